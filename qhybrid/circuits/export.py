@@ -1,0 +1,52 @@
+"""Write circuits for other tools and for people: OpenQASM 3 text and an SVG drawing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qiskit import qasm3
+
+from qhybrid.circuits.pauli import format_observable
+from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.workspace import atomic_path, write_text
+
+
+def to_qasm3(spec: CircuitSpec) -> str:
+    """Return the circuit as OpenQASM 3, inputs and weights as `input float` declarations.
+
+    The observables, which OpenQASM cannot express, are listed in a comment.
+    """
+    observables = ", ".join(format_observable(observable) for observable in spec.observables)
+    header = (
+        f"// {spec.name}: {spec.num_qubits} qubits, {spec.num_inputs} inputs, {spec.num_weights} weights\n"
+        f"// observables: {observables}\n"
+    )
+    return f"{header}{qasm3.dumps(spec.circuit)}\n"
+
+
+def draw_svg(spec: CircuitSpec, path: str | Path, fold: int = 40) -> Path:
+    """Draw the circuit to an SVG file; the same circuit always gives the same file.
+
+    Args:
+        spec: The circuit.
+        path: The file.
+        fold: Gate columns after which the drawing wraps.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg", force=False)
+    with (
+        atomic_path(path) as temporary,
+        matplotlib.rc_context({"svg.hashsalt": spec.name, "svg.fonttype": "path"}),
+    ):
+        figure = spec.circuit.draw("mpl", style="iqp", fold=fold, plot_barriers=True)
+        figure.savefig(temporary, format="svg", bbox_inches="tight", metadata={"Date": None})
+        figure.clear()
+    return Path(path)
+
+
+def export_circuit(spec: CircuitSpec, folder: str | Path) -> tuple[Path, Path]:
+    """Write NAME.qasm and NAME.svg to a folder and return both paths."""
+    target = Path(folder)
+    qasm = write_text(target / f"{spec.name}.qasm", to_qasm3(spec))
+    return qasm, draw_svg(spec, target / f"{spec.name}.svg")

@@ -1,0 +1,141 @@
+"""CircuitSpec: everything that is known about a circuit that a layer executes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from qiskit import QuantumCircuit
+from qiskit.circuit import Parameter
+from qiskit.quantum_info import SparsePauliOp
+
+from qhybrid.errors import CircuitError
+
+
+@dataclass(frozen=True)
+class CircuitSpec:
+    """An unmeasured parameterised circuit and what to read from it.
+
+    Qubit order is Qiskit's: qubit 0 is the rightmost letter of a Pauli label. All angles are radians.
+
+    Attributes:
+        name: A short name for messages and files.
+        circuit: The unmeasured circuit.
+        input_params: Parameters that receive data, in the order of an input row, shape (n_in,).
+        weight_params: Trainable parameters, in the order of the weight vector, shape (n_w,).
+        observables: Read-outs, in the order of the output, shape (n_obs,); each on all qubits of the circuit.
+    """
+
+    name: str
+    circuit: QuantumCircuit
+    input_params: tuple[Parameter, ...]
+    weight_params: tuple[Parameter, ...]
+    observables: tuple[SparsePauliOp, ...]
+    _fingerprint: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check that parameters and observables fit the circuit."""
+        _check_parameters(self.circuit, self.input_params, self.weight_params)
+        for index, observable in enumerate(self.observables):
+            if observable.num_qubits != self.circuit.num_qubits:
+                raise CircuitError(
+                    f"Argument `observables` must act on all {self.circuit.num_qubits} qubits of the "
+                    f"circuit, but observable {index} has {observable.num_qubits}. Fix: pad it with "
+                    f"identities (SparsePauliOp.from_sparse_list(..., num_qubits={self.circuit.num_qubits}))."
+                )
+
+    @classmethod
+    def from_circuit(
+        cls,
+        circuit: QuantumCircuit,
+        inputs: Sequence[Parameter],
+        weights: Sequence[Parameter],
+        observables: SparsePauliOp | Sequence[SparsePauliOp],
+        name: str | None = None,
+    ) -> CircuitSpec:
+        """Build a spec from any Qiskit circuit.
+
+        Args:
+            circuit: Unmeasured parameterised circuit.
+            inputs: Its data parameters, in input order.
+            weights: Its trainable parameters, in weight order.
+            observables: One observable or several.
+            name: Name for messages; the circuit's own if absent.
+
+        Raises:
+            CircuitError: If parameters or observables do not fit the circuit.
+        """
+        several = [observables] if isinstance(observables, SparsePauliOp) else list(observables)
+        return cls(name or str(circuit.name), circuit, tuple(inputs), tuple(weights), tuple(several))
+
+    @property
+    def num_qubits(self) -> int:
+        """Number of qubits of the circuit."""
+        return int(self.circuit.num_qubits)
+
+    @property
+    def num_inputs(self) -> int:
+        """Number of data parameters (n_in)."""
+        return len(self.input_params)
+
+    @property
+    def num_weights(self) -> int:
+        """Number of trainable parameters (n_w)."""
+        return len(self.weight_params)
+
+    @property
+    def num_observables(self) -> int:
+        """Number of read-outs (n_obs)."""
+        return len(self.observables)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of gates, parameter order and observables; the name does not enter."""
+        if not self._fingerprint:
+            self._fingerprint.append(_fingerprint_of(self))
+        return self._fingerprint[0]
+
+
+def _check_parameters(
+    circuit: QuantumCircuit, inputs: tuple[Parameter, ...], weights: tuple[Parameter, ...]
+) -> None:
+    given = [*inputs, *weights]
+    names = [parameter.name for parameter in given]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise CircuitError(
+            f"Each parameter must be given once, but {', '.join(twice)} appear(s) more than once."
+        )
+    unbound = [parameter.name for parameter in circuit.parameters if parameter not in set(given)]
+    if unbound:
+        raise CircuitError(
+            f"Circuit `{circuit.name}` has parameter(s) that are neither input nor weight: "
+            f"{', '.join(unbound)}. Fix: bind them with assign_parameters, or list them."
+        )
+
+
+def _fingerprint_of(spec: CircuitSpec) -> str:
+    digest = hashlib.sha256()
+    order = {p: f"x{i}" for i, p in enumerate(spec.input_params)}
+    order |= {p: f"w{i}" for i, p in enumerate(spec.weight_params)}
+    qubit_of = {qubit: index for index, qubit in enumerate(spec.circuit.qubits)}
+    digest.update(f"{spec.num_qubits},{spec.num_inputs},{spec.num_weights};".encode())
+    for instruction in spec.circuit.data:
+        qubits = [qubit_of[qubit] for qubit in instruction.qubits]
+        params = [_canonical(value, order) for value in instruction.operation.params]
+        digest.update(f"{instruction.operation.name}{qubits}{params};".encode())
+    for observable in spec.observables:
+        digest.update(repr(observable.to_sparse_list()).encode())
+    return digest.hexdigest()
+
+
+def _canonical(value: object, order: dict[Parameter, str]) -> str:
+    """Write a gate parameter with parameters named by their position: their own names do not matter."""
+    parameters = getattr(value, "parameters", None)
+    if not parameters:
+        return repr(value)
+    if isinstance(value, Parameter):
+        return order[value]
+    # All at once: renaming one after the other would clash where a name is also another's position.
+    return str(value.subs({p: Parameter(order[p]) for p in parameters}))  # type: ignore[attr-defined]

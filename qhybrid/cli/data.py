@@ -1,0 +1,117 @@
+"""`qhybrid data`: list, fetch, generate, tile and measure data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from qhybrid.cli.console import console, progress_bar, say, say_path
+from qhybrid.cli.lookup import find_recipe
+from qhybrid.cli.train import DATA_ROOT_HELP
+from qhybrid.config import apply_overrides, load_recipe, validated
+from qhybrid.workspace import data_root as find_data_root
+
+app = typer.Typer(help="List, fetch, generate, tile and measure data sets.", no_args_is_help=True)
+
+RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or its name in ./runs.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Replace a value of the recipe.")]
+DataRoot = Annotated[Path | None, typer.Option(help=DATA_ROOT_HELP)]
+
+
+@app.command("list")
+def list_() -> None:
+    """List the data sets that a recipe can name."""
+    from qhybrid.data.registry import dataset_info, list_datasets
+
+    table = Table("data set", "what it reads", "fetch")
+    for name in list_datasets():
+        found = dataset_info(name)
+        table.add_row(name, found.description, "yes" if found.fetchable else "")
+    console.print(table)
+
+
+@app.command()
+def info(name: Annotated[str, typer.Argument(help="A data set of `list`.")]) -> None:
+    """Show a data set's own keys (`data.options` in a recipe) and their defaults."""
+    from qhybrid.data.registry import dataset_info
+
+    found = dataset_info(name)
+    say(found.description)
+    table = Table("data.options", "default")
+    for key, default in found.options.items():
+        table.add_row(key, default)
+    console.print(table)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A data set of `list` that can be fetched.")],
+    data_root: DataRoot = None,
+    url: Annotated[str | None, typer.Option(help="Another address of the same archive.")] = None,
+) -> None:
+    """Download a data set into the data root; an interrupted download goes on where it stopped."""
+    from qhybrid.data.registry import fetch_dataset
+
+    with progress_bar(name, bytes_=True) as progress:
+        folder = fetch_dataset(name, find_data_root(data_root), url, progress)
+    say_path("data set", folder)
+
+
+@app.command()
+def synthetic(
+    to: Annotated[Path, typer.Option(help="New folder for the scenes.")],
+    option: Annotated[
+        list[str] | None, typer.Option(help="Key of the data set, as in size=1024; see `info synthetic`.")
+    ] = None,
+) -> None:
+    """Generate georeferenced scenes with masks, laid out for the data set `geotiff_folder`."""
+    from qhybrid.data.synthetic import SyntheticOptions, write_scenes
+
+    options = validated(SyntheticOptions, apply_overrides({}, option or [], "--option"), "--option")
+    say_path("scenes", write_scenes(options, to))
+
+
+@app.command()
+def tile(
+    recipe: RecipeArgument,
+    to: Annotated[Path, typer.Option(help="New folder for the tiles.")],
+    size: Annotated[int, typer.Option(min=16, help="Side of the tiles in pixels.")] = 512,
+    partial: Annotated[bool, typer.Option(help="Also write tiles that overhang a scene.")] = True,
+    set_: SetOption = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Cut the scenes of a recipe's data set into lossless PNG tiles, as in the HQ-UNet paper."""
+    from qhybrid.data.registry import open_dataset
+    from qhybrid.data.tiling import tile_dataset
+
+    config = load_recipe(find_recipe(recipe), set_).data
+    dataset = open_dataset(config, find_data_root(data_root))
+    with progress_bar("scenes") as progress:
+        folder = tile_dataset(dataset, to, config.bands, config.nodata, size, partial, progress=progress)
+    say_path("tiles", folder)
+
+
+@app.command()
+def statistics(recipe: RecipeArgument, set_: SetOption = None, data_root: DataRoot = None) -> None:
+    """Print band statistics and class shares of the training split."""
+    from qhybrid.data.registry import open_dataset
+    from qhybrid.data.statistics import compute_statistics
+
+    config = load_recipe(find_recipe(recipe), set_).data
+    dataset = open_dataset(config, find_data_root(data_root))
+    with progress_bar("training scenes") as progress:
+        found = compute_statistics(
+            dataset.scenes("train"), config.bands, dataset.classes, config.nodata, progress=progress
+        )
+    bands = Table("band", "mean", "std", "0.5 %", "99.5 %")
+    for values in zip(found.bands, found.mean, found.std, found.low, found.high, strict=True):
+        bands.add_row(str(values[0]), *(f"{value:.4g}" for value in values[1:]))
+    console.print(bands)
+    labelled = max(1, sum(found.pixels_per_class))
+    classes = Table("class", "pixels", "share")
+    for name, count in zip(dataset.classes.names, found.pixels_per_class, strict=True):
+        classes.add_row(name, f"{count:,}", f"{100 * count / labelled:.2f} %")
+    console.print(classes)

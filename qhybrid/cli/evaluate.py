@@ -1,0 +1,71 @@
+"""`qhybrid evaluate`: metrics of a trained run on a split, on any engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qhybrid.cli.console import console, metrics_table, progress_bar, say_path
+from qhybrid.cli.lookup import RECIPE_IN_RUN, find_run
+from qhybrid.cli.train import DATA_ROOT_HELP
+from qhybrid.config import EngineConfig, apply_overrides, load_recipe, validated
+from qhybrid.workspace import data_root as find_data_root
+
+if TYPE_CHECKING:
+    from qhybrid.training.run_folder import Which
+
+RUN_HELP = "A run folder, or runs/NAME for its newest run."
+EngineOption = Annotated[
+    str | None, typer.Option(help="Engine that executes the circuits: exact or aer; otherwise the recipe's.")
+]
+EngineOptions = Annotated[
+    list[str] | None, typer.Option("--engine-option", help="Option of the engine, as in method=statevector.")
+]
+Device = Annotated[str, typer.Option(help="Where the model runs: auto, cpu or cuda.")]
+WhichWeights = Annotated[str, typer.Option("--which", help="Weights of the `best` or of the `last` epoch.")]
+
+
+def evaluate(
+    run: Annotated[str, typer.Argument(help=RUN_HELP)],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    engine: EngineOption = None,
+    engine_option: EngineOptions = None,
+    which: WhichWeights = "best",
+    data_root: Annotated[Path | None, typer.Option(help=DATA_ROOT_HELP)] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for metrics and pictures.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Evaluate a trained run: every scene of a split, one confusion matrix."""
+    folder = find_run(run)
+    recipe = load_recipe(folder / RECIPE_IN_RUN)
+    chosen = engine_config(engine, engine_option)
+    weights = check_which(which)
+
+    from qhybrid.evaluation import evaluate_run, evaluation_folder
+
+    target = output or evaluation_folder(folder, split, chosen or recipe.engine, weights)
+    with progress_bar(f"{split} split") as progress:
+        metrics = evaluate_run(
+            folder, split, chosen, find_data_root(data_root), target, weights, progress, device=device
+        )
+    console.print(metrics_table(f"{split} split", {recipe.name: metrics}))
+    say_path("metrics", target)
+
+
+def engine_config(engine: str | None, options: list[str] | None) -> EngineConfig | None:
+    """Return the engine that the options ask for; None if they ask for nothing."""
+    if engine is None and not options:
+        return None
+    content = {"kind": engine or "exact", "options": apply_overrides({}, options or [], "--engine-option")}
+    return validated(EngineConfig, content, "--engine")
+
+
+def check_which(which: str) -> Which:
+    """Return the checked value of `--which`."""
+    if which == "best":
+        return "best"
+    if which == "last":
+        return "last"
+    raise typer.BadParameter(f"must be best or last, but is {which}", param_hint="--which")

@@ -1,0 +1,67 @@
+"""Find what the user names: recipes, runs, circuits.
+
+A name is looked up in the workspace (the working directory), then in the starter files.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from qhybrid.errors import CheckpointError, ConfigError
+from qhybrid.workspace import starter_root
+
+RECIPE_IN_RUN = "recipe.yaml"
+
+
+def definition_files(folder: str) -> dict[str, Path]:
+    """Return the YAML files in ./`folder` and in the starter files by name; the workspace's own win."""
+    roots = (starter_root(), Path())
+    return {file.stem: file for root in roots for file in sorted((root / folder).glob("*.yaml"))}
+
+
+def find_recipe(text: str) -> Path:
+    """Return a recipe file from its path, or its name in ./runs or the starter files.
+
+    Raises:
+        ConfigError: If there is none; the message lists the names.
+    """
+    given = Path(text)
+    if given.is_file():
+        return given
+    known = definition_files("runs")
+    if text in known:
+        return known[text]
+    raise ConfigError(
+        f"Recipe {text} must be a YAML file or a known name, but is neither. Known names: "
+        f"{', '.join(known) or 'none'}."
+    )
+
+
+def find_run(text: str) -> Path:
+    """Return a run folder from its path, or the newest run below runs/NAME.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    for folder in (Path(text), Path("runs") / text):
+        if (folder / RECIPE_IN_RUN).is_file():
+            return folder
+        runs = sorted(file.parent for file in folder.glob(f"*/{RECIPE_IN_RUN}"))
+        if runs:
+            return runs[-1]
+    raise CheckpointError(
+        f"{text} must be a run folder or hold one, but no {RECIPE_IN_RUN} is there. Fix: give the folder "
+        "that `qhybrid train` printed."
+    )
+
+
+def new_run_folder(name: str) -> Path:
+    """Return runs/NAME/<time>, a folder that does not exist yet."""
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    folder = Path("runs") / name / stamp
+    number = 2
+    while folder.exists():
+        folder = Path("runs") / name / f"{stamp}_{number}"
+        number += 1
+    return folder

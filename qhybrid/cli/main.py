@@ -1,0 +1,75 @@
+"""The `qhybrid` command: its subcommands, and how errors reach the user."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from qhybrid import __version__
+from qhybrid.cli import circuits, data, demo, evaluate, init, predict, train
+from qhybrid.cli.console import errors
+from qhybrid.errors import QHybridError
+
+DEBUG_VARIABLE = "QHYBRID_DEBUG"
+
+app = typer.Typer(
+    name="qhybrid",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("init")(init.init)
+app.command("demo")(demo.demo)
+app.add_typer(data.app, name="data")
+app.add_typer(circuits.app, name="circuits")
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"qhybrid {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help=f"Show tracebacks of errors, as {DEBUG_VARIABLE}=1 does.")
+    ] = False,
+) -> None:
+    """Image models with Qiskit circuits inside: train them, evaluate them, map scenes with them."""
+
+
+def execute(arguments: list[str]) -> int:
+    """Run a command line.
+
+    Args:
+        arguments: The words after `qhybrid`.
+
+    Returns:
+        The exit code: 0, 1 for an error of class QHybridError, 2 for wrong usage, 130 after Ctrl-C.
+    """
+    try:
+        app(args=arguments, prog_name="qhybrid")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except QHybridError as error:
+        if "--debug" in arguments or os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0"):
+            raise
+        errors.print(Text.assemble(("error: ", "bold red"), (str(error), "")), soft_wrap=True)
+        return 1
+    return 0
+
+
+def run() -> None:
+    """Entry point of the `qhybrid` script."""
+    sys.exit(execute(sys.argv[1:]))

@@ -1,0 +1,71 @@
+"""`qhybrid train`: from a recipe to a run folder with test metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qhybrid.cli.console import console, errors, metrics_table, progress_bar, say_path, short
+from qhybrid.cli.lookup import RECIPE_IN_RUN, find_recipe, find_run, new_run_folder
+from qhybrid.config import load_recipe
+from qhybrid.workspace import data_root as find_data_root
+
+if TYPE_CHECKING:
+    from qhybrid.config import Recipe
+
+DATA_ROOT_HELP = "Folder of the data sets; otherwise the variable QHYBRID_DATA, otherwise ./data."
+
+
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="A recipe file, or its name in ./runs.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Replace a value of the recipe: training.epochs=3.")
+    ] = None,
+    data_root: Annotated[Path | None, typer.Option(help=DATA_ROOT_HELP)] = None,
+    output: Annotated[Path | None, typer.Option(help="Run folder; otherwise runs/NAME/<time>.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(help="Run folder of an interrupted run to go on with, instead of a recipe.")
+    ] = None,
+    test: Annotated[bool, typer.Option(help="Evaluate on the test split afterwards.")] = True,
+) -> None:
+    """Train the model of a recipe, then evaluate it on the test split."""
+    if (recipe is None) == (resume is None):
+        raise typer.BadParameter("exactly one of RECIPE and --resume must be given")
+    if resume is not None and output is not None:
+        raise typer.BadParameter("--output cannot be given with --resume: a run goes on in its own folder")
+    folder = find_run(resume) if resume is not None else None
+    file = folder / RECIPE_IN_RUN if folder is not None else find_recipe(recipe or "")
+    checked = load_recipe(file, set_)
+    target = folder or output or new_run_folder(checked.name)
+    train_and_hint(checked, find_data_root(data_root), target, resume=folder is not None)
+    say_path("run", target)
+    if test:
+        test_run(target, find_data_root(data_root))
+
+
+def train_and_hint(recipe: Recipe, data_root: Path, target: Path, *, resume: bool = False) -> None:
+    """Train; after Ctrl-C, say how to go on."""
+    from qhybrid.training import train as train_run
+
+    try:
+        train_run(recipe, data_root, target, resume=resume)
+    except KeyboardInterrupt:
+        if (target / "resume" / "state.ckpt").is_file():
+            hint = f"Complete epochs are kept. Go on with: qhybrid train --resume {short(target)}"
+        else:
+            hint = "No epoch was complete, so there is nothing to go on with."
+        errors.print(f"Interrupted. {hint}", markup=False, soft_wrap=True)
+        raise
+
+
+def test_run(folder: Path, data_root: Path) -> None:
+    """Evaluate a run on the test split and print where everything is."""
+    from qhybrid.evaluation import evaluate_run, evaluation_folder
+
+    recipe = load_recipe(folder / RECIPE_IN_RUN)
+    with progress_bar("test split") as progress:
+        metrics = evaluate_run(folder, "test", data_root=data_root, progress=progress)
+    console.print(metrics_table("test split", {recipe.name: metrics}))
+    say_path("metrics", evaluation_folder(folder, "test", recipe.engine))

@@ -1,0 +1,160 @@
+"""Read configuration files safely, and explain what is wrong with them in terms of files and keys."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from qhybrid.config.sections import Recipe
+from qhybrid.errors import ConfigError
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice (the later one would silently win)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key `{key}` is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _load(text: str) -> Any:
+    return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping safely (no tags that execute code, no duplicate keys).
+
+    Raises:
+        ConfigError: If the file is missing, is not YAML, or is not a mapping.
+    """
+    file = Path(path)
+    try:
+        content = _load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{file}: cannot be read ({error.strerror or error}). Fix: check the path."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{file}: is not valid YAML: {error}") from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(f"{file}: must be a mapping with text keys, but is {type(content).__name__}.")
+    return content
+
+
+def to_yaml(section: BaseModel | Mapping[str, Any]) -> str:
+    """Return a section as YAML text that `read_yaml` reads back."""
+    plain = section.model_dump(mode="json") if isinstance(section, BaseModel) else dict(section)
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _allowed_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys allowed beside the one at `location`."""
+    current: Any = model
+    for part in location[:-1]:
+        if isinstance(current, type) and issubclass(current, BaseModel) and part in current.model_fields:
+            current = current.model_fields[str(part)].annotation
+            while getattr(current, "__args__", None):
+                current = next((a for a in current.__args__ if a not in (type(None), ...)), None)
+    if isinstance(current, type) and issubclass(current, BaseModel):
+        return list(current.model_fields)
+    return []
+
+
+def _explain(error: ValidationError, model: type[BaseModel], source: str) -> str:
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        if item["type"] == "extra_forbidden":
+            allowed = _allowed_keys(model, item["loc"])
+            close = difflib.get_close_matches(str(item["loc"][-1]), allowed, n=1)
+            hint = f" Did you mean `{close[0]}`?" if close else f" Known keys: {', '.join(allowed)}."
+            lines.append(f"{source}: key `{key}` is unknown.{hint}")
+        elif item["type"] == "missing":
+            lines.append(f"{source}: key `{key}` is missing.")
+        else:
+            # Where several types are allowed, pydantic adds the type it tried to the location.
+            key = ".".join(str(part) for part in item["loc"] if "[" not in str(part)) or "(top level)"
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{source}: key `{key}`: {message} (given: {item.get('input')!r}).")
+    return "\n".join(lines)
+
+
+def validated(model: type[ModelT], content: Mapping[str, Any], source: str) -> ModelT:
+    """Check a mapping against a configuration model.
+
+    Args:
+        model: The pydantic model.
+        content: The mapping, for example from `read_yaml`.
+        source: What to call it in messages: a file, or a file and a key.
+
+    Returns:
+        The model instance.
+
+    Raises:
+        ConfigError: With one line a problem: source, key, what is wrong, and for an unknown key the nearest
+            known one.
+    """
+    try:
+        return model.model_validate(dict(content))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, model, source)) from error
+
+
+def apply_overrides(content: dict[str, Any], overrides: list[str], flag: str = "--set") -> dict[str, Any]:
+    """Return a copy of a mapping with `key.sub=value` settings applied; values are YAML.
+
+    Args:
+        content: For example a recipe.
+        overrides: The settings.
+        flag: The option they were given with, for messages.
+
+    Raises:
+        ConfigError: If a setting has no `=`, or goes through a key that is not a mapping.
+    """
+    result: dict[str, Any] = copy.deepcopy(content)
+    for setting in overrides:
+        path, equals, text = setting.partition("=")
+        *parents, last = path.split(".")
+        if not equals or not all([*parents, last]):
+            raise ConfigError(f"{flag} {setting}: must look like key.sub=value.")
+        target = result
+        for part in parents:
+            target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f"{flag} {setting}: `{part}` is not a section.")
+        try:
+            target[last] = _load(text)
+        except (yaml.YAMLError, RecursionError) as error:
+            raise ConfigError(f"{flag} {setting}: {text!r} is not valid YAML: {error}") from error
+    return result
+
+
+def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
+    """Read and check a recipe file.
+
+    Args:
+        path: The YAML file.
+        overrides: Settings such as ``training.epochs=3`` that replace values of the file.
+
+    Raises:
+        ConfigError: If the file or a setting is invalid.
+    """
+    content = apply_overrides(read_yaml(path), overrides or [])
+    return validated(Recipe, content, str(path))

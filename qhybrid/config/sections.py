@@ -1,0 +1,237 @@
+"""The sections of a recipe, each a pydantic model that refuses unknown keys.
+
+Keys that belong to one model or one data set alone
+(`model: {...}`, `data: {options: {...}}`) are checked by that model's or data set's own options class.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class StrictModel(BaseModel):
+    """A configuration section: immutable, unknown keys are errors, NaN and infinity are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class ClassConfig(StrictModel):
+    """One class of the label map.
+
+    Attributes:
+        name: What reports call it.
+        values: The values that stand for it in the mask files; several may be merged into one class.
+        color: Colour of the class in maps and pictures, as `#rrggbb`.
+    """
+
+    name: str = Field(min_length=1)
+    values: tuple[int, ...] = Field(min_length=1)
+    color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$")
+
+
+class AugmentationConfig(StrictModel):
+    """Random changes of training patches; each amount of 0 (or false) switches its change off.
+
+    Attributes:
+        flip: Mirror left-right and up-down, each with probability 1/2.
+        rotate90: Rotate by a multiple of 90 degrees.
+        rotate_degrees: Rotate by up to this angle, in degrees.
+        scale: Zoom by up to this fraction in or out.
+        brightness: Add up to this fraction of the value range to all bands.
+        contrast: Multiply all bands by a factor of up to 1 +- this.
+        band_gain: Multiply each band by its own factor of up to 1 +- this.
+        noise: Standard deviation of Gaussian noise, as a fraction of the value range.
+        blur: Probability of a Gaussian 3 x 3 blur.
+    """
+
+    flip: bool = True
+    rotate90: bool = True
+    rotate_degrees: float = Field(0.0, ge=0, le=180)
+    scale: float = Field(0.0, ge=0, lt=1)
+    brightness: float = Field(0.1, ge=0, le=1)
+    contrast: float = Field(0.2, ge=0, lt=1)
+    band_gain: float = Field(0.05, ge=0, lt=1)
+    noise: float = Field(0.01, ge=0, le=1)
+    blur: float = Field(0.0, ge=0, le=1)
+
+
+class DataConfig(StrictModel):
+    """Which images, which labels, and how patches are taken from them.
+
+    Attributes:
+        dataset: Name of a registered data set (`qhybrid data list`).
+        root: The data set's folder, relative to the data root (`--data-root` or QHYBRID_DATA).
+        options: The data set's own keys.
+        bands: 1-based band numbers to read, in this order; all bands if absent.
+        classes: The label map; a data set with a fixed label map supplies its own when this is absent.
+        ignore_values: Mask values that count neither in loss nor in metrics.
+        nodata: Image value that means "no data"; absent: what the file says.
+        patch_size: Side of training patches and prediction windows, in pixels.
+        patches_per_epoch: Random training patches in one epoch.
+        augmentation: Random changes of training patches.
+        workers: Processes that read patches; 0 reads in the training process.
+        cache_mb: Decoded scenes kept in memory by each reader, in MiB.
+    """
+
+    dataset: str
+    root: str = "."
+    options: dict[str, Any] = Field(default_factory=dict)
+    bands: tuple[int, ...] | None = None
+    classes: tuple[ClassConfig, ...] | None = None
+    ignore_values: tuple[int, ...] = ()
+    nodata: float | None = None
+    patch_size: int = Field(128, ge=16)
+    patches_per_epoch: int = Field(1024, ge=1)
+    augmentation: AugmentationConfig = AugmentationConfig()
+    workers: int = Field(0, ge=0)
+    cache_mb: int = Field(512, ge=0)
+
+    @field_validator("bands")
+    @classmethod
+    def _bands_count_from_one(cls, bands: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if bands is not None and (not bands or min(bands) < 1):
+            raise ValueError("band numbers count from 1 and at least one is needed")
+        return bands
+
+    @model_validator(mode="after")
+    def _class_values_are_distinct(self) -> DataConfig:
+        values = [value for entry in self.classes or () for value in entry.values] + list(self.ignore_values)
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            raise ValueError(f"mask value(s) {twice} stand for more than one class")
+        names = [entry.name for entry in self.classes or ()]
+        if len(set(names)) < len(names):
+            raise ValueError(f"class names must differ, but are {', '.join(names)}")
+        return self
+
+
+class EngineConfig(StrictModel):
+    """What executes the circuits: passed on to `qhybrid.engines.make_engine`.
+
+    Attributes:
+        kind: `exact` or `aer`.
+        shots: Samples that an expectation value is estimated from, for engines that can; absent: exact values.
+        seed: Seed of the shots.
+        options: The engine's own options, such as `method: statevector` of `aer`.
+    """
+
+    kind: str = "exact"
+    shots: int | None = Field(None, ge=1)
+    seed: int | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+ClassWeights = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)]
+
+
+class LossConfig(StrictModel):
+    """Weighted sum of cross-entropy and Dice loss.
+
+    Attributes:
+        cross_entropy: Weight of the cross-entropy.
+        dice: Weight of the Dice loss.
+        class_weights: Weights of the classes in the cross-entropy: `none`, `balanced` (inverse frequency in
+            the training split), `sqrt_balanced` (its square root), or one number a class. They are normalised
+            to mean 1.
+        label_smoothing: Of the cross-entropy.
+    """
+
+    cross_entropy: float = Field(1.0, ge=0)
+    dice: float = Field(1.0, ge=0)
+    class_weights: Literal["none", "balanced", "sqrt_balanced"] | ClassWeights = "sqrt_balanced"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> LossConfig:
+        if self.cross_entropy + self.dice == 0:
+            raise ValueError("cross_entropy and dice are both 0: nothing would be trained")
+        if isinstance(self.class_weights, tuple) and sum(self.class_weights) == 0:
+            raise ValueError("class_weights are all 0: nothing would be trained")
+        return self
+
+
+class TrainingConfig(StrictModel):
+    """How weights are found.
+
+    Attributes:
+        epochs: Epochs at most.
+        batch_size: Patches in one step.
+        learning_rate: Peak learning rate of AdamW.
+        quantum_learning_rate: Peak learning rate of circuit weights; absent: the same as `learning_rate`.
+        weight_decay: Of AdamW; norms, biases and circuit weights are exempt.
+        schedule: Learning rate over the steps, after `warmup` (a fraction of all steps).
+        warmup: Fraction of all steps over which the learning rate rises linearly.
+        gradient_clip: Largest gradient norm; 0 switches clipping off.
+        loss: The loss.
+        early_stopping: Epochs without a better validation mIoU after which training ends; 0 switches it off.
+        accelerator: Where to train.
+        precision: `auto` is bf16 (else fp16) mixed precision on a GPU and 32 bit on a CPU. Circuits always
+            run in at least 32 bit.
+        channels_last: Keep images in channels-last memory order (faster convolutions).
+        threads: CPU threads for torch; 0 leaves torch's default.
+        loggers: Further loggers beside the CSV file that is always written.
+        progress: Show progress bars.
+    """
+
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    quantum_learning_rate: float | None = Field(None, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup: float = Field(0.05, ge=0, lt=1)
+    gradient_clip: float = Field(1.0, ge=0)
+    loss: LossConfig = LossConfig()
+    early_stopping: int = Field(0, ge=0)
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    channels_last: bool = True
+    threads: int = Field(0, ge=0)
+    loggers: tuple[Literal["tensorboard", "mlflow"], ...] = ()
+    progress: bool = True
+
+
+class PredictionConfig(StrictModel):
+    """How whole scenes are mapped.
+
+    Attributes:
+        overlap: Fraction of a window that neighbours share.
+        batch_size: Windows in one forward pass.
+    """
+
+    overlap: float = Field(0.5, ge=0, le=0.9)
+    batch_size: int = Field(16, ge=1)
+
+
+class Recipe(StrictModel):
+    """A whole run: `qhybrid train runs/NAME.yaml`.
+
+    Attributes:
+        name: Names the folder below runs/ that results go to.
+        description: One sentence for readers.
+        seed: Decides initial weights, patches and augmentation.
+        data: Which images, which labels.
+        model: `name` of a model, and its own keys; what the data decide (`in_channels`, `num_classes`,
+            `patch_size`) is filled in.
+        engine: What executes the circuits.
+        training: How weights are found.
+        prediction: How whole scenes are mapped.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    seed: int = Field(0, ge=0)
+    data: DataConfig
+    model: dict[str, Any]
+    engine: EngineConfig = EngineConfig()
+    training: TrainingConfig = TrainingConfig()
+    prediction: PredictionConfig = PredictionConfig()
+
+    @field_validator("model")
+    @classmethod
+    def _model_has_a_name(cls, model: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(model.get("name"), str):
+            raise ValueError("key `name` is missing (see `qhybrid.models.list_models()`)")  # noqa: TRY004
+        return model

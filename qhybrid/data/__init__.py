@@ -1,0 +1,1 @@
+"""Scenes and labels: reading, splitting, sampling, augmenting, writing."""

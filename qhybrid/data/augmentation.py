@@ -1,0 +1,132 @@
+"""Random changes of training patches: geometry on image and labels alike, colour on any number of bands.
+
+The operations are kornia's, with parameters drawn here from an explicit generator, so that no global random
+state is read or changed and the result is a pure function of the batch and the seed.
+"""
+
+from __future__ import annotations
+
+import torch
+from kornia.enhance import adjust_brightness, adjust_contrast
+from kornia.filters import gaussian_blur2d
+from kornia.geometry.transform import get_rotation_matrix2d, warp_affine
+from torch import Tensor
+
+from qhybrid.config import AugmentationConfig
+from qhybrid.data.classes import IGNORE_INDEX
+from qhybrid.data.statistics import BandStatistics
+from qhybrid.errors import DataError
+from qhybrid.seeding import torch_generator
+
+_BLUR_SIGMA = 1.0
+
+
+class PatchAugmentation:
+    """Augmentation of a batch on the batch's own device."""
+
+    def __init__(self, config: AugmentationConfig, statistics: BandStatistics) -> None:
+        """Prepare augmentation.
+
+        Args:
+            config: Which changes, and how large.
+            statistics: Of the training split; colour changes act on values scaled to [0, 1] by its `low`
+                and `high`.
+        """
+        self._config = config
+        low, high = torch.tensor(statistics.low).double(), torch.tensor(statistics.high).double()
+        mean, std = torch.tensor(statistics.mean).double(), torch.tensor(statistics.std).double()
+        extent = torch.where(high > low, high - low, torch.ones_like(low))
+        # scaled = standardised * self._slope + self._shift; a constant band has slope 0 and stays as it is.
+        self._slope = (std / extent).float().view(1, -1, 1, 1)
+        self._shift = ((mean - low) / extent).float().view(1, -1, 1, 1)
+
+    def __call__(self, images: Tensor, masks: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Change a batch.
+
+        Args:
+            images: Standardised images, shape (B, C, H, W), 0 in all bands where there are no data.
+            masks: Class indices, shape (B, H, W).
+            seed: The same seed gives the same result.
+
+        Returns:
+            New images and masks of the same shapes; pixels that come from outside are 0 and `IGNORE_INDEX`.
+
+        Raises:
+            DataError: If the number of bands is not that of the statistics.
+        """
+        if images.shape[1] != self._slope.shape[1]:
+            raise DataError(
+                f"The statistics are of {self._slope.shape[1]} band(s), the images of {images.shape[1]}."
+            )
+        random = torch_generator(seed, "augmentation")
+        with torch.no_grad():
+            images, masks = self._turn(images, masks, random)
+            valid = (images != 0).any(dim=1, keepdim=True)
+            images, masks, valid = self._warp(images, masks, valid, random)
+            images = self._recolour(images, random)
+            return images.mul_(valid), masks
+
+    def _turn(self, images: Tensor, masks: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Flip and rotate by right angles, exactly; always returns new tensors."""
+        batch, square = len(images), images.shape[-1] == images.shape[-2]
+        flips = torch.randint(4, (batch,), generator=random) * int(self._config.flip)
+        turns = torch.randint(4, (batch,), generator=random) * int(self._config.rotate90)
+        new_images, new_masks = torch.empty_like(images), torch.empty_like(masks)
+        for sample in range(batch):
+            flip, turn = int(flips[sample]), int(turns[sample])
+            turn = turn if square else turn // 2 * 2
+            axes = [axis for bit, axis in ((1, -1), (2, -2)) if flip & bit]
+            for source, target in ((images, new_images), (masks, new_masks)):
+                target[sample] = torch.rot90(
+                    source[sample].flip(axes) if axes else source[sample], turn, (-2, -1)
+                )
+        return new_images, new_masks
+
+    def _warp(
+        self, images: Tensor, masks: Tensor, valid: Tensor, random: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotate by any angle and zoom: images bilinearly, labels and validity by the nearest pixel."""
+        config = self._config
+        if config.rotate_degrees == 0 and config.scale == 0:
+            return images, masks, valid
+        batch, height, width = masks.shape
+        angle = config.rotate_degrees * _symmetric((batch,), random)
+        zoom = 1 + config.scale * _symmetric((batch,), random)
+        center = torch.tensor([[(width - 1) / 2, (height - 1) / 2]]).expand(batch, 2)
+        matrix = get_rotation_matrix2d(center, angle, zoom[:, None].expand(batch, 2)).to(images)
+        images = warp_affine(images, matrix, (height, width), mode="bilinear", padding_mode="zeros")
+        # Labels travel as label + 1, so that the zeros that fill in from outside are told from class 0.
+        together = torch.cat([(masks[:, None] + 1).to(images), valid.to(images)], dim=1)
+        together = warp_affine(together, matrix, (height, width), mode="nearest", padding_mode="zeros")
+        labels = together[:, 0].round().to(masks.dtype) - 1
+        return images, torch.where(labels < 0, IGNORE_INDEX, labels), together[:, 1:] > 0.5
+
+    def _recolour(self, images: Tensor, random: torch.Generator) -> Tensor:
+        """Change colours; values are not clipped, because the network sees unclipped ones in prediction."""
+        config, (batch, bands) = self._config, images.shape[:2]
+        if config.blur > 0:
+            chosen = torch.rand((batch,), generator=random) < config.blur
+            if chosen.any():
+                chosen = chosen.to(images.device)
+                images[chosen] = gaussian_blur2d(images[chosen], (3, 3), (_BLUR_SIGMA, _BLUR_SIGMA))
+        if max(config.brightness, config.contrast, config.band_gain, config.noise) == 0:
+            return images
+        slope, shift = self._slope.to(images), self._shift.to(images)
+        scaled = images * slope + shift
+        if config.contrast > 0:
+            factor = 1 + config.contrast * _symmetric((batch,), random)
+            scaled = adjust_contrast(scaled, factor.to(images), clip_output=False)
+        if config.band_gain > 0:
+            scaled *= (1 + config.band_gain * _symmetric((batch, bands, 1, 1), random)).to(images)
+        if config.brightness > 0:
+            amount = config.brightness * _symmetric((batch,), random)
+            scaled = adjust_brightness(scaled, amount.to(images), clip_output=False)
+        if config.noise > 0:
+            scaled += (config.noise * torch.randn(images.shape, generator=random)).to(images)
+        inverse = torch.where(slope > 0, 1 / slope, torch.zeros_like(slope))
+        return (scaled - shift) * inverse
+
+
+def _symmetric(shape: tuple[int, ...], random: torch.Generator) -> Tensor:
+    """Draw from [-1, 1) uniformly."""
+    return 2 * torch.rand(shape, generator=random) - 1

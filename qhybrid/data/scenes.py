@@ -1,0 +1,190 @@
+"""Scenes, and the interface of data sets: what the rest of the program knows about images and labels."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from qhybrid.data.classes import IGNORE_INDEX, ClassMap
+from qhybrid.data.pairs import MaskReader
+from qhybrid.data.raster import RasterInfo, RasterReader, Window
+from qhybrid.errors import DataError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image with, where known, its labels.
+
+    Attributes:
+        id: Name, unique in its data set.
+        image: Raster file of the image.
+        mask: Raster file of the labels, on the image's grid.
+        location: Scenes with the same location may overlap; no location is in two splits.
+        window: The part of the rasters that is this scene; None is all of them.
+    """
+
+    id: str
+    image: Path
+    mask: Path | None
+    location: str
+    window: Window | None = None
+
+
+class SceneDataset(ABC):
+    """Scenes in three splits, with one label map.
+
+    Attributes:
+        name: Name of the registered data set.
+        classes: The label map.
+    """
+
+    name: str
+    classes: ClassMap
+
+    @abstractmethod
+    def scenes(self, split: str) -> tuple[Scene, ...]:
+        """Return the scenes of a split in a fixed order.
+
+        Args:
+            split: `train`, `val` or `test`.
+
+        Raises:
+            DataError: If there is no such split, it is empty, or a pair of files does not fit.
+        """
+
+
+def scene_window(scene: Scene, info: RasterInfo) -> Window:
+    """Return the part of its rasters that is a scene.
+
+    Args:
+        scene: The scene.
+        info: Of its image.
+
+    Raises:
+        DataError: If the image does not reach that far.
+    """
+    window = scene.window or Window(0, 0, info.height, info.width)
+    bottom, right = window.row + window.height, window.col + window.width
+    if min(window) < 0 or bottom > info.height or right > info.width:
+        raise DataError(
+            f"{scene.image}: scene {scene.id} is window {tuple(window)} of it, but the file has "
+            f"{info.height} x {info.width} pixels. Fix: use the files that the split list was made for."
+        )
+    return window
+
+
+class SceneReader:
+    """Image and labels of one scene, kept open for many windows, which count from its first pixel."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        classes: ClassMap | None = None,
+        bands: Sequence[int] | None = None,
+        nodata: float | None = None,
+    ) -> None:
+        """Open a scene.
+
+        Args:
+            scene: The scene.
+            classes: The label map; needed to read labels.
+            bands: 1-based band numbers; all that hold data if absent.
+            nodata: Image value that means "no data"; absent: what the file says.
+
+        Raises:
+            DataError: If a file cannot be opened, lacks a band, or does not reach as far as the scene's
+                window.
+        """
+        self.image = RasterReader(scene.image, bands, nodata)
+        self._classes = classes
+        self._mask: MaskReader | None = None
+        self._mask_path: Path | None = None
+        self.move_to(scene)
+
+    def move_to(self, scene: Scene) -> None:
+        """Read another scene from now on; files that both scenes share stay open, with their decoded blocks.
+
+        Raises:
+            DataError: As on construction.
+        """
+        if scene.image != self.image.path:
+            self.image.close()
+            self.image = RasterReader(scene.image, self.image.bands, self.image.nodata_given)
+        if scene.mask != self._mask_path or self._mask is None:
+            if self._mask is not None:
+                self._mask.close()
+            wanted = scene.mask is not None and self._classes is not None
+            self._mask = MaskReader(scene.mask, self._classes) if wanted else None  # type: ignore[arg-type]
+            self._mask_path = scene.mask
+        self.scene = scene
+        self._origin = scene_window(scene, self.image.info)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the scene."""
+        return self._origin.height, self._origin.width
+
+    @property
+    def transform(self) -> Any:
+        """Affine map from (column, row) of the scene to coordinates."""
+        return self.transform_of(Window(0, 0, *self.shape))
+
+    def transform_of(self, window: Window) -> Any:
+        """Return the affine map from (column, row) of a window of the scene to coordinates."""
+        col, row = self._origin.col + window.col, self._origin.row + window.row
+        offset = rasterio.windows.Window(col, row, window.width, window.height)
+        return rasterio.windows.transform(offset, self.image.info.transform)
+
+    def close(self) -> None:
+        """Close the files; reading again opens them again."""
+        self.image.close()
+        if self._mask is not None:
+            self._mask.close()
+
+    def _absolute(self, window: Window) -> tuple[Window, tuple[slice, slice]]:
+        """Clip to the scene: its neighbours in the same file may belong to another split."""
+        height, width = self.shape
+        top, left = min(max(window.row, 0), height), min(max(window.col, 0), width)
+        bottom = max(min(window.row + window.height, height), top)
+        right = max(min(window.col + window.width, width), left)
+        inner = Window(top + self._origin.row, left + self._origin.col, bottom - top, right - left)
+        return inner, (
+            slice(top - window.row, bottom - window.row),
+            slice(left - window.col, right - window.col),
+        )
+
+    def read(self, window: Window | tuple[int, int, int, int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Read image values (C, h, w) and where they are valid (h, w), as `RasterReader.read` does."""
+        window = Window(*window)
+        inner, place = self._absolute(window)
+        if (inner.height, inner.width) == (window.height, window.width):
+            return self.image.read(inner)
+        data = np.zeros((len(self.image.bands), window.height, window.width), dtype=self.image.info.dtype)
+        valid = np.zeros((window.height, window.width), dtype=bool)
+        if inner.height and inner.width:
+            data[:, place[0], place[1]], valid[place] = self.image.read(inner)
+        return data, valid
+
+    def read_labels(self, window: Window | tuple[int, int, int, int]) -> NDArray[np.uint8]:
+        """Read class indices, shape (h, w); `IGNORE_INDEX` outside the scene and where the mask has no class.
+
+        Raises:
+            DataError: If the scene has no labels, or they are not readable with the label map.
+        """
+        if self._mask is None:
+            raise DataError(f"{self.scene.image}: labels are needed, but scene {self.scene.id} has no mask.")
+        window = Window(*window)
+        inner, place = self._absolute(window)
+        labels = np.full((window.height, window.width), IGNORE_INDEX, dtype=np.uint8)
+        if inner.height and inner.width:
+            labels[place] = self._mask.read(inner)
+        return labels

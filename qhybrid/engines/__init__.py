@@ -1,0 +1,11 @@
+"""Engines execute circuits: `make_engine("exact")`, `make_engine("aer", method="statevector")`."""
+
+from qhybrid.engines.aer import AerEngine
+from qhybrid.engines.base import Engine
+from qhybrid.engines.exact.engine import ExactEngine
+from qhybrid.engines.registry import list_engines, make_engine, register_engine
+
+__all__ = ["AerEngine", "Engine", "ExactEngine", "list_engines", "make_engine", "register_engine"]
+
+register_engine("exact", ExactEngine)
+register_engine("aer", AerEngine)

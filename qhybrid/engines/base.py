@@ -1,0 +1,93 @@
+"""The contract of every engine: circuit, inputs and weights in, differentiable expectation values out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+
+from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.errors import EngineError
+
+
+class Engine(ABC):
+    """Executes circuits.
+
+    Attributes:
+        kind: The name under which `make_engine` knows it.
+    """
+
+    kind: str
+
+    @abstractmethod
+    def expectations(self, spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Return the expectation values of all observables for a batch of inputs.
+
+        Args:
+            spec: The circuit and its observables.
+            inputs: Input angles in radians, shape (B, n_in); B may be 0.
+            weights: Trainable angles in radians, shape (n_w,).
+
+        Returns:
+            Real tensor of shape (B, n_obs), on the device of `inputs`, through which gradients flow to both.
+
+        Raises:
+            EngineError: If shapes do not fit the spec or angles are not finite.
+        """
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return kind, options, shots, seed and noise as plain values: for provenance and for cache keys."""
+
+
+def check_arguments(spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> None:
+    """Check shapes, dtypes and finiteness of an engine's arguments.
+
+    Raises:
+        EngineError: With both shapes, or the place of the first value that is not finite.
+    """
+    if inputs.ndim != 2 or inputs.shape[1] != spec.num_inputs:
+        raise EngineError(
+            f"Argument `inputs` must have shape (batch, {spec.num_inputs}) for circuit `{spec.name}`, but has "
+            f"{tuple(inputs.shape)}."
+        )
+    if weights.shape != (spec.num_weights,):
+        raise EngineError(
+            f"Argument `weights` must have shape ({spec.num_weights},) for circuit `{spec.name}`, but has "
+            f"{tuple(weights.shape)}."
+        )
+    for name, tensor in (("inputs", inputs), ("weights", weights)):
+        if not tensor.is_floating_point():
+            raise EngineError(f"Argument `{name}` must be real floating point, but is {tensor.dtype}.")
+        if not _all_finite(tensor.detach()):
+            place = (~torch.isfinite(tensor.detach())).nonzero()[0].tolist()
+            raise EngineError(
+                f"Argument `{name}` must be finite, but is {tensor[tuple(place)].item()} at index {place}. Fix: look "
+                "for a diverged layer or unscaled data in front of the circuit."
+            )
+
+
+def _all_finite(tensor: torch.Tensor) -> bool:
+    """Return whether all values are finite; inside `torch.func.vmap` values cannot be looked at, and pass."""
+    try:
+        return bool(torch.isfinite(tensor).all())
+    except RuntimeError as error:
+        if "vmap" not in str(error):
+            raise
+        return True
+
+
+def attached(values: torch.Tensor, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return values with a gradient path (of zeros) even where no observable depends on any argument."""
+    wanted = torch.is_grad_enabled() and (inputs.requires_grad or weights.requires_grad)
+    if not wanted or values.requires_grad:
+        return values
+    nothing = 0.0 * inputs.sum() + 0.0 * weights.to(device=inputs.device, dtype=inputs.dtype).sum()
+    return values + nothing
+
+
+def empty_result(spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the result for an empty batch, shape (0, n_obs), with a gradient path of zeros."""
+    nothing = inputs.sum() + weights.to(device=inputs.device, dtype=inputs.dtype).sum()
+    return nothing.expand(0, spec.num_observables)

@@ -1,0 +1,1 @@
+"""The exact engine: Pauli-transfer networks, planned, stacked and differentiated by torch."""

@@ -1,0 +1,142 @@
+"""Contract a light cone along a searched path: for cones in which a forward sweep would carry too much.
+
+The cone is written as one tensor network - gates, feature vectors, start states - and cotengra looks for the order of
+pairwise contractions with the fewest operations (a sweep from the read-out's side is one of the orders it may find). Data-free
+parts are contracted once for the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cotengra
+import numpy as np
+
+from qhybrid.engines.exact.fusion import FusedGate
+from qhybrid.engines.exact.graph import Graph
+from qhybrid.engines.exact.light_cone import light_cone
+from qhybrid.engines.gates.pauli_transfer import ZERO_STATE
+
+SsaPath = tuple[tuple[int, int], ...]
+"""Pairs of tensors to contract; results are numbered on after the network's own tensors."""
+SEARCH_TRIALS = 64
+_ONE = np.ones(())
+
+
+@dataclass
+class ConeNetwork:
+    """The tensors of one light cone.
+
+    Attributes:
+        nodes: Graph nodes.
+        labels: Index labels of each node.
+        output: Labels that stay open: one for each wire of `qubits`.
+        qubits: The read-out's wires that a gate touches.
+    """
+
+    nodes: list[int]
+    labels: list[list[int]]
+    output: list[int]
+    qubits: tuple[int, ...]
+
+
+def cone_network(graph: Graph, gates: Sequence[FusedGate], support: Sequence[int]) -> ConeNetwork:
+    """Return the tensor network of a read-out; wires that end without being read are traced out."""
+    cone = light_cone(gates, support)
+    last_use = {qubit: index for index in cone for qubit in gates[index].qubits}
+    nodes: list[int] = []
+    labels: list[list[int]] = []
+    wire: dict[int, int] = {}
+    count = 0
+    for index in cone:
+        gate = gates[index]
+        size = len(gate.qubits)
+        tensor = gate.tensor
+        outs = list(range(count, count + size))
+        count += size
+        own = [*outs, *(-2 - qubit for qubit in gate.qubits)]
+        if gate.feature is not None:
+            own.append(count)
+            nodes.append(gate.feature)
+            labels.append([count])
+            count += 1
+        for place, qubit in enumerate(gate.qubits):
+            leg = -2 - qubit
+            if qubit in wire:
+                own[own.index(leg)] = wire[qubit]
+            else:
+                rest = [label for label in own if label != leg]
+                tensor = graph.contract(tensor, own, graph.constant(ZERO_STATE), (leg,), rest)
+                own = rest
+            if last_use[qubit] == index and qubit not in support:
+                tensor = graph.select(tensor, own.index(outs[place]))
+                own.remove(outs[place])
+            wire[qubit] = outs[place]
+        nodes.append(tensor)
+        labels.append(own)
+    touched = tuple(qubit for qubit in support if qubit in wire)
+    return ConeNetwork(nodes, labels, [wire[qubit] for qubit in touched], touched)
+
+
+def search_path(graph: Graph, network: ConeNetwork, seconds: float) -> SsaPath:
+    """Search for a cheap order of contractions.
+
+    Args:
+        graph: The graph of the network's nodes.
+        network: The network.
+        seconds: Time after which no further trial is started; at least one is made.
+    """
+    if len(network.nodes) < 2:
+        return ()
+    sizes: dict[int, int] = {}
+    for node, own in zip(network.nodes, network.labels):
+        sizes.update(zip(own, graph.nodes[node].dims))
+    optimizer = cotengra.HyperOptimizer(
+        methods=["greedy"],
+        max_repeats=SEARCH_TRIALS,
+        max_time=seconds,
+        reconf_opts={},
+        parallel=False,
+        optlib="random",
+        optlib_opts={"seed": 0},
+    )
+    tree = cotengra.array_contract_tree(network.labels, network.output, sizes, optimize=optimizer)
+    return tuple((int(a), int(b)) for a, b in tree.get_ssa_path())
+
+
+def is_complete(path: SsaPath, tensors: int) -> bool:
+    """Return whether a path contracts that many tensors to one, each used once."""
+    used = [place for pair in path for place in pair]
+    in_order = all(max(pair) < tensors + step for step, pair in enumerate(path))
+    return len(path) == tensors - 1 and len(set(used)) == len(used) and in_order and min(used, default=0) >= 0
+
+
+def contract_along(graph: Graph, network: ConeNetwork, path: SsaPath) -> int:
+    """Return the node of the read-out's reduced state, legs in the order of `network.qubits`."""
+    nodes: list[int | None] = list(network.nodes)
+    labels: list[list[int]] = [list(own) for own in network.labels]
+    uses = dict.fromkeys(network.output, 1)
+    for own in labels:
+        for label in own:
+            uses[label] = uses.get(label, 0) + 1
+    for first, second in path:
+        a, b = nodes[first], nodes[second]
+        assert a is not None
+        assert b is not None
+        for label in (*labels[first], *labels[second]):
+            uses[label] -= 1
+        if graph.nodes[a].batched and not graph.nodes[b].batched:
+            first, second, a, b = second, first, b, a
+        joined = [*labels[first], *(label for label in labels[second] if label not in labels[first])]
+        out = [label for label in joined if uses[label]]
+        nodes.append(graph.contract(a, labels[first], b, labels[second], out))
+        labels.append(out)
+        nodes[first] = nodes[second] = None
+        for label in out:
+            uses[label] += 1
+    last, own = nodes[-1], labels[-1]
+    assert last is not None
+    if own != network.output:
+        last = graph.contract(last, own, graph.constant(_ONE), (), network.output)
+    return last

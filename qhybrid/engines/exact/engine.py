@@ -1,0 +1,132 @@
+"""The exact engine's face: arguments in, expectation values out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.engines.base import Engine, attached, check_arguments, empty_result
+from qhybrid.engines.exact.cost import memory_limit
+from qhybrid.engines.exact.execute import NetworkExecutor
+from qhybrid.engines.exact.explain import Explanation, explain_plan
+from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan, plan_circuit
+from qhybrid.engines.statevector.execute import StateExecutor
+from qhybrid.errors import EngineError
+
+METHODS = ("auto", "network", "statevector")
+
+
+class ExactEngine(Engine):
+    """Exact expectation values, differentiable in inputs and weights as often as wanted.
+
+    Circuits are contracted as Pauli-transfer networks of their light cones, or run as batched statevectors, whichever
+    is predicted to be faster.
+
+    Args:
+        device: Torch device of the arithmetic.
+        dtype: Arithmetic, torch.float32 or torch.float64; None follows the inputs. Results have the inputs' dtype.
+        method: "network", "statevector", or "auto" for the cheaper one.
+    """
+
+    kind = "exact"
+
+    def __init__(self, device: str = "cpu", dtype: torch.dtype | None = None, method: str = "auto") -> None:
+        if dtype not in (None, torch.float32, torch.float64):
+            raise EngineError(f"Argument `dtype` must be float32 or float64, but is {dtype}.")
+        if method not in METHODS:
+            raise EngineError(f"Option `method` must be one of {', '.join(METHODS)}, but is {method!r}.")
+        self._device = _device(device)
+        self._dtype = dtype
+        self._method = method
+        self._plans: dict[str, CircuitPlan] = {}
+        self._executors: dict[tuple[str, str, torch.dtype], NetworkExecutor | StateExecutor] = {}
+
+    def expectations(self, spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Return the expectation values of all observables, shape (B, n_obs); see `Engine.expectations`.
+
+        Raises:
+            EngineError: Also if no method fits the memory; the message carries the numbers.
+        """
+        check_arguments(spec, inputs, weights)
+        if not len(inputs):
+            return empty_result(spec, inputs, weights)
+        dtype = self._arithmetic(inputs.dtype)
+        found = self._explained(spec, len(inputs), dtype)
+        if found.method == "refused":
+            raise EngineError(_refusal(spec, found))
+        rows = inputs.to(device=self._device, dtype=dtype).t().contiguous()
+        executor = self._executor(spec, found.method, dtype)
+        values = executor(rows, weights.to(device=self._device, dtype=dtype))
+        return attached(values.t().to(device=inputs.device, dtype=inputs.dtype), inputs, weights)
+
+    def explain(self, spec: CircuitSpec, batch: int = NOMINAL_BATCH) -> Explanation:
+        """Return the method that would be used for a batch of that size, and its predicted cost.
+
+        Args:
+            spec: The circuit and its observables.
+            batch: Number of samples of one call.
+        """
+        return self._explained(spec, batch, self._dtype or torch.float32)
+
+    def describe(self) -> dict[str, Any]:
+        """Return kind and options; shots, seed and noise are None."""
+        return {
+            "kind": self.kind,
+            "device": str(self._device),
+            "dtype": None if self._dtype is None else str(self._dtype).removeprefix("torch."),
+            "method": self._method,
+            "shots": None,
+            "seed": None,
+            "noise": None,
+        }
+
+    def _arithmetic(self, dtype: torch.dtype) -> torch.dtype:
+        return self._dtype or (torch.float64 if dtype == torch.float64 else torch.float32)
+
+    def _plan(self, spec: CircuitSpec) -> CircuitPlan:
+        if spec.fingerprint not in self._plans:
+            self._plans[spec.fingerprint] = plan_circuit(spec)
+        return self._plans[spec.fingerprint]
+
+    def _explained(self, spec: CircuitSpec, batch: int, dtype: torch.dtype) -> Explanation:
+        limit = memory_limit(self._device)
+        return explain_plan(self._plan(spec), batch, dtype.itemsize, limit, self._device.type, self._method)
+
+    def _executor(
+        self, spec: CircuitSpec, method: str, dtype: torch.dtype
+    ) -> NetworkExecutor | StateExecutor:
+        key = (spec.fingerprint, method, dtype)
+        if key not in self._executors:
+            plan = self._plan(spec)
+            like = torch.empty(0, dtype=dtype, device=self._device)
+            sizes = (spec.num_inputs, spec.num_weights, spec.num_observables)
+            if method == "network" and plan.network is not None:
+                program, outputs = plan.network.program, plan.network.outputs
+                self._executors[key] = NetworkExecutor(program, outputs, sizes, like)
+            elif plan.states is not None:
+                self._executors[key] = StateExecutor(plan.states, sizes, like)
+        return self._executors[key]
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise EngineError(
+            f"Argument `device` must be a usable torch device, but is {name!r}: {error}"
+        ) from error
+    return device
+
+
+def _refusal(spec: CircuitSpec, found: Explanation) -> str:
+    tried = "; ".join(
+        f"{name}: {memory / 2**20:,.0f} MiB, {seconds:,.1f} s" for name, seconds, memory in found.alternatives
+    )
+    return (
+        f"Circuit `{spec.name}` ({spec.num_qubits} qubits) must fit the memory ({found.limit_bytes / 2**20:,.0f} MiB usable), "
+        f"but for {found.batch} samples {found.reason} ({tried or 'nothing to try'}). "
+        "Fix: fewer samples a call, fewer repetitions, or observables with smaller light cones."
+    )

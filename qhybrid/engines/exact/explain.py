@@ -1,0 +1,113 @@
+"""What the exact engine would do with a circuit, and what that takes: to be read before running."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qhybrid.engines.exact.cost import Cost
+from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan
+from qhybrid.engines.statevector.chunk import chunk_samples
+
+SAVED_FACTOR = 2.5
+"""Bytes of a network's value and gradient over the bytes of all its intermediates."""
+STATES_AT_ONCE = 6
+"""States of one chunk that are alive in the middle of a backward step."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The chosen method and its predicted cost.
+
+    Attributes:
+        method: "network", "statevector", or "refused" if neither fits the memory.
+        batch: Number of samples of one call.
+        flops: Multiply-adds of the value, a sample.
+        widest: Real numbers in the widest intermediate, a sample.
+        memory_bytes: Memory of one call with gradient.
+        limit_bytes: Memory that may be used.
+        seconds: Predicted time of value and gradient of the batch on one CPU core.
+        reason: The choice in words.
+        alternatives: For each method that was weighed, (name, seconds, memory_bytes).
+    """
+
+    method: str
+    batch: int
+    flops: float
+    widest: int
+    memory_bytes: int
+    limit_bytes: int
+    seconds: float
+    reason: str
+    alternatives: tuple[tuple[str, float, int], ...]
+
+
+def explain_plan(
+    plan: CircuitPlan,
+    batch: int,
+    itemsize: int,
+    limit_bytes: int,
+    device_type: str = "cpu",
+    method: str = "auto",
+) -> Explanation:
+    """Choose the cheaper method that fits the memory.
+
+    Args:
+        plan: The planned circuit.
+        batch: Number of samples of one call.
+        itemsize: Bytes of a real number.
+        limit_bytes: Memory that may be used.
+        device_type: "cpu" or "cuda".
+        method: "auto", or the one method to consider.
+    """
+    weighed = _weighed(plan, batch, itemsize, device_type)
+    options = [option for option in weighed if method in ("auto", option[0])]
+    fitting = [option for option in options if option[2] <= limit_bytes]
+    alternatives = tuple((name, cost.seconds, memory) for name, cost, memory in weighed)
+    if fitting:
+        name, cost, memory = min(fitting, key=lambda option: option[1].seconds)
+        reason = _reason(name, fitting, options)
+    else:
+        name = "refused"
+        reason = "no considered method fits the memory"
+        if not options:
+            reason = f"too wide to be considered at all (allowed: {method})"
+            return Explanation(
+                name, batch, float("inf"), 0, 0, limit_bytes, float("inf"), reason, alternatives
+            )
+        _, cost, memory = min(options, key=lambda option: option[2])
+    return Explanation(
+        name, batch, cost.flops, cost.widest, memory, limit_bytes, cost.seconds, reason, alternatives
+    )
+
+
+def _weighed(plan: CircuitPlan, batch: int, itemsize: int, device_type: str) -> list[tuple[str, Cost, int]]:
+    result = []
+    if plan.network is not None:
+        cost = plan.network.cost
+        memory = int(SAVED_FACTOR * cost.entries * itemsize * max(batch, 1))
+        result.append(("network", _scaled(cost, batch), memory))
+    if plan.states is not None and plan.state_cost is not None:
+        samples = max(batch, 1) + STATES_AT_ONCE * min(
+            max(batch, 1), chunk_samples(plan.states.widest, device_type)
+        )
+        memory = (2 * itemsize * samples) << plan.states.widest
+        result.append(("statevector", _scaled(plan.state_cost, batch), memory))
+    return result
+
+
+def _scaled(cost: Cost, batch: int) -> Cost:
+    seconds = cost.overhead + (cost.seconds - cost.overhead) * batch / NOMINAL_BATCH
+    return Cost(cost.flops, cost.entries, cost.widest, seconds, cost.overhead)
+
+
+def _reason(name: str, fitting: list[tuple[str, Cost, int]], options: list[tuple[str, Cost, int]]) -> str:
+    others = [option for option in options if option[0] != name]
+    if not others:
+        return f"{name} is the only method considered"
+    other, cost, _ = others[0]
+    if len(fitting) == 1:
+        return f"{name}: {other} would not fit the memory"
+    chosen = next(option[1] for option in options if option[0] == name)
+    return (
+        f"{name} is predicted to be {cost.seconds / max(chosen.seconds, 1e-12):.1f} times faster than {other}"
+    )

@@ -1,0 +1,1 @@
+"""Gates as mathematics: angle expressions and real Pauli-transfer tensors."""

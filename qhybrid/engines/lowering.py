@@ -1,0 +1,180 @@
+"""From any Qiskit circuit to a list of constant gates and Pauli rotations.
+
+Composite instructions are opened until only those two kinds are left. Swaps become a relabelling of wires, barriers and
+global phases disappear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from qiskit import QuantumCircuit
+from qiskit.circuit import ControlFlowOp, Operation
+from qiskit.circuit.library import RYGate, RZGate
+from qiskit.quantum_info import Operator
+
+from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.engines.gates.expression import Angle, AngleReader
+from qhybrid.engines.gates.pauli_transfer import ComplexArray, check_unitary
+from qhybrid.errors import CircuitError
+
+ROTATIONS = {
+    "rx": "X",
+    "ry": "Y",
+    "rz": "Z",
+    "p": "Z",
+    "u1": "Z",
+    "rxx": "XX",
+    "ryy": "YY",
+    "rzz": "ZZ",
+    "rzx": "ZX",
+}
+"""Gates that are exp(-i t P / 2) up to a global phase, with P's first letter on the first qubit."""
+
+EULER = frozenset({"u", "u3"})
+"""Gates that are RZ(phi) RY(theta) RZ(lambda) up to a global phase; the first has no definition of its own."""
+
+SKIPPED = frozenset({"barrier", "id", "delay", "global_phase"})
+NOT_UNITARY = frozenset({"measure", "reset", "initialize", "kraus", "superop", "quantum_channel", "store"})
+LARGEST_MATRIX = 2
+"""Qubits up to which a constant gate is taken as one matrix rather than opened."""
+
+
+@dataclass(frozen=True)
+class Primitive:
+    """One gate.
+
+    Attributes:
+        qubits: Wires it acts on, first qubit first.
+        pauli: For a rotation exp(-i angle P / 2): P's letters, first letter on the first qubit; else "".
+        angle: The rotation's angle; None for a constant gate.
+        matrix: A constant gate's unitary in Qiskit's bit order; None for a rotation.
+        operation: The Qiskit gate that it stands for.
+        source: Index of the instruction of the circuit that it comes from.
+    """
+
+    qubits: tuple[int, ...]
+    pauli: str = ""
+    angle: Angle | None = None
+    matrix: ComplexArray | None = None
+    operation: Operation | None = None
+    source: int = 0
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A circuit as primitives.
+
+    Attributes:
+        num_qubits: Number of wires.
+        primitives: Gates in time order.
+        wire_of: For each qubit of the circuit the wire that holds it at the end, shape (num_qubits,).
+    """
+
+    num_qubits: int
+    primitives: tuple[Primitive, ...]
+    wire_of: tuple[int, ...]
+
+
+def lower(spec: CircuitSpec) -> Lowered:
+    """Open all instructions of a circuit.
+
+    Raises:
+        CircuitError: If the circuit measures, resets, branches, or holds a gate that has neither a matrix nor a
+            definition.
+    """
+    return lower_circuit(spec.circuit, AngleReader.of(spec))
+
+
+def lower_circuit(circuit: QuantumCircuit, reader: AngleReader) -> Lowered:
+    """Open all instructions of a circuit, with parameters read by `reader`; see `lower`."""
+    wires = list(range(circuit.num_qubits))
+    primitives: list[Primitive] = []
+    for source, instruction in enumerate(circuit.data):
+        qubits = [circuit.find_bit(qubit).index for qubit in instruction.qubits]
+        for gate in open_instruction(instruction.operation, qubits, reader, source):
+            if gate.operation is not None and gate.operation.name == "swap":
+                first, second = gate.qubits
+                wires[first], wires[second] = wires[second], wires[first]
+            else:
+                primitives.append(replace(gate, qubits=tuple(wires[qubit] for qubit in gate.qubits)))
+    return Lowered(circuit.num_qubits, tuple(primitives), tuple(wires))
+
+
+def open_instruction(
+    operation: Operation, qubits: list[int], reader: AngleReader, source: int
+) -> Iterator[Primitive]:
+    """Yield the primitives of one instruction; swaps are yielded as they are.
+
+    Args:
+        operation: The instruction's operation.
+        qubits: The qubits it acts on.
+        reader: Reads its parameters.
+        source: Its index in the circuit, for messages.
+
+    Raises:
+        CircuitError: If it is not unitary or cannot be opened.
+    """
+    name = operation.name
+    if name in SKIPPED:
+        return
+    if isinstance(operation, ControlFlowOp) or name in NOT_UNITARY:
+        raise CircuitError(
+            f"Circuits must be unitary, but instruction {source} is `{name}`. Fix: take mid-circuit measurement, reset "
+            "and control flow out; read-outs are given as observables (remove_final_measurements())."
+        )
+    parameters = list(getattr(operation, "params", []))
+    if name == "swap":
+        yield Primitive(tuple(qubits), operation=operation, source=source)
+        return
+    if name in ROTATIONS and len(parameters) == 1:
+        yield Primitive(tuple(qubits), ROTATIONS[name], reader.read(parameters[0]), None, operation, source)
+        return
+    if name in EULER and len(parameters) == 3:
+        theta, phi, lam = parameters
+        for rotation in (RZGate(lam), RYGate(theta), RZGate(phi)):
+            yield from open_instruction(rotation, qubits, reader, source)
+        return
+    symbolic = any(getattr(value, "parameters", None) for value in parameters)
+    if not symbolic and operation.num_qubits <= LARGEST_MATRIX:
+        matrix = _matrix(operation)
+        if matrix is not None:
+            yield Primitive(tuple(qubits), "", None, matrix, operation, source)
+            return
+    definition = getattr(operation, "definition", None)
+    if definition is not None:
+        for inner in definition.data:
+            places = [qubits[definition.find_bit(qubit).index] for qubit in inner.qubits]
+            yield from open_instruction(inner.operation, places, reader, source)
+        return
+    matrix = None if symbolic else _matrix(operation)
+    if matrix is None:
+        raise CircuitError(
+            f"Gate `{name}` (instruction {source}) must have a definition or a matrix, but has neither. Fix: give it a "
+            "definition, or transpile the circuit to standard gates first."
+        )
+    yield Primitive(tuple(qubits), "", None, matrix, operation, source)
+
+
+def _matrix(operation: Any) -> ComplexArray | None:
+    """Return the unitary of an operation that has one by itself, else None."""
+    if hasattr(operation, "to_matrix"):
+        try:
+            matrix = np.asarray(operation.to_matrix(), dtype=complex)
+        except (TypeError, ValueError, AttributeError, NotImplementedError):
+            return None
+        except Exception as error:
+            if type(error).__name__ != "CircuitError":
+                raise
+            return None
+        check_unitary(matrix, operation.name)
+        return matrix
+    if getattr(operation, "definition", None) is None:
+        try:
+            return np.asarray(Operator(operation).data, dtype=complex)
+        except Exception as error:
+            raise CircuitError(f"Gate `{operation.name}` has no usable matrix: {error}") from error
+    return None

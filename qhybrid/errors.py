@@ -1,0 +1,72 @@
+"""Every error a user can cause, in one hierarchy.
+
+Messages follow one pattern: what must hold, what was found, and how to fix it, for example
+``Argument `shots` must be at least 1, but is 0. Fix: ...``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class QHybridError(Exception):
+    """Base of all errors that qhybrid raises on purpose; the command line prints them without a traceback."""
+
+
+class ConfigError(QHybridError, ValueError):
+    """A recipe, a circuit definition or an option is invalid; the message names the file and the key."""
+
+
+class WorkspaceError(QHybridError, OSError):
+    """A file or folder that is needed cannot be used (missing, in the way, not writable, disk full)."""
+
+
+class DataError(QHybridError, ValueError):
+    """Image or label data is unusable; the message names the file."""
+
+
+class DatasetNotFoundError(DataError):
+    """A data set is not where it is expected; the message says how to get it and how it must be laid out."""
+
+
+class CircuitError(QHybridError, ValueError):
+    """A circuit cannot be built, or is of a kind that is not supported."""
+
+
+class EngineError(QHybridError, ValueError):
+    """An engine was given values that it cannot execute."""
+
+
+class CheckpointError(QHybridError, ValueError):
+    """A run folder or weights file is incomplete, damaged, or of another architecture."""
+
+
+class TrainingError(QHybridError, RuntimeError):
+    """Training cannot go on, for example because the loss is not finite."""
+
+
+class MissingDependencyError(QHybridError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+
+def optional_import(module: str, extra: str) -> ModuleType:
+    """Import an optional dependency.
+
+    Args:
+        module: Dotted module name.
+        extra: The extra of the qhybrid distribution that installs it.
+
+    Returns:
+        The imported module.
+
+    Raises:
+        MissingDependencyError: If the module is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"Package `{module.split('.')[0]}` is needed here but not installed. "
+            f"Fix: pip install 'qhybrid[{extra}]'."
+        ) from error

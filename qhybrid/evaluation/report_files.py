@@ -1,0 +1,72 @@
+"""What an evaluation leaves behind: metrics.json, metrics.csv, confusion.png, samples.png."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qhybrid.data.classes import ClassMap
+from qhybrid.evaluation.pictures import draw_confusion
+from qhybrid.evaluation.scoring import Sample
+from qhybrid.training.metrics import SegmentationMetrics
+from qhybrid.training.pictures import draw_samples
+from qhybrid.workspace import write_text
+
+
+def write_report(
+    folder: Path,
+    name: str,
+    classes: ClassMap,
+    facts: Mapping[str, Any],
+    metrics: SegmentationMetrics,
+    baselines: Mapping[str, SegmentationMetrics],
+    samples: Sequence[Sample],
+) -> None:
+    """Write all files of an evaluation; each appears whole, metrics.json last.
+
+    Args:
+        folder: Where to; it is created, and files of an earlier evaluation are replaced.
+        name: Of the run, for titles.
+        classes: Names and colours.
+        facts: What was evaluated and how, for metrics.json.
+        metrics: Of the model.
+        baselines: Of references, by name.
+        samples: Parts of scenes for the picture; without any there is none.
+    """
+    draw_confusion(metrics, folder / "confusion.png", f"{name}, {facts['split']}")
+    if samples:
+        draw_samples(
+            [sample.image for sample in samples],
+            [sample.truth for sample in samples],
+            [sample.prediction for sample in samples],
+            classes,
+            folder / "samples.png",
+            titles=[sample.title for sample in samples],
+        )
+    write_text(folder / "metrics.csv", metrics_table(metrics))
+    content = {
+        **facts,
+        **metrics.to_dict(),
+        "baselines": {key: reference.to_dict() for key, reference in baselines.items()},
+    }
+    write_text(folder / "metrics.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def metrics_table(metrics: SegmentationMetrics) -> str:
+    """Return one CSV row a class: class, iou, precision, recall, f1, pixels; undefined values are empty."""
+    text = io.StringIO()
+    rows = metrics.rows()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: "" if _undefined(value) else value for key, value in row.items()})
+    return text.getvalue()
+
+
+def _undefined(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)

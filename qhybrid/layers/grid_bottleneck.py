@@ -1,0 +1,84 @@
+"""Bottleneck that squeezes a feature map through values on a small grid of cells (HQ-UNet: one cell a qubit).
+
+Pre-Q: adaptive average pooling to grid x grid, 1x1 convolution to the features of a cell, tanh.
+Core: any map from (B, grid^2 * features), cell-major, to (B, n_out): a QuantumLayer or a classical twin.
+Post-Q: a linear layer back to a feature map.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
+
+from qhybrid.errors import ConfigError
+
+
+class GridBottleneck(nn.Module):
+    """Pre-Q, core and post-Q of HQ-UNet (arXiv 2604.27206, section III-B).
+
+    Attributes:
+        core: The circuit, or what stands in its place.
+        any_size: Whether feature maps of any height and width are accepted.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        core: nn.Module,
+        core_outputs: int,
+        *,
+        grid: int = 4,
+        cell_features: int = 3,
+        angle_scale: float = 1.0,
+        post_q: Literal["full", "grid"] = "full",
+        map_size: int = 8,
+    ) -> None:
+        """Build the bottleneck.
+
+        Args:
+            channels: Channels of the incoming and of the outgoing feature map.
+            core: Map from (B, grid^2 * cell_features) to (B, core_outputs).
+            core_outputs: Number of values the core returns.
+            grid: Cells along one side.
+            cell_features: Features of one cell.
+            angle_scale: Factor from the tanh output to the core's input (radians for a circuit).
+            post_q: `full` (the paper's) maps to channels x map_size x map_size and fixes the input size; `grid` maps to
+                channels x grid x grid and resizes bilinearly, for any size.
+            map_size: Height and width of the feature map, used by `full`.
+        """
+        super().__init__()
+        self.grid = grid
+        self.angle_scale = angle_scale
+        self.map_size = map_size
+        self.any_size = post_q == "grid"
+        self.pool = nn.AdaptiveAvgPool2d(grid)
+        self.reduce = nn.Conv2d(channels, cell_features, 1)
+        self.core = core
+        side = grid if self.any_size else map_size
+        self.expand = nn.Linear(core_outputs, channels * side * side)
+        self._side = side
+
+    def angles(self, features: Tensor) -> Tensor:
+        """Return the core's input: shape (B, grid^2 * cell_features), cell-major, in [-angle_scale, angle_scale]."""
+        cells = self.reduce(self.pool(features)).float().tanh() * self.angle_scale
+        return cells.flatten(2).transpose(1, 2).flatten(1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features of shape (B, channels, h, w) to the same shape.
+
+        Raises:
+            ConfigError: If `post_q` is `full` and h, w differ from the size it was built for.
+        """
+        size = (features.shape[-2], features.shape[-1])
+        if not self.any_size and size != (self.map_size, self.map_size):
+            raise ConfigError(
+                f"With `post_q: full` the bottleneck takes {self.map_size} x {self.map_size} feature maps, but got "
+                f"{size[0]} x {size[1]}. Fix: use windows of the training patch size, or train with `post_q: grid`."
+            )
+        values = self.expand(self.core(self.angles(features)))
+        result = values.reshape(len(values), -1, self._side, self._side)
+        if self.any_size:
+            result = F.interpolate(result, size=size, mode="bilinear", align_corners=False)
+        return result.to(features.dtype)

@@ -1,0 +1,143 @@
+"""QuantumLayer: a circuit as a torch layer, a TorchConnector whose backward pass is a vector-Jacobian product."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from qiskit.quantum_info import SparsePauliOp
+from qiskit_machine_learning.connectors import TorchConnector
+from qiskit_machine_learning.neural_networks import EstimatorQNN
+from torch import Tensor
+
+from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.engines import make_engine
+from qhybrid.engines.base import Engine
+from qhybrid.errors import CircuitError, EngineError
+from qhybrid.layers.engine_network import EngineNetwork
+
+
+class QuantumLayer(TorchConnector):  # type: ignore[misc]
+    """Expectation values of a parameterised circuit as a layer.
+
+    y[..., k] = <0| U(x, w)^dagger O_k U(x, w) |0> with input angles x, trainable angles w and observables O_k.
+
+    It is a `TorchConnector` (`isinstance`, `.weight`, `.neural_network`), with these differences: the engine gets tensors
+    and gives gradients of inputs and weights as vector-Jacobian products; any number of leading batch dimensions; autocast
+    is off inside, and inputs are at least float32; the state dict holds `weight` alone (`_weights`, which TorchConnector adds
+    for the same storage, is accepted on loading).
+
+    Attributes:
+        weight: Trainable angles in radians, shape (n_w,), from U(-1, 1) unless given.
+    """
+
+    def __init__(
+        self,
+        spec: CircuitSpec,
+        engine: Engine | None = None,
+        initial_weights: np.ndarray | Tensor | None = None,
+    ) -> None:
+        """Build the layer.
+
+        Args:
+            spec: The circuit.
+            engine: What executes it; the noiseless exact engine if absent.
+            initial_weights: Angles in radians, shape (n_w,).
+
+        Raises:
+            EngineError: If `initial_weights` has another shape.
+        """
+        if initial_weights is not None and tuple(np.shape(initial_weights)) != (spec.num_weights,):
+            raise EngineError(
+                f"Argument `initial_weights` must have shape ({spec.num_weights},), but has {tuple(np.shape(initial_weights))}."
+            )
+        start = initial_weights.detach().cpu().numpy() if isinstance(initial_weights, Tensor) else initial_weights
+        super().__init__(EngineNetwork(spec, engine or make_engine("exact")), initial_weights=start)
+
+    @classmethod
+    def from_qnn(cls, qnn: EstimatorQNN, engine: Engine | None = None) -> QuantumLayer:
+        """Turn a Qiskit Machine Learning `EstimatorQNN` into a layer on one of our engines.
+
+        Raises:
+            CircuitError: If `qnn` is not an EstimatorQNN.
+        """
+        if not isinstance(qnn, EstimatorQNN):
+            raise CircuitError(f"Argument `qnn` must be an EstimatorQNN, but is {type(qnn).__name__}.")
+        observables = qnn.observables
+        several = [observables] if isinstance(observables, SparsePauliOp) else list(observables)
+        spec = CircuitSpec.from_circuit(
+            qnn.circuit, list(qnn.input_params), list(qnn.weight_params), [SparsePauliOp(o) for o in several]
+        )
+        return cls(spec, engine)
+
+    @property
+    def spec(self) -> CircuitSpec:
+        """The circuit."""
+        spec: CircuitSpec = self.neural_network.spec
+        return spec
+
+    @property
+    def engine(self) -> Engine:
+        """What executes the circuit; assign another engine to re-run the same weights elsewhere."""
+        engine: Engine = self.neural_network.engine
+        return engine
+
+    @engine.setter
+    def engine(self, engine: Engine) -> None:
+        self.neural_network.engine = engine
+
+    # TorchConnector registers one parameter under two names, and its property `weight` returns `_weights`. Looking
+    # `_weights` up under the other name keeps a single entry in parameters and state dicts, also while torch.func swaps it.
+    @property
+    def _weights(self) -> Tensor:
+        try:
+            return self._parameters["weight"]
+        except KeyError:
+            raise AttributeError("weight") from None
+
+    def register_parameter(self, name: str, param: torch.nn.Parameter | None) -> None:
+        """Register a parameter; `_weights` is an alias and is left out."""
+        if name != "_weights":
+            super().register_parameter(name, param)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        alias = state_dict.pop(f"{prefix}_weights", None)
+        if alias is not None:
+            state_dict.setdefault(f"{prefix}weight", alias)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def forward(self, input_data: Tensor | None = None) -> Tensor:
+        """Execute the circuit for every row.
+
+        Args:
+            input_data: Input angles in radians, shape (..., n_in).
+
+        Returns:
+            Expectation values, shape (..., n_obs), float32 or float64.
+        """
+        spec = self.spec
+        rows = self.weight.new_zeros((1, 0)) if input_data is None else input_data
+        if rows.ndim == 0 or rows.shape[-1] != spec.num_inputs:
+            raise EngineError(
+                f"Circuit `{spec.name}` takes {spec.num_inputs} inputs in the last dimension, but the tensor has shape {tuple(rows.shape)}."
+            )
+        with torch.autocast(device_type=rows.device.type, enabled=False):
+            rows = rows if rows.dtype in (torch.float32, torch.float64) else rows.float()
+            flat = rows.reshape(-1, spec.num_inputs)
+            values = self.engine.expectations(spec, flat, self.weight.to(rows.dtype))
+        return values.reshape(*rows.shape[:-1], spec.num_observables)
+
+    def extra_repr(self) -> str:
+        """Describe the circuit in `print(model)`."""
+        spec = self.spec
+        return (
+            f"circuit={spec.name}, qubits={spec.num_qubits}, inputs={spec.num_inputs}, weights={spec.num_weights}, "
+            f"outputs={spec.num_observables}, engine={self.engine.kind}"
+        )
+
+
+def quantum_layers(module: torch.nn.Module) -> Mapping[str, QuantumLayer]:
+    """Return all quantum layers of a module by their dotted names, in execution-independent module order."""
+    return {name: child for name, child in module.named_modules() if isinstance(child, QuantumLayer)}

@@ -1,0 +1,119 @@
+"""All models by name: check their keys, build them, list them, and move them to another engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from qhybrid.config import StrictModel, validated
+from qhybrid.engines.base import Engine
+from qhybrid.errors import ConfigError
+from qhybrid.layers import quantum_layers
+from qhybrid.models.hq_unet import HQUNetOptions, TwinOptions, build_hq_unet, build_hq_unet_twin
+from qhybrid.models.unet import UNetOptions, build_unet
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model of the registry.
+
+    Attributes:
+        options: Class of its keys.
+        build: Builds it from checked keys and an engine.
+        description: One sentence for lists.
+    """
+
+    options: type[StrictModel]
+    build: Callable[[Any, Engine | None], nn.Module]
+    description: str
+
+
+_MODELS: dict[str, ModelEntry] = {
+    "hq_unet": ModelEntry(HQUNetOptions, build_hq_unet, "U-Net with a 16-qubit QCNN at the bottleneck"),
+    "hq_unet_twin": ModelEntry(
+        TwinOptions,
+        lambda options, _engine: build_hq_unet_twin(options),
+        "HQ-UNet with a classical core in place of the circuit",
+    ),
+    "unet": ModelEntry(
+        UNetOptions, lambda options, _engine: build_unet(options), "U-Net with depthwise-separable convolutions"
+    ),
+}
+
+
+def list_models() -> dict[str, str]:
+    """Return the names that `build_model` accepts, with one sentence each."""
+    return {name: entry.description for name, entry in sorted(_MODELS.items())}
+
+
+def resolve_model(config: Mapping[str, Any], source: str = "model") -> dict[str, Any]:
+    """Check a model section and fill in its defaults.
+
+    Args:
+        config: `name` and the model's own keys.
+        source: What to call the section in messages.
+
+    Returns:
+        A plain mapping, complete and JSON-safe, that `build_model` accepts.
+
+    Raises:
+        ConfigError: If the name or a key is unknown, or a value is out of range.
+    """
+    entry, options = _checked(config, source)
+    return {"name": entry, **options.model_dump(mode="json")}
+
+
+def build_model(config: Mapping[str, Any], engine: Engine | None = None) -> nn.Module:
+    """Build a model: a plain module from images (B, C, H, W) to logits.
+
+    Args:
+        config: `name` and the model's own keys.
+        engine: What executes its circuits; the noiseless exact engine if absent.
+
+    Returns:
+        The module; its attribute `config` is the resolved mapping from which it can be rebuilt.
+
+    Raises:
+        ConfigError: If the name or a key is unknown, or a value is out of range.
+    """
+    name, options = _checked(config, "model")
+    model = _MODELS[name].build(options, engine)
+    model.config = {"name": name, **options.model_dump(mode="json")}  # type: ignore[assignment]
+    return model
+
+
+def use_engine(model: nn.Module, engine: Engine, layers: Iterable[str] | None = None) -> nn.Module:
+    """Let the quantum layers of a trained model run on another engine, with the same weights.
+
+    Args:
+        model: Any module with quantum layers; it is changed in place.
+        engine: The engine.
+        layers: Dotted names of the layers to change; all of them if absent.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ConfigError: If the model has no quantum layers, or none of a given name.
+    """
+    present = quantum_layers(model)
+    if not present:
+        raise ConfigError("The model has no quantum layers, so there is nothing to run on another engine.")
+    chosen = list(present) if layers is None else list(layers)
+    unknown = [name for name in chosen if name not in present]
+    if unknown:
+        raise ConfigError(f"No quantum layer named {', '.join(unknown)}. Quantum layers: {', '.join(present)}.")
+    for name in chosen:
+        present[name].engine = engine
+    return model
+
+
+def _checked(config: Mapping[str, Any], source: str) -> tuple[str, StrictModel]:
+    keys = dict(config)
+    name = keys.pop("name", None)
+    if name not in _MODELS:
+        raise ConfigError(f"{source}: model {name!r} is unknown. Known models: {', '.join(list_models())}.")
+    return name, validated(_MODELS[name].options, keys, f"{source} ({name})")

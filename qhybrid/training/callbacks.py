@@ -1,0 +1,128 @@
+"""What happens around epochs: weights, resume state, the metrics table, pictures, the clock."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+
+from qhybrid.training.run_folder import METRICS, RESUME_STATE, Meta, save_weights
+from qhybrid.workspace import atomic_path, write_text
+
+COLUMNS = (
+    "epoch",
+    "step",
+    "train_loss",
+    "train_miou",
+    "val_loss",
+    "val_miou",
+    "val_accuracy",
+    "learning_rate",
+    "seconds_per_step",
+    "epoch_seconds",
+)
+
+
+class StepClock(Callback):
+    """Measures the seconds of training steps, waiting for data included, the first of each epoch left out."""
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+        self._mark: float | None = None
+        self._epoch_start = 0.0
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the epoch's clock."""
+        self._times, self._mark = [], None
+        self._epoch_start = time.perf_counter()
+
+    def on_train_batch_end(self, *arguments: Any, **named: Any) -> None:
+        """Take the time since the end of the step before."""
+        now = time.perf_counter()
+        if self._mark is not None:
+            self._times.append(now - self._mark)
+        self._mark = now
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Median over the steps of the running epoch; NaN for an epoch of one step."""
+        times = sorted(self._times)
+        return times[len(times) // 2] if times else math.nan
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Seconds since the epoch began, validation included."""
+        return time.perf_counter() - self._epoch_start
+
+
+class RunKeeper(Callback):
+    """At the end of each epoch: appends to metrics.csv, keeps best and last weights and the resume state.
+
+    The resume state is written last: a process killed in between repeats the epoch, and nothing is counted twice.
+    """
+
+    def __init__(self, folder: Path, clock: StepClock, meta: Callable[..., Meta]) -> None:
+        """Build the callback.
+
+        Args:
+            folder: The run folder.
+            clock: Where step times come from.
+            meta: Makes the meta.json content from keywords `epoch`, `step` and `metrics`.
+        """
+        self.folder = folder
+        self.clock = clock
+        self.meta = meta
+        self.best = -math.inf
+        self.rows: list[dict[str, Any]] = []
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write everything that belongs to the finished epoch."""
+        epoch = trainer.current_epoch + 1
+        values = {name: float(value) for name, value in trainer.callback_metrics.items() if name in COLUMNS}
+        self.rows = [row for row in self.rows if row["epoch"] < epoch]
+        self.rows.append(
+            {
+                "epoch": epoch,
+                "step": trainer.global_step,
+                **values,
+                "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+                "seconds_per_step": self.clock.seconds_per_step,
+                "epoch_seconds": self.clock.epoch_seconds,
+            }
+        )
+        self._write_table()
+        meta = self.meta(epoch=epoch, step=trainer.global_step, metrics={k: _plain(v) for k, v in values.items()})
+        score = values.get("val_miou", math.nan)
+        if score > self.best:
+            self.best = score
+            save_weights(self.folder, "best", pl_module.model, meta)
+        save_weights(self.folder, "last", pl_module.model, meta)
+        with atomic_path(self.folder / RESUME_STATE) as temporary:
+            trainer.save_checkpoint(temporary)
+
+    def _write_table(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self.folder / METRICS, text.getvalue())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs: the best score and the table so far."""
+        return {"best": self.best, "rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the state of the run that is resumed."""
+        self.best = state_dict["best"]
+        self.rows = state_dict["rows"]
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,95 @@
+"""The Lightning data module: training patches and validation windows of one data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning
+from torch.utils.data import DataLoader, Sampler
+
+from qhybrid.config import Recipe
+from qhybrid.data.patches import GridPatches, RandomPatches
+from qhybrid.data.registry import open_dataset
+from qhybrid.data.statistics import BandStatistics, compute_statistics
+from qhybrid.errors import DataError
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yields (epoch, index): the index itself carries the epoch, so that workers which live over epochs agree.
+
+    Lightning calls `set_epoch` before each epoch, but after a resume the loader starts before the first call: so the first
+    epoch is given at the start.
+    """
+
+    def __init__(self, length: int, epoch: int) -> None:
+        self.length = length
+        self.epoch = epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next pass."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter([(self.epoch, index) for index in range(self.length)])
+
+
+class SceneDataModule(lightning.LightningDataModule):
+    """Opens the data set of a recipe and serves its patches.
+
+    Attributes:
+        classes: The label map.
+        statistics: Per-band statistics of the training split.
+        bands: 1-based band numbers that are read.
+    """
+
+    def __init__(self, recipe: Recipe, data_root: Path, statistics: BandStatistics | None = None) -> None:
+        """Open the data set.
+
+        Args:
+            recipe: The run's recipe.
+            data_root: Folder that `data.root` is relative to.
+            statistics: Known statistics (of the run that is resumed); computed if absent.
+
+        Raises:
+            DataError: If the data set is missing, or the training or the validation split is empty.
+        """
+        super().__init__()
+        self.recipe = recipe
+        self.dataset = open_dataset(recipe.data, data_root)
+        self.classes = self.dataset.classes
+        for split in ("train", "val"):
+            if not self.dataset.scenes(split):
+                raise DataError(f"Data set `{recipe.data.dataset}` has no scenes in split `{split}`.")
+        self.statistics = statistics or compute_statistics(
+            self.dataset.scenes("train"), recipe.data.bands, self.classes, recipe.data.nodata
+        )
+        self.bands = self.statistics.bands
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Serve random patches; what a patch is depends on (seed, epoch, index) alone, not on workers."""
+        patches = RandomPatches(
+            self.dataset.scenes("train"), self.classes, self.statistics, self.recipe.data, self.recipe.seed
+        )
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        full_batches = len(patches) >= self.recipe.training.batch_size
+        return self._loader(patches, sampler=EpochSampler(len(patches), epoch), drop_last=full_batches)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Serve windows that cover every validation scene once."""
+        windows = GridPatches(self.dataset.scenes("val"), self.classes, self.statistics, self.recipe.data)
+        return self._loader(windows)
+
+    def _loader(self, patches: Any, **options: Any) -> DataLoader[Any]:
+        return DataLoader(
+            patches,
+            batch_size=self.recipe.training.batch_size,
+            num_workers=self.recipe.data.workers,
+            persistent_workers=self.recipe.data.workers > 0,
+            pin_memory=self.recipe.training.accelerator == "cuda",
+            **options,
+        )

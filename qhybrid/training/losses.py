@@ -1,0 +1,106 @@
+"""Loss of segmentation and classification: weighted cross-entropy plus Dice, ignored pixels left out of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
+
+from qhybrid.config import LossConfig
+from qhybrid.data.classes import IGNORE_INDEX
+from qhybrid.errors import ConfigError
+
+
+def class_weights(config: LossConfig, pixels_per_class: Sequence[int]) -> Tensor | None:
+    """Return the weights of the classes in the cross-entropy, normalised to mean 1 over classes that occur.
+
+    Args:
+        config: The loss section.
+        pixels_per_class: Counts in the training split.
+
+    Returns:
+        Tensor of shape (K,), or None for equal weights. A class that never occurs gets weight 0.
+
+    Raises:
+        ConfigError: If the list of weights has another length than there are classes.
+    """
+    if config.class_weights == "none":
+        return None
+    counts = torch.tensor(pixels_per_class, dtype=torch.float64)
+    if isinstance(config.class_weights, str):
+        power = 1.0 if config.class_weights == "balanced" else 0.5
+        weights = torch.where(counts > 0, counts.clamp(min=1) ** -power, 0.0)
+    else:
+        weights = torch.tensor(config.class_weights, dtype=torch.float64)
+        if len(weights) != len(counts):
+            raise ConfigError(
+                f"Key `training.loss.class_weights` must hold {len(counts)} numbers, one a class, but holds {len(weights)}."
+            )
+    return (weights / weights[weights > 0].mean()).float()
+
+
+class DiceLoss(nn.Module):
+    """One minus the mean soft Dice of the classes that occur in the batch's truth.
+
+    Dice_k = 2 sum p_k t_k / (sum p_k + sum t_k), over all counted pixels of the batch. Classes without a pixel of truth
+    are left out: their Dice would be 0 whatever is predicted.
+    """
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss for logits (B, K, ...) and target (B, ...), as a scalar."""
+        counted = target != IGNORE_INDEX
+        truth = F.one_hot(target.where(counted, 0), logits.shape[1]).movedim(-1, 1)
+        truth = truth * counted.unsqueeze(1)
+        probabilities = logits.softmax(dim=1) * counted.unsqueeze(1)
+        over = [0, *range(2, logits.ndim)]
+        overlap = (probabilities * truth).sum(over)
+        total = probabilities.sum(over) + truth.sum(over)
+        occurs = truth.sum(over) > 0
+        dice = 2 * overlap / total.clamp(min=1e-6)
+        return 1 - (dice * occurs).sum() / occurs.sum().clamp(min=1)
+
+
+class CrossEntropyDice(nn.Module):
+    """cross_entropy * CE + dice * Dice; zero, with zero gradient, where every pixel is ignored."""
+
+    weights: Tensor | None
+
+    def __init__(self, config: LossConfig, weights: Tensor | None = None) -> None:
+        """Build the loss.
+
+        Args:
+            config: The loss section.
+            weights: Class weights of the cross-entropy, shape (K,).
+        """
+        super().__init__()
+        self.config = config
+        self.dice = DiceLoss()
+        self.register_buffer("weights", weights, persistent=False)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss for logits (B, K, ...) and integer target (B, ...), as a scalar."""
+        logits = logits.float()
+        if not bool((target != IGNORE_INDEX).any()):
+            return logits.sum() * 0.0
+        loss = logits.new_zeros(())
+        if self.config.cross_entropy:
+            loss = loss + self.config.cross_entropy * self._cross_entropy(logits, target)
+        if self.config.dice:
+            loss = loss + self.config.dice * self.dice(logits, target)
+        return loss
+
+    def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
+        summed = F.cross_entropy(
+            logits,
+            target,
+            weight=self.weights,
+            ignore_index=IGNORE_INDEX,
+            label_smoothing=self.config.label_smoothing,
+            reduction="sum",
+        )
+        counted = target[target != IGNORE_INDEX]
+        # A batch may hold only classes of weight 0: a plain weighted mean would then be 0 / 0.
+        mass = len(counted) if self.weights is None else self.weights[counted].sum().clamp(min=1e-6)
+        return summed / mass

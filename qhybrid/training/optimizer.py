@@ -1,0 +1,57 @@
+"""AdamW with weight decay where it belongs, and the learning rate over the steps."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from qhybrid.config import TrainingConfig
+from qhybrid.layers import quantum_layers
+
+
+def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, object]]:
+    """Split parameters into decayed (matrices, kernels), not decayed (norms, biases), and circuit angles.
+
+    Circuit angles are not decayed: zero is no special angle. They may have a learning rate of their own. Frozen parameters
+    are left out.
+    """
+    angles = {id(layer.weight) for layer in quantum_layers(model).values()}
+    decayed, plain, quantum = [], [], []
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
+        if id(parameter) in angles:
+            quantum.append(parameter)
+        elif parameter.ndim > 1:
+            decayed.append(parameter)
+        else:
+            plain.append(parameter)
+    quantum_rate = config.quantum_learning_rate or config.learning_rate
+    groups: list[dict[str, object]] = [
+        {"params": decayed, "lr": config.learning_rate, "weight_decay": config.weight_decay},
+        {"params": plain, "lr": config.learning_rate, "weight_decay": 0.0},
+        {"params": quantum, "lr": quantum_rate, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def learning_rate_factor(step: int, total_steps: int, config: TrainingConfig) -> float:
+    """Return the factor on the peak learning rate at a step: linear warm-up, then constant or half a cosine to 0."""
+    warmup = config.warmup * total_steps
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if config.schedule == "constant":
+        return 1.0
+    progress = (step - warmup) / max(1.0, total_steps - warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def build_optimizer(
+    model: nn.Module, config: TrainingConfig, total_steps: int
+) -> tuple[torch.optim.AdamW, LambdaLR]:
+    """Return AdamW and its per-step schedule."""
+    optimizer = torch.optim.AdamW(parameter_groups(model, config), fused=False)
+    return optimizer, LambdaLR(optimizer, lambda step: learning_rate_factor(step, total_steps, config))

@@ -1,0 +1,187 @@
+"""The run folder: what training leaves behind, and how a trained model comes back from it.
+
+    recipe.yaml         the resolved recipe
+    environment.json    versions, git state, machine, seed
+    metrics.csv         one row an epoch
+    curves.png          learning curves
+    samples.png         validation patches, truth and prediction
+    best/, last/        weights.safetensors and meta.json, from which the model is rebuilt
+    resume/state.ckpt   optimiser and loop state of the last complete epoch
+
+Weights are safetensors, the rest is JSON and YAML: loading a run executes no code that came with it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_model
+from torch import nn
+
+from qhybrid.config import Recipe, StrictModel, load_recipe, to_yaml
+from qhybrid.data.classes import ClassMap
+from qhybrid.data.statistics import BandStatistics
+from qhybrid.engines import make_engine
+from qhybrid.errors import CheckpointError
+from qhybrid.models import build_model
+from qhybrid.workspace import atomic_path, write_text
+
+RECIPE = "recipe.yaml"
+ENVIRONMENT = "environment.json"
+METRICS = "metrics.csv"
+WEIGHTS = "weights.safetensors"
+META = "meta.json"
+RESUME_STATE = Path("resume") / "state.ckpt"
+FORMAT = 1
+Which = Literal["best", "last"]
+
+
+class Meta(StrictModel):
+    """Content of meta.json: everything needed to rebuild the model and to feed it.
+
+    Attributes:
+        format: Version of this file's layout.
+        model: Resolved model section.
+        classes: Label map (`ClassMap.to_dict`).
+        statistics: Band statistics of the training split (`BandStatistics.to_dict`).
+        bands: 1-based band numbers the model was trained on, in order.
+        patch_size: Side of the training patches, which are the prediction windows.
+        epoch: Epoch after which the weights were taken, counted from 1.
+        step: Optimiser steps taken.
+        metrics: Metrics of that epoch.
+        qhybrid: Version that wrote the file.
+    """
+
+    format: int
+    model: dict[str, Any]
+    classes: dict[str, Any]
+    statistics: dict[str, Any]
+    bands: tuple[int, ...]
+    patch_size: int
+    epoch: int
+    step: int
+    metrics: dict[str, float | None]
+    qhybrid: str
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A trained model with all that is needed to use it.
+
+    Attributes:
+        model: The network in evaluation mode.
+        recipe: The run's resolved recipe.
+        statistics: Band statistics of the training split.
+        classes: Label map.
+        bands: 1-based band numbers, in the model's order.
+        patch_size: Side of prediction windows, in pixels.
+        any_size: Whether the model takes windows of other sizes too.
+        folder: The run folder.
+        which: Which weights: of the best or of the last epoch.
+        meta: The meta.json they came with.
+    """
+
+    model: nn.Module
+    recipe: Recipe
+    statistics: BandStatistics
+    classes: ClassMap
+    bands: tuple[int, ...]
+    patch_size: int
+    any_size: bool
+    folder: Path
+    which: Which
+    meta: Meta
+
+
+def write_recipe(folder: Path, recipe: Recipe) -> None:
+    """Write the resolved recipe."""
+    write_text(folder / RECIPE, to_yaml(recipe))
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """Read the recipe of a run folder.
+
+    Raises:
+        CheckpointError: If the folder is no run folder.
+    """
+    if not (folder / RECIPE).is_file():
+        raise CheckpointError(f"{folder} is not a run folder: it has no {RECIPE}. Fix: give the folder that training printed.")
+    return load_recipe(folder / RECIPE)
+
+
+def save_weights(folder: Path, which: Which, model: nn.Module, meta: Meta) -> None:
+    """Write weights and meta.json of one epoch; each file appears whole, the weights first."""
+    with atomic_path(folder / which / WEIGHTS) as temporary:
+        save_model(model, str(temporary), metadata={"epoch": str(meta.epoch)})
+    write_text(folder / which / META, json.dumps(meta.model_dump(mode="json"), indent=2) + "\n")
+
+
+def load_run(folder: str | Path, which: Which = "best") -> LoadedRun:
+    """Rebuild the trained model of a run folder.
+
+    Args:
+        folder: The run folder.
+        which: Weights of the epoch with the best validation mIoU, or of the last complete epoch.
+
+    Raises:
+        CheckpointError: If files are missing or damaged, or the weights belong to another architecture.
+    """
+    root = Path(folder)
+    recipe = read_recipe(root)
+    meta = _read_meta(root / which / META)
+    model = build_model(meta.model, make_engine(recipe.engine.kind, **_engine_arguments(recipe)))
+    _load_weights(model, root / which / WEIGHTS)
+    return LoadedRun(
+        model=model.eval(),
+        recipe=recipe,
+        statistics=BandStatistics.from_dict(meta.statistics),
+        classes=ClassMap.from_dict(meta.classes),
+        bands=meta.bands,
+        patch_size=meta.patch_size,
+        any_size=bool(getattr(model, "any_size", True)),
+        folder=root,
+        which=which,
+        meta=meta,
+    )
+
+
+def _engine_arguments(recipe: Recipe) -> dict[str, Any]:
+    engine = recipe.engine
+    return {"shots": engine.shots, "seed": engine.seed, **engine.options}
+
+
+def _read_meta(path: Path) -> Meta:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        meta = Meta.model_validate(content)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror}). Fix: let training complete at least one epoch."
+        ) from error
+    except (ValueError, ValidationError) as error:
+        raise CheckpointError(f"{path} is damaged or of another version: {error}") from error
+    if meta.format != FORMAT:
+        raise CheckpointError(f"{path} has format {meta.format}, but this version of qhybrid reads format {FORMAT}.")
+    return meta
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is missing or damaged: {error}. Fix: copy the run folder again, or retrain.") from error
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if expected != found:
+        different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        first = different[0]
+        raise CheckpointError(
+            f"{path} holds weights of another architecture than its meta.json: {len(different)} tensor(s) differ, first "
+            f"`{first}` (model {expected.get(first)}, file {found.get(first)}). Fix: keep weights and meta.json of one run together."
+        )
+    model.load_state_dict(weights)

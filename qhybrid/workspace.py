@@ -1,0 +1,195 @@
+"""Where things live on disk, and how files appear: whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from qhybrid.errors import WorkspaceError
+
+DATA_VARIABLE = "QHYBRID_DATA"
+CACHE_VARIABLE = "QHYBRID_CACHE"
+STARTER_FOLDERS = ("circuits", "noise_profiles", "runs")
+STARTER_SUFFIXES = (".yaml", ".md", ".qasm", ".svg")
+
+
+def data_root(given: str | Path | None = None) -> Path:
+    """Return the folder that data sets are looked up in.
+
+    Args:
+        given: An explicit folder (``--data-root``); it wins over the variable ``QHYBRID_DATA``, which wins
+            over ``./data``.
+
+    Returns:
+        The folder; it need not exist.
+    """
+    return Path(given or os.environ.get(DATA_VARIABLE) or "data").expanduser()
+
+
+def cache_dir() -> Path:
+    """Return the folder for rebuildable files (contraction plans, filter features), creating it.
+
+    Raises:
+        WorkspaceError: If it cannot be created.
+    """
+    import platformdirs
+
+    given = os.environ.get(CACHE_VARIABLE)
+    folder = Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("qhybrid"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkspaceError(
+            f"Cannot create {folder}: {error}. Fix: set {CACHE_VARIABLE} to a folder."
+        ) from error
+    return folder
+
+
+def starter_root() -> Path:
+    """Return the folder that holds the starter files: inside an installed wheel, else the checkout's root."""
+    package = Path(__file__).resolve().parent
+    inside = package / "starter"
+    return inside if inside.is_dir() else package.parent
+
+
+def starter_files() -> list[Path]:
+    """Return the starter files, relative to `starter_root()`: no results of runs, no other folders."""
+    root = starter_root()
+    found = (file for folder in STARTER_FOLDERS for file in (root / folder).glob("*"))
+    return sorted(file.relative_to(root) for file in found if file.suffix in STARTER_SUFFIXES)
+
+
+def lay_out_starter(folder: str | Path) -> list[Path]:
+    """Copy the starter files to a workspace folder, all of them or none.
+
+    Args:
+        folder: The workspace; it may exist and hold other files.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        WorkspaceError: If a file of the same name exists already, or the folder cannot be written.
+    """
+    target = Path(folder)
+    names = starter_files()
+    present = [name for name in names if os.path.lexists(target / name)]
+    if present:
+        shown = ", ".join(str(name) for name in present[:3]) + (", ..." if len(present) > 3 else "")
+        raise WorkspaceError(
+            f"{target} already holds {shown}. Fix: choose another folder, or move them away."
+        )
+    written: list[Path] = []
+    try:
+        for name in names:
+            with atomic_path(target / name) as temporary:
+                shutil.copyfile(starter_root() / name, temporary)
+            written.append(target / name)
+    except BaseException:
+        for file in written:
+            file.unlink(missing_ok=True)
+        raise
+    return written
+
+
+def _sibling_for_writing(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".part{path.suffix}", dir=path.parent)
+    os.close(handle)
+    return Path(name)
+
+
+def _raise_as_workspace_error(error: BaseException, final: Path) -> None:
+    """Explain a full disk, or a final path that cannot be replaced; leave all other errors alone."""
+    if not isinstance(error, OSError) or isinstance(error, WorkspaceError):
+        return
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise WorkspaceError(f"The disk is full: {final} was not written. Fix: free some space.") from error
+    if str(final) in (error.filename, error.filename2):
+        raise WorkspaceError(
+            f"{final} cannot be written ({error.strerror}). Fix: choose another path."
+        ) from error
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give a temporary sibling to write to, and move it to `path` when the block ends without an error.
+
+    Args:
+        path: The final file.
+
+    Yields:
+        The temporary file, with the same suffix as `path`. On an error it is removed and `path` stays as it
+        was.
+
+    Raises:
+        WorkspaceError: If the folder cannot be written or the disk is full.
+    """
+    final = Path(path)
+    try:
+        temporary = _sibling_for_writing(final)
+    except OSError as error:
+        raise WorkspaceError(
+            f"Cannot write in {final.parent}: {error}. Fix: choose a writable folder."
+        ) from error
+    try:
+        yield temporary
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(final)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        _raise_as_workspace_error(error, final)
+        raise
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Give a temporary sibling folder to fill, and rename it to `path` when the block ends without an error.
+
+    Args:
+        path: The final folder; it must not exist yet, or be empty.
+
+    Yields:
+        The temporary folder. On an error it is removed.
+
+    Raises:
+        WorkspaceError: If `path` already holds files or its parent cannot be written.
+    """
+    final = Path(path)
+    if final.exists() and (not final.is_dir() or any(final.iterdir())):
+        raise WorkspaceError(
+            f"{final} already exists and is not empty. Fix: choose another folder or remove it."
+        )
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent))
+    except OSError as error:
+        raise WorkspaceError(
+            f"Cannot write in {final.parent}: {error}. Fix: choose a writable folder."
+        ) from error
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if final.exists():
+            final.rmdir()
+        temporary.rename(final)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        _raise_as_workspace_error(error, final)
+        raise
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a text file whole or not at all, as UTF-8, and return its path."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return Path(path)

@@ -1,0 +1,94 @@
+"""The command line before any command runs: help, version, speed, and how errors look."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from qhybrid import __version__
+from qhybrid.cli import main
+from qhybrid.cli.main import execute
+
+COMMANDS = ("init", "demo", "data", "circuits", "train", "evaluate", "predict")
+HEAVY = ("torch", "qiskit", "rasterio", "matplotlib", "lightning", "kornia", "pandas")
+
+
+def test_help_lists_all_commands_and_loads_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from qhybrid.cli.main import execute\n"
+        "code = execute(['--help'])\n"
+        f"print('HEAVY', sorted(set({HEAVY}) & set(sys.modules)), code)\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.rstrip().endswith("HEAVY [] 0")
+    for command in COMMANDS:
+        assert f" {command} " in answer.stdout
+
+
+@pytest.mark.parametrize(
+    "command", [[name] for name in COMMANDS] + [["data", "tile"], ["data", "synthetic"], ["circuits", "show"]]
+)
+def test_every_command_has_help(command, capsys):
+    assert execute([*command, "--help"]) == 0
+    assert "Usage: qhybrid" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert execute(["--version"]) == 0
+    assert capsys.readouterr().out == f"qhybrid {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nothing"], ["train", "--nothing"], ["train", "a", "--resume", "b"], ["train"]]
+)
+def test_wrong_usage_exits_with_2(arguments, capsys):
+    assert execute(arguments) == 2
+    assert "Usage: qhybrid" in capsys.readouterr().err
+
+
+def test_errors_are_one_message_without_traceback(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("QHYBRID_DEBUG", raising=False)
+    assert execute(["train", "nowhere.yaml"]) == 1
+    answer = capsys.readouterr()
+    assert answer.out == ""
+    assert answer.err.startswith("error: Recipe nowhere.yaml must be")
+    assert "Traceback" not in answer.err
+    assert len(answer.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("how", ["option", "variable"])
+def test_debug_shows_the_traceback(how, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["train", "nowhere.yaml"]
+    if how == "option":
+        arguments.insert(0, "--debug")
+    else:
+        monkeypatch.setenv("QHYBRID_DEBUG", "1")
+    with pytest.raises(main.QHybridError, match=r"nowhere\.yaml"):
+        execute(arguments)
+
+
+def test_markup_in_messages_is_printed_as_it_is(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert execute(["train", "[red]x[/red]"]) == 1
+    assert "Recipe [red]x[/red] must be" in capsys.readouterr().err
+
+
+def test_interrupt_exits_with_130(monkeypatch, tmp_path):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qhybrid.workspace.lay_out_starter", interrupt)
+    assert execute(["init", str(tmp_path)]) == 130
+
+
+def test_script_entry_point_exits_with_the_code(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["qhybrid", "evaluate", "nowhere"])
+    with pytest.raises(SystemExit) as stop:
+        main.run()
+    assert stop.value.code == 1

@@ -1,0 +1,49 @@
+"""How names become files and folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qhybrid.cli import lookup
+from qhybrid.cli.lookup import find_recipe, find_run, new_run_folder
+from qhybrid.errors import CheckpointError, ConfigError
+from qhybrid.workspace import starter_root, write_text
+
+
+@pytest.fixture(autouse=True)
+def _workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_recipe_by_path_then_workspace_then_starter():
+    assert find_recipe("demo") == starter_root() / "runs" / "demo.yaml"
+    write_text("runs/demo.yaml", "name: demo")
+    assert find_recipe("demo") == Path("runs/demo.yaml")
+    write_text("elsewhere.yaml", "name: x")
+    assert find_recipe("elsewhere.yaml") == Path("elsewhere.yaml")
+    with pytest.raises(ConfigError, match="Known names: demo, "):
+        find_recipe("nothing")
+
+
+def test_run_by_folder_or_newest_below_its_name():
+    write_text("runs/a/2026-01-02_00-00-00/recipe.yaml", "")
+    write_text("runs/a/2026-01-01_00-00-00/recipe.yaml", "")
+    write_text("runs/a/2026-01-03_00-00-00/other.txt", "")
+    newest = Path("runs/a/2026-01-02_00-00-00")
+    assert find_run("runs/a/2026-01-01_00-00-00") == Path("runs/a/2026-01-01_00-00-00")
+    assert find_run("runs/a") == newest
+    assert find_run("a") == newest
+    with pytest.raises(CheckpointError, match=r"b must be a run folder or hold one"):
+        find_run("b")
+
+
+def test_new_run_folders_differ_within_a_second(monkeypatch):
+    monkeypatch.setattr(lookup.time, "strftime", lambda _: "2026-01-01_00-00-00")
+    first = new_run_folder("a")
+    assert first == Path("runs/a/2026-01-01_00-00-00")
+    first.mkdir(parents=True)
+    second = new_run_folder("a")
+    second.mkdir()
+    assert [second.name, new_run_folder("a").name] == ["2026-01-01_00-00-00_2", "2026-01-01_00-00-00_3"]

@@ -1,0 +1,155 @@
+"""`qhybrid train`, `evaluate` and `predict`, through the real commands on a tiny recipe."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import rasterio
+
+from qhybrid.cli.main import execute
+from qhybrid.config import load_recipe
+
+
+def numbers(text):
+    """Read the value column of a printed metrics table."""
+    rows = [line.strip("│ ").split("│") for line in text.splitlines() if line.startswith("│")]
+    return {row[0].strip(): row[1].strip() for row in rows if len(row) == 2}
+
+
+def test_train_leaves_a_run_folder_with_test_metrics(run_folder):
+    assert load_recipe(run_folder / "recipe.yaml").name == "tiny"
+    for name in ("best/weights.safetensors", "best/meta.json", "metrics.csv", "environment.json"):
+        assert (run_folder / name).is_file()
+    assert (run_folder / "evaluation" / "test-exact" / "metrics.json").is_file()
+
+
+def test_train_takes_settings_an_output_folder_and_no_test(workspace, tmp_path, capsys):
+    target = tmp_path / "mine"
+    settings = ["--set", "model.name=unet", "--set", "model.grid=2", "--set", "training.epochs=1"]
+    assert execute(["train", "runs/tiny.yaml", *settings, "--output", str(target), "--no-test"]) == 1
+    assert "`grid` is unknown" in capsys.readouterr().err
+    assert not target.exists()
+    settings = ["--set", "model={name: unet, widths: [4, 4, 8, 8, 8]}", "--set", "data.patches_per_epoch=4"]
+    assert execute(["train", "runs/tiny.yaml", *settings, "--output", str(target), "--no-test"]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"run         {target}"]
+    recipe = load_recipe(target / "recipe.yaml")
+    assert (recipe.model["name"], recipe.data.patches_per_epoch) == ("unet", 4)
+    assert not (target / "evaluation").exists()
+
+
+def test_evaluate_prints_what_it_writes(run_folder, capsys):
+    assert execute(["evaluate", "runs/tiny", "--split", "val", "--which", "last"]) == 0
+    out = capsys.readouterr().out
+    folder = run_folder / "evaluation" / "val-exact-last"
+    assert out.splitlines()[-1] == f"metrics     {folder}"
+    written = json.loads((folder / "metrics.json").read_text())
+    shown = numbers(out)
+    assert shown["mIoU"] == f"{written['miou']:.4f}"
+
+
+def test_evaluate_on_aer_gives_the_same_numbers(run_folder, capsys):
+    assert execute(["evaluate", "tiny"]) == 0
+    exact = numbers(capsys.readouterr().out)
+    assert execute(["evaluate", "tiny", "--engine", "aer", "--engine-option", "method=statevector"]) == 0
+    out = capsys.readouterr().out
+    assert numbers(out) == exact
+    assert (run_folder / "evaluation" / "test-aer" / "metrics.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--split", "everything"], "train, val, test"),
+        (["--engine", "nothing"], "must be one of"),
+        (["--engine", "exact", "--engine-option", "zzz=1"], "zzz"),
+        (["--engine-option", "method"], "--engine-option method: must look like"),
+    ],
+)
+def test_evaluate_explains_bad_requests(run_folder, capsys, options, message):
+    assert execute(["evaluate", str(run_folder), *options]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_which_must_be_best_or_last(run_folder, capsys):
+    assert execute(["evaluate", str(run_folder), "--which", "first"]) == 2
+    assert "must be best or last" in capsys.readouterr().err
+
+
+def test_predict_writes_a_map_on_the_scenes_grid(run_folder, scene, tmp_path, capsys):
+    target = tmp_path / "map.tif"
+    arguments = [
+        "predict",
+        "runs/tiny",
+        str(scene),
+        "-o",
+        str(target),
+        "--overlap",
+        "0.25",
+        "--probabilities",
+    ]
+    assert execute(arguments) == 0
+    assert str(target) in capsys.readouterr().out
+    with rasterio.open(scene) as image, rasterio.open(target) as labels:
+        assert (labels.crs, labels.transform, labels.shape) == (image.crs, image.transform, image.shape)
+        assert labels.nodata == 255
+        found = labels.read(1)
+    with rasterio.open(tmp_path / "map_probabilities.tif") as probabilities:
+        values = probabilities.read()
+    assert values.shape == (5, *found.shape)
+    np.testing.assert_allclose(values.sum(axis=0), 1, atol=1e-5)
+    assert np.array_equal(values.argmax(axis=0), found)
+
+
+def test_predict_on_another_engine(run_folder, scene, tmp_path):
+    maps = []
+    for engine in ("exact", "aer"):
+        target = tmp_path / f"{engine}.tif"
+        assert execute(["predict", str(run_folder), str(scene), "-o", str(target), "--engine", engine]) == 0
+        with rasterio.open(target) as file:
+            maps.append(file.read(1))
+    assert np.array_equal(*maps)
+
+
+def test_predict_explains_bad_requests(run_folder, scene, tmp_path, capsys):
+    target = tmp_path / "map.tif"
+    for arguments, message in (
+        ([str(tmp_path / "none.tif"), "-o", str(target)], "none.tif"),
+        ([str(scene), "-o", str(target), "--overlap", "0.95"], "--overlap: key `overlap`"),
+        ([str(scene), "-o", str(tmp_path / "map.png")], "map.png"),
+    ):
+        assert execute(["predict", str(run_folder), *arguments]) == 1
+        assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_goes_on_in_the_same_folder(run_folder, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(run_folder, copy)
+    before = (copy / "metrics.csv").read_text()
+    assert execute(["train", "--resume", str(copy), "--no-test"]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"run         {copy}"]
+    assert (copy / "metrics.csv").read_text() == before
+    assert execute(["train", "--resume", str(copy), "--output", str(tmp_path / "x")]) == 2
+
+
+def test_interrupted_training_says_how_to_go_on(workspace, tmp_path, monkeypatch, capsys):
+    def interrupted(recipe, data_root, target, *, resume):
+        (target / "resume").mkdir(parents=True)
+        (target / "resume" / "state.ckpt").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qhybrid.training.train", interrupted)
+    assert execute(["train", "tiny", "--output", str(tmp_path / "run")]) == 130
+    assert f"qhybrid train --resume {tmp_path / 'run'}" in capsys.readouterr().err
+
+
+def test_training_interrupted_before_an_epoch_says_so(workspace, tmp_path, monkeypatch, capsys):
+    def interrupted(*_, resume):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qhybrid.training.train", interrupted)
+    assert execute(["train", "tiny", "--output", str(tmp_path / "run")]) == 130
+    assert "No epoch was complete" in capsys.readouterr().err

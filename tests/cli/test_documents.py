@@ -1,0 +1,116 @@
+"""The README's commands run, and the reference page says what the code says."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+
+from qhybrid.cli.main import execute
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+README = (CHECKOUT / "README.md").read_text()
+TINY = {
+    "data synthetic": [
+        "--option",
+        "size=64",
+        "--option",
+        "train=1",
+        "--option",
+        "val=1",
+        "--option",
+        "test=1",
+    ],
+    "train": [
+        *("--set", "training.epochs=1", "--set", "training.batch_size=4", "--set", "training.progress=false"),
+        *(
+            "--set",
+            "data.patches_per_epoch=4",
+            "--set",
+            "data.patch_size=32",
+            "--set",
+            "model.widths=[4, 4, 8, 8, 8]",
+        ),
+    ],
+}
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(program):
+    """Return the words after `program` of every shell line, comments left out."""
+    lines = [line for block in blocks("shell") for line in block.splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith(f"{program} ")]
+
+
+def write_recipes(folder):
+    """Write the README's YAML blocks to the files that their first lines name."""
+    for block in blocks("yaml"):
+        path = folder / block.splitlines()[0].removeprefix("# ")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block)
+
+
+def test_every_shell_line_is_checked():
+    lines = [line for block in blocks("shell") for line in block.splitlines() if line.strip()]
+    assert len(lines) == len(commands("make")) + len(commands("qhybrid"))
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert {words[0] for words in commands("make")} <= targets
+    assert {"demo", "test", "format", "bench", "clean", "wheel"} <= targets
+
+
+def run_walk_through(tmp_path, monkeypatch, shrink):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("QHYBRID_DATA", raising=False)
+    write_recipes(tmp_path)
+    for words in commands("qhybrid"):
+        more = next((extra for name, extra in TINY.items() if " ".join(words).startswith(name)), [])
+        assert execute([*words, *(more if shrink else [])]) == 0, words
+    assert (tmp_path / "map.tif").is_file()
+    assert (tmp_path / "exports" / "hq_unet_qcnn.svg").is_file()
+
+
+def test_walk_through_in_small(tmp_path, monkeypatch):
+    run_walk_through(tmp_path, monkeypatch, shrink=True)
+
+
+@pytest.mark.slow
+def test_walk_through_as_written(tmp_path, monkeypatch):
+    run_walk_through(tmp_path, monkeypatch, shrink=False)
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_python_example_runs(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "example.py"
+    file.write_text(block)
+    assert runpy.run_path(str(file))["logits"].shape == (2, 5, 128, 128)
+
+
+def test_links_lead_to_files():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (CHECKOUT / target).exists(), target
+
+
+def test_recipe_reference_is_up_to_date():
+    write_page = runpy.run_path(str(CHECKOUT / "docs" / "write_recipes.py"))["write_page"]
+    assert (CHECKOUT / "docs" / "recipes.md").read_text() == write_page(), "run: python docs/write_recipes.py"
+
+
+def test_changelog_has_an_entry_to_come():
+    assert "## [Unreleased]" in (CHECKOUT / "CHANGELOG.md").read_text()
+
+
+def test_ci_runs_the_readmes_test_command():
+    script = CHECKOUT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    assert "make test" in script.read_text().splitlines()
+    assert ["test"] in commands("make")

@@ -1,0 +1,92 @@
+"""The wheel: what it holds, and that an installation of it works away from any checkout."""
+
+from __future__ import annotations
+
+import shutil
+import site
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from qhybrid.workspace import STARTER_SUFFIXES, starter_files
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel of a copy of the checkout in which runs have left results."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for name in ("qhybrid", "circuits", "noise_profiles", "runs"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(CHECKOUT / name, copy / name, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(CHECKOUT / name, copy / name)
+    results = copy / "runs" / "demo" / "2026-01-01_00-00-00"
+    results.mkdir(parents=True)
+    (results / "recipe.yaml").write_text("name: demo\n")
+    (copy / "runs" / "weights.safetensors").write_text("weights")
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(copy / "dist"),
+        str(copy),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    (file,) = (copy / "dist").glob("*.whl")
+    return file
+
+
+@pytest.mark.slow
+def test_starter_files_enter_the_wheel_and_results_do_not(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    starter = {name.removeprefix("qhybrid/starter/") for name in names if name.startswith("qhybrid/starter/")}
+    assert starter == {str(file) for file in starter_files()}
+    assert {Path(name).suffix for name in starter} <= set(STARTER_SUFFIXES)
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"qhybrid"}
+    assert "qhybrid/py.typed" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+@pytest.mark.slow
+def test_installed_wheel_lays_out_a_workspace(wheel, tmp_path):
+    venv.create(tmp_path / "env", with_pip=False)
+    (packages,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
+    # Dependencies come from this environment; a path in a .pth file does not bring that folder's own .pth
+    # files, so that an editable installation of the checkout is not seen.
+    (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
+    python = tmp_path / "env" / "bin" / "python"
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--quiet",
+    ]
+    subprocess.run([*pip, str(wheel)], check=True)
+    where = "import qhybrid.workspace as w; print(w.starter_root())"
+    answer = subprocess.run([python, "-c", where], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert Path(answer.stdout.strip()) == packages / "qhybrid" / "starter"
+    command = [tmp_path / "env" / "bin" / "qhybrid", "init", "work"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    laid_out = {
+        str(file.relative_to(tmp_path / "work")) for file in (tmp_path / "work").rglob("*") if file.is_file()
+    }
+    assert laid_out == {str(file) for file in starter_files()}
+    shown = subprocess.run(
+        [*command[:1], "circuits", "list"], cwd=tmp_path / "work", capture_output=True, check=True
+    )
+    assert b"hq_unet_qcnn" in shown.stdout

@@ -1,0 +1,86 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from rasterio.transform import from_origin
+
+CLASSES = [
+    {"name": "dark", "values": [0], "color": "#000000"},
+    {"name": "bright", "values": [7], "color": "#ffffff"},
+]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread_each():
+    """Tests run in several processes side by side: more threads than cores only slow them down."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real data sets that are not part of the project."""
+    beside_checkout = Path(__file__).resolve().parents[2] / "shared" / "data"
+    root = Path(os.environ.get("QHYBRID_DATA", beside_checkout))
+    if not (root / "sentinel2_korea").is_dir():
+        pytest.skip(f"real data not found in {root}; set QHYBRID_DATA to the folder that holds sentinel2_korea/")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _private_cache(tmp_path_factory, monkeypatch):
+    """Keep tests away from the user's own cache."""
+    monkeypatch.setenv("QHYBRID_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def write_scene(folder: Path, name: str, seed: int, size: int = 48, east: float = 0.0) -> None:
+    """Write an image of two bands whose left and right parts differ, and its mask."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((size, size), np.uint8)
+    mask[:, int(rng.integers(size // 3, size // 2)) :] = 7
+    image = (40 + 20 * mask + rng.integers(0, 30, (2, size, size))).astype(np.uint8)
+    profile = {"driver": "GTiff", "height": size, "width": size, "crs": "EPSG:2180"}
+    profile["transform"] = from_origin(east, 1000.0, 1.0, 1.0)
+    for kind, array in (("images", image), ("masks", mask[None])):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        with rasterio.open(
+            folder / kind / f"{name}.tif", "w", count=len(array), dtype="uint8", **profile
+        ) as file:
+            file.write(array)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> Path:
+    """Data root with data set `tiny`: 2 training scenes, 1 for validation, 1 for test."""
+    root = tmp_path_factory.mktemp("data")
+    for seed, (split, name) in enumerate([("train", "a"), ("train", "b"), ("val", "c"), ("test", "d")]):
+        write_scene(root / "tiny" / split, name, seed, east=1000.0 * seed)
+    return root
+
+
+def _tiny_content(**training) -> dict:
+    return {
+        "name": "tiny",
+        "seed": 3,
+        "data": {
+            "dataset": "geotiff_folder",
+            "root": "tiny",
+            "classes": CLASSES,
+            "patch_size": 16,
+            "patches_per_epoch": 12,
+        },
+        "model": {"name": "hq_unet", "widths": [2, 2, 3, 3, 4], "grid": 2},
+        "training": {"epochs": 2, "batch_size": 4, "progress": False, **training},
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny_content():
+    """Function that returns the content of a recipe which trains on `tiny_data` in a second."""
+    return _tiny_content

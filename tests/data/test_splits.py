@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rasterio.warp import transform as transform_points
+
+from qhybrid.data.raster import raster_info
+from qhybrid.data.registry import open_dataset
+from qhybrid.data.splits import assign_splits, find_leaks, footprint, footprints, overlap_groups
+from qhybrid.errors import ConfigError, DataError
+
+FRACTIONS = {"train": 0.6, "val": 0.2, "test": 0.2}
+boxes = st.lists(
+    st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(1, 8), st.integers(1, 8)).map(
+        lambda box: (float(box[0]), float(box[1]), float(box[0] + box[2]), float(box[1] + box[3]))
+    ),
+    max_size=25,
+)
+
+
+def overlap(first, second):
+    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
+
+
+def naive_components(items):
+    groups = list(range(len(items)))
+    for _ in items:
+        for i, first in enumerate(items):
+            for j, second in enumerate(items):
+                if overlap(first, second):
+                    groups[i] = groups[j] = min(groups[i], groups[j])
+    return groups
+
+
+@settings(max_examples=60, deadline=None)
+@given(boxes)
+def test_groups_are_the_connected_components(items):
+    assert overlap_groups(items) == naive_components(items)
+
+
+@settings(max_examples=60, deadline=None)
+@given(boxes, st.integers(0, 1000))
+def test_no_two_splits_overlap(items, seed):
+    groups = overlap_groups(items)
+    sizes = {str(group): groups.count(group) for group in groups}
+    if len(sizes) < 3:
+        return
+    chosen = assign_splits(sizes, FRACTIONS, seed)
+    assert set(chosen.values()) == set(FRACTIONS)
+    for i, first in enumerate(items):
+        for j, second in enumerate(items):
+            if chosen[str(groups[i])] != chosen[str(groups[j])]:
+                assert not overlap(first, second)
+
+
+def test_neighbours_that_touch_up_to_rounding_are_apart():
+    assert overlap_groups([(0.0, 0.0, 1.0, 1.0), (1.0 - 1e-9, 0.0, 2.0, 1.0), (5.0, 5.0, 6.0, 6.0)]) == [
+        0,
+        1,
+        2,
+    ]
+
+
+@given(st.integers(20, 200), st.integers(0, 50))
+def test_shares_are_met(count, seed):
+    chosen = list(assign_splits({str(i): 1 for i in range(count)}, FRACTIONS, seed).values())
+    for split, share in FRACTIONS.items():
+        assert abs(chosen.count(split) - share * count) <= 1
+
+
+def test_splits_depend_on_the_seed_and_not_on_the_order():
+    sizes = {f"place{i}": 1 + i % 3 for i in range(30)}
+    backwards = dict(reversed(list(sizes.items())))
+    assert assign_splits(sizes, FRACTIONS, 1) == assign_splits(backwards, FRACTIONS, 1)
+    assert assign_splits(sizes, FRACTIONS, 1) != assign_splits(sizes, FRACTIONS, 2)
+
+
+def test_one_huge_location_leaves_something_for_the_others():
+    chosen = assign_splits({"huge": 1000, "a": 1, "b": 1}, FRACTIONS, 0)
+    assert chosen["huge"] == "train"
+    assert {chosen["a"], chosen["b"]} == {"val", "test"}
+
+
+def test_splits_without_a_share_stay_empty():
+    assert set(assign_splits({"a": 1, "b": 1}, {"train": 0.5, "test": 0.5}, 0).values()) == {"train", "test"}
+
+
+def test_errors():
+    with pytest.raises(DataError, match=r"at least 3 separate locations.*there are 2"):
+        assign_splits({"a": 9, "b": 9}, FRACTIONS, 0)
+    for fractions in ({"train": 0.5, "val": 0.2}, {"train": 0.5, "valid": 0.5}, {"train": 1.5, "val": -0.5}):
+        with pytest.raises(ConfigError, match="shares of train, val, test"):
+            assign_splits({"a": 1, "b": 1}, fractions, 0)
+
+
+def test_footprints_in_one_crs(tmp_path, make_raster):
+    first = make_raster(tmp_path / "a.tif", np.ones((40, 60), np.uint8))
+    x, y = transform_points("EPSG:2180", "EPSG:32634", [500_010.0], [500_000.0])
+    second = make_raster(
+        tmp_path / "b.tif", np.ones((40, 60), np.uint8), crs="EPSG:32634", origin=(x[0], y[0])
+    )
+    boxes = footprints([first, second])
+    assert boxes[0] == (500_000.0, 499_980.0, 500_030.0, 500_000.0)
+    assert abs(boxes[1][0] - 500_010) < 2
+    assert overlap_groups(boxes) == [0, 0]
+
+
+def test_scenes_without_a_place_are_refused_with_the_remedy(tmp_path, make_raster):
+    path = make_raster(tmp_path / "a.png", np.ones((4, 4), np.uint8), crs=None)
+    with pytest.raises(DataError, match=r"a.png: a split by location needs georeferenced.*`location`"):
+        footprint(raster_info(path), "EPSG:2180")
+
+
+def test_leaks_between_folders_are_found(folder_dataset, make_raster):
+    root, config = folder_dataset
+    assert find_leaks(open_dataset(config, root)) == []
+    for kind, bands in (("images", 3), ("masks", 1)):
+        shape = np.ones((bands, 20, 20), np.uint8)
+        make_raster(root / "set" / "test" / kind / "again.tif", shape, origin=(500_010.0, 499_990.0))
+        make_raster(root / "set" / "test" / kind / "plain.tif", shape, crs=None)
+    assert [(a.id, b.id) for a, b in find_leaks(open_dataset(config, root))] == [("train0", "again")]
+
+
+@pytest.mark.shared_data
+def test_the_real_split_by_location_does_not_leak(shared_data):
+    from qhybrid.config import ClassConfig, DataConfig
+
+    classes = tuple(ClassConfig(name=str(v), values=(v,), color="#000000") for v in (10, 30, 50, 70, 100))
+    config = DataConfig(dataset="geotiff_folder", root="sentinel2_korea", bands=(3, 2, 1), classes=classes)
+    assert find_leaks(open_dataset(config, shared_data)) == []

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import engine_cases as cases
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from qiskit import QuantumCircuit
+from qiskit.circuit import ParameterVector
+from qiskit.circuit.library import efficient_su2, zz_feature_map
+from qiskit.quantum_info import SparsePauliOp
+
+from qhybrid.circuits import CircuitSpec, build_circuit
+from qhybrid.engines import make_engine
+from qhybrid.engines.exact import engine as engine_module
+from qhybrid.engines.exact import plan as plan_module
+from qhybrid.engines.exact.plan_cache import load_paths, plan_file
+from qhybrid.engines.statevector import chunk
+from qhybrid.errors import EngineError
+
+F64 = torch.float64
+
+
+def random_arguments(spec, batch=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(batch, spec.num_inputs, dtype=F64, generator=generator)
+    return inputs, torch.randn(spec.num_weights, dtype=F64, generator=generator)
+
+
+def entangled(num_qubits, reps=1):
+    features, ansatz = zz_feature_map(num_qubits, reps=reps), efficient_su2(num_qubits, reps=reps)
+    letters = ["Z" * num_qubits, "XY" + "I" * (num_qubits - 2)]
+    observables = [SparsePauliOp(letters[0]), SparsePauliOp(letters, [0.5, -1.5])]
+    circuit = features.compose(ansatz)
+    return CircuitSpec.from_circuit(circuit, list(features.parameters), list(ansatz.parameters), observables)
+
+
+@settings(deadline=None, max_examples=50)
+@given(spec=cases.specs(), seed=st.integers(0, 99))
+def test_statevector_agrees_with_qiskit_and_with_the_network(spec, seed):
+    inputs, weights = random_arguments(spec, seed=seed)
+    leaves = [inputs.requires_grad_(), weights.requires_grad_()]
+    values = make_engine("exact", method="statevector").expectations(spec, *leaves)
+    reference = cases.statevector_values(spec, inputs.detach().numpy(), weights.detach().numpy())
+    np.testing.assert_allclose(values.detach().numpy(), reference, atol=1e-10)
+    other = make_engine("exact", method="network").expectations(spec, *leaves)
+    direction = torch.linspace(1, 2, values.numel(), dtype=F64).reshape(values.shape)
+    for a, b in zip(
+        torch.autograd.grad((values * direction).sum(), leaves, materialize_grads=True, allow_unused=True),
+        torch.autograd.grad((other * direction).sum(), leaves, materialize_grads=True, allow_unused=True),
+    ):
+        torch.testing.assert_close(a, b, atol=1e-9, rtol=1e-9)
+
+
+def test_statevector_in_parts_of_the_batch(monkeypatch):
+    spec = entangled(3)
+    inputs, weights = random_arguments(spec, batch=5)
+    whole = make_engine("exact", method="statevector")
+    monkeypatch.setattr(chunk, "CHUNK_AMPLITUDES", 16)
+    parts = make_engine("exact", method="statevector")
+    results = []
+    for engine in (whole, parts):
+        leaves = [inputs.clone().requires_grad_(), weights.clone().requires_grad_()]
+        values = engine.expectations(spec, *leaves)
+        results.append((values, *torch.autograd.grad(values.square().sum(), leaves)))
+    for a, b in zip(*results):
+        torch.testing.assert_close(a, b)
+
+
+def test_statevector_second_derivatives_and_functional_transforms():
+    spec = entangled(2)
+    inputs, weights = random_arguments(spec, batch=2)
+    engine = make_engine("exact", method="statevector")
+    assert torch.autograd.gradgradcheck(
+        lambda a, b: engine.expectations(spec, a, b),
+        (inputs.clone().requires_grad_(), weights.clone().requires_grad_()),
+    )
+    backward = torch.func.jacrev(lambda b: engine.expectations(spec, inputs, b))(weights)
+    forward = torch.func.jacfwd(lambda b: engine.expectations(spec, inputs, b))(weights)
+    torch.testing.assert_close(backward, forward)
+    many = torch.stack([weights, weights + 1])
+    mapped = torch.func.vmap(lambda b: engine.expectations(spec, inputs, b))(many)
+    torch.testing.assert_close(mapped[1], engine.expectations(spec, inputs, weights + 1))
+
+
+def test_single_precision_statevector():
+    spec = entangled(4)
+    inputs, weights = random_arguments(spec)
+    engine = make_engine("exact", method="statevector")
+    single = engine.expectations(spec, inputs.float(), weights.float())
+    torch.testing.assert_close(single.double(), engine.expectations(spec, inputs, weights), atol=1e-5, rtol=0)
+
+
+def test_shallow_circuits_take_the_network_and_entangled_ones_the_statevector():
+    engine = make_engine("exact")
+    assert engine.explain(build_circuit("hq_unet_qcnn")).method == "network"
+    found = engine.explain(entangled(8))
+    assert found.method == "statevector"
+    assert {name for name, _, _ in found.alternatives} == {"network", "statevector"}
+    assert found.seconds == min(seconds for _, seconds, _ in found.alternatives)
+    assert "times faster" in found.reason
+
+
+def test_separate_statevectors_for_separate_light_cones():
+    """Forty qubits in ten independent blocks: no common state, but ten small ones."""
+    circuit = QuantumCircuit(40)
+    angles = ParameterVector("x", 40)
+    for qubit in range(40):
+        circuit.ry(angles[qubit], qubit)
+    for qubit in range(40):
+        if qubit % 4 < 3:
+            circuit.cx(qubit, qubit + 1)
+    observables = [SparsePauliOp.from_sparse_list([("Z", [q], 1.0)], num_qubits=40) for q in (3, 7, 39)]
+    spec = CircuitSpec.from_circuit(circuit, list(angles), [], observables)
+    inputs, weights = random_arguments(spec)
+    values = make_engine("exact", method="statevector").expectations(spec, inputs, weights)
+    expected = torch.stack([inputs[:, q - 3 : q + 1].cos().prod(dim=1) for q in (3, 7, 39)], dim=1)
+    torch.testing.assert_close(values, expected)
+
+
+@pytest.fixture
+def eager_search(monkeypatch):
+    """Search paths even where a sweep is fast, and only briefly."""
+    monkeypatch.setattr(plan_module, "SEARCH_ABOVE_SECONDS", 0.0)
+    monkeypatch.setattr(plan_module, "SEARCH_SECONDS", 0.2)
+    monkeypatch.setattr(plan_module, "SHORTEST_SEARCH", 0.02)
+    monkeypatch.setattr(plan_module, "WIDEST_SWEEP", 3)
+
+
+def test_searched_paths_give_the_same_values_and_are_kept(eager_search):
+    spec = build_circuit("hq_unet_qcnn", grid=3, reps=2)
+    inputs, weights = random_arguments(spec, batch=2)
+    engine = make_engine("exact", method="network")
+    values = engine.expectations(spec, inputs, weights)
+    assert engine._plan(spec).network.searched > 0
+    reference = make_engine("exact", method="statevector").expectations(spec, inputs, weights)
+    torch.testing.assert_close(values, reference, atol=1e-10, rtol=0)
+    paths = load_paths(spec.fingerprint)
+    assert paths
+    again = make_engine("exact", method="network").expectations(spec, inputs, weights)
+    assert torch.equal(values, again)
+    assert load_paths(spec.fingerprint) == paths
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"paths": {"0": [[0, 7]]}}', '{"paths": {"a": 1}}', '{"paths": 3}']
+)
+def test_a_damaged_plan_cache_is_replaced(eager_search, content):
+    spec = build_circuit("hq_unet_qcnn", grid=2, reps=2)
+    file = plan_file(spec.fingerprint)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content)
+    inputs, weights = random_arguments(spec, batch=2)
+    values = make_engine("exact", method="network").expectations(spec, inputs, weights)
+    reference = make_engine("exact", method="statevector").expectations(spec, inputs, weights)
+    torch.testing.assert_close(values, reference, atol=1e-10, rtol=0)
+
+
+def test_refusal_carries_the_numbers(monkeypatch):
+    spec = entangled(6)
+    monkeypatch.setattr(engine_module, "memory_limit", lambda device: 10_000)
+    engine = make_engine("exact")
+    assert engine.explain(spec).method == "refused"
+    inputs, weights = random_arguments(spec)
+    with pytest.raises(
+        EngineError, match=r"6 qubits.*MiB usable.*3 samples.*network: .* MiB.*statevector: .* MiB.*Fix"
+    ):
+        engine.expectations(spec, inputs, weights)
+
+
+def test_memory_decides_against_the_faster_method(monkeypatch):
+    spec = build_circuit("hq_unet_qcnn", grid=3, reps=2)
+    engine = make_engine("exact")
+    before = engine.explain(spec)
+    memory = {name: amount for name, _, amount in before.alternatives}
+    monkeypatch.setattr(engine_module, "memory_limit", lambda device: memory[before.method] - 1)
+    after = engine.explain(spec)
+    assert after.method != before.method
+
+
+def test_what_fits_nothing_is_refused_without_trying():
+    """36 fully entangled qubits: neither method is possible on this machine."""
+    engine = make_engine("exact")
+    circuit = QuantumCircuit(36)
+    angles = ParameterVector("x", 36)
+    for repetition in range(4):
+        for qubit in range(36):
+            circuit.ry(angles[qubit], qubit)
+        for qubit in range(36):
+            circuit.cx(
+                qubit,
+                (7 * qubit + 3 + repetition) % 36 if (6 * qubit + 3 + repetition) % 36 else (qubit + 1) % 36,
+            )
+    observable = SparsePauliOp("Z" * 36)
+    spec = CircuitSpec.from_circuit(circuit, list(angles), [], observable)
+    with pytest.raises(EngineError, match="must fit the memory"):
+        engine.expectations(spec, torch.zeros(1, 36), torch.zeros(0))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "guess"}, "`method` must be one of auto, network, statevector"),
+        ({"dtype": torch.int32}, "float32 or float64"),
+        ({"device": "nowhere"}, "usable torch device"),
+        ({"shots": 3, "flavour": 1}, "flavour"),
+    ],
+)
+def test_bad_options_are_refused(options, message):
+    with pytest.raises(EngineError, match=message):
+        make_engine("exact", **options)
+
+
+def test_unknown_kind_lists_what_exists():
+    with pytest.raises(EngineError, match="aer, exact"):
+        make_engine("exakt")

@@ -1,0 +1,132 @@
+"""Evaluation of run folders: the numbers, the files, the engines, and what can go wrong."""
+
+import csv
+import json
+
+import matplotlib.image
+import pytest
+from sklearn.metrics import jaccard_score
+
+import qhybrid
+from qhybrid.config import EngineConfig, PredictionConfig
+from qhybrid.data.registry import open_dataset
+from qhybrid.data.scenes import SceneReader
+from qhybrid.errors import CheckpointError, ConfigError, DataError, EngineError, WorkspaceError
+from qhybrid.evaluation import evaluate_baselines, evaluate_run, evaluation_folder
+from qhybrid.inference import predict_scene
+from qhybrid.training.metrics import SegmentationMetrics
+from qhybrid.training.run_folder import load_run
+
+
+def test_numbers_and_files(run_folder, scenes_root, data_config):
+    metrics = evaluate_run(run_folder, data_root=scenes_root)
+    run = load_run(run_folder)
+    truth, found = [], []
+    for scene in open_dataset(data_config, scenes_root).scenes("test"):
+        reader = SceneReader(scene, run.classes)
+        labels = reader.read_labels((0, 0, *reader.shape))
+        counted = reader.read((0, 0, *reader.shape))[1] & (labels != 255)
+        truth.extend(labels[counted])
+        found.extend(predict_scene(run, scene)[counted])
+    assert metrics.miou == pytest.approx(jaccard_score(truth, found, average="macro", labels=[0, 1, 2]))
+    folder = run_folder / "evaluation" / "test-exact"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "confusion.png",
+        "metrics.csv",
+        "metrics.json",
+        "samples.png",
+    ]
+    content = json.loads((folder / "metrics.json").read_text())
+    assert content["miou"] == pytest.approx(metrics.miou)
+    assert content["qhybrid"] == qhybrid.__version__
+    assert (content["run"], content["model"], content["which"], content["epoch"]) == (
+        "tiny",
+        "unet",
+        "best",
+        3,
+    )
+    assert (content["split"], content["scenes"], content["window_size"]) == ("test", ["a", "b"], 16)
+    assert content["prediction"] == {"overlap": 0.5, "batch_size": 16}
+    assert content["engine"] is None
+    assert content["quantum_layers"] == {}
+    assert content["baselines"] == {}
+    again = SegmentationMetrics.from_dict(content)
+    assert (again.matrix == metrics.matrix).all()
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert [row["class"] for row in rows] == ["field", "forest", "road"]
+    assert float(rows[1]["iou"]) == pytest.approx(metrics.iou[1])
+    for name in ("confusion.png", "samples.png"):
+        assert matplotlib.image.imread(folder / name).ndim == 3
+
+
+def test_again_replaces_and_output_elsewhere(run_folder, scenes_root, tmp_path):
+    output = tmp_path / "elsewhere"
+    evaluate_run(run_folder, "val", data_root=scenes_root, output=output)
+    evaluate_run(
+        run_folder, "val", data_root=scenes_root, output=output, settings=PredictionConfig(overlap=0)
+    )
+    assert json.loads((output / "metrics.json").read_text())["prediction"]["overlap"] == 0
+    assert not (run_folder / "evaluation").exists()
+
+
+def test_data_root_of_the_environment(run_folder, scenes_root, monkeypatch):
+    monkeypatch.setenv("QHYBRID_DATA", str(scenes_root))
+    assert evaluate_run(run_folder, settings=PredictionConfig(overlap=0)).pixels > 0
+
+
+def test_baselines_on_request(run_folder, scenes_root):
+    fast = PredictionConfig(overlap=0)
+    metrics = evaluate_run(run_folder, data_root=scenes_root, baselines=True, settings=fast)
+    content = json.loads((run_folder / "evaluation/test-exact/metrics.json").read_text())["baselines"]
+    alone = evaluate_baselines(run_folder, "test", scenes_root)
+    assert list(content) == list(alone) == ["majority_class", "color_classifier"]
+    for name, reference in alone.items():
+        assert content[name]["miou"] == pytest.approx(reference.miou)
+        assert reference.pixels == metrics.pixels
+
+
+def test_another_engine_gives_the_same_metrics(make_run, scenes_root):
+    folder = make_run(name="hq_unet", grid=2)
+    fast = PredictionConfig(overlap=0)
+    exact = evaluate_run(folder, data_root=scenes_root, settings=fast)
+    aer = evaluate_run(folder, engine=EngineConfig(kind="aer"), data_root=scenes_root, settings=fast)
+    assert (exact.matrix == aer.matrix).all()
+    content = json.loads((folder / "evaluation/test-aer/metrics.json").read_text())
+    assert content["engine"]["kind"] == "aer"
+    assert [layer["kind"] for layer in content["quantum_layers"].values()] == ["aer"]
+
+
+def test_folder_names():
+    assert evaluation_folder("run", "val", EngineConfig()).as_posix() == "run/evaluation/val-exact"
+    noisy = EngineConfig(kind="aer", shots=100)
+    assert evaluation_folder("run", "test", noisy, "last").name == "test-aer-100-shots-last"
+
+
+def test_engine_for_a_model_without_circuits(run_folder, scenes_root):
+    with pytest.raises(ConfigError, match="no quantum layers"):
+        evaluate_run(run_folder, engine=EngineConfig(kind="aer"), data_root=scenes_root)
+
+
+def test_unknown_engine(make_run, scenes_root):
+    folder = make_run(name="hq_unet", grid=2)
+    with pytest.raises(EngineError, match="abacus"):
+        evaluate_run(folder, engine=EngineConfig(kind="abacus"), data_root=scenes_root)
+
+
+def test_no_run(tmp_path, scenes_root):
+    with pytest.raises(CheckpointError, match="not a run folder"):
+        evaluate_run(tmp_path, data_root=scenes_root)
+
+
+def test_bad_split_and_missing_data_leave_nothing(run_folder, scenes_root, tmp_path):
+    with pytest.raises(DataError, match="holiday"):
+        evaluate_run(run_folder, "holiday", data_root=scenes_root)
+    with pytest.raises(DataError, match="missing"):
+        evaluate_run(run_folder, data_root=tmp_path / "nowhere")
+    assert not (run_folder / "evaluation").exists()
+
+
+def test_output_that_is_a_file(run_folder, scenes_root, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkspaceError, match="need a folder"):
+        evaluate_run(run_folder, data_root=scenes_root, output=tmp_path / "file")

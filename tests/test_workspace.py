@@ -1,0 +1,184 @@
+"""Files and folders appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import stat
+
+import pytest
+
+from qhybrid import workspace
+from qhybrid.errors import WorkspaceError
+from qhybrid.workspace import (
+    atomic_folder,
+    atomic_path,
+    cache_dir,
+    data_root,
+    lay_out_starter,
+    starter_files,
+    starter_root,
+    write_text,
+)
+
+
+def names(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_atomic_path_writes_and_replaces(tmp_path):
+    target = tmp_path / "new" / "file.txt"
+    for text in ("one", "two"):
+        with atomic_path(target) as temporary:
+            assert temporary.parent == target.parent
+            assert temporary.suffix == ".txt"
+            temporary.write_text(text)
+        assert target.read_text() == text
+    assert names(target.parent) == ["file.txt"]
+    assert stat.S_IMODE(target.stat().st_mode) & 0o400
+
+
+@pytest.mark.parametrize(
+    "problem", [ValueError("bad"), KeyboardInterrupt(), OSError(errno.EIO, "input/output error")]
+)
+def test_atomic_path_leaves_nothing_after_an_error(tmp_path, problem):
+    target = write_text(tmp_path / "file.txt", "old")
+
+    def fail_half_way():
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise problem
+
+    with pytest.raises(type(problem)):
+        fail_half_way()
+    assert names(tmp_path) == ["file.txt"]
+    assert target.read_text() == "old"
+
+
+def test_full_disk_is_explained_and_leaves_nothing(tmp_path):
+    def fill():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with (
+        pytest.raises(WorkspaceError, match=r"disk is full: .*file\.txt was not written"),
+        atomic_path(tmp_path / "file.txt"),
+    ):
+        fill()
+    with pytest.raises(WorkspaceError, match="disk is full"), atomic_folder(tmp_path / "folder"):
+        fill()
+    assert names(tmp_path) == []
+
+
+def test_folder_in_the_way_of_a_file_is_explained(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(WorkspaceError, match=r"taken cannot be written"):
+        write_text(tmp_path / "taken", "text")
+    assert names(tmp_path) == ["taken"]
+
+
+def test_file_in_the_way_of_a_parent_folder_is_explained(tmp_path):
+    write_text(tmp_path / "file", "text")
+    with pytest.raises(WorkspaceError, match=r"Cannot write in .*file"):
+        write_text(tmp_path / "file" / "below", "text")
+    with (
+        pytest.raises(WorkspaceError, match=r"Cannot write in .*file"),
+        atomic_folder(tmp_path / "file" / "below"),
+    ):
+        pass
+
+
+def test_atomic_folder_appears_whole(tmp_path):
+    target = tmp_path / "runs" / "one"
+    with atomic_folder(target) as temporary:
+        (temporary / "a.txt").write_text("a")
+        assert not target.exists()
+    assert (target / "a.txt").read_text() == "a"
+    assert names(target.parent) == ["one"]
+    assert stat.S_IMODE(target.stat().st_mode) == 0o755
+
+
+def test_atomic_folder_leaves_nothing_after_an_error(tmp_path):
+    target = tmp_path / "one"
+
+    def fail_half_way():
+        with atomic_folder(target) as temporary:
+            (temporary / "a.txt").write_text("a")
+            raise ValueError("bad")
+
+    with pytest.raises(ValueError, match="bad"):
+        fail_half_way()
+    assert names(tmp_path) == []
+
+
+def test_atomic_folder_takes_an_empty_folder_but_no_other(tmp_path):
+    target = tmp_path / "one"
+    target.mkdir()
+    with atomic_folder(target) as temporary:
+        (temporary / "a.txt").write_text("a")
+    with pytest.raises(WorkspaceError, match="already exists and is not empty"), atomic_folder(target):
+        pass
+    assert names(target) == ["a.txt"]
+    assert names(tmp_path) == ["one"]
+
+
+def test_data_root_prefers_argument_then_variable(monkeypatch, tmp_path):
+    monkeypatch.delenv("QHYBRID_DATA", raising=False)
+    assert str(data_root()) == "data"
+    monkeypatch.setenv("QHYBRID_DATA", str(tmp_path))
+    assert data_root() == tmp_path
+    assert str(data_root("elsewhere")) == "elsewhere"
+
+
+def test_cache_dir_is_created_or_explained(monkeypatch, tmp_path):
+    monkeypatch.setenv("QHYBRID_CACHE", str(tmp_path / "a" / "b"))
+    assert cache_dir().is_dir()
+    write_text(tmp_path / "file", "text")
+    monkeypatch.setenv("QHYBRID_CACHE", str(tmp_path / "file"))
+    with pytest.raises(WorkspaceError, match=r"Cannot create .*file.*QHYBRID_CACHE"):
+        cache_dir()
+
+
+class TestStarter:
+    """The starter files, from a checkout; tests/cli/test_wheel.py does it from a wheel."""
+
+    def test_files_are_the_committed_kinds_in_the_three_folders(self):
+        files = starter_files()
+        assert {str(file.parent) for file in files} <= {"circuits", "noise_profiles", "runs"}
+        assert {"circuits/hq_unet_qcnn.yaml", "circuits/hq_unet_qcnn.qasm", "runs/LOG.md"} <= set(
+            map(str, files)
+        )
+
+    def test_results_of_runs_are_no_starter_files(self, tmp_path, monkeypatch):
+        write_text(tmp_path / "runs" / "demo.yaml", "name: demo")
+        write_text(tmp_path / "runs" / "demo" / "2026-01-01" / "recipe.yaml", "name: demo")
+        write_text(tmp_path / "runs" / "demo.ckpt", "weights")
+        monkeypatch.setattr(workspace, "starter_root", lambda: tmp_path)
+        assert [str(file) for file in starter_files()] == ["runs/demo.yaml"]
+
+    def test_layout_is_a_copy(self, tmp_path):
+        (tmp_path / "notes.txt").write_text("mine")
+        written = lay_out_starter(tmp_path)
+        assert [file.relative_to(tmp_path) for file in written] == starter_files()
+        for name in starter_files():
+            assert (tmp_path / name).read_bytes() == (starter_root() / name).read_bytes()
+        assert not [file for file in tmp_path.rglob("*") if file.name.startswith(".")]
+
+    def test_existing_files_stay_and_nothing_is_added(self, tmp_path):
+        mine = write_text(tmp_path / "runs" / "LOG.md", "mine")
+        with pytest.raises(WorkspaceError, match=r"already holds runs/LOG\.md"):
+            lay_out_starter(tmp_path)
+        assert mine.read_text() == "mine"
+        assert [file for file in tmp_path.rglob("*") if file.is_file()] == [mine]
+
+    def test_a_failure_half_way_removes_what_was_written(self, tmp_path, monkeypatch):
+        copied = []
+
+        def copy_two(source, target):
+            if len(copied) == 2:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            copied.append(target)
+            target.write_bytes(source.read_bytes())
+
+        monkeypatch.setattr(workspace.shutil, "copyfile", copy_two)
+        with pytest.raises(WorkspaceError, match="disk is full"):
+            lay_out_starter(tmp_path / "new")
+        assert [file for file in tmp_path.rglob("*") if file.is_file()] == []

@@ -1,0 +1,234 @@
+"""Whole training runs on tiny data: what they leave behind, resuming, and bad input."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from qhybrid.config import Recipe, validated
+from qhybrid.errors import CheckpointError, ConfigError, TrainingError, WorkspaceError
+from qhybrid.training import load_run, train
+
+
+def recipe_of(content: dict) -> Recipe:
+    return validated(Recipe, content, "tiny.yaml")
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_data, tmp_path_factory, tiny_content) -> Path:
+    return train(recipe_of(tiny_content()), tiny_data, tmp_path_factory.mktemp("runs") / "run")
+
+
+def test_run_folder_explains_itself(finished):
+    names = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
+    assert names == {
+        "recipe.yaml",
+        "environment.json",
+        "metrics.csv",
+        "curves.png",
+        "samples.png",
+        "best/weights.safetensors",
+        "best/meta.json",
+        "last/weights.safetensors",
+        "last/meta.json",
+        "resume/state.ckpt",
+    }
+    environment = json.loads((finished / "environment.json").read_text())
+    assert environment["seed"] == 3
+    assert environment["packages"]["qiskit"]
+    table = pd.read_csv(finished / "metrics.csv")
+    assert table.epoch.tolist() == [1, 2]
+    assert table.step.tolist() == [3, 6]
+    assert table[["train_loss", "train_miou", "val_loss", "val_miou", "val_accuracy"]].notna().all().all()
+    assert yaml.safe_load((finished / "recipe.yaml").read_text())["training"]["epochs"] == 2
+
+
+def test_loaded_run_predicts(finished, tiny_data):
+    run = load_run(finished)
+    assert run.classes.names == ("dark", "bright")
+    assert run.bands == (1, 2)
+    assert run.patch_size == 16
+    assert not run.any_size
+    assert not run.model.training
+    assert run.model(torch.zeros(1, 2, 16, 16)).shape == (1, 2, 16, 16)
+    assert run.statistics.pixels_per_class[0] > 0
+
+
+def test_same_recipe_gives_the_same_weights_and_another_seed_others(finished, tiny_data, tmp_path, tiny_content):
+    again = train(recipe_of(tiny_content()), tiny_data, tmp_path / "again")
+    other = train(recipe_of({**tiny_content(), "seed": 4}), tiny_data, tmp_path / "other")
+    weights = [load_file(folder / "last/weights.safetensors") for folder in (finished, again, other)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import yaml
+from qhybrid.config import Recipe, validated
+from qhybrid.training import module, train
+original = module.SegmentationModule.training_step
+def step(self, batch, batch_idx):
+    if self.current_epoch == 1 and batch_idx == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, batch, batch_idx)
+module.SegmentationModule.training_step = step
+import torch
+torch.set_num_threads(1)
+train(validated(Recipe, yaml.safe_load(sys.argv[1]), "tiny.yaml"), Path(sys.argv[2]), Path(sys.argv[3]))
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_run_resumes_to_the_same_weights(workers, tiny_data, tmp_path, tiny_content):
+    content = tiny_content(epochs=3)
+    content["data"]["workers"] = workers
+    whole = train(recipe_of(content), tiny_data, tmp_path / "whole")
+    cut = tmp_path / "cut"
+    command = [sys.executable, "-c", KILLED, yaml.safe_dump(content), str(tiny_data), str(cut)]
+    assert subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == -signal.SIGKILL
+    assert pd.read_csv(cut / "metrics.csv").epoch.tolist() == [1]
+    train(recipe_of(content), tiny_data, cut, resume=True)
+    expected, found = (load_file(folder / "last/weights.safetensors") for folder in (whole, cut))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    tables = [pd.read_csv(folder / "metrics.csv") for folder in (whole, cut)]
+    columns = ["epoch", "step", "train_loss", "train_miou", "val_loss", "val_miou", "learning_rate"]
+    pd.testing.assert_frame_equal(tables[0][columns], tables[1][columns])
+    without_workers = train(recipe_of(tiny_content(epochs=3)), tiny_data, tmp_path / "plain")
+    plain = load_file(without_workers / "last/weights.safetensors")
+    assert all(torch.equal(expected[name], plain[name]) for name in expected)
+    best = [json.loads((folder / "best/meta.json").read_text())["epoch"] for folder in (whole, cut)]
+    assert best[0] == best[1]
+
+
+def test_killed_before_the_first_epoch_starts_over(tiny_data, tmp_path, finished, tiny_content):
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    (cut / "recipe.yaml").write_text((finished / "recipe.yaml").read_text())
+    train(recipe_of(tiny_content()), tiny_data, cut, resume=True)
+    expected, found = (load_file(folder / "last/weights.safetensors") for folder in (finished, cut))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_early_stopping_ends_before_the_last_epoch(tiny_data, tmp_path, tiny_content):
+    content = tiny_content(epochs=30, early_stopping=1, learning_rate=1e-9)
+    run = train(recipe_of(content), tiny_data, tmp_path / "run")
+    assert len(pd.read_csv(run / "metrics.csv")) < 30
+
+
+def test_tensorboard_on_request(tiny_data, tmp_path, tiny_content):
+    pytest.importorskip("tensorboard")
+    run = train(recipe_of(tiny_content(epochs=1, loggers=["tensorboard"])), tiny_data, tmp_path / "run")
+    assert list((run / "tensorboard").glob("events.*"))
+
+
+def test_interrupt_keeps_complete_epochs(tiny_data, tmp_path, tiny_content):
+    content = tiny_content(epochs=10_000)
+    script = KILLED.replace("signal.SIGKILL", "signal.SIGINT")
+    command = [sys.executable, "-c", script, yaml.safe_dump(content), str(tiny_data), str(tmp_path / "cut")]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert b"KeyboardInterrupt" in done.stderr
+    assert load_run(tmp_path / "cut", "last").meta.epoch == 1
+
+
+def test_nan_loss_names_the_place_and_keeps_complete_epochs(tiny_data, tmp_path, tiny_content):
+    content = tiny_content(epochs=50, learning_rate=1e30, gradient_clip=0, warmup=0)
+    with pytest.raises(TrainingError, match=r"(loss is nan|weight is not finite) at epoch \d+, step \d+\. Fix: lower"):
+        train(recipe_of(content), tiny_data, tmp_path / "run")
+
+
+def test_folder_in_the_way(finished, tiny_data, tiny_content):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    with pytest.raises(WorkspaceError, match="not empty"):
+        train(recipe_of(tiny_content()), tiny_data, finished)
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+def test_resume_with_another_recipe(finished, tiny_data, tiny_content):
+    with pytest.raises(ConfigError, match=r"differs from the given recipe in training\.learning_rate"):
+        train(recipe_of(tiny_content(learning_rate=0.5)), tiny_data, finished, resume=True)
+
+
+def test_resume_of_no_run(tiny_data, tmp_path, tiny_content):
+    with pytest.raises(CheckpointError, match="not a run folder"):
+        train(recipe_of(tiny_content()), tiny_data, tmp_path, resume=True)
+
+
+def test_keys_that_the_data_decide(tiny_data, tmp_path, tiny_content):
+    content = tiny_content()
+    content["model"]["in_channels"] = 5
+    with pytest.raises(ConfigError, match=r"model\.in_channels` is 5, but the data section says 2"):
+        train(recipe_of(content), tiny_data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_model_key_writes_nothing(tiny_data, tmp_path, tiny_content):
+    content = tiny_content()
+    content["model"]["gird"] = 3
+    with pytest.raises(ConfigError, match="gird"):
+        train(recipe_of(content), tiny_data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+class TestDamagedRuns:
+    @pytest.fixture
+    def copy(self, finished, tmp_path) -> Path:
+        import shutil
+
+        return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+    def test_truncated_weights(self, copy):
+        file = copy / "best/weights.safetensors"
+        file.write_bytes(file.read_bytes()[:100])
+        with pytest.raises(CheckpointError, match=r"best.weights\.safetensors is missing or damaged"):
+            load_run(copy)
+
+    def test_missing_meta(self, copy):
+        (copy / "best/meta.json").unlink()
+        with pytest.raises(CheckpointError, match=r"meta\.json cannot be read"):
+            load_run(copy)
+
+    def test_meta_of_another_architecture(self, copy):
+        meta = json.loads((copy / "best/meta.json").read_text())
+        meta["model"]["widths"] = [2, 2, 3, 3, 6]
+        (copy / "best/meta.json").write_text(json.dumps(meta))
+        with pytest.raises(CheckpointError, match="another architecture"):
+            load_run(copy)
+
+    def test_meta_that_is_no_json(self, copy):
+        (copy / "best/meta.json").write_text("{")
+        with pytest.raises(CheckpointError, match="damaged"):
+            load_run(copy)
+
+    def test_meta_of_a_later_format(self, copy):
+        meta = json.loads((copy / "best/meta.json").read_text())
+        (copy / "best/meta.json").write_text(json.dumps({**meta, "format": 99}))
+        with pytest.raises(CheckpointError, match="format 99"):
+            load_run(copy)
+
+    def test_pickle_in_the_resume_state_is_not_executed(self, copy, tiny_data, tmp_path, tiny_content):
+        class Payload:
+            def __reduce__(self):
+                return (Path.touch, (tmp_path / "executed",))
+
+        torch.save({"state_dict": Payload()}, copy / "resume/state.ckpt")
+        with pytest.raises(CheckpointError):
+            train(recipe_of(tiny_content()), tiny_data, copy, resume=True)
+        assert not (tmp_path / "executed").exists()
+
+    def test_truncated_resume_state(self, copy, tiny_data, tiny_content):
+        state = copy / "resume/state.ckpt"
+        state.write_bytes(state.read_bytes()[:200])
+        with pytest.raises(CheckpointError, match="cannot be resumed from"):
+            train(recipe_of(tiny_content()), tiny_data, copy, resume=True)
