@@ -2,9 +2,9 @@
 
     python benchmarks/training_step.py [--steps 20] [--widths 24 48 96 192 384] [--precision 32-true]
 
-A step is forward pass, loss, backward pass, gradient clipping and AdamW, on random 128 x 128 patches, batch 16. Steps of the models
-alternate, so that a machine whose speed drifts slows all of them alike; the table gives medians, and the ratio is
-the median of step-by-step ratios to the U-Net with its deepest block.
+A step is forward pass, loss, backward pass, gradient clipping and AdamW, on random 128 x 128 patches, batch
+16. Steps of the models alternate, so that a machine whose speed drifts slows all of them alike; the table
+gives medians, and the ratio is the median of step-by-step ratios to the U-Net with its deepest block.
 """
 
 from __future__ import annotations

@@ -38,6 +38,10 @@ class EngineError(QHybridError, ValueError):
     """An engine was given values that it cannot execute."""
 
 
+class NotFiniteError(EngineError):
+    """Angles are NaN or infinite: something in front of the circuit has diverged."""
+
+
 class CheckpointError(QHybridError, ValueError):
     """A run folder or weights file is incomplete, damaged, or of another architecture."""
 

@@ -29,7 +29,9 @@ def shared_data() -> Path:
     beside_checkout = Path(__file__).resolve().parents[2] / "shared" / "data"
     root = Path(os.environ.get("QHYBRID_DATA", beside_checkout))
     if not (root / "sentinel2_korea").is_dir():
-        pytest.skip(f"real data not found in {root}; set QHYBRID_DATA to the folder that holds sentinel2_korea/")
+        pytest.skip(
+            f"real data not found in {root}; set QHYBRID_DATA to the folder that holds sentinel2_korea/"
+        )
     return root
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,12 +52,16 @@ def demo(
 
 def _compare(folder: Path) -> dict[str, SegmentationMetrics]:
     """Evaluate the model and what it must beat, on the same pixels."""
-    from qhybrid.evaluation import evaluate_baselines, evaluate_run
+    from qhybrid.evaluation import evaluate_run, evaluation_folder
+    from qhybrid.training.metrics import SegmentationMetrics
 
     with progress_bar("test split") as progress:
         metrics = evaluate_run(folder, "test", data_root=data_root(), baselines=True, progress=progress)
-    references = evaluate_baselines(folder, "test", data_root())
-    return {"HQ-UNet": metrics, **{BASELINES[name]: found for name, found in references.items()}}
+    written = json.loads((evaluation_folder(folder, "test") / "metrics.json").read_text(encoding="utf-8"))
+    references = {
+        BASELINES[name]: SegmentationMetrics.from_dict(found) for name, found in written["baselines"].items()
+    }
+    return {"HQ-UNet": metrics, **references}
 
 
 def _verdict(results: dict[str, SegmentationMetrics]) -> str:

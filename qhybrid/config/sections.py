@@ -112,7 +112,8 @@ class EngineConfig(StrictModel):
 
     Attributes:
         kind: `exact` or `aer`.
-        shots: Samples that an expectation value is estimated from, for engines that can; absent: exact values.
+        shots: Samples that an expectation value is estimated from, for engines that can; absent: exact
+            values.
         seed: Seed of the shots.
         options: The engine's own options, such as `method: statevector` of `aer`.
     """

@@ -242,7 +242,9 @@ def _until_complete(
             download.attempt(session, timeout_s)
             return
         except OSError as error:  # requests' errors are OSErrors, as a full disk is
-            if not isinstance(error, requests.RequestException) or isinstance(error, WorkspaceError):
+            if isinstance(error, requests.exceptions.InvalidURL):
+                raise DataError(f"{download.url}: is not a valid address ({error}).") from error
+            if not isinstance(error, requests.RequestException):
                 raise
             size = download.part.stat().st_size if download.part.exists() else 0
             failures, reached = (1 if size > reached else failures + 1), size

@@ -85,35 +85,31 @@ def _write(path: Path, bands: NDArray[np.uint8], transform: Any) -> None:
         file.write(bands)
 
 
-def _write_all(folder: Path, options: SyntheticOptions) -> None:
-    # Scenes stand apart by their own size; splits lie in rows of their own, so that none overlap.
-    step = 2 * options.size * PIXEL_M
-    for row, split in enumerate(SPLITS):
-        for number in range(options.count(split)):
-            image, labels = render_scene(options.seed, split, number, options.size)
-            transform = from_origin(500_000 + number * step, 500_000 - row * step, PIXEL_M, PIXEL_M)
-            _write(folder / split / "images" / f"{split}_{number}.tif", image, transform)
-            _write(folder / split / "masks" / f"{split}_{number}.tif", labels[None], transform)
-    content = {"version": _VERSION, **options.model_dump()}
-    (folder / _MANIFEST).write_text(json.dumps(content, indent=1), encoding="utf-8")
-
-
-def write_scenes(options: SyntheticOptions, output: Path) -> Path:
-    """Draw a data set into a folder of its own, laid out for the data set `geotiff_folder`.
+def write_scenes(options: SyntheticOptions, output: str | Path) -> Path:
+    """Draw all scenes into a folder that the data set `geotiff_folder` reads with its default options.
 
     Args:
         options: What to draw.
-        output: The folder; it appears whole or not at all.
+        output: The folder; it appears whole or not at all, with `manifest.json` beside the splits' folders.
 
     Returns:
         The folder.
 
     Raises:
-        WorkspaceError: If it exists and is not empty, or cannot be written.
+        WorkspaceError: If the folder is in use or cannot be written.
     """
+    # Scenes stand apart by their own size; splits lie in rows of their own, so that none overlap.
+    step = 2 * options.size * PIXEL_M
     with atomic_folder(output) as folder:
-        _write_all(folder, options)
-    return output
+        for row, split in enumerate(SPLITS):
+            for number in range(options.count(split)):
+                image, labels = render_scene(options.seed, split, number, options.size)
+                transform = from_origin(500_000 + number * step, 500_000 - row * step, PIXEL_M, PIXEL_M)
+                _write(folder / split / "images" / f"{split}_{number}.tif", image, transform)
+                _write(folder / split / "masks" / f"{split}_{number}.tif", labels[None], transform)
+        content = {"version": _VERSION, **options.model_dump()}
+        (folder / _MANIFEST).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return Path(output)
 
 
 class SyntheticScenes(SceneDataset):
@@ -165,8 +161,7 @@ class SyntheticScenes(SceneDataset):
         if self.root.exists():  # some files were removed: it is ours, and made again
             shutil.rmtree(self.root)
         try:
-            with atomic_folder(self.root) as folder:
-                _write_all(folder, self.options)
+            write_scenes(self.options, self.root)
         except OSError as error:
             if not self._complete():  # else another process has drawn the same scenes at the same time
                 if isinstance(error, WorkspaceError):

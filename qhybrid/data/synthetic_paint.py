@@ -7,18 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qhybrid.data.synthetic_layout import (
-    BACKGROUND,
-    ROAD,
-    WATER,
-    WOODLAND,
-    Building,
-    Layout,
-    burn,
-    polygon_mask,
-    ribbon,
-    smooth_noise,
-)
+from qhybrid.data.synthetic_layout import BACKGROUND, ROAD, WATER, WOODLAND, Layout
+from qhybrid.data.synthetic_shapes import Building, burn, polygon_mask, ribbon, smooth_noise
 
 Image = NDArray[np.float32]
 _Palette = tuple[tuple[int, int, int], ...]

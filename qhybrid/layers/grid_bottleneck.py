@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
+from torch.nn import functional as F
 
 from qhybrid.errors import ConfigError
 
@@ -44,8 +44,8 @@ class GridBottleneck(nn.Module):
             grid: Cells along one side.
             cell_features: Features of one cell.
             angle_scale: Factor from the tanh output to the core's input (radians for a circuit).
-            post_q: `full` (the paper's) maps to channels x map_size x map_size and fixes the input size; `grid` maps to
-                channels x grid x grid and resizes bilinearly, for any size.
+            post_q: `full` (the paper's) maps to channels x map_size x map_size and fixes the input size;
+                `grid` maps to channels x grid x grid and resizes bilinearly, for any size.
             map_size: Height and width of the feature map, used by `full`.
         """
         super().__init__()
@@ -61,8 +61,8 @@ class GridBottleneck(nn.Module):
         self._side = side
 
     def angles(self, features: Tensor) -> Tensor:
-        """Return the core's input: shape (B, grid^2 * cell_features), cell-major, in [-angle_scale, angle_scale]."""
-        cells = self.reduce(self.pool(features)).float().tanh() * self.angle_scale
+        """Return the core's input, cell-major: shape (B, grid^2 * cell_features), up to +-angle_scale."""
+        cells: Tensor = self.reduce(self.pool(features)).float().tanh() * self.angle_scale
         return cells.flatten(2).transpose(1, 2).flatten(1)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -74,10 +74,11 @@ class GridBottleneck(nn.Module):
         size = (features.shape[-2], features.shape[-1])
         if not self.any_size and size != (self.map_size, self.map_size):
             raise ConfigError(
-                f"With `post_q: full` the bottleneck takes {self.map_size} x {self.map_size} feature maps, but got "
-                f"{size[0]} x {size[1]}. Fix: use windows of the training patch size, or train with `post_q: grid`."
+                f"With `post_q: full` the bottleneck takes {self.map_size} x {self.map_size} feature maps, "
+                f"but got {size[0]} x {size[1]}. Fix: use windows of the training patch size, or train with "
+                "`post_q: grid`."
             )
-        values = self.expand(self.core(self.angles(features)))
+        values: Tensor = self.expand(self.core(self.angles(features)))
         result = values.reshape(len(values), -1, self._side, self._side)
         if self.any_size:
             result = F.interpolate(result, size=size, mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""QuantumLayer: a circuit as a torch layer, a TorchConnector whose backward pass is a vector-Jacobian product."""
+"""QuantumLayer: a circuit as a torch layer, a TorchConnector with vector-Jacobian products."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from qhybrid.layers.engine_network import EngineNetwork
 class QuantumLayer(TorchConnector):  # type: ignore[misc]
     """Expectation values of a parameterised circuit as a layer.
 
-    y[..., k] = <0| U(x, w)^dagger O_k U(x, w) |0> with input angles x, trainable angles w and observables O_k.
+    y[..., k] = <0| U(x, w)^dagger O_k U(x, w) |0> with input angles x, trainable angles w and observables
+    O_k.
 
-    It is a `TorchConnector` (`isinstance`, `.weight`, `.neural_network`), with these differences: the engine gets tensors
-    and gives gradients of inputs and weights as vector-Jacobian products; any number of leading batch dimensions; autocast
-    is off inside, and inputs are at least float32; the state dict holds `weight` alone (`_weights`, which TorchConnector adds
-    for the same storage, is accepted on loading).
+    It is a `TorchConnector` (`isinstance`, `.weight`, `.neural_network`), with these differences: the engine
+    gets tensors and gives gradients of inputs and weights as vector-Jacobian products; any number of leading
+    batch dimensions; autocast is off inside, and inputs are at least float32; the state dict holds `weight`
+    alone (`_weights`, which TorchConnector adds for the same storage, is accepted on loading).
 
     Attributes:
         weight: Trainable angles in radians, shape (n_w,), from U(-1, 1) unless given.
@@ -51,9 +52,12 @@ class QuantumLayer(TorchConnector):  # type: ignore[misc]
         """
         if initial_weights is not None and tuple(np.shape(initial_weights)) != (spec.num_weights,):
             raise EngineError(
-                f"Argument `initial_weights` must have shape ({spec.num_weights},), but has {tuple(np.shape(initial_weights))}."
+                f"Argument `initial_weights` must have shape ({spec.num_weights},), but has "
+                f"{tuple(np.shape(initial_weights))}."
             )
-        start = initial_weights.detach().cpu().numpy() if isinstance(initial_weights, Tensor) else initial_weights
+        start = (
+            initial_weights.detach().cpu().numpy() if isinstance(initial_weights, Tensor) else initial_weights
+        )
         super().__init__(EngineNetwork(spec, engine or make_engine("exact")), initial_weights=start)
 
     @classmethod
@@ -88,14 +92,16 @@ class QuantumLayer(TorchConnector):  # type: ignore[misc]
     def engine(self, engine: Engine) -> None:
         self.neural_network.engine = engine
 
-    # TorchConnector registers one parameter under two names, and its property `weight` returns `_weights`. Looking
-    # `_weights` up under the other name keeps a single entry in parameters and state dicts, also while torch.func swaps it.
+    # TorchConnector registers one parameter under two names, and its property `weight` returns `_weights`.
+    # Looking `_weights` up under the other name keeps a single entry in parameters and state dicts, also
+    # while torch.func swaps it.
     @property
     def _weights(self) -> Tensor:
         try:
-            return self._parameters["weight"]
+            weight: Tensor = self._parameters["weight"]
         except KeyError:
             raise AttributeError("weight") from None
+        return weight
 
     def register_parameter(self, name: str, param: torch.nn.Parameter | None) -> None:
         """Register a parameter; `_weights` is an alias and is left out."""
@@ -121,7 +127,8 @@ class QuantumLayer(TorchConnector):  # type: ignore[misc]
         rows = self.weight.new_zeros((1, 0)) if input_data is None else input_data
         if rows.ndim == 0 or rows.shape[-1] != spec.num_inputs:
             raise EngineError(
-                f"Circuit `{spec.name}` takes {spec.num_inputs} inputs in the last dimension, but the tensor has shape {tuple(rows.shape)}."
+                f"Circuit `{spec.name}` takes {spec.num_inputs} inputs in the last dimension, but the tensor "
+                f"has shape {tuple(rows.shape)}."
             )
         with torch.autocast(device_type=rows.device.type, enabled=False):
             rows = rows if rows.dtype in (torch.float32, torch.float64) else rows.float()
@@ -133,7 +140,8 @@ class QuantumLayer(TorchConnector):  # type: ignore[misc]
         """Describe the circuit in `print(model)`."""
         spec = self.spec
         return (
-            f"circuit={spec.name}, qubits={spec.num_qubits}, inputs={spec.num_inputs}, weights={spec.num_weights}, "
+            f"circuit={spec.name}, qubits={spec.num_qubits}, inputs={spec.num_inputs}, "
+            f"weights={spec.num_weights}, "
             f"outputs={spec.num_observables}, engine={self.engine.kind}"
         )
 

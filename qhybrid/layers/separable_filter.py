@@ -9,10 +9,10 @@ from torch import Tensor, nn
 class SeparableFilter(nn.Module):
     """Row pass and column pass of a recurrent filter with 4 + 4 weights, from 3 to 2 features a cell.
 
-    Each cell starts from the x and z components of the Bloch vector that the circuit's encoding RX(f1) RY(f2) RZ(f3) would
-    give it, which is a fixed function with no weights. A pass then runs along each line: with u the updated cell before it,
-    z_c <- tanh(a z_c + b u_z), x_c <- tanh(c x_c + d u_x). The output has the order of the circuit's read-outs: z of all cells,
-    then x of all cells.
+    Each cell starts from the x and z components of the Bloch vector that the circuit's encoding RX(f1) RY(f2)
+    RZ(f3) would give it, which is a fixed function with no weights. A pass then runs along each line: with u
+    the updated cell before it, z_c <- tanh(a z_c + b u_z), x_c <- tanh(c x_c + d u_x). The output has the
+    order of the circuit's read-outs: z of all cells, then x of all cells.
     """
 
     def __init__(self, grid: int = 4) -> None:

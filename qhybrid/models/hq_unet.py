@@ -20,8 +20,10 @@ class _GridOptions(UNetOptions):
 
     Attributes:
         grid: Cells along one side of the pooled feature map.
-        angle_scale: Factor from the tanh output, in [-1, 1], to the input angle in radians; 1 uses it as it is.
-        post_q: `full` is the paper's linear layer and fixes the window to `patch_size`; `grid` takes any size.
+        angle_scale: Factor from the tanh output, in [-1, 1], to the input angle in radians; 1 uses it as it
+            is.
+        post_q: `full` is the paper's linear layer and fixes the window to `patch_size`; `grid` takes any
+            size.
     """
 
     grid: int = Field(4, ge=1)
@@ -51,8 +53,8 @@ class TwinOptions(_GridOptions):
     """Keys of `hq_unet_twin`.
 
     Attributes:
-        core: What replaces the circuit: `separable` is a recurrent filter with the same inputs, outputs and number of
-            weights (8); `identity` hands the inputs on.
+        core: What replaces the circuit: `separable` is a recurrent filter with the same inputs, outputs and
+            number of weights (8); `identity` hands the inputs on.
     """
 
     core: Literal["separable", "identity"] = "separable"

@@ -39,7 +39,9 @@ _MODELS: dict[str, ModelEntry] = {
         "HQ-UNet with a classical core in place of the circuit",
     ),
     "unet": ModelEntry(
-        UNetOptions, lambda options, _engine: build_unet(options), "U-Net with depthwise-separable convolutions"
+        UNetOptions,
+        lambda options, _engine: build_unet(options),
+        "U-Net with depthwise-separable convolutions",
     ),
 }
 
@@ -105,7 +107,9 @@ def use_engine(model: nn.Module, engine: Engine, layers: Iterable[str] | None = 
     chosen = list(present) if layers is None else list(layers)
     unknown = [name for name in chosen if name not in present]
     if unknown:
-        raise ConfigError(f"No quantum layer named {', '.join(unknown)}. Quantum layers: {', '.join(present)}.")
+        raise ConfigError(
+            f"No quantum layer named {', '.join(unknown)}. Quantum layers: {', '.join(present)}."
+        )
     for name in chosen:
         present[name].engine = engine
     return model

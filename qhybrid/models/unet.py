@@ -62,7 +62,8 @@ class UNet(nn.Module):
         """
         if image.shape[-2] % DOWNSAMPLING or image.shape[-1] % DOWNSAMPLING:
             raise ConfigError(
-                f"Height and width must be multiples of {DOWNSAMPLING}, but are {image.shape[-2]} x {image.shape[-1]}."
+                f"Height and width must be multiples of {DOWNSAMPLING}, but are {image.shape[-2]} x "
+                f"{image.shape[-1]}."
             )
         features = self.stem(image)
         skips = []

@@ -65,7 +65,8 @@ class StepClock(Callback):
 class RunKeeper(Callback):
     """At the end of each epoch: appends to metrics.csv, keeps best and last weights and the resume state.
 
-    The resume state is written last: a process killed in between repeats the epoch, and nothing is counted twice.
+    The resume state is written last: a process killed in between repeats the epoch, and nothing is counted
+        twice.
     """
 
     def __init__(self, folder: Path, clock: StepClock, meta: Callable[..., Meta]) -> None:
@@ -98,7 +99,9 @@ class RunKeeper(Callback):
             }
         )
         self._write_table()
-        meta = self.meta(epoch=epoch, step=trainer.global_step, metrics={k: _plain(v) for k, v in values.items()})
+        meta = self.meta(
+            epoch=epoch, step=trainer.global_step, metrics={k: _plain(v) for k, v in values.items()}
+        )
         score = values.get("val_miou", math.nan)
         if score > self.best:
             self.best = score

@@ -17,9 +17,10 @@ from qhybrid.errors import DataError
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, index): the index itself carries the epoch, so that workers which live over epochs agree.
+    """Yields (epoch, index): the index carries the epoch, so that workers which live over epochs agree.
 
-    Lightning calls `set_epoch` before each epoch, but after a resume the loader starts before the first call: so the first
+    Lightning calls `set_epoch` before each epoch, but after a resume the loader starts before the first call:
+        so the first
     epoch is given at the start.
     """
 

@@ -1,4 +1,4 @@
-"""Loss of segmentation and classification: weighted cross-entropy plus Dice, ignored pixels left out of both."""
+"""Loss of segmentation: weighted cross-entropy plus Dice, ignored pixels left out of both."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
+from torch.nn import functional as F
 
 from qhybrid.config import LossConfig
 from qhybrid.data.classes import IGNORE_INDEX
@@ -36,7 +36,8 @@ def class_weights(config: LossConfig, pixels_per_class: Sequence[int]) -> Tensor
         weights = torch.tensor(config.class_weights, dtype=torch.float64)
         if len(weights) != len(counts):
             raise ConfigError(
-                f"Key `training.loss.class_weights` must hold {len(counts)} numbers, one a class, but holds {len(weights)}."
+                f"Key `training.loss.class_weights` must hold {len(counts)} numbers, one a class, but holds "
+                f"{len(weights)}."
             )
     return (weights / weights[weights > 0].mean()).float()
 
@@ -44,8 +45,8 @@ def class_weights(config: LossConfig, pixels_per_class: Sequence[int]) -> Tensor
 class DiceLoss(nn.Module):
     """One minus the mean soft Dice of the classes that occur in the batch's truth.
 
-    Dice_k = 2 sum p_k t_k / (sum p_k + sum t_k), over all counted pixels of the batch. Classes without a pixel of truth
-    are left out: their Dice would be 0 whatever is predicted.
+    Dice_k = 2 sum p_k t_k / (sum p_k + sum t_k), over all counted pixels of the batch. Classes without a
+    pixel of truth are left out: their Dice would be 0 whatever is predicted.
     """
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from qhybrid.config import Recipe
 from qhybrid.data.augmentation import PatchAugmentation
 from qhybrid.data.classes import IGNORE_INDEX
-from qhybrid.errors import EngineError, TrainingError
+from qhybrid.errors import NotFiniteError, TrainingError
 from qhybrid.seeding import derive_seed
 from qhybrid.training.losses import CrossEntropyDice
 from qhybrid.training.metrics import ConfusionMatrix
@@ -57,11 +57,9 @@ class SegmentationModule(lightning.LightningModule):
             image = image.contiguous(memory_format=torch.channels_last)
         try:
             logits: Tensor = self.model(image)
-        except EngineError as error:
-            # Circuits refuse angles that are not finite, so that a diverged network shows here first.
-            if all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters()):
-                raise
-            raise TrainingError(self._diverged("A weight is not finite")) from error
+        except NotFiniteError as error:
+            # Circuits refuse such angles, so that a diverged network shows here before it shows in the loss.
+            raise TrainingError(self._diverged("A circuit got angles that are not finite")) from error
         return logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -83,8 +81,10 @@ class SegmentationModule(lightning.LightningModule):
 
     def _diverged(self, what: str) -> str:
         return (
-            f"{what} at epoch {self.current_epoch + 1}, step {self.global_step + 1}. Fix: lower `training.learning_rate`, set "
-            "`training.gradient_clip`, or check the images for extreme values. Complete epochs are kept in the run folder."
+            f"{what} at epoch {self.current_epoch + 1}, step {self.global_step + 1}. Fix: lower "
+            "`training.learning_rate`, set "
+            "`training.gradient_clip`, or check the images for extreme values. Complete epochs are kept in "
+            "the run folder."
         )
 
     def on_validation_epoch_start(self) -> None:

@@ -15,7 +15,8 @@ from qhybrid.layers import quantum_layers
 def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, object]]:
     """Split parameters into decayed (matrices, kernels), not decayed (norms, biases), and circuit angles.
 
-    Circuit angles are not decayed: zero is no special angle. They may have a learning rate of their own. Frozen parameters
+    Circuit angles are not decayed: zero is no special angle. They may have a learning rate of their own.
+        Frozen parameters
     are left out.
     """
     angles = {id(layer.weight) for layer in quantum_layers(model).values()}
@@ -39,7 +40,7 @@ def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str,
 
 
 def learning_rate_factor(step: int, total_steps: int, config: TrainingConfig) -> float:
-    """Return the factor on the peak learning rate at a step: linear warm-up, then constant or half a cosine to 0."""
+    """Return the factor on the peak rate at a step: linear warm-up, then constant or half a cosine to 0."""
     warmup = config.warmup * total_steps
     if step < warmup:
         return (step + 1) / (warmup + 1)

@@ -110,7 +110,9 @@ def read_recipe(folder: Path) -> Recipe:
         CheckpointError: If the folder is no run folder.
     """
     if not (folder / RECIPE).is_file():
-        raise CheckpointError(f"{folder} is not a run folder: it has no {RECIPE}. Fix: give the folder that training printed.")
+        raise CheckpointError(
+            f"{folder} is not a run folder: it has no {RECIPE}. Fix: give the folder that training printed."
+        )
     return load_recipe(folder / RECIPE)
 
 
@@ -166,7 +168,9 @@ def _read_meta(path: Path) -> Meta:
     except (ValueError, ValidationError) as error:
         raise CheckpointError(f"{path} is damaged or of another version: {error}") from error
     if meta.format != FORMAT:
-        raise CheckpointError(f"{path} has format {meta.format}, but this version of qhybrid reads format {FORMAT}.")
+        raise CheckpointError(
+            f"{path} has format {meta.format}, but this version of qhybrid reads format {FORMAT}."
+        )
     return meta
 
 
@@ -174,14 +178,20 @@ def _load_weights(model: nn.Module, path: Path) -> None:
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} is missing or damaged: {error}. Fix: copy the run folder again, or retrain.") from error
+        raise CheckpointError(
+            f"{path} is missing or damaged: {error}. Fix: copy the run folder again, or retrain."
+        ) from error
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     if expected != found:
-        different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        different = sorted(
+            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+        )
         first = different[0]
         raise CheckpointError(
-            f"{path} holds weights of another architecture than its meta.json: {len(different)} tensor(s) differ, first "
-            f"`{first}` (model {expected.get(first)}, file {found.get(first)}). Fix: keep weights and meta.json of one run together."
+            f"{path} holds weights of another architecture than its meta.json: {len(different)} tensor(s) "
+            "differ, first "
+            f"`{first}` (model {expected.get(first)}, file {found.get(first)}). Fix: keep weights and "
+            "meta.json of one run together."
         )
     model.load_state_dict(weights)

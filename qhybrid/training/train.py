@@ -1,4 +1,4 @@
-"""`train`: from a recipe to a run folder; `resume`: from a run folder that was cut short to a complete one."""
+"""From a recipe to a run folder, and from a run that was cut short to a complete one."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def train(recipe: Recipe, data_root: Path, output: Path, *, resume: bool = False
         recipe: What to train on what.
         data_root: Folder that `data.root` is relative to.
         output: The run folder; it must be new, unless `resume` is set.
-        resume: Go on from the last complete epoch of the run in `output`, with that run's own recipe: `recipe` must equal
-            it except for `training.epochs`-independent keys such as `training.progress`.
+        resume: Go on from the last complete epoch of the run in `output`, with that run's own recipe:
+            `recipe` must equal it but for `training.progress` and `training.loggers`.
 
     Returns:
         The run folder.
@@ -84,7 +84,8 @@ def _prepare_folder(recipe: Recipe, output: Path, resume: bool) -> Path | None:
     if not resume:
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise WorkspaceError(
-                f"{output} already exists and is not empty. Fix: choose another folder, or resume the run in it."
+                f"{output} already exists and is not empty. Fix: choose another folder, or resume the run in "
+                "it."
             )
         return None
     before = read_recipe(output)
@@ -108,8 +109,8 @@ def _check_same_run(before: Recipe, now: Recipe, output: Path) -> None:
         different.append("seed")
     if different:
         raise ConfigError(
-            f"{output / RECIPE} differs from the given recipe in {', '.join(sorted(different))}. Fix: resume with the run's "
-            "own recipe, or start a new run."
+            f"{output / RECIPE} differs from the given recipe in {', '.join(sorted(different))}. Fix: "
+            "resume with the run's own recipe, or start a new run."
         )
 
 
@@ -117,13 +118,15 @@ def model_section(recipe: Recipe, bands: tuple[int, ...], num_classes: int) -> d
     """Return the model section with what the data decide filled in: in_channels, num_classes, patch_size.
 
     Raises:
-        ConfigError: If the recipe gives one of these keys another value than the data do, or a key is unknown.
+        ConfigError: If the recipe gives one of these keys another value than the data do, or a key is
+            unknown.
     """
     decided = {"in_channels": len(bands), "num_classes": num_classes, "patch_size": recipe.data.patch_size}
     for key, value in decided.items():
         if recipe.model.get(key, value) != value:
             raise ConfigError(
-                f"Key `model.{key}` is {recipe.model[key]}, but the data section says {value}. Fix: leave it out."
+                f"Key `model.{key}` is {recipe.model[key]}, but the data section says {value}. Fix: leave it "
+                "out."
             )
     return resolve_model({**recipe.model, **decided})
 
@@ -150,7 +153,9 @@ def _trainer(recipe: Recipe, parts: _Parts, output: Path) -> lightning.Trainer:
     training = recipe.training
     gpu = training.accelerator == "cuda" or (training.accelerator == "auto" and torch.cuda.is_available())
     if training.accelerator == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("Key `training.accelerator` is `cuda`, but torch sees no CUDA device. Fix: use `auto` or `cpu`.")
+        raise ConfigError(
+            "Key `training.accelerator` is `cuda`, but torch sees no CUDA device. Fix: use `auto` or `cpu`."
+        )
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     return lightning.Trainer(
         default_root_dir=output,
@@ -230,7 +235,8 @@ def _fit(trainer: lightning.Trainer, parts: _Parts, state: Path | None) -> None:
             if isinstance(error, TrainingError) or state is None:
                 raise
             raise CheckpointError(
-                f"{state} cannot be resumed from: {error}. Fix: the weights in last/ can still be evaluated; start a new run."
+                f"{state} cannot be resumed from: {error}. Fix: the weights in last/ can still be evaluated; "
+                "start a new run."
             ) from error
         except SystemExit:
             # Lightning turns Ctrl-C into exit(1) and leaves the signal ignored.

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 from rich.console import Console
 
+import qhybrid
 from qhybrid.cli.console import metrics_table, progress_bar, short
 from qhybrid.cli.demo import _verdict
 from qhybrid.cli.main import execute
@@ -87,22 +89,20 @@ def test_progress_takes_totals_that_are_not_known():
 
 
 @pytest.mark.slow
-def test_real_ctrl_c_then_resume(workspace, tmp_path):
-    command = [sys.executable, "-m", "qhybrid.cli"]
+def test_real_ctrl_c_then_resume(workspace, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(qhybrid.__file__).parents[1]))
+    command = [sys.executable, "-m", "qhybrid.cli", "train"]
     target = tmp_path / "run"
     settings = ["--set", "training.epochs=12", "--set", "data.patches_per_epoch=64"]
-    process = subprocess.Popen(
-        [*command, "train", "tiny", "--output", str(target), *settings], stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
-    while not (target / "resume" / "state.ckpt").is_file() and time.monotonic() < deadline:
+    started = [*command, "tiny", "--output", str(target), *settings]
+    process = subprocess.Popen(started, stderr=subprocess.PIPE, text=True)
+    while not (target / "resume" / "state.ckpt").is_file() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert f"qhybrid train --resume {target}" in errors
     assert "Traceback" not in errors
-    before = len((target / "metrics.csv").read_text().splitlines())
-    assert before < 13
-    subprocess.run([*command, "train", "--resume", str(target)], check=True, capture_output=True)
+    assert len((target / "metrics.csv").read_text().splitlines()) < 13
+    subprocess.run([*command, "--resume", str(target)], check=True, capture_output=True)
     assert len((target / "metrics.csv").read_text().splitlines()) == 13

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qhybrid.config import ClassConfig
@@ -17,6 +17,7 @@ def class_map(*values, ignore=()):
     )
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(-70_000, 70_000), min_size=2, max_size=12, unique=True),
     st.sampled_from([np.int32, np.int64, np.float64]),
@@ -31,6 +32,7 @@ def test_encode_agrees_with_a_dictionary(values, dtype, seed):
     np.testing.assert_array_equal(classes.encode(raw.astype(dtype), "mask.tif"), expected)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 255), min_size=1, max_size=20, unique=True), st.integers(0, 2**32))
 def test_decode_inverts_encode(values, seed):
     classes = class_map(*[(value,) for value in values])

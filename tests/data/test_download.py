@@ -264,6 +264,8 @@ def test_refusals_are_final(server, target):
     for url in ("file:///etc/passwd", "ftp://example.org/x", "nothing"):
         with pytest.raises(DataError, match="must start with http"):
             fetch(url, target)
+    with pytest.raises(DataError, match="not a valid address"):
+        fetch("http://*.example/x", target, **QUICK)
 
 
 def test_an_unreachable_server(target):

@@ -61,6 +61,7 @@ def test_neighbours_that_touch_up_to_rounding_are_apart():
     ]
 
 
+@settings(deadline=None)
 @given(st.integers(20, 200), st.integers(0, 50))
 def test_shares_are_met(count, seed):
     chosen = list(assign_splits({str(i): 1 for i in range(count)}, FRACTIONS, seed).values())

@@ -7,13 +7,14 @@ import pytest
 import rasterio
 
 from qhybrid.config import DataConfig
+from qhybrid.data.landcover_ai import LANDCOVER_CLASSES
 from qhybrid.data.patches import RandomPatches
 from qhybrid.data.registry import open_dataset
 from qhybrid.data.splits import find_leaks
 from qhybrid.data.statistics import compute_statistics
-from qhybrid.data.synthetic import SyntheticOptions, SyntheticScenes, render_scene
+from qhybrid.data.synthetic import SyntheticOptions, SyntheticScenes, render_scene, write_scenes
 from qhybrid.data.synthetic_layout import BUILDING, ROAD, make_layout
-from qhybrid.errors import ConfigError, DataError
+from qhybrid.errors import ConfigError, DataError, WorkspaceError
 
 SMALL = {"train": 2, "val": 1, "test": 1, "size": 192}
 
@@ -67,6 +68,15 @@ def test_scenes_are_drawn_once_and_again_when_damaged(cache):
     assert [path.name for path in (cache / "synthetic").iterdir()] == [dataset.root.name]
 
 
+def test_scenes_in_a_folder_of_ones_own(tmp_path, cache):
+    folder = write_scenes(SyntheticOptions(**SMALL), tmp_path / "mine")
+    config = DataConfig(dataset="geotiff_folder", root="mine", classes=LANDCOVER_CLASSES)
+    scene = open_dataset(config, tmp_path).scenes("test")[0]
+    assert scene.image.read_bytes() == opened().scenes("test")[0].image.read_bytes()
+    with pytest.raises(WorkspaceError, match="not empty"):
+        write_scenes(SyntheticOptions(**SMALL), folder)
+
+
 def test_every_parameter_is_part_of_the_key(cache):
     roots = {
         opened(**change).root
@@ -84,7 +94,6 @@ def test_scenes_depend_on_seed_split_and_number_only():
 
 def _prepare(folder):
     from qhybrid.data.classes import ClassMap
-    from qhybrid.data.landcover_ai import LANDCOVER_CLASSES
 
     SyntheticScenes(
         SyntheticOptions(**SMALL), ClassMap.from_config(LANDCOVER_CLASSES), Path(folder)

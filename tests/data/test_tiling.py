@@ -16,7 +16,8 @@ from qhybrid.errors import DataError, DatasetNotFoundError, WorkspaceError
 CLASSES = ClassMap(("a", "b"), ("#000000", "#ffffff"), ((1,), (700,)), (0,))
 
 
-@given(st.integers(1, 200), st.integers(1, 200), st.integers(1, 70))
+@settings(deadline=None)
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 70))
 def test_windows_cover_each_pixel_once_and_count_row_by_row(height, width, size):
     count = np.zeros((height + size, width + size), dtype=int)
     windows = list(tile_windows(height, width, size))

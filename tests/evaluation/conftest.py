@@ -21,6 +21,7 @@ CLASSES = [
     {"name": "road", "values": [30], "color": "#808080"},
 ]
 MEANS = np.array([[60, 60, 150], [60, 150, 60], [160, 160, 60]])
+SPREADS = np.array([45, 30, 20])
 
 
 def write(path, values, **profile):
@@ -36,7 +37,8 @@ def make_scene(folder, name, seed, height, width):
     rng = np.random.default_rng(seed)
     coarse = rng.choice(3, (height // 8 + 1, width // 8 + 1), p=[0.6, 0.3, 0.1])
     labels = np.kron(coarse, np.ones((8, 8), dtype=int))[:height, :width]
-    image = np.clip(MEANS[:, labels] + rng.normal(0, 30, (3, height, width)), 1, 255).astype(np.uint8)
+    noise = SPREADS[labels] * rng.normal(size=(3, height, width))
+    image = np.clip(MEANS[:, labels] + noise, 1, 255).astype(np.uint8)
     mask = np.array([10, 20, 30], dtype=np.uint8)[labels]
     image[:, :3] = 0
     mask[:, -4:] = 99

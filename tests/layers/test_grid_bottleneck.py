@@ -52,7 +52,9 @@ def test_separable_filter_against_a_loop():
         for r in range(3):
             for c in range(3):
                 a, b, g = f[r, c]
-                half = [np.array([[np.cos(a / 2), -1j * np.sin(a / 2)], [-1j * np.sin(a / 2), np.cos(a / 2)]])]
+                half = [
+                    np.array([[np.cos(a / 2), -1j * np.sin(a / 2)], [-1j * np.sin(a / 2), np.cos(a / 2)]])
+                ]
                 half.append(np.array([[np.cos(b / 2), -np.sin(b / 2)], [np.sin(b / 2), np.cos(b / 2)]]))
                 half.append(np.diag([np.exp(-1j * g / 2), np.exp(1j * g / 2)]))
                 state = half[2] @ half[1] @ half[0] @ np.array([1, 0])

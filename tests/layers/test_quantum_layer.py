@@ -51,7 +51,9 @@ def test_closed_form_value_and_gradients():
     x = torch.tensor([[0.5], [-1.2]], dtype=torch.float64, requires_grad=True)
     values = layer(x)
     angle = x.detach()[:, 0].numpy() + np.float32(0.3)
-    np.testing.assert_allclose(values.detach().numpy(), np.stack([np.cos(angle), np.sin(angle)], 1), atol=1e-12)
+    np.testing.assert_allclose(
+        values.detach().numpy(), np.stack([np.cos(angle), np.sin(angle)], 1), atol=1e-12
+    )
     (values[:, 0] + 2 * values[:, 1]).sum().backward()
     slope = -np.sin(angle) + 2 * np.cos(angle)
     np.testing.assert_allclose(x.grad[:, 0].numpy(), slope, atol=1e-12)

@@ -40,7 +40,9 @@ class TestEveryModel:
         torch.manual_seed(0)
         model = build_model(config)
         model(torch.randn(2, 4, 32, 32)).square().sum().backward()
-        without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+        without = [
+            name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+        ]
         assert not without
 
     @pytest.mark.parametrize("batch", [1, 3])
