@@ -1,7 +1,8 @@
 """The HQ-UNet bottleneck written by hand as a recurrence on reduced states: the exact engine's yardstick.
 
 In the Pauli basis, with b_c the Bloch 4-vector of cell c and F the filter's 16 x 16 transfer matrix,
-s_{c+1} = Tr_c[F (s_c x b_{c+1})] and out_c = Tr_{c+1}[F (s_c x b_{c+1})]: rows first, then columns on the rows' outputs.
+s_{c+1} = Tr_c[F (s_c x b_{c+1})] and out_c = Tr_{c+1}[F (s_c x b_{c+1})]: rows first, then columns on the
+rows' outputs.
 """
 
 from __future__ import annotations

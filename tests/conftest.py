@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from hypothesis import settings
 from rasterio.transform import from_origin
+
+# Machines that run tests are busy: a slow example says nothing about the code.
+settings.register_profile("qhybrid", deadline=None)
+settings.load_profile("qhybrid")
 
 CLASSES = [
     {"name": "dark", "values": [0], "color": "#000000"},

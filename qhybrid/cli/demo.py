@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qhybrid.cli.console import console, metrics_table, progress_bar, say, say_path, short
-from qhybrid.cli.lookup import find_recipe, new_run_folder
+from qhybrid.cli.lookup import RECIPE_IN_RUN, find_recipe, new_run_folder
 from qhybrid.cli.train import train_and_hint
 from qhybrid.config import load_recipe
 from qhybrid.workspace import data_root
@@ -57,7 +57,8 @@ def _compare(folder: Path) -> dict[str, SegmentationMetrics]:
 
     with progress_bar("test split") as progress:
         metrics = evaluate_run(folder, "test", data_root=data_root(), baselines=True, progress=progress)
-    written = json.loads((evaluation_folder(folder, "test") / "metrics.json").read_text(encoding="utf-8"))
+    results = evaluation_folder(folder, "test", load_recipe(folder / RECIPE_IN_RUN).engine)
+    written = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
     references = {
         BASELINES[name]: SegmentationMetrics.from_dict(found) for name, found in written["baselines"].items()
     }

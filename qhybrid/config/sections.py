@@ -200,10 +200,13 @@ class PredictionConfig(StrictModel):
     Attributes:
         overlap: Fraction of a window that neighbours share.
         batch_size: Windows in one forward pass.
+        orientations: Average the probabilities over this many orientations of each window: 1, 4 (rotations by
+            90 degrees) or 8 (also mirrored). Costs as many times the forward passes, circuits included.
     """
 
     overlap: float = Field(0.5, ge=0, le=0.9)
     batch_size: int = Field(16, ge=1)
+    orientations: Literal[1, 4, 8] = 1
 
 
 class Recipe(StrictModel):

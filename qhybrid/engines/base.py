@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from qhybrid.circuits.spec import CircuitSpec
-from qhybrid.errors import EngineError
+from qhybrid.errors import EngineError, NotFiniteError
+from qhybrid.noise import NoiseProfile
 
 
 class Engine(ABC):
@@ -49,7 +50,8 @@ def check_arguments(spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tens
     """
     if inputs.ndim != 2 or inputs.shape[1] != spec.num_inputs:
         raise EngineError(
-            f"Argument `inputs` must have shape (batch, {spec.num_inputs}) for circuit `{spec.name}`, but has "
+            f"Argument `inputs` must have shape (batch, {spec.num_inputs}) for circuit "
+            f"`{spec.name}`, but has "
             f"{tuple(inputs.shape)}."
         )
     if weights.shape != (spec.num_weights,):
@@ -62,8 +64,9 @@ def check_arguments(spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tens
             raise EngineError(f"Argument `{name}` must be real floating point, but is {tensor.dtype}.")
         if not _all_finite(tensor.detach()):
             place = (~torch.isfinite(tensor.detach())).nonzero()[0].tolist()
-            raise EngineError(
-                f"Argument `{name}` must be finite, but is {tensor[tuple(place)].item()} at index {place}. Fix: look "
+            raise NotFiniteError(
+                f"Argument `{name}` must be finite, but is {tensor[tuple(place)].item()} at index "
+                f"{place}. Fix: look "
                 "for a diverged layer or unscaled data in front of the circuit."
             )
 
@@ -91,3 +94,16 @@ def empty_result(spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor)
     """Return the result for an empty batch, shape (0, n_obs), with a gradient path of zeros."""
     nothing = inputs.sum() + weights.to(device=inputs.device, dtype=inputs.dtype).sum()
     return nothing.expand(0, spec.num_observables)
+
+
+def check_noise(noise: object) -> None:
+    """Check an engine's argument `noise`.
+
+    Raises:
+        EngineError: If it is neither None nor a NoiseProfile.
+    """
+    if noise is not None and not isinstance(noise, NoiseProfile):
+        raise EngineError(
+            f"Argument `noise` must be a NoiseProfile, but is {noise!r}. Fix: NoiseProfile.load(path) or "
+            "NoiseProfile.depolarizing(p_1q=, p_2q=)."
+        )

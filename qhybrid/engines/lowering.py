@@ -1,7 +1,7 @@
 """From any Qiskit circuit to a list of constant gates and Pauli rotations.
 
-Composite instructions are opened until only those two kinds are left. Swaps become a relabelling of wires, barriers and
-global phases disappear.
+Composite instructions are opened until only those two kinds are left. Swaps become a relabelling of wires,
+barriers and global phases disappear.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from qiskit.quantum_info import Operator
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.gates.expression import Angle, AngleReader
-from qhybrid.engines.gates.pauli_transfer import ComplexArray, check_unitary
+from qhybrid.engines.gates.pauli_transfer import Array, ComplexArray, check_unitary
+from qhybrid.engines.noise.channels import gate_channel
 from qhybrid.errors import CircuitError
+from qhybrid.noise import NoiseProfile
 
 ROTATIONS = {
     "rx": "X",
@@ -35,10 +37,11 @@ ROTATIONS = {
 """Gates that are exp(-i t P / 2) up to a global phase, with P's first letter on the first qubit."""
 
 EULER = frozenset({"u", "u3"})
-"""Gates that are RZ(phi) RY(theta) RZ(lambda) up to a global phase; the first has no definition of its own."""
+"""Gates that are RZ(phi) RY(theta) RZ(lambda) up to a global phase; `u` has no definition of its own."""
 
 SKIPPED = frozenset({"barrier", "id", "delay", "global_phase"})
 NOT_UNITARY = frozenset({"measure", "reset", "initialize", "kraus", "superop", "quantum_channel", "store"})
+SWAP: ComplexArray = np.eye(4, dtype=complex)[[0, 2, 1, 3]]
 LARGEST_MATRIX = 2
 """Qubits up to which a constant gate is taken as one matrix rather than opened."""
 
@@ -52,6 +55,7 @@ class Primitive:
         pauli: For a rotation exp(-i angle P / 2): P's letters, first letter on the first qubit; else "".
         angle: The rotation's angle; None for a constant gate.
         matrix: A constant gate's unitary in Qiskit's bit order; None for a rotation.
+        channel: Transfer matrix of the noise after the gate, first qubit most significant, or None.
         operation: The Qiskit gate that it stands for.
         source: Index of the instruction of the circuit that it comes from.
     """
@@ -60,6 +64,7 @@ class Primitive:
     pauli: str = ""
     angle: Angle | None = None
     matrix: ComplexArray | None = None
+    channel: Array | None = None
     operation: Operation | None = None
     source: int = 0
 
@@ -78,30 +83,67 @@ class Lowered:
     primitives: tuple[Primitive, ...]
     wire_of: tuple[int, ...]
 
+    @property
+    def noisy(self) -> bool:
+        """Whether any gate has noise."""
+        return any(primitive.channel is not None for primitive in self.primitives)
 
-def lower(spec: CircuitSpec) -> Lowered:
+
+def lower(spec: CircuitSpec, noise: NoiseProfile | None = None) -> Lowered:
     """Open all instructions of a circuit.
 
+    Args:
+        spec: The circuit.
+        noise: Error rates of its gates; then it must be flat: every instruction one primitive.
+
     Raises:
-        CircuitError: If the circuit measures, resets, branches, or holds a gate that has neither a matrix nor a
-            definition.
+        CircuitError: If the circuit measures, resets, branches, or holds a gate that has neither a matrix nor
+            a definition.
     """
-    return lower_circuit(spec.circuit, AngleReader.of(spec))
+    return lower_circuit(spec.circuit, AngleReader.of(spec), noise)
 
 
-def lower_circuit(circuit: QuantumCircuit, reader: AngleReader) -> Lowered:
+def lower_circuit(circuit: QuantumCircuit, reader: AngleReader, noise: NoiseProfile | None = None) -> Lowered:
     """Open all instructions of a circuit, with parameters read by `reader`; see `lower`."""
     wires = list(range(circuit.num_qubits))
     primitives: list[Primitive] = []
     for source, instruction in enumerate(circuit.data):
         qubits = [circuit.find_bit(qubit).index for qubit in instruction.qubits]
-        for gate in open_instruction(instruction.operation, qubits, reader, source):
-            if gate.operation is not None and gate.operation.name == "swap":
+        opened = list(open_instruction(instruction.operation, qubits, reader, source))
+        for gate in opened if noise is None else with_noise(opened, instruction.operation.name, noise):
+            if gate.matrix is None and gate.angle is None:
                 first, second = gate.qubits
                 wires[first], wires[second] = wires[second], wires[first]
             else:
                 primitives.append(replace(gate, qubits=tuple(wires[qubit] for qubit in gate.qubits)))
     return Lowered(circuit.num_qubits, tuple(primitives), tuple(wires))
+
+
+def noise_name(operation: Any) -> str:
+    """Return the name a gate's noise goes by: for a labelled matrix its label, as in Aer."""
+    label = getattr(operation, "label", None)
+    return str(label) if operation.name == "unitary" and label else str(operation.name)
+
+
+def with_noise(opened: list[Primitive], name: str, noise: NoiseProfile) -> list[Primitive]:
+    """Attach the noise of one instruction to its primitive.
+
+    Raises:
+        CircuitError: If the instruction is not a primitive gate on one or two qubits.
+    """
+    if not opened:
+        return []
+    if len(opened) > 1 or len(opened[0].qubits) > 2 or getattr(opened[0].operation, "name", name) != name:
+        raise CircuitError(
+            f"Under noise a circuit must be flat, since noise follows each gate as written, but instruction "
+            f"{opened[0].source} (`{name}`) is composite. Fix: transpile it to one- and two-qubit "
+            "gates first."
+        )
+    gate = opened[0]
+    channel = gate_channel(noise.gate_error(noise_name(gate.operation), gate.qubits))
+    if channel is not None and gate.matrix is None and gate.angle is None:
+        gate = replace(gate, matrix=SWAP)
+    return [replace(gate, channel=channel)]
 
 
 def open_instruction(
@@ -123,7 +165,8 @@ def open_instruction(
         return
     if isinstance(operation, ControlFlowOp) or name in NOT_UNITARY:
         raise CircuitError(
-            f"Circuits must be unitary, but instruction {source} is `{name}`. Fix: take mid-circuit measurement, reset "
+            f"Circuits must be unitary, but instruction {source} is `{name}`. Fix: take mid-circuit "
+            "measurement, reset "
             "and control flow out; read-outs are given as observables (remove_final_measurements())."
         )
     parameters = list(getattr(operation, "params", []))
@@ -131,7 +174,9 @@ def open_instruction(
         yield Primitive(tuple(qubits), operation=operation, source=source)
         return
     if name in ROTATIONS and len(parameters) == 1:
-        yield Primitive(tuple(qubits), ROTATIONS[name], reader.read(parameters[0]), None, operation, source)
+        yield Primitive(
+            tuple(qubits), ROTATIONS[name], reader.read(parameters[0]), operation=operation, source=source
+        )
         return
     if name in EULER and len(parameters) == 3:
         theta, phi, lam = parameters
@@ -142,7 +187,7 @@ def open_instruction(
     if not symbolic and operation.num_qubits <= LARGEST_MATRIX:
         matrix = _matrix(operation)
         if matrix is not None:
-            yield Primitive(tuple(qubits), "", None, matrix, operation, source)
+            yield Primitive(tuple(qubits), matrix=matrix, operation=operation, source=source)
             return
     definition = getattr(operation, "definition", None)
     if definition is not None:
@@ -153,10 +198,11 @@ def open_instruction(
     matrix = None if symbolic else _matrix(operation)
     if matrix is None:
         raise CircuitError(
-            f"Gate `{name}` (instruction {source}) must have a definition or a matrix, but has neither. Fix: give it a "
+            f"Gate `{name}` (instruction {source}) must have a definition or a matrix, but has "
+            "neither. Fix: give it a "
             "definition, or transpile the circuit to standard gates first."
         )
-    yield Primitive(tuple(qubits), "", None, matrix, operation, source)
+    yield Primitive(tuple(qubits), matrix=matrix, operation=operation, source=source)
 
 
 def _matrix(operation: Any) -> ComplexArray | None:

@@ -1,8 +1,9 @@
 """Gradients of executed circuits by the parameter-shift rule, one call of the executor a backward pass.
 
 Every gate with an angle is a Pauli rotation exp(-i t P / 2) after lowering, for which
-d<O>/dt = (<O>(t + pi/2) - <O>(t - pi/2)) / 2 holds exactly, noise that does not depend on t included. The rule is applied to
-every occurrence of a parameter; torch carries the result on through the angles' expressions.
+d<O>/dt = (<O>(t + pi/2) - <O>(t - pi/2)) / 2 holds exactly, noise that does not depend on t included. The
+rule is applied to every occurrence of a parameter; torch carries the result on through the angles'
+expressions.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class ParameterShift(torch.autograd.Function):
         return _executed(run, angles)
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         """Return the derivative with respect to the angles, from 2 * S * B executions in one call."""
         angles, shifted = ctx.saved_tensors
@@ -54,6 +55,12 @@ class ParameterShift(torch.autograd.Function):
             difference = (values[:, 0] - values[:, 1]) / 2
             result[shifted] = torch.einsum("osb,ob->sb", difference, grad)
         return result, None, None
+
+
+def shifted_expectations(angles: torch.Tensor, shifted: torch.Tensor, run: Run) -> torch.Tensor:
+    """Execute a circuit, differentiably; arguments and result as `ParameterShift.forward`."""
+    result: torch.Tensor = ParameterShift.apply(angles, shifted, run)  # type: ignore[no-untyped-call]
+    return result
 
 
 def _executed(run: Run, angles: torch.Tensor) -> torch.Tensor:

@@ -80,7 +80,7 @@ def iterate_probabilities(
     Args:
         run: The trained model.
         scene: A raster file, or a scene of a data set (which may be a part of a file).
-        settings: Overlap and batch size; those of the run's recipe if absent.
+        settings: Overlap, batch size, orientations; those of the run's recipe if absent.
         window_size: Side of the windows in pixels; the training patches' if absent.
         device: Where to run the model: "auto", "cpu", "cuda"; where it already is if absent.
         max_memory_mb: Bound of the memory for blending, in MiB (a strip has at least the width of one step).
@@ -136,7 +136,7 @@ class _Walk:
     ) -> None:
         self._run, self._reader, self._size = run, reader, size
         self._height, width = reader.shape
-        self._device, self._progress, self._batch_size = device, progress, settings.batch_size
+        self._device, self._progress, self._settings = device, progress, settings
         self._rows = axis_starts(self._height, size, settings.overlap)
         self._columns = axis_starts(width, size, settings.overlap)
         self._row_weights = axis_weights(self._rows, self._height, size)
@@ -172,7 +172,7 @@ class _Walk:
             else:
                 blender.add(row, column, valid, None)
                 self._report(1)
-            if len(waiting) == self._batch_size:
+            if len(waiting) == self._settings.batch_size:
                 self._add_batch(blender, row, waiting)
                 waiting = []
         if waiting:
@@ -185,7 +185,8 @@ class _Walk:
         batch: list[tuple[int, NDArray[np.float32], NDArray[np.bool_]]],
     ) -> None:
         images = [image for _, image, _ in batch]
-        results = window_probabilities(self._run, images, self._device, str(self._reader.scene.image))
+        source, orientations = str(self._reader.scene.image), self._settings.orientations
+        results = window_probabilities(self._run, images, self._device, source, orientations)
         for (column, _, valid), values in zip(batch, results):
             weights = self._row_weights[row], self._column_weights[column]
             blender.add(row, column, valid, values, weights)

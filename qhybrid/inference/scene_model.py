@@ -115,7 +115,11 @@ def place_model(run: SceneModel, device: str | torch.device | None) -> torch.dev
 
 
 def window_probabilities(
-    run: SceneModel, windows: Sequence[NDArray[Any]], device: torch.device, source: str
+    run: SceneModel,
+    windows: Sequence[NDArray[Any]],
+    device: torch.device,
+    source: str,
+    orientations: int = 1,
 ) -> NDArray[np.float32]:
     """Run the model on windows of equal size.
 
@@ -124,6 +128,7 @@ def window_probabilities(
         windows: B standardised images, each float32 of shape (C, h, w).
         device: Where the model is.
         source: The scene, for messages.
+        orientations: 1, 4 or 8: average over rotations by 90 degrees, and over their mirror images.
 
     Returns:
         Class probabilities (softmax of the logits), shape (B, K, h, w).
@@ -133,11 +138,29 @@ def window_probabilities(
         DataError: If a logit is not finite.
     """
     images = torch.from_numpy(np.stack(windows)).to(device)
+    averaged = [
+        _turned(_probabilities(run, _turned(images, turns, mirrored), source), -turns, mirrored, back=True)
+        for mirrored in ((False, True) if orientations == 8 else (False,))
+        for turns in range(min(orientations, 4))
+    ]
+    return np.asarray(torch.stack(averaged).mean(dim=0).cpu().numpy())
+
+
+def _turned(images: torch.Tensor, turns: int, mirrored: bool, back: bool = False) -> torch.Tensor:
+    """Mirror left-right, then rotate by `turns` right angles; `back` undoes it: rotate first, then mirror."""
+    if mirrored and not back:
+        images = images.flip(-1)
+    images = torch.rot90(images, turns, (-2, -1))
+    return images.flip(-1) if mirrored and back else images
+
+
+def _probabilities(run: SceneModel, images: torch.Tensor, source: str) -> torch.Tensor:
+    """Return the checked class probabilities of a batch, shape (B, K, h, w)."""
     if run.recipe.training.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         logits = run.model(images)
-    expected = (len(windows), run.classes.num_classes, *images.shape[2:])
+    expected = (len(images), run.classes.num_classes, *images.shape[2:])
     if tuple(logits.shape) != expected:
         raise ConfigError(
             f"A model that maps scenes must return logits of shape {expected}, but this one returned "
@@ -148,4 +171,5 @@ def window_probabilities(
             f"{source}: the model's logits must be finite, but some are NaN or infinite. Fix: look for "
             "values far outside those of the training data, or for weights of a diverged training."
         )
-    return np.asarray(logits.float().softmax(dim=1).cpu().numpy())
+    probabilities: torch.Tensor = logits.float().softmax(dim=1)
+    return probabilities

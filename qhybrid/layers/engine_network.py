@@ -17,8 +17,8 @@ class EngineNetwork(NeuralNetwork):  # type: ignore[misc]
     """Face of (spec, engine) for code that expects Qiskit's `NeuralNetwork`.
 
     `QuantumLayer` does not go through `forward` and `backward` of this class: it calls the engine with
-        tensors, so that
-    no Jacobian is built. They are here for everything else in Qiskit Machine Learning that takes a network.
+    tensors, so that no Jacobian is built. They are here for everything else in Qiskit Machine Learning that
+    takes a network.
 
     Attributes:
         spec: The circuit.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from qhybrid.training.run_folder import METRICS, RESUME_STATE, Meta, save_weights
@@ -66,7 +67,7 @@ class RunKeeper(Callback):
     """At the end of each epoch: appends to metrics.csv, keeps best and last weights and the resume state.
 
     The resume state is written last: a process killed in between repeats the epoch, and nothing is counted
-        twice.
+    twice.
     """
 
     def __init__(self, folder: Path, clock: StepClock, meta: Callable[..., Meta]) -> None:
@@ -125,6 +126,16 @@ class RunKeeper(Callback):
         """Take over the state of the run that is resumed."""
         self.best = state_dict["best"]
         self.rows = state_dict["rows"]
+
+
+def completed_epochs(state: Path) -> int:
+    """Return after how many complete epochs a resume state was written.
+
+    Raises:
+        RuntimeError, KeyError, EOFError, UnpicklingError: If the file is not such a state, or damaged.
+    """
+    content = torch.load(state, map_location="cpu", weights_only=True)
+    return int(content["callbacks"][RunKeeper.__qualname__]["rows"][-1]["epoch"])
 
 
 def _plain(value: float) -> float | None:

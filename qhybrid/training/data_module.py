@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from torch.utils.data import DataLoader, Sampler
 from qhybrid.config import Recipe
 from qhybrid.data.patches import GridPatches, RandomPatches
 from qhybrid.data.registry import open_dataset
+from qhybrid.data.scenes import SceneDataset
+from qhybrid.data.splits import find_leaks
 from qhybrid.data.statistics import BandStatistics, compute_statistics
 from qhybrid.errors import DataError
 
@@ -19,9 +22,8 @@ from qhybrid.errors import DataError
 class EpochSampler(Sampler[tuple[int, int]]):
     """Yields (epoch, index): the index carries the epoch, so that workers which live over epochs agree.
 
-    Lightning calls `set_epoch` before each epoch, but after a resume the loader starts before the first call:
-        so the first
-    epoch is given at the start.
+    Lightning calls `set_epoch` before each epoch, but loader workers start on the first epoch before the
+    first call; so a resumed run gives its first epoch at the start.
     """
 
     def __init__(self, length: int, epoch: int) -> None:
@@ -46,6 +48,7 @@ class SceneDataModule(lightning.LightningDataModule):
         classes: The label map.
         statistics: Per-band statistics of the training split.
         bands: 1-based band numbers that are read.
+        first_epoch: Epoch, counted from 0, that training starts or goes on with.
     """
 
     def __init__(self, recipe: Recipe, data_root: Path, statistics: BandStatistics | None = None) -> None:
@@ -61,11 +64,13 @@ class SceneDataModule(lightning.LightningDataModule):
         """
         super().__init__()
         self.recipe = recipe
+        self.first_epoch = 0
         self.dataset = open_dataset(recipe.data, data_root)
         self.classes = self.dataset.classes
         for split in ("train", "val"):
             if not self.dataset.scenes(split):
                 raise DataError(f"Data set `{recipe.data.dataset}` has no scenes in split `{split}`.")
+        _warn_of_leaks(self.dataset)
         self.statistics = statistics or compute_statistics(
             self.dataset.scenes("train"), recipe.data.bands, self.classes, recipe.data.nodata
         )
@@ -76,9 +81,10 @@ class SceneDataModule(lightning.LightningDataModule):
         patches = RandomPatches(
             self.dataset.scenes("train"), self.classes, self.statistics, self.recipe.data, self.recipe.seed
         )
-        epoch = self.trainer.current_epoch if self.trainer else 0
         full_batches = len(patches) >= self.recipe.training.batch_size
-        return self._loader(patches, sampler=EpochSampler(len(patches), epoch), drop_last=full_batches)
+        return self._loader(
+            patches, sampler=EpochSampler(len(patches), self.first_epoch), drop_last=full_batches
+        )
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Serve windows that cover every validation scene once."""
@@ -93,4 +99,17 @@ class SceneDataModule(lightning.LightningDataModule):
             persistent_workers=self.recipe.data.workers > 0,
             pin_memory=self.recipe.training.accelerator == "cuda",
             **options,
+        )
+
+
+def _warn_of_leaks(dataset: SceneDataset) -> None:
+    """A split that the user gave as folders or lists is used as it is, but not in silence."""
+    leaks = find_leaks(dataset, ("train", "val"))
+    if leaks:
+        first, second = leaks[0]
+        warnings.warn(
+            f"{len(leaks)} pair(s) of scenes in different splits show the same ground, for example "
+            f"{first.image} and {second.image}: validation looks better than it is. Fix: split by location "
+            "(`data.options.split`).",
+            stacklevel=2,
         )

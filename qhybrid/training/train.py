@@ -22,7 +22,7 @@ from qhybrid.engines import make_engine
 from qhybrid.errors import CheckpointError, ConfigError, TrainingError, WorkspaceError, optional_import
 from qhybrid.models import build_model, resolve_model
 from qhybrid.seeding import derive_seed
-from qhybrid.training.callbacks import RunKeeper, StepClock
+from qhybrid.training.callbacks import RunKeeper, StepClock, completed_epochs
 from qhybrid.training.data_module import SceneDataModule
 from qhybrid.training.losses import CrossEntropyDice, class_weights
 from qhybrid.training.module import SegmentationModule
@@ -230,6 +230,7 @@ def _fit(trainer: lightning.Trainer, parts: _Parts, state: Path | None) -> None:
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*`isinstance.treespec, LeafSpec.` is deprecated.*")
         try:
+            parts.data.first_epoch = completed_epochs(state) if state else 0
             trainer.fit(parts.module, datamodule=parts.data, ckpt_path=state, weights_only=True)
         except (RuntimeError, KeyError, EOFError, UnpicklingError) as error:
             if isinstance(error, TrainingError) or state is None:

@@ -12,10 +12,12 @@ from qiskit.quantum_info import DensityMatrix, SparsePauliOp, Statevector
 from qhybrid.circuits import CircuitSpec
 
 CONSTANT_GATES = [
-    (1, lib.HGate), (1, lib.XGate), (1, lib.YGate), (1, lib.ZGate), (1, lib.SGate), (1, lib.SdgGate), (1, lib.TGate),
-    (1, lib.TdgGate), (1, lib.SXGate), (1, lib.SXdgGate), (1, lib.IGate), (2, lib.CXGate), (2, lib.CYGate),
-    (2, lib.CZGate), (2, lib.CHGate), (2, lib.CSGate), (2, lib.CSXGate), (2, lib.SwapGate), (2, lib.iSwapGate),
-    (2, lib.ECRGate), (2, lib.DCXGate), (3, lib.CCXGate), (3, lib.CCZGate), (3, lib.CSwapGate), (3, lib.RCCXGate),
+    (1, lib.HGate), (1, lib.XGate), (1, lib.YGate), (1, lib.ZGate), (1, lib.SGate), (1, lib.SdgGate),
+    (1, lib.TGate), (1, lib.TdgGate), (1, lib.SXGate), (1, lib.SXdgGate), (1, lib.IGate), (2, lib.CXGate),
+    (2, lib.CYGate),
+    (2, lib.CZGate), (2, lib.CHGate), (2, lib.CSGate), (2, lib.CSXGate), (2, lib.SwapGate),
+    (2, lib.iSwapGate), (2, lib.ECRGate), (2, lib.DCXGate), (3, lib.CCXGate), (3, lib.CCZGate),
+    (3, lib.CSwapGate), (3, lib.RCCXGate),
 ]  # fmt: skip
 ANGLE_GATES = [
     (1, 1, lib.RXGate), (1, 1, lib.RYGate), (1, 1, lib.RZGate), (1, 1, lib.PhaseGate), (1, 1, lib.U1Gate),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -190,8 +191,6 @@ def test_unknown_model_key_writes_nothing(tiny_data, tmp_path, tiny_content):
 class TestDamagedRuns:
     @pytest.fixture
     def copy(self, finished, tmp_path) -> Path:
-        import shutil
-
         return Path(shutil.copytree(finished, tmp_path / "copy"))
 
     def test_truncated_weights(self, copy):
@@ -238,3 +237,11 @@ class TestDamagedRuns:
         state.write_bytes(state.read_bytes()[:200])
         with pytest.raises(CheckpointError, match="cannot be resumed from"):
             train(recipe_of(tiny_content()), tiny_data, copy, resume=True)
+
+
+def test_overlapping_splits_are_not_used_in_silence(tiny_data, tmp_path, tiny_content):
+    shutil.copytree(tiny_data, tmp_path / "data")
+    for kind in ("images", "masks"):
+        shutil.copy(tmp_path / f"data/tiny/train/{kind}/a.tif", tmp_path / f"data/tiny/val/{kind}/again.tif")
+    with pytest.warns(UserWarning, match=r"1 pair\(s\) of scenes in different splits show the same ground"):
+        train(recipe_of(tiny_content(epochs=1)), tmp_path / "data", tmp_path / "run")

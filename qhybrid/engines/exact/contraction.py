@@ -1,8 +1,8 @@
 """Contract a light cone along a searched path: for cones in which a forward sweep would carry too much.
 
-The cone is written as one tensor network - gates, feature vectors, start states - and cotengra looks for the order of
-pairwise contractions with the fewest operations (a sweep from the read-out's side is one of the orders it may find). Data-free
-parts are contracted once for the whole batch.
+The cone is written as one tensor network - gates, feature vectors, start states - and cotengra looks for the
+order of pairwise contractions with the fewest operations (a sweep from the read-out's side is one of the
+orders it may find). Data-free parts are contracted once for the whole batch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from qhybrid.engines.gates.pauli_transfer import ZERO_STATE
 
 SsaPath = tuple[tuple[int, int], ...]
 """Pairs of tensors to contract; results are numbered on after the network's own tensors."""
-SEARCH_TRIALS = 64
 _ONE = np.ones(())
 
 
@@ -75,17 +74,33 @@ def cone_network(graph: Graph, gates: Sequence[FusedGate], support: Sequence[int
             wire[qubit] = outs[place]
         nodes.append(tensor)
         labels.append(own)
+        if size == 1:
+            _merge_small(graph, nodes, labels)
     touched = tuple(qubit for qubit in support if qubit in wire)
     return ConeNetwork(nodes, labels, [wire[qubit] for qubit in touched], touched)
 
 
-def search_path(graph: Graph, network: ConeNetwork, seconds: float) -> SsaPath:
+def _merge_small(graph: Graph, nodes: list[int], labels: list[list[int]]) -> None:
+    """Contract the last tensor with all vectors it touches if that leaves a vector: less to search."""
+    vectors = [i for i in range(len(nodes) - 1) if len(labels[i]) == 1 and labels[i][0] in labels[-1]]
+    if len(labels[-1]) - len(vectors) > 1:
+        return
+    tensor, own = nodes.pop(), labels.pop()
+    for place in reversed(vectors):
+        vector, (label,) = nodes.pop(place), labels.pop(place)
+        rest = [other for other in own if other != label]
+        tensor, own = graph.contract(tensor, own, vector, (label,), rest), rest
+    nodes.append(tensor)
+    labels.append(own)
+
+
+def search_path(graph: Graph, network: ConeNetwork, thorough: bool = True) -> SsaPath:
     """Search for a cheap order of contractions.
 
     Args:
         graph: The graph of the network's nodes.
         network: The network.
-        seconds: Time after which no further trial is started; at least one is made.
+        thorough: Improve the greedy order by re-ordering its parts, which takes several times as long.
     """
     if len(network.nodes) < 2:
         return ()
@@ -94,9 +109,8 @@ def search_path(graph: Graph, network: ConeNetwork, seconds: float) -> SsaPath:
         sizes.update(zip(own, graph.nodes[node].dims))
     optimizer = cotengra.HyperOptimizer(
         methods=["greedy"],
-        max_repeats=SEARCH_TRIALS,
-        max_time=seconds,
-        reconf_opts={},
+        max_repeats=1,
+        reconf_opts={} if thorough else None,
         parallel=False,
         optlib="random",
         optlib_opts={"seed": 0},

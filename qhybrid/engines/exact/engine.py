@@ -7,13 +7,17 @@ from typing import Any
 import torch
 
 from qhybrid.circuits.spec import CircuitSpec
-from qhybrid.engines.base import Engine, attached, check_arguments, empty_result
+from qhybrid.engines.base import Engine, attached, check_arguments, check_noise, empty_result
 from qhybrid.engines.exact.cost import memory_limit
 from qhybrid.engines.exact.execute import NetworkExecutor
 from qhybrid.engines.exact.explain import Explanation, explain_plan
 from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan, plan_circuit
+from qhybrid.engines.shots.laws import LAWS
+from qhybrid.engines.shots.sampler import ShotSampler
 from qhybrid.engines.statevector.execute import StateExecutor
 from qhybrid.errors import EngineError
+from qhybrid.noise import NoiseProfile
+from qhybrid.seeding import derive_seed
 
 METHODS = ("auto", "network", "statevector")
 
@@ -21,18 +25,36 @@ METHODS = ("auto", "network", "statevector")
 class ExactEngine(Engine):
     """Exact expectation values, differentiable in inputs and weights as often as wanted.
 
-    Circuits are contracted as Pauli-transfer networks of their light cones, or run as batched statevectors, whichever
-    is predicted to be faster.
+    Circuits are contracted as Pauli-transfer networks of their light cones, or run as batched statevectors,
+    whichever is predicted to be faster.
 
     Args:
+        noise: Error rates of gates and read-outs; None for none.
+        shots: Shots of every measured basis; None for exact values. Gradients are always those of the exact
+            values.
+        seed: Seed of the shots; None for a new one each time.
         device: Torch device of the arithmetic.
-        dtype: Arithmetic, torch.float32 or torch.float64; None follows the inputs. Results have the inputs' dtype.
+        dtype: Arithmetic, torch.float32 or torch.float64; None follows the inputs. Results have the inputs'
+            dtype.
         method: "network", "statevector", or "auto" for the cheaper one.
+        shots_law: "joint" (observables of one basis share their shots) or "independent" (each string has its
+            own); None is joint.
     """
 
     kind = "exact"
 
-    def __init__(self, device: str = "cpu", dtype: torch.dtype | None = None, method: str = "auto") -> None:
+    def __init__(
+        self,
+        noise: NoiseProfile | None = None,
+        shots: int | None = None,
+        seed: int | None = None,
+        device: str = "cpu",
+        dtype: torch.dtype | None = None,
+        method: str = "auto",
+        shots_law: str | None = None,
+    ) -> None:
+        check_noise(noise)
+        _check_shots(shots, seed, shots_law)
         if dtype not in (None, torch.float32, torch.float64):
             raise EngineError(f"Argument `dtype` must be float32 or float64, but is {dtype}.")
         if method not in METHODS:
@@ -40,6 +62,15 @@ class ExactEngine(Engine):
         self._device = _device(device)
         self._dtype = dtype
         self._method = method
+        self._noise = noise
+        self._shots = shots
+        self._seed = seed
+        self._law = shots_law or "joint"
+        self._generator = torch.Generator()
+        self._generator.manual_seed(
+            derive_seed(seed, "shots")
+        ) if seed is not None else self._generator.seed()
+        self._samplers: dict[str, ShotSampler] = {}
         self._plans: dict[str, CircuitPlan] = {}
         self._executors: dict[tuple[str, str, torch.dtype], NetworkExecutor | StateExecutor] = {}
 
@@ -52,6 +83,14 @@ class ExactEngine(Engine):
         check_arguments(spec, inputs, weights)
         if not len(inputs):
             return empty_result(spec, inputs, weights)
+        if self._shots is None:
+            return self._exact(spec, inputs, weights)
+        if spec.fingerprint not in self._samplers:
+            self._samplers[spec.fingerprint] = ShotSampler(spec, self._exact, self._shots, self._law)
+        values = self._samplers[spec.fingerprint](inputs, weights, self._generator)
+        return attached(values, inputs, weights)
+
+    def _exact(self, spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         dtype = self._arithmetic(inputs.dtype)
         found = self._explained(spec, len(inputs), dtype)
         if found.method == "refused":
@@ -71,15 +110,16 @@ class ExactEngine(Engine):
         return self._explained(spec, batch, self._dtype or torch.float32)
 
     def describe(self) -> dict[str, Any]:
-        """Return kind and options; shots, seed and noise are None."""
+        """Return kind, options, shots, seed and noise."""
         return {
             "kind": self.kind,
             "device": str(self._device),
             "dtype": None if self._dtype is None else str(self._dtype).removeprefix("torch."),
             "method": self._method,
-            "shots": None,
-            "seed": None,
-            "noise": None,
+            "shots": self._shots,
+            "shots_law": None if self._shots is None else self._law,
+            "seed": self._seed,
+            "noise": None if self._noise is None else self._noise.model_dump(mode="json"),
         }
 
     def _arithmetic(self, dtype: torch.dtype) -> torch.dtype:
@@ -87,7 +127,7 @@ class ExactEngine(Engine):
 
     def _plan(self, spec: CircuitSpec) -> CircuitPlan:
         if spec.fingerprint not in self._plans:
-            self._plans[spec.fingerprint] = plan_circuit(spec)
+            self._plans[spec.fingerprint] = plan_circuit(spec, self._noise)
         return self._plans[spec.fingerprint]
 
     def _explained(self, spec: CircuitSpec, batch: int, dtype: torch.dtype) -> Explanation:
@@ -110,6 +150,17 @@ class ExactEngine(Engine):
         return self._executors[key]
 
 
+def _check_shots(shots: int | None, seed: int | None, law: str | None) -> None:
+    if shots is not None and shots < 1:
+        raise EngineError(
+            f"Argument `shots` must be at least 1, but is {shots}. Fix: None gives exact values."
+        )
+    if law is not None and law not in LAWS:
+        raise EngineError(f"Option `shots_law` must be one of {', '.join(LAWS)}, but is {law!r}.")
+    if shots is None and (seed is not None or law is not None):
+        raise EngineError("Arguments `seed` and `shots_law` need `shots`: exact values are not random.")
+
+
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
@@ -126,7 +177,8 @@ def _refusal(spec: CircuitSpec, found: Explanation) -> str:
         f"{name}: {memory / 2**20:,.0f} MiB, {seconds:,.1f} s" for name, seconds, memory in found.alternatives
     )
     return (
-        f"Circuit `{spec.name}` ({spec.num_qubits} qubits) must fit the memory ({found.limit_bytes / 2**20:,.0f} MiB usable), "
+        f"Circuit `{spec.name}` ({spec.num_qubits} qubits) must fit the memory "
+        f"({found.limit_bytes / 2**20:,.0f} MiB usable), "
         f"but for {found.batch} samples {found.reason} ({tried or 'nothing to try'}). "
         "Fix: fewer samples a call, fewer repetitions, or observables with smaller light cones."
     )

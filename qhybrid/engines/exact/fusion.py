@@ -1,4 +1,4 @@
-"""Fuse primitives: everything that does not depend on the data melts into few tensors without a batch dimension."""
+"""Fuse primitives: what does not depend on the data melts into few tensors without batch dimension."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qhybrid.engines.exact.graph import Graph
-from qhybrid.engines.gates.pauli_transfer import rotation_tensor, transfer_matrix
+from qhybrid.engines.gates.pauli_transfer import Array, rotation_tensor, transfer_matrix
 from qhybrid.engines.lowering import Lowered, Primitive
 
 
@@ -18,8 +18,8 @@ class FusedGate:
 
     Attributes:
         qubits: Wires it acts on.
-        tensor: Node without batch dimension; axes are the outputs of all wires, then their inputs, then, for a
-            rotation by a data-dependent angle, the three features.
+        tensor: Node without batch dimension; axes are the outputs of all wires, then their inputs, then, for
+            a rotation by a data-dependent angle, the three features.
         feature: Node of the features (1, cos t, sin t) of the data-dependent angle, or None.
     """
 
@@ -31,8 +31,8 @@ class FusedGate:
 def fuse(lowered: Lowered, graph: Graph) -> list[FusedGate]:
     """Return the fused gates of a circuit in time order.
 
-    Gates without data-dependent angle are absorbed by the gate before them if that has none either and acts on
-    all their wires; runs of one-qubit gates that find no such gate are absorbed by the gate after them.
+    Gates without data-dependent angle are absorbed by the gate before them if that has none either and acts
+    on all their wires; runs of one-qubit gates that find no such gate are absorbed by the gate after them.
     """
     builder = _Fuser(graph, lowered.num_qubits)
     for primitive in lowered.primitives:
@@ -82,8 +82,10 @@ class _Fuser:
         angle = primitive.angle
         if angle is None:
             assert primitive.matrix is not None
-            return self._graph.constant(transfer_matrix(primitive.matrix).reshape(legs)), None
-        rotation = rotation_tensor(primitive.pauli).reshape(*legs, 3)
+            return self._graph.constant(
+                _after(transfer_matrix(primitive.matrix), primitive).reshape(legs)
+            ), None
+        rotation = _after(rotation_tensor(primitive.pauli), primitive).reshape(*legs, 3)
         if angle.constant:
             features = np.array([1.0, np.cos(angle.offset), np.sin(angle.offset)])
             return self._graph.constant(rotation @ features), None
@@ -119,3 +121,8 @@ class _Fuser:
             inner[place] = 99 + place
         outer = [*places, *(99 + place for place in places)]
         gate.tensor = self._graph.contract(tensor, outer, gate.tensor, inner, labels)
+
+
+def _after(tensor: Array, primitive: Primitive) -> Array:
+    """Return a gate's tensor with its noise behind it."""
+    return tensor if primitive.channel is None else np.tensordot(primitive.channel, tensor, axes=(1, 0))

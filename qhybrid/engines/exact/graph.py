@@ -1,7 +1,8 @@
 """The expression graph of a tensor network: every distinct sub-result is one node.
 
-Nodes are hash-consed: asking twice for the same operation on the same operands returns the same node, so results that
-several observables share are computed once. Operations on constants alone are carried out at once.
+Nodes are hash-consed: asking twice for the same operation on the same operands returns the same node, so
+results that several observables share are computed once. Operations on constants alone are carried out at
+once.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Observables as Pauli terms, and the gates that each term can see.
 
-Gates and channels are trace preserving, so whatever acts only on qubits that no read-out depends on drops out.
+Gates and channels are trace preserving, so whatever acts only on qubits that no read-out depends on drops
+out.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class PauliTerm:
     Attributes:
         observable: Index of the observable it belongs to.
         coefficient: Its real factor.
-        letters: Pairs (wire, component), component 1, 2, 3 for X, Y, Z, ordered by wire; empty for the identity.
+        letters: Pairs (wire, component), component 1, 2, 3 for X, Y, Z, ordered by wire; empty for the
+            identity.
     """
 
     observable: int
@@ -70,7 +72,8 @@ def pauli_terms(observables: Sequence[SparsePauliOp], wire_of: Sequence[int]) ->
         for letters, coefficient in total.items():
             if not abs(coefficient.imag) <= IMAGINARY_TOLERANCE:
                 raise EngineError(
-                    f"Observables must have real coefficients, but observable {index} has {coefficient}. Fix: make it "
+                    f"Observables must have real coefficients, but observable {index} has "
+                    f"{coefficient}. Fix: make it "
                     "Hermitian, or read real and imaginary part as two observables."
                 )
             terms.append(PauliTerm(index, coefficient.real, letters))

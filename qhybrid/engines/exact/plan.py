@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,7 +24,9 @@ from qhybrid.engines.exact.program import Program, compile_program
 from qhybrid.engines.exact.readout import Output
 from qhybrid.engines.exact.sweep import ForwardSweep, sweep_order
 from qhybrid.engines.lowering import Lowered, lower
+from qhybrid.engines.noise.readout import noisy_observable
 from qhybrid.engines.statevector.plan import StatePlan, plan_states
+from qhybrid.noise import NoiseProfile
 
 NOMINAL_BATCH = 64
 """Samples that plans are made for."""
@@ -33,8 +36,8 @@ WIDEST_STATE = 40
 """Qubits above which a statevector is not considered."""
 SEARCH_ABOVE_SECONDS = 0.25
 """A path search is worth its time only if nothing known does the nominal batch in less than this."""
-SEARCH_SECONDS = 8.0
-SHORTEST_SEARCH = 0.15
+SEARCH_SECONDS = 60.0
+"""Time for thorough searches, largest light cones first; the rest are searched greedily."""
 Support = tuple[int, ...]
 Paths = Mapping[Support, SsaPath]
 
@@ -80,18 +83,25 @@ class CircuitPlan:
         return "network" if self.network.cost.seconds <= self.state_cost.seconds else "statevector"
 
 
-def plan_circuit(spec: CircuitSpec) -> CircuitPlan:
+def plan_circuit(spec: CircuitSpec, noise: NoiseProfile | None = None) -> CircuitPlan:
     """Plan a circuit; searched paths are kept on disk by the circuit's fingerprint.
+
+    Args:
+        spec: The circuit and its observables.
+        noise: Error rates of gates and read-outs; with noise on gates no statevector is considered.
 
     Raises:
         CircuitError: If the circuit is of an unsupported kind.
         EngineError: If an observable is not Hermitian.
     """
-    lowered = lower(spec)
-    terms = pauli_terms(spec.observables, lowered.wire_of)
+    lowered = lower(spec, noise)
+    observables = spec.observables
+    if noise is not None:
+        observables = tuple(noisy_observable(observable, noise) for observable in observables)
+    terms = pauli_terms(observables, lowered.wire_of)
     states = plan_states(lowered, terms)
     cost = state_cost(states.work, states.num_steps, states.widest, NOMINAL_BATCH)
-    usable = states.widest <= WIDEST_STATE
+    usable = states.widest <= WIDEST_STATE and not lowered.noisy
     network = _plan_network(spec, lowered, terms, cost.seconds if usable else float("inf"))
     return CircuitPlan(network, states if usable else None, cost if usable else None)
 
@@ -108,7 +118,8 @@ def _plan_network(
     seconds = float("inf") if any(cones is None for cones in finals.values()) else seconds
     searched = 0
     if min(seconds, other_seconds) > SEARCH_ABOVE_SECONDS:
-        searched = _search(spec, graph, gates, finals)
+        key = spec.fingerprint + ("-noisy" if lowered.noisy else "")
+        searched = _search(key, graph, gates, finals)
     ready = {support: cones for support, cones in finals.items() if cones is not None}
     if len(ready) < len(finals):
         return None
@@ -148,17 +159,17 @@ def _sweeps(graph: Graph, gates: Sequence[FusedGate], supports: Sequence[Support
     return result
 
 
-def _search(spec: CircuitSpec, graph: Graph, gates: Sequence[FusedGate], finals: Finals) -> int:
+def _search(key: str, graph: Graph, gates: Sequence[FusedGate], finals: Finals) -> int:
     """Replace sweeps by searched paths where those are cheaper; return how many were replaced."""
-    paths = dict(load_paths(spec.fingerprint))
+    paths = dict(load_paths(key))
     networks = {support: cone_network(graph, gates, support) for support in finals}
     networks = {support: network for support, network in networks.items() if network.nodes}
     missing = [s for s, network in networks.items() if not is_complete(paths.get(s, ()), len(network.nodes))]
-    for support in missing:
-        seconds = max(SHORTEST_SEARCH, SEARCH_SECONDS / len(missing))
-        paths[support] = search_path(graph, networks[support], seconds)
+    end = time.monotonic() + SEARCH_SECONDS
+    for support in sorted(missing, key=lambda s: -len(networks[s].nodes)):
+        paths[support] = search_path(graph, networks[support], thorough=time.monotonic() < end)
     if missing:
-        save_paths(spec.fingerprint, paths)
+        save_paths(key, paths)
     return sum(_take_cheaper(graph, networks[s], paths[s], finals, s) for s in networks)
 
 

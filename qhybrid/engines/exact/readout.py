@@ -1,4 +1,4 @@
-"""From final tensors to expectation values: pick components, multiply independent clusters, add Pauli terms."""
+"""From final tensors to expectation values: pick components, multiply clusters, add Pauli terms."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _resolved(output: Output, roots: Sequence[Root], rows: dict[Row, int]) -> tu
 def _by_register(
     rows: dict[Row, int], batched: dict[int, bool], like: torch.Tensor
 ) -> tuple[list[tuple[int, bool, torch.Tensor]], dict[Row, int]]:
-    """Return what to pick from each register, and for each row its place in the concatenation of the picks."""
+    """Return what to pick from each register, and each row's place in the concatenation of the picks."""
     by_register: dict[int, list[Row]] = {}
     for row in rows:
         by_register.setdefault(row[0], []).append(row)

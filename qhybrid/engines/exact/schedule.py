@@ -1,9 +1,9 @@
 """Stack the nodes of a graph: nodes with the same operation and shapes become one batched operation.
 
-Two steps. Heads: contractions of several data-free tensors with the same data-dependent tensor become one with more
-rows. Stacks: among the nodes that are ready, those of the same signature are executed together; the signature whose
-open nodes lie least deep goes first, so that equal steps of different cones meet (the agenda heuristic of Neubig,
-Goldberg and Dyer, 2017, "On-the-fly operation batching in dynamic computation graphs").
+Two steps. Heads: contractions of several data-free tensors with the same data-dependent tensor become one
+with more rows. Stacks: among the nodes that are ready, those of the same signature are executed together; the
+signature whose open nodes lie least deep goes first, so that equal steps of different cones meet (the agenda
+heuristic of Neubig, Goldberg and Dyer, 2017, "On-the-fly operation batching in dynamic computation graphs").
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Stack:
         return [node for unit in self.units for node in unit.nodes]
 
     def operand(self, graph: Graph, which: int) -> list[int]:
-        """Return the nodes of one operand in stack order: one a node for data-free operands of heads, else one a unit."""
+        """Return the nodes of one operand in stack order; the shared operand of heads once a unit."""
         if self.heads > 1 and graph.nodes[graph.nodes[self.units[0].nodes[0]].operands[which]].batched:
             return [graph.nodes[unit.nodes[0]].operands[which] for unit in self.units]
         return [graph.nodes[node].operands[which] for node in self.members]
@@ -147,7 +147,7 @@ def _agenda(graph: Graph, units: list[Unit], needs: list[set[int]]) -> list[Stac
 
 
 def _sort_members(graph: Graph, stacks: list[Stack], roots: Sequence[int]) -> None:
-    """Order every stack as its first user reads it, so that most operands are whole stacks or plain slices."""
+    """Order every stack as its first user reads it: most operands are then whole stacks or slices."""
     rank: dict[int, int] = {}
     for root in roots:
         rank.setdefault(root, len(rank))

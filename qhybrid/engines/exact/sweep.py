@@ -1,4 +1,4 @@
-"""Forward sweep: carry the Pauli vectors of clusters of qubits, merge clusters at two-qubit gates, trace out early.
+"""Forward sweep: carry Pauli vectors of clusters of qubits, merge them at gates, trace out early.
 
 A qubit that no remaining gate of the cone needs is traced out by the very gate that touches it last: only the
 identity row of that gate's output is computed.
@@ -50,35 +50,62 @@ def sweep_order(gates: Sequence[FusedGate], support: Sequence[int], widest_allow
         The order, or None if a cluster would have more than `widest_allowed` qubits.
     """
     cone = light_cone(gates, support)
-    uses = _uses(gates, cone)
+    uses, keep = _uses(gates, cone), set(support)
     cluster_of: dict[int, frozenset[int]] = {}
-    keep = set(support)
-    order, widest, waiting = [], 0, list(cone)
-    while waiting:
-        best: tuple[int, int, int] | None = None
-        blocked: set[int] = set()
-        for index in waiting:
-            qubits = gates[index].qubits
-            if blocked.isdisjoint(qubits):
-                joined = frozenset(qubits).union(*(cluster_of.get(qubit, frozenset()) for qubit in qubits))
-                done = sum(1 for qubit in qubits if uses[qubit] == 1 and qubit not in keep)
-                best = min(best or (10**9, 0, 0), (len(joined), -done, index))
-            blocked.update(qubits)
-        assert best is not None
-        index = best[2]
-        waiting.remove(index)
+    front = _Front(gates, cone)
+    order, widest = [], 0
+    while front.ready:
+        score, joined = min(_score(gates[i].qubits, i, cluster_of, uses, keep) for i in front.ready)
+        index = score[2]
+        front.take(index)
         order.append(index)
-        widest = max(widest, best[0])
+        widest = max(widest, score[0])
         if widest > widest_allowed:
             return None
-        qubits = gates[index].qubits
-        joined = frozenset(qubits).union(*(cluster_of.get(qubit, frozenset()) for qubit in qubits))
-        for qubit in qubits:
+        for qubit in gates[index].qubits:
             uses[qubit] -= 1
         kept = frozenset(qubit for qubit in joined if uses[qubit] > 0 or qubit in keep)
         for qubit in kept:
             cluster_of[qubit] = kept
     return SweepOrder(order, widest)
+
+
+def _score(
+    qubits: tuple[int, ...],
+    index: int,
+    cluster_of: dict[int, frozenset[int]],
+    uses: dict[int, int],
+    keep: set[int],
+) -> tuple[tuple[int, int, int], tuple[int, ...]]:
+    """Return a gate's cost (qubits of the joined cluster, minus those traced out, index) and that cluster."""
+    joined = frozenset(qubits).union(*(cluster_of.get(qubit, frozenset()) for qubit in qubits))
+    done = sum(1 for qubit in qubits if uses[qubit] == 1 and qubit not in keep)
+    return (len(joined), -done, index), tuple(sorted(joined))
+
+
+class _Front:
+    """The gates of a cone all of whose predecessors have been taken."""
+
+    def __init__(self, gates: Sequence[FusedGate], cone: Sequence[int]) -> None:
+        self._gates = gates
+        self._queues: dict[int, list[int]] = {}
+        for index in reversed(cone):
+            for qubit in gates[index].qubits:
+                self._queues.setdefault(qubit, []).append(index)
+        self.ready = {index for index in cone if self._is_first(index)}
+
+    def take(self, index: int) -> None:
+        """Remove a gate; its successors may become ready."""
+        self.ready.remove(index)
+        for qubit in self._gates[index].qubits:
+            self._queues[qubit].pop()
+        for qubit in self._gates[index].qubits:
+            queue = self._queues[qubit]
+            if queue and self._is_first(queue[-1]):
+                self.ready.add(queue[-1])
+
+    def _is_first(self, index: int) -> bool:
+        return all(self._queues[qubit][-1] == index for qubit in self._gates[index].qubits)
 
 
 def _uses(gates: Sequence[FusedGate], cone: Sequence[int]) -> dict[int, int]:
@@ -130,7 +157,7 @@ class ForwardSweep:
         return self._known[key]
 
     def _build(self, gate: FusedGate, parts: list[Cluster], gone: set[int], mask: int) -> Cluster:
-        """Contract one gate with the clusters it touches. Labels: q for a cluster's leg of wire q, and so on."""
+        """Contract one gate with the clusters it touches. Label q is the clusters' leg of wire q."""
         graph, width = self.graph, 1 + max(gate.qubits + tuple(q for part in parts for q in part.qubits))
         tensor, labels = gate.tensor, [width + q for q in gate.qubits] + list(gate.qubits)
         if gate.feature is not None:

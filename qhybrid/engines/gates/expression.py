@@ -1,7 +1,8 @@
-"""Angles as functions of inputs and weights: read from Qiskit expressions, evaluated and differentiated by torch.
+"""Angles as functions of inputs and weights: read from Qiskit expressions, evaluated by torch.
 
-Almost every angle in practice is affine (`x`, `2 * x + 0.5`, `w - x`); those are evaluated for all gates at once by one
-matrix product. Anything else (`(pi - x) * (pi - y)` of ZZ feature maps, `sin(x)`) is kept as a small tree.
+Almost every angle in practice is affine (`x`, `2 * x + 0.5`, `w - x`); those are evaluated for all gates at
+once by one matrix product. Anything else (`(pi - x) * (pi - y)` of ZZ feature maps, `sin(x)`) is kept as a
+small tree.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.errors import CircuitError
 
 Tree = tuple[Any, ...]
-"""("number", v), ("input", i), ("weight", i), ("add", *trees), ("mul", *trees), ("pow", base, exponent), (function, tree)."""
+"""("number", v), ("input", i), ("weight", i), ("add" or "mul", *trees), ("pow", tree, tree), "
+"(function, tree)."""
 
 FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "sin": torch.sin,
@@ -108,9 +110,9 @@ class AngleReader:
         return Angle(number)
 
     def _tree(self, value: Any) -> Tree:
-        name = getattr(value, "name", None)
-        if name in self._leaves:
-            return self._leaves[name]
+        leaf = self._leaves.get(str(getattr(value, "name", "")))
+        if leaf is not None:
+            return leaf
         return self._convert(value.sympify())
 
     def _convert(self, expression: Any) -> Tree:
@@ -212,7 +214,7 @@ def evaluate(tree: Tree, inputs: torch.Tensor, weights: torch.Tensor) -> torch.T
     if kind == "weight":
         return weights[tree[1]]
     if kind == "pow" and tree[2][0] == "number":
-        return evaluate(tree[1], inputs, weights) ** tree[2][1]
+        return torch.pow(evaluate(tree[1], inputs, weights), float(tree[2][1]))
     values = [evaluate(child, inputs, weights) for child in tree[1:]]
     if kind in ("add", "mul"):
         result = values[0]

@@ -1,11 +1,11 @@
 """Gates as real tensors in the Pauli basis.
 
-A state rho of k qubits is the vector v_P = Tr(P rho) over the 4^k Pauli strings P, so v of the identity is 1 and
-|0> is (1, 0, 0, 1). A gate U acts as the real matrix R_PQ = Tr(P U Q U^dagger) / 2^k. Tracing a qubit out takes its
-identity component; reading an observable takes that Pauli's component.
+A state rho of k qubits is the vector v_P = Tr(P rho) over the 4^k Pauli strings P, so v of the identity is 1
+and |0> is (1, 0, 0, 1). A gate U acts as the real matrix R_PQ = Tr(P U Q U^dagger) / 2^k. Tracing a qubit out
+takes its identity component; reading an observable takes that Pauli's component.
 
-A rotation exp(-i t P / 2) is R(t) = A + cos(t) B + sin(t) C with constant A, B, C, that is, one constant tensor
-contracted with the feature vector (1, cos t, sin t).
+A rotation exp(-i t P / 2) is R(t) = A + cos(t) B + sin(t) C with constant A, B, C, that is, one constant
+tensor contracted with the feature vector (1, cos t, sin t).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _superoperator(operator: ComplexArray, qubits: int) -> ComplexArray:
 
 
 def pauli_matrix(label: str) -> ComplexArray:
-    """Return the matrix of a Pauli string whose first letter acts on the gate's first qubit, in Qiskit's order."""
+    """Return the matrix, in Qiskit's order, of a Pauli string whose first letter acts on the first qubit."""
     result = np.eye(1, dtype=complex)
     for letter in label:
         result = np.kron(PAULI[letter], result)

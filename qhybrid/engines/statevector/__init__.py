@@ -1,1 +1,1 @@
-"""Batched statevectors in torch with an adjoint backward pass: the exact engine's way for entangled circuits."""
+"""Batched statevectors with an adjoint backward pass: the exact engine's way for entangled circuits."""

@@ -1,4 +1,4 @@
-"""Fuse primitives for a statevector: small complex matrices, products of runs, and Pauli rotations by data."""
+"""Fuse primitives for a statevector: small complex matrices, and Pauli rotations by data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class StateGate:
         qubits: Wires it acts on.
         tensor: Node of its matrix, output legs then input legs of size 2; or, for a rotation, of the features
             (1, cos t/2, sin t/2) of its angle t.
-        pauli: For a rotation exp(-i t P / 2) by a data-dependent angle on several qubits: P's letters; else "".
+        pauli: For a rotation exp(-i t P / 2) by a data-dependent angle on several qubits: P's letters; else
+            "".
     """
 
     qubits: tuple[int, ...]

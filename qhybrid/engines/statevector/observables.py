@@ -1,7 +1,8 @@
 """Pauli strings on a statevector: <P> for many P at once, and their action weighted by a gradient.
 
-P|i> = i^{n_Y} (-1)^{z.i} |i xor x> with bit masks x (letters X, Y) and z (letters Y, Z), so all strings of one x share
-the products conj(psi_{i xor x}) psi_i; those are then added with signs by one real matrix product.
+P|i> = i^{n_Y} (-1)^{z.i} |i xor x> with bit masks x (letters X, Y) and z (letters Y, Z), so all strings of
+one x share the products conj(psi_{i xor x}) psi_i; those are then added with signs by one real matrix
+product.
 """
 
 from __future__ import annotations

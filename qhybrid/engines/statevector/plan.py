@@ -66,7 +66,8 @@ class StatePlan:
 def plan_states(lowered: Lowered, terms: Sequence[PauliTerm]) -> StatePlan:
     """Plan a circuit.
 
-    Read-outs whose light cones lie in another's join it; the cones are united to one state where that is no more work.
+    Read-outs whose light cones lie in another's join it; the cones are united to one state where that is no
+    more work.
     """
     graph = Graph()
     gates = list(lowered.primitives)

@@ -1,4 +1,4 @@
-"""Run a circuit's steps on a batch of states; go back by undoing them, so that memory does not grow with depth."""
+"""Run a circuit's steps on a batch of states; go back by undoing them: memory does not grow with depth."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class StateRunner:
         return result
 
     def traced(self, tensors: Sequence[torch.Tensor], batch: int) -> torch.Tensor:
-        """Compute the same with every operation recorded by autograd: for second derivatives and torch.func."""
+        """Compute the same, recorded by autograd throughout: for second derivatives and torch.func."""
         return self.reader.values(self.final_state(tensors, batch))
 
     def final_state(self, tensors: Sequence[torch.Tensor], batch: int) -> torch.Tensor:

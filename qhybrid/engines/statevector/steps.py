@@ -1,7 +1,7 @@
 """The steps of a statevector run: how one gate changes the state, and its exact reverse.
 
-A state is a complex tensor of shape (2^n, B), samples last. The order of qubits in the first axis changes from step to
-step, because a data-free gate leaves its own qubits in front rather than sorting them back.
+A state is a complex tensor of shape (2^n, B), samples last. The order of qubits in the first axis changes
+from step to step, because a data-free gate leaves its own qubits in front rather than sorting them back.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""A noise profile compiled for the engines: Pauli-transfer channels, Aer errors, noisy read-outs."""

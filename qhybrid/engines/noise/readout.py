@@ -1,0 +1,60 @@
+"""Read-outs under noise: a Pauli letter is read by rotating it to Z and measuring, and both go wrong.
+
+Reading X takes a gate `h`, reading Y `sdg` and `h`; their noise is the profile's. Measuring then turns <Z>
+into (1 - p01 - p10) <Z> + (p01 - p10), with p01 = P(read 0 | prepared 1). On the qubit's Pauli vector all of
+this is one linear map.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from qiskit.circuit.library import HGate, SdgGate
+from qiskit.quantum_info import SparsePauliOp
+
+from qhybrid.engines.gates.pauli_transfer import Array, transfer_matrix
+from qhybrid.engines.noise.channels import gate_channel
+from qhybrid.noise import NoiseProfile
+
+ROTATIONS = {"X": (HGate(),), "Y": (SdgGate(), HGate()), "Z": ()}
+NEGLIGIBLE = 1e-15
+LARGEST_EXPANSION = 2**16
+
+
+def readout_map(profile: NoiseProfile, qubit: int) -> Array:
+    """Return the map from a qubit's Pauli vector to (1, <X>, <Y>, <Z>) as they are read, shape (4, 4)."""
+    p01, p10 = profile.readout(qubit)
+    measured = np.array([p01 - p10, 0.0, 0.0, 1.0 - p01 - p10])
+    rows = [np.array([1.0, 0.0, 0.0, 0.0])]
+    for letter in "XYZ":
+        row = measured
+        for gate in reversed(ROTATIONS[letter]):
+            channel = gate_channel(profile.gate_error(gate.name, (qubit,)))
+            row = row if channel is None else row @ channel
+            row = row @ transfer_matrix(gate.to_matrix())
+        rows.append(row)
+    result = np.stack(rows)
+    result[np.abs(result) < NEGLIGIBLE] = 0.0
+    return result
+
+
+def noisy_observable(observable: SparsePauliOp, profile: NoiseProfile) -> SparsePauliOp:
+    """Return the operator whose exact expectation value is what reading the observable gives on average.
+
+    Args:
+        observable: Observable on the circuit's qubits.
+        profile: The noise; qubits are the circuit's.
+    """
+    terms: dict[tuple[tuple[int, int], ...], complex] = {}
+    for label, qubits, coefficient in observable.to_sparse_list():
+        rows = [readout_map(profile, qubit)["IXYZ".index(letter)] for letter, qubit in zip(label, qubits)]
+        choices = [[(q, p, row[p]) for p in range(4) if row[p] != 0.0] for q, row in zip(qubits, rows)]
+        for chosen in product(*choices):
+            key = tuple((qubit, pauli) for qubit, pauli, _ in chosen if pauli)
+            value = coefficient * np.prod([factor for _, _, factor in chosen])
+            terms[key] = terms.get(key, 0.0) + value
+    listed = [
+        ("".join("IXYZ"[p] for _, p in key), [q for q, _ in key], value) for key, value in terms.items()
+    ]
+    return SparsePauliOp.from_sparse_list(listed, num_qubits=observable.num_qubits)

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import engine_cases as cases
+import numpy as np
+import pytest
+import torch
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from qiskit import QuantumCircuit, transpile
+from qiskit.circuit import Parameter
+from qiskit.quantum_info import DensityMatrix, Kraus, SparsePauliOp, SuperOp
+from qiskit_aer import AerSimulator
+from qiskit_aer.noise import depolarizing_error, thermal_relaxation_error
+
+from qhybrid.circuits import CircuitSpec, build_circuit
+from qhybrid.engines import make_engine
+from qhybrid.engines.gates.pauli_transfer import transfer_matrix
+from qhybrid.engines.noise.aer_model import aer_error, aer_noise_model
+from qhybrid.engines.noise.channels import gate_channel
+from qhybrid.engines.noise.readout import noisy_observable
+from qhybrid.errors import CircuitError, EngineError
+from qhybrid.noise import NoiseProfile
+
+F64 = torch.float64
+FULL = NoiseProfile(
+    p_1q=0.02,
+    p_2q=0.05,
+    t1_us=50,
+    t2_us=70,
+    gate_1q_ns=3000,
+    gate_2q_ns=9000,
+    readout_p01=0.08,
+    readout_p10=0.03,
+    qubits={1: {"p_1q": 0.1, "t1_us": 20, "t2_us": 10, "readout_p01": 0.2}},
+    gates={"rz": {"p": 0.0, "ns": 0.0}, "cx": {"p": 0.2}},
+)
+
+
+def random_arguments(spec, batch=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(batch, spec.num_inputs, dtype=F64, generator=generator)
+    return inputs, torch.randn(spec.num_weights, dtype=F64, generator=generator)
+
+
+def density_reference(spec, inputs, weights, profile):
+    """Gate by gate with Qiskit's own channels and DensityMatrix."""
+    rows = []
+    for row in inputs.numpy():
+        state = DensityMatrix.from_label("0" * spec.num_qubits)
+        circuit = cases.bound(spec, row, weights.numpy())
+        for instruction in circuit.data:
+            name, qubits = instruction.operation.name, [circuit.find_bit(q).index for q in instruction.qubits]
+            if name in ("barrier", "id"):
+                continue
+            state = state.evolve(instruction.operation, qubits)
+            error = profile.gate_error(name, tuple(qubits))
+            state = state.evolve(SuperOp(depolarizing_error(error.p, len(qubits))), qubits)
+            for qubit, decay in zip(qubits, error.relaxations):
+                if decay is not None:
+                    channel = thermal_relaxation_error(decay.t1_us, decay.t2_us, decay.ns / 1000)
+                    state = state.evolve(SuperOp(channel), [qubit])
+        rows.append([state.expectation_value(noisy_observable(o, profile)).real for o in spec.observables])
+    return np.array(rows)
+
+
+@settings(deadline=None, max_examples=20, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(spec=cases.specs(max_qubits=4, max_gates=10, flat=True), seed=st.integers(0, 99))
+def test_random_noisy_circuits_agree_with_density_matrices(spec, seed):
+    inputs, weights = random_arguments(spec, seed=seed)
+    values = make_engine("exact", noise=FULL).expectations(spec, inputs, weights)
+    np.testing.assert_allclose(values.numpy(), density_reference(spec, inputs, weights, FULL), atol=1e-10)
+
+
+@settings(deadline=None, max_examples=6, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(spec=cases.specs(max_qubits=3, max_gates=6, flat=True), seed=st.integers(0, 99))
+def test_random_noisy_circuits_agree_with_aer_in_value_and_gradient(spec, seed):
+    inputs, weights = (tensor.requires_grad_() for tensor in random_arguments(spec, seed=seed))
+    results = []
+    for engine in (make_engine("exact", noise=FULL), make_engine("aer", noise=FULL, method="density_matrix")):
+        values = engine.expectations(spec, inputs, weights)
+        slopes = torch.autograd.grad(
+            values.square().sum(), [inputs, weights], allow_unused=True, materialize_grads=True
+        )
+        results.append((values, *slopes))
+    for a, b in zip(*results):
+        torch.testing.assert_close(a, b, atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.parametrize("grid", [2, 3])
+def test_hq_unet_with_depolarizing_noise_equals_aers_density_matrix(grid):
+    spec = build_circuit("hq_unet_qcnn", grid=grid)
+    profile = NoiseProfile.depolarizing(p_1q=0.01, p_2q=0.02)
+    inputs, weights = random_arguments(spec, batch=1)
+    exact = make_engine("exact", noise=profile).expectations(spec, inputs, weights)
+    aer = make_engine("aer", noise=profile, method="density_matrix").expectations(spec, inputs, weights)
+    torch.testing.assert_close(exact, aer, atol=1e-10, rtol=0)
+    ideal = make_engine("exact").expectations(spec, inputs, weights)
+    assert (exact - ideal).abs().max() > 1e-3
+
+
+def test_trajectories_agree_within_their_error():
+    spec = build_circuit("hq_unet_qcnn", grid=2)
+    profile = NoiseProfile.depolarizing(p_1q=0.01, p_2q=0.1)
+    inputs, weights = random_arguments(spec, batch=1)
+    exact = make_engine("exact", noise=profile).expectations(spec, inputs, weights)
+    count = 2000
+    aer = make_engine("aer", noise=profile, trajectories=count, seed=5).expectations(spec, inputs, weights)
+    assert (exact - aer).abs().max() < 5 / count**0.5
+    again = make_engine("aer", noise=profile, trajectories=count, seed=5).expectations(spec, inputs, weights)
+    assert torch.equal(aer, again)
+
+
+def test_device_circuits_with_swaps_keep_their_noise():
+    spec = build_circuit("hq_unet_qcnn", grid=2)
+    basis, line = ["rz", "sx", "x", "cx", "swap"], [[0, 1], [1, 2], [2, 3]]
+    routed = transpile(spec.circuit, basis_gates=basis, coupling_map=line,
+                       seed_transpiler=1, optimization_level=0)  # fmt: skip
+    assert "swap" in routed.count_ops()
+    observables = [observable.apply_layout(routed.layout) for observable in spec.observables]
+    there = CircuitSpec.from_circuit(routed, spec.input_params, spec.weight_params, observables)
+    inputs, weights = random_arguments(there, batch=1)
+    values = make_engine("exact", noise=FULL).expectations(there, inputs, weights)
+    np.testing.assert_allclose(values.numpy(), density_reference(there, inputs, weights, FULL), atol=1e-10)
+
+
+@pytest.mark.parametrize("letter", "XYZ")
+def test_readout_errors_agree_with_counts(letter):
+    """The read-out law against counts of an explicit rotation and measurement with Aer's noise model."""
+    circuit = QuantumCircuit(2)
+    circuit.ry(0.9, 1)
+    circuit.rx(0.4, 1)
+    observable = SparsePauliOp.from_sparse_list([(letter, [1], 1.0)], num_qubits=2)
+    spec = CircuitSpec.from_circuit(circuit, [], [], observable)
+    exact = make_engine("exact", noise=FULL).expectations(spec, torch.zeros(1, 0, dtype=F64), torch.zeros(0))
+    measured = circuit.copy()
+    if letter == "Y":
+        measured.sdg(1)
+    if letter in "XY":
+        measured.h(1)
+    model_circuit = measured.copy()
+    measured.measure_all()
+    model = aer_noise_model(FULL, model_circuit)
+    shots = 200_000
+    counts = (
+        AerSimulator().run(measured, noise_model=model, shots=shots, seed_simulator=3).result().get_counts()
+    )
+    estimate = sum((1 - 2 * int(bits[-2])) * count for bits, count in counts.items()) / shots
+    assert abs(estimate - exact.item()) < 5 / shots**0.5
+
+
+def test_closed_form_of_depolarizing_and_readout():
+    x = Parameter("x")
+    circuit = QuantumCircuit(1)
+    circuit.rx(x, 0)
+    spec = CircuitSpec.from_circuit(circuit, [x], [], SparsePauliOp("Z"))
+    inputs = torch.tensor([[0.7]], dtype=F64, requires_grad=True)
+    profile = NoiseProfile(p_1q=0.1, readout_p01=0.2, readout_p10=0.05)
+    value = make_engine("exact", noise=profile).expectations(spec, inputs, torch.zeros(0, dtype=F64))
+    expected = 0.75 * 0.9 * np.cos(0.7) + 0.15
+    assert value.item() == pytest.approx(expected, abs=1e-12)
+    (slope,) = torch.autograd.grad(value.sum(), inputs)
+    assert slope.item() == pytest.approx(-0.75 * 0.9 * np.sin(0.7), abs=1e-12)
+
+
+@pytest.mark.parametrize(("p", "value"), [(0.0, 1.0), (1.0, 0.0), (4 / 3, -1 / 3)])
+def test_smallest_full_and_largest_depolarizing(p, value):
+    circuit = QuantumCircuit(1)
+    circuit.x(0)
+    circuit.x(0)
+    spec = CircuitSpec.from_circuit(circuit, [], [], SparsePauliOp("Z"))
+    profile = NoiseProfile(gates={"x 0": {"p": p}})
+    found = make_engine("exact", noise=profile).expectations(
+        spec, torch.zeros(1, 0, dtype=F64), torch.zeros(0)
+    )
+    assert found.item() == pytest.approx((1 - p) ** 2, abs=1e-12)
+    assert (1 - p) == pytest.approx(value)
+
+
+def test_channels_equal_aers():
+    for name, qubits in (("x", (0,)), ("x", (1,)), ("cz", (0, 1)), ("cx", (1, 0))):
+        error = FULL.gate_error(name, qubits)
+        kraus = [np.asarray(matrix) for matrix in Kraus(aer_error(error)).data]
+        np.testing.assert_allclose(gate_channel(error), transfer_matrix(kraus), atol=1e-12)
+
+
+def test_profile_without_rates_changes_nothing():
+    spec = build_circuit("hq_unet_qcnn", grid=2)
+    inputs, weights = random_arguments(spec)
+    silent = make_engine("exact", noise=NoiseProfile()).expectations(spec, inputs, weights)
+    torch.testing.assert_close(silent, make_engine("exact").expectations(spec, inputs, weights))
+
+
+def test_composite_instructions_are_refused_under_noise():
+    inner = QuantumCircuit(2)
+    inner.h(0)
+    inner.cx(0, 1)
+    outer = QuantumCircuit(2)
+    outer.append(inner.to_instruction(), [0, 1])
+    spec = CircuitSpec.from_circuit(outer, [], [], SparsePauliOp("ZZ"))
+    for engine in (make_engine("exact", noise=FULL), make_engine("aer", noise=FULL, method="density_matrix")):
+        with pytest.raises(CircuitError, match="flat.*composite"):
+            engine.expectations(spec, torch.zeros(1, 0), torch.zeros(0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("exact", {"noise": "loud"}, "NoiseProfile"),
+        ("aer", {"noise": FULL}, "trajectories"),
+        ("aer", {"trajectories": 5}, "needs noise"),
+        ("aer", {"seed": 5}, "needs noise"),
+        ("aer", {"noise": FULL, "trajectories": 0}, "at least 1"),
+        ("aer", {"noise": FULL, "method": "density_matrix", "trajectories": 3}, "needs noise"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(kind, options, message):
+    with pytest.raises(EngineError, match=message):
+        make_engine(kind, **options)
+
+
+def test_depolarizing_beyond_two_qubit_range_is_refused():
+    circuit = QuantumCircuit(2)
+    circuit.cx(0, 1)
+    spec = CircuitSpec.from_circuit(circuit, [], [], SparsePauliOp("ZZ"))
+    profile = NoiseProfile(gates={"cx": {"p": 1.2}})
+    with pytest.raises(EngineError, match="depolarizing parameter"):
+        make_engine("exact", noise=profile).expectations(spec, torch.zeros(1, 0), torch.zeros(0))
+
+
+def test_statevector_method_is_refused_under_noise():
+    spec = build_circuit("hq_unet_qcnn", grid=2)
+    engine = make_engine("exact", noise=FULL, method="statevector")
+    assert engine.explain(spec).method == "refused"
+
+
+def test_engines_describe_their_noise():
+    assert make_engine("exact", noise=FULL).describe()["noise"]["p_1q"] == 0.02
+    assert make_engine("exact").describe()["noise"] is None
