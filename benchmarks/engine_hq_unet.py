@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -43,7 +42,7 @@ def step(
 
 
 def seconds_of(functions: list[Callable[[], None]], repeats: int) -> list[float]:
-    """Return each function's median time, taken in turns so that other work on the machine hits all alike."""
+    """Return each function's shortest time of several, taken in turns: without other work's share."""
     times: list[list[float]] = [[] for _ in functions]
     for function in functions:
         function()
@@ -52,7 +51,7 @@ def seconds_of(functions: list[Callable[[], None]], repeats: int) -> list[float]
             start = time.perf_counter()
             function()
             taken.append(time.perf_counter() - start)
-    return [statistics.median(taken) for taken in times]
+    return [min(taken) for taken in times]
 
 
 def against_recurrence(batches: list[int], repeats: int) -> list[str]:

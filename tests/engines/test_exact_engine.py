@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import engine_cases as cases
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ def z(*qubits, n):
     return SparsePauliOp.from_sparse_list([("Z" * len(qubits), list(qubits), 1.0)], num_qubits=n)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(spec=cases.specs(), seed=st.integers(0, 99))
 def test_random_circuits_agree_with_statevector(spec, seed):
     inputs, weights = random_arguments(spec, seed=seed)
@@ -189,6 +191,18 @@ def test_requested_arithmetic_is_used_and_the_result_follows_the_inputs():
     assert fine.dtype == torch.float32
     reference = make_engine("exact").expectations(spec, inputs.float().double(), weights.float().double())
     assert torch.equal(fine, reference.float())
+
+
+@pytest.mark.parametrize("options", [{}, {"shots": 20, "seed": 1}])
+def test_engines_travel_to_other_processes(options):
+    spec = build_circuit("hq_unet_qcnn", grid=2)
+    inputs, weights = random_arguments(spec)
+    used = make_engine("exact", **options)
+    used.expectations(spec, inputs, weights)
+    there = pickle.loads(pickle.dumps(used))  # noqa: S301 - our own bytes
+    torch.testing.assert_close(
+        there.expectations(spec, inputs, weights), used.expectations(spec, inputs, weights), atol=0, rtol=0
+    )
 
 
 def test_second_derivatives_and_functional_transforms():

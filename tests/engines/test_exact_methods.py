@@ -14,6 +14,7 @@ from qiskit.quantum_info import SparsePauliOp
 from qhybrid.circuits import CircuitSpec, build_circuit
 from qhybrid.engines import make_engine
 from qhybrid.engines.exact import engine as engine_module
+from qhybrid.engines.exact import explain as explain_module
 from qhybrid.engines.exact import plan as plan_module
 from qhybrid.engines.exact.plan_cache import load_paths, plan_file
 from qhybrid.engines.statevector import chunk
@@ -36,7 +37,7 @@ def entangled(num_qubits, reps=1):
     return CircuitSpec.from_circuit(circuit, list(features.parameters), list(ansatz.parameters), observables)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 @given(spec=cases.specs(), seed=st.integers(0, 99))
 def test_statevector_agrees_with_qiskit_and_with_the_network(spec, seed):
     inputs, weights = random_arguments(spec, seed=seed)
@@ -215,3 +216,19 @@ def test_bad_options_are_refused(options, message):
 def test_unknown_kind_lists_what_exists():
     with pytest.raises(EngineError, match="aer, exact"):
         make_engine("exakt")
+
+
+def test_large_batches_are_taken_in_parts(monkeypatch):
+    spec = build_circuit("hq_unet_qcnn", grid=2)
+    inputs, weights = random_arguments(spec, batch=7)
+    results = []
+    for bound in (2**30, 2**13):
+        monkeypatch.setattr(explain_module, "PART_BYTES", bound)
+        engine = make_engine("exact", method="network")
+        leaves = [inputs.clone().requires_grad_(), weights.clone().requires_grad_()]
+        values = engine.expectations(spec, *leaves)
+        slopes = torch.autograd.grad(values.square().sum(), leaves)
+        results.append((engine.explain(spec, 7).memory_bytes, values, *slopes))
+    assert results[1][0] < results[0][0]
+    for a, b in zip(results[0][1:], results[1][1:]):
+        torch.testing.assert_close(a, b)

@@ -50,8 +50,8 @@ class AerEngine(Engine):
         seed: Seed of shots and trajectories.
         dtype: torch.float32 or torch.float64 arithmetic; None is float64.
         method: "statevector", "density_matrix" or "matrix_product_state".
-        trajectories: Under noise and without shots, "statevector" and "matrix_product_state" average over this
-            many random trajectories; "density_matrix" is exact and takes none.
+        trajectories: Under noise and without shots, "statevector" and "matrix_product_state" average over
+            this many random trajectories; "density_matrix" is exact and takes none.
     """
 
     kind = "aer"
@@ -113,7 +113,8 @@ class AerEngine(Engine):
     def _prepare(self, spec: CircuitSpec) -> _Prepared:
         if spec.fingerprint not in self._prepared:
             self._check_memory(spec)
-            circuit, parameters, angles = angle_circuit(spec, self._noise, set(self._simulator.operation_names))
+            native = set(self._simulator.operation_names)
+            circuit, parameters, angles = angle_circuit(spec, self._noise, native)
             readout: Readout = MeasuredBases(spec) if self._shots else SavedExpectations(spec, self._noise)
             ready = [self._compiled(one) for one in readout.circuits(circuit)]
             self._prepared[spec.fingerprint] = _Prepared(
@@ -171,7 +172,7 @@ class AerEngine(Engine):
         parameters: tuple[Parameter, ...],
         angles: torch.Tensor,
     ) -> Any:
-        """Run one circuit for every column of angles; without angles there is one experiment a column of shots."""
+        """Run one circuit for every column of angles; without angles once, or once a column for shots."""
         options: dict[str, Any] = {} if model is None else {"noise_model": model}
         if self._shots or model is not None:
             options["shots"] = self._shots or self._trajectories or 1

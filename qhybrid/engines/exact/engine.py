@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
@@ -9,8 +10,8 @@ import torch
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.base import Engine, attached, check_arguments, check_noise, empty_result
 from qhybrid.engines.exact.cost import memory_limit
-from qhybrid.engines.exact.execute import NetworkExecutor
-from qhybrid.engines.exact.explain import Explanation, explain_plan
+from qhybrid.engines.exact.execute import NetworkExecutor, in_parts
+from qhybrid.engines.exact.explain import Explanation, explain_plan, part_samples
 from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan, plan_circuit
 from qhybrid.engines.shots.laws import LAWS
 from qhybrid.engines.shots.sampler import ShotSampler
@@ -67,9 +68,10 @@ class ExactEngine(Engine):
         self._seed = seed
         self._law = shots_law or "joint"
         self._generator = torch.Generator()
-        self._generator.manual_seed(
-            derive_seed(seed, "shots")
-        ) if seed is not None else self._generator.seed()
+        if seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(derive_seed(seed, "shots"))
         self._samplers: dict[str, ShotSampler] = {}
         self._plans: dict[str, CircuitPlan] = {}
         self._executors: dict[tuple[str, str, torch.dtype], NetworkExecutor | StateExecutor] = {}
@@ -97,8 +99,14 @@ class ExactEngine(Engine):
             raise EngineError(_refusal(spec, found))
         rows = inputs.to(device=self._device, dtype=dtype).t().contiguous()
         executor = self._executor(spec, found.method, dtype)
-        values = executor(rows, weights.to(device=self._device, dtype=dtype))
+        moved = weights.to(device=self._device, dtype=dtype)
+        part = self._part(spec, found.method, dtype)
+        values = executor(rows, moved) if len(inputs) <= part else in_parts(executor, rows, moved, part)
         return attached(values.t().to(device=inputs.device, dtype=inputs.dtype), inputs, weights)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what travels to other processes: plans go along, compiled operations are made anew there."""
+        return {**self.__dict__, "_executors": {}, "_samplers": {}}
 
     def explain(self, spec: CircuitSpec, batch: int = NOMINAL_BATCH) -> Explanation:
         """Return the method that would be used for a batch of that size, and its predicted cost.
@@ -133,6 +141,13 @@ class ExactEngine(Engine):
     def _explained(self, spec: CircuitSpec, batch: int, dtype: torch.dtype) -> Explanation:
         limit = memory_limit(self._device)
         return explain_plan(self._plan(spec), batch, dtype.itemsize, limit, self._device.type, self._method)
+
+    def _part(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> int:
+        """Return the largest number of samples of one execution."""
+        network = self._plan(spec).network
+        if method != "network" or network is None:
+            return sys.maxsize
+        return part_samples(network.cost, dtype.itemsize)
 
     def _executor(
         self, spec: CircuitSpec, method: str, dtype: torch.dtype

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from qhybrid.engines.exact.program import Gather, Instruction, Program
 from qhybrid.engines.exact.readout import Output, Readout
@@ -18,6 +19,7 @@ from qhybrid.engines.gates.angle_table import AngleTable
 
 LARGEST_ELEMENTWISE = 2
 """Multiply-adds an entry up to which two tensors with samples are contracted element by element."""
+Run = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Operation = Callable[[list[torch.Tensor]], torch.Tensor]
 
 
@@ -80,6 +82,25 @@ class NetworkExecutor:
     def __call__(self, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Return the expectation values, shape (n_obs, B), for input rows of shape (n_in, B)."""
         return self._readout(self._executor.registers(inputs, weights), inputs)
+
+
+def in_parts(executor: Run, inputs: torch.Tensor, weights: torch.Tensor, part: int) -> torch.Tensor:
+    """Execute a batch in parts that keep nothing but their arguments until their gradient is asked for.
+
+    Args:
+        executor: Takes input rows, transposed, and weights.
+        inputs: Input rows, transposed, shape (n_in, B).
+        weights: Weight vector, shape (n_w,).
+        part: Samples of one part.
+
+    Returns:
+        Shape (n_obs, B).
+    """
+    values = [
+        checkpoint(executor, some, weights, use_reentrant=False, preserve_rng_state=False)
+        for some in torch.split(inputs, part, dim=1)
+    ]
+    return torch.cat(values, dim=1)
 
 
 def _compile(instruction: Instruction, like: torch.Tensor) -> Operation:

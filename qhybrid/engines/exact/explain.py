@@ -10,6 +10,8 @@ from qhybrid.engines.statevector.chunk import chunk_samples
 
 SAVED_FACTOR = 2.5
 """Bytes of a network's value and gradient over the bytes of all its intermediates."""
+PART_BYTES = 2**30
+"""Memory above which a network takes a batch in parts, and computes intermediates again for gradients."""
 STATES_AT_ONCE = 6
 """States of one chunk that are alive in the middle of a backward step."""
 
@@ -80,11 +82,17 @@ def explain_plan(
     )
 
 
+def part_samples(cost: Cost, itemsize: int) -> int:
+    """Return the samples of a network that are carried at once, at least one."""
+    return max(1, int(PART_BYTES // max(1.0, SAVED_FACTOR * cost.entries * itemsize)))
+
+
 def _weighed(plan: CircuitPlan, batch: int, itemsize: int, device_type: str) -> list[tuple[str, Cost, int]]:
     result = []
     if plan.network is not None:
         cost = plan.network.cost
-        memory = int(SAVED_FACTOR * cost.entries * itemsize * max(batch, 1))
+        samples = min(max(batch, 1), part_samples(cost, itemsize))
+        memory = int(SAVED_FACTOR * cost.entries * itemsize * samples)
         result.append(("network", _scaled(cost, batch), memory))
     if plan.states is not None and plan.state_cost is not None:
         samples = max(batch, 1) + STATES_AT_ONCE * min(
