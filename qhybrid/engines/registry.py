@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from qhybrid.engines.base import Engine
 from qhybrid.errors import EngineError
+from qhybrid.noise import NoiseProfile
 
 _FACTORIES: dict[str, Callable[..., Engine]] = {}
 _DEFAULTS: dict[str, Any] = {"noise": None, "shots": None, "seed": None, "device": "cpu", "dtype": None}
@@ -32,22 +34,22 @@ def list_engines() -> tuple[str, ...]:
 
 def make_engine(
     kind: str,
-    noise: Any = None,
+    noise: NoiseProfile | str | Path | None = None,
     shots: int | None = None,
     seed: int | None = None,
     device: str = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     **options: Any,
 ) -> Engine:
     """Create an engine.
 
     Args:
         kind: "exact", "aer", or another registered name.
-        noise: A noise profile, or None.
+        noise: A noise profile or its YAML file, or None.
         shots: Number of samples an expectation value is estimated from; None for exact values.
         seed: Seed of everything random.
         device: Torch device of the arithmetic.
-        dtype: Arithmetic; None follows the inputs.
+        dtype: Arithmetic, a torch dtype or "float32" or "float64"; None follows the inputs.
         **options: Options of this kind of engine.
 
     Raises:
@@ -56,6 +58,10 @@ def make_engine(
     if kind not in _FACTORIES:
         raise EngineError(f"Argument `kind` must be one of {', '.join(list_engines())}, but is {kind!r}.")
     known = list(inspect.signature(_FACTORIES[kind]).parameters)
+    if isinstance(noise, str | Path):
+        noise = NoiseProfile.load(noise)
+    if isinstance(dtype, str):
+        dtype = _dtype(dtype)
     given = {"noise": noise, "shots": shots, "seed": seed, "device": device, "dtype": dtype}
     wanted = {
         name: value for name, value in given.items() if name in known or value != _DEFAULTS[name]
@@ -67,3 +73,10 @@ def make_engine(
             f"{', '.join(f'`{name}`' for name in unknown)}, which it would ignore."
         )
     return _FACTORIES[kind](**wanted)
+
+
+def _dtype(name: str) -> torch.dtype:
+    known = {"float32": torch.float32, "float64": torch.float64}
+    if name not in known:
+        raise EngineError(f"Argument `dtype` must be float32 or float64, but is {name!r}.")
+    return known[name]

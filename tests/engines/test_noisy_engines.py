@@ -205,7 +205,8 @@ def test_composite_instructions_are_refused_under_noise():
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("exact", {"noise": "loud"}, "NoiseProfile"),
+        ("exact", {"noise": 0.1}, "NoiseProfile"),
+        ("exact", {"dtype": "float8"}, "float32 or float64"),
         ("aer", {"noise": FULL}, "trajectories"),
         ("aer", {"trajectories": 5}, "needs noise"),
         ("aer", {"seed": 5}, "needs noise"),
@@ -236,3 +237,15 @@ def test_statevector_method_is_refused_under_noise():
 def test_engines_describe_their_noise():
     assert make_engine("exact", noise=FULL).describe()["noise"]["p_1q"] == 0.02
     assert make_engine("exact").describe()["noise"] is None
+
+
+def test_noise_and_dtype_may_be_given_as_in_a_recipe(tmp_path):
+    file = tmp_path / "device.yaml"
+    file.write_text("p_1q: 0.25\n")
+    circuit = QuantumCircuit(1)
+    circuit.x(0)
+    spec = CircuitSpec.from_circuit(circuit, [], [], SparsePauliOp("Z"))
+    engine = make_engine("exact", noise=str(file), dtype="float64")
+    assert engine.expectations(spec, torch.zeros(1, 0), torch.zeros(0)).item() == pytest.approx(-0.75)
+    assert engine.describe()["noise"]["name"] == "device"
+    assert engine.describe()["dtype"] == "float64"

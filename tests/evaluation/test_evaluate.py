@@ -46,7 +46,7 @@ def test_numbers_and_files(run_folder, scenes_root, data_config):
         3,
     )
     assert (content["split"], content["scenes"], content["window_size"]) == ("test", ["a", "b"], 16)
-    assert content["prediction"] == {"overlap": 0.5, "batch_size": 16}
+    assert content["prediction"] == {"overlap": 0.5, "batch_size": 16, "orientations": 1}
     assert content["engine"] is None
     assert content["quantum_layers"] == {}
     assert content["baselines"] == {}

@@ -133,7 +133,7 @@ class AerEngine(Engine):
         ready = transpile(circuit, self._simulator, optimization_level=0)
         if self._noise is None:
             return ready, None
-        if ready.count_ops() != circuit.count_ops():
+        if dict(ready.count_ops()) != dict(circuit.count_ops()):
             raise EngineError(
                 f"Aer must run the circuit's own gates under noise, but {dict(circuit.count_ops())} became "
                 f"{dict(ready.count_ops())}. Fix: transpile the circuit to gates that Aer knows."

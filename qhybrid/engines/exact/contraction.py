@@ -20,6 +20,7 @@ from qhybrid.engines.gates.pauli_transfer import ZERO_STATE
 
 SsaPath = tuple[tuple[int, int], ...]
 """Pairs of tensors to contract; results are numbered on after the network's own tensors."""
+THOROUGH_TRIALS = 3
 _ONE = np.ones(())
 
 
@@ -109,7 +110,7 @@ def search_path(graph: Graph, network: ConeNetwork, thorough: bool = True) -> Ss
         sizes.update(zip(own, graph.nodes[node].dims))
     optimizer = cotengra.HyperOptimizer(
         methods=["greedy"],
-        max_repeats=1,
+        max_repeats=THOROUGH_TRIALS if thorough else 1,
         reconf_opts={} if thorough else None,
         parallel=False,
         optlib="random",
