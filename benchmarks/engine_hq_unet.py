@@ -1,9 +1,8 @@
 """The exact engine on the HQ-UNet bottleneck: against the recurrence by hand, over batch, grid, depth.
 
-Run: ``python benchmarks/engine_hq_unet.py --output table.md``. All figures are value and gradient of sum(y^2)
-    with respect
-to inputs and weights, float32. Compare ratios, not seconds: steps of both sides alternate in the same
-process.
+Run: ``python benchmarks/engine_hq_unet.py --output table.md``. All figures are value and gradient of
+sum(y^2) with respect to inputs and weights, float32. Compare ratios, not seconds: steps of both sides
+alternate in the same process.
 """
 
 from __future__ import annotations

@@ -65,8 +65,10 @@ def main() -> None:
     mask = torch.randint(0, 5, (arguments.batch, 128, 128))
     times: dict[str, list[float]] = {name: [] for name in steppers}
     for round_number in range(arguments.steps + 2):
-        for name, stepper in steppers.items():
-            seconds = stepper.step(image, mask)
+        names = list(steppers)
+        turn = round_number % len(names)
+        for name in names[turn:] + names[:turn]:
+            seconds = steppers[name].step(image, mask)
             if round_number >= 2:
                 times[name].append(seconds)
     baseline = times["unet (deepest block)"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from qhybrid.training.run_folder import METRICS, RESUME_STATE, Meta, save_weights
 from qhybrid.workspace import atomic_path, write_text
@@ -29,6 +29,14 @@ COLUMNS = (
     "seconds_per_step",
     "epoch_seconds",
 )
+
+
+class EpochBar(RichProgressBar):
+    """Lightning's progress bar with epochs counted from 1, as in the table of metrics."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        description = f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+        return f"{description:{len(self.validation_description)}}"
 
 
 class StepClock(Callback):

@@ -16,8 +16,7 @@ def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str,
     """Split parameters into decayed (matrices, kernels), not decayed (norms, biases), and circuit angles.
 
     Circuit angles are not decayed: zero is no special angle. They may have a learning rate of their own.
-        Frozen parameters
-    are left out.
+    Frozen parameters are left out.
     """
     angles = {id(layer.weight) for layer in quantum_layers(model).values()}
     decayed, plain, quantum = [], [], []

@@ -13,7 +13,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 
 import qhybrid
 from qhybrid.config import Recipe
@@ -22,7 +22,7 @@ from qhybrid.engines import make_engine
 from qhybrid.errors import CheckpointError, ConfigError, TrainingError, WorkspaceError, optional_import
 from qhybrid.models import build_model, resolve_model
 from qhybrid.seeding import derive_seed
-from qhybrid.training.callbacks import RunKeeper, StepClock, completed_epochs
+from qhybrid.training.callbacks import EpochBar, RunKeeper, StepClock, completed_epochs
 from qhybrid.training.data_module import SceneDataModule
 from qhybrid.training.losses import CrossEntropyDice, class_weights
 from qhybrid.training.module import SegmentationModule
@@ -187,7 +187,7 @@ def _callbacks(recipe: Recipe, parts: _Parts, output: Path) -> list[Callback]:
     clock = StepClock()
     callbacks: list[Callback] = [clock]
     if recipe.training.progress:
-        callbacks.append(RichProgressBar())
+        callbacks.append(EpochBar())
     if recipe.training.early_stopping:
         callbacks.append(EarlyStopping("val_miou", mode="max", patience=recipe.training.early_stopping))
     callbacks.append(RunKeeper(output, clock, lambda **epoch: _meta(recipe, parts, **epoch)))

@@ -1,8 +1,7 @@
 """Execute a program with torch: a few batched operations, differentiable, on any device.
 
 Layout: stack axis first, then the legs of one member, then the batch axis last, so that element-wise
-    operations and
-matrix products run along contiguous samples.
+operations and matrix products run along contiguous samples.
 """
 
 from __future__ import annotations
