@@ -64,7 +64,7 @@ class DataConfig(StrictModel):
         dataset: Name of a registered data set (`qhybrid data list`).
         root: The data set's folder, relative to the data root (`--data-root` or QHYBRID_DATA).
         options: The data set's own keys.
-        bands: 1-based band numbers to read, in this order; all if absent (a file with an alpha band needs them).
+        bands: 1-based band numbers to read, in this order; all if absent, unless one is alpha.
         classes: The label map; a data set with a fixed label map supplies its own when this is absent.
         ignore_values: Mask values that count neither in loss nor in metrics.
         nodata: Image value that means "no data"; absent: what the file says.
