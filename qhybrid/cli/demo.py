@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qhybrid.cli.console import console, metrics_table, progress_bar, say, say_path, short
+from qhybrid.cli.evaluate import read_baselines
 from qhybrid.cli.lookup import RECIPE_IN_RUN, find_recipe, new_run_folder
 from qhybrid.cli.train import train_and_hint
 from qhybrid.config import load_recipe
@@ -18,8 +18,6 @@ from qhybrid.workspace import data_root
 if TYPE_CHECKING:
     from qhybrid.config import Recipe
     from qhybrid.training.metrics import SegmentationMetrics
-
-BASELINES = {"majority_class": "majority class", "color_classifier": "colour alone"}
 
 
 def demo(
@@ -53,16 +51,11 @@ def demo(
 def _compare(folder: Path) -> dict[str, SegmentationMetrics]:
     """Evaluate the model and what it must beat, on the same pixels."""
     from qhybrid.evaluation import evaluate_run, evaluation_folder
-    from qhybrid.training.metrics import SegmentationMetrics
 
     with progress_bar("test split") as progress:
         metrics = evaluate_run(folder, "test", data_root=data_root(), baselines=True, progress=progress)
     results = evaluation_folder(folder, "test", load_recipe(folder / RECIPE_IN_RUN).engine)
-    written = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
-    references = {
-        BASELINES[name]: SegmentationMetrics.from_dict(found) for name, found in written["baselines"].items()
-    }
-    return {"HQ-UNet": metrics, **references}
+    return {"HQ-UNet": metrics, **read_baselines(results)}
 
 
 def _verdict(results: dict[str, SegmentationMetrics]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +15,10 @@ from qhybrid.config import EngineConfig, apply_overrides, load_recipe, validated
 from qhybrid.workspace import data_root as find_data_root
 
 if TYPE_CHECKING:
+    from qhybrid.training.metrics import SegmentationMetrics
     from qhybrid.training.run_folder import Which
 
+BASELINES = {"majority_class": "majority class", "color_classifier": "colour alone"}
 RUN_HELP = "A run folder, or runs/NAME for its newest run."
 EngineOption = Annotated[
     str | None, typer.Option(help="Engine that executes the circuits: exact or aer; otherwise the recipe's.")
@@ -36,6 +39,9 @@ def evaluate(
     data_root: Annotated[Path | None, typer.Option(help=DATA_ROOT_HELP)] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for metrics and pictures.")] = None,
     device: Device = "auto",
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Also score the majority class and colour alone.")
+    ] = False,
 ) -> None:
     """Evaluate a trained run: every scene of a split, one confusion matrix."""
     folder = find_run(run)
@@ -48,10 +54,29 @@ def evaluate(
     target = output or evaluation_folder(folder, split, chosen or recipe.engine, weights)
     with progress_bar(f"{split} split") as progress:
         metrics = evaluate_run(
-            folder, split, chosen, find_data_root(data_root), target, weights, progress, device=device
+            folder,
+            split,
+            chosen,
+            find_data_root(data_root),
+            target,
+            weights,
+            progress,
+            baselines=baselines,
+            device=device,
         )
-    console.print(metrics_table(f"{split} split", {recipe.name: metrics}))
+    references = read_baselines(target) if baselines else {}
+    console.print(metrics_table(f"{split} split", {recipe.name: metrics, **references}))
     say_path("metrics", target)
+
+
+def read_baselines(evaluation: Path) -> dict[str, SegmentationMetrics]:
+    """Return what an evaluation with baselines wrote about them, by the names that tables use."""
+    from qhybrid.training.metrics import SegmentationMetrics
+
+    written = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
+    return {
+        BASELINES[name]: SegmentationMetrics.from_dict(found) for name, found in written["baselines"].items()
+    }
 
 
 def engine_config(engine: str | None, options: list[str] | None) -> EngineConfig | None:

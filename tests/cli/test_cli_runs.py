@@ -50,6 +50,16 @@ def test_evaluate_prints_what_it_writes(run_folder, capsys):
     assert shown["mIoU"] == f"{written['miou']:.4f}"
 
 
+def test_evaluate_shows_baselines_on_request(run_folder, capsys, tmp_path):
+    assert execute(["evaluate", "tiny", "--baselines", "--output", str(tmp_path / "new")]) == 0
+    out = capsys.readouterr().out
+    written = json.loads((tmp_path / "new" / "metrics.json").read_text())["baselines"]
+    assert {"majority_class", "color_classifier"} == set(written)
+    (row,) = [line for line in out.splitlines() if "mIoU" in line]
+    for found in written.values():
+        assert f"{found['miou']:.4f}" in row
+
+
 def test_evaluate_on_aer_gives_the_same_numbers(run_folder, capsys):
     assert execute(["evaluate", "tiny"]) == 0
     exact = numbers(capsys.readouterr().out)
