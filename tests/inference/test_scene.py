@@ -178,10 +178,13 @@ def test_memory_does_not_grow_with_the_height(run, write_raster):
     run = replace(run, model=nn.Conv2d(2, 3, 3, padding=1), patch_size=32)
     band = 32 * 600 * 3 * 4
     short = write_raster(np.ones((2, 64, 600), dtype=np.uint8), "short.tif")
-    tall = write_raster(np.ones((2, 256, 600), dtype=np.uint8), "tall.tif")
+    tall = write_raster(np.ones((2, 512, 600), dtype=np.uint8), "tall.tif")
     peak_memory(run, short)
-    low, high = peak_memory(run, short), peak_memory(run, tall)
-    assert high <= low + 0.1 * band
+    # The smallest of three: the interpreter's own caches grow at times. Keeping the rows would cost 14 bands,
+    # keeping the image alone 2.3.
+    low = min(peak_memory(run, short) for _ in range(3))
+    high = min(peak_memory(run, tall) for _ in range(3))
+    assert high <= low + 0.5 * band
     assert high < 3 * band
 
 
