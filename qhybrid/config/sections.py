@@ -165,6 +165,8 @@ class TrainingConfig(StrictModel):
         schedule: Learning rate over the steps, after `warmup` (a fraction of all steps).
         warmup: Fraction of all steps over which the learning rate rises linearly.
         gradient_clip: Largest gradient norm; 0 switches clipping off.
+        weight_average: Decay per step of an exponential moving average of the weights, which is then what is
+            validated and kept; 0 switches it off. 0.99 averages over the last hundred steps.
         loss: The loss.
         early_stopping: Epochs without a better validation mIoU after which training ends; 0 switches it off.
         accelerator: Where to train.
@@ -184,6 +186,7 @@ class TrainingConfig(StrictModel):
     schedule: Literal["constant", "cosine"] = "cosine"
     warmup: float = Field(0.05, ge=0, lt=1)
     gradient_clip: float = Field(1.0, ge=0)
+    weight_average: float = Field(0.0, ge=0, lt=1)
     loss: LossConfig = LossConfig()
     early_stopping: int = Field(0, ge=0)
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"

@@ -12,7 +12,8 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, RichProgressBar
+from torch import nn
 
 from qhybrid.training.run_folder import METRICS, RESUME_STATE, Meta, save_weights
 from qhybrid.workspace import atomic_path, write_text
@@ -71,6 +72,18 @@ class StepClock(Callback):
         return time.perf_counter() - self._epoch_start
 
 
+class WeightAverage(EMAWeightAveraging):
+    """Exponential moving average of the weights: it is validated and kept, while training goes on without it."""
+
+    def averaged(self) -> nn.Module:
+        """Return the network with the averaged weights."""
+        if self._average_model is None:
+            raise RuntimeError("There is no average before training has begun.")
+        module: Any = self._average_model.module
+        network: nn.Module = module.model
+        return network
+
+
 class RunKeeper(Callback):
     """At the end of each epoch: appends to metrics.csv, keeps best and last weights and the resume state.
 
@@ -78,17 +91,25 @@ class RunKeeper(Callback):
     twice.
     """
 
-    def __init__(self, folder: Path, clock: StepClock, meta: Callable[..., Meta]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: StepClock,
+        meta: Callable[..., Meta],
+        average: WeightAverage | None = None,
+    ) -> None:
         """Build the callback.
 
         Args:
             folder: The run folder.
             clock: Where step times come from.
             meta: Makes the meta.json content from keywords `epoch`, `step` and `metrics`.
+            average: Holds the weights to keep; absent: the trained ones are kept.
         """
         self.folder = folder
         self.clock = clock
         self.meta = meta
+        self.average = average
         self.best = -math.inf
         self.rows: list[dict[str, Any]] = []
 
@@ -111,11 +132,12 @@ class RunKeeper(Callback):
         meta = self.meta(
             epoch=epoch, step=trainer.global_step, metrics={k: _plain(v) for k, v in values.items()}
         )
+        network = self.average.averaged() if self.average else pl_module.model
         score = values.get("val_miou", math.nan)
         if score > self.best:
             self.best = score
-            save_weights(self.folder, "best", pl_module.model, meta)
-        save_weights(self.folder, "last", pl_module.model, meta)
+            save_weights(self.folder, "best", network, meta)
+        save_weights(self.folder, "last", network, meta)
         with atomic_path(self.folder / RESUME_STATE) as temporary:
             trainer.save_checkpoint(temporary)
 

@@ -22,7 +22,7 @@ from qhybrid.engines import make_engine
 from qhybrid.errors import CheckpointError, ConfigError, TrainingError, WorkspaceError, optional_import
 from qhybrid.models import build_model, resolve_model
 from qhybrid.seeding import derive_seed
-from qhybrid.training.callbacks import EpochBar, RunKeeper, StepClock, completed_epochs
+from qhybrid.training.callbacks import EpochBar, RunKeeper, StepClock, WeightAverage, completed_epochs
 from qhybrid.training.data_module import SceneDataModule
 from qhybrid.training.losses import CrossEntropyDice, class_weights
 from qhybrid.training.module import SegmentationModule
@@ -190,7 +190,10 @@ def _callbacks(recipe: Recipe, parts: _Parts, output: Path) -> list[Callback]:
         callbacks.append(EpochBar())
     if recipe.training.early_stopping:
         callbacks.append(EarlyStopping("val_miou", mode="max", patience=recipe.training.early_stopping))
-    callbacks.append(RunKeeper(output, clock, lambda **epoch: _meta(recipe, parts, **epoch)))
+    average = WeightAverage(decay=recipe.training.weight_average) if recipe.training.weight_average else None
+    if average:
+        callbacks.append(average)
+    callbacks.append(RunKeeper(output, clock, lambda **epoch: _meta(recipe, parts, **epoch), average))
     return callbacks
 
 

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from qhybrid.config import Recipe, validated
 from qhybrid.errors import CheckpointError, ConfigError, TrainingError, WorkspaceError
 from qhybrid.training import load_run, train
+from qhybrid.training.module import SegmentationModule
 
 
 def recipe_of(content: dict) -> Recipe:
@@ -92,9 +93,9 @@ train(validated(Recipe, yaml.safe_load(sys.argv[1]), "tiny.yaml"), Path(sys.argv
 """
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_killed_run_resumes_to_the_same_weights(workers, tiny_data, tmp_path, tiny_content):
-    content = tiny_content(epochs=3)
+@pytest.mark.parametrize(("workers", "average"), [(0, 0.5), (2, 0.0)])
+def test_killed_run_resumes_to_the_same_weights(workers, average, tiny_data, tmp_path, tiny_content):
+    content = tiny_content(epochs=3, weight_average=average)
     content["data"]["workers"] = workers
     whole = train(recipe_of(content), tiny_data, tmp_path / "whole")
     cut = tmp_path / "cut"
@@ -109,11 +110,30 @@ def test_killed_run_resumes_to_the_same_weights(workers, tiny_data, tmp_path, ti
     tables = [pd.read_csv(folder / "metrics.csv") for folder in (whole, cut)]
     columns = ["epoch", "step", "train_loss", "train_miou", "val_loss", "val_miou", "learning_rate"]
     pd.testing.assert_frame_equal(tables[0][columns], tables[1][columns])
-    without_workers = train(recipe_of(tiny_content(epochs=3)), tiny_data, tmp_path / "plain")
+    without_workers = train(recipe_of(tiny_content(epochs=3, weight_average=average)), tiny_data, tmp_path / "plain")
     plain = load_file(without_workers / "last/weights.safetensors")
     assert all(torch.equal(expected[name], plain[name]) for name in expected)
     best = [json.loads((folder / "best/meta.json").read_text())["epoch"] for folder in (whole, cut)]
     assert best[0] == best[1]
+
+
+def test_the_average_of_the_weights_is_what_is_kept(tiny_data, tmp_path, tiny_content, monkeypatch):
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def record(self, *arguments):
+        seen.append({name: value.clone() for name, value in self.model.named_parameters()})
+
+    monkeypatch.setattr(SegmentationModule, "on_train_batch_end", record)
+    run = train(recipe_of(tiny_content(weight_average=0.7)), tiny_data, tmp_path / "run")
+    average = dict(seen[0])
+    for weights in seen[1:]:
+        average = {name: 0.7 * average[name] + 0.3 * value for name, value in weights.items()}
+    kept = load_run(run, "last")
+    for name, value in kept.model.named_parameters():
+        torch.testing.assert_close(value.detach(), average[name], msg=name)
+        assert not value.requires_grad or not torch.equal(value, seen[-1][name])
+    table = pd.read_csv(run / "metrics.csv")
+    assert table.val_miou.iloc[-1] == pytest.approx(kept.meta.metrics["val_miou"])
 
 
 def test_killed_before_the_first_epoch_starts_over(tiny_data, tmp_path, finished, tiny_content):
