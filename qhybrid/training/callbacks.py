@@ -73,7 +73,7 @@ class StepClock(Callback):
 
 
 class WeightAverage(EMAWeightAveraging):
-    """Exponential moving average of the weights: it is validated and kept, while training goes on without it."""
+    """Exponential moving average of the weights: what is validated and kept; training goes on without it."""
 
     def averaged(self) -> nn.Module:
         """Return the network with the averaged weights."""

@@ -110,7 +110,9 @@ def test_killed_run_resumes_to_the_same_weights(workers, average, tiny_data, tmp
     tables = [pd.read_csv(folder / "metrics.csv") for folder in (whole, cut)]
     columns = ["epoch", "step", "train_loss", "train_miou", "val_loss", "val_miou", "learning_rate"]
     pd.testing.assert_frame_equal(tables[0][columns], tables[1][columns])
-    without_workers = train(recipe_of(tiny_content(epochs=3, weight_average=average)), tiny_data, tmp_path / "plain")
+    without_workers = train(
+        recipe_of(tiny_content(epochs=3, weight_average=average)), tiny_data, tmp_path / "plain"
+    )
     plain = load_file(without_workers / "last/weights.safetensors")
     assert all(torch.equal(expected[name], plain[name]) for name in expected)
     best = [json.loads((folder / "best/meta.json").read_text())["epoch"] for folder in (whole, cut)]
