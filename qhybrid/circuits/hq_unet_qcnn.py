@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter, ParameterVector
 
+from qhybrid.circuits.arguments import check_choice, check_integer, is_word
 from qhybrid.circuits.pauli import single_qubit_observables
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.errors import CircuitError
@@ -105,22 +106,12 @@ def _append_filter(circuit: QuantumCircuit, pair: Pair, angles: Sequence[Paramet
 
 
 def _check_arguments(grid: int, pair_order: str, encoding: str, readout: str, reps: int) -> None:
-    for name, value, least in (("grid", grid, 1), ("reps", reps, 0)):
-        if not _is_integer(value) or value < least:
-            raise CircuitError(f"Argument `{name}` must be an integer of at least {least}, but is {value!r}.")
-    if pair_order not in ("chain", "even_odd"):
-        raise CircuitError(f"Argument `pair_order` must be `chain` or `even_odd`, but is {pair_order!r}.")
-    if not _is_word(encoding, "xyz"):
+    check_integer("grid", grid, 1)
+    check_integer("reps", reps, 0)
+    check_choice("pair_order", pair_order, ("chain", "even_odd"))
+    if not is_word(encoding, "xyz"):
         raise CircuitError(f"Argument `encoding` must be a text of letters x, y and z, but is {encoding!r}.")
-    if not _is_word(readout, "XYZ") or len(set(readout)) < len(readout):
+    if not is_word(readout, "XYZ") or len(set(readout)) < len(readout):
         raise CircuitError(
             f"Argument `readout` must be a text of distinct letters X, Y, Z, but is {readout!r}."
         )
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_word(value: object, letters: str) -> bool:
-    return isinstance(value, str) and value != "" and set(value) <= set(letters)

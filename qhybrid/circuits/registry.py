@@ -11,12 +11,21 @@ from pydantic import Field
 
 from qhybrid.circuits.hq_unet_qcnn import hq_unet_qcnn
 from qhybrid.circuits.pauli import parse_observables
+from qhybrid.circuits.qcnn import qcnn
+from qhybrid.circuits.qcq_classifier import qcq_classifier
+from qhybrid.circuits.qcq_filter import qcq_filter
+from qhybrid.circuits.qufex import qufex_filter1, qufex_filter2
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.config import StrictModel, read_yaml, validated
 from qhybrid.errors import CircuitError
 
 _BUILDERS: dict[str, Callable[..., CircuitSpec]] = {
     "hq_unet_qcnn": hq_unet_qcnn,
+    "qcnn": qcnn,
+    "qcq_classifier": qcq_classifier,
+    "qcq_filter": qcq_filter,
+    "qufex_filter1": qufex_filter1,
+    "qufex_filter2": qufex_filter2,
 }
 
 

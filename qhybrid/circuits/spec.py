@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 from qiskit.quantum_info import SparsePauliOp
 
+from qhybrid.circuits.transpile import restrict_spec, transpile_spec, used_qubits
 from qhybrid.errors import CircuitError
 
 
@@ -88,6 +90,65 @@ class CircuitSpec:
     def num_observables(self) -> int:
         """Number of read-outs (n_obs)."""
         return len(self.observables)
+
+    @property
+    def used_qubits(self) -> tuple[int, ...]:
+        """Qubits that a gate or an observable acts on, in order; of the device for a transpiled circuit."""
+        return used_qubits(self)
+
+    def transpile(
+        self,
+        target: Any,
+        seed: int = 0,
+        *,
+        trials: int = 4,
+        cost: Callable[[CircuitSpec], Any] | None = None,
+        initial_layouts: Sequence[Sequence[int]] = (),
+        optimization_level: int = 2,
+    ) -> CircuitSpec:
+        """Return the circuit as a device executes it: on all its qubits, in its gates, along its couplings.
+
+        Parameters and their order stay; observables follow the layout. Barriers go, and rotations in a row
+        about the same axis become one. Gates and qubits that are out of order (error of at least 0.5) are
+        avoided. Several layouts are tried, and the cheapest result is kept.
+
+        Args:
+            target: A Qiskit Target, or anything with one: a backend, or `qhybrid.devices.load_device(name)`.
+            seed: Decides the layouts.
+            trials: Runs of the transpiler, for each initial layout.
+            cost: Called with each result; the smallest value wins. Default: two-qubit gates, then the sum of
+                their and the read-outs' errors. `lambda spec: engine.explain(spec).seconds` keeps exact
+                simulation cheap.
+            initial_layouts: Layouts to try beside the transpiler's own, each one device qubit for each qubit
+                of the circuit.
+            optimization_level: Qiskit's, 0 to 3.
+
+        Raises:
+            CircuitError: If the circuit does not fit the target.
+        """
+        return transpile_spec(
+            self,
+            target,
+            seed,
+            trials=trials,
+            cost=cost,
+            initial_layouts=initial_layouts,
+            optimization_level=optimization_level,
+        )
+
+    def restrict(self, qubits: Sequence[int]) -> CircuitSpec:
+        """Return the circuit on some qubits alone, numbered anew: the first of `qubits` becomes 0.
+
+        `NoiseProfile.restrict` does the same to a device's profile.
+
+        Args:
+            qubits: Distinct qubits, among them all of `used_qubits`.
+
+        Raises:
+            CircuitError: If a qubit is missing or given twice.
+        """
+        circuit, observables = restrict_spec(self, qubits)
+        return type(self).from_circuit(circuit, self.input_params, self.weight_params, observables, self.name)
 
     @property
     def fingerprint(self) -> str:

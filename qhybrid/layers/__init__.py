@@ -1,7 +1,20 @@
 """Layers with circuits inside, and their classical stand-ins."""
 
+from qhybrid.layers.feature_cache import cached_features
 from qhybrid.layers.grid_bottleneck import GridBottleneck
+from qhybrid.layers.pairwise_filter import PairwiseFilter
 from qhybrid.layers.quantum_layer import QuantumLayer, quantum_layers
+from qhybrid.layers.quanvolution import Quanvolution
+from qhybrid.layers.qufex_bottleneck import QuFeXBottleneck
 from qhybrid.layers.separable_filter import SeparableFilter
 
-__all__ = ["GridBottleneck", "QuantumLayer", "SeparableFilter", "quantum_layers"]
+__all__ = [
+    "GridBottleneck",
+    "PairwiseFilter",
+    "QuFeXBottleneck",
+    "QuantumLayer",
+    "Quanvolution",
+    "SeparableFilter",
+    "cached_features",
+    "quantum_layers",
+]

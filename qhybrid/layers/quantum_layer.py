@@ -59,6 +59,9 @@ class QuantumLayer(TorchConnector):  # type: ignore[misc]
             initial_weights.detach().cpu().numpy() if isinstance(initial_weights, Tensor) else initial_weights
         )
         super().__init__(EngineNetwork(spec, engine or make_engine("exact")), initial_weights=start)
+        if not spec.num_weights:
+            # Nothing to train: keep an empty parameter out of optimisers and gradient checks.
+            self.weight.requires_grad_(False)
 
     @classmethod
     def from_qnn(cls, qnn: EstimatorQNN, engine: Engine | None = None) -> QuantumLayer:

@@ -8,11 +8,27 @@ from typing import Any
 
 from torch import nn
 
-from qhybrid.config import StrictModel, validated
+from qhybrid.config import EngineConfig, StrictModel, validated
+from qhybrid.engines import make_engine
 from qhybrid.engines.base import Engine
 from qhybrid.errors import ConfigError
 from qhybrid.layers import quantum_layers
 from qhybrid.models.hq_unet import HQUNetOptions, TwinOptions, build_hq_unet, build_hq_unet_twin
+from qhybrid.models.qcnn import QCNN, QCNNOptions
+from qhybrid.models.qcq_cnn import (
+    CNNOptions,
+    MLPOptions,
+    QCCNNOptions,
+    QCQCNNOptions,
+    QuanvoMLPOptions,
+    build_cnn,
+    build_mlp,
+    build_qccnn,
+    build_qcq_cnn,
+    build_quanvo_mlp,
+)
+from qhybrid.models.qu_net import QuNetOptions, QuNetTwinOptions, build_qu_net, build_qu_net_twin
+from qhybrid.models.qu_unet import QuUNetOptions, build_qu_unet
 from qhybrid.models.unet import UNetOptions, build_unet
 
 
@@ -31,24 +47,53 @@ class ModelEntry:
     description: str
 
 
+def _classical(build: Callable[[Any], nn.Module]) -> Callable[[Any, Engine | None], nn.Module]:
+    """Return a builder that takes an engine and leaves it alone."""
+    return lambda options, _engine: build(options)
+
+
 _MODELS: dict[str, ModelEntry] = {
+    "cnn": ModelEntry(CNNOptions, _classical(build_cnn), "Convolutions and a dense layer"),
     "hq_unet": ModelEntry(HQUNetOptions, build_hq_unet, "U-Net with a 16-qubit QCNN at the bottleneck"),
     "hq_unet_twin": ModelEntry(
         TwinOptions,
-        lambda options, _engine: build_hq_unet_twin(options),
+        _classical(build_hq_unet_twin),
         "HQ-UNet with a classical core in place of the circuit",
     ),
-    "unet": ModelEntry(
-        UNetOptions,
-        lambda options, _engine: build_unet(options),
-        "U-Net with depthwise-separable convolutions",
+    "mlp": ModelEntry(MLPOptions, _classical(build_mlp), "Dense layers on the pixels"),
+    "qccnn": ModelEntry(QCCNNOptions, build_qccnn, "Fixed quantum filter, convolutions, dense layer"),
+    "qcnn": ModelEntry(QCNNOptions, QCNN, "Quantum convolutional network on averaged image cells"),
+    "qcq_cnn": ModelEntry(
+        QCQCNNOptions, build_qcq_cnn, "Fixed quantum filter, convolutions, 2-qubit quantum classifier"
     ),
+    "qu_net": ModelEntry(QuNetOptions, build_qu_net, "Small U-Net with QuFeX circuits at the bottleneck"),
+    "qu_net_twin": ModelEntry(
+        QuNetTwinOptions,
+        _classical(build_qu_net_twin),
+        "Qu-Net with classical filters in place of its circuits",
+    ),
+    "qu_unet": ModelEntry(
+        QuUNetOptions, _classical(build_qu_unet), "Small U-Net that Qu-Net is compared with"
+    ),
+    "quanvo_mlp": ModelEntry(QuanvoMLPOptions, build_quanvo_mlp, "Fixed quantum filter and dense layers"),
+    "unet": ModelEntry(UNetOptions, _classical(build_unet), "U-Net with depthwise-separable convolutions"),
 }
 
 
 def list_models() -> dict[str, str]:
     """Return the names that `build_model` accepts, with one sentence each."""
     return {name: entry.description for name, entry in sorted(_MODELS.items())}
+
+
+def model_keys(name: str) -> frozenset[str]:
+    """Return the keys that a model has beside `name`.
+
+    Raises:
+        ConfigError: If there is no such model.
+    """
+    if name not in _MODELS:
+        raise ConfigError(f"model: model {name!r} is unknown. Known models: {', '.join(list_models())}.")
+    return frozenset(_MODELS[name].options.model_fields)
 
 
 def resolve_model(config: Mapping[str, Any], source: str = "model") -> dict[str, Any]:
@@ -85,6 +130,23 @@ def build_model(config: Mapping[str, Any], engine: Engine | None = None) -> nn.M
     model = _MODELS[name].build(options, engine)
     model.config = {"name": name, **options.model_dump(mode="json")}  # type: ignore[assignment]
     return model
+
+
+def build_for_engine(config: Mapping[str, Any], section: EngineConfig) -> nn.Module:
+    """Build a model on the engine that a recipe's section describes, with its noise, shots and layers.
+
+    Args:
+        config: `name` and the model's own keys.
+        section: The section `engine`.
+
+    Raises:
+        ConfigError: As `build_model`, or if the model has no quantum layer of a name.
+        EngineError: If the engine is unknown or an option is wrong.
+    """
+    engine = make_engine(**section.arguments())
+    if section.layers is None:
+        return build_model(config, engine)
+    return use_engine(build_model(config), engine, section.layers)
 
 
 def use_engine(model: nn.Module, engine: Engine, layers: Iterable[str] | None = None) -> nn.Module:

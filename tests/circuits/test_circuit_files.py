@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from qiskit import qasm3
+from qiskit.circuit.tools.pi_check import pi_check
 from qiskit.quantum_info import Operator
 
-from qhybrid.circuits import build_circuit, load_circuit
+from qhybrid.circuits import build_circuit, list_circuits, load_circuit
 from qhybrid.circuits.export import draw_svg, export_circuit, to_qasm3
 from qhybrid.errors import CircuitError, ConfigError
 from qhybrid.workspace import starter_root
@@ -25,8 +26,8 @@ def definition(request) -> Path:
     return request.param
 
 
-def test_the_folder_has_definitions():
-    assert "hq_unet_qcnn.yaml" in [path.name for path in DEFINITIONS]
+def test_the_folder_has_a_definition_of_every_builder():
+    assert {path.stem for path in DEFINITIONS} >= set(list_circuits())
 
 
 def test_nothing_but_definitions_and_exports():
@@ -56,8 +57,9 @@ def texts_of(svg: str) -> Counter[str]:
 def test_drawing_shows_every_gate_and_parameter(definition):
     spec = load_circuit(definition)
     texts = texts_of(definition.with_suffix(".svg").read_text())
-    uses = Counter(parameter.name for step in spec.circuit.data for parameter in step.operation.params)
-    assert {name: texts[name] for name in uses} == dict(uses)
+    angles = [angle for step in spec.circuit.data for angle in step.operation.params]
+    uses = Counter(pi_check(angle, output="mpl", ndigits=3).replace("-", "$-$") for angle in angles)
+    assert {text: texts[text] for text in uses} == dict(uses)
     counts = spec.circuit.count_ops()
     drawn = [texts[f"$\\mathrm{{R_{axis.upper()}}}$"] for axis in "xyz"]
     assert drawn == [counts.get(f"r{axis}", 0) for axis in "xyz"]
@@ -84,11 +86,22 @@ def test_drawing_is_deterministic(tmp_path):
     assert b"<dc:date>" not in first
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_qasm_reads_back_as_the_same_unitary(seed):
-    spec = build_circuit("hq_unet_qcnn", grid=2)
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("hq_unet_qcnn", {"grid": 2}),
+        ("qcnn", {"num_qubits": 4}),
+        ("qcq_classifier", {}),
+        ("qcq_filter", {"layers": 2}),
+        ("qcq_filter", {"filter": "random_layers"}),
+        ("qufex_filter1", {"num_qubits": 6}),
+        ("qufex_filter2", {"num_qubits": 5}),
+    ],
+)
+def test_qasm_reads_back_as_the_same_unitary(name, arguments):
+    spec = build_circuit(name, **arguments)
     read = qasm3.loads(to_qasm3(spec))
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     values = {parameter.name: random.uniform(-7, 7) for parameter in spec.circuit.parameters}
     back = {name.replace("[", "_").replace("]", "_"): value for name, value in values.items()}
     ours = Operator(spec.circuit.assign_parameters(values))

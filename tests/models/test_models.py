@@ -9,19 +9,53 @@ import torch
 from safetensors.torch import load_file, save_model
 from torch import nn
 
+from qhybrid.config import TrainingConfig
 from qhybrid.engines import make_engine
 from qhybrid.errors import ConfigError
 from qhybrid.layers import QuantumLayer, quantum_layers
 from qhybrid.models import build_model, list_models, resolve_model, use_engine
+from qhybrid.training.optimizer import build_optimizer
 
-SMALL = {"in_channels": 4, "num_classes": 3, "patch_size": 32, "widths": [4, 4, 6, 6, 8]}
+SCENE = {"in_channels": 4, "num_classes": 3, "patch_size": 32, "widths": [4, 4, 6, 6, 8]}
+MASK = {"in_channels": 3, "num_classes": 1, "image_size": [24, 32], "widths": [3, 4]}
+CLASS = {"in_channels": 1, "num_classes": 2, "image_size": [12, 10], "channels": [3, 4]}
+FLAT = {"in_channels": 2, "num_classes": 3, "image_size": [6, 8]}
 CONFIGS = {
-    "unet": {"name": "unet", **SMALL},
-    "hq_unet": {"name": "hq_unet", "grid": 2, **SMALL},
-    "hq_unet any size": {"name": "hq_unet", "grid": 2, "post_q": "grid", **SMALL},
-    "hq_unet_twin": {"name": "hq_unet_twin", "grid": 2, **SMALL},
-    "hq_unet_twin identity": {"name": "hq_unet_twin", "core": "identity", "grid": 2, **SMALL},
+    "unet": {"name": "unet", **SCENE},
+    "hq_unet": {"name": "hq_unet", "grid": 2, **SCENE},
+    "hq_unet any size": {"name": "hq_unet", "grid": 2, "post_q": "grid", **SCENE},
+    "hq_unet_twin": {"name": "hq_unet_twin", "grid": 2, **SCENE},
+    "hq_unet_twin identity": {"name": "hq_unet_twin", "core": "identity", "grid": 2, **SCENE},
+    "qu_unet": {"name": "qu_unet", **MASK},
+    "qu_net 4_1": {"name": "qu_net", "variant": "4_1", **MASK},
+    "qu_net two filters of 6": {"name": "qu_net", "variant": "6_2", **MASK},
+    "qu_net mixed, 3 classes": {"name": "qu_net", "variant": "8_2_2", **MASK, "num_classes": 3},
+    "qu_net_twin": {"name": "qu_net_twin", "variant": "4_2", **MASK},
+    "qu_net_twin zero": {"name": "qu_net_twin", "core": "zero", **MASK, "batch_norm": True},
+    "mlp": {"name": "mlp", "hidden": [5], **FLAT},
+    "cnn": {"name": "cnn", **CLASS, "dropout": 0.1, "num_classes": 4},
+    "quanvo_mlp": {"name": "quanvo_mlp", **FLAT},
+    "qccnn": {"name": "qccnn", **CLASS, "filter": "random_layers", "batch_norm": True},
+    "qcq_cnn": {"name": "qcq_cnn", **CLASS},
+    "qcq_cnn scaled": {"name": "qcq_cnn", **CLASS, "latent": "tanh", "trainable_scale": True, "reps": 1},
+    "qcnn": {"name": "qcnn", "in_channels": 2, "num_classes": 2, "image_size": [8, 8], "grid": [2, 2]},
 }
+
+
+def images_for(config, batch):
+    """Return images with pixels in [0, 1] of the size that a model was built for."""
+    size = config.get("image_size") or [config["patch_size"]] * 2
+    return torch.rand(batch, config["in_channels"], *size)
+
+
+def shape_of_logits(config, batch):
+    """Return (B, K, H, W) for segmentation and (B, K) for classification."""
+    pixels = images_for(config, 0).shape[2:] if "net" in config["name"] else ()
+    return (batch, config["num_classes"], *pixels)
+
+
+def trained(model):
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def test_every_model_of_the_registry_is_tested():
@@ -33,52 +67,88 @@ class TestEveryModel:
     def test_parameters_exist_before_the_first_forward_pass(self, config):
         model = build_model(config)
         before = {name: id(parameter) for name, parameter in model.named_parameters()}
-        model(torch.randn(2, 4, 32, 32))
+        model(images_for(config, 2))
         assert {name: id(parameter) for name, parameter in model.named_parameters()} == before
 
-    def test_every_parameter_gets_a_gradient(self, config):
-        torch.manual_seed(0)
+    def test_every_parameter_is_in_the_optimiser_and_moves(self, config):
+        torch.manual_seed(1)
         model = build_model(config)
-        model(torch.randn(2, 4, 32, 32)).square().sum().backward()
-        without = [
-            name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+        optimizer, _ = build_optimizer(model, TrainingConfig(weight_decay=0.0), total_steps=10)
+        inside = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        assert inside == {id(parameter) for parameter in trained(model).values()}
+        before = {name: parameter.detach().clone() for name, parameter in trained(model).items()}
+        logits = model(images_for(config, 4))
+        (logits - torch.randn_like(logits)).square().sum().backward()
+        optimizer.step()
+        assert not [
+            name for name, parameter in trained(model).items() if torch.equal(parameter, before[name])
         ]
-        assert not without
+
+    def test_every_parameter_gets_a_gradient(self, config):
+        torch.manual_seed(1)
+        model = build_model(config)
+        model(images_for(config, 4)).square().sum().backward()
+        assert not [
+            name for name, p in trained(model).items() if p.grad is None or not p.grad.abs().sum() > 0
+        ]
 
     @pytest.mark.parametrize("batch", [1, 3])
-    def test_logits_have_the_size_of_the_image(self, config, batch):
+    def test_shape_and_dtype_of_logits(self, config, batch):
         model = build_model(config).eval()
-        logits = model(torch.randn(batch, 4, 32, 32))
-        assert logits.shape == (batch, 3, 32, 32)
+        logits = model(images_for(config, batch))
+        assert logits.shape == shape_of_logits(config, batch)
         assert logits.dtype == torch.float32
+
+    def test_samples_do_not_depend_on_their_batch(self, config):
+        model = build_model(config).eval()
+        images = images_for(config, 3)
+        alone = torch.cat([model(image[None]) for image in images])
+        torch.testing.assert_close(model(images), alone, atol=1e-5, rtol=1e-4)
 
     def test_rebuilt_from_its_config_and_weights(self, config, tmp_path):
         model = build_model(config).eval()
         save_model(model, str(tmp_path / "weights.safetensors"))
         again = build_model(json.loads(json.dumps(model.config))).eval()
         again.load_state_dict(load_file(tmp_path / "weights.safetensors"))
-        image = torch.randn(2, 4, 32, 32)
+        image = images_for(config, 2)
         assert torch.equal(model(image), again(image))
 
     def test_same_output_on_aer(self, config):
         torch.manual_seed(0)
         model = build_model(config).eval()
-        image = torch.randn(2, 4, 32, 32)
+        image = images_for(config, 2)
         exact = model(image)
         if not quantum_layers(model):
             with pytest.raises(ConfigError, match="no quantum layers"):
                 use_engine(model, make_engine("aer", method="statevector"))
             return
         use_engine(model, make_engine("aer", method="statevector"))
-        torch.testing.assert_close(model(image), exact, atol=1e-4, rtol=1e-4)
+        with torch.no_grad():
+            torch.testing.assert_close(model(image), exact, atol=1e-4, rtol=1e-4)
 
     def test_wrong_image_size(self, config):
-        with pytest.raises(ConfigError, match="multiples of 16"):
-            build_model(config)(torch.randn(1, 4, 30, 32))
+        height, width = images_for(config, 0).shape[2:]
+        with pytest.raises(ConfigError, match=r"multiples of (16|4)|must have shape \(batch, "):
+            build_model(config)(torch.rand(1, config["in_channels"], height - 1, width))
 
     def test_unknown_key(self, config):
-        with pytest.raises(ConfigError, match="widhts.*Did you mean `widths`"):
-            build_model({**config, "widhts": [1, 2, 3, 4, 5]})
+        with pytest.raises(ConfigError, match=r"num_clases` is unknown\. Did you mean `num_classes`"):
+            build_model({**config, "num_clases": 3})
+
+    @pytest.mark.gpu
+    def test_same_output_on_cuda(self, config):
+        torch.manual_seed(0)
+        model = build_model(config).eval()
+        image = images_for(config, 3)
+        expected = model(image)
+        model = model.cuda()
+        if quantum_layers(model):
+            use_engine(model, make_engine("exact", device="cuda"))
+        found = model(image.cuda())
+        assert found.is_cuda
+        torch.testing.assert_close(found.cpu(), expected, atol=1e-4, rtol=1e-3)
+        found.square().sum().backward()
+        assert all(parameter.grad is not None for parameter in trained(model).values())
 
 
 def test_hq_unet_has_the_papers_bottleneck():
@@ -119,7 +189,7 @@ def test_frozen_circuit_is_not_trained():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "unett"}, "model 'unett' is unknown. Known models: hq_unet"),
+        ({"name": "unett"}, "model 'unett' is unknown. Known models: cnn, hq_unet"),
         ({"patch_size": 100}, "multiple of 16"),
         ({"widths": [1, 2, 3]}, "widths"),
         ({"num_classes": 1}, "num_classes"),

@@ -1,0 +1,49 @@
+"""The bottleneck of Qu-Net (arXiv 2501.13165): circuits on patches through several feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from qhybrid.layers.patches import PatchLayout
+
+
+class QuFeXBottleneck(nn.Module):
+    """y = concat_f (x + Q_f(x)), with each filter Q_f acting patch by patch.
+
+    Channels are split into groups of `maps`, each group into patches of `patch` pixels, each patch is
+    flattened (row, column, channel fastest) to one row of values, and a filter's outputs are put back where
+    its inputs came from. All patches of a batch go through a filter in one call.
+
+    Attributes:
+        layout: How patches are cut.
+        filters: Maps from (N, n) to (N, n), n = layout.size: circuits, or classical stand-ins.
+    """
+
+    def __init__(self, filters: Sequence[nn.Module], patch: tuple[int, int], maps: int = 1) -> None:
+        """Build the bottleneck.
+
+        Args:
+            filters: One or more maps from (N, patch[0] * patch[1] * maps) to the same shape.
+            patch: Height and width of a patch in pixels of the feature map.
+            maps: Channels that are mixed in one patch.
+        """
+        super().__init__()
+        self.layout = PatchLayout(patch[0], patch[1], maps)
+        self.filters = nn.ModuleList(filters)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features (B, C, h, w) to (B, C * number of filters, h, w).
+
+        Raises:
+            ConfigError: If patches do not tile the features.
+        """
+        rows = self.layout.rows(features)
+        rows = rows if rows.dtype in (torch.float32, torch.float64) else rows.float()
+        results = [
+            features + self.layout.stitch(core(rows), features.shape).to(features.dtype)
+            for core in self.filters
+        ]
+        return torch.cat(results, dim=1)

@@ -1,0 +1,153 @@
+"""The small U-Net of the QuFeX experiments (arXiv 2501.13165), around any bottleneck."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from qhybrid.config import StrictModel
+from qhybrid.errors import ConfigError
+
+Initialization = Literal["glorot", "he", "torch"]
+
+
+class QuUNetOptions(StrictModel):
+    """Keys of `qu_unet`, and of the models that share its encoder and decoder.
+
+    Attributes:
+        in_channels: Channels of the image.
+        num_classes: Classes to tell apart; 1 gives one logit, for binary segmentation with a sigmoid.
+        image_size: Height and width of images in pixels, multiples of 2^len(widths).
+        widths: Channels of the encoder's blocks; the decoder mirrors them.
+        batch_norm: Normalise after each convolution of a block; the authors' model does not.
+        initialization: `glorot` (uniform, biases 0) is what the authors' framework does; `he` is its variant
+            for ReLU; `torch` leaves PyTorch's own.
+    """
+
+    in_channels: int = Field(ge=1)
+    num_classes: int = Field(ge=1)
+    image_size: tuple[int, int]
+    widths: tuple[int, ...] = Field((8, 16, 32, 16, 8), min_length=1)
+    batch_norm: bool = False
+    initialization: Initialization = "glorot"
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> QuUNetOptions:
+        if min(self.widths) < 1:
+            raise ValueError("`widths` must be at least 1 each")
+        factor = self.downsampling
+        if any(size < factor or size % factor for size in self.image_size):
+            raise ValueError(
+                f"`image_size` must be multiples of {factor} (2^{len(self.widths)}, from the number of "
+                f"`widths`), but is {self.image_size[0]} x {self.image_size[1]}"
+            )
+        return self
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels of the image along one pixel of the bottleneck."""
+        return int(2 ** len(self.widths))
+
+    @property
+    def bottleneck_size(self) -> tuple[int, int]:
+        """Height and width of the feature map at the bottleneck."""
+        return self.image_size[0] // self.downsampling, self.image_size[1] // self.downsampling
+
+
+class ConvBlock(nn.Sequential):
+    """Two 3x3 convolutions, each with ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, batch_norm: bool) -> None:
+        layers: list[nn.Module] = []
+        for channels in (inputs, outputs):
+            layers.append(nn.Conv2d(channels, outputs, 3, padding=1))
+            layers += [nn.BatchNorm2d(outputs)] if batch_norm else []
+            layers.append(nn.ReLU(inplace=True))
+        super().__init__(*layers)
+
+
+class UpBlock(nn.Module):
+    """3x3 transposed convolution with stride 2, concatenation with the skip, ConvBlock."""
+
+    def __init__(self, inputs: int, outputs: int, batch_norm: bool) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)
+        self.mix = ConvBlock(2 * outputs, outputs, batch_norm)
+
+    def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
+        """Map deep (B, inputs, h, w) and skip (B, outputs, 2h, 2w) to (B, outputs, 2h, 2w)."""
+        result: Tensor = self.mix(torch.cat([self.up(deep), skip], dim=1))
+        return result
+
+
+class QuUNet(nn.Module):
+    """Encoder blocks with 2x2 max pooling, a bottleneck, mirrored decoder blocks, 1x1 convolution.
+
+    Attributes:
+        bottleneck: Map from (B, widths[-1], h, w) to (B, bottleneck_channels, h, w).
+    """
+
+    def __init__(self, options: QuUNetOptions, bottleneck: nn.Module, bottleneck_channels: int) -> None:
+        """Build the network around `bottleneck`."""
+        super().__init__()
+        widths = options.widths
+        inputs = (options.in_channels, *widths[:-1])
+        self._downsampling = options.downsampling
+        self.encoder = nn.ModuleList(
+            ConvBlock(before, after, options.batch_norm) for before, after in zip(inputs, widths, strict=True)
+        )
+        self.pool = nn.MaxPool2d(2)
+        self.bottleneck = bottleneck
+        deeper = (bottleneck_channels, *reversed(widths[1:]))
+        self.decoder = nn.ModuleList(
+            UpBlock(before, after, options.batch_norm)
+            for before, after in zip(deeper, reversed(widths), strict=True)
+        )
+        self.head = nn.Conv2d(widths[0], options.num_classes, 1)
+        initialize(self, options.initialization)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map an image (B, C, H, W) to logits (B, K, H, W).
+
+        Raises:
+            ConfigError: If H or W is not a multiple of 2^len(widths).
+        """
+        height, width = image.shape[-2:]
+        if height % self._downsampling or width % self._downsampling:
+            raise ConfigError(
+                f"Height and width must be multiples of {self._downsampling}, but are {height} x {width}."
+            )
+        features, skips = image, []
+        for block in self.encoder:
+            skips.append(block(features))
+            features = self.pool(skips[-1])
+        features = self.bottleneck(features)
+        for block in self.decoder:
+            features = block(features, skips.pop())
+        logits: Tensor = self.head(features)
+        return logits
+
+
+def initialize(module: nn.Module, initialization: Initialization) -> None:
+    """Draw the initial weights of all convolutions and dense layers; see `QuUNetOptions.initialization`."""
+    if initialization == "torch":
+        return
+    draw: Callable[[Tensor], Tensor] = (
+        nn.init.xavier_uniform_ if initialization == "glorot" else nn.init.kaiming_uniform_
+    )
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            draw(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def build_qu_unet(options: QuUNetOptions) -> QuUNet:
+    """Build the authors' U-Net, with one 3x3 convolution to twice the last width at the bottleneck."""
+    last = options.widths[-1]
+    bottleneck = nn.Sequential(nn.Conv2d(last, 2 * last, 3, padding=1), nn.ReLU(inplace=True))
+    return QuUNet(options, bottleneck, 2 * last)
