@@ -14,6 +14,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from qhybrid.config import Recipe
+from qhybrid.config.sweeps import SweepConfig
+from qhybrid.data.images.registry import IMAGE_DATASETS
 from qhybrid.data.registry import _DATASETS
 from qhybrid.models.registry import _MODELS
 
@@ -85,9 +87,10 @@ def write_table(title: str, section: type[BaseModel], prefix: str = "", about: s
 def write_page() -> str:
     """Return the whole page."""
     lines = [HEADER.rstrip("\n"), *write_table("The recipe", Recipe)]
+    lines += write_table("The sweep file", SweepConfig)
     for name, entry in sorted(_MODELS.items()):
         lines += write_table(f"`model` with `name: {name}`", entry.options, "model.", entry.description)
-    for name, dataset in sorted(_DATASETS.items()):
+    for name, dataset in sorted({**_DATASETS, **IMAGE_DATASETS}.items()):
         title = f"`data.options` with `dataset: {name}`"
         lines += write_table(title, dataset.Options, "data.options.", dataset.description)
     return "\n".join(lines) + "\n"

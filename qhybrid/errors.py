@@ -50,6 +50,28 @@ class TrainingError(QHybridError, RuntimeError):
     """Training cannot go on, for example because the loss is not finite."""
 
 
+class HardwareError(QHybridError, RuntimeError):
+    """A plan, its ledger or its jobs cannot go on; the message says what was paid and what to do."""
+
+
+class ServiceError(HardwareError):
+    """The quantum service did not answer as it should; asking again may help. Never holds the token."""
+
+
+class SubmissionRefusedError(ServiceError):
+    """The service refused a job: it does certainly not run.
+
+    Attributes:
+        retry_after: Seconds after which it may be sent again; None if that would not help.
+    """
+
+    retry_after: float | None = None
+
+
+class SubmissionUnsureError(ServiceError):
+    """A job was sent, and it is not known whether the service accepted it."""
+
+
 class MissingDependencyError(QHybridError, ImportError):
     """An optional package is not installed; the message names the extra that brings it."""
 

@@ -64,6 +64,12 @@ def starter_files() -> list[Path]:
     return sorted(file.relative_to(root) for file in found if file.suffix in STARTER_SUFFIXES)
 
 
+def definition_files(folder: str) -> dict[str, Path]:
+    """Return the YAML files in ./`folder` and in the starter files by name; the workspace's own win."""
+    roots = (starter_root(), Path())
+    return {file.stem: file for root in roots for file in sorted((root / folder).glob("*.yaml"))}
+
+
 def lay_out_starter(folder: str | Path) -> list[Path]:
     """Copy the starter files to a workspace folder, all of them or none.
 

@@ -10,6 +10,7 @@ import pytest
 import rasterio
 import torch
 from hypothesis import settings
+from image_folders import write_ph2
 from rasterio.transform import from_origin
 
 # Machines that run tests are busy: a slow example says nothing about the code.
@@ -91,3 +92,11 @@ def _tiny_content(**training) -> dict:
 def tiny_content():
     """Function that returns the content of a recipe which trains on `tiny_data` in a second."""
     return _tiny_content
+
+
+@pytest.fixture(scope="session")
+def ph2_folder(tmp_path_factory) -> Path:
+    """A tiny PH2: 20 images of 32 x 48 in five folds."""
+    folder = tmp_path_factory.mktemp("ph2")
+    write_ph2(folder)
+    return folder

@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 
 from qhybrid.cli.console import console, say, short
-from qhybrid.cli.lookup import definition_files
 from qhybrid.config import apply_overrides
+from qhybrid.workspace import definition_files
 
 if TYPE_CHECKING:
     from qhybrid.circuits import CircuitSpec

@@ -11,11 +11,18 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from qhybrid.training.image_metrics import ImageMetrics
     from qhybrid.training.metrics import SegmentationMetrics
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
+IMAGE_METRICS = {
+    "soft_iou": "soft IoU",
+    "soft_iou_per_image": "soft IoU, image by image",
+    "iou": "IoU",
+    "miou": "mIoU",
+}
 Progress = Callable[[int, "int | None"], None]
 
 
@@ -73,4 +80,31 @@ def metrics_table(title: str, results: Mapping[str, SegmentationMetrics]) -> Tab
         # A class that is in neither truth nor prediction has no IoU (NaN, unequal to itself).
         ious = [float(metrics.iou[index]) for metrics in results.values()]
         table.add_row(f"IoU {label}", *(f"{iou:.3f}" if iou == iou else "-" for iou in ious))
+    return table
+
+
+def image_metrics_table(title: str, results: Mapping[str, ImageMetrics]) -> Table:
+    """Return a table of metrics of whole images: one column a result, one row a number.
+
+    Args:
+        title: Above the table.
+        results: Metrics by column name; all of the same task and classes.
+    """
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for name in results:
+        table.add_column(name, justify="right")
+    first = next(iter(results.values()))
+    for index, key in enumerate(first.headline):
+        values = [metrics.headline[key] for metrics in results.values()]
+        shown = [f"{100 * value:.2f} %" if key == "accuracy" else f"{value:.4f}" for value in values]
+        last = index == len(first.headline) - 1
+        table.add_row(
+            IMAGE_METRICS.get(key, key), *shown, style="bold" if index == 0 else None, end_section=last
+        )
+    if first.task == "classification":
+        for index, label in enumerate(first.counts.class_names):
+            recalls = [float(metrics.counts.recall[index]) for metrics in results.values()]
+            shares = (f"{100 * value:.2f} %" if value == value else "-" for value in recalls)
+            table.add_row(f"right of {label}", *shares)
     return table

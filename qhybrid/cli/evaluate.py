@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qhybrid.cli.console import console, metrics_table, progress_bar, say_path
+from qhybrid.cli.console import console, image_metrics_table, metrics_table, progress_bar, say_path
 from qhybrid.cli.lookup import RECIPE_IN_RUN, find_run
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.config import EngineConfig, apply_overrides, load_recipe, validated
@@ -26,6 +26,10 @@ EngineOption = Annotated[
 EngineOptions = Annotated[
     list[str] | None, typer.Option("--engine-option", help="Option of the engine, as in method=statevector.")
 ]
+Noise = Annotated[
+    str | None, typer.Option(help="Noise profile: a YAML file, or a name that `qhybrid noise list` shows.")
+]
+Shots = Annotated[int | None, typer.Option(help="Shots of every measured basis; otherwise exact values.")]
 Device = Annotated[str, typer.Option(help="Where the model runs: auto, cpu or cuda.")]
 WhichWeights = Annotated[str, typer.Option("--which", help="Weights of the `best` or of the `last` epoch.")]
 
@@ -35,6 +39,8 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     engine: EngineOption = None,
     engine_option: EngineOptions = None,
+    noise: Noise = None,
+    shots: Shots = None,
     which: WhichWeights = "best",
     data_root: Annotated[Path | None, typer.Option(help=DATA_ROOT_HELP)] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for metrics and pictures.")] = None,
@@ -43,15 +49,26 @@ def evaluate(
         bool, typer.Option("--baselines", help="Also score the majority class and colour alone.")
     ] = False,
 ) -> None:
-    """Evaluate a trained run: every scene of a split, one confusion matrix."""
+    """Evaluate a trained run on all scenes or images of a split: one confusion matrix."""
     folder = find_run(run)
     recipe = load_recipe(folder / RECIPE_IN_RUN)
-    chosen = engine_config(engine, engine_option)
+    chosen = engine_config(engine, engine_option, noise, shots)
     weights = check_which(which)
 
-    from qhybrid.evaluation import evaluate_run, evaluation_folder
+    from qhybrid.data.images.registry import is_image_dataset
+    from qhybrid.evaluation import evaluate_image_run, evaluate_run, evaluation_folder
 
     target = output or evaluation_folder(folder, split, chosen or recipe.engine, weights)
+    if is_image_dataset(recipe.data.dataset):
+        if baselines:
+            raise typer.BadParameter("is for runs on scenes", param_hint="--baselines")
+        with progress_bar(f"{split} split") as progress:
+            found = evaluate_image_run(
+                folder, split, chosen, find_data_root(data_root), target, weights, progress, device=device
+            )
+        console.print(image_metrics_table(f"{split} split", {recipe.name: found}))
+        say_path("metrics", target)
+        return
     with progress_bar(f"{split} split") as progress:
         metrics = evaluate_run(
             folder,
@@ -79,11 +96,18 @@ def read_baselines(evaluation: Path) -> dict[str, SegmentationMetrics]:
     }
 
 
-def engine_config(engine: str | None, options: list[str] | None) -> EngineConfig | None:
+def engine_config(
+    engine: str | None, options: list[str] | None, noise: str | None = None, shots: int | None = None
+) -> EngineConfig | None:
     """Return the engine that the options ask for; None if they ask for nothing."""
-    if engine is None and not options:
+    if engine is None and not options and noise is None and shots is None:
         return None
-    content = {"kind": engine or "exact", "options": apply_overrides({}, options or [], "--engine-option")}
+    content = {
+        "kind": engine or "exact",
+        "noise": noise,
+        "shots": shots,
+        "options": apply_overrides({}, options or [], "--engine-option"),
+    }
     return validated(EngineConfig, content, "--engine")
 
 

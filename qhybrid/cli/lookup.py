@@ -9,15 +9,10 @@ import time
 from pathlib import Path
 
 from qhybrid.errors import CheckpointError, ConfigError
-from qhybrid.workspace import starter_root
+from qhybrid.workspace import definition_files
 
 RECIPE_IN_RUN = "recipe.yaml"
-
-
-def definition_files(folder: str) -> dict[str, Path]:
-    """Return the YAML files in ./`folder` and in the starter files by name; the workspace's own win."""
-    roots = (starter_root(), Path())
-    return {file.stem: file for root in roots for file in sorted((root / folder).glob("*.yaml"))}
+SWEEP_FILE = "sweep.yaml"
 
 
 def find_recipe(text: str) -> Path:
@@ -54,6 +49,19 @@ def find_run(text: str) -> Path:
         f"{text} must be a run folder or hold one, but no {RECIPE_IN_RUN} is there. Fix: give the folder "
         "that `qhybrid train` printed."
     )
+
+
+def find_report_source(text: str) -> Path:
+    """Return a sweep folder or a run folder from its path or name; of a name with both, the sweep.
+
+    Raises:
+        CheckpointError: If there is neither.
+    """
+    for folder in (Path(text), Path("runs") / text):
+        for place in (folder, folder / "sweep"):
+            if (place / SWEEP_FILE).is_file():
+                return place
+    return find_run(text)
 
 
 def new_run_folder(name: str) -> Path:

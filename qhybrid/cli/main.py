@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from qhybrid import __version__
-from qhybrid.cli import circuits, data, demo, evaluate, init, predict, train
+from qhybrid.cli import circuits, data, demo, evaluate, hardware, init, noise, predict, report, sweep, train
 from qhybrid.cli.console import errors
 from qhybrid.errors import QHybridError
 
@@ -26,9 +26,13 @@ app.command("init")(init.init)
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.add_typer(circuits.app, name="circuits")
+app.add_typer(hardware.app, name="hardware")
+app.add_typer(noise.app, name="noise")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("sweep")(sweep.sweep)
+app.command("report")(report.report)
 
 
 def _show_version(wanted: bool) -> None:

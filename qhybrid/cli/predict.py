@@ -13,6 +13,8 @@ from qhybrid.cli.evaluate import (
     Device,
     EngineOption,
     EngineOptions,
+    Noise,
+    Shots,
     WhichWeights,
     check_which,
     engine_config,
@@ -34,12 +36,14 @@ def predict(
     ] = None,
     engine: EngineOption = None,
     engine_option: EngineOptions = None,
+    noise: Noise = None,
+    shots: Shots = None,
     which: WhichWeights = "best",
     device: Device = "auto",
 ) -> None:
     """Map a scene of any size: overlapping windows, blended; the map keeps CRS, transform and nodata."""
     folder, weights = find_run(run), check_which(which)
-    chosen = engine_config(engine, engine_option)
+    chosen = engine_config(engine, engine_option, noise, shots)
 
     from qhybrid.inference import write_map
     from qhybrid.training import load_run
@@ -49,7 +53,7 @@ def predict(
         from qhybrid.engines import make_engine
         from qhybrid.models import use_engine
 
-        use_engine(loaded.model, make_engine(chosen.kind, **chosen.options))
+        use_engine(loaded.model, make_engine(**chosen.arguments()))
     settings = loaded.recipe.prediction
     if overlap is not None:
         settings = validated(PredictionConfig, {**settings.model_dump(), "overlap": overlap}, "--overlap")

@@ -7,13 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qhybrid.cli.console import console, errors, metrics_table, progress_bar, say_path, short
+from qhybrid.cli.console import (
+    console,
+    errors,
+    image_metrics_table,
+    metrics_table,
+    progress_bar,
+    say_path,
+    short,
+)
 from qhybrid.cli.lookup import RECIPE_IN_RUN, find_recipe, find_run, new_run_folder
+from qhybrid.cli.repeats import ALL, parse_numbers, train_repeatedly
 from qhybrid.config import load_recipe
 from qhybrid.workspace import data_root as find_data_root
 
 if TYPE_CHECKING:
     from qhybrid.config import Recipe
+    from qhybrid.evaluation.repeat_plan import Plan
 
 DATA_ROOT_HELP = "Folder of the data sets; otherwise the variable QHYBRID_DATA, otherwise ./data."
 
@@ -29,12 +39,28 @@ def train(
         str | None, typer.Option(help="Run folder of an interrupted run to go on with, instead of a recipe.")
     ] = None,
     test: Annotated[bool, typer.Option(help="Evaluate on the test split afterwards.")] = True,
+    seeds: Annotated[
+        str | None,
+        typer.Option(help="Repeat with these seeds, as in 0-9 or 0,3,7; a run each."),
+    ] = None,
+    folds: Annotated[
+        str | None, typer.Option(help="Repeat with these folds of the data set, as in 1-3, or all.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Repeated runs at the same time.")] = 1,
 ) -> None:
-    """Train the model of a recipe, then evaluate it on the test split."""
+    """Train the model of a recipe, then evaluate it on the test split; with many seeds and folds if asked."""
     if (recipe is None) == (resume is None):
         raise typer.BadParameter("exactly one of RECIPE and --resume must be given")
     if resume is not None and output is not None:
         raise typer.BadParameter("--output cannot be given with --resume: a run goes on in its own folder")
+    if _repeats(recipe, resume, seeds, folds):
+        if not test:
+            raise typer.BadParameter("--no-test cannot be given with --seeds and --folds: they end in tests")
+        plan, target = _plan(recipe, resume, seeds, folds, set_, output)
+        train_repeatedly(plan, find_data_root(data_root), target, jobs)
+        return
+    if jobs > 1:
+        raise typer.BadParameter("--jobs is for repeated runs: give --seeds or --folds")
     folder = find_run(resume) if resume is not None else None
     file = folder / RECIPE_IN_RUN if folder is not None else find_recipe(recipe or "")
     checked = load_recipe(file, set_)
@@ -43,6 +69,38 @@ def train(
     say_path("run", target)
     if test:
         test_run(target, find_data_root(data_root))
+
+
+def _repeats(recipe: str | None, resume: str | None, seeds: str | None, folds: str | None) -> bool:
+    """Return whether several runs are asked for: by seeds or folds, or by their folder."""
+    if resume is not None and (seeds or folds):
+        raise typer.BadParameter("--seeds and --folds cannot be given with --resume: the folder knows them")
+    return bool(seeds or folds) or (resume is not None and (Path(resume) / "repeats.json").is_file())
+
+
+def _plan(
+    recipe: str | None,
+    resume: str | None,
+    seeds: str | None,
+    folds: str | None,
+    settings: list[str] | None,
+    output: Path | None,
+) -> tuple[Plan, Path]:
+    """Return what is to be repeated, and the folder of the runs."""
+    from qhybrid.evaluation.repeat_plan import Plan
+
+    if resume is not None:
+        if settings:
+            raise typer.BadParameter("--set cannot be given with --resume of repeated runs")
+        return Plan.read(Path(resume)), Path(resume)
+    checked = load_recipe(find_recipe(recipe or ""), settings)
+    plan = Plan.make(
+        checked,
+        parse_numbers(seeds, "--seeds") if seeds else (),
+        parse_numbers(folds, "--folds") if folds and folds != ALL else None,
+        all_folds=folds == ALL,
+    )
+    return plan, output or new_run_folder(checked.name)
 
 
 def train_and_hint(recipe: Recipe, data_root: Path, target: Path, *, resume: bool = False) -> None:
@@ -62,10 +120,16 @@ def train_and_hint(recipe: Recipe, data_root: Path, target: Path, *, resume: boo
 
 def test_run(folder: Path, data_root: Path) -> None:
     """Evaluate a run on the test split and print where everything is."""
-    from qhybrid.evaluation import evaluate_run, evaluation_folder
+    from qhybrid.data.images.registry import is_image_dataset
+    from qhybrid.evaluation import evaluate_image_run, evaluate_run, evaluation_folder
 
     recipe = load_recipe(folder / RECIPE_IN_RUN)
     with progress_bar("test split") as progress:
-        metrics = evaluate_run(folder, "test", data_root=data_root, progress=progress)
-    console.print(metrics_table("test split", {recipe.name: metrics}))
+        if is_image_dataset(recipe.data.dataset):
+            found = evaluate_image_run(folder, "test", data_root=data_root, progress=progress)
+            table = image_metrics_table("test split", {recipe.name: found})
+        else:
+            metrics = evaluate_run(folder, "test", data_root=data_root, progress=progress)
+            table = metrics_table("test split", {recipe.name: metrics})
+    console.print(table)
     say_path("metrics", evaluation_folder(folder, "test", recipe.engine))

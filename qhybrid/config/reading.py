@@ -157,4 +157,6 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
         ConfigError: If the file or a setting is invalid.
     """
     content = apply_overrides(read_yaml(path), overrides or [])
+    if "sweep" in content:
+        raise ConfigError(f"{path}: must be a recipe, but is a sweep. Fix: qhybrid sweep {path}")
     return validated(Recipe, content, str(path))

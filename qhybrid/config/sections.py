@@ -39,6 +39,7 @@ class AugmentationConfig(StrictModel):
         rotate90: Rotate by a multiple of 90 degrees.
         rotate_degrees: Rotate by up to this angle, in degrees.
         scale: Zoom by up to this fraction in or out.
+        shift: Move by up to this fraction of the height and of the width.
         brightness: Add up to this fraction of the value range to all bands.
         contrast: Multiply all bands by a factor of up to 1 +- this.
         band_gain: Multiply each band by its own factor of up to 1 +- this.
@@ -50,6 +51,7 @@ class AugmentationConfig(StrictModel):
     rotate90: bool = True
     rotate_degrees: float = Field(0.0, ge=0, le=180)
     scale: float = Field(0.0, ge=0, lt=1)
+    shift: float = Field(0.0, ge=0, lt=1)
     brightness: float = Field(0.1, ge=0, le=1)
     contrast: float = Field(0.2, ge=0, lt=1)
     band_gain: float = Field(0.05, ge=0, lt=1)
@@ -70,7 +72,8 @@ class DataConfig(StrictModel):
         nodata: Image value that means "no data"; absent: what the file says.
         patch_size: Side of training patches and prediction windows, in pixels.
         patches_per_epoch: Random training patches in one epoch.
-        augmentation: Random changes of training patches.
+        augmentation: Random changes of training patches. For data sets of whole images all of them are off
+            unless given.
         workers: Processes that read patches; 0 reads in the training process.
         cache_mb: Decoded scenes kept in memory by each reader, in MiB.
     """
@@ -111,17 +114,33 @@ class EngineConfig(StrictModel):
     """What executes the circuits: passed on to `qhybrid.engines.make_engine`.
 
     Attributes:
-        kind: `exact` or `aer`.
+        kind: `exact`, `aer`, or `routed` (as a device executes it: `options: {backend: fake_torino}`).
+        noise: Noise profile of gates and read-outs: a YAML file, or a name in noise_profiles/ (see
+            `qhybrid noise list`).
         shots: Samples that an expectation value is estimated from, for engines that can; absent: exact
             values.
         seed: Seed of the shots.
+        layers: Names of the quantum layers that this engine executes, as in `[head.classifier.circuit]`; the
+            others run on the exact engine without noise. All if absent.
         options: The engine's own options, such as `method: statevector` of `aer`.
     """
 
     kind: str = "exact"
+    noise: str | None = None
     shots: int | None = Field(None, ge=1)
     seed: int | None = None
+    layers: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of `make_engine`."""
+        return {
+            "kind": self.kind,
+            "noise": self.noise,
+            "shots": self.shots,
+            "seed": self.seed,
+            **self.options,
+        }
 
 
 ClassWeights = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)]
@@ -157,6 +176,8 @@ class TrainingConfig(StrictModel):
     """How weights are found.
 
     Attributes:
+        start: A run folder whose weights training starts from, or runs/NAME for its newest run; absent:
+            random weights.
         epochs: Epochs at most.
         batch_size: Patches in one step.
         learning_rate: Peak learning rate of AdamW.
@@ -167,8 +188,10 @@ class TrainingConfig(StrictModel):
         gradient_clip: Largest gradient norm; 0 switches clipping off.
         weight_average: Decay per step of an exponential moving average of the weights, which is then what is
             validated and kept; 0 switches it off. 0.99 averages over the last hundred steps.
-        loss: The loss.
-        early_stopping: Epochs without a better validation mIoU after which training ends; 0 switches it off.
+        loss: The loss. For data sets of whole images `dice` is 0 and `class_weights` is none unless given.
+        early_stopping: Epochs without a better validation metric after which training ends; 0 switches it
+            off. The metric is the mIoU of scenes, the accuracy of classified images, the soft IoU of
+            segmented ones.
         accelerator: Where to train.
         precision: `auto` is bf16 (else fp16) mixed precision on a GPU and 32 bit on a CPU. Circuits always
             run in at least 32 bit.
@@ -178,6 +201,7 @@ class TrainingConfig(StrictModel):
         progress: Show progress bars.
     """
 
+    start: str | None = None
     epochs: int = Field(30, ge=1)
     batch_size: int = Field(16, ge=1)
     learning_rate: float = Field(1e-3, gt=0)

@@ -85,15 +85,18 @@ class PatchAugmentation:
     def _warp(
         self, images: Tensor, masks: Tensor, valid: Tensor, random: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Rotate by any angle and zoom: images bilinearly, labels and validity by the nearest pixel."""
+        """Rotate, zoom and shift: images bilinearly, labels and validity by the nearest pixel."""
         config = self._config
-        if config.rotate_degrees == 0 and config.scale == 0:
+        if config.rotate_degrees == 0 and config.scale == 0 and config.shift == 0:
             return images, masks, valid
         batch, height, width = masks.shape
         angle = config.rotate_degrees * _symmetric((batch,), random)
         zoom = 1 + config.scale * _symmetric((batch,), random)
         center = torch.tensor([[(width - 1) / 2, (height - 1) / 2]]).expand(batch, 2)
-        matrix = get_rotation_matrix2d(center, angle, zoom[:, None].expand(batch, 2)).to(images)
+        matrix = get_rotation_matrix2d(center, angle, zoom[:, None].expand(batch, 2))
+        if config.shift > 0:
+            matrix[:, :, 2] += config.shift * torch.tensor([width, height]) * _symmetric((batch, 2), random)
+        matrix = matrix.to(images)
         images = warp_affine(images, matrix, (height, width), mode="bilinear", padding_mode="zeros")
         # Labels travel as label + 1, so that the zeros that fill in from outside are told from class 0.
         together = torch.cat([(masks[:, None] + 1).to(images), valid.to(images)], dim=1)

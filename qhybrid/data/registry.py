@@ -10,6 +10,7 @@ from typing import Any
 
 from qhybrid.config import DataConfig
 from qhybrid.data.geotiff_folder import GeoTiffFolder
+from qhybrid.data.images.registry import IMAGE_DATASETS, is_image_dataset
 from qhybrid.data.landcover_ai import LandCoverAI, fetch_landcover_ai
 from qhybrid.data.scenes import SceneDataset
 from qhybrid.data.synthetic import SyntheticScenes
@@ -40,17 +41,17 @@ class DatasetInfo:
 
 def list_datasets() -> tuple[str, ...]:
     """Return the names of all data sets."""
-    return tuple(sorted(_DATASETS))
+    return tuple(sorted([*_DATASETS, *IMAGE_DATASETS]))
 
 
 def _dataset_class(name: str) -> Any:
-    if name not in _DATASETS:
-        close = difflib.get_close_matches(name, _DATASETS, n=1)
+    if name not in list_datasets():
+        close = difflib.get_close_matches(name, list_datasets(), n=1)
         hint = f" Did you mean `{close[0]}`?" if close else ""
         raise ConfigError(
             f"Key `data.dataset` must be one of {', '.join(list_datasets())}, but is `{name}`.{hint}"
         )
-    return _DATASETS[name]
+    return _DATASETS.get(name) or IMAGE_DATASETS[name]
 
 
 def dataset_info(name: str) -> DatasetInfo:
@@ -68,16 +69,22 @@ def dataset_info(name: str) -> DatasetInfo:
 
 
 def open_dataset(config: DataConfig, data_root: Path) -> SceneDataset:
-    """Open the data set of a recipe.
+    """Open the data set of a recipe for scenes.
 
     Args:
         config: The recipe's section `data`.
         data_root: Folder that `config.root` is relative to.
 
     Raises:
-        ConfigError: If the data set or one of its options is unknown or wrong.
+        ConfigError: If the data set or one of its options is unknown or wrong, or it holds whole images
+            instead of scenes.
     """
     dataset = _dataset_class(config.dataset)
+    if is_image_dataset(config.dataset):
+        raise ConfigError(
+            f"Key `data.dataset` must name a data set of scenes here, but `{config.dataset}` holds whole "
+            f"images. Fix: choose one of {', '.join(sorted(_DATASETS))}."
+        )
     opened: SceneDataset = dataset.from_config(config, Path(data_root) / config.root)
     return opened
 

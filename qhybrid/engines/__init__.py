@@ -4,8 +4,18 @@ from qhybrid.engines.aer import AerEngine
 from qhybrid.engines.base import Engine
 from qhybrid.engines.exact.engine import ExactEngine
 from qhybrid.engines.registry import list_engines, make_engine, register_engine
+from qhybrid.engines.routed import RoutedEngine
 
-__all__ = ["AerEngine", "Engine", "ExactEngine", "list_engines", "make_engine", "register_engine"]
+__all__ = [
+    "AerEngine",
+    "Engine",
+    "ExactEngine",
+    "RoutedEngine",
+    "list_engines",
+    "make_engine",
+    "register_engine",
+]
 
 register_engine("exact", ExactEngine)
 register_engine("aer", AerEngine)
+register_engine("routed", RoutedEngine)

@@ -6,7 +6,7 @@ barriers and global phases disappear.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,8 +20,10 @@ from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.gates.expression import Angle, AngleReader
 from qhybrid.engines.gates.pauli_transfer import Array, ComplexArray, check_unitary
 from qhybrid.engines.noise.channels import gate_channel
+from qhybrid.engines.noise.instructions import as_executed, instruction_error
 from qhybrid.errors import CircuitError
 from qhybrid.noise import NoiseProfile
+from qhybrid.noise.sections import GateError
 
 ROTATIONS = {
     "rx": "X",
@@ -56,6 +58,7 @@ class Primitive:
         angle: The rotation's angle; None for a constant gate.
         matrix: A constant gate's unitary in Qiskit's bit order; None for a rotation.
         channel: Transfer matrix of the noise after the gate, first qubit most significant, or None.
+        error: The error rates that the channel comes from, or None.
         operation: The Qiskit gate that it stands for.
         source: Index of the instruction of the circuit that it comes from.
     """
@@ -65,6 +68,7 @@ class Primitive:
     angle: Angle | None = None
     matrix: ComplexArray | None = None
     channel: Array | None = None
+    error: GateError | None = None
     operation: Operation | None = None
     source: int = 0
 
@@ -100,7 +104,7 @@ def lower(spec: CircuitSpec, noise: NoiseProfile | None = None) -> Lowered:
         CircuitError: If the circuit measures, resets, branches, or holds a gate that has neither a matrix nor
             a definition.
     """
-    return lower_circuit(spec.circuit, AngleReader.of(spec), noise)
+    return lower_circuit(as_executed(spec.circuit, noise), AngleReader.of(spec), noise)
 
 
 def lower_circuit(circuit: QuantumCircuit, reader: AngleReader, noise: NoiseProfile | None = None) -> Lowered:
@@ -110,7 +114,7 @@ def lower_circuit(circuit: QuantumCircuit, reader: AngleReader, noise: NoiseProf
     for source, instruction in enumerate(circuit.data):
         qubits = [circuit.find_bit(qubit).index for qubit in instruction.qubits]
         opened = list(open_instruction(instruction.operation, qubits, reader, source))
-        for gate in opened if noise is None else with_noise(opened, instruction.operation.name, noise):
+        for gate in opened if noise is None else with_noise(opened, instruction.operation, qubits, noise):
             if gate.matrix is None and gate.angle is None:
                 first, second = gate.qubits
                 wires[first], wires[second] = wires[second], wires[first]
@@ -119,31 +123,37 @@ def lower_circuit(circuit: QuantumCircuit, reader: AngleReader, noise: NoiseProf
     return Lowered(circuit.num_qubits, tuple(primitives), tuple(wires))
 
 
-def noise_name(operation: Any) -> str:
-    """Return the name a gate's noise goes by: for a labelled matrix its label, as in Aer."""
-    label = getattr(operation, "label", None)
-    return str(label) if operation.name == "unitary" and label else str(operation.name)
-
-
-def with_noise(opened: list[Primitive], name: str, noise: NoiseProfile) -> list[Primitive]:
-    """Attach the noise of one instruction to its primitive.
+def with_noise(
+    opened: list[Primitive], operation: Any, qubits: Sequence[int], noise: NoiseProfile
+) -> list[Primitive]:
+    """Attach the noise of one instruction to its primitive; a noisy pause becomes an identity with noise.
 
     Raises:
         CircuitError: If the instruction is not a primitive gate on one or two qubits.
     """
-    if not opened:
-        return []
-    if len(opened) > 1 or len(opened[0].qubits) > 2 or getattr(opened[0].operation, "name", name) != name:
+    name = operation.name
+    if len(opened) > 1 or any(
+        len(gate.qubits) > 2 or getattr(gate.operation, "name", name) != name for gate in opened
+    ):
         raise CircuitError(
             f"Under noise a circuit must be flat, since noise follows each gate as written, but instruction "
             f"{opened[0].source} (`{name}`) is composite. Fix: transpile it to one- and two-qubit "
             "gates first."
         )
+    error = instruction_error(noise, operation, tuple(qubits))
+    if error is None:
+        return opened
+    if not opened:
+        pause = np.eye(2, dtype=complex)
+        return [
+            Primitive(
+                tuple(qubits), matrix=pause, channel=gate_channel(error), error=error, operation=operation
+            )
+        ]
     gate = opened[0]
-    channel = gate_channel(noise.gate_error(noise_name(gate.operation), gate.qubits))
-    if channel is not None and gate.matrix is None and gate.angle is None:
+    if gate.matrix is None and gate.angle is None:
         gate = replace(gate, matrix=SWAP)
-    return [replace(gate, channel=channel)]
+    return [replace(gate, channel=gate_channel(error), error=error)]
 
 
 def open_instruction(

@@ -11,7 +11,7 @@ import torch
 
 from qhybrid.engines.base import Engine
 from qhybrid.errors import EngineError
-from qhybrid.noise import NoiseProfile
+from qhybrid.noise import NoiseProfile, load_profile
 
 _FACTORIES: dict[str, Callable[..., Engine]] = {}
 _DEFAULTS: dict[str, Any] = {"noise": None, "shots": None, "seed": None, "device": "cpu", "dtype": None}
@@ -44,8 +44,8 @@ def make_engine(
     """Create an engine.
 
     Args:
-        kind: "exact", "aer", or another registered name.
-        noise: A noise profile or its YAML file, or None.
+        kind: "exact", "aer", "routed", or another registered name.
+        noise: A noise profile, its YAML file or its name in noise_profiles/, or None.
         shots: Number of samples an expectation value is estimated from; None for exact values.
         seed: Seed of everything random.
         device: Torch device of the arithmetic.
@@ -59,7 +59,7 @@ def make_engine(
         raise EngineError(f"Argument `kind` must be one of {', '.join(list_engines())}, but is {kind!r}.")
     known = list(inspect.signature(_FACTORIES[kind]).parameters)
     if isinstance(noise, str | Path):
-        noise = NoiseProfile.load(noise)
+        noise = load_profile(noise)
     if isinstance(dtype, str):
         dtype = _dtype(dtype)
     given = {"noise": noise, "shots": shots, "seed": seed, "device": device, "dtype": dtype}

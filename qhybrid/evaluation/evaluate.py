@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
-import qhybrid
 from qhybrid.config import EngineConfig, PredictionConfig
 from qhybrid.data.registry import open_dataset
-from qhybrid.engines import make_engine
-from qhybrid.errors import WorkspaceError
 from qhybrid.evaluation.baselines import score_baselines
+from qhybrid.evaluation.common import check_folder, engine_of, evaluation_folder, provenance
 from qhybrid.evaluation.report_files import write_report
 from qhybrid.evaluation.scoring import Progress, score_scenes
-from qhybrid.layers import quantum_layers
 from qhybrid.models import use_engine
 from qhybrid.training.metrics import SegmentationMetrics
-from qhybrid.training.run_folder import LoadedRun, Which, load_run
+from qhybrid.training.run_folder import Which, load_run
 from qhybrid.workspace import data_root as default_data_root
 
 SAMPLES = 4
-
-
-def evaluation_folder(folder: str | Path, split: str, engine: EngineConfig, which: Which = "best") -> Path:
-    """Return where results go by default: `<run>/evaluation/<split>-<engine kind>`.
-
-    Shots and weights other than the best are added to the name, so that such results stand beside each other.
-    """
-    parts = [split, engine.kind]
-    if engine.shots is not None:
-        parts.append(f"{engine.shots}-shots")
-    if which != "best":
-        parts.append(which)
-    return Path(folder) / "evaluation" / "-".join(parts)
 
 
 def evaluate_run(
@@ -82,9 +64,9 @@ def evaluate_run(
     """
     run = load_run(folder, which)
     target = Path(output) if output else evaluation_folder(folder, split, engine or run.recipe.engine, which)
-    _check_folder(target)
+    check_folder(target)
     if engine is not None:
-        use_engine(run.model, _make(engine))
+        use_engine(run.model, engine_of(engine))
     dataset = open_dataset(run.recipe.data, default_data_root(data_root))
     scenes = dataset.scenes(split)
     settings = settings or run.recipe.prediction
@@ -93,7 +75,7 @@ def evaluate_run(
         run, scenes, settings=settings, device=device, samples=SAMPLES, progress=progress
     )
     facts = {
-        **_provenance(run, engine),
+        **provenance(run, engine),
         "split": split,
         "scenes": [scene.id for scene in scenes],
         "window_size": run.patch_size,
@@ -126,31 +108,3 @@ def evaluate_baselines(
     run = load_run(folder)
     dataset = open_dataset(run.recipe.data, default_data_root(data_root))
     return score_baselines(run, dataset.scenes("train"), dataset.scenes(split))
-
-
-def _check_folder(target: Path) -> None:
-    """Find out before the work, not after it, that results have no place to go."""
-    existing = next(path for path in (target, *target.absolute().parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise WorkspaceError(
-            f"{target}: results need a folder that can be written, but {existing} is not one. Fix: choose "
-            "another one."
-        )
-
-
-def _make(engine: EngineConfig) -> Any:
-    return make_engine(engine.kind, shots=engine.shots, seed=engine.seed, **engine.options)
-
-
-def _provenance(run: LoadedRun, engine: EngineConfig | None) -> dict[str, Any]:
-    """Return which weights were evaluated, on which engines."""
-    layers = {name: layer.engine.describe() for name, layer in quantum_layers(run.model).items()}
-    return {
-        "qhybrid": qhybrid.__version__,
-        "run": run.recipe.name,
-        "model": run.meta.model["name"],
-        "which": run.which,
-        "epoch": run.meta.epoch,
-        "engine": (engine or run.recipe.engine).model_dump(mode="json") if layers else None,
-        "quantum_layers": layers,
-    }

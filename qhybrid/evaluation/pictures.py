@@ -11,13 +11,16 @@ from qhybrid.training.metrics import SegmentationMetrics
 from qhybrid.training.pictures import save_figure
 
 
-def draw_confusion(metrics: SegmentationMetrics, output: Path, title: str = "") -> Path:
-    """Draw the confusion matrix, each row normalised to the true pixels of its class.
+def draw_confusion(
+    metrics: SegmentationMetrics, output: Path, title: str = "", counted: str = "pixels"
+) -> Path:
+    """Draw the confusion matrix, each row normalised to the true pixels or images of its class.
 
     Args:
         metrics: The metrics.
         output: The PNG file; it appears whole or not at all.
-        title: First line above the matrix; mIoU and overall accuracy are the second.
+        title: First line above the matrix; mIoU (of pixels) and overall accuracy are the second.
+        counted: What the matrix counts: `pixels` or `images`.
 
     Returns:
         `output`.
@@ -39,7 +42,8 @@ def draw_confusion(metrics: SegmentationMetrics, output: Path, title: str = "") 
             color="white" if percent[row, column] > 55 else "#1a1a1a",
         )
     ious = ["–" if np.isnan(value) else f"{value:.3f}" for value in metrics.iou]
-    names = [f"{name}\nIoU {iou}" for name, iou in zip(metrics.class_names, ious)]
+    of_pixels = counted == "pixels"
+    names = [f"{name}\nIoU {iou}" if of_pixels else name for name, iou in zip(metrics.class_names, ious)]
     axis.set_xticks(range(size), metrics.class_names, rotation=30, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(size), names)
     axis.set_xlabel("prediction")
@@ -50,9 +54,11 @@ def draw_confusion(metrics: SegmentationMetrics, output: Path, title: str = "") 
     axis.set_yticks(np.arange(size + 1) - 0.5, minor=True)
     axis.grid(which="minor", color="white", linewidth=2)
     axis.tick_params(which="minor", length=0)
-    line = f"mIoU {metrics.miou:.4f}   overall accuracy {100 * metrics.overall_accuracy:.2f} %"
+    line = f"overall accuracy {100 * metrics.overall_accuracy:.2f} %"
+    if of_pixels:
+        line = f"mIoU {metrics.miou:.4f}   {line}"
     axis.set_title(f"{title}\n{line}" if title else line, fontsize=11)
     bar = figure.colorbar(image, ax=axis, fraction=0.045, pad=0.03)
-    bar.set_label("% of the true pixels of a class")
+    bar.set_label(f"% of the true {counted} of a class")
     bar.outline.set_visible(False)
     return save_figure(figure, output)

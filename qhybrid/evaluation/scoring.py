@@ -85,12 +85,12 @@ def score_scenes(
         raise DataError("Evaluation needs at least one scene, but the split is empty.")
     readers = [open_labelled(run, scene) for scene in scenes]
     confusion = ConfusionMatrix(run.classes.num_classes, run.classes.names)
-    wanted = {int(index) for index in np.linspace(0, len(scenes) - 1, min(samples, len(scenes))).round()}
+    wanted = spread_over(len(scenes), samples)
     settings = settings or run.recipe.prediction
     counts = [len(plan_windows(*reader.shape, run.patch_size, settings.overlap)) for reader in readers]
     kept = []
     for index, reader in enumerate(readers):
-        part = _middle(reader.shape) if index in wanted else None
+        part = middle_window(reader.shape) if index in wanted else None
         share = _share_of(progress, sum(counts[:index]), counts[index], sum(counts))
         found = _score_scene(run, reader, confusion, part, settings=settings, device=device, progress=share)
         if part is not None and found is not None:
@@ -121,7 +121,13 @@ def _share_of(progress: Progress | None, before: int, own: int, total: int) -> P
     return lambda done, of: progress(before + own * done // of, total)
 
 
-def _middle(shape: tuple[int, int]) -> Window:
+def spread_over(count: int, samples: int) -> list[int]:
+    """Return indices of samples, evenly spread over `count` scenes or images."""
+    return sorted({int(index) for index in np.linspace(0, count - 1, min(samples, count)).round()})
+
+
+def middle_window(shape: tuple[int, int]) -> Window:
+    """Return the part of a scene that pictures show."""
     height, width = min(shape[0], SAMPLE_SIDE), min(shape[1], SAMPLE_SIDE)
     return Window((shape[0] - height) // 2, (shape[1] - width) // 2, height, width)
 

@@ -17,18 +17,25 @@ from qhybrid.data.statistics import BandStatistics
 from qhybrid.errors import ConfigError, DataError
 
 
-class SceneModel(Protocol):
-    """A trained model with all that is needed to apply it to raw scenes; a loaded run is one."""
+class TrainedModel(Protocol):
+    """A trained network and how it was trained."""
 
     @property
     def model(self) -> nn.Module:
-        """Maps standardised images (B, C, H, W) to logits (B, K, H, W)."""
+        """Maps images (B, C, H, W) to logits."""
         ...
 
     @property
     def recipe(self) -> Recipe:
         """The recipe of the run."""
         ...
+
+
+class SceneModel(TrainedModel, Protocol):
+    """A trained model with all that is needed to apply it to raw scenes; a loaded run is one.
+
+    Its network maps standardised images (B, C, H, W) to logits (B, K, H, W).
+    """
 
     @property
     def statistics(self) -> BandStatistics:
@@ -86,7 +93,7 @@ def check_window_size(run: SceneModel, window_size: int | None) -> int:
     return size
 
 
-def place_model(run: SceneModel, device: str | torch.device | None) -> torch.device:
+def place_model(run: TrainedModel, device: str | torch.device | None) -> torch.device:
     """Put the model in evaluation mode, in the memory order of its training, and on a device.
 
     Args:

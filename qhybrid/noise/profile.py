@@ -9,87 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import yaml
 from pydantic import Field, field_validator, model_validator
 
 from qhybrid.config import StrictModel, read_yaml, validated
-from qhybrid.errors import ConfigError
-
-LARGEST_P = {1: 4 / 3, 2: 16 / 15}
-"""Largest depolarizing parameter that is still a channel, by number of qubits."""
-
-_Rate1 = Field(default=None, ge=0, le=LARGEST_P[1])
-_Microseconds = Field(default=None, gt=0)
-_Nanoseconds = Field(default=None, ge=0)
-_Probability = Field(default=None, ge=0, le=1)
-
-
-@dataclass(frozen=True)
-class Relaxation:
-    """Decay of one qubit during a gate.
-
-    Attributes:
-        t1_us: Energy relaxation time in microseconds; infinity for none.
-        t2_us: Dephasing time in microseconds, at most 2 T1; infinity for none.
-        ns: Duration in nanoseconds.
-    """
-
-    t1_us: float
-    t2_us: float
-    ns: float
-
-
-@dataclass(frozen=True)
-class GateError:
-    """The noise after one gate: depolarizing on all its qubits, then relaxation of each.
-
-    Attributes:
-        p: Depolarizing parameter.
-        relaxations: One for each qubit of the gate, None without relaxation.
-    """
-
-    p: float
-    relaxations: tuple[Relaxation | None, ...]
-
-    @property
-    def ideal(self) -> bool:
-        """Whether nothing happens."""
-        return self.p == 0 and all(relaxation is None for relaxation in self.relaxations)
-
-
-class QubitNoise(StrictModel):
-    """Values of one qubit; None follows the profile's own.
-
-    Attributes:
-        p_1q: Depolarizing parameter of one-qubit gates.
-        t1_us: Energy relaxation time in microseconds.
-        t2_us: Dephasing time in microseconds.
-        gate_1q_ns: Duration of one-qubit gates in nanoseconds.
-        readout_p01: Probability to read 0 after preparing 1.
-        readout_p10: Probability to read 1 after preparing 0.
-    """
-
-    p_1q: float | None = _Rate1
-    t1_us: float | None = _Microseconds
-    t2_us: float | None = _Microseconds
-    gate_1q_ns: float | None = _Nanoseconds
-    readout_p01: float | None = _Probability
-    readout_p10: float | None = _Probability
-
-
-class GateNoise(StrictModel):
-    """Values of one kind of gate (`cx`), or of one kind on certain qubits (`cx 0 1`).
-
-    Attributes:
-        p: Depolarizing parameter.
-        ns: Duration in nanoseconds.
-    """
-
-    p: float | None = Field(default=None, ge=0, le=LARGEST_P[1])
-    ns: float | None = _Nanoseconds
+from qhybrid.errors import ConfigError, EngineError
+from qhybrid.noise.sections import (
+    LARGEST_P,
+    SYMMETRIC,
+    GateError,
+    GateNoise,
+    QubitNoise,
+    Relaxation,
+    gate_key,
+)
+from qhybrid.noise.transforms import restricted, scaled
+from qhybrid.workspace import write_text
 
 
 class NoiseProfile(StrictModel):
@@ -109,7 +48,11 @@ class NoiseProfile(StrictModel):
         readout_p01: Probability to read 0 after preparing 1.
         readout_p10: Probability to read 1 after preparing 0.
         qubits: Values of single qubits, by index.
-        gates: Values of kinds of gates, by `name` or `name qubit ...`; these win over those of qubits.
+        gates: Values of kinds of gates, by `name` or `name qubit ...`; these win over those of qubits. For
+            gates that are the same from both sides (cz, rzz, ...) either order of the qubits is found.
+        listed_only: Profiles of devices: a one-qubit gate must be listed in `gates` by its name and its qubit
+            in `qubits`, a two-qubit gate in `gates` with its qubits; any other gate is an error.
+        idle: `scheduled`: qubits also relax while they wait for others, in a schedule as late as possible.
     """
 
     name: str = "noise"
@@ -118,14 +61,16 @@ class NoiseProfile(StrictModel):
     date: str = ""
     p_1q: float = Field(default=0.0, ge=0, le=LARGEST_P[1])
     p_2q: float = Field(default=0.0, ge=0, le=LARGEST_P[2])
-    t1_us: float | None = _Microseconds
-    t2_us: float | None = _Microseconds
+    t1_us: float | None = Field(default=None, gt=0)
+    t2_us: float | None = Field(default=None, gt=0)
     gate_1q_ns: float = Field(default=0.0, ge=0)
     gate_2q_ns: float = Field(default=0.0, ge=0)
     readout_p01: float = Field(default=0.0, ge=0, le=1)
     readout_p10: float = Field(default=0.0, ge=0, le=1)
     qubits: dict[int, QubitNoise] = Field(default_factory=dict)
     gates: dict[str, GateNoise] = Field(default_factory=dict)
+    listed_only: bool = False
+    idle: Literal["none", "scheduled"] = "none"
 
     @field_validator("date", mode="before")
     @classmethod
@@ -183,6 +128,39 @@ class NoiseProfile(StrictModel):
         content = {"name": Path(path).stem, **read_yaml(path)}
         return validated(cls, content, str(path))
 
+    @classmethod
+    def from_backend(cls, backend: Any, *, symmetric_readout: bool = False) -> NoiseProfile:
+        """Return the profile of a device's calibration, as Aer's `NoiseModel.from_backend` reads it.
+
+        The reported gate error includes relaxation during the gate; what relaxation does not explain becomes
+        depolarizing noise. T2 is clamped to 2 T1. Gates of zero error and duration (rz) are ideal.
+
+        Args:
+            backend: Name of a fake backend (`fake_torino`, see `qhybrid.devices.list_devices()`), a Qiskit
+                BackendV2, or a `Device`.
+            symmetric_readout: Take the mean of p01 and p10 for both, as Aer does for backends with a Target.
+
+        Raises:
+            ConfigError: If there is no such device.
+        """
+        from qhybrid.noise.from_device import profile_of_device
+
+        return profile_of_device(backend, symmetric_readout)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the profile as YAML that `load` reads back: one line a qubit and a gate, defaults left out.
+
+        Raises:
+            WorkspaceError: If the file cannot be written.
+        """
+        content = {"name": self.name, **self.model_dump(exclude_defaults=True, exclude_none=True)}
+        sections = {key: content.pop(key) for key in ("qubits", "gates") if key in content}
+        style: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": 110}
+        text = yaml.safe_dump(content, **style)
+        if sections:
+            text += yaml.safe_dump(sections, default_flow_style=None, **style)
+        return write_text(path, text)
+
     def scale(self, factor: float) -> NoiseProfile:
         """Return the profile with all rates multiplied: 0 is no noise, 2 is twice as much.
 
@@ -198,12 +176,29 @@ class NoiseProfile(StrictModel):
         """
         if not (math.isfinite(factor) and factor >= 0):
             raise ConfigError(f"Argument `factor` must be a number of at least 0, but is {factor}.")
-        content = self.model_dump()
-        content["name"] = f"{self.name} x {factor:g}"
-        _scale_section(content, factor)
-        for section in [*content["qubits"].values(), *content["gates"].values()]:
-            _scale_section(section, factor)
+        content = {**scaled(self.model_dump(), factor), "name": f"{self.name} x {factor:g}"}
         return validated(type(self), content, f"noise profile `{self.name}` scaled by {factor:g}")
+
+    def restrict(self, qubits: Sequence[int]) -> NoiseProfile:
+        """Return the profile of some qubits, numbered anew: the first of `qubits` becomes 0.
+
+        Args:
+            qubits: Distinct qubits of the device, as `CircuitSpec.used_qubits` gives them.
+
+        Raises:
+            ConfigError: If a qubit is given twice, or a device's profile does not know it.
+        """
+        chosen = list(qubits)
+        if len(set(chosen)) < len(chosen) or any(qubit < 0 for qubit in chosen):
+            raise ConfigError(f"Argument `qubits` must be distinct indices, but is {chosen}.")
+        missing = sorted(set(chosen) - set(self.qubits)) if self.listed_only else []
+        if missing:
+            raise ConfigError(
+                f"Argument `qubits` must be qubits of noise profile `{self.name}`, which has no "
+                f"{', '.join(map(str, missing))}. Fix: give the profile of the device that the circuit was "
+                "transpiled to."
+            )
+        return self.model_copy(update=restricted(self.qubits, self.gates, chosen))
 
     def gate_error(self, name: str, qubits: tuple[int, ...]) -> GateError:
         """Return the noise after a gate.
@@ -211,17 +206,34 @@ class NoiseProfile(StrictModel):
         Args:
             name: Qiskit's name of the gate.
             qubits: The one or two qubits it acts on.
+
+        Raises:
+            EngineError: If the profile has listed gates only, and this one is not among them.
         """
-        exact = self.gates.get(" ".join([name, *map(str, qubits)]))
-        kind = self.gates.get(name)
-        p, ns = self._own(qubits)
-        for noise in (kind, exact):
-            p = noise.p if noise is not None and noise.p is not None else p
-            ns = noise.ns if noise is not None and noise.ns is not None else ns
+        p, ns = self._rates(name, qubits)
         return GateError(p, tuple(self._relaxation(qubit, ns) for qubit in qubits))
 
+    def idle_error(self, qubit: int, ns: float) -> GateError:
+        """Return the noise of a qubit that waits.
+
+        Args:
+            qubit: The qubit.
+            ns: Duration in nanoseconds.
+        """
+        return GateError(0.0, (self._relaxation(qubit, ns),))
+
+    def duration_ns(self, name: str, qubits: tuple[int, ...]) -> float:
+        """Return how long a gate takes, in nanoseconds; see `gate_error`."""
+        return self._rates(name, qubits)[1]
+
     def readout(self, qubit: int) -> tuple[float, float]:
-        """Return (p01, p10) of a qubit."""
+        """Return (p01, p10) of a qubit.
+
+        Raises:
+            EngineError: If the profile has listed qubits only, and this one is not among them.
+        """
+        if self.listed_only and qubit not in self.qubits:
+            raise self._not_listed("read-out", (qubit,))
         own = self.qubits.get(qubit, QubitNoise())
         p01 = self.readout_p01 if own.readout_p01 is None else own.readout_p01
         p10 = self.readout_p10 if own.readout_p10 is None else own.readout_p10
@@ -232,6 +244,29 @@ class NoiseProfile(StrictModel):
         """Hash of everything that changes results; names and notes do not enter."""
         content = self.model_dump_json(exclude={"name", "description", "source", "date"})
         return hashlib.sha256(content.encode()).hexdigest()
+
+    def _rates(self, name: str, qubits: tuple[int, ...]) -> tuple[float, float]:
+        """Return depolarizing parameter and duration of a gate: the most specific values that there are."""
+        exact = self.gates.get(gate_key(name, qubits))
+        if exact is None and name in SYMMETRIC:
+            exact = self.gates.get(gate_key(name, qubits[::-1]))
+        kind = self.gates.get(name)
+        if self.listed_only and exact is None:
+            known = len(qubits) == 1 and kind is not None and qubits[0] in self.qubits
+            if not known:
+                raise self._not_listed(f"gate `{name}`", qubits)
+        p, ns = self._own(qubits)
+        for noise in (kind, exact):
+            p = noise.p if noise is not None and noise.p is not None else p
+            ns = noise.ns if noise is not None and noise.ns is not None else ns
+        return p, ns
+
+    def _not_listed(self, what: str, qubits: tuple[int, ...]) -> EngineError:
+        return EngineError(
+            f"Noise profile `{self.name}` of a device must list all that the circuit uses, but has no values "
+            f"for {what} on qubit(s) {', '.join(map(str, qubits))}. Fix: transpile the circuit to the device "
+            "(spec.transpile(target)), and restrict circuit and profile to the same qubits."
+        )
 
     def _own(self, qubits: tuple[int, ...]) -> tuple[float, float]:
         """Return depolarizing parameter and duration of a gate of no special kind."""
@@ -253,20 +288,3 @@ class NoiseProfile(StrictModel):
         if ns == 0 or (math.isinf(t1) and math.isinf(t2)):
             return None
         return Relaxation(t1, t2, ns)
-
-
-def _scale_section(section: dict[str, Any], factor: float) -> None:
-    """Multiply the rates of a profile's section in place."""
-    for key, value in section.items():
-        if value is None or key in ("qubits", "gates"):
-            continue
-        if key in ("p", "p_1q", "p_2q"):
-            section[key] = _saturated(value, factor, 1.0)
-        elif key.startswith("readout_"):
-            section[key] = _saturated(value, factor, 0.5)
-        elif key in ("t1_us", "t2_us"):
-            section[key] = value / factor if factor else None
-
-
-def _saturated(value: float, factor: float, bound: float) -> float:
-    return value if factor >= 1 and value > bound else min(value * factor, bound)

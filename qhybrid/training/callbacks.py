@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, RichProgressBar
+from lightning.pytorch.callbacks import Callback, Checkpoint, EMAWeightAveraging, RichProgressBar
 from torch import nn
 
 from qhybrid.training.run_folder import METRICS, RESUME_STATE, Meta, save_weights
@@ -84,11 +84,13 @@ class WeightAverage(EMAWeightAveraging):
         return network
 
 
-class RunKeeper(Callback):
+class RunKeeper(Checkpoint):
     """At the end of each epoch: appends to metrics.csv, keeps best and last weights and the resume state.
 
     The resume state is written last: a process killed in between repeats the epoch, and nothing is counted
-    twice.
+    twice. With `save_interval`, table, last weights and resume state of short epochs are not all written; a
+    process killed then repeats the epochs since the last state. As a `Checkpoint` it comes after early
+    stopping, whose count belongs to the state.
     """
 
     def __init__(
@@ -97,6 +99,10 @@ class RunKeeper(Callback):
         clock: StepClock,
         meta: Callable[..., Meta],
         average: WeightAverage | None = None,
+        *,
+        monitor: str = "val_miou",
+        columns: tuple[str, ...] = COLUMNS,
+        save_interval: float = 0.0,
     ) -> None:
         """Build the callback.
 
@@ -105,18 +111,32 @@ class RunKeeper(Callback):
             clock: Where step times come from.
             meta: Makes the meta.json content from keywords `epoch`, `step` and `metrics`.
             average: Holds the weights to keep; absent: the trained ones are kept.
+            monitor: Metric whose largest value marks the best weights; without it there are only last ones.
+            columns: Columns of metrics.csv.
+            save_interval: Seconds that may pass without a resume state; 0 writes one after every epoch.
         """
         self.folder = folder
         self.clock = clock
         self.meta = meta
         self.average = average
+        self.monitor = monitor
+        self.columns = columns
+        self.save_interval = save_interval
+        self._saved_at = -math.inf
         self.best = -math.inf
         self.rows: list[dict[str, Any]] = []
+        self.stopped = False
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Add no epoch to a run that early stopping has ended."""
+        trainer.should_stop = trainer.should_stop or self.stopped
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write everything that belongs to the finished epoch."""
         epoch = trainer.current_epoch + 1
-        values = {name: float(value) for name, value in trainer.callback_metrics.items() if name in COLUMNS}
+        values = {
+            name: float(value) for name, value in trainer.callback_metrics.items() if name in self.columns
+        }
         self.rows = [row for row in self.rows if row["epoch"] < epoch]
         self.rows.append(
             {
@@ -128,34 +148,45 @@ class RunKeeper(Callback):
                 "epoch_seconds": self.clock.epoch_seconds,
             }
         )
-        self._write_table()
         meta = self.meta(
             epoch=epoch, step=trainer.global_step, metrics={k: _plain(v) for k, v in values.items()}
         )
         network = self.average.averaged() if self.average else pl_module.model
-        score = values.get("val_miou", math.nan)
+        score = values.get(self.monitor, math.nan)
         if score > self.best:
             self.best = score
             save_weights(self.folder, "best", network, meta)
+        self.stopped = bool(trainer.should_stop)
+        if self._is_due(trainer):
+            self._save(trainer, network, meta)
+
+    def _is_due(self, trainer: lightning.Trainer) -> bool:
+        last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        return last or time.monotonic() - self._saved_at >= self.save_interval
+
+    def _save(self, trainer: lightning.Trainer, network: nn.Module, meta: Meta) -> None:
+        self._write_table()
         save_weights(self.folder, "last", network, meta)
         with atomic_path(self.folder / RESUME_STATE) as temporary:
             trainer.save_checkpoint(temporary)
+        self._saved_at = time.monotonic()
 
     def _write_table(self) -> None:
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+        writer = csv.DictWriter(text, self.columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self.folder / METRICS, text.getvalue())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs: the best score and the table so far."""
-        return {"best": self.best, "rows": self.rows}
+        """Return what a resumed run needs: the best score, the table so far, whether it ended early."""
+        return {"best": self.best, "rows": self.rows, "stopped": self.stopped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the state of the run that is resumed."""
         self.best = state_dict["best"]
         self.rows = state_dict["rows"]
+        self.stopped = state_dict.get("stopped", False)
 
 
 def completed_epochs(state: Path) -> int:

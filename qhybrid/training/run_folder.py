@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
@@ -26,9 +26,8 @@ from torch import nn
 from qhybrid.config import Recipe, StrictModel, load_recipe, to_yaml
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.statistics import BandStatistics
-from qhybrid.engines import make_engine
 from qhybrid.errors import CheckpointError
-from qhybrid.models import build_model
+from qhybrid.models import build_for_engine
 from qhybrid.workspace import atomic_path, write_text
 
 RECIPE = "recipe.yaml"
@@ -39,9 +38,20 @@ META = "meta.json"
 RESUME_STATE = Path("resume") / "state.ckpt"
 FORMAT = 1
 Which = Literal["best", "last"]
+MetaT = TypeVar("MetaT", bound="MetaHead")
 
 
-class Meta(StrictModel):
+class MetaHead(StrictModel):
+    """What every meta.json begins with.
+
+    Attributes:
+        format: Version of the file's layout.
+    """
+
+    format: int
+
+
+class Meta(MetaHead):
     """Content of meta.json: everything needed to rebuild the model and to feed it.
 
     Attributes:
@@ -57,7 +67,6 @@ class Meta(StrictModel):
         qhybrid: Version that wrote the file.
     """
 
-    format: int
     model: dict[str, Any]
     classes: dict[str, Any]
     statistics: dict[str, Any]
@@ -135,9 +144,9 @@ def load_run(folder: str | Path, which: Which = "best") -> LoadedRun:
     """
     root = Path(folder)
     recipe = read_recipe(root)
-    meta = _read_meta(root / which / META)
-    model = build_model(meta.model, make_engine(recipe.engine.kind, **_engine_arguments(recipe)))
-    _load_weights(model, root / which / WEIGHTS)
+    meta = read_meta(root / which / META, Meta)
+    model = build_for_engine(meta.model, recipe.engine)
+    load_weights(model, root / which / WEIGHTS)
     return LoadedRun(
         model=model.eval(),
         recipe=recipe,
@@ -152,15 +161,21 @@ def load_run(folder: str | Path, which: Which = "best") -> LoadedRun:
     )
 
 
-def _engine_arguments(recipe: Recipe) -> dict[str, Any]:
-    engine = recipe.engine
-    return {"shots": engine.shots, "seed": engine.seed, **engine.options}
+def read_meta(path: Path, kind: type[MetaT]) -> MetaT:
+    """Read a meta.json.
 
+    Args:
+        path: The file.
+        kind: Class of its content.
 
-def _read_meta(path: Path) -> Meta:
+    Raises:
+        CheckpointError: If it is missing, damaged, of another version, or of a run of the other kind (scenes
+            or whole images).
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        meta = Meta.model_validate(content)
+        _check_kind(path, content, kind)
+        meta = kind.model_validate(content)
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be read ({error.strerror}). Fix: let training complete at least one epoch."
@@ -174,7 +189,44 @@ def _read_meta(path: Path) -> Meta:
     return meta
 
 
-def _load_weights(model: nn.Module, path: Path) -> None:
+def _check_kind(path: Path, content: Any, kind: type[StrictModel]) -> None:
+    """Tell runs on scenes from runs on whole images, which have a key `kind`."""
+    found = isinstance(content, dict) and "kind" in content
+    if isinstance(content, dict) and found != ("kind" in kind.model_fields):
+        what, other = ("whole images", "scenes") if found else ("scenes", "whole images")
+        raise CheckpointError(f"{path} belongs to a run on {what}, but this needs one on {other}.")
+
+
+def load_start(model: nn.Module, start: str | None) -> None:
+    """Load the weights that training starts from into a new model; nothing if `start` is None.
+
+    Args:
+        model: The model.
+        start: A run folder, or a folder of run folders, of which the newest is taken.
+
+    Raises:
+        CheckpointError: If there is no run, or its weights belong to another architecture.
+    """
+    if start is None:
+        return
+    given = Path(start)
+    runs = [given, *sorted((file.parent for file in given.glob(f"*/{RECIPE}")), reverse=True)]
+    found = [run / which / WEIGHTS for run in runs for which in ("best", "last")]
+    file = next((file for file in found if file.is_file()), None)
+    if file is None:
+        raise CheckpointError(
+            f"Key `training.start` must be a run folder or hold one, but {given} has no {WEIGHTS}. Fix: give "
+            "the folder that `qhybrid train` printed."
+        )
+    load_weights(model, file)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load weights into a model that was built from their meta.json.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged, or of another architecture.
+    """
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:

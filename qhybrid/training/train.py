@@ -6,7 +6,6 @@ import json
 import logging
 import signal
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -15,38 +14,23 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
-import qhybrid
 from qhybrid.config import Recipe
-from qhybrid.data.augmentation import PatchAugmentation
-from qhybrid.engines import make_engine
+from qhybrid.data.images.registry import is_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError, TrainingError, WorkspaceError, optional_import
-from qhybrid.models import build_model, resolve_model
-from qhybrid.seeding import derive_seed
 from qhybrid.training.callbacks import EpochBar, RunKeeper, StepClock, WeightAverage, completed_epochs
-from qhybrid.training.data_module import SceneDataModule
-from qhybrid.training.losses import CrossEntropyDice, class_weights
-from qhybrid.training.module import SegmentationModule
+from qhybrid.training.image_defaults import with_image_defaults
+from qhybrid.training.image_task import build_image_task
 from qhybrid.training.provenance import environment
 from qhybrid.training.run_folder import (
     ENVIRONMENT,
-    FORMAT,
-    METRICS,
     RECIPE,
     RESUME_STATE,
-    Meta,
-    load_run,
     read_recipe,
     write_recipe,
 )
-from qhybrid.training.sample_pictures import draw_run_pictures
+from qhybrid.training.scene_task import build_scene_task
+from qhybrid.training.task import Task
 from qhybrid.workspace import write_text
-
-
-@dataclass(frozen=True)
-class _Parts:
-    data: SceneDataModule
-    module: SegmentationModule
-    model_config: dict[str, Any]
 
 
 def train(recipe: Recipe, data_root: Path, output: Path, *, resume: bool = False) -> Path:
@@ -65,17 +49,20 @@ def train(recipe: Recipe, data_root: Path, output: Path, *, resume: bool = False
     Raises:
         QHybridError: For an invalid recipe, unusable data, a folder in the way, or a loss that is not finite.
     """
+    images = is_image_dataset(recipe.data.dataset)
+    if images:
+        recipe = with_image_defaults(recipe)
     state = _prepare_folder(recipe, output, resume)
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)
-    parts = _build(recipe, data_root)
+    task = build_image_task(recipe, data_root) if images else build_scene_task(recipe, data_root)
+    _check_early_stopping(recipe, task)
     if state is None:
         write_recipe(output, recipe)
     write_text(output / ENVIRONMENT, json.dumps(environment(recipe.seed), indent=2) + "\n")
-    trainer = _trainer(recipe, parts, output)
-    _fit(trainer, parts, state)
-    run = load_run(output, "best" if (output / "best").is_dir() else "last")
-    draw_run_pictures(run, parts.data.dataset.scenes("val"), output / METRICS)
+    trainer = _trainer(recipe, task, output)
+    _fit(trainer, task, state)
+    task.draw_pictures(output)
     return output
 
 
@@ -114,42 +101,15 @@ def _check_same_run(before: Recipe, now: Recipe, output: Path) -> None:
         )
 
 
-def model_section(recipe: Recipe, bands: tuple[int, ...], num_classes: int) -> dict[str, Any]:
-    """Return the model section with what the data decide filled in: in_channels, num_classes, patch_size.
-
-    Raises:
-        ConfigError: If the recipe gives one of these keys another value than the data do, or a key is
-            unknown.
-    """
-    decided = {"in_channels": len(bands), "num_classes": num_classes, "patch_size": recipe.data.patch_size}
-    for key, value in decided.items():
-        if recipe.model.get(key, value) != value:
-            raise ConfigError(
-                f"Key `model.{key}` is {recipe.model[key]}, but the data section says {value}. Fix: leave it "
-                "out."
-            )
-    return resolve_model({**recipe.model, **decided})
+def _check_early_stopping(recipe: Recipe, task: Task) -> None:
+    if recipe.training.early_stopping and not task.validated:
+        raise ConfigError(
+            "Key `training.early_stopping` needs a validation split, but the data set has none. Fix: set it "
+            "to 0, or set `data.options.validation`."
+        )
 
 
-def _build(recipe: Recipe, data_root: Path) -> _Parts:
-    data = SceneDataModule(recipe, data_root)
-    config = model_section(recipe, data.bands, data.classes.num_classes)
-    engine = make_engine(
-        recipe.engine.kind, shots=recipe.engine.shots, seed=recipe.engine.seed, **recipe.engine.options
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(recipe.seed, "initial weights"))
-        model = build_model(config, engine)
-    loss = CrossEntropyDice(
-        recipe.training.loss, class_weights(recipe.training.loss, data.statistics.pixels_per_class)
-    )
-    augmentation = PatchAugmentation(recipe.data.augmentation, data.statistics)
-    total = recipe.training.epochs * max(1, recipe.data.patches_per_epoch // recipe.training.batch_size)
-    module = SegmentationModule(model, recipe, loss, augmentation, data.classes.num_classes, total)
-    return _Parts(data, module, config)
-
-
-def _trainer(recipe: Recipe, parts: _Parts, output: Path) -> lightning.Trainer:
+def _trainer(recipe: Recipe, task: Task, output: Path) -> lightning.Trainer:
     training = recipe.training
     gpu = training.accelerator == "cuda" or (training.accelerator == "auto" and torch.cuda.is_available())
     if training.accelerator == "cuda" and not torch.cuda.is_available():
@@ -164,9 +124,9 @@ def _trainer(recipe: Recipe, parts: _Parts, output: Path) -> lightning.Trainer:
         precision=_precision(training.precision, gpu),
         max_epochs=training.epochs,
         gradient_clip_val=training.gradient_clip or None,
-        callbacks=_callbacks(recipe, parts, output),
+        callbacks=_callbacks(recipe, task, output),
         logger=_loggers(recipe, output),
-        enable_checkpointing=False,
+        enable_checkpointing=True,  # by the RunKeeper alone
         enable_model_summary=False,
         enable_progress_bar=training.progress,
         num_sanity_val_steps=0,
@@ -183,33 +143,28 @@ def _precision(chosen: str, gpu: bool) -> Any:
     return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
 
 
-def _callbacks(recipe: Recipe, parts: _Parts, output: Path) -> list[Callback]:
+def _callbacks(recipe: Recipe, task: Task, output: Path) -> list[Callback]:
     clock = StepClock()
     callbacks: list[Callback] = [clock]
     if recipe.training.progress:
-        callbacks.append(EpochBar())
+        callbacks.append(EpochBar(refresh_rate=task.refresh_rate))
     if recipe.training.early_stopping:
-        callbacks.append(EarlyStopping("val_miou", mode="max", patience=recipe.training.early_stopping))
+        callbacks.append(EarlyStopping(task.monitor, mode="max", patience=recipe.training.early_stopping))
     average = WeightAverage(decay=recipe.training.weight_average) if recipe.training.weight_average else None
     if average:
         callbacks.append(average)
-    callbacks.append(RunKeeper(output, clock, lambda **epoch: _meta(recipe, parts, **epoch), average))
-    return callbacks
-
-
-def _meta(recipe: Recipe, parts: _Parts, *, epoch: int, step: int, metrics: dict[str, float | None]) -> Meta:
-    return Meta(
-        format=FORMAT,
-        model=parts.model_config,
-        classes=parts.data.classes.to_dict(),
-        statistics=parts.data.statistics.to_dict(),
-        bands=parts.data.bands,
-        patch_size=recipe.data.patch_size,
-        epoch=epoch,
-        step=step,
-        metrics=metrics,
-        qhybrid=qhybrid.__version__,
+    callbacks.append(
+        RunKeeper(
+            output,
+            clock,
+            task.meta,
+            average,
+            monitor=task.monitor,
+            columns=task.columns,
+            save_interval=task.save_interval,
+        )
     )
+    return callbacks
 
 
 def _loggers(recipe: Recipe, output: Path) -> Any:
@@ -227,14 +182,15 @@ def _loggers(recipe: Recipe, output: Path) -> Any:
     return loggers or False
 
 
-def _fit(trainer: lightning.Trainer, parts: _Parts, state: Path | None) -> None:
+def _fit(trainer: lightning.Trainer, task: Task, state: Path | None) -> None:
     with warnings.catch_warnings():
         # Loader workers are the user's choice; Lightning advises more of them on every start.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero.*")
         warnings.filterwarnings("ignore", ".*`isinstance.treespec, LeafSpec.` is deprecated.*")
         try:
-            parts.data.first_epoch = completed_epochs(state) if state else 0
-            trainer.fit(parts.module, datamodule=parts.data, ckpt_path=state, weights_only=True)
+            task.data.first_epoch = completed_epochs(state) if state else 0
+            trainer.fit(task.module, datamodule=task.data, ckpt_path=state, weights_only=True)
         except (RuntimeError, KeyError, EOFError, UnpicklingError) as error:
             if isinstance(error, TrainingError) or state is None:
                 raise

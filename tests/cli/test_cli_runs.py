@@ -69,10 +69,32 @@ def test_evaluate_on_aer_gives_the_same_numbers(run_folder, capsys):
     assert (run_folder / "evaluation" / "test-aer" / "metrics.json").is_file()
 
 
+def test_evaluate_under_noise_and_shots(run_folder, capsys):
+    assert execute(["evaluate", "tiny", "--noise", "depolarizing_0.05_0.1", "--shots", "64"]) == 0
+    capsys.readouterr()
+    folder = run_folder / "evaluation" / "test-exact-depolarizing_0.05_0.1-64-shots"
+    written = json.loads((folder / "metrics.json").read_text())
+    assert written["engine"]["noise"] == "depolarizing_0.05_0.1"
+    (layer,) = written["quantum_layers"].values()
+    assert (layer["noise"]["p_2q"], layer["shots"]) == (0.1, 64)
+
+
+def test_evaluate_as_a_device_executes_it(run_folder, capsys):
+    options = ["--engine", "routed", "--engine-option", "backend=fake_manila", "--engine-option", "trials=1"]
+    assert execute(["evaluate", "tiny", *options]) == 0
+    written = json.loads((run_folder / "evaluation" / "test-routed-fake_manila" / "metrics.json").read_text())
+    (layer,) = written["quantum_layers"].values()
+    assert (layer["device"], layer["calibration"]) == ("fake_manila", "2024-05-27")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--split", "everything"], "train, val, test"),
+        (["--noise", "fake_torin"], "Did you mean fake_torino"),
+        (["--noise", "fake_fez"], "transpile the circuit to the device"),
+        (["--engine", "routed"], "option `backend`"),
+        (["--shots", "0"], "shots"),
         (["--engine", "nothing"], "must be one of"),
         (["--engine", "exact", "--engine-option", "zzz=1"], "zzz"),
         (["--engine-option", "method"], "--engine-option method: must look like"),

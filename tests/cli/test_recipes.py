@@ -7,13 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from qhybrid.config import load_recipe
+from qhybrid.config import load_recipe, read_yaml
+from qhybrid.config.sweeps import is_sweep
+from qhybrid.data.images.registry import is_image_dataset, open_image_dataset
 from qhybrid.data.registry import open_dataset
 from qhybrid.errors import DatasetNotFoundError
 from qhybrid.models import build_model, resolve_model
+from qhybrid.training.image_defaults import with_image_defaults
+from qhybrid.training.image_task import image_model_section
 from qhybrid.workspace import starter_root
 
-RECIPES = sorted((starter_root() / "runs").glob("*.yaml"))
+FILES = sorted((starter_root() / "runs").glob("*.yaml"))
+RECIPES = [file for file in FILES if not is_sweep(read_yaml(file))]
 
 
 @pytest.fixture(params=RECIPES, ids=lambda path: path.stem)
@@ -33,6 +38,10 @@ def test_recipe_is_valid_and_carries_its_file_name(recipe_file):
 
 def test_data_section_is_valid(recipe_file, tmp_path):
     recipe = load_recipe(recipe_file)
+    if is_image_dataset(recipe.data.dataset):
+        assert len(open_image_dataset(recipe.data, tmp_path).class_names) > 1
+        with_image_defaults(recipe)
+        return
     try:
         dataset = open_dataset(recipe.data, tmp_path)
     except DatasetNotFoundError:
@@ -42,6 +51,9 @@ def test_data_section_is_valid(recipe_file, tmp_path):
 
 def test_model_section_builds_and_runs(recipe_file):
     recipe = load_recipe(recipe_file)
+    if is_image_dataset(recipe.data.dataset):
+        check_image_model(recipe)
+        return
     size = recipe.data.patch_size
     decided = {"in_channels": len(recipe.data.bands or (1, 2, 3)), "num_classes": 5, "patch_size": size}
     resolved = resolve_model({**recipe.model, **decided})
@@ -49,3 +61,16 @@ def test_model_section_builds_and_runs(recipe_file):
     with torch.inference_mode():
         logits = model(torch.zeros(1, decided["in_channels"], size, size))
     assert logits.shape == (1, 5, size, size)
+
+
+def check_image_model(recipe):
+    """Build the model of a recipe for whole images, and run it on one of the data set's size."""
+    dataset = open_image_dataset(recipe.data, Path())
+    model = build_model(image_model_section(recipe, dataset)).eval()
+    with torch.inference_mode():
+        logits = model(torch.zeros(1, *dataset.image_shape))
+    expected = {
+        "classification": (1, len(dataset.class_names)),
+        "segmentation": (1, 1, *dataset.image_shape[1:]),
+    }
+    assert logits.shape == expected[dataset.task]

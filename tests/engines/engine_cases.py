@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from qiskit import QuantumCircuit
 from qiskit.circuit import ParameterVector
 from qiskit.circuit import library as lib
-from qiskit.quantum_info import DensityMatrix, SparsePauliOp, Statevector
+from qiskit.quantum_info import DensityMatrix, SparsePauliOp, Statevector, SuperOp
+from qiskit_aer.noise import depolarizing_error, thermal_relaxation_error
 
 from qhybrid.circuits import CircuitSpec
+from qhybrid.engines.noise.readout import noisy_observable
 
 CONSTANT_GATES = [
     (1, lib.HGate), (1, lib.XGate), (1, lib.YGate), (1, lib.ZGate), (1, lib.SGate), (1, lib.SdgGate),
@@ -100,3 +102,24 @@ def statevector_values(spec: CircuitSpec, inputs: np.ndarray, weights: np.ndarra
 def density_values(state: DensityMatrix, spec: CircuitSpec) -> np.ndarray:
     """Expectation values of a density matrix, shape (n_obs,)."""
     return np.array([state.expectation_value(observable).real for observable in spec.observables])
+
+
+def density_reference(spec, inputs, weights, profile):
+    """Gate by gate with Qiskit's own channels and DensityMatrix."""
+    rows = []
+    for row in inputs.numpy():
+        state = DensityMatrix.from_label("0" * spec.num_qubits)
+        circuit = bound(spec, row, weights.numpy())
+        for instruction in circuit.data:
+            name, qubits = instruction.operation.name, [circuit.find_bit(q).index for q in instruction.qubits]
+            if name in ("barrier", "id"):
+                continue
+            state = state.evolve(instruction.operation, qubits)
+            error = profile.gate_error(name, tuple(qubits))
+            state = state.evolve(SuperOp(depolarizing_error(error.p, len(qubits))), qubits)
+            for qubit, decay in zip(qubits, error.relaxations):
+                if decay is not None:
+                    channel = thermal_relaxation_error(decay.t1_us, decay.t2_us, decay.ns / 1000)
+                    state = state.evolve(SuperOp(channel), [qubit])
+        rows.append([state.expectation_value(noisy_observable(o, profile)).real for o in spec.observables])
+    return np.array(rows)

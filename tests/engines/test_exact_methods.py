@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import engine_cases as cases
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from qhybrid.engines import make_engine
 from qhybrid.engines.exact import engine as engine_module
 from qhybrid.engines.exact import explain as explain_module
 from qhybrid.engines.exact import plan as plan_module
+from qhybrid.engines.exact import search as search_module
 from qhybrid.engines.exact.plan_cache import load_paths, plan_file
 from qhybrid.engines.statevector import chunk
 from qhybrid.errors import EngineError
@@ -123,8 +126,8 @@ def test_separate_statevectors_for_separate_light_cones():
 @pytest.fixture
 def eager_search(monkeypatch):
     """Search paths even where a sweep is fast, and only briefly."""
-    monkeypatch.setattr(plan_module, "SEARCH_ABOVE_SECONDS", 0.0)
-    monkeypatch.setattr(plan_module, "SEARCH_SECONDS", 0.5)
+    monkeypatch.setattr(search_module, "SEARCH_ABOVE_SECONDS", 0.0)
+    monkeypatch.setattr(search_module, "SEARCH_SECONDS", 0.5)
     monkeypatch.setattr(plan_module, "WIDEST_SWEEP", 3)
 
 
@@ -141,6 +144,51 @@ def test_searched_paths_give_the_same_values_and_are_kept(eager_search):
     again = make_engine("exact", method="network").expectations(spec, inputs, weights)
     assert torch.equal(values, again)
     assert load_paths(spec.fingerprint) == paths
+
+
+def test_searched_paths_of_wide_read_outs(eager_search, monkeypatch):
+    """The path may leave the read-out's wires in any order; they are put right at the end."""
+    monkeypatch.setattr(plan_module, "WIDEST_SWEEP", 1)
+    spec = replace(entangled(4), observables=(SparsePauliOp("XYZX"), SparsePauliOp("ZIXX")))
+    inputs, weights = random_arguments(spec)
+    engine = make_engine("exact", method="network")
+    values = engine.expectations(spec, inputs, weights)
+    assert engine._plan(spec).network.searched == 2
+    reference = cases.statevector_values(spec, inputs.numpy(), weights.numpy())
+    np.testing.assert_allclose(values.numpy(), reference, atol=1e-10)
+
+
+def test_a_search_that_loses_what_cones_share_is_undone(monkeypatch):
+    spec = build_circuit("hq_unet_qcnn", grid=3)
+    swept = make_engine("exact").explain(spec)
+    monkeypatch.setattr(search_module, "SEARCH_ABOVE_SECONDS", 0.0)
+    engine = make_engine("exact")
+    assert engine.explain(spec).flops <= swept.flops
+    assert engine._plan(spec).network.searched == 0
+
+
+def test_a_hopeless_search_is_given_up_with_the_predicted_cost(monkeypatch):
+    """36 qubits, eight repetitions: no statevector, and no contraction that would end."""
+    monkeypatch.setattr(search_module, "search_path", counted := Counted(search_module.search_path))
+    spec = build_circuit("hq_unet_qcnn", grid=6, reps=8)
+    found = make_engine("exact").explain(spec)
+    assert found.method == "refused"
+    assert found.seconds > search_module.HOPELESS_SECONDS
+    assert (
+        make_engine("exact", method="network").explain(spec).reason
+        == "no contraction is known that would end"
+    )
+    assert {name for name, _, _ in found.alternatives} == {"network", "statevector"}
+    assert counted.calls <= 4
+
+
+class Counted:
+    def __init__(self, function):
+        self.function, self.calls = function, 0
+
+    def __call__(self, *arguments, **options):
+        self.calls += 1
+        return self.function(*arguments, **options)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +229,7 @@ def test_memory_decides_against_the_faster_method(monkeypatch):
 
 def test_what_fits_nothing_is_refused_without_trying(monkeypatch):
     """36 fully entangled qubits: neither method is possible on this machine."""
-    monkeypatch.setattr(plan_module, "SEARCH_SECONDS", 0.0)
+    monkeypatch.setattr(search_module, "SEARCH_SECONDS", 0.0)
     engine = make_engine("exact")
     circuit = QuantumCircuit(36)
     angles = ParameterVector("x", 36)
@@ -232,3 +280,22 @@ def test_large_batches_are_taken_in_parts(monkeypatch):
     assert results[1][0] < results[0][0]
     for a, b in zip(results[0][1:], results[1][1:]):
         torch.testing.assert_close(a, b)
+
+
+def test_qufex_takes_a_searched_network_with_all_derivatives():
+    """Its read-outs' light cones are too wide to be swept cheaply, and shallow enough for a searched path."""
+    spec = build_circuit("qufex_filter1", num_qubits=8)
+    engine = make_engine("exact")
+    assert engine.explain(spec, 576).method == "network"
+    inputs, weights = (tensor.requires_grad_() for tensor in random_arguments(spec, batch=2))
+    found = []
+    for each in (engine, make_engine("exact", method="statevector")):
+        values = each.expectations(spec, inputs, weights)
+        slopes = torch.autograd.grad(values.square().sum(), [inputs, weights], create_graph=True)
+        second = torch.autograd.grad(slopes[1].square().sum(), [inputs, weights])
+        found.append((values, *slopes, *second))
+    for a, b in zip(*found):
+        torch.testing.assert_close(a, b, atol=1e-9, rtol=1e-9)
+    forward = torch.func.jacfwd(lambda w: engine.expectations(spec, inputs.detach(), w))(weights.detach())
+    backward = torch.func.jacrev(lambda w: engine.expectations(spec, inputs.detach(), w))(weights.detach())
+    torch.testing.assert_close(forward, backward)

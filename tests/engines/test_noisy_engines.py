@@ -8,16 +8,14 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from qiskit import QuantumCircuit, transpile
 from qiskit.circuit import Parameter
-from qiskit.quantum_info import DensityMatrix, Kraus, SparsePauliOp, SuperOp
+from qiskit.quantum_info import Kraus, SparsePauliOp
 from qiskit_aer import AerSimulator
-from qiskit_aer.noise import depolarizing_error, thermal_relaxation_error
 
 from qhybrid.circuits import CircuitSpec, build_circuit
 from qhybrid.engines import make_engine
 from qhybrid.engines.gates.pauli_transfer import transfer_matrix
 from qhybrid.engines.noise.aer_model import aer_error, aer_noise_model
 from qhybrid.engines.noise.channels import gate_channel
-from qhybrid.engines.noise.readout import noisy_observable
 from qhybrid.errors import CircuitError, EngineError
 from qhybrid.noise import NoiseProfile
 
@@ -42,33 +40,14 @@ def random_arguments(spec, batch=2, seed=0):
     return inputs, torch.randn(spec.num_weights, dtype=F64, generator=generator)
 
 
-def density_reference(spec, inputs, weights, profile):
-    """Gate by gate with Qiskit's own channels and DensityMatrix."""
-    rows = []
-    for row in inputs.numpy():
-        state = DensityMatrix.from_label("0" * spec.num_qubits)
-        circuit = cases.bound(spec, row, weights.numpy())
-        for instruction in circuit.data:
-            name, qubits = instruction.operation.name, [circuit.find_bit(q).index for q in instruction.qubits]
-            if name in ("barrier", "id"):
-                continue
-            state = state.evolve(instruction.operation, qubits)
-            error = profile.gate_error(name, tuple(qubits))
-            state = state.evolve(SuperOp(depolarizing_error(error.p, len(qubits))), qubits)
-            for qubit, decay in zip(qubits, error.relaxations):
-                if decay is not None:
-                    channel = thermal_relaxation_error(decay.t1_us, decay.t2_us, decay.ns / 1000)
-                    state = state.evolve(SuperOp(channel), [qubit])
-        rows.append([state.expectation_value(noisy_observable(o, profile)).real for o in spec.observables])
-    return np.array(rows)
-
-
 @settings(deadline=None, max_examples=20, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(spec=cases.specs(max_qubits=4, max_gates=10, flat=True), seed=st.integers(0, 99))
 def test_random_noisy_circuits_agree_with_density_matrices(spec, seed):
     inputs, weights = random_arguments(spec, seed=seed)
     values = make_engine("exact", noise=FULL).expectations(spec, inputs, weights)
-    np.testing.assert_allclose(values.numpy(), density_reference(spec, inputs, weights, FULL), atol=1e-10)
+    np.testing.assert_allclose(
+        values.numpy(), cases.density_reference(spec, inputs, weights, FULL), atol=1e-10
+    )
 
 
 @settings(deadline=None, max_examples=6, phases=[Phase.explicit, Phase.reuse, Phase.generate])
@@ -110,6 +89,23 @@ def test_trajectories_agree_within_their_error():
     assert torch.equal(aer, again)
 
 
+@pytest.mark.parametrize("grid", [3, pytest.param(4, marks=pytest.mark.slow)])
+def test_hq_unet_is_within_five_standard_errors_of_aers_trajectories(grid):
+    """The standard error comes from independent groups of trajectories, one a row of the batch."""
+    spec = build_circuit("hq_unet_qcnn", grid=grid)
+    profile = NoiseProfile.depolarizing(p_1q=0.01, p_2q=0.02)
+    inputs, weights = random_arguments(spec, batch=1)
+    exact = make_engine("exact", noise=profile).expectations(spec, inputs, weights)[0]
+    groups = 12
+    aer = make_engine("aer", noise=profile, trajectories=25, seed=7, dtype="float32")
+    values = aer.expectations(spec, inputs.expand(groups, -1), weights)
+    assert (values.std(dim=0) > 0).all()
+    error = values.std(dim=0) / groups**0.5
+    assert ((values.mean(dim=0) - exact).abs() < 5 * error).all()
+    ideal = make_engine("exact").expectations(spec, inputs, weights)[0]
+    assert ((values.mean(dim=0) - ideal).abs() > 5 * error).any()
+
+
 def test_device_circuits_with_swaps_keep_their_noise():
     spec = build_circuit("hq_unet_qcnn", grid=2)
     basis, line = ["rz", "sx", "x", "cx", "swap"], [[0, 1], [1, 2], [2, 3]]
@@ -120,7 +116,9 @@ def test_device_circuits_with_swaps_keep_their_noise():
     there = CircuitSpec.from_circuit(routed, spec.input_params, spec.weight_params, observables)
     inputs, weights = random_arguments(there, batch=1)
     values = make_engine("exact", noise=FULL).expectations(there, inputs, weights)
-    np.testing.assert_allclose(values.numpy(), density_reference(there, inputs, weights, FULL), atol=1e-10)
+    np.testing.assert_allclose(
+        values.numpy(), cases.density_reference(there, inputs, weights, FULL), atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("letter", "XYZ")

@@ -12,6 +12,7 @@ from qiskit.circuit.library import UnitaryGate
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.gates.expression import Angle, AngleReader
 from qhybrid.engines.lowering import Primitive, open_instruction, with_noise
+from qhybrid.engines.noise.instructions import as_executed, delay_label
 from qhybrid.noise import NoiseProfile
 
 
@@ -33,15 +34,18 @@ def angle_circuit(
     circuit = QuantumCircuit(spec.num_qubits)
     parameters: list[Parameter] = []
     angles: list[Angle] = []
-    for source, instruction in enumerate(spec.circuit.data):
+    for source, instruction in enumerate(as_executed(spec.circuit, noise).data):
         qubits = [spec.circuit.find_bit(qubit).index for qubit in instruction.qubits]
         opened = list(open_instruction(instruction.operation, qubits, reader, source))
-        for gate in opened if noise is None else with_noise(opened, instruction.operation.name, noise):
+        for gate in opened if noise is None else with_noise(opened, instruction.operation, qubits, noise):
             operation = _with_numbers(gate)
             if gate.angle is not None and not gate.angle.constant:
                 parameters.append(Parameter(f"t{len(parameters)}"))
                 angles.append(gate.angle)
                 operation = _with_angle(gate, parameters[-1])
+            elif gate.matrix is not None and instruction.operation.name == "delay":
+                # Aer's model knows gates by name: every duration needs one of its own.
+                operation = UnitaryGate(gate.matrix, label=delay_label(instruction.operation))
             elif gate.matrix is not None and noise is not None and instruction.operation.name not in native:
                 # Aer would replace the gate by several, each with noise; a labelled matrix stays one gate.
                 operation = UnitaryGate(gate.matrix, label=instruction.operation.name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -89,4 +90,9 @@ def memory_limit(device: torch.device) -> int:
     """Return the bytes that an execution may use: 80 percent of what is installed (CPU) or free (CUDA)."""
     if device.type == "cuda":
         return int(0.8 * torch.cuda.mem_get_info(device)[0])
+    return _installed_share()
+
+
+@cache
+def _installed_share() -> int:
     return int(0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from qhybrid.engines.exact.cost import memory_limit
 from qhybrid.engines.exact.execute import NetworkExecutor, in_parts
 from qhybrid.engines.exact.explain import Explanation, explain_plan, part_samples
 from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan, plan_circuit
+from qhybrid.engines.exact.rated import RatedCircuit
+from qhybrid.engines.exact.rates import check_rates
 from qhybrid.engines.shots.laws import LAWS
 from qhybrid.engines.shots.sampler import ShotSampler
 from qhybrid.engines.statevector.execute import StateExecutor
@@ -74,15 +77,32 @@ class ExactEngine(Engine):
             self._generator.manual_seed(derive_seed(seed, "shots"))
         self._samplers: dict[str, ShotSampler] = {}
         self._plans: dict[str, CircuitPlan] = {}
+        self._rated: dict[tuple[str, tuple[str, ...], torch.dtype], RatedCircuit] = {}
         self._executors: dict[tuple[str, str, torch.dtype], NetworkExecutor | StateExecutor] = {}
 
-    def expectations(self, spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    def expectations(
+        self,
+        spec: CircuitSpec,
+        inputs: torch.Tensor,
+        weights: torch.Tensor,
+        rates: Mapping[str, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
         """Return the expectation values of all observables, shape (B, n_obs); see `Engine.expectations`.
+
+        Args:
+            spec: The circuit and its observables.
+            inputs: Input angles in radians, shape (B, n_in).
+            weights: Trainable angles in radians, shape (n_w,).
+            rates: Tensors without dimensions that take the place of rates of the engine's noise profile, by
+                name: `p_1q`, `p_2q`, `t1_us`, `t2_us`, `readout_p01`, `readout_p10`, and those of its
+                sections, `qubits.3.t1_us` or `gates.cx 0 1.p`. Gradients flow to them too.
 
         Raises:
             EngineError: Also if no method fits the memory; the message carries the numbers.
         """
         check_arguments(spec, inputs, weights)
+        if rates:
+            return self._with_rates(spec, inputs, weights, rates)
         if not len(inputs):
             return empty_result(spec, inputs, weights)
         if self._shots is None:
@@ -101,12 +121,38 @@ class ExactEngine(Engine):
         executor = self._executor(spec, found.method, dtype)
         moved = weights.to(device=self._device, dtype=dtype)
         part = self._part(spec, found.method, dtype)
-        values = executor(rows, moved) if len(inputs) <= part else in_parts(executor, rows, moved, part)
+        values = executor(rows, moved) if len(inputs) <= part else in_parts(executor, rows, part, moved)
+        return attached(values.t().to(device=inputs.device, dtype=inputs.dtype), inputs, weights)
+
+    def _with_rates(
+        self,
+        spec: CircuitSpec,
+        inputs: torch.Tensor,
+        weights: torch.Tensor,
+        rates: Mapping[str, torch.Tensor],
+    ) -> torch.Tensor:
+        if self._shots is not None or self._method == "statevector":
+            raise EngineError(
+                "Argument `rates` needs exact values from the network, but the engine has "
+                f"shots={self._shots} and method={self._method!r}. Fix: make_engine('exact', noise=...)."
+            )
+        noise = check_rates(self._noise, rates)
+        dtype = self._arithmetic(inputs.dtype)
+        key = (spec.fingerprint, tuple(rates), dtype)
+        if key not in self._rated:
+            like = torch.empty(0, dtype=dtype, device=self._device)
+            self._rated[key] = RatedCircuit(spec, noise, tuple(rates), like)
+        rated, limit = self._rated[key], memory_limit(self._device)
+        found = explain_plan(rated.plan, max(1, len(inputs)), dtype.itemsize, limit, self._device.type)
+        if found.method == "refused":
+            raise EngineError(_refusal(spec, found))
+        rows = inputs.to(device=self._device, dtype=dtype).t().contiguous()
+        values = rated(rows, weights.to(device=self._device, dtype=dtype), rates)
         return attached(values.t().to(device=inputs.device, dtype=inputs.dtype), inputs, weights)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what travels to other processes: plans go along, compiled operations are made anew there."""
-        return {**self.__dict__, "_executors": {}, "_samplers": {}}
+        return {**self.__dict__, "_executors": {}, "_samplers": {}, "_rated": {}}
 
     def explain(self, spec: CircuitSpec, batch: int = NOMINAL_BATCH) -> Explanation:
         """Return the method that would be used for a batch of that size, and its predicted cost.

@@ -14,11 +14,12 @@ from torch.utils.checkpoint import checkpoint
 
 from qhybrid.engines.exact.program import Gather, Instruction, Program
 from qhybrid.engines.exact.readout import Output, Readout
+from qhybrid.engines.exact.sample_product import sample_product
 from qhybrid.engines.gates.angle_table import AngleTable
 
 LARGEST_ELEMENTWISE = 2
 """Multiply-adds an entry up to which two tensors with samples are contracted element by element."""
-Run = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Run = Callable[..., torch.Tensor]
 Operation = Callable[[list[torch.Tensor]], torch.Tensor]
 
 
@@ -40,18 +41,22 @@ class Executor:
         self._operations = [_compile(instruction, like) for instruction in program.instructions]
         self._dtype = like.dtype
 
-    def registers(self, inputs: torch.Tensor, weights: torch.Tensor) -> list[torch.Tensor]:
+    def registers(
+        self, inputs: torch.Tensor, weights: torch.Tensor, channels: Sequence[torch.Tensor] = ()
+    ) -> list[torch.Tensor]:
         """Execute all instructions.
 
         Args:
             inputs: Input rows, transposed, shape (n_in, B).
             weights: Weight vector, shape (n_w,).
+            channels: Channels on one and on two qubits, if the program has any.
         """
         program = self._program
         empty = inputs.new_zeros(0)
         registers = [
             self._features(self._batched.batched(inputs, weights)) if program.batched_angles else empty,
             self._features(self._free.free(weights)) if program.free_angles else empty,
+            *(channels or (empty, empty)),
         ]
         for operation in self._operations:
             registers.append(operation(registers))
@@ -78,25 +83,25 @@ class NetworkExecutor:
         self._executor = Executor(program, sizes[0], sizes[1], like)
         self._readout = Readout(program.roots, outputs, sizes[2], like)
 
-    def __call__(self, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    def __call__(self, inputs: torch.Tensor, weights: torch.Tensor, *channels: torch.Tensor) -> torch.Tensor:
         """Return the expectation values, shape (n_obs, B), for input rows of shape (n_in, B)."""
-        return self._readout(self._executor.registers(inputs, weights), inputs)
+        return self._readout(self._executor.registers(inputs, weights, channels), inputs)
 
 
-def in_parts(executor: Run, inputs: torch.Tensor, weights: torch.Tensor, part: int) -> torch.Tensor:
+def in_parts(executor: Run, inputs: torch.Tensor, part: int, *others: torch.Tensor) -> torch.Tensor:
     """Execute a batch in parts that keep nothing but their arguments until their gradient is asked for.
 
     Args:
-        executor: Takes input rows, transposed, and weights.
+        executor: Takes input rows, transposed, and the other arguments.
         inputs: Input rows, transposed, shape (n_in, B).
-        weights: Weight vector, shape (n_w,).
         part: Samples of one part.
+        *others: Weights, and channels if there are any.
 
     Returns:
         Shape (n_obs, B).
     """
     values = [
-        checkpoint(executor, some, weights, use_reentrant=False, preserve_rng_state=False)
+        checkpoint(executor, some, *others, use_reentrant=False, preserve_rng_state=False)
         for some in torch.split(inputs, part, dim=1)
     ]
     return torch.cat(values, dim=1)
@@ -109,15 +114,11 @@ def _compile(instruction: Instruction, like: torch.Tensor) -> Operation:
         return lambda registers: gathers[0](registers).select(axis, 0)
     first, second = instruction.batched
     shared = set(instruction.pattern[0]) & set(instruction.pattern[1])
-    if not first and not second:
-        return _free_free(instruction, gathers)
-    if not shared:
+    if first and not second:
+        raise AssertionError("data-free operands come first")
+    if second and not shared:
         return _outer(instruction, gathers)
-    if first and second:
-        return _batched_batched(instruction, gathers)
-    if second:
-        return _free_batched(instruction, gathers)
-    raise AssertionError("data-free operands come first")
+    return _batched_batched(instruction, gathers) if first else _product(instruction, gathers)
 
 
 def _gatherer(gather: Gather, like: torch.Tensor) -> Operation:
@@ -144,20 +145,6 @@ def _gatherer(gather: Gather, like: torch.Tensor) -> Operation:
     return take
 
 
-def _free_free(instruction: Instruction, gathers: list[Operation]) -> Operation:
-    first, second, out = (list(labels) for labels in instruction.pattern)
-    stack = 51
-    size = instruction.size
-
-    def run(registers: list[torch.Tensor]) -> torch.Tensor:
-        a, b = gathers[0](registers), gathers[1](registers)
-        if a.shape[0] != b.shape[0]:
-            a, b = a.expand(size, *a.shape[1:]), b.expand(size, *b.shape[1:])
-        return torch.einsum(a, [stack, *first], b, [stack, *second], [stack, *out])
-
-    return run
-
-
 def _outer(instruction: Instruction, gathers: list[Operation]) -> Operation:
     first, second, out = instruction.pattern
     natural = list(first + second)
@@ -179,8 +166,8 @@ def _outer(instruction: Instruction, gathers: list[Operation]) -> Operation:
     return run
 
 
-def _free_batched(instruction: Instruction, gathers: list[Operation]) -> Operation:
-    """Matrix product of data-free rows with the samples as columns."""
+def _product(instruction: Instruction, gathers: list[Operation]) -> Operation:
+    """Matrix product of data-free rows with the other tensor's open legs and, if it has any, samples."""
     first, second, out = instruction.pattern
     shared = [label for label in first if label in second]
     rows = [label for label in first if label not in shared]
@@ -191,9 +178,11 @@ def _free_batched(instruction: Instruction, gathers: list[Operation]) -> Operati
     m = int(np.prod([a_dims[first.index(label)] for label in rows], dtype=int))
     k = int(np.prod([a_dims[first.index(label)] for label in shared], dtype=int))
     heads, size = instruction.heads, instruction.size
+    tail = [1 + len(out)] if instruction.batched[1] else []
+    b_tail = [1 + len(second)] if instruction.batched[1] else []
     places = [(rows + rest).index(label) for label in out]
     natural_dims = [instruction.out_dims[out.index(label)] for label in rows + rest]
-    permutation = None if places == sorted(places) else [0, *(1 + place for place in places), 1 + len(out)]
+    permutation = None if places == sorted(places) else [0, *(1 + place for place in places), *tail]
     a_sorted, b_sorted = a_order == sorted(a_order), b_order == sorted(b_order)
 
     def run(registers: list[torch.Tensor]) -> torch.Tensor:
@@ -202,11 +191,12 @@ def _free_batched(instruction: Instruction, gathers: list[Operation]) -> Operati
             a = a.permute(0, *a_order)
         a = a.reshape(-1, heads * m, k)
         if not b_sorted:
-            b = b.permute(0, *b_order, b.dim() - 1)
-        batch = b.shape[-1]
+            b = b.permute(0, *b_order, *b_tail)
+        samples = b.shape[-1:] if tail else ()
         b = b.reshape(b.shape[0], k, -1)
-        a, b = a.expand(size, -1, -1), b.expand(size, -1, -1)
-        result = torch.bmm(a, b).reshape(size * heads, *natural_dims, batch)
+        if a.shape[0] != b.shape[0]:
+            a, b = a.expand(size, -1, -1), b.expand(size, -1, -1)
+        result = torch.bmm(a, b).reshape(size * heads, *natural_dims, *samples)
         return result if permutation is None else result.permute(permutation)
 
     return run
@@ -235,7 +225,8 @@ def _batched_batched(instruction: Instruction, gathers: list[Operation]) -> Oper
         a = a.permute(0, *a_order, a.dim() - 1).reshape(a.shape[0], m, k, batch)
         b = b.permute(0, *b_order, b.dim() - 1).reshape(b.shape[0], k, r, batch)
         if by_products:
-            result = (a.permute(0, 3, 1, 2) @ b.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            size = max(a.shape[0], b.shape[0])
+            result = sample_product(a.expand(size, -1, -1, -1), b.expand(size, -1, -1, -1))
         else:
             result = (a.unsqueeze(3) * b.unsqueeze(1)).sum(dim=2)
         return result.reshape(-1, *natural, batch).permute(places)

@@ -29,7 +29,8 @@ class Explanation:
         limit_bytes: Memory that may be used.
         seconds: Predicted time of value and gradient of the batch on one CPU core.
         reason: The choice in words.
-        alternatives: For each method that was weighed, (name, seconds, memory_bytes).
+        alternatives: For each method that was weighed, (name, seconds, memory_bytes). A network whose search
+            was given up counts with its hardest light cone.
     """
 
     method: str
@@ -63,11 +64,12 @@ def explain_plan(
     """
     weighed = _weighed(plan, batch, itemsize, device_type)
     options = [option for option in weighed if method in ("auto", option[0])]
-    fitting = [option for option in options if option[2] <= limit_bytes]
+    runnable = [option for option in options if option[0] != "network" or plan.network is not None]
+    fitting = [option for option in runnable if option[2] <= limit_bytes]
     alternatives = tuple((name, cost.seconds, memory) for name, cost, memory in weighed)
     if fitting:
         name, cost, memory = min(fitting, key=lambda option: option[1].seconds)
-        reason = _reason(name, fitting, options)
+        reason = _reason(name, fitting, options, limit_bytes)
     else:
         name = "refused"
         reason = "no considered method fits the memory"
@@ -76,7 +78,9 @@ def explain_plan(
             return Explanation(
                 name, batch, float("inf"), 0, 0, limit_bytes, float("inf"), reason, alternatives
             )
-        _, cost, memory = min(options, key=lambda option: option[2])
+        if not runnable:
+            reason = "no contraction is known that would end"
+        _, cost, memory = min(runnable or options, key=lambda option: option[2])
     return Explanation(
         name, batch, cost.flops, cost.widest, memory, limit_bytes, cost.seconds, reason, alternatives
     )
@@ -89,8 +93,8 @@ def part_samples(cost: Cost, itemsize: int) -> int:
 
 def _weighed(plan: CircuitPlan, batch: int, itemsize: int, device_type: str) -> list[tuple[str, Cost, int]]:
     result = []
-    if plan.network is not None:
-        cost = plan.network.cost
+    cost = plan.abandoned if plan.network is None else plan.network.cost
+    if cost is not None:
         samples = min(max(batch, 1), part_samples(cost, itemsize))
         memory = int(SAVED_FACTOR * cost.entries * itemsize * samples)
         result.append(("network", _scaled(cost, batch), memory))
@@ -108,12 +112,17 @@ def _scaled(cost: Cost, batch: int) -> Cost:
     return Cost(cost.flops, cost.entries, cost.widest, seconds, cost.overhead)
 
 
-def _reason(name: str, fitting: list[tuple[str, Cost, int]], options: list[tuple[str, Cost, int]]) -> str:
+def _reason(
+    name: str,
+    fitting: list[tuple[str, Cost, int]],
+    options: list[tuple[str, Cost, int]],
+    limit_bytes: int,
+) -> str:
     others = [option for option in options if option[0] != name]
     if not others:
         return f"{name} is the only method considered"
-    other, cost, _ = others[0]
-    if len(fitting) == 1:
+    other, cost, memory = others[0]
+    if len(fitting) == 1 and memory > limit_bytes:
         return f"{name}: {other} would not fit the memory"
     chosen = next(option[1] for option in options if option[0] == name)
     return (

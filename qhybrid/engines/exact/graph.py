@@ -29,13 +29,14 @@ class Node:
     """One tensor.
 
     Attributes:
-        kind: "constant", "feature", "contract" or "select".
+        kind: "constant", "feature", "channel", "contract" or "select".
         dims: Shape without stack and batch dimensions.
         batched: Whether every sample has its own value.
         operands: Nodes it is computed from.
         pattern: Of "contract": index labels of both operands and of the result, renumbered by appearance.
         axis: Of "select": the axis whose component 0 is taken.
-        payload: Of "constant": index into `Graph.constants`; of "feature": index into `Graph.angles`.
+        payload: Of "constant": index into `Graph.constants`; of "feature": index into `Graph.angles`;
+            of "channel": index into `Graph.leaves`.
     """
 
     kind: str
@@ -54,11 +55,12 @@ class Graph:
         self.nodes: list[Node] = []
         self.constants: list[Tensor] = []
         self.angles: list[Angle] = []
+        self.leaves: list[tuple[str, int]] = []
         self._known: dict[object, int] = {}
 
     def constant(self, array: Tensor) -> int:
         """Return the node of a constant tensor."""
-        content = np.asarray(np.ascontiguousarray(array) + 0.0)
+        content = np.asarray(np.asarray(array, order="C") + 0.0)
         key = ("constant", content.shape, content.dtype.char, content.tobytes())
         if key not in self._known:
             self.constants.append(content)
@@ -74,6 +76,14 @@ class Graph:
             payload = len(self.angles) - 1
             self._known[key] = self._add(Node("feature", (3,), angle.batched, payload=payload))
         return self._known[key]
+
+    def channel(self, leaf: tuple[str, int], num_qubits: int) -> int:
+        """Return the node of a channel whose matrix is only known when noise rates are given."""
+        if leaf not in self._known:
+            self.leaves.append(leaf)
+            dims = (4,) * (2 * num_qubits)
+            self._known[leaf] = self._add(Node("channel", dims, False, payload=len(self.leaves) - 1))
+        return self._known[leaf]
 
     def contract(
         self,

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from qhybrid.circuits.spec import CircuitSpec
-from qhybrid.engines.exact.contraction import (
-    ConeNetwork,
-    SsaPath,
-    cone_network,
-    contract_along,
-    is_complete,
-    search_path,
-)
 from qhybrid.engines.exact.cost import Cost, network_cost, state_cost
 from qhybrid.engines.exact.fusion import FusedGate, fuse
 from qhybrid.engines.exact.graph import Graph
 from qhybrid.engines.exact.light_cone import PauliTerm, pauli_terms
-from qhybrid.engines.exact.plan_cache import load_paths, save_paths
 from qhybrid.engines.exact.program import Program, compile_program
+from qhybrid.engines.exact.rates import RatePlan
 from qhybrid.engines.exact.readout import Output
+from qhybrid.engines.exact.search import Finals, FinalState, search_cones
 from qhybrid.engines.exact.sweep import ForwardSweep, sweep_order
 from qhybrid.engines.lowering import Lowered, lower
 from qhybrid.engines.noise.readout import noisy_observable
@@ -34,12 +26,9 @@ WIDEST_SWEEP = 14
 """Qubits of a cluster above which a forward sweep is not considered."""
 WIDEST_STATE = 40
 """Qubits above which a statevector is not considered."""
-SEARCH_ABOVE_SECONDS = 0.25
-"""A path search is worth its time only if nothing known does the nominal batch in less than this."""
-SEARCH_SECONDS = 60.0
-"""Time for thorough searches, largest light cones first; the rest are searched greedily."""
+LARGEST_RIVAL = 26
+"""Qubits up to which a statevector surely fits, so that no network needs to be found that is slower."""
 Support = tuple[int, ...]
-Paths = Mapping[Support, SsaPath]
 
 
 @dataclass(frozen=True)
@@ -67,11 +56,13 @@ class CircuitPlan:
         network: The network plan.
         states: The statevector plan.
         state_cost: Cost of the statevector plan for the nominal batch.
+        abandoned: Where the search for a network was given up: the cost of its hardest light cone.
     """
 
     network: NetworkPlan | None
     states: StatePlan | None
     state_cost: Cost | None
+    abandoned: Cost | None = None
 
     @property
     def method(self) -> str:
@@ -83,17 +74,26 @@ class CircuitPlan:
         return "network" if self.network.cost.seconds <= self.state_cost.seconds else "statevector"
 
 
-def plan_circuit(spec: CircuitSpec, noise: NoiseProfile | None = None) -> CircuitPlan:
+def plan_circuit(
+    spec: CircuitSpec, noise: NoiseProfile | None = None, rates: RatePlan | None = None
+) -> CircuitPlan:
     """Plan a circuit; searched paths are kept on disk by the circuit's fingerprint.
 
     Args:
         spec: The circuit and its observables.
         noise: Error rates of gates and read-outs; with noise on gates no statevector is considered.
+        rates: Where some of them are given as tensors: receives the circuit's distinct channels. Then the
+            only method is the network.
 
     Raises:
         CircuitError: If the circuit is of an unsupported kind.
         EngineError: If an observable is not Hermitian.
     """
+    if rates is not None:
+        lowered = lower(spec, rates.probe)
+        terms = pauli_terms(spec.observables, lowered.wire_of)
+        network, abandoned = _plan_network(spec, lowered, terms, float("inf"), rates)
+        return CircuitPlan(network, None, None, abandoned)
     lowered = lower(spec, noise)
     observables = spec.observables
     if noise is not None:
@@ -102,27 +102,30 @@ def plan_circuit(spec: CircuitSpec, noise: NoiseProfile | None = None) -> Circui
     states = plan_states(lowered, terms)
     cost = state_cost(states.work, states.num_steps, states.widest, NOMINAL_BATCH)
     usable = states.widest <= WIDEST_STATE and not lowered.noisy
-    network = _plan_network(spec, lowered, terms, cost.seconds if usable else float("inf"))
-    return CircuitPlan(network, states if usable else None, cost if usable else None)
+    rival = cost.seconds if usable and states.widest <= LARGEST_RIVAL else float("inf")
+    network, abandoned = _plan_network(spec, lowered, terms, rival)
+    return CircuitPlan(network, states if usable else None, cost if usable else None, abandoned)
 
 
 def _plan_network(
-    spec: CircuitSpec, lowered: Lowered, terms: Sequence[PauliTerm], other_seconds: float
-) -> NetworkPlan | None:
+    spec: CircuitSpec,
+    lowered: Lowered,
+    terms: Sequence[PauliTerm],
+    rival_seconds: float,
+    rates: RatePlan | None = None,
+) -> tuple[NetworkPlan | None, Cost | None]:
+    """Return the plan, or the cost of the light cone for which the search was given up."""
     graph = Graph()
-    gates = fuse(lowered, graph)
-    supports = sorted({term.support for term in terms})
-    finals = _sweeps(graph, gates, supports)
-    known = [cone.node for cones in finals.values() if cones is not None for cone in cones]
-    seconds = network_cost(graph, known, NOMINAL_BATCH).seconds
-    seconds = float("inf") if any(cones is None for cones in finals.values()) else seconds
-    searched = 0
-    if min(seconds, other_seconds) > SEARCH_ABOVE_SECONDS:
-        key = spec.fingerprint + ("-noisy" if lowered.noisy else "")
-        searched = _search(key, graph, gates, finals)
+    wires = sorted({wire for term in terms for wire in term.support})
+    gates = fuse(lowered, graph, rates, [lowered.wire_of.index(wire) for wire in wires])
+    finals = _sweeps(graph, gates, sorted({term.support for term in terms}))
+    kind = "-rates" if rates is not None else "-noisy" if lowered.noisy else ""
+    searched, abandoned = search_cones(
+        spec.fingerprint + kind, graph, gates, finals, rival_seconds, NOMINAL_BATCH
+    )
     ready = {support: cones for support, cones in finals.items() if cones is not None}
-    if len(ready) < len(finals):
-        return None
+    if abandoned is not None or len(ready) < len(finals):
+        return None, abandoned
     outputs = [_output(term, ready[term.support]) for term in terms]
     roots = list(dict.fromkeys(node for output in outputs for node, _ in output.factors))
     number = {root: index for index, root in enumerate(roots)}
@@ -132,18 +135,7 @@ def _plan_network(
     )
     program = compile_program(graph, roots)
     cost = network_cost(graph, roots, NOMINAL_BATCH, len(program.instructions))
-    return NetworkPlan(program, numbered, cost, searched)
-
-
-@dataclass(frozen=True)
-class FinalState:
-    """The reduced state of read-out wires: axes of `node` belong to `qubits`."""
-
-    qubits: tuple[int, ...]
-    node: int
-
-
-Finals = dict[Support, list[FinalState] | None]
+    return NetworkPlan(program, numbered, cost, searched), None
 
 
 def _sweeps(graph: Graph, gates: Sequence[FusedGate], supports: Sequence[Support]) -> Finals:
@@ -157,33 +149,6 @@ def _sweeps(graph: Graph, gates: Sequence[FusedGate], supports: Sequence[Support
             continue
         result[support] = [FinalState(c.qubits, c.node) for c in builder.run(support, order)]
     return result
-
-
-def _search(key: str, graph: Graph, gates: Sequence[FusedGate], finals: Finals) -> int:
-    """Replace sweeps by searched paths where those are cheaper; return how many were replaced."""
-    paths = dict(load_paths(key))
-    networks = {support: cone_network(graph, gates, support) for support in finals}
-    networks = {support: network for support, network in networks.items() if network.nodes}
-    missing = [s for s, network in networks.items() if not is_complete(paths.get(s, ()), len(network.nodes))]
-    end = time.monotonic() + SEARCH_SECONDS
-    for support in sorted(missing, key=lambda s: -len(networks[s].nodes)):
-        paths[support] = search_path(graph, networks[support], thorough=time.monotonic() < end)
-    if missing:
-        save_paths(key, paths)
-    return sum(_take_cheaper(graph, networks[s], paths[s], finals, s) for s in networks)
-
-
-def _take_cheaper(
-    graph: Graph, network: ConeNetwork, path: SsaPath, finals: Finals, support: Support
-) -> bool:
-    node = contract_along(graph, network, path)
-    swept = finals[support]
-    if swept is not None:
-        before = network_cost(graph, [final.node for final in swept], NOMINAL_BATCH).seconds
-        if before <= network_cost(graph, [node], NOMINAL_BATCH).seconds:
-            return False
-    finals[support] = [FinalState(network.qubits, node)]
-    return True
 
 
 def _output(term: PauliTerm, states: Sequence[FinalState]) -> Output:

@@ -11,8 +11,8 @@ from qhybrid.engines.exact.graph import Graph, Node, Pattern, Tensor
 from qhybrid.engines.exact.schedule import Place, Stack, schedule
 from qhybrid.engines.gates.expression import Angle
 
-BATCHED_FEATURES, FREE_FEATURES = 0, 1
-FIRST_STACK = 2
+BATCHED_FEATURES, FREE_FEATURES, SINGLE_CHANNELS, DOUBLE_CHANNELS = 0, 1, 2, 3
+FIRST_STACK = 4
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,16 @@ class Program:
     Attributes:
         batched_angles: Angles of register 0 (one feature vector a sample).
         free_angles: Angles of register 1 (features without batch axis).
-        instructions: Executed in order; instruction i writes register i + 2.
+        instructions: Executed in order; instruction i writes register i + 4.
         roots: The wanted tensors, in the order in which they were asked for.
+        channels: Leaves of registers 2 and 3 (channels on one and on two qubits, where rates are given).
     """
 
     batched_angles: tuple[Angle, ...]
     free_angles: tuple[Angle, ...]
     instructions: tuple[Instruction, ...]
     roots: tuple[Root, ...]
+    channels: tuple[tuple[tuple[str, int], ...], ...] = ((), ())
 
 
 def compile_program(graph: Graph, roots: Sequence[int]) -> Program:
@@ -107,29 +109,39 @@ def compile_program(graph: Graph, roots: Sequence[int]) -> Program:
     """
     stacks = schedule(graph, roots)
     place: dict[int, Place] = {}
-    angles: tuple[list[Angle], list[Angle]] = ([], [])
-    for node in _features(graph, stacks, roots):
-        register = BATCHED_FEATURES if graph.nodes[node].batched else FREE_FEATURES
-        place[node] = (register, len(angles[register]))
-        angles[register].append(graph.angles[graph.nodes[node].payload])
+    given: list[list[int]] = [[] for _ in range(FIRST_STACK)]
+    for node in _given(graph, stacks, roots):
+        register = _register(graph.nodes[node])
+        place[node] = (register, len(given[register]))
+        given[register].append(graph.nodes[node].payload)
     for number, stack in enumerate(stacks):
         for position, node in enumerate(stack.members):
             place[node] = (FIRST_STACK + number, position)
-    sizes = [len(angles[0]), len(angles[1]), *(len(stack.members) for stack in stacks)]
+    sizes = [*map(len, given), *(len(stack.members) for stack in stacks)]
     instructions = tuple(_instruction(graph, stack, place, sizes) for stack in stacks)
     found = tuple(_root(graph, root, place) for root in roots)
-    return Program(tuple(angles[0]), tuple(angles[1]), instructions, found)
+    batched, free = (tuple(graph.angles[payload] for payload in some) for some in given[:SINGLE_CHANNELS])
+    channels = tuple(tuple(graph.leaves[payload] for payload in some) for some in given[SINGLE_CHANNELS:])
+    return Program(batched, free, instructions, found, channels)
 
 
-def _features(graph: Graph, stacks: Sequence[Stack], roots: Sequence[int]) -> list[int]:
-    """Return all feature nodes in the order in which they are read."""
+def _register(node: Node) -> int:
+    """Return the register that holds a node which is given rather than computed."""
+    if node.kind == "channel":
+        return SINGLE_CHANNELS if len(node.dims) == 2 else DOUBLE_CHANNELS
+    return BATCHED_FEATURES if node.batched else FREE_FEATURES
+
+
+def _given(graph: Graph, stacks: Sequence[Stack], roots: Sequence[int]) -> list[int]:
+    """Return all features and channels in the order in which they are read."""
     ordered = [
         operand
         for stack in stacks
         for which in range(len(stack.example.operands))
         for operand in stack.operand(graph, which)
     ]
-    return list(dict.fromkeys(node for node in [*ordered, *roots] if graph.nodes[node].kind == "feature"))
+    wanted = ("feature", "channel")
+    return list(dict.fromkeys(node for node in [*ordered, *roots] if graph.nodes[node].kind in wanted))
 
 
 def _root(graph: Graph, node: int, place: dict[int, Place]) -> Root:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from qiskit import QuantumCircuit
 from qiskit_aer.noise import NoiseModel, QuantumError, depolarizing_error, thermal_relaxation_error
 
-from qhybrid.engines.lowering import SKIPPED, noise_name
 from qhybrid.engines.noise.channels import check_depolarizing
+from qhybrid.engines.noise.instructions import instruction_error, noise_name
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
-from qhybrid.noise.profile import GateError
+from qhybrid.noise.sections import GateError
 
 
 def aer_noise_model(profile: NoiseProfile, circuit: QuantumCircuit) -> NoiseModel:
@@ -27,11 +27,11 @@ def aer_noise_model(profile: NoiseProfile, circuit: QuantumCircuit) -> NoiseMode
     for instruction in circuit.data:
         name = noise_name(instruction.operation)
         qubits = tuple(circuit.find_bit(qubit).index for qubit in instruction.qubits)
-        if name in SKIPPED or name.startswith("save_") or name == "measure" or (name, qubits) in known:
+        if name.startswith("save_") or name == "measure" or (name, qubits) in known:
             continue
         known.add((name, qubits))
-        error = profile.gate_error(name, qubits)
-        if not error.ideal:
+        error = instruction_error(profile, instruction.operation, qubits)
+        if error is not None:
             model.add_quantum_error(aer_error(error), name, list(qubits))
     for qubit in range(circuit.num_qubits):
         p01, p10 = profile.readout(qubit)

@@ -8,7 +8,7 @@ import numpy as np
 
 from qhybrid.engines.gates.pauli_transfer import Array
 from qhybrid.errors import EngineError
-from qhybrid.noise.profile import GateError, Relaxation
+from qhybrid.noise.sections import GateError, Relaxation
 
 TRACE_TOLERANCE = 1e-12
 

@@ -2,7 +2,8 @@
 
 Independent: N shots of one string with mean e give (2 k - N) / N with k binomial(N, (1 + e) / 2).
 Joint: the strings of one basis are estimated from the same N shots; their estimates have the exact
-covariances (<P Q> - <P><Q>) / N and are drawn from the normal law with these, cut off at -1 and 1.
+covariances (<P Q> - <P><Q>) / N and are drawn from the normal law with these, cut off at -1 and 1. A string
+that has its basis to itself follows the binomial law.
 """
 
 from __future__ import annotations

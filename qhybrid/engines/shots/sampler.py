@@ -64,6 +64,9 @@ class ShotSampler:
         drawn = exact.clone()
         for group in self._measured.bases:
             members = list(group)
+            if len(members) == 1:  # the exact law is at hand: counts of one string are binomial
+                drawn[:, members] = draw_independent(exact[:, members], self._shots, generator)
+                continue
             table = torch.ones(
                 (len(exact), len(members), len(members)), dtype=exact.dtype, device=exact.device
             )

@@ -1,0 +1,97 @@
+"""What `qhybrid hardware` prints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from qhybrid.cli.console import console, say
+
+PREDICTIONS = {
+    "exact": "exact, on the simulator",
+    "device": "device, average",
+    "device_and_shots": "device with these shots",
+}
+
+
+def print_plan(folder: Path) -> None:
+    """Print circuits, rounds, prices and predictions of a plan."""
+    content = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    settings = content["settings"]
+    say(f"{len(content['samples'])} samples, {settings['shots']} shots, {settings['backend']}")
+    if content["account"]:
+        say(f"account     {content['account']}")
+    say(f"layers      {', '.join(content['layers'])}")
+    circuits = Table("circuit", "qubits", "bases", "copies", "two-qubit gates", "depth", "length", "parity")
+    for one in content["circuits"].values():
+        circuits.add_row(
+            one["name"],
+            str(one["qubits"]),
+            " ".join(one["bases"]),
+            str(one["copies"]),
+            str(one["two_qubit_gates"]),
+            str(one["two_qubit_depth"]),
+            f"{one['microseconds']:.2f} us",
+            f"{one['parity']:.0e}",
+        )
+    console.print(circuits)
+    rounds = Table("round", "parameter sets", "distinct", "jobs", "PUBs", "executions", "kB", "QPU seconds")
+    for number, one in enumerate(content["rounds"]):
+        keys = ("rows", "points", "jobs", "pubs")
+        numbers = (f"{one['executions']:,}", f"{one['bytes'] / 1000:.1f}", f"{one['qpu_seconds']:.1f}")
+        rounds.add_row(str(number + 1), *(str(one[key]) for key in keys), *numbers)
+    console.print(rounds)
+    say(f"QPU time    about {content['qpu_seconds']:g} s in all")
+    if content["fixed_filters"]:
+        _print_filters(content["fixed_filters"])
+    _print_predictions(content["predicted"])
+
+
+def _print_filters(found: dict[str, Any]) -> None:
+    say(
+        f"fixed filter {', '.join(found['layers'])} runs on the simulator (0 s); on the device it would take "
+        f"{found['executions_on_device']:,} executions, {found['executions_of_distinct_points']:,} of "
+        "distinct "
+        f"parameter sets, about {found['qpu_seconds_on_device']:g} s"
+    )
+
+
+def _print_predictions(predicted: dict[str, Any], obtained: dict[str, float] | None = None) -> None:
+    table = Table("")
+    columns = {label: predicted[key] for key, label in PREDICTIONS.items()}
+    if obtained is not None:
+        columns["obtained"] = obtained
+    for label in columns:
+        table.add_column(label, justify="right")
+    for metric in predicted["exact"]:
+        table.add_row(metric, *(f"{100 * values[metric]:.2f} %" for values in columns.values()))
+    if predicted["exact"]:
+        console.print(table)
+    say(f"same class as exact: {100 * predicted['same_class_as_exact']:.2f} % predicted")
+
+
+def print_status(found: dict[str, Any]) -> None:
+    """Print a plan's state."""
+    counts = {key: ", ".join(f"{n} {state}" for state, n in found[key].items()) for key in ("chunks", "jobs")}
+    say(f"plan        {found['plan']} on {found['backend']}")
+    say(f"rounds      {found['rounds']['entered']} of {found['rounds']['planned']}")
+    say(f"results     {counts['chunks']}")
+    say(f"jobs        {counts['jobs'] or 'none sent'}")
+    say(f"duplicates  {found['duplicates']}")
+    say(f"QPU seconds {found['qpu_seconds_spent']:g} spent, {found['qpu_seconds_planned']:g} planned")
+
+
+def print_outcome(found: dict[str, Any]) -> None:
+    """Print predicted against obtained."""
+    _print_predictions(found["predicted"], found["obtained"])
+    say(f"same class as exact: {100 * found['same_class_as_exact']:.2f} % obtained")
+    say(
+        f"observables deviate by {found['observable_deviation_rms']:.4f} (rms) from their exact values; "
+        "shots alone "
+        f"would give {found['observable_error_rms']:.4f}"
+    )
+    for one in found["duplicates"]:
+        say(f"duplicate job {one['id']}: {one['outcome']}, {one['usage']} s")

@@ -1,0 +1,90 @@
+"""Repeated training from the command line: which seeds and folds, progress, and the table at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.table import Table
+
+from qhybrid.cli.console import IMAGE_METRICS, console, errors, say, say_path, short
+
+if TYPE_CHECKING:
+    from qhybrid.evaluation.repeat_plan import Plan
+    from qhybrid.evaluation.repeats import Outcome
+
+ALL = "all"
+
+
+def parse_numbers(text: str, flag: str) -> list[int]:
+    """Read numbers such as `0-9` or `0,3,7-9`.
+
+    Raises:
+        typer.BadParameter: If the text is something else, or a range runs backwards.
+    """
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise typer.BadParameter(f"must look like 0-9 or 0,3,7-9, but is {text}", param_hint=flag)
+        start, end = int(first), int(last) if dash else int(first)
+        if end < start:
+            raise typer.BadParameter(f"has a range that runs backwards: {part}", param_hint=flag)
+        numbers += range(start, end + 1)
+    return numbers
+
+
+def train_repeatedly(plan: Plan, data_root: Path, target: Path, jobs: int) -> None:
+    """Run a plan, say how each run ended, and print mean and standard deviation.
+
+    Raises:
+        typer.Exit: With code 1 if a run failed.
+    """
+    from qhybrid.evaluation.repeat_summary import summarise
+    from qhybrid.evaluation.repeats import run_plan
+
+    total, done = len(plan.repetitions), 0
+
+    def report(outcome: Outcome) -> None:
+        nonlocal done
+        done += 1
+        state = "finished" if outcome.error is None else f"FAILED: {outcome.error}"
+        say(f"[{done}/{total}] {outcome.repetition.name}: {state}")
+
+    try:
+        outcomes = run_plan(plan, data_root, target, jobs=jobs, report=report)
+    except KeyboardInterrupt:
+        hint = f"Interrupted. Finished runs are kept. Go on with: qhybrid train --resume {short(target)}"
+        errors.print(hint, markup=False, soft_wrap=True)
+        raise
+    summary = summarise(plan, outcomes, target)
+    console.print(summary_table(summary))
+    say_path("runs", target)
+    say_path("summary", target / "summary.json")
+    if any(outcome.error is not None for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def summary_table(summary: dict[str, Any]) -> Table:
+    """Return a table of test metrics: one row a run, then mean and standard deviation."""
+    names = list(summary["metrics"])
+    table = Table(title=f"{summary['name']}, test split", title_justify="left")
+    table.add_column("run")
+    for name in names:
+        table.add_column(IMAGE_METRICS.get(name, name.replace("_", " ")), justify="right")
+    for row in summary["runs"]:
+        values = (_shown(name, row["metrics"].get(name)) for name in names)
+        table.add_row(row["run"], *values)
+    table.add_section()
+    for key, label in (("mean", "mean"), ("std", "standard deviation"), ("std_over_seeds", "... over seeds")):
+        if any(key in found for found in summary["metrics"].values()):
+            values = (_shown(name, summary["metrics"][name].get(key)) for name in names)
+            table.add_row(label, *values, style="bold" if key == "mean" else None)
+    return table
+
+
+def _shown(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{100 * value:.2f} %" if "accuracy" in name else f"{value:.4f}"

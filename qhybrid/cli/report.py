@@ -1,0 +1,31 @@
+"""`qhybrid report`: runs and sweeps on one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qhybrid.cli.console import say_path
+from qhybrid.cli.lookup import find_report_source
+
+
+def report(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN_OR_SWEEP...",
+            help="Run folders, sweep folders, or runs/NAME for the sweep or the newest run in it.",
+        ),
+    ],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The HTML file.")] = None,
+    title: Annotated[str, typer.Option(help="Heading; otherwise the names of runs and sweeps.")] = "",
+) -> None:
+    """Write one HTML page: tables, curves, charts, samples, circuits, provenance. It needs no network."""
+    folders = [find_report_source(source) for source in sources]
+    target = output or folders[0] / "report.html"
+
+    from qhybrid.evaluation.report import write_report_page
+
+    say_path("report", write_report_page(folders, target, title))

@@ -1,0 +1,166 @@
+"""`qhybrid sweep`: trained runs under noise, shots, devices and mitigation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qhybrid.cli.console import console, errors, say, say_path, short
+from qhybrid.cli.lookup import find_recipe, find_run
+from qhybrid.cli.train import DATA_ROOT_HELP
+from qhybrid.workspace import data_root as find_data_root
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+    from qhybrid.config.sweeps import SweepConfig
+    from qhybrid.evaluation.sweep import SweepOutcome
+
+LONGEST_TABLE = 40
+SHOWN_FAILURES = 10
+
+
+def sweep(
+    file: Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep file, or its name in ./runs.")],
+    data_root: Annotated[Path | None, typer.Option(help=DATA_ROOT_HELP)] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Sweep folder; otherwise runs/NAME/sweep, where it also resumes.")
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Processes on this machine; otherwise one a core."),
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler whose workers do the work instead.")
+    ] = None,
+) -> None:
+    """Evaluate trained runs under noise and shots; finished cells are never computed again."""
+    if jobs is not None and scheduler is not None:
+        raise typer.BadParameter("--jobs cannot be given with --scheduler: its workers do the work")
+    from qhybrid.config.sweeps import load_sweep
+
+    config = with_paths(load_sweep(find_recipe(file)))
+
+    from qhybrid.evaluation.sweep import read_results, run_sweep, sweep_folder
+
+    target = output or sweep_folder(config.name)
+    try:
+        with _progress() as progress:
+            outcome = run_sweep(
+                config,
+                find_data_root(data_root),
+                target,
+                processes=jobs,
+                scheduler=scheduler,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        errors.print(
+            f"Interrupted. Finished cells are kept in {short(target)}; the same command goes on.",
+            markup=False,
+            soft_wrap=True,
+        )
+        raise
+    results = read_results(target)
+    if not results.empty:
+        console.print(results_table(results))
+    say(f"{outcome.cells} cells, {outcome.computed} of them computed now")
+    say_path("results", target / "results.parquet")
+    _report_failures(outcome)
+
+
+def with_paths(config: SweepConfig) -> SweepConfig:
+    """Return the sweep with names of runs and recipes replaced by their paths.
+
+    Raises:
+        CheckpointError: If there is no such run.
+        ConfigError: If there is no such recipe.
+    """
+    section = config.sweep
+    runs = tuple(str(find_run(run)) for run in section.runs)
+    train = tuple(grid.model_copy(update={"recipe": str(find_recipe(grid.recipe))}) for grid in section.train)
+    return config.model_copy(update={"sweep": section.model_copy(update={"runs": runs, "train": train})})
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show one bar for each stage of the sweep; nothing where stderr is not a terminal."""
+    from rich import progress as rich_progress
+
+    columns = (
+        "{task.description}",
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TimeRemainingColumn(),
+    )
+    with rich_progress.Progress(*columns, console=errors, transient=True) as bar:
+        tasks: dict[str, rich_progress.TaskID] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield show
+
+
+def results_table(results: pd.DataFrame) -> Table:
+    """Return the headline metric of every condition as a table; of long sweeps the first rows.
+
+    Args:
+        results: From `read_results`.
+    """
+    from rich.table import Table
+
+    from qhybrid.evaluation.report.labels import (
+        metric_label,
+        noise_label,
+        number,
+        settings_label,
+        shots_label,
+    )
+
+    metric = str(results["metric"].iloc[0])
+    rows = results[results["metric"] == metric]
+    named = ("run", "settings", "engine", "mitigation", "layers")
+    shown = [name for name in named if rows[name].nunique() > 1]
+    more = "" if len(rows) <= LONGEST_TABLE else f" (the first {LONGEST_TABLE} of {len(rows)} rows)"
+    table = Table(title=f"{metric_label(metric)}{more}", title_justify="left")
+    for name in (*shown, "noise", "shots", "mean", "error", "seeds"):
+        table.add_column(name, justify="left" if name in (*shown, "noise") else "right")
+    for _, row in rows.head(LONGEST_TABLE).iterrows():
+        words = {"settings": settings_label(json.loads(row["settings"]))}
+        table.add_row(
+            *(words.get(name, str(row[name])) for name in shown),
+            noise_label(row),
+            shots_label(row["shots"]),
+            number(row["value"]),
+            number(row["standard_error"]),
+            str(row["seeds"]),
+        )
+    return table
+
+
+def _report_failures(outcome: SweepOutcome) -> None:
+    """Say what failed, and leave with an error code if anything did."""
+    if not outcome.failures:
+        return
+    for failure in outcome.failures[:SHOWN_FAILURES]:
+        what = ", ".join(f"{name} {value}" for name, value in failure["what"].items())
+        errors.print(f"failed: {what}: {failure['error']}", markup=False, soft_wrap=True)
+    more = len(outcome.failures) - SHOWN_FAILURES
+    also = f" ({more} more)" if more > 0 else ""
+    errors.print(
+        f"{len(outcome.failures)} failed{also}; see {short(outcome.folder / 'failures.json')}. The same "
+        "command tries them again.",
+        markup=False,
+        soft_wrap=True,
+    )
+    raise typer.Exit(1)

@@ -1,0 +1,99 @@
+"""Data set `brain_mri`: MRI slices of the head in four folders, one a diagnosis.
+
+Source: M. Nickparvar, Brain Tumor MRI Dataset, https://www.kaggle.com/datasets/masoudnickparvar/brain-tumor-mri-dataset,
+CC0. Slices carry no patient number: slices of one patient may be in different splits, as in all work on this
+set. In the original files the image size tells the class (slices without tumour are rarely 512 x 512), so all
+images are resized to one size.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from qhybrid.data.images.dataset import SPLITS, ImageArrays, ImageDataset
+from qhybrid.data.images.options import FractionOptions
+from qhybrid.data.images.partition import stratified_parts
+from qhybrid.data.images.pictures import PICTURE_SUFFIXES, list_pictures, stack_pictures
+from qhybrid.errors import DataError
+
+Pairing = Literal["malignant", "any_tumour", "diagnosis"]
+_PAIRINGS: dict[str, dict[str, tuple[str, ...]]] = {
+    "malignant": {"benign": ("meningioma", "pituitary"), "malignant": ("glioma",)},
+    "any_tumour": {"no tumour": ("notumor",), "tumour": ("glioma", "meningioma", "pituitary")},
+    "diagnosis": {name: (name,) for name in ("glioma", "meningioma", "notumor", "pituitary")},
+}
+
+
+class BrainMriOptions(FractionOptions):
+    """Keys of `data.options`.
+
+    Attributes:
+        pairing: The classes: `malignant` is glioma against meningioma and pituitary (slices without tumour
+            are left out), `any_tumour` is any tumour against none, `diagnosis` is all four folders.
+        size: Side that the images are resized to, in pixels.
+        validation: Share of the images for validation; 0 is none.
+        test: Share of the images for test.
+        seed: Decides which image is in which split; diagnoses have the same share in all splits.
+    """
+
+    pairing: Pairing = "malignant"
+    size: int = Field(128, ge=4)
+
+
+class BrainMri(ImageDataset):
+    """Brain MRI slices with the class pairing as a key."""
+
+    name = "brain_mri"
+    description = "brain MRI slices in folders; glioma against other tumours, or any tumour against none"
+    Options = BrainMriOptions
+    task = "classification"
+    source = "https://www.kaggle.com/datasets/masoudnickparvar/brain-tumor-mri-dataset"
+    licence = "CC0"
+    layout = "FOLDER/{glioma,meningioma,notumor,pituitary}/*.png or .jpg"
+    folders: ClassVar[tuple[str, ...]] = ("glioma", "meningioma", "notumor", "pituitary")
+
+    def __init__(self, folder: Path, options: BrainMriOptions) -> None:
+        super().__init__(folder, options)
+        self.class_names = tuple(_PAIRINGS[options.pairing])
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Bands, height and width of the images, in pixels."""
+        return 1, self.options.size, self.options.size
+
+    def _load(self, split: str) -> ImageArrays:
+        groups = _PAIRINGS[self.options.pairing]
+        files, diagnoses, targets = [], [], []
+        for target, names in enumerate(groups.values()):
+            for name in names:
+                found = self._pictures(name)
+                files += found
+                diagnoses += [name] * len(found)
+                targets += [target] * len(found)
+        sizes = self.options.sizes(len(files))
+        # Stratified by diagnosis, which is finer than the class.
+        parts = stratified_parts(diagnoses, sizes, self.options.seed, self.name, self.options.pairing)
+        chosen = parts[SPLITS.index(split)]
+        side = self.options.size
+        return ImageArrays(
+            stack_pictures([files[index] for index in chosen], 1, (side, side)),
+            torch.from_numpy(np.array(targets, dtype=np.int64)[chosen]),
+            tuple(f"{files[index].parent.name}/{files[index].stem}" for index in chosen),
+        )
+
+    def _pictures(self, name: str) -> list[Path]:
+        folder = self.folder / name
+        if not folder.is_dir():
+            raise self.not_found(folder)
+        found = list_pictures(folder)
+        if not found:
+            raise DataError(
+                f"{folder}: must hold pictures ({', '.join(PICTURE_SUFFIXES)}), but holds none. Fix: "
+                f"expected is {self.layout}."
+            )
+        return found

@@ -1,0 +1,98 @@
+"""Which image is in which split: seeded, stratified, disjoint, and the same on every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qhybrid.errors import DataError
+from qhybrid.seeding import numpy_generator
+
+Indices = NDArray[np.int64]
+
+
+def apportion(total: int, shares: ArrayLike, limits: ArrayLike | None = None) -> Indices:
+    """Divide a whole number by shares with the method of largest remainders.
+
+    Args:
+        total: What is divided.
+        shares: Weights of the parts, of any scale, shape (P,).
+        limits: Largest size of each part, shape (P,).
+
+    Returns:
+        Sizes of the parts, shape (P,), that sum to `total`.
+
+    Raises:
+        DataError: If the limits sum to less than `total`.
+    """
+    weights = np.asarray(shares, dtype=np.float64)
+    most: Indices = np.asarray(np.full(len(weights), total) if limits is None else limits, dtype=np.int64)
+    if most.sum() < total:
+        raise DataError(f"{total} are to be divided, but there is room for {most.sum()} only.")
+    exact = total * weights / weights.sum()
+    sizes: Indices = np.minimum(np.floor(exact + 1e-9).astype(np.int64), most)
+    while sizes.sum() < total:
+        missing = np.where(sizes < most, exact - sizes, -np.inf)
+        sizes[int(missing.argmax())] += 1
+    return sizes
+
+
+def stratified_parts(
+    labels: ArrayLike, sizes: Sequence[int], *seed: int | str, balanced: bool = False
+) -> list[Indices]:
+    """Draw disjoint parts in which every class has the same share.
+
+    Args:
+        labels: Class of each image, shape (N,).
+        sizes: Number of images in each part.
+        *seed: What decides the draw, see `qhybrid.seeding.derive_seed`.
+        balanced: Give all classes equal shares (as far as there are images), instead of the shares that
+            they have in all.
+
+    Returns:
+        Ascending indices of each part.
+
+    Raises:
+        DataError: If the sizes sum to more than there are images.
+    """
+    classes, inverse = np.unique(np.asarray(labels), return_inverse=True)
+    if sum(sizes) > len(inverse):
+        raise DataError(
+            f"Splits of {', '.join(map(str, sizes))} images need {sum(sizes)}, but there are {len(inverse)}."
+        )
+    shares = np.ones(len(classes)) if balanced else np.bincount(inverse, minlength=len(classes))
+    left = [
+        numpy_generator(*seed, "class", int(index)).permutation(np.flatnonzero(inverse == index))
+        for index in range(len(classes))
+    ]
+    parts = []
+    for size in sizes:
+        counts = apportion(size, shares, [len(members) for members in left])
+        chosen = [members[:count] for members, count in zip(left, counts)]
+        left = [members[count:] for members, count in zip(left, counts)]
+        parts.append(np.sort(np.concatenate(chosen)) if chosen else np.empty(0, np.int64))
+    return parts
+
+
+def fold_parts(count: int, folds: int, *seed: int | str) -> list[Indices]:
+    """Deal `count` images into folds of equal size (but for one), at random.
+
+    Returns:
+        Ascending indices of each fold.
+    """
+    order = numpy_generator(*seed, "folds").permutation(count)
+    return [np.sort(part) for part in np.array_split(order, folds)]
+
+
+def hold_out(indices: ArrayLike, share: float, *seed: int | str) -> tuple[Indices, Indices]:
+    """Take a share of the images away, at random; at least one if the share is not 0.
+
+    Returns:
+        Ascending indices of what is left, and of what is taken.
+    """
+    given = np.asarray(indices, dtype=np.int64)
+    taken = 0 if share == 0 else max(1, round(share * len(given)))
+    order = numpy_generator(*seed, "hold out").permutation(given)
+    return np.sort(order[taken:]), np.sort(order[:taken])

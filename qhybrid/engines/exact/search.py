@@ -1,0 +1,175 @@
+"""Search cheaper contractions for light cones whose forward sweep is dear, within a time budget.
+
+The hardest cones come first. Where even their best known contraction is out of the question, the search is
+given up at once: the rest of the circuit could not make up for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from qhybrid.engines.exact.contraction import (
+    ConeNetwork,
+    SsaPath,
+    cone_network,
+    contract_along,
+    is_complete,
+    search_path,
+)
+from qhybrid.engines.exact.cost import Cost, network_cost
+from qhybrid.engines.exact.fusion import FusedGate
+from qhybrid.engines.exact.graph import Graph
+from qhybrid.engines.exact.plan_cache import load_paths, save_paths
+
+SEARCH_ABOVE_SECONDS = 2e-3
+"""A search is worth its time only if nothing known does the nominal batch in less than this."""
+SEARCH_SECONDS = 30.0
+"""Most time for thorough searches; the cones that are left are searched greedily where they must."""
+SEARCH_BATCHES = 50
+LEAST_SECONDS = 2.0
+"""A thorough search may take as long as this many nominal batches, and so many seconds in any case."""
+HOPELESS_SECONDS = 1e5
+"""Time of the nominal batch above which a contraction is out of the question."""
+TRIALS = (1, 4)
+"""Trials of thorough searches: few for all cones first, then more for the dearest while there is time."""
+RIVAL_EXCESS = 1e3
+"""Factor by which another method must be faster for a contraction to be out of the question."""
+GREEDY_EXCESS = 1e8
+"""Factor by which thorough searches have never improved on a greedy one."""
+Support = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FinalState:
+    """The reduced state of read-out wires: axes of `node` belong to `qubits`."""
+
+    qubits: tuple[int, ...]
+    node: int
+
+
+Finals = dict[Support, list[FinalState] | None]
+"""For every read-out its state; None where none is known yet."""
+
+
+def search_cones(
+    key: str, graph: Graph, gates: Sequence[FusedGate], finals: Finals, rival_seconds: float, batch: int
+) -> tuple[int, Cost | None]:
+    """Replace sweeps by searched paths where those are cheaper, in place.
+
+    Args:
+        key: Name of the circuit's paths on disk.
+        graph: The graph of the gates.
+        gates: All gates.
+        finals: The read-outs' states as the sweeps left them.
+        rival_seconds: What another method takes for the batch, infinity if there is none.
+        batch: The nominal batch.
+
+    Returns:
+        How many cones were replaced, and None; or, where the search was given up, the cost of that cone.
+    """
+    before = dict(finals)
+    total = _seconds(graph, before.values(), batch)
+    if min(total, rival_seconds) <= SEARCH_ABOVE_SECONDS:
+        return 0, None
+    known = {support: _seconds(graph, [states], batch) for support, states in before.items()}
+    bounds = SEARCH_ABOVE_SECONDS / len(known), min(RIVAL_EXCESS * rival_seconds, HOPELESS_SECONDS)
+    search = _Search(key, graph, gates, bounds, batch)
+    search.start(min(SEARCH_SECONDS, max(LEAST_SECONDS, SEARCH_BATCHES * min(total, rival_seconds))))
+    abandoned = _improve(search, finals, known, rival_seconds)
+    search.save()
+    if abandoned is None and total <= _seconds(graph, finals.values(), batch):
+        # Sweeps share what cones have in common; separate paths may lose more than they gain.
+        finals.update(before)
+    return sum(finals[support] is not before[support] for support in finals), abandoned
+
+
+def _improve(
+    search: _Search, finals: Finals, known: dict[Support, float], rival_seconds: float
+) -> Cost | None:
+    """Look for cheaper contractions, the dearest cones first; return the cost of a hopeless cone, if any."""
+    for trials in TRIALS:
+        for support in sorted(known, key=lambda s: (-known[s], -len(s), s)):
+            if known[support] <= search.enough or (trials > TRIALS[0] and not search.worth_going_on):
+                break
+            found, cost = search.contract(support, known[support], trials)
+            if found is not None and cost.seconds < known[support]:
+                finals[support] = [found]
+                known[support] = cost.seconds
+            elif known[support] == float("inf"):
+                return cost
+            if known[support] > rival_seconds:
+                # One cone alone takes longer than the other method takes for all: no further effort.
+                search.start(0.0)
+    return None
+
+
+def _seconds(graph: Graph, found: Iterable[list[FinalState] | None], batch: int) -> float:
+    """Return the time of all these states together, infinity if one is not known."""
+    nodes = []
+    for states in found:
+        if states is None:
+            return float("inf")
+        nodes += [state.node for state in states]
+    return network_cost(graph, nodes, batch).seconds
+
+
+class _Search:
+    """Searches of one circuit, with one clock and one file of paths.
+
+    Args:
+        key: Name of the circuit's paths on disk.
+        graph: The graph of the gates.
+        gates: All gates.
+        bounds: Times of the batch: cheap enough not to search on, and out of the question.
+        batch: The nominal batch.
+    """
+
+    def __init__(
+        self, key: str, graph: Graph, gates: Sequence[FusedGate], bounds: tuple[float, float], batch: int
+    ) -> None:
+        self._key, self._graph, self._gates = key, graph, gates
+        self.enough, self._limit = bounds
+        self._batch = batch
+        self._paths = dict(load_paths(key))
+        self._from_disk = set(self._paths)
+        self._end = 0.0
+        self._changed = False
+
+    def start(self, seconds: float) -> None:
+        """Allow thorough searches for so long from now on."""
+        self._end = time.monotonic() + seconds
+
+    @property
+    def worth_going_on(self) -> bool:
+        """Whether there is time left, and not all came from disk, where it was left when time was up."""
+        return self._changed and time.monotonic() < self._end
+
+    def contract(self, support: Support, known_seconds: float, trials: int) -> tuple[FinalState | None, Cost]:
+        """Return the read-out's state and its cost; no state if the cost is out of the question."""
+        network = cone_network(self._graph, self._gates, support)
+        kept = self._paths.get(support, ())
+        if support in self._from_disk and is_complete(kept, len(network.nodes)):
+            self._from_disk.remove(support)
+            return self._along(network, kept)
+        path = search_path(self._graph, network)
+        state, cost = self._along(network, path)
+        hopeless = cost.seconds > GREEDY_EXCESS * min(self._limit, known_seconds)
+        if not hopeless and cost.seconds > self.enough and time.monotonic() < self._end:
+            path = search_path(self._graph, network, trials)
+            state, cost = self._along(network, path)
+        if support not in self._paths or cost.seconds < known_seconds:
+            self._paths[support] = path
+            self._changed = True
+        return state, cost
+
+    def save(self) -> None:
+        """Keep what was found on disk."""
+        if self._changed:
+            save_paths(self._key, self._paths)
+
+    def _along(self, network: ConeNetwork, path: SsaPath) -> tuple[FinalState | None, Cost]:
+        node = contract_along(self._graph, network, path)
+        cost = network_cost(self._graph, [node], self._batch)
+        return (FinalState(network.qubits, node) if cost.seconds <= self._limit else None), cost

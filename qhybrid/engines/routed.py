@@ -1,0 +1,105 @@
+"""The engine `routed` of recipes and commands: a named device, its calibrated noise, its own layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.devices import load_device
+from qhybrid.engines.base import Engine, check_noise
+from qhybrid.engines.exact.layout_cost import simulation_cost
+from qhybrid.engines.mapped import DeviceMapping, MappedEngine
+from qhybrid.engines.registry import make_engine
+from qhybrid.errors import EngineError
+from qhybrid.noise import NoiseProfile
+
+INNER = ("exact", "aer")
+LAYOUTS: dict[str, Callable[[CircuitSpec], float] | None] = {"simulation": simulation_cost, "gates": None}
+
+
+class RoutedEngine(MappedEngine):
+    """Transpiles each circuit to a device once and executes the result on the qubits that it uses.
+
+    Args:
+        noise: Error rates by the device's qubits; None for those of its calibration. `NoiseProfile()` is a
+            device without noise.
+        shots: As of the inner engine.
+        seed: As of the inner engine.
+        device: As of the inner engine.
+        dtype: As of the inner engine.
+        backend: Name of a fake backend (`qhybrid.devices.list_devices()`).
+        engine: What executes the routed circuits: "exact" or "aer".
+        idle: Whether qubits also relax while they wait for others.
+        layout_seed: Decides the layouts that are tried.
+        trials: Number of layouts that are tried.
+        layout: Which of them is taken: "simulation" (the cheapest to simulate exactly, a few more two-qubit
+            gates perhaps) or "gates" (fewest two-qubit gates, then smallest errors).
+        options: Options of the inner engine, such as ``{"method": "density_matrix"}``.
+    """
+
+    kind = "routed"
+
+    def __init__(
+        self,
+        noise: NoiseProfile | None = None,
+        shots: int | None = None,
+        seed: int | None = None,
+        device: str = "cpu",
+        dtype: torch.dtype | None = None,
+        backend: str = "",
+        engine: str = "exact",
+        idle: bool = False,
+        layout_seed: int = 0,
+        trials: int = 8,
+        layout: str = "simulation",
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        check_noise(noise)
+        if not backend:
+            raise EngineError(
+                "Engine `routed` must be told a device, but option `backend` is not given. Fix: "
+                "backend='fake_torino', or another of `qhybrid noise devices`."
+            )
+        if engine not in INNER:
+            raise EngineError(f"Option `engine` must be one of {', '.join(INNER)}, but is {engine!r}.")
+        if layout not in LAYOUTS:
+            raise EngineError(f"Option `layout` must be one of {', '.join(LAYOUTS)}, but is {layout!r}.")
+        found = load_device(backend)
+        profile = NoiseProfile.from_backend(found) if noise is None else noise
+        if idle:
+            profile = profile.model_copy(update={"idle": "scheduled"})
+        given = {"shots": shots, "seed": seed, "device": device, "dtype": dtype, **(options or {})}
+
+        def make(restricted: NoiseProfile | None) -> Engine:
+            return make_engine(engine, noise=restricted, **given)
+
+        super().__init__(make, DeviceMapping(found, layout_seed, trials, LAYOUTS[layout]), profile)
+        # Bad options are found now and not at the first circuit.
+        self._description = {
+            "kind": self.kind,
+            "calibration": found.date,
+            "trials": trials,
+            "layout": layout,
+            "engine": engine,
+        }
+        make(profile)
+
+    def explain(self, spec: CircuitSpec, batch: int = 64) -> Any:
+        """Return method and predicted cost of the routed circuit; see `ExactEngine.explain`.
+
+        Raises:
+            EngineError: If the inner engine predicts no costs.
+        """
+        routed = self._mapping.route(spec)
+        engine = self._make(self._profile.restrict(routed.qubits) if self._profile else None)
+        explain = getattr(engine, "explain", None)
+        if explain is None:
+            raise EngineError(f"Engine `{engine.kind}` predicts no costs. Fix: engine='exact'.")
+        return explain(routed.spec, batch)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the inner engine says of itself, with the device, its calibration and its noise."""
+        return {**super().describe(), **self._description}

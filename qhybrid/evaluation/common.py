@@ -1,0 +1,68 @@
+"""What evaluations of scenes and of whole images share: where results go, and what they were made with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import qhybrid
+from qhybrid.config import EngineConfig
+from qhybrid.engines import make_engine
+from qhybrid.engines.base import Engine
+from qhybrid.errors import WorkspaceError
+from qhybrid.layers import quantum_layers
+from qhybrid.training.image_run import LoadedImageRun
+from qhybrid.training.run_folder import LoadedRun, Which
+
+
+def evaluation_folder(folder: str | Path, split: str, engine: EngineConfig, which: Which = "best") -> Path:
+    """Return where results go by default: `<run>/evaluation/<split>-<engine kind>`.
+
+    Device, noise, shots and weights other than the best are added to the name, so that such results stand
+    beside each other.
+    """
+    parts = [split, engine.kind]
+    if "backend" in engine.options:
+        parts.append(str(engine.options["backend"]))
+    if engine.noise is not None:
+        parts.append(Path(engine.noise).name.removesuffix(".yaml"))
+    if engine.shots is not None:
+        parts.append(f"{engine.shots}-shots")
+    if which != "best":
+        parts.append(which)
+    return Path(folder) / "evaluation" / "-".join(parts)
+
+
+def check_folder(target: Path) -> None:
+    """Find out before the work, not after it, that results have no place to go.
+
+    Raises:
+        WorkspaceError: If the folder cannot be written.
+    """
+    existing = next(path for path in (target, *target.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise WorkspaceError(
+            f"{target}: results need a folder that can be written, but {existing} is not one. Fix: choose "
+            "another one."
+        )
+
+
+def engine_of(engine: EngineConfig) -> Engine:
+    """Return the engine that a section describes."""
+    return make_engine(**engine.arguments())
+
+
+def provenance(run: LoadedRun | LoadedImageRun, engine: EngineConfig | None) -> dict[str, Any]:
+    """Return which weights were evaluated, on which engines."""
+    layers = {name: layer.engine.describe() for name, layer in quantum_layers(run.model).items()}
+    return {
+        "qhybrid": qhybrid.__version__,
+        "run": run.recipe.name,
+        "model": run.meta.model["name"],
+        "which": run.which,
+        "epoch": run.meta.epoch,
+        "parameters": sum(part.numel() for part in run.model.parameters() if part.requires_grad),
+        "engine": (engine or run.recipe.engine).model_dump(mode="json") if layers else None,
+        "quantum_layers": layers,
+    }

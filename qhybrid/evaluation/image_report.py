@@ -1,0 +1,133 @@
+"""What an evaluation on whole images leaves behind: metrics.json, predictions.csv and two pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from qhybrid.data.classes import ClassMap
+from qhybrid.data.images import ImageArrays
+from qhybrid.evaluation.pictures import draw_confusion
+from qhybrid.training.image_metrics import ImageMetrics, ImageScores
+from qhybrid.training.image_run import LoadedImageRun
+from qhybrid.training.pictures import LINE_COLORS, draw_samples, save_figure, stretch
+from qhybrid.workspace import write_text
+
+SEGMENTED_SAMPLES = 6
+CLASSIFIED_SAMPLES = 24
+_COLUMNS = 8
+
+
+def write_image_report(
+    folder: Path,
+    run: LoadedImageRun,
+    facts: Mapping[str, Any],
+    metrics: ImageMetrics,
+    arrays: ImageArrays,
+    probabilities: Tensor,
+) -> None:
+    """Write all files of an evaluation; each appears whole, metrics.json last.
+
+    Args:
+        folder: Where to; it is created, and files of an earlier evaluation are replaced.
+        run: The trained model.
+        facts: What was evaluated and how, for metrics.json.
+        metrics: Of the model.
+        arrays: Images and truth.
+        probabilities: Of the classes, shape (N, K) or (N, K, H, W).
+    """
+    classified = run.task == "classification"
+    rows = _classified(run, arrays, probabilities) if classified else _segmented(run, arrays, probabilities)
+    write_text(folder / "predictions.csv", _csv(rows))
+    title = f"{run.recipe.name}, {facts['split']}"
+    counted = "images" if classified else "pixels"
+    draw_confusion(metrics.counts, folder / "confusion.png", title, counted)
+    draw = _draw_classified if classified else _draw_segmented
+    draw(run, arrays, probabilities, folder / "samples.png")
+    content = {**facts, **metrics.to_dict()}
+    write_text(folder / "metrics.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _classified(run: LoadedImageRun, arrays: ImageArrays, probabilities: Tensor) -> list[dict[str, Any]]:
+    """Return a row an image: id, truth, prediction, probability of each class."""
+    names = run.class_names
+    return [
+        {
+            "id": name,
+            "truth": names[int(truth)],
+            "prediction": names[int(row.argmax())],
+            **{f"p({label})": f"{float(value):.6f}" for label, value in zip(names, row)},
+        }
+        for name, truth, row in zip(arrays.ids, arrays.targets, probabilities)
+    ]
+
+
+def _segmented(run: LoadedImageRun, arrays: ImageArrays, probabilities: Tensor) -> list[dict[str, Any]]:
+    """Return a row an image: id and its own metrics."""
+    rows = []
+    for index, name in enumerate(arrays.ids):
+        scores = ImageScores(run.task, run.class_names)
+        # Logarithms of probabilities are logits of the same probabilities.
+        scores.update(
+            probabilities[index : index + 1].clamp(min=1e-12).log(), arrays.targets[index : index + 1]
+        )
+        numbers = scores.compute().headline
+        kept = {key: f"{numbers[key]:.6f}" for key in ("soft_iou", "iou", "miou", "accuracy")}
+        rows.append({"id": name, **kept})
+    return rows
+
+
+def _draw_segmented(run: LoadedImageRun, arrays: ImageArrays, probabilities: Tensor, output: Path) -> None:
+    colors = tuple(LINE_COLORS[index % len(LINE_COLORS)] for index in range(len(run.class_names)))
+    classes = ClassMap(run.class_names, colors, tuple((index,) for index in range(len(run.class_names))))
+    shown = np.linspace(0, len(arrays) - 1, min(SEGMENTED_SAMPLES, len(arrays))).round().astype(int)
+    draw_samples(
+        [arrays.images[index] for index in shown],
+        [arrays.targets[index] for index in shown],
+        [probabilities[index].argmax(dim=0) for index in shown],
+        classes,
+        output,
+        titles=[arrays.ids[index] for index in shown],
+    )
+
+
+def _draw_classified(run: LoadedImageRun, arrays: ImageArrays, probabilities: Tensor, output: Path) -> None:
+    """Draw images with what was said of them: the surest mistakes first, then some of the others."""
+    sure, said = probabilities.max(dim=1)
+    wrong = torch.nonzero(said != arrays.targets).flatten()
+    right = torch.nonzero(said == arrays.targets).flatten()
+    worst = wrong[sure[wrong].argsort(descending=True)][: CLASSIFIED_SAMPLES // 2]
+    others = right[:: max(1, len(right) // CLASSIFIED_SAMPLES)][: CLASSIFIED_SAMPLES - len(worst)]
+    shown = [int(index) for index in torch.cat([worst, others])]
+    lines = -(-len(shown) // _COLUMNS)
+    figure = Figure(figsize=(1.6 * _COLUMNS, 1.95 * lines), layout="constrained")
+    axes = figure.subplots(lines, _COLUMNS, squeeze=False).flatten()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, index, picture in zip(axes, shown, stretch([arrays.images[index].numpy() for index in shown])):
+        truth, found = run.class_names[int(arrays.targets[index])], run.class_names[int(said[index])]
+        mistake = truth != found
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_title(
+            f"{found} {100 * float(sure[index]):.0f} %" + (f"\nis {truth}" if mistake else ""),
+            fontsize=8,
+            color="#d7191c" if mistake else "#1a1a1a",
+        )
+    save_figure(figure, output)

@@ -1,0 +1,163 @@
+"""What is repeated: every seed with every fold, kept in the folder of the runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qhybrid.config import Recipe, validated
+from qhybrid.data.images.registry import is_image_dataset, open_image_dataset
+from qhybrid.errors import CheckpointError, ConfigError
+from qhybrid.training.image_defaults import with_image_defaults
+from qhybrid.workspace import write_text
+
+PLAN = "repeats.json"
+_SHOWN_ONLY = ("progress", "loggers")
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """One run among several.
+
+    Attributes:
+        seed: The recipe's `seed`.
+        fold: The data set's option `fold`; None where it has no folds or they are left as they are.
+    """
+
+    seed: int
+    fold: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder."""
+        return f"seed-{self.seed}" if self.fold is None else f"seed-{self.seed}-fold-{self.fold}"
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """Return the recipe of this run."""
+        options = recipe.data.options if self.fold is None else {**recipe.data.options, "fold": self.fold}
+        data = recipe.data.model_copy(update={"options": options})
+        return recipe.model_copy(update={"seed": self.seed, "data": data})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is repeated; kept as repeats.json in the folder of the runs.
+
+    Attributes:
+        recipe: The recipe that all runs share.
+        repetitions: The runs.
+    """
+
+    recipe: Recipe
+    repetitions: tuple[Repetition, ...]
+
+    @classmethod
+    def make(
+        cls,
+        recipe: Recipe,
+        seeds: Sequence[int] = (),
+        folds: Sequence[int] | None = None,
+        *,
+        all_folds: bool = False,
+    ) -> Plan:
+        """Plan every seed with every fold.
+
+        Args:
+            recipe: The recipe.
+            seeds: Seeds; the recipe's own if empty.
+            folds: Numbers of folds; absent: the recipe's own.
+            all_folds: All folds of the data set, instead of `folds`.
+
+        Raises:
+            ConfigError: If the data set has no such folds.
+        """
+        if is_image_dataset(recipe.data.dataset):
+            # Before the recipe is written down whole: defaults depend on what was not given.
+            recipe = with_image_defaults(recipe)
+        chosen = _check_folds(recipe, folds, all_folds)
+        given = tuple(dict.fromkeys(seeds)) or (recipe.seed,)
+        runs = [Repetition(seed, fold) for seed in given for fold in chosen]
+        return cls(recipe, tuple(runs))
+
+    @classmethod
+    def read(cls, folder: Path) -> Plan:
+        """Read the plan of a folder.
+
+        Raises:
+            CheckpointError: If there is none, or it is damaged.
+        """
+        file = folder / PLAN
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            runs = tuple(Repetition(int(run["seed"]), run["fold"]) for run in content["runs"])
+            return cls(validated(Recipe, content["recipe"], str(file)), runs)
+        except OSError as error:
+            raise CheckpointError(
+                f"{file} cannot be read ({error.strerror}). Fix: give the folder of repeated runs that "
+                "`qhybrid train` printed."
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{file} is damaged: {error}") from error
+
+    def write(self, folder: Path) -> None:
+        """Write the plan to a new folder, or add its runs to the plan that is there.
+
+        Raises:
+            ConfigError: If the folder belongs to another recipe.
+        """
+        known: tuple[Repetition, ...] = ()
+        if (folder / PLAN).is_file():
+            before = Plan.read(folder)
+            different = _differences(before.recipe, self.recipe)
+            if different:
+                raise ConfigError(
+                    f"{folder / PLAN} is of a recipe that differs in {', '.join(different)}. Fix: give "
+                    "another --output."
+                )
+            known = before.repetitions
+        runs = dict.fromkeys([*known, *self.repetitions])
+        content = {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "runs": [{"seed": run.seed, "fold": run.fold} for run in runs],
+        }
+        write_text(folder / PLAN, json.dumps(content, indent=2) + "\n")
+
+
+def _check_folds(recipe: Recipe, folds: Sequence[int] | None, all_folds: bool) -> tuple[int | None, ...]:
+    if folds is None and not all_folds:
+        return (None,)
+    name = recipe.data.dataset
+    known = open_image_dataset(recipe.data, Path()).folds if is_image_dataset(name) else ()
+    if not known:
+        raise ConfigError(f"Data set `{name}` has no folds. Fix: leave out --folds.")
+    chosen = known if all_folds else tuple(dict.fromkeys(folds or ()))
+    if not chosen or not set(chosen) <= set(known):
+        raise ConfigError(
+            f"Folds of data set `{name}` are {known[0]} to {known[-1]}, but asked for are "
+            f"{', '.join(map(str, chosen))}."
+        )
+    return chosen
+
+
+def _differences(before: Recipe, now: Recipe) -> list[str]:
+    """Return the keys that differ, but for seed, fold, and how a run is shown."""
+    old, new = (_comparable(recipe) for recipe in (before, now))
+    found = []
+    for section in old:
+        if isinstance(old[section], Mapping):
+            keys = old[section].keys() | new[section].keys()
+            found += [f"{section}.{key}" for key in keys if old[section].get(key) != new[section].get(key)]
+        elif old[section] != new[section]:
+            found.append(section)
+    return sorted(found)
+
+
+def _comparable(recipe: Recipe) -> dict[str, Any]:
+    content = recipe.model_dump(mode="json", exclude={"seed", "description"})
+    content["data"]["options"].pop("fold", None)
+    for key in _SHOWN_ONLY:
+        content["training"].pop(key)
+    return content

@@ -1,0 +1,101 @@
+"""Mean and standard deviation over repeated runs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from qhybrid.evaluation.repeat_plan import Plan
+from qhybrid.evaluation.repeats import Outcome, result_file
+from qhybrid.training.run_folder import METRICS
+from qhybrid.workspace import write_text
+
+HEADLINES = ("accuracy", "soft_iou", "soft_iou_per_image", "iou", "miou", "overall_accuracy")
+
+
+def summarise(plan: Plan, outcomes: Sequence[Outcome], output: Path) -> dict[str, Any]:
+    """Collect the test metrics of finished runs into summary.json and summary.csv.
+
+    Args:
+        plan: What was repeated.
+        outcomes: How the runs ended.
+        output: Folder of the runs.
+
+    Returns:
+        The content of summary.json: `runs`, one mapping a run; `metrics`, by name: `mean` and `std` (sample
+        standard deviation) over the `count` finished runs, and where there are folds `std_over_seeds`, that
+        of the means over the folds of each complete seed.
+    """
+    rows = [_row(plan, outcome) for outcome in outcomes]
+    finished = [row for row in rows if row["error"] is None]
+    names = [name for name in HEADLINES if finished and name in finished[0]["metrics"]]
+    folded = any(row["fold"] is not None for row in rows)
+    metrics = {}
+    for name in names:
+        values = [row["metrics"][name] for row in finished]
+        metrics[name] = {**_spread(values), "count": len(values)}
+        if folded:
+            metrics[name]["std_over_seeds"] = _spread(_seed_means(rows, name))["std"]
+    content = {"name": plan.recipe.name, "model": plan.recipe.model, "metrics": metrics, "runs": rows}
+    write_text(output / "summary.csv", _csv(rows, names))
+    write_text(output / "summary.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
+    return content
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, float | None]:
+    known = [value for value in values if value is not None]
+    return {
+        "mean": statistics.fmean(known) if known else None,
+        "std": statistics.stdev(known) if len(known) > 1 else None,
+    }
+
+
+def _seed_means(rows: Sequence[dict[str, Any]], name: str) -> list[float]:
+    """Return the mean over the folds of every seed whose runs are all finished."""
+    means = []
+    for seed in dict.fromkeys(row["seed"] for row in rows):
+        runs = [row for row in rows if row["seed"] == seed]
+        values = [row["metrics"].get(name) for row in runs]
+        if all(value is not None for value in values):
+            means.append(statistics.fmean(values))
+    return means
+
+
+def _row(plan: Plan, outcome: Outcome) -> dict[str, Any]:
+    run = outcome.repetition
+    row: dict[str, Any] = {"run": run.name, "seed": run.seed, "fold": run.fold, "error": outcome.error}
+    if outcome.error is not None:
+        return {**row, "metrics": {}}
+    found = json.loads(result_file(outcome.folder, plan.recipe).read_text(encoding="utf-8"))
+    epochs, seconds = _epochs(outcome.folder / METRICS)
+    return {
+        **row,
+        "metrics": {name: found[name] for name in HEADLINES if name in found},
+        "epoch": found["epoch"],
+        "epochs": epochs,
+        "epoch_seconds": seconds,
+        "parameters": found.get("parameters"),
+    }
+
+
+def _epochs(table: Path) -> tuple[int, float | None]:
+    """Return the number of epochs and the median of their seconds."""
+    with table.open(newline="", encoding="utf-8") as handle:
+        seconds = [float(row["epoch_seconds"]) for row in csv.DictReader(handle)]
+    known = [value for value in seconds if math.isfinite(value)]
+    return len(seconds), statistics.median(known) if known else None
+
+
+def _csv(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+    text = io.StringIO()
+    columns = ["run", "seed", "fold", *names, "epoch", "epochs", "epoch_seconds", "parameters", "error"]
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**row, **row["metrics"], "error": row["error"] or ""} for row in rows)
+    return text.getvalue()

@@ -1,0 +1,154 @@
+"""Repeated training: one recipe with several seeds and folds, each run in its own folder."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qhybrid.config import Recipe, validated
+from qhybrid.data.images.registry import is_image_dataset
+from qhybrid.errors import ConfigError, QHybridError
+from qhybrid.evaluation.common import evaluation_folder
+from qhybrid.evaluation.evaluate import evaluate_run
+from qhybrid.evaluation.images import evaluate_image_run
+from qhybrid.evaluation.repeat_plan import Plan, Repetition
+from qhybrid.training import train
+from qhybrid.training.run_folder import RECIPE
+from qhybrid.workspace import write_text
+
+ERROR = "error.txt"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        repetition: Which run.
+        folder: Its folder.
+        error: What went wrong; None if it is finished.
+    """
+
+    repetition: Repetition
+    folder: Path
+    error: str | None = None
+
+
+def result_file(folder: Path, recipe: Recipe) -> Path:
+    """Return the file whose presence says that a run is trained and tested."""
+    return evaluation_folder(folder, "test", recipe.engine) / "metrics.json"
+
+
+def run_plan(
+    plan: Plan,
+    data_root: Path,
+    output: Path,
+    *,
+    jobs: int = 1,
+    report: Callable[[Outcome], None] | None = None,
+) -> list[Outcome]:
+    """Train and test every run of a plan; finished ones are skipped, interrupted ones go on.
+
+    A run that fails does not stop the others.
+
+    Args:
+        plan: The plan.
+        data_root: Folder that `data.root` is relative to.
+        output: Folder of the runs.
+        jobs: Runs at the same time, each in a process of its own; 1 runs them one after the other in this
+            process.
+        report: Called after each run, in the order in which they end.
+
+    Returns:
+        One outcome a run, in the order of the plan.
+
+    Raises:
+        ConfigError: If the folder belongs to another recipe, or `jobs` is below 1.
+    """
+    if jobs < 1:
+        raise ConfigError(f"Argument `jobs` must be at least 1, but is {jobs}.")
+    plan.write(output)
+    started = (_one_by_one if jobs == 1 else _side_by_side)(plan, data_root, output, jobs)
+    outcomes = {}
+    for outcome in started:
+        outcomes[outcome.repetition] = outcome
+        if report is not None:
+            report(outcome)
+    return [outcomes[repetition] for repetition in plan.repetitions]
+
+
+def _one_by_one(plan: Plan, data_root: Path, output: Path, _jobs: int) -> Iterator[Outcome]:
+    for repetition in plan.repetitions:
+        folder = output / repetition.name
+        if not result_file(folder, plan.recipe).is_file():
+            _train_and_test(repetition.recipe(plan.recipe), data_root, folder)
+        yield _outcome(plan, repetition, folder)
+
+
+def _side_by_side(plan: Plan, data_root: Path, output: Path, jobs: int) -> Iterator[Outcome]:
+    """Give each run a process: one that is killed takes no other with it."""
+    context = multiprocessing.get_context("spawn")
+    threads = plan.recipe.training.threads or max(1, (os.cpu_count() or 1) // jobs)
+    quiet = plan.recipe.training.model_copy(update={"progress": False})
+    shared = plan.recipe.model_copy(update={"training": quiet})
+    left = list(plan.repetitions)
+    running: dict[Any, tuple[Any, Repetition]] = {}
+    try:
+        while left or running:
+            while left and len(running) < jobs:
+                repetition = left.pop(0)
+                folder = output / repetition.name
+                if result_file(folder, plan.recipe).is_file():
+                    yield _outcome(plan, repetition, folder)
+                    continue
+                content = repetition.recipe(shared).model_dump(mode="json")
+                process = context.Process(target=_in_process, args=(content, data_root, folder, threads))
+                process.start()
+                running[process.sentinel] = (process, repetition)
+            for sentinel in wait(list(running)) if running else ():
+                process, repetition = running.pop(sentinel)
+                process.join()
+                yield _outcome(plan, repetition, output / repetition.name, process.exitcode)
+    finally:
+        for process, _ in running.values():
+            process.terminate()
+            process.join()
+
+
+def _in_process(content: dict[str, Any], data_root: Path, folder: Path, threads: int) -> None:
+    torch.set_num_threads(threads)
+    _train_and_test(validated(Recipe, content, str(folder)), data_root, folder)
+
+
+def _train_and_test(recipe: Recipe, data_root: Path, folder: Path) -> None:
+    """Train and test one run; an error is written down, not raised."""
+    (folder / ERROR).unlink(missing_ok=True)
+    try:
+        train(recipe, data_root, folder, resume=(folder / RECIPE).is_file())
+        if is_image_dataset(recipe.data.dataset):
+            evaluate_image_run(folder, data_root=data_root)
+        else:
+            evaluate_run(folder, data_root=data_root)
+    except QHybridError as error:
+        write_text(folder / ERROR, f"{error}\n")
+    except Exception:
+        # A defect in one run must not cost the others; its trace is kept beside the run.
+        write_text(folder / ERROR, traceback.format_exc())
+
+
+def _outcome(plan: Plan, repetition: Repetition, folder: Path, exit_code: int | None = 0) -> Outcome:
+    if result_file(folder, plan.recipe).is_file():
+        return Outcome(repetition, folder)
+    if (folder / ERROR).is_file():
+        lines = (folder / ERROR).read_text(encoding="utf-8").strip().splitlines()
+        trace = bool(lines) and lines[0].startswith("Traceback")
+        return Outcome(repetition, folder, lines[-1] if trace else "\n".join(lines))
+    return Outcome(repetition, folder, f"The process of this run ended with code {exit_code}.")

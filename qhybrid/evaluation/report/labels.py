@@ -1,0 +1,82 @@
+"""Names as readers see them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+
+METRICS = {
+    "accuracy": "accuracy",
+    "miou": "mIoU",
+    "soft_iou": "soft IoU",
+    "soft_iou_per_image": "soft IoU per image",
+    "iou": "IoU",
+    "cross_entropy": "cross-entropy",
+    "loss": "loss",
+}
+ENGINES = {
+    "exact": "exact",
+    "aer_density_matrix": "Aer density matrix",
+    "aer_trajectories": "Aer trajectories",
+    "trained": "as trained",
+}
+MITIGATIONS = {
+    "none": "no mitigation",
+    "readout": "read-out correction",
+    "zne": "zero-noise extrapolation",
+    "readout_zne": "read-out correction and extrapolation",
+}
+ALL_TO_ALL = "all_to_all"
+
+
+def metric_label(name: str) -> str:
+    """Return a metric's name, for example `mIoU`."""
+    for split in ("train_", "val_"):
+        if name.startswith(split):
+            data = "training" if split == "train_" else "validation"
+            return f"{metric_label(name.removeprefix(split))} ({data})"
+    return METRICS.get(name, name.replace("_", " "))
+
+
+def noise_label(row: Any) -> str:
+    """Return profile, scale and device of a row of a sweep's table."""
+    text = str(row["profile"]).removesuffix(".yaml").rsplit("/", 1)[-1]
+    if row["scale"] != 1:
+        text += f" x {row['scale']:g}"
+    if row["mapping"] not in (ALL_TO_ALL, row["profile"]):
+        text += f" on {row['mapping']}"
+    return text
+
+
+def shots_label(shots: Any) -> str:
+    """Return a number of shots; a missing one means infinitely many."""
+    return "infinite" if pd.isna(shots) else f"{int(shots):,}"
+
+
+def settings_label(settings: dict[str, Any], leave_out: tuple[str, ...] = ()) -> str:
+    """Return recipe settings as text."""
+    shown = {key: value for key, value in settings.items() if key not in leave_out}
+    return ", ".join(f"{key.split('.')[-1]} {_value(value)}" for key, value in sorted(shown.items()))
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "none"
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """Return a number of the page; a missing one is a dash."""
+    return "–" if value is None or pd.isna(value) else f"{value:.{digits}f}"
+
+
+def with_error(value: Any, error: Any) -> str:
+    """Return a mean with its standard error."""
+    return number(value) if pd.isna(error) else f"{number(value)} ± {number(error)}"
+
+
+def short_hash(text: str) -> str:
+    """Return the beginning of a hash."""
+    return text[:12]

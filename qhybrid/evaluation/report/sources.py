@@ -1,0 +1,164 @@
+"""What a report is made of: run folders and sweep folders, read as plain values."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from qhybrid.config import Recipe, read_yaml
+from qhybrid.data.images.registry import is_image_dataset
+from qhybrid.errors import DataError, QHybridError
+from qhybrid.evaluation.sweep.run import SWEEP
+from qhybrid.evaluation.sweep.store import RUNS, CellStore
+from qhybrid.evaluation.sweep.tables import read_cells, read_results
+from qhybrid.training.image_run import load_image_run
+from qhybrid.training.run_folder import ENVIRONMENT, METRICS, RECIPE, load_run, read_recipe
+
+
+@dataclass
+class RunSource:
+    """A trained run.
+
+    Attributes:
+        name: What the report calls it.
+        folder: The run folder.
+        recipe: Its recipe.
+        settings: Recipe keys that tell it from runs of the same name.
+        curves: Its metrics by epoch; None where the file is missing.
+        environment: What it was trained with; empty where the file is missing.
+        evaluations: metrics.json of each evaluation, by the name of its folder.
+    """
+
+    name: str
+    folder: Path
+    recipe: Recipe
+    settings: dict[str, Any] = field(default_factory=dict)
+    curves: pd.DataFrame | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+    evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def load_model(self) -> Any:
+        """Return the trained model.
+
+        Raises:
+            CheckpointError: If the run folder is damaged.
+        """
+        images = is_image_dataset(self.recipe.data.dataset)
+        return (load_image_run if images else load_run)(self.folder).model
+
+
+@dataclass
+class SweepSource:
+    """A sweep.
+
+    Attributes:
+        folder: The sweep folder.
+        name: Its name.
+        description: What its file says of it.
+        results: Means over seeds.
+        cells: All cells.
+        runs: What was kept of each run, by the hash of its weights.
+        trained: The run folders that are still there.
+        failures: What failed.
+    """
+
+    folder: Path
+    name: str
+    description: str
+    results: pd.DataFrame
+    cells: pd.DataFrame
+    runs: dict[str, dict[str, Any]]
+    trained: list[RunSource]
+    failures: list[dict[str, Any]]
+
+    def cell(self, key: str) -> dict[str, Any] | None:
+        """Return the result of a cell; None if its file is gone or damaged."""
+        return CellStore(self.folder).load(key)
+
+
+def read_source(path: str | Path) -> RunSource | SweepSource:
+    """Read a run folder or a sweep folder.
+
+    Raises:
+        DataError: If it is neither, or a file is damaged.
+        ConfigError: If its recipe is damaged.
+    """
+    folder = Path(path)
+    if (folder / SWEEP).is_file():
+        return read_sweep(folder)
+    if (folder / RECIPE).is_file():
+        return read_run(folder)
+    raise DataError(
+        f"{folder}: must be a run folder or a sweep folder, but has neither {RECIPE} nor {SWEEP}. Fix: give "
+        "a folder that `qhybrid train` or `qhybrid sweep` printed."
+    )
+
+
+def read_run(folder: Path, name: str = "", settings: dict[str, Any] | None = None) -> RunSource:
+    """Read a run folder; what is not there is left out."""
+    recipe = read_recipe(folder)
+    run = RunSource(name or recipe.name, folder, recipe, settings or {})
+    if (folder / METRICS).is_file():
+        run.curves = _read_curves(folder / METRICS)
+    if (folder / ENVIRONMENT).is_file():
+        run.environment = _read_json(folder / ENVIRONMENT)
+    for file in sorted(folder.glob("evaluation/*/metrics.json")):
+        run.evaluations[file.parent.name] = _read_json(file)
+    return run
+
+
+def read_sweep(folder: Path) -> SweepSource:
+    """Read a sweep folder.
+
+    Raises:
+        DataError: If a table is missing or damaged.
+    """
+    content = read_yaml(folder / SWEEP)
+    kept = [_read_json(file) for file in sorted((folder / RUNS).glob("*.json"))]
+    cells = read_cells(folder)
+    used = set(cells["weights"]) if len(cells) else set()
+    runs = {run["facts"]["weights"]: run for run in kept if run["facts"]["weights"] in used}
+    failures = folder / "failures.json"
+    return SweepSource(
+        folder,
+        str(content.get("name", folder.name)),
+        str(content.get("description", "")),
+        read_results(folder),
+        cells,
+        runs,
+        [run for run in (_run_of_sweep(one) for one in runs.values()) if run is not None],
+        _read_json(failures) if failures.is_file() else [],
+    )
+
+
+def _run_of_sweep(kept: dict[str, Any]) -> RunSource | None:
+    """Return a run of a sweep; None if its folder is not on this machine."""
+    try:
+        return read_run(Path(kept["folder"]), kept["name"], kept["facts"]["settings"])
+    except QHybridError:
+        return None
+
+
+def _read_curves(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path).select_dtypes("number")
+        return table.dropna(subset=["epoch"]).groupby("epoch").last().dropna(axis="columns", how="all")
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: must be a run's table of epochs, but cannot be read: {error}.") from error
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: must be JSON, but cannot be read: {error}. Fix: make it anew.") from error
+
+
+def plain_yaml(content: Any) -> str:
+    """Return plain values as YAML text for readers."""
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=90)

@@ -1,0 +1,120 @@
+"""Noise profiles of a sweep: found, scaled, put on a device, and checked against the circuits beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.devices import Device, list_devices, load_device
+from qhybrid.engines.mapped import DeviceMapping
+from qhybrid.errors import ConfigError, EngineError
+from qhybrid.noise import NoiseProfile, load_profile
+
+ALL_TO_ALL = "all_to_all"
+AUTO = "auto"
+_NOTHING = NoiseProfile().fingerprint
+_VIRTUAL = frozenset({"barrier", "delay", "id"})
+
+
+class SweepProfiles:
+    """Profiles by the names a sweep file uses, each read once."""
+
+    def __init__(self) -> None:
+        self._profiles: dict[str, NoiseProfile] = {}
+        self._scaled: dict[tuple[str, float], NoiseProfile | None] = {}
+
+    def profile(self, name: str) -> NoiseProfile:
+        """Return a profile as it is written.
+
+        Raises:
+            ConfigError: If there is no such profile, or a value is out of range.
+        """
+        if name not in self._profiles:
+            self._profiles[name] = load_profile(name)
+        return self._profiles[name]
+
+    def scaled(self, name: str, factor: float) -> NoiseProfile | None:
+        """Return a profile with its rates multiplied; None where nothing is left."""
+        key = (name, factor)
+        if key not in self._scaled:
+            found = self.profile(name)
+            found = found if factor == 1 else found.scale(factor)
+            self._scaled[key] = None if found.fingerprint == _NOTHING else found
+        return self._scaled[key]
+
+    def mapping(self, name: str, mapping: str) -> str:
+        """Return what `auto` stands for: the device of a device's profile, else all-to-all."""
+        if mapping != AUTO:
+            return mapping
+        profile = self.profile(name)
+        return profile.name if profile.listed_only else ALL_TO_ALL
+
+
+def find_device(name: str) -> Device:
+    """Return the device of a mapping.
+
+    Raises:
+        ConfigError: If there is none of that name.
+    """
+    if name not in list_devices():
+        raise ConfigError(
+            f"A mapping must be {AUTO}, {ALL_TO_ALL} or a fake device, but is {name!r}. Fix: choose one of "
+            f"`qhybrid noise devices`, for example {', '.join(list_devices()[:3])}; for a profile of another "
+            "device name the device it was made from."
+        )
+    return load_device(name)
+
+
+def check_profile_fits(
+    profile: NoiseProfile | None, spec: CircuitSpec, mapping: DeviceMapping | None
+) -> None:
+    """Check that a profile knows the qubits and gates of a circuit, before anything is computed.
+
+    Args:
+        profile: The profile; None fits everything.
+        spec: The circuit.
+        mapping: Routes it to a device; None runs it as written.
+
+    Raises:
+        ConfigError: If the profile is for other qubits or gates than the circuit uses.
+    """
+    if profile is None:
+        return
+    circuit, qubits = spec, spec.used_qubits
+    if mapping is not None:
+        routed = mapping.route(spec)
+        circuit, qubits = routed.spec, routed.qubits
+    if not profile.listed_only and profile.qubits and not set(qubits) & set(profile.qubits):
+        raise ConfigError(
+            f"Noise profile `{profile.name}` must be for the qubits of circuit `{spec.name}`, which uses "
+            f"{_listed(qubits)}, but has values for {_listed(profile.qubits)} alone. Fix: renumber its "
+            "qubits, or leave out `qubits`."
+        )
+    if profile.listed_only:
+        _check_listed(profile, circuit, qubits, mapping)
+
+
+def _check_listed(
+    profile: NoiseProfile, circuit: CircuitSpec, qubits: tuple[int, ...], mapping: DeviceMapping | None
+) -> None:
+    """Ask a device's profile for every gate and read-out of a circuit on `qubits` of the device."""
+    place = dict(enumerate(qubits)) if mapping is not None else {q: q for q in qubits}
+    where = ALL_TO_ALL if mapping is None else mapping.device.name
+    try:
+        for instruction in circuit.circuit.data:
+            if instruction.operation.name not in _VIRTUAL:
+                acted = (circuit.circuit.find_bit(qubit).index for qubit in instruction.qubits)
+                profile.gate_error(instruction.operation.name, tuple(place[q] for q in acted))
+        for qubit in qubits:
+            profile.readout(qubit)
+    except EngineError as error:
+        raise ConfigError(
+            f"Noise profile `{profile.name}` with mapping `{where}` does not fit circuit `{circuit.name}`: "
+            f"{error} In a sweep: `mappings: [{AUTO}]` routes circuits to the profile's own device."
+        ) from error
+
+
+def _listed(qubits: Iterable[int]) -> str:
+    ordered = sorted(qubits)
+    shown = ", ".join(map(str, ordered[:6]))
+    return f"qubits {shown}{', ...' if len(ordered) > 6 else ''}"

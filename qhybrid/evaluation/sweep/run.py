@@ -1,0 +1,194 @@
+"""`run_sweep`: train what has to be trained, compute the cells that are missing, write the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qhybrid.config import to_yaml
+from qhybrid.config.sweeps import SweepConfig, SweepGrid
+from qhybrid.evaluation.sweep.cells import TRAINED, Cell, Conditions, SweepRun, cell_key, plan_cells
+from qhybrid.evaluation.sweep.profiles import SweepProfiles
+from qhybrid.evaluation.sweep.runs import check_run, describe_run, run_names
+from qhybrid.evaluation.sweep.schedule import run_jobs
+from qhybrid.evaluation.sweep.store import CellStore, write_failures, write_run
+from qhybrid.evaluation.sweep.subject import Subject
+from qhybrid.evaluation.sweep.tables import build_tables
+from qhybrid.evaluation.sweep.training import TrainedRun, plan_training
+from qhybrid.evaluation.sweep.worker import loaded_subject, run_job
+from qhybrid.training.run_folder import read_recipe
+from qhybrid.workspace import data_root as default_data_root
+from qhybrid.workspace import write_text
+
+SWEEP = "sweep.yaml"
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass
+class SweepOutcome:
+    """What a sweep left behind.
+
+    Attributes:
+        folder: The sweep folder: sweep.yaml, cells/, runs/, cells.parquet, results.parquet, failures.json.
+        cells: Number of cells in the tables.
+        computed: Number of cells that were computed now; the others were there.
+        failures: What failed: `key`, `what`, `error`, `details` each.
+    """
+
+    folder: Path
+    cells: int = 0
+    computed: int = 0
+    failures: list[dict[str, Any]] = field(default_factory=list)
+
+
+def sweep_folder(name: str) -> Path:
+    """Return where the results of a sweep go by default; always the same, so that it resumes."""
+    return Path("runs") / name / "sweep"
+
+
+def run_sweep(
+    config: SweepConfig,
+    data_root: str | Path | None = None,
+    output: str | Path | None = None,
+    *,
+    processes: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress | None = None,
+) -> SweepOutcome:
+    """Evaluate trained runs under noise, shots, devices and mitigation.
+
+    A finished cell is kept under the hash of all that decides it, and never computed again: a sweep that was
+    stopped goes on, and one that was extended computes what is new. A cell that fails is reported, and
+    computed again the next time. Scripts that use several processes need `if __name__ == "__main__":`.
+
+    Args:
+        config: The sweep; `runs` are run folders and `train.recipe` recipe files.
+        data_root: Folder that the recipes' `data.root` is relative to; QHYBRID_DATA or ./data if absent.
+        output: The sweep folder; `sweep_folder(name)` if absent.
+        processes: Processes on this machine; all usable cores if absent.
+        scheduler: Address of a Dask scheduler instead; its workers need the same files at the same paths.
+        progress: Called as cells finish.
+
+    Raises:
+        QHybridError: Before anything is computed, if a run, a profile, a device or the data are unusable;
+            later if results cannot be written (finished cells are kept).
+    """
+    folder = Path(output) if output else sweep_folder(config.name)
+    sweep = _Sweep(config, default_data_root(data_root).absolute(), folder.absolute(), progress)
+    write_text(folder / SWEEP, to_yaml(config))
+    work = {"processes": processes, "scheduler": scheduler}
+    outcome = SweepOutcome(folder)
+    trained = sweep.train(outcome, **work)
+    cells = sweep.plan(trained)
+    sweep.compute(cells, outcome, **work)
+    build_tables(folder, cells, sweep.settings)
+    write_failures(folder, outcome.failures)
+    failed = {failure["key"] for failure in outcome.failures}
+    outcome.cells = sum(cell.key not in failed for cell in cells)
+    return outcome
+
+
+class _Sweep:
+    """The steps of one call of `run_sweep`."""
+
+    def __init__(self, config: SweepConfig, data_root: Path, folder: Path, progress: Progress | None) -> None:
+        section = config.sweep
+        self.section, self.data_root, self.folder = section, data_root, folder
+        self.profiles = SweepProfiles()
+        self.progress = progress or (lambda what, done, total: None)
+        self.settings: dict[str, Any] = {
+            "which": section.which,
+            "split": section.split,
+            "samples": section.samples,
+            "trajectories": section.trajectories,
+            "transpile_seed": section.transpile_seed,
+            "zne": section.zne.model_dump(mode="json"),
+            "data_root": str(data_root),
+        }
+        # Mistakes in names show before the first training starts.
+        for grid in section.grids:
+            for name in grid.profiles:
+                for factor in grid.scales:
+                    self.profiles.scaled(name, factor)
+        self.training = plan_training(section.train, folder)
+
+    def train(self, outcome: SweepOutcome, **work: Any) -> list[TrainedRun]:
+        """Train the runs of the training grids that are not finished; return those that are."""
+        waiting = {run.key: run for run in self.training if not run.finished}
+        jobs = [run.job(self.data_root) for run in waiting.values()]
+        for done, answer in enumerate(run_jobs(jobs, run_job, **work), start=1):
+            self.progress("training", done, len(waiting))
+            if "error" in answer:
+                run = waiting[answer["key"]]
+                what = {"run": run.recipe.name, **run.settings, "seed": run.recipe.seed}
+                outcome.failures.append({**answer, "what": what, "cell": False})
+        return [run for run in self.training if run.finished]
+
+    def plan(self, trained: Sequence[TrainedRun]) -> list[Cell]:
+        """Load every run once, check it, and return all cells."""
+        grids = self.section.grids
+        folders = [Path(folder) for folder in self.section.runs]
+        names = run_names([(folder, read_recipe(folder)) for folder in folders])
+        wanted: list[tuple[Path, str, dict[str, Any], bool]] = [
+            (folder.absolute(), name, {}, False) for folder, name in zip(folders, names, strict=True)
+        ]
+        wanted += [(run.folder, run.recipe.name, run.settings, True) for run in trained]
+        cells: list[Cell] = []
+        for number, (folder, name, settings, own) in enumerate(wanted):
+            self.progress("loading", number, len(wanted))
+            run = self._load(folder, name, settings, grids)
+            if own:
+                cells.append(self._trained_cell(run))
+            cells += plan_cells([run], grids, self.profiles, self.settings)
+        return cells
+
+    def _load(
+        self, folder: Path, name: str, settings: dict[str, Any], grids: Sequence[SweepGrid]
+    ) -> SweepRun:
+        subject: Subject = loaded_subject(
+            str(folder),
+            self.settings["which"],
+            self.settings["split"],
+            self.settings["samples"],
+            self.settings["data_root"],
+        )
+        check_run(subject, grids, self.profiles, self.settings["transpile_seed"])
+        run = describe_run(subject, name, getattr(subject, "which", self.settings["which"]), settings)
+        write_run(self.folder, run, subject)
+        return run
+
+    def _trained_cell(self, run: SweepRun) -> Cell:
+        """Return the cell of a run on the engine that it was trained on."""
+        engine = run.facts["engine"]
+        profile = engine.get("noise") or "ideal"
+        layers = engine.get("layers")
+        conditions = Conditions(
+            TRAINED,
+            profile,
+            shots=engine["shots"],
+            seed=engine["seed"],
+            layers="all" if layers is None else tuple(layers),
+        )
+        noise = self.profiles.scaled(profile, 1.0)
+        return Cell(run, conditions, noise, cell_key(run, conditions, noise, self.settings))
+
+    def compute(self, cells: Sequence[Cell], outcome: SweepOutcome, **work: Any) -> None:
+        """Compute the cells that are missing; keep each as soon as it is there."""
+        store = CellStore(self.folder)
+        by_key = {cell.key: cell for cell in cells}
+        missing = store.missing(cell.key for cell in cells)
+        total = len(by_key)
+        self.progress("cells", total - len(missing), total)
+        jobs = [by_key[key].job(self.settings) for key in missing]
+        for done, answer in enumerate(run_jobs(jobs, run_job, **work), start=1):
+            if "error" in answer:
+                cell = by_key[answer["key"]]
+                what = {"run": cell.run.name, **cell.run.facts["settings"], **cell.conditions.to_dict()}
+                outcome.failures.append({**answer, "what": what, "cell": True})
+            else:
+                store.save(answer["key"], answer["result"])
+                outcome.computed += 1
+            self.progress("cells", total - len(missing) + done, total)

@@ -1,0 +1,131 @@
+"""Tidy tables of a sweep: cells.parquet, one row a cell and metric, and results.parquet, means over seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pyarrow import ArrowException
+
+from qhybrid.errors import DataError
+from qhybrid.evaluation.sweep.cells import Cell
+from qhybrid.evaluation.sweep.engines import shots_of_estimate
+from qhybrid.evaluation.sweep.store import CellStore
+from qhybrid.workspace import atomic_path
+
+CELLS_TABLE = "cells.parquet"
+RESULTS_TABLE = "results.parquet"
+PACKAGES = ("torch", "qiskit", "qiskit-aer")
+_OVER_SEEDS = ("run_folder", "weights", "epoch", "seed", "training_seed", "seconds", "key", "created")
+"""Columns that may differ between the cells of one mean."""
+
+
+def cell_rows(cell: Cell, result: dict[str, Any], settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a finished cell, one a metric."""
+    made, facts = result["made_with"], cell.run.facts
+    git = made["git"] or {}
+    conditions = cell.conditions
+    row = {
+        "run": cell.run.name,
+        "settings": json.dumps(facts["settings"], sort_keys=True),
+        "training_seed": facts["seed"],
+        "model": facts["model"],
+        "dataset": facts["dataset"],
+        "split": settings["split"],
+        "engine": conditions.engine,
+        "profile": conditions.profile,
+        "scale": conditions.scale,
+        "shots": conditions.shots,
+        "seed": conditions.seed,
+        "mapping": conditions.mapping,
+        "mitigation": conditions.mitigation,
+        "layers": conditions.layers if conditions.layers == "all" else " ".join(conditions.layers),
+        "shots_total": shots_of_estimate(conditions, len(settings["zne"]["scales"])),
+        "count": result["count"],
+        "seconds": result["seconds"],
+        "run_folder": cell.run.folder,
+        "weights": facts["weights"],
+        "epoch": facts["epoch"],
+        "profile_hash": "" if cell.noise is None else cell.noise.fingerprint,
+        "key": cell.key,
+        "qhybrid": made["qhybrid"],
+        "python": made["python"],
+        **{name.replace("-", "_"): made["packages"].get(name) for name in PACKAGES},
+        "git_commit": git.get("commit", ""),
+        "git_modified": bool(git.get("modified", False)),
+        "created": made["created"],
+    }
+    return [{**row, "metric": name, "value": value} for name, value in result["metrics"].items()]
+
+
+def build_tables(folder: Path, cells: Sequence[Cell], settings: dict[str, Any]) -> tuple[Path, Path]:
+    """Write both tables from the finished cells and return their paths.
+
+    Raises:
+        WorkspaceError: If they cannot be written.
+    """
+    store = CellStore(folder)
+    found = {key: store.load(key) for key in {cell.key for cell in cells}}
+    rows = [row for cell in cells if (result := found[cell.key]) for row in cell_rows(cell, result, settings)]
+    table = _typed(pd.DataFrame(rows)) if rows else pd.DataFrame()
+    return _write(folder / CELLS_TABLE, table), _write(folder / RESULTS_TABLE, mean_over_seeds(table))
+
+
+def mean_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a condition and metric: `value` is the mean, with its standard error.
+
+    The standard error is s / sqrt(n), s the sample standard deviation over the n seeds (those of shots and
+    those of training); it is missing for a single seed. It does not contain that the test set is finite.
+    """
+    if table.empty:
+        return table
+    by = [column for column in table.columns if column not in (*_OVER_SEEDS, "value")]
+    groups = table.groupby(by, dropna=False, sort=False)
+    result = groups["value"].agg(
+        value="mean", standard_error="sem", lowest="min", highest="max", seeds="count"
+    )
+    result["seconds"] = groups["seconds"].mean()
+    result["weights"] = groups["weights"].agg(lambda hashes: " ".join(dict.fromkeys(hashes)))
+    return result.reset_index()
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    whole: dict[Any, Any] = dict.fromkeys(("shots", "seed", "shots_total"), "Int64")
+    return table.astype({**whole, "value": "float64"})
+
+
+def _write(path: Path, table: pd.DataFrame) -> Path:
+    with atomic_path(path) as temporary:
+        table.to_parquet(temporary, index=False)
+    return path
+
+
+def read_cells(folder: str | Path) -> pd.DataFrame:
+    """Read the table of all cells of a sweep folder.
+
+    Raises:
+        DataError: If it is missing or damaged.
+    """
+    return _read(Path(folder) / CELLS_TABLE)
+
+
+def read_results(folder: str | Path) -> pd.DataFrame:
+    """Read the table of means over seeds of a sweep folder.
+
+    Raises:
+        DataError: If it is missing or damaged.
+    """
+    return _read(Path(folder) / RESULTS_TABLE)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ArrowException, ValueError) as error:
+        raise DataError(
+            f"{path}: must be a Parquet table of a sweep, but cannot be read ({error}). Fix: run "
+            "`qhybrid sweep` again; finished cells are kept, and the tables are written anew from them."
+        ) from error

@@ -1,0 +1,127 @@
+"""What the steps of submitting and collecting share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from qhybrid.errors import HardwareError, ServiceError
+from qhybrid.hardware.circuits import PreparedCircuit, Pub
+from qhybrid.hardware.ledger import Chunk, Job, Ledger
+from qhybrid.hardware.ledger.records import OPEN, SENDING, SENT, Array
+from qhybrid.hardware.service import JobService, Package
+from qhybrid.hardware.settings import HardwareSettings
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time, which tests replace.
+
+    Attributes:
+        now: Returns the time in seconds.
+        sleep: Waits for some seconds.
+    """
+
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(eq=False)
+class JobContext:
+    """One plan at work.
+
+    Attributes:
+        ledger: The plan's ledger.
+        service: What executes.
+        circuits: Prepared circuits by key.
+        settings: The plan's settings.
+        later_seconds: Predicted QPU seconds of rounds that are not known yet.
+        clock: Time.
+        say: Called with a sentence whenever something happens.
+    """
+
+    ledger: Ledger
+    service: JobService
+    circuits: Mapping[str, PreparedCircuit]
+    settings: HardwareSettings
+    later_seconds: float = 0.0
+    clock: Clock = field(default_factory=Clock)
+    say: Say = lambda _text: None
+
+    def note(self, text: str) -> None:
+        """Say what happened and enter it in the ledger."""
+        self.ledger.note(text)
+        self.say(text)
+
+    def asked(self, question: Callable[[], T]) -> T:
+        """Ask the service, again with growing pauses if it does not answer.
+
+        Raises:
+            ServiceError: The last one.
+        """
+        patience = self.settings.patience
+        for attempt in range(patience.retries + 1):
+            try:
+                return question()
+            except ServiceError as error:
+                if attempt == patience.retries:
+                    raise
+                self.say(f"asking again: {error}")
+                self.clock.sleep(min(patience.poll_s * 2**attempt, patience.poll_max_s))
+        raise AssertionError("unreachable")
+
+    def package(self, job: Job, chunk: Chunk) -> Package:
+        """Return what a job executes."""
+        points = self.ledger.points()
+        pubs = tuple(
+            Pub(self.circuits[key], variant, _stacked(points, numbers))
+            for key, numbers in chunk.blocks
+            for variant in range(len(self.circuits[key].variants))
+        )
+        return Package(pubs, self.settings.shots, (self.ledger.tag, job.tag), self._time_limit(chunk))
+
+    def check_cap(self) -> None:
+        """Check that what is sent next stays within the cap, later rounds included.
+
+        Raises:
+            HardwareError: If it does not.
+        """
+        cap = self.settings.max_qpu_seconds
+        if cap is None or not self.service.paid:
+            return
+        ahead = sum(chunk.seconds for chunk in self._unsent())
+        spent = self.ledger.spent_seconds()
+        if spent + ahead + self.later_seconds > cap:
+            raise HardwareError(
+                f"Setting `max_qpu_seconds` must cover the plan, but is {cap:g} s: {spent:.1f} s are spent, "
+                f"{ahead:.1f} s wait to be sent and {self.later_seconds:.1f} s follow in later rounds. "
+                "Fix: plan "
+                "with fewer samples or shots, or a higher cap; nothing was sent."
+            )
+
+    def _unsent(self) -> list[Chunk]:
+        busy = {job.chunk for job in self.ledger.jobs(SENDING, SENT)}
+        return [chunk for chunk in self.ledger.chunks() if chunk.state == OPEN and chunk.number not in busy]
+
+    def _time_limit(self, chunk: Chunk) -> int | None:
+        """Return the seconds after which the service stops a job.
+
+        Every job gets its share of the cap: the bill stays within it even if the estimates are wrong.
+        """
+        limits = [self.settings.max_execution_seconds]
+        if self.settings.max_qpu_seconds is not None:
+            planned = sum(one.seconds for one in self.ledger.chunks()) + self.later_seconds
+            limits.append(max(1, int(chunk.seconds * self.settings.max_qpu_seconds / planned)))
+        given = [limit for limit in limits if limit is not None]
+        return min(given) if given else None
+
+
+def _stacked(points: Mapping[int, tuple[str, Array]], numbers: tuple[int, ...]) -> Array:
+    return np.stack([points[number][1] for number in numbers])

@@ -1,0 +1,187 @@
+"""From raw results to expectation values with error bars, offline."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qiskit_ibm_runtime.decoders.defaults import DEFAULT_DECODERS
+
+from qhybrid.engines.mitigation import extrapolation_coefficients
+from qhybrid.errors import HardwareError
+from qhybrid.hardware.circuits import REGISTER, Copy, PreparedCircuit
+from qhybrid.hardware.preparation import z_strings
+from qhybrid.hardware.settings import HardwareSettings
+
+Array = NDArray[np.float64]
+MEANS_FORMAT = "qhybrid-means-1"
+"""Results of simulators that give means of strings instead of bits."""
+
+
+class Estimates:
+    """Means and standard errors of a circuit's strings for some points.
+
+    Attributes:
+        means: Shape (B, T).
+        errors: Shape (B, T).
+    """
+
+    def __init__(self, means: Array, errors: Array) -> None:
+        self.means, self.errors = means, errors
+
+
+def decode_chunk(
+    raw: str, blocks: list[tuple[PreparedCircuit, int]], settings: HardwareSettings
+) -> list[Estimates]:
+    """Return the estimates of a chunk.
+
+    Args:
+        raw: The result as the service sent it.
+        blocks: The circuits that the job executed and how many points of each.
+        settings: Shots and mitigation.
+
+    Returns:
+        One for each block, in the order of its points.
+
+    Raises:
+        HardwareError: If the text is no complete result of that job.
+    """
+    try:
+        pubs = _read_pubs(raw)
+        found = []
+        place = 0
+        for circuit, points in blocks:
+            own = pubs[place : place + len(circuit.variants)]
+            place += len(circuit.variants)
+            found.append(estimates_from(circuit, points, own, settings))
+        if place != len(pubs):
+            raise ValueError(f"{len(pubs)} circuits came back, but {place} were sent")
+        return found
+    except HardwareError:
+        raise
+    except Exception as error:  # whatever a damaged text does to a decoder of the client
+        raise HardwareError(
+            f"A result must decode completely, but does not ({type(error).__name__}: "
+            f"{str(error)[:200]}). Fix: "
+            "collect again; nothing is executed for that."
+        ) from None
+
+
+def observables_from(circuit: PreparedCircuit, means: Array) -> Array:
+    """Return observables, shape (B, n_obs), from means of the circuit's strings, shape (B, T)."""
+    return np.asarray(means @ circuit.strings.coefficients.T + circuit.strings.offsets)
+
+
+def observable_errors(circuit: PreparedCircuit, errors: Array) -> Array:
+    """Return standard errors of observables from those of strings, as if these were independent."""
+    return np.asarray(np.sqrt(errors**2 @ (circuit.strings.coefficients**2).T))
+
+
+def _read_pubs(raw: str) -> list[Any]:
+    """Return what came back for every measured circuit: strings' means, or bits of shape (B', shots, n)."""
+    content = json.loads(raw)
+    if isinstance(content, dict) and content.get("format") == MEANS_FORMAT:
+        return list(content["pubs"])
+    result: Any = raw
+    for decoder in DEFAULT_DECODERS["executor"]:
+        if decoder.is_applicable(result):
+            result = decoder.decode(result)
+    return [pub.data[REGISTER].to_bool_array(order="little") for pub in result]
+
+
+def estimates_from(
+    circuit: PreparedCircuit, points: int, pubs: list[Any], settings: HardwareSettings
+) -> Estimates:
+    """Return the estimates of a circuit from what came back for each of its variants.
+
+    Args:
+        circuit: The circuit.
+        points: Number of points.
+        pubs: For every variant bits of shape (B', shots, n), or {"means": one array a copy}.
+        settings: Shots and mitigation.
+    """
+    size = len(circuit.strings.strings)
+    folds = sorted({variant.fold for variant in circuit.variants})
+    means = np.zeros((len(folds), points, size))
+    variances = np.zeros((len(folds), points, size))
+    for index, (variant, pub) in enumerate(zip(circuit.variants, pubs, strict=True)):
+        for number, copy in enumerate(circuit.copies):
+            rows = np.arange(number, points, len(circuit.copies))
+            mean, variance = _copy_estimates(circuit, index, number, copy, pub, settings)
+            fold = folds.index(variant.fold)
+            where = np.ix_(rows, np.asarray(variant.group))
+            means[fold][where] = mean[: len(rows)]
+            variances[fold][where] = variance[: len(rows)]
+    factors = np.ones(1) if len(folds) == 1 else np.asarray(extrapolation_coefficients(folds, "linear"))
+    total = np.einsum("f,fbt->bt", factors, means)
+    return Estimates(total, np.sqrt(np.einsum("f,fbt->bt", factors**2, variances)))
+
+
+def _copy_estimates(
+    circuit: PreparedCircuit, index: int, number: int, copy: Copy, pub: Any, settings: HardwareSettings
+) -> tuple[Array, Array]:
+    """Return mean and variance of the group's strings on one copy, each of shape (B', G)."""
+    variant = circuit.variants[index]
+    strings = z_strings(circuit.strings, variant, settings.mitigation.readout)
+    shots = settings.shots
+    if isinstance(pub, dict):
+        raw = np.asarray(pub["means"][number], dtype=np.float64)
+        if (
+            raw.shape[1] != len(strings)
+            or not np.isfinite(raw).all()
+            or np.abs(raw).max(initial=0) > 1 + 1e-6
+        ):
+            raise ValueError("means of strings are missing or beyond [-1, 1]")
+    else:
+        qubits = len(copy.physical)
+        bits = np.asarray(pub)[..., number * qubits : (number + 1) * qubits]
+        if bits.shape[-2] < shots or bits.shape[-1] != qubits:
+            raise ValueError(
+                f"{bits.shape[-2]} shots of {bits.shape[-1]} bits came back, not {shots} of {qubits}"
+            )
+        bits = bits.reshape(-1, *bits.shape[-2:])
+        shots = bits.shape[1]
+        raw = np.stack([_string_means(bits, [q for q, _ in string]) for string in strings], axis=1)
+    place = {string: position for position, string in enumerate(strings)}
+    group = [tuple((q, 3) for q, _ in circuit.strings.strings[t]) for t in variant.group]
+    means, variances = [], []
+    for string in group:
+        mean, scale = raw[:, place[string]], 1.0
+        if settings.mitigation.readout and copy.noise is not None:
+            mean, scale = _corrected(string, raw, place, copy, settings)
+        means.append(mean)
+        variances.append(np.clip(1 - raw[:, place[string]] ** 2, 1 / shots, None) / shots * scale**2)
+    return np.stack(means, axis=1), np.stack(variances, axis=1)
+
+
+def _string_means(bits: NDArray[np.bool_], qubits: list[int]) -> Array:
+    parity = np.logical_xor.reduce(bits[..., qubits], axis=-1)
+    return np.asarray(1.0 - 2.0 * parity.mean(axis=-1))
+
+
+def _corrected(
+    string: tuple[tuple[int, int], ...],
+    raw: Array,
+    place: dict[tuple[tuple[int, int], ...], int],
+    copy: Copy,
+    settings: HardwareSettings,
+) -> tuple[Array, float]:
+    """Undo read-out errors: z = (m - c) / s on every qubit, with m = s z + c on average.
+
+    Reading gives s = 1 - p01 - p10 and c = p01 - p10; randomised read-outs have no c.
+    """
+    if copy.noise is None:
+        return raw[:, place[string]], 1.0
+    shifts, scale = [], 1.0
+    for qubit, _ in string:
+        p01, p10 = copy.noise.readout(qubit)
+        shifts.append(0.0 if settings.mitigation.measure_twirling else p01 - p10)
+        scale *= 1 - p01 - p10
+    total = np.zeros(len(raw))
+    for mask in range(2 ** len(string)):
+        kept = tuple(one for bit, one in enumerate(string) if mask >> bit & 1)
+        factor = np.prod([-shift for bit, shift in enumerate(shifts) if not mask >> bit & 1])
+        total += factor * (raw[:, place[kept]] if kept else 1.0)
+    return total / scale, 1 / scale

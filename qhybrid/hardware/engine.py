@@ -1,0 +1,142 @@
+"""Devices as an engine: one blocking job a call.
+
+For trying things out and for parameter-shift gradients. Whole models run through plans (`make_plan`), which
+cost less, survive crashes and never pay twice.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.engines import register_engine
+from qhybrid.engines.aer.circuit import angle_circuit
+from qhybrid.engines.base import Engine, attached, check_arguments, empty_result
+from qhybrid.engines.gates.angle_table import AngleTable
+from qhybrid.engines.parameter_shift import shifted_expectations
+from qhybrid.errors import HardwareError
+from qhybrid.hardware.backends import Backend, make_service, open_backend
+from qhybrid.hardware.circuits import PreparedCircuit
+from qhybrid.hardware.collecting import collect_jobs
+from qhybrid.hardware.context import JobContext
+from qhybrid.hardware.decoding import decode_chunk, observables_from
+from qhybrid.hardware.ledger import LEDGER_FILE, Ledger, Request
+from qhybrid.hardware.preparation import prepare_circuit
+from qhybrid.hardware.recording import LayerCircuit
+from qhybrid.hardware.rounds import plan_round
+from qhybrid.hardware.sending import send_open_chunks
+from qhybrid.hardware.settings import HardwareSettings
+
+
+class RuntimeEngine(Engine):
+    """Expectation values from a fake or real device.
+
+    Args:
+        backend: `fake_torino` or another fake backend, `aer`, or a device of the service.
+        shots: Executions of every measured circuit and parameter set.
+        seed: Of layouts and simulated shots.
+        folder: Where the ledger of each call goes; a temporary folder if absent, which is enough for fakes.
+        **options: Other keys of `HardwareSettings`.
+
+    Raises:
+        ConfigError: If an option is unknown or wrong.
+        HardwareError: If the account or the device is not usable, or a real device is used without `folder`.
+    """
+
+    kind = "runtime"
+
+    def __init__(
+        self,
+        backend: str,
+        shots: int = 1024,
+        seed: int = 0,
+        folder: str | Path | None = None,
+        settings: HardwareSettings | None = None,
+    ) -> None:
+        self._settings = (settings or HardwareSettings(backend=backend)).model_copy(
+            update={"backend": backend, "shots": shots, "seed": seed}
+        )
+        self._temporary = None if folder is not None else tempfile.TemporaryDirectory(prefix="qhybrid-")
+        self._folder = Path(folder) if folder is not None else Path(self._temporary.name)  # type: ignore[union-attr]
+        self._backend: Backend = open_backend(self._settings)
+        self._service = make_service(self._settings, self._folder)
+        if self._service.paid and folder is None:
+            raise HardwareError(
+                f"Device {backend} costs time, so results must be kept, but there is no `folder`. Fix: "
+                "make_engine('runtime', backend=..., folder='runs/...')."
+            )
+        self._prepared: dict[str, tuple[CircuitSpec, PreparedCircuit, AngleTable, list[Any]]] = {}
+
+    def expectations(self, spec: CircuitSpec, inputs: Tensor, weights: Tensor) -> Tensor:
+        """Return the expectation values of all observables, shape (B, n_obs); see `Engine.expectations`."""
+        check_arguments(spec, inputs, weights)
+        if not len(inputs):
+            return empty_result(spec, inputs, weights)
+        prepared, table, angles = self._prepare(spec)
+        rows = inputs.to(device="cpu", dtype=torch.float64).t()
+        values = table.batched(rows, weights.to(device="cpu", dtype=torch.float64))
+        wanted = [
+            index
+            for index, angle in enumerate(angles)
+            if (angle.inputs and inputs.requires_grad) or (angle.weights and weights.requires_grad)
+        ]
+        moved = torch.as_tensor(wanted, dtype=torch.long)
+        found = shifted_expectations(values, moved, lambda points: self._execute(prepared, points.t()).t())
+        return attached(found.t().to(device=inputs.device, dtype=inputs.dtype), inputs, weights)
+
+    def describe(self) -> dict[str, Any]:
+        """Return kind and settings."""
+        return {"kind": self.kind, **self._settings.model_dump(mode="json")}
+
+    def _prepare(self, spec: CircuitSpec) -> tuple[PreparedCircuit, AngleTable, list[Any]]:
+        """Return the mapped circuit with one parameter an angle: shifted angles need no new circuit."""
+        if spec.fingerprint not in self._prepared:
+            circuit, parameters, angles = angle_circuit(spec, None, ())
+            plain = replace(spec, circuit=circuit, input_params=tuple(parameters), weight_params=())
+            key = LayerCircuit.of(plain, torch.empty(0)).key
+            device, noise = self._backend.device, self._backend.noise
+            prepared = prepare_circuit(key, plain, device, noise, self._settings)
+            like = torch.empty(0, dtype=torch.float64)
+            table = AngleTable(angles, spec.num_inputs, spec.num_weights, like)
+            self._prepared[spec.fingerprint] = (plain, prepared, table, angles)
+        _, prepared, table, angles = self._prepared[spec.fingerprint]
+        return prepared, table, angles
+
+    def _execute(self, prepared: PreparedCircuit, points: Tensor) -> Tensor:
+        """Return observables, shape (N, n_obs), for angles of shape (N, K), by one plan of one round."""
+        circuits = {prepared.key: prepared}
+        request = Request(0, "layer", 0, prepared.key, points.numpy().copy())
+        self._folder.mkdir(parents=True, exist_ok=True)
+        name = f"{self._settings.backend}-call-{uuid.uuid4().hex[:12]}"
+        with Ledger(self._folder / LEDGER_FILE, name) as ledger:
+            ledger.begin()
+            found = plan_round(0, [request], {}, 0, circuits, self._settings)
+            ledger.add_round(found.requests, found.points, found.chunks)
+            context = JobContext(ledger, self._service, circuits, self._settings)
+            while any(chunk.state == "open" for chunk in ledger.chunks()):
+                send_open_chunks(context)
+                collect_jobs(context)
+            values: dict[int, Any] = {}
+            raw = ledger.results()
+            for chunk in ledger.chunks():
+                if chunk.number not in raw:
+                    raise HardwareError(f"Chunk {chunk.number} ended as `{chunk.state}`. Fix: call again.")
+                for (_, numbers), one in zip(
+                    chunk.blocks,
+                    decode_chunk(
+                        raw[chunk.number], [(prepared, len(n)) for _, n in chunk.blocks], self._settings
+                    ),
+                ):
+                    values.update(zip(numbers, observables_from(prepared, one.means)))
+        order = found.requests[0].points
+        return torch.as_tensor([values[number].tolist() for number in order], dtype=torch.float64)
+
+
+register_engine("runtime", RuntimeEngine)

@@ -1,0 +1,157 @@
+"""What came of a plan: predictions, metrics, deviations from exact values, and predicted against obtained.
+
+results/metrics.json            accuracy obtained and predicted, cost, duplicates
+results/predictions.csv         one row a sample: class and truth, or the share of right pixels
+results/outputs.safetensors     logits and classes of all samples
+results/deviations.csv          one row an observable: deviation from its exact value, with error bars
+results/calibration.yaml        the device's calibration when the results were there (devices of the service)
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor
+
+from qhybrid.circuits.pauli import format_observable
+from qhybrid.errors import HardwareError
+from qhybrid.hardware.backends import is_local, open_backend
+from qhybrid.hardware.prediction import dry_run, exact_answer
+from qhybrid.hardware.work import Work
+from qhybrid.hardware.workload import IGNORED, Samples, agreement, plain, predicted_labels, score
+from qhybrid.workspace import atomic_path, write_text
+
+Array = NDArray[np.float64]
+RESULTS = "results"
+METRICS_FILE = "metrics.json"
+
+
+def write_outcome(work: Work, outputs: Tensor) -> dict[str, Any]:
+    """Write the results of a plan whose outputs are there.
+
+    Args:
+        work: The open plan.
+        outputs: The model's outputs, shape (N, K) or (N, K, H, W).
+
+    Returns:
+        The content of metrics.json.
+    """
+    folder = work.folder / RESULTS
+    samples = work.workload.samples
+    exact = dry_run(work.workload, work.content["layers"], exact_answer(work.bound), lambda *_: None)
+    deviations = _deviations(work)
+    content = {
+        "plan": work.content["plan"],
+        "backend": work.context.settings.backend,
+        "shots": work.context.settings.shots,
+        "samples": len(outputs),
+        "obtained": plain(score(outputs, samples)),
+        "predicted": work.content["predicted"],
+        "same_class_as_exact": round(agreement(outputs, exact.outputs), 6),
+        "logit_deviation_rms": float((outputs - exact.outputs).square().mean().sqrt()),
+        "observable_deviation_rms": _rms([row["rms_deviation"] for row in deviations]),
+        "observable_error_rms": _rms([row["rms_error"] for row in deviations]),
+        "status": work.status(),
+        "duplicates": [one.__dict__ for one in work.ledger.duplicates()],
+        "events": [text for _, text in work.ledger.events()],
+    }
+    _write_csv(folder / "deviations.csv", deviations)
+    _write_csv(folder / "predictions.csv", _predictions(outputs, samples))
+    with atomic_path(folder / "outputs.safetensors") as temporary:
+        tensors = {"outputs": outputs.contiguous(), "exact_outputs": exact.outputs.contiguous()}
+        save_file({**tensors, "classes": predicted_labels(outputs).contiguous()}, temporary)
+    _snapshot(work, folder)
+    write_text(folder / METRICS_FILE, json.dumps(content, indent=2) + "\n")
+    return content
+
+
+def _deviations(work: Work) -> list[dict[str, Any]]:
+    """Return one row for every observable of every layer, over all samples and calls."""
+    book = work.book()
+    answer = exact_answer(work.bound)
+    rows = []
+    for layer, key in dict.fromkeys((r.layer, r.circuit) for r in book.requests.values()):
+        mine = [
+            r
+            for r in book.requests.values()
+            if (r.layer, r.circuit) == (layer, key) and r.key in book.results
+        ]
+        measured = np.concatenate([book.results[request.key] for request in mine])
+        errors = np.concatenate([work.errors[request.key] for request in mine])
+        exact = answer(key, np.concatenate([request.angles for request in mine]))
+        for index, observable in enumerate(work.bound[key].observables):
+            rows.append(
+                {
+                    "layer": layer,
+                    "observable": format_observable(observable),
+                    **_summary(measured[:, index] - exact[:, index], errors[:, index]),
+                }
+            )
+    return rows
+
+
+def _summary(deviation: Array, errors: Array) -> dict[str, Any]:
+    """Return mean and spread of the deviations of one observable, and their standard errors.
+
+    `mean_deviation` has the standard error `mean_error` from shots; `rms_error` is what the deviations would
+    have from shots alone, so a larger `rms_deviation` is the device's noise.
+    """
+    return {
+        "values": len(deviation),
+        "mean_deviation": float(deviation.mean()),
+        "mean_error": float(np.sqrt((errors**2).sum()) / len(errors)),
+        "rms_deviation": float(np.sqrt((deviation**2).mean())),
+        "rms_error": float(np.sqrt((errors**2).mean())),
+    }
+
+
+def _predictions(outputs: Tensor, samples: Samples) -> list[dict[str, Any]]:
+    labels = predicted_labels(outputs)
+    rows: list[dict[str, Any]] = []
+    for index, name in enumerate(samples.names):
+        row: dict[str, Any] = {"sample": name}
+        truth = None if samples.targets is None else samples.targets[index]
+        if labels.ndim == 1:
+            row["class"] = int(labels[index])
+            row["truth"] = "" if truth is None else int(truth)
+        elif truth is not None:
+            counted = truth != IGNORED
+            right = (labels[index] == truth) & counted
+            row["labelled_pixels"] = int(counted.sum())
+            row["right_pixels"] = int(right.sum())
+        rows.append(row)
+    return rows
+
+
+def _snapshot(work: Work, folder: Path) -> None:
+    """Keep the calibration of the day the results came; the one of the plan may be older."""
+    settings = work.context.settings
+    if is_local(settings.backend):
+        return
+    try:
+        backend = open_backend(settings)
+    except HardwareError as error:
+        work.context.say(f"no calibration of today: {error}")
+        return
+    if backend.noise is not None:
+        backend.noise.save(folder / "calibration.yaml")
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, buffer.getvalue())
+
+
+def _rms(values: list[float]) -> float:
+    return float(torch.tensor(values, dtype=torch.float64).square().mean().sqrt()) if values else 0.0

@@ -1,0 +1,184 @@
+"""A plan on disk: plan.json, samples, circuits as they are sent (QPY), the ledger and the calibration."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from qiskit import QuantumCircuit, qpy
+from qiskit.circuit import Parameter
+from qiskit.quantum_info import SparsePauliOp
+
+from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.config import validated
+from qhybrid.engines.shots.strings import as_observable, measured_strings
+from qhybrid.errors import HardwareError
+from qhybrid.hardware.circuits import Copy, PreparedCircuit, Variant
+from qhybrid.hardware.merging import merge_runs
+from qhybrid.hardware.preparation import z_strings
+from qhybrid.hardware.settings import HardwareSettings
+from qhybrid.noise import NoiseProfile
+from qhybrid.workspace import atomic_path, write_text
+
+FORMAT = 1
+PLAN_FILE = "plan.json"
+CIRCUITS = "circuits"
+Observables = list[list[tuple[str, list[int], float]]]
+
+
+def write_plan(folder: Path, content: dict[str, Any]) -> None:
+    """Write plan.json."""
+    write_text(folder / PLAN_FILE, json.dumps(content, indent=2) + "\n")
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """Read plan.json.
+
+    Raises:
+        HardwareError: If the folder holds no plan, or one of another version.
+    """
+    try:
+        content: dict[str, Any] = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
+        found = content["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HardwareError(
+            f"{folder} must be the folder of a plan, but {PLAN_FILE} cannot be read ({error}). Fix: "
+            "give the folder "
+            "that `qhybrid hardware plan` printed."
+        ) from error
+    if found != FORMAT:
+        raise HardwareError(
+            f"{folder / PLAN_FILE} must have format {FORMAT}, but has {found}. Fix: plan again."
+        )
+    return content
+
+
+def settings_of(content: dict[str, Any], folder: Path) -> HardwareSettings:
+    """Return the settings of a plan."""
+    return validated(HardwareSettings, content["settings"], str(folder / PLAN_FILE))
+
+
+def save_circuit(folder: Path, bound: CircuitSpec, circuit: PreparedCircuit) -> None:
+    """Write a circuit as the layer has it and as it is mapped: nothing is routed twice."""
+    facts = {
+        "name": circuit.name,
+        "inputs": [parameter.name for parameter in bound.input_params],
+        "observables": _listed(bound),
+        "mapped_observables": _mapped(circuit),
+        "physical": [list(copy.physical) for copy in circuit.copies],
+        "variants": [[list(variant.group), variant.fold] for variant in circuit.variants],
+        "device_qubits": circuit.device_qubits,
+        "seconds": circuit.seconds,
+    }
+    circuits = [bound.circuit, *(spec.circuit for copy in circuit.copies for spec in copy.specs)]
+    buffer = io.BytesIO()
+    qpy.dump(circuits, buffer)
+    (folder / CIRCUITS).mkdir(exist_ok=True)
+    with atomic_path(folder / CIRCUITS / f"{circuit.key}.qpy") as temporary:
+        temporary.write_bytes(buffer.getvalue())
+    write_text(folder / CIRCUITS / f"{circuit.key}.json", json.dumps(facts) + "\n")
+
+
+def load_circuits(
+    folder: Path, settings: HardwareSettings, noise: NoiseProfile | None
+) -> tuple[dict[str, CircuitSpec], dict[str, PreparedCircuit]]:
+    """Read all circuits of a plan: as the layers have them, and as they are sent.
+
+    Raises:
+        HardwareError: If a file is missing or damaged.
+    """
+    bound, prepared = {}, {}
+    for file in sorted((folder / CIRCUITS).glob("*.json")):
+        try:
+            facts = json.loads(file.read_text(encoding="utf-8"))
+            with file.with_suffix(".qpy").open("rb") as handle:
+                circuits = qpy.load(handle)
+            bound[file.stem] = _bound(facts, circuits[0])
+            prepared[file.stem] = _prepared(file.stem, facts, circuits, bound[file.stem], settings, noise)
+        except (OSError, ValueError, KeyError, IndexError, qpy.exceptions.QpyError) as error:
+            raise HardwareError(
+                f"{file} and its .qpy must hold a circuit of the plan, but cannot be read ({error}). "
+                "Fix: copy the "
+                "plan's folder again, or make a new plan."
+            ) from error
+    return bound, prepared
+
+
+def _bound(facts: dict[str, Any], circuit: QuantumCircuit) -> CircuitSpec:
+    by_name = {parameter.name: parameter for parameter in circuit.parameters}
+    inputs = [by_name.get(name) or Parameter(name) for name in facts["inputs"]]
+    return CircuitSpec(facts["name"], circuit, tuple(inputs), (), _observables(facts["observables"], circuit))
+
+
+def _prepared(
+    key: str,
+    facts: dict[str, Any],
+    circuits: list[QuantumCircuit],
+    bound: CircuitSpec,
+    settings: HardwareSettings,
+    noise: NoiseProfile | None,
+) -> PreparedCircuit:
+    merged, angle_map = merge_runs(bound)
+    names = [parameter.name for parameter in merged.input_params]
+    mapped = _observables(facts["mapped_observables"], circuits[1])
+    strings = measured_strings(mapped, circuits[1].num_qubits)
+    variants = tuple(Variant(tuple(group), fold) for group, fold in facts["variants"])
+    copies = []
+    for index, place in enumerate(facts["physical"]):
+        own = circuits[1 + index * len(variants) : 1 + (index + 1) * len(variants)]
+        specs = tuple(
+            _variant_spec(
+                facts["name"], circuit, names, z_strings(strings, variant, settings.mitigation.readout)
+            )
+            for circuit, variant in zip(own, variants, strict=True)
+        )
+        copies.append(Copy(tuple(place), specs, None if noise is None else noise.restrict(place)))
+    return PreparedCircuit(
+        key,
+        facts["name"],
+        angle_map,
+        strings,
+        variants,
+        tuple(copies),
+        facts["device_qubits"],
+        facts["seconds"],
+    )
+
+
+def _variant_spec(name: str, circuit: QuantumCircuit, names: list[str], strings: Any) -> CircuitSpec:
+    by_name = {parameter.name: parameter for parameter in circuit.parameters}
+    inputs = tuple(by_name.get(one) or Parameter(one) for one in names)
+    observables = tuple(as_observable(string, circuit.num_qubits) for string in strings)
+    return CircuitSpec(name, circuit, inputs, (), observables)
+
+
+def _listed(spec: CircuitSpec) -> Observables:
+    return [
+        [
+            (letters, list(qubits), float(complex(factor).real))
+            for letters, qubits, factor in one.to_sparse_list()
+        ]
+        for one in spec.observables
+    ]
+
+
+def _mapped(circuit: PreparedCircuit) -> Observables:
+    """Return observables on the mapped circuit, from its strings and coefficients."""
+    strings = circuit.strings
+    result: Observables = []
+    for row, offset in zip(strings.coefficients, strings.offsets):
+        terms: list[tuple[str, list[int], float]] = [("", [], float(offset))] if offset else []
+        for string, factor in zip(strings.strings, row):
+            if factor:
+                terms.append(("".join("IXYZ"[p] for _, p in string), [q for q, _ in string], float(factor)))
+        result.append(terms)
+    return result
+
+
+def _observables(listed: Observables, circuit: QuantumCircuit) -> tuple[Any, ...]:
+    return tuple(
+        SparsePauliOp.from_sparse_list([tuple(term) for term in terms], num_qubits=circuit.num_qubits)
+        for terms in listed
+    )

@@ -1,0 +1,206 @@
+"""Making a plan: dry run, mapping, checks, prices; nothing is sent."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.errors import HardwareError
+from qhybrid.hardware.backends import Backend, open_backend
+from qhybrid.hardware.circuits import PreparedCircuit
+from qhybrid.hardware.guards import check_circuit
+from qhybrid.hardware.ledger import LEDGER_FILE, Ledger, Request
+from qhybrid.hardware.plan_files import FORMAT, save_circuit, write_plan
+from qhybrid.hardware.prediction import dry_run, exact_answer, expected_answer
+from qhybrid.hardware.preparation import bound_circuit, prepare_circuit
+from qhybrid.hardware.pricing import circuit_facts, filter_price, round_facts
+from qhybrid.hardware.recording import LayerCircuit, fixed_layers
+from qhybrid.hardware.rounds import Round, plan_round
+from qhybrid.hardware.settings import HardwareSettings
+from qhybrid.hardware.simulation import Simulation
+from qhybrid.hardware.workload import Workload, agreement, plain, score
+from qhybrid.layers import quantum_layers
+from qhybrid.workspace import atomic_folder
+
+Array = NDArray[np.float64]
+Say = Callable[[str], None]
+CALIBRATION_FILE = "calibration.yaml"
+
+
+def make_plan(
+    workload: Workload, settings: HardwareSettings, folder: str | Path, say: Say = lambda _text: None
+) -> Path:
+    """Plan a workload on a backend.
+
+    Args:
+        workload: Model and samples.
+        settings: Everything else.
+        folder: Where plans go; the plan becomes a folder in it.
+        say: Called with a sentence at every step.
+
+    Returns:
+        The plan's folder.
+
+    Raises:
+        HardwareError: If a check fails, or the plan is beyond the cap; nothing is written then.
+        ConfigError: If a layer or the backend is unknown.
+    """
+    drafted = draft_plan(workload, settings, say)
+    _check_cap(drafted.content, settings)
+    name = f"{settings.backend}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    target = Path(folder) / name
+    with atomic_folder(target) as temporary:
+        write_plan(temporary, {"format": FORMAT, "plan": name, **drafted.content})
+        workload.samples.save(temporary)
+        for key, circuit in drafted.circuits.items():
+            save_circuit(temporary, drafted.bound[key], circuit)
+        if drafted.backend.noise is not None:
+            drafted.backend.noise.save(temporary / CALIBRATION_FILE)
+        with Ledger(temporary / LEDGER_FILE, name) as ledger:
+            ledger.begin()
+            first = drafted.rounds[0]
+            ledger.add_round(first.requests, first.points, first.chunks)
+    return target
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """A plan that is not on disk.
+
+    Attributes:
+        content: What plan.json holds.
+        circuits: Prepared circuits by key.
+        bound: Circuits as the layers have them, by key.
+        rounds: What each round adds to the ledger.
+        backend: Target and calibration.
+    """
+
+    content: dict[str, Any]
+    circuits: dict[str, PreparedCircuit]
+    bound: dict[str, CircuitSpec]
+    rounds: list[Round]
+    backend: Backend
+
+
+def draft_plan(workload: Workload, settings: HardwareSettings, say: Say = lambda _text: None) -> Draft:
+    """Do all the work of `make_plan` but writing.
+
+    Raises:
+        HardwareError: If a check fails.
+        ConfigError: If a layer or the backend is unknown.
+    """
+    layers, filters = chosen_layers(workload, settings)
+    backend = open_backend(settings)
+    planner = _Planner(workload, settings, layers, backend, say)
+    content = planner.run()
+    content["fixed_filters"] = filter_price(workload, filters, settings)
+    return Draft(content, planner.circuits, planner.bound, planner.rounds, backend)
+
+
+def chosen_layers(workload: Workload, settings: HardwareSettings) -> tuple[list[str], list[str]]:
+    """Return the layers for the device, and those of fixed filters that stay on the simulator."""
+    filters = fixed_layers(workload.model, workload.samples.images[0])
+    every = list(quantum_layers(workload.model))
+    layers = list(settings.layers) if settings.layers is not None else [n for n in every if n not in filters]
+    if not layers:
+        raise HardwareError(
+            f"A plan needs a layer for the device, but all quantum layers ({', '.join(every)}) are "
+            "fixed filters, "
+            "which the simulator computes. Fix: name them with `layers` to pay for them."
+        )
+    return layers, [name for name in filters if name not in layers]
+
+
+class _Planner:
+    def __init__(
+        self,
+        workload: Workload,
+        settings: HardwareSettings,
+        layers: Sequence[str],
+        backend: Backend,
+        say: Say,
+    ) -> None:
+        self.circuits: dict[str, PreparedCircuit] = {}
+        self.bound: dict[str, CircuitSpec] = {}
+        self.rounds: list[Round] = []
+        self._guards: dict[str, Any] = {}
+        self._workload, self._settings = workload, settings
+        self._layers, self._backend, self._say = list(layers), backend, say
+
+    def run(self) -> dict[str, Any]:
+        """Return the plan's content."""
+        settings, samples = self._settings, self._workload.samples
+        simulation = Simulation()
+        average = dry_run(
+            self._workload,
+            self._layers,
+            expected_answer(self.circuits, settings, None, simulation),
+            self._meet,
+        )
+        for requests in average.rounds:
+            self._add_round(requests)
+        self._say("drawing shots for the predicted accuracy")
+        drawn = dry_run(
+            self._workload,
+            self._layers,
+            expected_answer(self.circuits, settings, settings.shots, simulation),
+            lambda *_: None,
+        )
+        exact = dry_run(self._workload, self._layers, exact_answer(self.bound), lambda *_: None)
+        rounds = [round_facts(one, self.circuits, settings) for one in self.rounds]
+        return {
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "origin": self._workload.origin,
+            "settings": settings.model_dump(mode="json"),
+            "account": self._backend.account,
+            "samples": list(samples.names),
+            "class_names": list(samples.class_names),
+            "layers": self._layers,
+            "circuits": {
+                key: {**circuit_facts(circuit), **self._guards[key]} for key, circuit in self.circuits.items()
+            },
+            "rounds": rounds,
+            "qpu_seconds": round(sum(one["qpu_seconds"] for one in rounds), 2),
+            "predicted": {
+                "exact": plain(score(exact.outputs, samples)),
+                "device": plain(score(average.outputs, samples)),
+                "device_and_shots": plain(score(drawn.outputs, samples)),
+                "same_class_as_exact": round(agreement(drawn.outputs, exact.outputs), 6),
+            },
+        }
+
+    def _meet(self, layer: LayerCircuit, points: Array) -> None:
+        """Map a circuit that is seen for the first time, and check what would be sent."""
+        self._say(f"mapping circuit `{layer.spec.name}` to {self._settings.backend}")
+        bound = bound_circuit(layer)
+        prepared = prepare_circuit(
+            layer.key, bound, self._backend.device, self._backend.noise, self._settings
+        )
+        self._guards[layer.key] = check_circuit(bound, prepared, points, self._backend.device)
+        self.bound[layer.key], self.circuits[layer.key] = bound, prepared
+
+    def _add_round(self, requests: Sequence[Request]) -> None:
+        known = {number: (key, angles) for one in self.rounds for number, key, angles in one.points}
+        chunks = sum(len(one.chunks) for one in self.rounds)
+        self.rounds.append(
+            plan_round(len(self.rounds), requests, known, chunks, self.circuits, self._settings)
+        )
+
+
+def _check_cap(content: dict[str, Any], settings: HardwareSettings) -> None:
+    cap = settings.max_qpu_seconds
+    if cap is not None and content["qpu_seconds"] > cap:
+        raise HardwareError(
+            f"Setting `max_qpu_seconds` must cover the plan, but is {cap:g} s and the plan takes about "
+            f"{content['qpu_seconds']:g} s in {len(content['rounds'])} round(s). Fix: fewer samples or "
+            "shots, or a "
+            "higher cap; nothing was sent."
+        )

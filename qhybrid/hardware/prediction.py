@@ -1,0 +1,116 @@
+"""The dry run: what a plan asks for, round by round, and what the device is expected to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.engines import make_engine
+from qhybrid.hardware.circuits import PreparedCircuit, Pub
+from qhybrid.hardware.decoding import estimates_from, observables_from
+from qhybrid.hardware.ledger import Request
+from qhybrid.hardware.recording import Book, LayerCircuit, run_pass
+from qhybrid.hardware.settings import HardwareSettings
+from qhybrid.hardware.simulation import NO_WEIGHTS, Simulation
+from qhybrid.hardware.workload import Workload, stacked
+
+Array = NDArray[np.float64]
+Prepare = Callable[[LayerCircuit, Array], PreparedCircuit]
+Answer = Callable[[str, Array], Array]
+"""Returns observables, shape (B, n_obs), of a circuit for distinct points."""
+
+
+@dataclass(frozen=True, eq=False)
+class DryRun:
+    """What a dry run found.
+
+    Attributes:
+        outputs: The model's outputs.
+        rounds: The requests of every round.
+    """
+
+    outputs: Tensor
+    rounds: tuple[tuple[Request, ...], ...]
+
+
+def dry_run(
+    workload: Workload, layers: Sequence[str], answer: Answer, meet: Callable[[LayerCircuit, Array], None]
+) -> DryRun:
+    """Re-execute the model until no request is left.
+
+    Args:
+        workload: Model and samples.
+        layers: Layers that would run on the device.
+        answer: What stands in for the device.
+        meet: Called with every circuit and points of it, before its first answer.
+    """
+    book = Book()
+    rounds: list[tuple[Request, ...]] = []
+    met: set[str] = set()
+    while True:
+        book.new = {}
+        outputs = run_pass(workload.model, workload.samples.images, layers, book)
+        if not book.new:
+            return DryRun(stacked(outputs), tuple(rounds))
+        requests = tuple(book.new.values())
+        rounds.append(requests)
+        for key in dict.fromkeys(request.circuit for request in requests):
+            mine = [request for request in requests if request.circuit == key]
+            rows, back = np.unique(
+                np.concatenate([request.angles for request in mine]), axis=0, return_inverse=True
+            )
+            if key not in met:
+                met.add(key)
+                meet(book.circuits[key], rows)
+            values = answer(key, rows)[back.reshape(-1)]
+            sizes = np.cumsum([len(request.angles) for request in mine])[:-1]
+            for request, part in zip(mine, np.split(values, sizes)):
+                book.requests[request.key] = request
+                book.results[request.key] = part
+
+
+def expected_answer(
+    circuits: dict[str, PreparedCircuit],
+    settings: HardwareSettings,
+    shots: int | None,
+    simulation: Simulation,
+    seed: int = 0,
+) -> Answer:
+    """Return what the device would answer, mitigation included.
+
+    Args:
+        circuits: Prepared circuits by key.
+        settings: Mitigation and seed.
+        shots: Shots to draw; None for averages.
+        simulation: The device's stand-in.
+        seed: Of the draw.
+    """
+
+    def answer(key: str, points: Array) -> Array:
+        circuit = circuits[key]
+        pubs = []
+        for index in range(len(circuit.variants)):
+            found = simulation.means(
+                Pub(circuit, index, points), shots, settings.seed, "prediction", seed, index
+            )
+            pubs.append({"means": found})
+        return observables_from(circuit, estimates_from(circuit, len(points), pubs, settings).means)
+
+    return answer
+
+
+def exact_answer(circuits: dict[str, CircuitSpec]) -> Answer:
+    """Return what a device without noise would answer, from circuits with their weights bound."""
+    engine = make_engine("exact")
+
+    def answer(key: str, points: Array) -> Array:
+        values = engine.expectations(circuits[key], torch.as_tensor(points.copy()), NO_WEIGHTS)
+        return np.asarray(values.numpy())
+
+    return answer

@@ -1,0 +1,179 @@
+"""From a layer's circuit to what a device executes: bind, merge, route, and measure in every basis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from qiskit import QuantumCircuit
+from qiskit.circuit.library import HGate, RZGate, SdgGate, SXGate
+from qiskit.quantum_info import SparsePauliOp
+from qiskit.transpiler import PassManager
+from qiskit.transpiler.passes import Optimize1qGatesDecomposition
+
+from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.circuits.transpile import usable_target
+from qhybrid.devices import Device
+from qhybrid.engines.shots.strings import MeasuredStrings, PauliString, as_observable, measured_strings
+from qhybrid.errors import HardwareError
+from qhybrid.hardware.circuits import Copy, PreparedCircuit, Variant
+from qhybrid.hardware.merging import AngleMap, merge_runs
+from qhybrid.hardware.packing import disjoint_places
+from qhybrid.hardware.recording import LayerCircuit
+from qhybrid.hardware.settings import HardwareSettings
+from qhybrid.noise import NoiseProfile
+
+NATIVE = {"X": (RZGate(np.pi / 2), SXGate()), "Y": (SXGate(),), "Z": ()}
+"""Gates that turn a Pauli letter into Z: those of Heron and Nighthawk devices."""
+GENERAL = {"X": (HGate(),), "Y": (SdgGate(), HGate()), "Z": ()}
+READOUT_SECONDS = 1.5e-6
+"""Length of a read-out where the device reports none."""
+
+
+def bound_circuit(layer: LayerCircuit) -> CircuitSpec:
+    """Return a layer's circuit with its weights as numbers."""
+    spec = layer.spec
+    circuit = spec.circuit.assign_parameters(dict(zip(spec.weight_params, layer.weights.tolist())))
+    return CircuitSpec(spec.name, circuit, spec.input_params, (), spec.observables)
+
+
+def prepare_circuit(
+    key: str,
+    bound: CircuitSpec,
+    device: Device | None,
+    noise: NoiseProfile | None,
+    settings: HardwareSettings,
+) -> PreparedCircuit:
+    """Map a circuit to a device.
+
+    Args:
+        key: The layer circuit's key.
+        bound: The circuit with its weights bound.
+        device: The device; None for a simulator without one.
+        noise: The device's error rates.
+        settings: Layout seeds, copies, zero-noise factors.
+
+    Raises:
+        CircuitError: If the circuit does not fit the device.
+        HardwareError: If the device has other gates than rz and sx, or not enough room for the copies.
+    """
+    merged, angle_map = merge_runs(bound)
+    if device is None:
+        return _assemble(key, [(merged, tuple(range(merged.num_qubits)))], angle_map, None, None, settings)
+    if not {"rz", "sx"} <= set(device.basis_gates):
+        raise HardwareError(
+            f"Device {device.name} must have the gates rz and sx, but has "
+            f"{', '.join(device.basis_gates)}. Fix: "
+            "choose another device."
+        )
+    routed = merged.transpile(device, settings.seed, trials=settings.layouts)
+    wanted = settings.copies
+    places = disjoint_places(routed, usable_target(device.target), wanted)
+    mapped = [(routed.restrict(routed.used_qubits), place) for place in places]
+    return _assemble(key, mapped, angle_map, device, noise, settings)
+
+
+def _assemble(
+    key: str,
+    mapped: Sequence[tuple[CircuitSpec, tuple[int, ...]]],
+    angle_map: AngleMap,
+    device: Device | None,
+    noise: NoiseProfile | None,
+    settings: HardwareSettings,
+) -> PreparedCircuit:
+    first = mapped[0][0]
+    strings = measured_strings(first.observables, first.num_qubits)
+    folds = settings.mitigation.zne or (1,)
+    variants = tuple(Variant(group, fold) for group in strings.bases for fold in folds)
+    products = settings.mitigation.readout
+    copies = tuple(
+        Copy(
+            place,
+            tuple(
+                _measured_spec(spec, strings, variant, device is not None, products) for variant in variants
+            ),
+            None if noise is None else noise.restrict(place),
+        )
+        for spec, place in mapped
+    )
+    seconds = (
+        0.0 if device is None else max(_seconds(spec.circuit, copies[0], device) for spec in copies[0].specs)
+    )
+    qubits = device.num_qubits if device is not None else first.num_qubits
+    return PreparedCircuit(key, first.name, angle_map, strings, variants, copies, qubits, seconds)
+
+
+def _measured_spec(
+    spec: CircuitSpec, strings: MeasuredStrings, variant: Variant, native: bool, products: bool
+) -> CircuitSpec:
+    """Return the circuit of one variant with Z strings as observables: those of its group come first."""
+    letters = {qubit: letter for index in variant.group for qubit, letter in strings.strings[index]}
+    circuit = folded(spec.circuit, variant.fold)
+    for qubit, letter in sorted(letters.items()):
+        for gate in (NATIVE if native else GENERAL)["IXYZ"[letter]]:
+            circuit.append(gate, [qubit])
+    if native:
+        # The rotation of a read-out melts into the constant gates before it.
+        circuit = PassManager([Optimize1qGatesDecomposition(basis=["rz", "sx", "x"])]).run(circuit)
+    # Nobody sees the global phase, which the transpiler makes a long sum of all parameters.
+    circuit.global_phase = 0.0
+    observables = tuple(
+        as_observable(string, spec.num_qubits) for string in z_strings(strings, variant, products)
+    )
+    return replace(spec, circuit=circuit, observables=observables)
+
+
+def z_strings(strings: MeasuredStrings, variant: Variant, products: bool) -> tuple[PauliString, ...]:
+    """Return the Z strings that a variant estimates, its group's first.
+
+    Args:
+        strings: Strings of the observables.
+        variant: The variant.
+        products: Also those on parts of their qubits, which undoing read-out errors needs.
+    """
+    own = [tuple((qubit, 3) for qubit, _ in strings.strings[index]) for index in variant.group]
+    parts: list[PauliString] = []
+    if products:
+        for string in own:
+            for mask in range(1, 2 ** len(string) - 1):
+                parts.append(tuple(one for bit, one in enumerate(string) if mask >> bit & 1))
+    return tuple(dict.fromkeys([*own, *parts]))
+
+
+def folded(circuit: QuantumCircuit, factor: int) -> QuantumCircuit:
+    """Return the circuit with every two-qubit gate G as G (G^-1 G)^((factor - 1) / 2)."""
+    result = circuit.copy_empty_like()
+    for instruction in circuit.data:
+        gates = [instruction.operation]
+        if len(instruction.qubits) == 2 and instruction.operation.name != "barrier":
+            gates += [instruction.operation.inverse(), instruction.operation] * ((factor - 1) // 2)
+        for number, gate in enumerate(gates):
+            if number:
+                result.barrier(instruction.qubits)
+            result.append(gate, instruction.qubits)
+    return result
+
+
+def _seconds(circuit: QuantumCircuit, copy: Copy, device: Device) -> float:
+    """Return the length of a circuit on the device, gates as early as possible, read-out included."""
+    ends = [0.0] * circuit.num_qubits
+    for instruction in circuit.data:
+        places = [circuit.find_bit(qubit).index for qubit in instruction.qubits]
+        qubits = tuple(copy.physical[place] for place in places)
+        name = instruction.operation.name
+        known = None if name == "barrier" else (device.target[name] or {}).get(qubits)
+        duration = 0.0 if known is None or known.duration is None else known.duration
+        end = max(ends[place] for place in places) + duration
+        for place in places:
+            ends[place] = end
+    reads = device.target["measure"] or {}
+    found = [reads.get((qubit,)) for qubit in copy.physical]
+    lengths = [one.duration for one in found if one is not None and one.duration is not None]
+    return max(ends, default=0.0) + max(lengths, default=READOUT_SECONDS)
+
+
+def observables_of(prepared: PreparedCircuit) -> tuple[SparsePauliOp, ...]:
+    """Return the strings of a prepared circuit as operators on its qubits."""
+    qubits = len(prepared.copies[0].physical)
+    return tuple(as_observable(string, qubits) for string in prepared.strings.strings)

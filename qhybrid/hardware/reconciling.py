@@ -1,0 +1,114 @@
+"""Comparing the ledger with what the service has: orphans are adopted, duplicates cancelled.
+
+A job's tag was on disk before the job was sent, so whatever the service has of ours can be told by its tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qhybrid.hardware.context import JobContext
+from qhybrid.hardware.ledger import Duplicate, Job
+from qhybrid.hardware.ledger.records import DONE, PREPARED, SENDING, SENT
+from qhybrid.hardware.service import CANCELLED, FINAL, QUEUED, RUNNING
+
+PREFERENCE = {DONE: 0, RUNNING: 1, QUEUED: 2}
+"""Of several jobs with one tag the one is kept that has cost most so far."""
+
+
+def reconcile(context: JobContext) -> None:
+    """Compare all jobs of the plan with one listing.
+
+    Raises:
+        ServiceError: If the service does not answer.
+    """
+    if not context.ledger.jobs():
+        return
+    listed = context.asked(lambda: context.service.find(context.ledger.tag))
+    by_tag: dict[str, list[str]] = {}
+    for one in listed:
+        for tag in one.tags:
+            by_tag.setdefault(tag, []).append(one.id)
+    for job in context.ledger.jobs():
+        settle(context, job, by_tag.get(job.tag, []))
+
+
+def settle(context: JobContext, job: Job, ids: Sequence[str]) -> bool:
+    """Adopt a job that the service has, and deal with all others of its tag.
+
+    Args:
+        context: The plan.
+        job: What the ledger knows.
+        ids: Jobs of the service with that tag, oldest first.
+
+    Returns:
+        Whether the service has the job.
+    """
+    if not ids:
+        return False
+    kept = job.id
+    if kept is None and job.state in (PREPARED, SENDING):
+        kept = _preferred(context, ids)
+        context.ledger.update_job(job.tag, state=SENT, id=kept, empty_since=None)
+        context.note(f"chunk {job.chunk}: job {kept} was accepted although its sending failed; it is adopted")
+    known = {one.id: one for one in context.ledger.duplicates()}
+    for other in ids:
+        if other != kept and other not in known:
+            _cancel_duplicate(context, job, other)
+    return True
+
+
+def wait_for_certainty(context: JobContext, job: Job) -> bool:
+    """Wait until a job that may have been sent is listed, or two listings far enough apart lack it.
+
+    Returns:
+        Whether the service has it; if not, it may be sent (again).
+    """
+    patience, clock = context.settings.patience, context.clock
+    empty_since = job.empty_since
+    while True:
+        listed = context.asked(lambda: context.service.find(job.tag))
+        if settle(context, job, [one.id for one in listed]):
+            return True
+        now = clock.now()
+        if empty_since is None:
+            empty_since = now
+            context.ledger.update_job(job.tag, empty_since=now)
+        elif now - empty_since >= patience.resend_after_s:
+            context.ledger.update_job(job.tag, state=PREPARED)
+            context.note(
+                f"chunk {job.chunk}: two listings show that its job was not accepted; it is sent again"
+            )
+            return False
+        left = patience.resend_after_s - (now - empty_since)
+        clock.sleep(max(0.0, min(patience.poll_s, left)))
+
+
+def update_duplicates(context: JobContext) -> None:
+    """Enter what duplicates cost, as far as the service knows it."""
+    for one in context.ledger.duplicates():
+        if one.usage is None:
+            usage = context.asked(lambda one=one: context.service.usage(one.id))  # type: ignore[misc]
+            if usage is not None:
+                context.ledger.note_duplicate(Duplicate(one.id, one.tag, one.outcome, usage))
+
+
+def _preferred(context: JobContext, ids: Sequence[str]) -> str:
+    if len(ids) == 1:
+        return ids[0]
+    views = {one: context.asked(lambda one=one: context.service.view(one)) for one in ids}  # type: ignore[misc]
+    return min(ids, key=lambda one: (PREFERENCE.get(views[one].status, 3), ids.index(one)))
+
+
+def _cancel_duplicate(context: JobContext, job: Job, other: str) -> None:
+    view = context.asked(lambda: context.service.view(other))
+    cancelled = view.status not in FINAL and context.asked(lambda: context.service.cancel(other))
+    if cancelled and view.status == QUEUED:
+        outcome, told = CANCELLED, "was cancelled before it ran"
+    elif cancelled:
+        outcome, told = CANCELLED, "was cancelled while it ran, which may have cost time"
+    else:
+        outcome = context.asked(lambda: context.service.view(other)).status
+        told = f"could not be cancelled any more ({outcome}); it may be billed"
+    context.ledger.note_duplicate(Duplicate(other, job.tag, outcome))
+    context.note(f"chunk {job.chunk}: the service has a second job {other} of it, which {told}")

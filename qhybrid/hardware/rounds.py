@@ -1,0 +1,169 @@
+"""From requests to jobs: equal parameter sets once, split by the limits of one job, each with its price."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qhybrid.errors import HardwareError
+from qhybrid.hardware.circuits import PreparedCircuit
+from qhybrid.hardware.ledger import Chunk, Request
+from qhybrid.hardware.settings import HardwareSettings
+
+Array = NDArray[np.float64]
+BYTES_PER_NUMBER = 8
+BYTES_PER_GATE = 60
+"""Size of a gate in the circuits that are sent, roughly."""
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """What a round adds to the ledger.
+
+    Attributes:
+        requests: The requests, with the numbers of their points.
+        points: Number, circuit and angles of every point that is new.
+        chunks: The work of each job.
+    """
+
+    requests: tuple[Request, ...]
+    points: tuple[tuple[int, str, Array], ...]
+    chunks: tuple[Chunk, ...]
+
+
+def plan_round(
+    number: int,
+    requests: Sequence[Request],
+    known: Mapping[int, tuple[str, Array]],
+    first_chunk: int,
+    circuits: Mapping[str, PreparedCircuit],
+    settings: HardwareSettings,
+) -> Round:
+    """Turn new requests into points and chunks.
+
+    Args:
+        number: The round, from 0.
+        requests: New requests.
+        known: Points of earlier rounds: equal ones are not bought again.
+        first_chunk: Number of the first new chunk.
+        circuits: Prepared circuits by key.
+        settings: Shots, limits and prices.
+
+    Raises:
+        HardwareError: If one parameter set alone is beyond the limits of a job.
+    """
+    places = {(circuit, angles.tobytes()): index for index, (circuit, angles) in known.items()}
+    points: list[tuple[int, str, Array]] = []
+    placed = []
+    for request in requests:
+        rows = []
+        for row in np.ascontiguousarray(request.angles, dtype="<f8"):
+            key = (request.circuit, row.tobytes())
+            if key not in places:
+                places[key] = len(places)
+                points.append((places[key], request.circuit, row))
+            rows.append(places[key])
+        placed.append(replace(request, points=tuple(rows), round=number))
+    by_circuit: dict[str, list[int]] = {}
+    for index, circuit, _ in points:
+        by_circuit.setdefault(circuit, []).append(index)
+    chunks = _split(by_circuit, circuits, settings)
+    return Round(
+        tuple(placed),
+        tuple(points),
+        tuple(
+            Chunk(first_chunk + index, number, blocks, job_seconds(blocks, circuits, settings))
+            for index, blocks in enumerate(chunks)
+        ),
+    )
+
+
+Blocks = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def job_seconds(
+    blocks: Iterable[tuple[str, Sequence[int]]],
+    circuits: Mapping[str, PreparedCircuit],
+    settings: HardwareSettings,
+) -> float:
+    """Return the predicted QPU seconds of a job: overhead + executions x (delay + circuit length)."""
+    delay = settings.price.rep_delay_us * 1e-6
+    return settings.price.overhead_s + sum(
+        circuits[key].executions(len(points), settings.shots) * (delay + circuits[key].seconds)
+        for key, points in blocks
+    )
+
+
+@dataclass
+class _Load:
+    """What a job holds so far."""
+
+    executions: int = 0
+    bytes: int = 0
+    pubs: int = 0
+    blocks: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
+
+
+def _split(
+    by_circuit: Mapping[str, Sequence[int]],
+    circuits: Mapping[str, PreparedCircuit],
+    settings: HardwareSettings,
+) -> list[Blocks]:
+    """Fill jobs with points, circuit by circuit, up to the limits."""
+    loads = [_Load()]
+    for key, points in by_circuit.items():
+        left = list(points)
+        while left:
+            fit = _fitting(loads[-1], circuits[key], len(left), settings)
+            if fit == 0:
+                if not loads[-1].blocks:
+                    raise HardwareError(
+                        f"One parameter set of circuit `{circuits[key].name}` must fit a job, but "
+                        f"{len(circuits[key].variants)} measured circuits of {settings.shots} shots, or "
+                        "their "
+                        "size, are beyond `limits`. Fix: fewer shots, or higher limits if the service "
+                        "allows it."
+                    )
+                loads.append(_Load())
+                continue
+            taken, left = left[:fit], left[fit:]
+            _add(loads[-1], key, circuits[key], taken, settings)
+    return [tuple(load.blocks) for load in loads if load.blocks]
+
+
+def _fitting(load: _Load, circuit: PreparedCircuit, points: int, settings: HardwareSettings) -> int:
+    limits, copies = settings.limits, len(circuit.copies)
+    each = circuit.executions(1, settings.shots)
+    by_executions = (limits.executions - load.executions) // each * copies
+    by_bytes = (limits.bytes - load.bytes - _circuit_bytes(circuit)) // _point_bytes(circuit)
+    if load.pubs + len(circuit.variants) > limits.pubs:
+        return 0
+    return max(0, min(points, by_executions, by_bytes))
+
+
+def _add(
+    load: _Load, key: str, circuit: PreparedCircuit, points: Sequence[int], settings: HardwareSettings
+) -> None:
+    load.blocks.append((key, tuple(points)))
+    load.executions += circuit.executions(len(points), settings.shots)
+    load.bytes += _circuit_bytes(circuit) + len(points) * _point_bytes(circuit)
+    load.pubs += len(circuit.variants)
+
+
+def _point_bytes(circuit: PreparedCircuit) -> int:
+    return max(1, BYTES_PER_NUMBER * circuit.num_parameters * len(circuit.variants))
+
+
+def _circuit_bytes(circuit: PreparedCircuit) -> int:
+    return BYTES_PER_GATE * sum(len(spec.circuit.data) for copy in circuit.copies for spec in copy.specs)
+
+
+def chunk_bytes(chunk: Chunk, circuits: Mapping[str, PreparedCircuit]) -> int:
+    """Return roughly how many bytes a job sends."""
+    return sum(
+        _circuit_bytes(circuits[key]) + len(points) * _point_bytes(circuits[key])
+        for key, points in chunk.blocks
+    )

@@ -1,0 +1,131 @@
+"""What a quantum service can do, whether it is IBM's, a fake device's, or a test's."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qhybrid.hardware.circuits import Pub
+
+QUEUED, RUNNING, DONE = "queued", "running", "done"
+FAILED, CANCELLED, TOO_LONG = "failed", "cancelled", "too_long"
+FINAL = (DONE, FAILED, CANCELLED, TOO_LONG)
+
+
+@dataclass(frozen=True, eq=False)
+class Package:
+    """What one job executes.
+
+    Attributes:
+        pubs: Measured circuits with their parameter sets.
+        shots: Executions of each parameter set.
+        tags: The job's tags: the plan's and its own.
+        max_execution_seconds: Time after which the service stops it; None: the service's own.
+    """
+
+    pubs: tuple[Pub, ...]
+    shots: int
+    tags: tuple[str, ...]
+    max_execution_seconds: int | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """What the service says about a job.
+
+    Attributes:
+        status: `queued`, `running`, `done`, `failed`, `cancelled`, or `too_long` (over its time limit).
+        message: The service's explanation of a job that failed.
+    """
+
+    status: str
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A job in a listing.
+
+    Attributes:
+        id: Its id.
+        tags: Its tags.
+    """
+
+    id: str
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Time of an account's instance.
+
+    Attributes:
+        remaining_seconds: What is left of it; None if there is no limit or it is not known.
+        used_up: Whether jobs wait until there is time again.
+    """
+
+    remaining_seconds: float | None = None
+    used_up: bool = False
+
+
+class JobService(ABC):
+    """Takes jobs and gives results. All errors are `ServiceError`s; none of them holds the token.
+
+    Attributes:
+        paid: Whether executions cost money or an allowance.
+    """
+
+    paid: bool
+
+    @abstractmethod
+    def submit(self, package: Package) -> str:
+        """Send a job and return its id.
+
+        Raises:
+            SubmissionRefusedError: If it was certainly not accepted.
+            SubmissionUnsureError: If it may have been accepted.
+        """
+
+    @abstractmethod
+    def find(self, tag: str) -> Sequence[Listed]:
+        """Return the jobs that carry a tag, oldest first.
+
+        Raises:
+            ServiceError: If there was no proper answer.
+        """
+
+    @abstractmethod
+    def view(self, job_id: str) -> View:
+        """Return the state of a job.
+
+        Raises:
+            ServiceError: If there was no proper answer.
+        """
+
+    @abstractmethod
+    def result_text(self, job_id: str) -> str:
+        """Return the result of a job that is done, as the service sends it.
+
+        Raises:
+            ServiceError: If there was no proper answer.
+        """
+
+    @abstractmethod
+    def cancel(self, job_id: str) -> bool:
+        """Cancel a job; return False if it was too late.
+
+        Raises:
+            ServiceError: If there was no proper answer.
+        """
+
+    def usage(self, job_id: str) -> float | None:
+        """Return the QPU seconds that a job was billed; None if that is not known yet."""
+        return 0.0
+
+    def budget(self) -> Budget:
+        """Return what is left of the account's time."""
+        return Budget()
+
+    def close(self) -> None:  # noqa: B027 - most services have nothing to close
+        """Say that no more jobs will be sent."""

@@ -1,0 +1,132 @@
+"""Settings of a plan: what is asked of the device, within which limits, and how patiently."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from qhybrid.config import StrictModel
+
+
+class Mitigation(StrictModel):
+    """Error mitigation; each part that is on costs time on the device or spreads the estimates.
+
+    Attributes:
+        readout: Undo read-out errors with the device's calibration (no further executions).
+        dynamical_decoupling: Fill waiting times with pulses that cancel slow noise.
+        gate_twirling: Randomise two-qubit gates over the Pauli group.
+        measure_twirling: Randomise read-outs, which makes their errors symmetric.
+        zne: Factors by which two-qubit gates are repeated for an extrapolation to zero noise, odd numbers
+            from 1; each costs as much as the plain circuit. Empty for none.
+    """
+
+    readout: bool = True
+    dynamical_decoupling: bool = False
+    gate_twirling: bool = False
+    measure_twirling: bool = False
+    zne: tuple[int, ...] = ()
+
+    @model_validator(mode="after")
+    def _factors_can_be_folded(self) -> Mitigation:
+        odd = all(factor % 2 == 1 and factor >= 1 for factor in self.zne)
+        if self.zne and (not odd or len(set(self.zne)) < 2):
+            raise ValueError(f"zne must be at least two different odd numbers, but is {list(self.zne)}")
+        return self
+
+
+LEVELS = {
+    "none": Mitigation(readout=False),
+    "cheap": Mitigation(),
+    "standard": Mitigation(dynamical_decoupling=True, measure_twirling=True),
+    "strong": Mitigation(dynamical_decoupling=True, measure_twirling=True, gate_twirling=True, zne=(1, 3)),
+}
+"""Error mitigation by name."""
+
+
+class Limits(StrictModel):
+    """Bounds of one job; what the service allows is documented in several ways, so these are cautious.
+
+    Attributes:
+        executions: Parameter sets x measured circuits x shots.
+        bytes: Size of the parameters and circuits that are sent.
+        pubs: Measured circuits.
+        jobs_per_minute: Submissions a minute.
+    """
+
+    executions: int = Field(5_000_000, ge=1)
+    bytes: int = Field(20_000_000, ge=1)
+    pubs: int = Field(100, ge=1)
+    jobs_per_minute: float = Field(10.0, gt=0)
+
+
+class Price(StrictModel):
+    """What executions cost: seconds = overhead_s a job + executions x (rep_delay_us + circuit length).
+
+    Attributes:
+        overhead_s: Seconds of every job.
+        rep_delay_us: Microseconds between two executions.
+    """
+
+    overhead_s: float = Field(2.0, ge=0)
+    rep_delay_us: float = Field(250.0, ge=0)
+
+
+class Patience(StrictModel):
+    """How the service is asked.
+
+    Attributes:
+        resend_after_s: A job that may or may not have been accepted is sent again only after two listings
+            without it that are at least this many seconds apart.
+        poll_s: First pause between two questions about a job; it doubles up to `poll_max_s`.
+        poll_max_s: Longest pause.
+        read_timeout_s: Seconds after which an answer is given up.
+        retries: How often a question is asked again after an error.
+        attempts: Jobs that are tried for one chunk if they fail.
+        deadline_s: Seconds that `collect` and `run` wait at most; None: as long as it takes.
+    """
+
+    resend_after_s: float = Field(60.0, ge=0)
+    poll_s: float = Field(5.0, gt=0)
+    poll_max_s: float = Field(60.0, gt=0)
+    read_timeout_s: float = Field(60.0, gt=0)
+    retries: int = Field(5, ge=0)
+    attempts: int = Field(3, ge=1)
+    deadline_s: float | None = Field(None, gt=0)
+
+
+class HardwareSettings(StrictModel):
+    """All settings of a plan.
+
+    Attributes:
+        backend: `fake_torino` or another fake backend, `aer` (no noise), or a device of the service.
+        shots: Executions of every measured circuit and parameter set.
+        seed: Of layouts and simulated shots.
+        layers: Quantum layers that run on the device; absent: all but those of fixed filters.
+        simulator: Of fake backends: `exact` (exact expectation values under the device's noise, shots drawn
+            jointly) or `aer` (trajectories).
+        mode: `batch` or `job`; `session` keeps the device between jobs and is billed for all of that time.
+        copies: Copies of a circuit that run side by side on disjoint qubits; `auto` chooses.
+        layouts: Transpiler runs with different seeds, of which the best is kept.
+        max_qpu_seconds: Cap of all rounds and layers together; None for none.
+        max_execution_seconds: Time after which the service stops a job.
+        mitigation: Error mitigation.
+        limits: Bounds of one job.
+        price: For the estimate of QPU seconds.
+        patience: How the service is asked.
+    """
+
+    backend: str
+    shots: int = Field(1024, ge=1)
+    seed: int = 0
+    layers: tuple[str, ...] | None = None
+    simulator: Literal["exact", "aer"] = "exact"
+    mode: Literal["batch", "job", "session"] = "batch"
+    copies: Literal["auto"] | int = "auto"
+    layouts: int = Field(4, ge=1)
+    max_qpu_seconds: float | None = Field(None, gt=0)
+    max_execution_seconds: int | None = Field(None, ge=1)
+    mitigation: Mitigation = Mitigation()
+    limits: Limits = Limits()
+    price: Price = Price()
+    patience: Patience = Patience()

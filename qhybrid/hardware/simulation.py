@@ -1,0 +1,77 @@
+"""What a device would answer, from its calibration: exact values with shots drawn jointly, or Aer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from qhybrid.engines import make_engine
+from qhybrid.engines.base import Engine
+from qhybrid.engines.shots.sampler import ShotSampler
+from qhybrid.hardware.circuits import Pub
+from qhybrid.seeding import derive_seed
+
+Array = NDArray[np.float64]
+NO_WEIGHTS = torch.empty(0, dtype=torch.float64)
+
+
+class Simulation:
+    """Executes measured circuits; engines are kept, since planning a contraction takes longer than using it.
+
+    Args:
+        simulator: `exact` or `aer`.
+        noisy: Whether the device's noise counts.
+    """
+
+    def __init__(self, simulator: Literal["exact", "aer"] = "exact", noisy: bool = True) -> None:
+        self._simulator, self._noisy = simulator, noisy
+        self._engines: dict[tuple[str, int], Engine] = {}
+        self._samplers: dict[tuple[str, int, int, int], ShotSampler] = {}
+
+    def means(self, pub: Pub, shots: int | None, *seed: int | str) -> list[Array]:
+        """Return the means of a measured circuit's Z strings.
+
+        Args:
+            pub: The circuit with its points.
+            shots: Executions of every parameter set; None for exact expectation values.
+            *seed: Decides the shots.
+
+        Returns:
+            For every copy an array of shape (parameter sets, strings).
+        """
+        copies = len(pub.circuit.copies)
+        values = pub.values
+        rows = values.reshape(len(values), copies, pub.circuit.num_parameters)
+        found = []
+        for copy in range(copies):
+            inputs = torch.as_tensor(np.ascontiguousarray(rows[:, copy]), dtype=torch.float64)
+            number = derive_seed(0, *seed, copy) % 2**31
+            run = self._aer if self._simulator == "aer" and shots is not None else self._exact
+            found.append(run(pub, copy, inputs, shots, number).detach().numpy())
+        return found
+
+    def _engine(self, pub: Pub, copy: int) -> Engine:
+        key = (pub.circuit.key, copy)
+        if key not in self._engines:
+            noise = pub.circuit.copies[copy].noise if self._noisy else None
+            self._engines[key] = make_engine("exact", noise=noise)
+        return self._engines[key]
+
+    def _exact(self, pub: Pub, copy: int, inputs: torch.Tensor, shots: int | None, seed: int) -> torch.Tensor:
+        spec = pub.circuit.copies[copy].specs[pub.variant]
+        engine = self._engine(pub, copy)
+        if shots is None:
+            return engine.expectations(spec, inputs, NO_WEIGHTS)
+        key = (pub.circuit.key, pub.variant, copy, shots)
+        if key not in self._samplers:
+            self._samplers[key] = ShotSampler(spec, engine.expectations, shots, "joint")
+        return self._samplers[key](inputs, NO_WEIGHTS, torch.Generator().manual_seed(seed))
+
+    def _aer(self, pub: Pub, copy: int, inputs: torch.Tensor, shots: int | None, seed: int) -> torch.Tensor:
+        place = pub.circuit.copies[copy]
+        noise = place.noise if self._noisy else None
+        engine = make_engine("aer", noise=noise, shots=shots, seed=seed, method="statevector")
+        return engine.expectations(place.specs[pub.variant], inputs, NO_WEIGHTS)

@@ -1,0 +1,143 @@
+"""The work that goes to a device: a trained model and samples of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from qhybrid.errors import HardwareError
+from qhybrid.layers import quantum_layers
+from qhybrid.training.metrics import ConfusionMatrix
+from qhybrid.workspace import atomic_path
+
+SAMPLES_FILE = "samples.safetensors"
+IGNORED = 255
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Inputs of a model, with the truth where it is known.
+
+    Attributes:
+        images: As the model takes them, shape (N, C, H, W).
+        targets: Class indices, shape (N,) or (N, H, W), 255 where they do not count; None if not known.
+        names: One a sample.
+        class_names: Names of the classes; empty if not known.
+    """
+
+    images: Tensor
+    targets: Tensor | None
+    names: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
+
+    def save(self, folder: Path) -> None:
+        """Write images and targets to a folder."""
+        tensors = {"images": self.images.contiguous()}
+        if self.targets is not None:
+            tensors["targets"] = self.targets.contiguous()
+        with atomic_path(folder / SAMPLES_FILE) as temporary:
+            save_file(tensors, temporary)
+
+    @classmethod
+    def load(cls, folder: Path, names: tuple[str, ...], class_names: tuple[str, ...]) -> Samples:
+        """Read what `save` wrote.
+
+        Raises:
+            HardwareError: If the file is missing or damaged.
+        """
+        try:
+            tensors = load_file(folder / SAMPLES_FILE)
+        except (OSError, SafetensorError) as error:
+            raise HardwareError(
+                f"{folder / SAMPLES_FILE} must hold the plan's samples, but cannot be read: {error}. "
+                "Fix: copy the "
+                "plan's folder again, or make a new plan."
+            ) from error
+        return cls(tensors["images"], tensors.get("targets"), names, class_names)
+
+
+@dataclass(eq=False)
+class Workload:
+    """A model and its samples.
+
+    Attributes:
+        model: In evaluation mode, its layers on the engine that computes what does not go to the device.
+        samples: The samples.
+        origin: Where the model comes from, as plain values: `run` and `which` of a run folder.
+    """
+
+    model: nn.Module
+    samples: Samples
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check that there is something to run.
+
+        Raises:
+            HardwareError: If there are no samples or no quantum layers.
+        """
+        if not len(self.samples.images):
+            raise HardwareError("A plan needs at least one sample, but there is none. Fix: a higher limit.")
+        if not quantum_layers(self.model):
+            raise HardwareError("The model must have quantum layers to run on a device, but has none.")
+
+
+def score(outputs: Tensor, samples: Samples) -> dict[str, float]:
+    """Return accuracy and, for maps, mIoU of outputs; nothing where the truth is not known.
+
+    Args:
+        outputs: Logits, shape (N, K) or (N, K, H, W); with one logit its sign decides.
+        samples: The samples.
+    """
+    if samples.targets is None:
+        return {}
+    labels = predicted_labels(outputs)
+    classes = max(2, outputs.shape[1])
+    names = samples.class_names if len(samples.class_names) == classes else tuple(map(str, range(classes)))
+    confusion = ConfusionMatrix(classes, names)
+    confusion.update(labels, samples.targets)
+    metrics = confusion.compute()
+    found = {"accuracy": float(metrics.overall_accuracy)}
+    if samples.targets.ndim == 3:
+        found["miou"] = float(metrics.miou)
+    return found
+
+
+def predicted_labels(outputs: Tensor) -> Tensor:
+    """Return the class of every sample or pixel, shape (N,) or (N, H, W)."""
+    if outputs.shape[1] == 1:
+        return (outputs[:, 0] > 0).long()
+    return outputs.argmax(dim=1)
+
+
+def stacked(outputs: list[Tensor | None]) -> Tensor:
+    """Return the outputs of all samples as one tensor.
+
+    Raises:
+        HardwareError: If one is missing.
+    """
+    missing = [index for index, output in enumerate(outputs) if output is None]
+    if missing:
+        raise HardwareError(
+            f"Every sample must have an output, but {len(missing)} of {len(outputs)} have none (sample "
+            f"{missing[0]} is the first). Fix: look for values that are not finite in the model."
+        )
+    return torch.stack([output for output in outputs if output is not None])
+
+
+def agreement(first: Tensor, second: Tensor) -> float:
+    """Return the fraction of samples or pixels with the same class."""
+    return float(np.mean((predicted_labels(first) == predicted_labels(second)).numpy()))
+
+
+def plain(values: Mapping[str, float]) -> dict[str, float]:
+    """Return metrics with few enough digits to read."""
+    return {name: round(value, 6) for name, value in values.items()}

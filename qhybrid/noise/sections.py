@@ -1,0 +1,91 @@
+"""Parts of a noise profile: values of one qubit or one kind of gate, and the noise of a single gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from qhybrid.config import StrictModel
+
+LARGEST_P = {1: 4 / 3, 2: 16 / 15}
+"""Largest depolarizing parameter that is still a channel, by number of qubits."""
+
+SYMMETRIC = frozenset({"cz", "swap", "iswap", "rzz", "rxx", "ryy", "cp"})
+"""Two-qubit gates that do the same whichever qubit comes first."""
+
+_Rate1 = Field(default=None, ge=0, le=LARGEST_P[1])
+_Microseconds = Field(default=None, gt=0)
+_Nanoseconds = Field(default=None, ge=0)
+_Probability = Field(default=None, ge=0, le=1)
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """Decay of one qubit during a gate.
+
+    Attributes:
+        t1_us: Energy relaxation time in microseconds; infinity for none.
+        t2_us: Dephasing time in microseconds, at most 2 T1; infinity for none.
+        ns: Duration in nanoseconds.
+    """
+
+    t1_us: float
+    t2_us: float
+    ns: float
+
+
+@dataclass(frozen=True)
+class GateError:
+    """The noise after one gate: depolarizing on all its qubits, then relaxation of each.
+
+    Attributes:
+        p: Depolarizing parameter.
+        relaxations: One for each qubit of the gate, None without relaxation.
+    """
+
+    p: float
+    relaxations: tuple[Relaxation | None, ...]
+
+    @property
+    def ideal(self) -> bool:
+        """Whether nothing happens."""
+        return self.p == 0 and all(relaxation is None for relaxation in self.relaxations)
+
+
+class QubitNoise(StrictModel):
+    """Values of one qubit; None follows the profile's own.
+
+    Attributes:
+        p_1q: Depolarizing parameter of one-qubit gates.
+        t1_us: Energy relaxation time in microseconds.
+        t2_us: Dephasing time in microseconds.
+        gate_1q_ns: Duration of one-qubit gates in nanoseconds.
+        readout_p01: Probability to read 0 after preparing 1.
+        readout_p10: Probability to read 1 after preparing 0.
+    """
+
+    p_1q: float | None = _Rate1
+    t1_us: float | None = _Microseconds
+    t2_us: float | None = _Microseconds
+    gate_1q_ns: float | None = _Nanoseconds
+    readout_p01: float | None = _Probability
+    readout_p10: float | None = _Probability
+
+
+class GateNoise(StrictModel):
+    """Values of one kind of gate (`cx`), or of one kind on certain qubits (`cx 0 1`).
+
+    Attributes:
+        p: Depolarizing parameter.
+        ns: Duration in nanoseconds.
+    """
+
+    p: float | None = Field(default=None, ge=0, le=LARGEST_P[1])
+    ns: float | None = _Nanoseconds
+
+
+def gate_key(name: str, qubits: Sequence[int]) -> str:
+    """Return the key of a gate on certain qubits in `NoiseProfile.gates`, as in `cz 3 4`."""
+    return " ".join([name, *map(str, qubits)])

@@ -1,0 +1,70 @@
+"""A noise profile in a few numbers, for people."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from qhybrid.noise.profile import NoiseProfile
+
+LABELS = {
+    "p_1q": "one-qubit gates, p",
+    "t1_us": "T1, us",
+    "t2_us": "T2, us",
+    "gate_1q_ns": "one-qubit gates, ns",
+    "readout_p01": "read 0 after 1",
+    "readout_p10": "read 1 after 0",
+}
+
+
+@dataclass(frozen=True)
+class RateSummary:
+    """One rate over all qubits or pairs.
+
+    Attributes:
+        label: What it is, with its unit.
+        smallest: Smallest value.
+        median: Median.
+        largest: Largest value.
+    """
+
+    label: str
+    smallest: float
+    median: float
+    largest: float
+
+
+def summary(profile: NoiseProfile) -> tuple[RateSummary, ...]:
+    """Return smallest, median and largest value of every rate that is not zero everywhere."""
+    rows = []
+    for key, label in LABELS.items():
+        own = getattr(profile, key)
+        listed = (getattr(qubit, key) for qubit in profile.qubits.values())
+        values = [own if value is None else value for value in listed] or [own]
+        rows += _row(label, [value for value in values if value is not None])
+    pairs = _pairs(profile)
+    rows += _row("two-qubit gates, p", [p for _, p in pairs] if profile.listed_only else [profile.p_2q])
+    kinds = [noise.ns for noise in profile.gates.values() if noise.ns and profile.listed_only and pairs]
+    rows += _row("two-qubit gates, ns", kinds or [profile.gate_2q_ns])
+    return tuple(rows)
+
+
+def worst_gates(profile: NoiseProfile, count: int) -> tuple[tuple[str, float], ...]:
+    """Return the two-qubit gates with the largest depolarizing parameters, worst first."""
+    return tuple(sorted(_pairs(profile), key=lambda pair: -pair[1])[:count])
+
+
+def _pairs(profile: NoiseProfile) -> list[tuple[str, float]]:
+    return [
+        (key, noise.p)
+        for key, noise in profile.gates.items()
+        if len(key.split()) == 3 and noise.p is not None
+    ]
+
+
+def _row(label: str, values: Iterable[float]) -> list[RateSummary]:
+    found = list(values)
+    if not any(found):
+        return []
+    return [RateSummary(label, min(found), statistics.median(found), max(found))]

@@ -1,0 +1,76 @@
+"""The Lightning data module of whole images: all of a split in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning
+from torch import Tensor
+
+from qhybrid.config import Recipe
+from qhybrid.data.images import ImageArrays
+from qhybrid.data.images.registry import open_image_dataset
+from qhybrid.errors import DataError
+from qhybrid.training.image_batches import ShuffledOrder, TensorBatches
+
+_CLASSIFICATION_BATCH = 256
+
+
+def evaluation_batch(task: str, batch_size: int) -> int:
+    """Return the batch size without gradients: small images go many at a time, whatever training does."""
+    return max(batch_size, _CLASSIFICATION_BATCH) if task == "classification" else batch_size
+
+
+class ImageDataModule(lightning.LightningDataModule):
+    """Loads training and validation images of a recipe's data set; the test split is never touched.
+
+    Attributes:
+        dataset: The data set.
+        train: Training images.
+        val: Validation images; None if the data set has none.
+        first_epoch: Epoch, counted from 0, that training starts or goes on with.
+    """
+
+    def __init__(self, recipe: Recipe, data_root: Path) -> None:
+        """Load the images.
+
+        Raises:
+            DataError: If the data set is missing or damaged, or has no training images.
+        """
+        super().__init__()
+        self.recipe = recipe
+        self.first_epoch = 0
+        self.dataset = open_image_dataset(recipe.data, data_root)
+        self.train = self.dataset.load("train")
+        self.val: ImageArrays | None = self.dataset.load("val") if "val" in self.dataset.splits else None
+        if not len(self.train) or (self.val is not None and not len(self.val)):
+            raise DataError(f"Data set `{self.dataset.name}` must have training and validation images.")
+
+    @property
+    def num_classes(self) -> int:
+        """Classes to tell apart."""
+        return len(self.dataset.class_names)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training steps in one epoch."""
+        return -(-len(self.train) // self.recipe.training.batch_size)
+
+    def replace_images(self, features_of: Callable[[Tensor], Tensor]) -> None:
+        """Put what a fixed filter makes of the images in their place, once for all epochs."""
+        self.train = ImageArrays(features_of(self.train.images), self.train.targets, self.train.ids)
+        if self.val is not None:
+            self.val = ImageArrays(features_of(self.val.images), self.val.targets, self.val.ids)
+
+    def train_dataloader(self) -> TensorBatches:
+        """Serve training images; their order depends on (seed, epoch) alone."""
+        order = ShuffledOrder(len(self.train), self.recipe.seed, self.first_epoch)
+        return TensorBatches(self.train.images, self.train.targets, self.recipe.training.batch_size, order)
+
+    def val_dataloader(self) -> TensorBatches | list[TensorBatches]:
+        """Serve validation images in their own order."""
+        if self.val is None:
+            return []
+        batch = evaluation_batch(self.dataset.task, self.recipe.training.batch_size)
+        return TensorBatches(self.val.images, self.val.targets, batch)

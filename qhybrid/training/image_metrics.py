@@ -1,0 +1,160 @@
+"""Metrics of whole images: accuracy and confusion, and for segmentation the soft IoU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qhybrid.data.classes import IGNORE_INDEX
+from qhybrid.data.images.dataset import Task
+from qhybrid.training.metrics import ConfusionMatrix, SegmentationMetrics
+
+
+def class_logits(logits: Tensor) -> Tensor:
+    """Return one logit a class: a single logit x stands for (0, x), so that its softmax is the sigmoid."""
+    return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits
+
+
+@dataclass(frozen=True, eq=False)
+class ImageMetrics:
+    """Metrics of one split.
+
+    With probabilities p and truth t in {0, 1}, the soft IoU of a class is sum(p t) / sum(p + t - p t): there
+    is no threshold. Of two classes it is that of class 1, of more the mean over the classes that occur.
+
+    Attributes:
+        task: What was predicted.
+        counts: Confusion matrix of images or of pixels, with all that follows from it.
+        soft_iou: Soft IoU of all pixels together (the Qu-Net authors' measure); NaN for classification.
+        soft_iou_per_image: Mean over the images of each one's own soft IoU; NaN for classification.
+    """
+
+    task: Task
+    counts: SegmentationMetrics
+    soft_iou: float = math.nan
+    soft_iou_per_image: float = math.nan
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images or pixels that are right."""
+        return self.counts.overall_accuracy
+
+    @property
+    def iou(self) -> float:
+        """IoU at probability 0.5: of class 1 of two classes, of more the mean."""
+        return float(self.counts.iou[1]) if self.counts.num_classes == 2 else self.counts.miou
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """The numbers that tables show, the most important first."""
+        if self.task == "classification":
+            return {"accuracy": self.accuracy}
+        return {
+            "soft_iou": self.soft_iou,
+            "soft_iou_per_image": self.soft_iou_per_image,
+            "iou": self.iou,
+            "miou": self.counts.miou,
+            "accuracy": self.accuracy,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for a JSON file; undefined values are None."""
+        counted = self.counts.to_dict()
+        images = self.task == "classification"
+        kept = ("precision", "recall", "f1") if images else ("iou", "precision", "recall")
+        unit = "images" if images else "pixels"
+        classes = {
+            name: {**{key: values[key] for key in kept}, unit: values["pixels"]}
+            for name, values in counted["classes"].items()
+        }
+        numbers = {key: value if math.isfinite(value) else None for key, value in self.headline.items()}
+        return {
+            "task": self.task,
+            **numbers,
+            unit: counted["pixels"],
+            "classes": classes,
+            "class_names": counted["class_names"],
+            "confusion": counted["confusion"],
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> ImageMetrics:
+        """Rebuild the metrics from what `to_dict` returned."""
+        soft = [content.get(key) for key in ("soft_iou", "soft_iou_per_image")]
+        return cls(
+            content["task"],
+            SegmentationMetrics.from_dict(content),
+            *(math.nan if value is None else float(value) for value in soft),
+        )
+
+
+class ImageScores:
+    """Accumulates losses and predictions of many batches."""
+
+    def __init__(self, task: Task, class_names: Sequence[str]) -> None:
+        self.task = task
+        self._matrix = ConfusionMatrix(len(class_names), class_names)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._matrix.reset()
+        self._loss = torch.zeros(())
+        self._images = 0
+        classes = self._matrix.num_classes
+        self._overlap = torch.zeros(classes, dtype=torch.float64)
+        self._union = torch.zeros(classes, dtype=torch.float64)
+        self._ratios: list[Tensor] = []
+
+    def update(self, logits: Tensor, targets: Tensor, loss: Tensor | None = None) -> None:
+        """Count a batch.
+
+        Args:
+            logits: Shape (B, K) or (B, K, H, W), with K = 1 for one logit of two classes.
+            targets: Shape (B,) or (B, H, W).
+            loss: Mean loss of the batch.
+        """
+        both = class_logits(logits.detach().float())
+        self._matrix.update(both, targets)
+        if loss is not None:
+            self._loss = self._loss.to(loss.device) + loss.detach() * len(targets)
+        self._images += len(targets)
+        if self.task == "segmentation":
+            self._add_soft(both.softmax(dim=1), targets)
+
+    def _add_soft(self, probabilities: Tensor, targets: Tensor) -> None:
+        counted = (targets != IGNORE_INDEX).unsqueeze(1)
+        classes = torch.arange(probabilities.shape[1], device=targets.device).view(1, -1, 1, 1)
+        truth = ((targets.unsqueeze(1) == classes) & counted).to(probabilities.dtype)
+        overlap = (probabilities * truth).sum(dim=(2, 3)).double()
+        union = ((probabilities * counted).sum(dim=(2, 3)) + truth.sum(dim=(2, 3))).double() - overlap
+        self._overlap = self._overlap.to(overlap.device) + overlap.sum(dim=0)
+        self._union = self._union.to(union.device) + union.sum(dim=0)
+        self._ratios.append(_soft_iou(overlap, union))
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over the images; NaN if none was given."""
+        return float(self._loss) / self._images if self._images else math.nan
+
+    def compute(self) -> ImageMetrics:
+        """Return the metrics of everything counted so far."""
+        counts = self._matrix.compute()
+        if self.task == "classification" or not self._ratios:
+            return ImageMetrics(self.task, counts)
+        together = float(_soft_iou(self._overlap[None], self._union[None])[0])
+        return ImageMetrics(self.task, counts, together, float(torch.cat(self._ratios).mean()))
+
+
+def _soft_iou(overlap: Tensor, union: Tensor) -> Tensor:
+    """Return soft IoU of shape (B,) from sums over pixels of shape (B, K)."""
+    ratio = overlap / union.clamp(min=1e-12)
+    if overlap.shape[1] == 2:
+        return ratio[:, 1]
+    occurs = (union > 1e-9).double()
+    return (ratio * occurs).sum(dim=1) / occurs.sum(dim=1).clamp(min=1)

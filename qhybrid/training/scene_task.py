@@ -1,0 +1,79 @@
+"""Training on scenes: random patches in, one class a pixel out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import qhybrid
+from qhybrid.config import Recipe
+from qhybrid.data.augmentation import PatchAugmentation
+from qhybrid.errors import ConfigError
+from qhybrid.models import build_for_engine, resolve_model
+from qhybrid.seeding import derive_seed
+from qhybrid.training.callbacks import COLUMNS
+from qhybrid.training.data_module import SceneDataModule
+from qhybrid.training.losses import CrossEntropyDice, class_weights
+from qhybrid.training.module import SegmentationModule
+from qhybrid.training.run_folder import FORMAT, METRICS, Meta, load_run, load_start
+from qhybrid.training.sample_pictures import draw_run_pictures
+from qhybrid.training.task import Task
+
+
+def model_section(recipe: Recipe, bands: tuple[int, ...], num_classes: int) -> dict[str, Any]:
+    """Return the model section with what the data decide filled in: in_channels, num_classes, patch_size.
+
+    Raises:
+        ConfigError: If the recipe gives one of these keys another value than the data do, or a key is
+            unknown.
+    """
+    decided = {"in_channels": len(bands), "num_classes": num_classes, "patch_size": recipe.data.patch_size}
+    for key, value in decided.items():
+        if recipe.model.get(key, value) != value:
+            raise ConfigError(
+                f"Key `model.{key}` is {recipe.model[key]}, but the data section says {value}. Fix: leave it "
+                "out."
+            )
+    return resolve_model({**recipe.model, **decided})
+
+
+def build_scene_task(recipe: Recipe, data_root: Path) -> Task:
+    """Open the data set and build the model of a recipe for scenes.
+
+    Raises:
+        QHybridError: For an invalid recipe or unusable data.
+    """
+    data = SceneDataModule(recipe, data_root)
+    config = model_section(recipe, data.bands, data.classes.num_classes)
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(recipe.seed, "initial weights"))
+        model = build_for_engine(config, recipe.engine)
+    load_start(model, recipe.training.start)
+    loss = CrossEntropyDice(
+        recipe.training.loss, class_weights(recipe.training.loss, data.statistics.pixels_per_class)
+    )
+    augmentation = PatchAugmentation(recipe.data.augmentation, data.statistics)
+    total = recipe.training.epochs * max(1, recipe.data.patches_per_epoch // recipe.training.batch_size)
+    module = SegmentationModule(model, recipe, loss, augmentation, data.classes.num_classes, total)
+
+    def meta(*, epoch: int, step: int, metrics: dict[str, float | None]) -> Meta:
+        return Meta(
+            format=FORMAT,
+            model=config,
+            classes=data.classes.to_dict(),
+            statistics=data.statistics.to_dict(),
+            bands=data.bands,
+            patch_size=recipe.data.patch_size,
+            epoch=epoch,
+            step=step,
+            metrics=metrics,
+            qhybrid=qhybrid.__version__,
+        )
+
+    def draw_pictures(folder: Path) -> None:
+        run = load_run(folder, "best" if (folder / "best").is_dir() else "last")
+        draw_run_pictures(run, data.dataset.scenes("val"), folder / METRICS)
+
+    return Task(data, module, "val_miou", COLUMNS, meta, draw_pictures)

@@ -1,0 +1,90 @@
+"""`qhybrid train` and `evaluate` on whole images, with seeds and folds, through the real commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+
+from qhybrid.cli.main import execute
+from qhybrid.cli.repeats import parse_numbers
+
+RECIPE = """\
+name: tiny_digits
+data: {dataset: digits, options: {classes: [3, 5]}}
+model: {name: mlp}
+training: {epochs: 1, batch_size: 64, progress: false}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny_digits.yaml").write_text(RECIPE)
+    return tmp_path / "tiny_digits.yaml"
+
+
+def test_train_then_evaluate(recipe, capsys):
+    assert execute(["train", str(recipe)]) == 0
+    out = capsys.readouterr().out
+    assert "right of 5" in out
+    (folder,) = Path("runs/tiny_digits").iterdir()
+    written = json.loads((folder / "evaluation" / "test-exact" / "metrics.json").read_text())
+    assert f"{100 * written['accuracy']:.2f} %" in out
+    assert execute(["evaluate", "tiny_digits", "--split", "val"]) == 0
+    assert execute(["evaluate", "tiny_digits", "--baselines"]) == 2
+    assert execute(["evaluate", "tiny_digits", "--engine", "aer"]) == 1
+    assert "no quantum layers" in capsys.readouterr().err
+    assert execute(["predict", "tiny_digits", "scene.tif", "-o", "map.tif"]) == 1
+    assert "this needs one on scenes" in capsys.readouterr().err
+
+
+def test_repeated_runs_and_going_on(recipe, capsys):
+    assert execute(["train", str(recipe), "--seeds", "0,1", "--output", "many"]) == 0
+    out = capsys.readouterr().out
+    assert "[2/2] seed-1: finished" in out
+    assert "standard deviation" in out
+    before = (Path("many") / "seed-0" / "last" / "weights.safetensors").stat().st_mtime_ns
+    assert execute(["train", "--resume", "many"]) == 0
+    assert (Path("many") / "seed-0" / "last" / "weights.safetensors").stat().st_mtime_ns == before
+    assert json.loads(Path("many/summary.json").read_text())["metrics"]["accuracy"]["count"] == 2
+
+
+def test_a_failed_run_gives_exit_code_1(recipe, capsys):
+    Path("many/seed-1").mkdir(parents=True)
+    Path("many/seed-1/stray").touch()
+    assert execute(["train", str(recipe), "--seeds", "0-1", "--output", "many"]) == 1
+    assert "seed-1: FAILED: many/seed-1 already exists and is not empty" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seeds", "0-1", "--no-test"], "--no-test cannot be given"),
+        (["--jobs", "2"], "--jobs is for repeated runs"),
+        (["--seeds", "a"], "must look like 0-9"),
+        (["--folds", "all"], "has no folds"),
+    ],
+)
+def test_bad_requests(recipe, capsys, options, message):
+    assert execute(["train", str(recipe), *options]) in (1, 2)
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_resume_knows_seeds(recipe):
+    assert execute(["train", "--resume", "many", "--seeds", "0-1"]) == 2
+
+
+def test_numbers():
+    assert parse_numbers("0-3", "--seeds") == [0, 1, 2, 3]
+    assert parse_numbers("5, 7-8", "--seeds") == [5, 7, 8]
+    for text in ("", "3-1", "-1", "1-", "x"):
+        with pytest.raises(typer.BadParameter):
+            parse_numbers(text, "--seeds")
+
+
+def test_data_list_shows_image_sets(capsys):
+    assert execute(["data", "info", "isbi2012"]) == 0
+    assert "positive" in capsys.readouterr().out

@@ -1,0 +1,92 @@
+"""`qhybrid sweep` and `qhybrid report`, through the real commands on the tiny run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from qhybrid.cli.main import execute
+from qhybrid.config import read_yaml
+from qhybrid.config.sweeps import is_sweep, load_sweep
+from qhybrid.evaluation.sweep import read_results
+from qhybrid.noise import load_profile
+from qhybrid.workspace import starter_root
+
+SWEEPS = [file for file in sorted((starter_root() / "runs").glob("*.yaml")) if is_sweep(read_yaml(file))]
+SWEEP = """\
+name: noise
+description: The tiny run under noise.
+sweep:
+  runs: [tiny]
+  grids:
+    - profiles: [ideal, depolarizing_0.05_0.1, fake_manila]
+      shots: [infinite, 64]
+      seeds: [0, 1]
+"""
+
+
+@pytest.fixture
+def swept(workspace, monkeypatch):
+    """The tiny workspace with runs/noise.yaml."""
+    (workspace / "runs" / "noise.yaml").write_text(SWEEP)
+    (workspace / "noise_profiles").mkdir(exist_ok=True)
+    from qhybrid.noise import NoiseProfile
+
+    file = workspace / "noise_profiles" / "fake_manila.yaml"
+    if not file.exists():
+        NoiseProfile.from_backend("fake_manila").save(file)
+    return workspace
+
+
+def test_sweep_then_report(swept, capsys):
+    assert execute(["sweep", "noise", "-j", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "9 cells" in out
+    folder = swept / "runs" / "noise" / "sweep"
+    assert out.splitlines()[-1] == f"results     {Path('runs/noise/sweep/results.parquet')}"
+    table = read_results(folder)
+    assert set(table["profile"]) == {"ideal", "depolarizing_0.05_0.1", "fake_manila"}
+    assert set(table["mapping"]) == {"all_to_all", "fake_manila"}
+    shown = table[(table["metric"] == "miou") & table["shots"].isna()].set_index("profile")["value"]
+    assert f"{shown['ideal']:.4f}" in out
+    (run,) = (swept / "runs" / "tiny").iterdir()
+    written = json.loads((run / "evaluation" / "test-exact" / "metrics.json").read_text())
+    assert shown["ideal"] == pytest.approx(written["miou"])
+    assert execute(["sweep", "noise", "-j", "1"]) == 0
+    assert "9 cells, 0 of them computed now" in capsys.readouterr().out
+    assert execute(["report", "noise", "tiny"]) == 0
+    page = (folder / "report.html").read_text()
+    assert "depolarizing_0.05_0.1" in page
+    assert page.count("<svg") >= 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sweep", "nothing"], "Recipe nothing must be a YAML file"),
+        (["sweep", "tiny"], "must be a sweep"),
+        (["train", "noise"], "Fix: qhybrid sweep"),
+        (["report", "nothing"], "must be a run folder"),
+    ],
+)
+def test_wrong_names(arguments, message, swept, capsys):
+    assert execute(arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_jobs_and_scheduler_exclude_each_other(swept):
+    assert execute(["sweep", "noise", "-j", "1", "--scheduler", "tcp://x:1"]) == 2
+
+
+@pytest.mark.parametrize("file", SWEEPS, ids=lambda path: path.stem)
+def test_committed_sweeps_are_valid(file):
+    sweep = load_sweep(file)
+    assert sweep.name == file.stem
+    assert sweep.description
+    for grid in sweep.sweep.grids:
+        for profile in grid.profiles:
+            load_profile(profile)
+    for train in sweep.sweep.train:
+        assert (file.parent / f"{train.recipe}.yaml").is_file()

@@ -1,0 +1,48 @@
+"""Image data sets by name, and what every one of them says of itself."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from qhybrid.config import DataConfig
+from qhybrid.data.images import ImageArrays
+from qhybrid.data.images.registry import IMAGE_DATASETS, is_image_dataset, open_image_dataset
+from qhybrid.data.registry import dataset_info, list_datasets, open_dataset
+from qhybrid.errors import ConfigError, DataError
+
+
+@pytest.mark.parametrize("name", sorted(IMAGE_DATASETS))
+def test_every_data_set_says_what_it_is(name):
+    dataset = IMAGE_DATASETS[name]
+    assert dataset.name == name
+    assert all([dataset.description, dataset.source, dataset.licence, dataset.layout])
+    assert dataset.task in ("classification", "segmentation")
+    assert name in list_datasets()
+    assert "seed" in dataset_info(name).options
+    opened = open_image_dataset(DataConfig(dataset=name), Path("nowhere"))
+    assert len(opened.class_names) >= 2
+    assert (opened.folds != ()) == ("fold" in dataset.Options.model_fields)
+
+
+def test_scenes_and_images_are_kept_apart(tmp_path):
+    assert is_image_dataset("mnist")
+    assert not is_image_dataset("synthetic")
+    with pytest.raises(ConfigError, match="`mnist` holds whole images"):
+        open_dataset(DataConfig(dataset="mnist"), tmp_path)
+    with pytest.raises(ConfigError, match="but is `synthetic`"):
+        open_image_dataset(DataConfig(dataset="synthetic"), tmp_path)
+
+
+def test_unknown_options_are_named(tmp_path):
+    with pytest.raises(ConfigError, match="Did you mean `classes`"):
+        open_image_dataset(DataConfig(dataset="mnist", options={"clases": [1, 2]}), tmp_path)
+
+
+def test_arrays_must_belong_together():
+    with pytest.raises(DataError, match="2, 1 and 2"):
+        ImageArrays(torch.zeros(2, 1, 4, 4), torch.zeros(1), ("a", "b"))
+    arrays = ImageArrays(torch.arange(3.0).view(3, 1, 1, 1), torch.arange(3), ("a", "b", "c"))
+    chosen = arrays.select([2, 0])
+    assert chosen.ids == ("c", "a")
+    assert chosen.targets.tolist() == [2, 0]

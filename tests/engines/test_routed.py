@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from qhybrid.circuits import build_circuit
+from qhybrid.devices import load_device
+from qhybrid.engines import make_engine
+from qhybrid.engines.exact.layout_cost import simulation_cost
+from qhybrid.errors import ConfigError, EngineError
+from qhybrid.noise import NoiseProfile
+
+
+def arguments(spec):
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(2, spec.num_inputs, generator=generator, dtype=torch.float64)
+    return inputs, torch.randn(spec.num_weights, generator=generator, dtype=torch.float64)
+
+
+def test_routed_is_transpiling_and_restricting_by_hand():
+    spec = build_circuit("hq_unet_qcnn", grid=2)
+    inputs, weights = arguments(spec)
+    engine = make_engine("routed", backend="fake_manila", trials=2, layout_seed=3)
+    routed = spec.transpile(load_device("fake_manila"), 3, trials=2, cost=simulation_cost)
+    by_hand = make_engine("exact", noise=NoiseProfile.from_backend("fake_manila"))
+    torch.testing.assert_close(
+        engine.expectations(spec, inputs, weights), by_hand.expectations(routed, inputs, weights)
+    )
+    assert engine.explain(spec).method == "network"
+
+
+def test_the_layout_that_is_cheaper_to_simulate_is_taken():
+    spec = build_circuit("hq_unet_qcnn", grid=3)
+    seen = []
+
+    def recorded(candidate):
+        seen.append(simulation_cost(candidate))
+        return seen[-1]
+
+    spec.transpile(load_device("fake_fez"), trials=4, cost=recorded)
+    assert min(seen) < max(seen)
+    engine = make_engine("routed", backend="fake_fez", trials=4)
+    assert engine.explain(spec).flops <= min(seen) * 1.05
+    lattice = spec.transpile(load_device("fake_nighthawk"), trials=1)
+    assert simulation_cost(lattice) < min(seen)
+
+
+def test_cones_that_no_sweep_can_carry_cost_infinity():
+    assert simulation_cost(build_circuit("hq_unet_qcnn", grid=4, reps=4)) == float("inf")
+
+
+def test_without_noise_only_the_route_differs():
+    spec = build_circuit("hq_unet_qcnn", grid=2)
+    inputs, weights = arguments(spec)
+    engine = make_engine("routed", backend="fake_manila", trials=1, noise=NoiseProfile())
+    ideal = make_engine("exact").expectations(spec, inputs, weights)
+    torch.testing.assert_close(engine.expectations(spec, inputs, weights), ideal)
+
+
+def test_aer_can_execute_routed_circuits_and_idle_noise_counts():
+    spec = build_circuit("hq_unet_qcnn", grid=2)
+    inputs, weights = arguments(spec)
+    values = {}
+    for name, options in {
+        "exact": {"idle": True},
+        "aer": {"idle": True, "engine": "aer", "options": {"method": "density_matrix"}},
+        "still": {},
+    }.items():
+        engine = make_engine("routed", backend="fake_manila", trials=1, **options)
+        values[name] = engine.expectations(spec, inputs, weights)
+    torch.testing.assert_close(values["exact"], values["aer"], atol=1e-8, rtol=0)
+    assert (values["exact"] - values["still"]).abs().max() > 1e-4
+
+
+def test_shots_and_gradients_pass_through():
+    spec = build_circuit("hq_unet_qcnn", grid=2)
+    inputs, weights = arguments(spec)
+    engine = make_engine("routed", backend="fake_manila", trials=1, shots=100, seed=5)
+    values = engine.expectations(spec, inputs.requires_grad_(), weights)
+    values.sum().backward()
+    assert inputs.grad.abs().max() > 0
+    exact = make_engine("routed", backend="fake_manila", trials=1).expectations(spec, inputs, weights)
+    assert 0 < (values - exact).abs().max() < 5 / 100**0.5
+    told = engine.describe()
+    assert (told["kind"], told["device"], told["calibration"]) == ("routed", "fake_manila", "2024-05-27")
+    assert (told["shots"], told["engine"]) == (100, "exact")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({}, EngineError, "option `backend`"),
+        ({"backend": "fake_trino"}, ConfigError, "fake_torino"),
+        ({"backend": "fake_manila", "layout": "nice"}, EngineError, "one of simulation, gates"),
+        ({"backend": "fake_manila", "engine": "routed"}, EngineError, "one of exact, aer"),
+        ({"backend": "fake_manila", "options": {"method": "tea"}}, EngineError, "method"),
+        ({"backend": "fake_manila", "engine": "aer"}, EngineError, "trajectories"),
+    ],
+)
+def test_bad_options_are_refused_at_once(options, error, message):
+    with pytest.raises(error, match=message):
+        make_engine("routed", **options)
+
+
+def test_engines_without_predictions_say_so():
+    engine = make_engine("routed", backend="fake_manila", engine="aer", options={"method": "density_matrix"})
+    with pytest.raises(EngineError, match="predicts no costs"):
+        engine.explain(build_circuit("hq_unet_qcnn", grid=2))

@@ -1,0 +1,120 @@
+"""Sweeps that are killed, and sweeps on a cluster that loses a worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from qhybrid.config import to_yaml
+from qhybrid.evaluation.sweep import run_sweep
+
+CLASSIFIER = "head.classifier.circuit"
+MANY = {
+    "profiles": ["ideal", "depolarizing_0.01_0.02", "depolarizing_0.05_0.1"],
+    "shots": [128, 256, 512],
+    "seeds": list(range(8)),
+    "engines": ["aer_density_matrix"],
+    "layers": [[CLASSIFIER]],
+}
+CELLS = 72
+PATIENCE = 300
+
+
+def finished(out):
+    return {path.name: path.stat().st_mtime_ns for path in (out / "cells").glob("*.json")}
+
+
+def wait_for(condition, what):
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < PATIENCE, what
+        time.sleep(0.02)
+
+
+def end(*processes):
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_a_killed_sweep_resumes(make_image_run, sweep_of, mnist_root, tmp_path):
+    config = sweep_of([make_image_run()], MANY | {"seeds": list(range(4))}, samples=8)
+    file, out = tmp_path / "tiny_sweep.yaml", tmp_path / "out"
+    file.write_text(to_yaml(config))
+    words = ["sweep", str(file), "--jobs", "1", "--output", str(out), "--data-root", str(mnist_root)]
+    process = subprocess.Popen([sys.executable, "-m", "qhybrid.cli", *words])
+    try:
+        wait_for(lambda: len(finished(out)) >= 3 or process.poll() is not None, "no cell was finished")
+        process.send_signal(signal.SIGKILL)
+    finally:
+        end(process)
+    kept = finished(out)
+    assert 3 <= len(kept) < CELLS // 2
+    assert not (out / "results.parquet").exists()
+    outcome = run_sweep(config, mnist_root, out, processes=1)
+    assert (outcome.cells, outcome.computed) == (CELLS // 2, CELLS // 2 - len(kept))
+    assert finished(out).items() >= kept.items()
+    assert all(json.loads(path.read_text())["metrics"] for path in (out / "cells").glob("*.json"))
+
+
+def start(module, *words):
+    return subprocess.Popen(
+        [sys.executable, "-m", f"distributed.cli.{module}", *words],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_worker_loses_no_cell(make_image_run, sweep_of, mnist_root, tmp_path):
+    config = sweep_of([make_image_run()], MANY)
+    out, address_file = tmp_path / "out", tmp_path / "scheduler.json"
+    scheduler = start(
+        "dask_scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(address_file)
+    )
+    words = ("--scheduler-file", str(address_file), "--nthreads", "1", "--no-nanny", "--no-dashboard")
+    processes = [scheduler]
+    found = {}
+    try:
+        wait_for(lambda: address_file.is_file() and address_file.read_text().endswith("}"), "no scheduler")
+        workers = [start("dask_worker", *words) for _ in range(2)]
+        processes += workers
+        address = json.loads(address_file.read_text())["address"]
+
+        def sweep():
+            found["outcome"] = run_sweep(config, mnist_root, out, scheduler=address)
+
+        thread = threading.Thread(target=sweep)
+        thread.start()
+        wait_for(lambda: len(finished(out)) >= 4 or not thread.is_alive(), "no cell was finished")
+        assert len(finished(out)) < CELLS
+        workers[0].send_signal(signal.SIGKILL)
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    finally:
+        end(*processes)
+    assert (found["outcome"].cells, found["outcome"].computed, found["outcome"].failures) == (
+        CELLS,
+        CELLS,
+        [],
+    )
+    assert len(finished(out)) == CELLS
+
+
+@pytest.mark.slow
+def test_local_processes_give_the_same_numbers(make_image_run, sweep_of, mnist_root, tmp_path):
+    from qhybrid.evaluation.sweep import read_results
+
+    config = sweep_of([make_image_run()], MANY | {"seeds": [0]}, samples=4)
+    alone = run_sweep(config, mnist_root, tmp_path / "one", processes=1)
+    together = run_sweep(config, mnist_root, tmp_path / "two", processes=2)
+    one, two = read_results(alone.folder), read_results(together.folder)
+    assert one["value"].tolist() == two["value"].tolist()

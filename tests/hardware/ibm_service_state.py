@@ -1,0 +1,179 @@
+"""What the local copy of IBM's service knows: its jobs, how often each ran, and which faults are due."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from ibm_service_simulation import simulate_ideally
+
+Simulate = Callable[[dict[str, Any], str], str]
+FINAL = ("Completed", "Failed", "Cancelled")
+
+
+@dataclass
+class Fault:
+    """One misbehaviour of a route.
+
+    Attributes:
+        route: `submit`, `list`, `job`, `result`, `metrics`, `cancel`, `usage`, `backends`, `token`, ...
+        kind: `drop_before`, `drop_after`, `500_before`, `500_after`, `429`, `hang`, `truncate`, `html`,
+            `401`, `400`, `late` (nothing is answered, and the job comes into being `seconds` later).
+        times: How often; then the route behaves again.
+        skip: Requests of that route that still go well before it starts.
+        seconds: Length of `hang`, delay of `late`, `Retry-After` of `429` (None: no such header).
+    """
+
+    route: str
+    kind: str
+    times: int = 1
+    skip: int = 0
+    seconds: float | None = None
+
+
+@dataclass
+class ServerJob:
+    """One job.
+
+    Attributes:
+        outcome: What becomes of it: `completed`, `failed`, `cancelled`, `too_long`.
+        executions: How often it ran.
+        starts_at: Moment at which it runs, on the server's clock.
+        listed_at: Moment from which listings contain it.
+    """
+
+    id: str
+    backend: str
+    program: str
+    params: dict[str, Any]
+    tags: list[str]
+    outcome: str
+    created: float
+    starts_at: float
+    listed_at: float
+    session: str | None = None
+    limit_seconds: int | None = None
+    status: str = "Queued"
+    reason: str | None = None
+    reason_code: int | None = None
+    executions: int = 0
+    result: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"status": self.status}
+        if self.reason is not None:
+            state |= {"reason": self.reason, "reason_code": self.reason_code}
+        return {
+            "id": self.id,
+            "backend": self.backend,
+            "program": {"id": self.program},
+            "state": state,
+            "status": self.status,
+            "created": datetime.fromtimestamp(self.created, UTC).isoformat().replace("+00:00", "Z"),
+            "tags": self.tags,
+            "session_id": self.session,
+            "cost": self.limit_seconds,
+            "estimated_running_time_seconds": 2.0,
+        }
+
+
+@dataclass
+class ServiceState:
+    """Everything that survives a restart of the server.
+
+    Attributes:
+        devices: Names of the devices and the fake backends whose calibration they report.
+        simulate: Turns a program and a device's name into the text of its result.
+        queue_seconds: Time between acceptance and execution.
+        listing_seconds: Time between acceptance and the first listing that contains a job.
+        outcomes: What becomes of the next jobs, first one first; `completed` when the list is empty.
+        used_up: Whether the instance's time is used up: jobs are accepted and never run.
+        plan: Name of the account's plan; `open` refuses sessions.
+    """
+
+    devices: dict[str, str] = field(default_factory=lambda: {"ibm_torino": "fake_torino"})
+    simulate: Simulate = simulate_ideally
+    queue_seconds: float = 0.0
+    listing_seconds: float = 0.0
+    outcomes: list[str] = field(default_factory=list)
+    used_up: bool = False
+    usage_limit_seconds: int = 600
+    plan: str = "open"
+    jobs: dict[str, ServerJob] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    requests: Counter[str] = field(default_factory=Counter)
+    tokens: set[str] = field(default_factory=set)
+    sessions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def accept(self, payload: dict[str, Any], delay: float = 0.0) -> ServerJob:
+        """Take a job in; `delay` seconds pass before it exists."""
+        now = time.time() + delay
+        with self.lock:
+            job = ServerJob(
+                id=f"d{uuid.uuid4().hex[:19]}",
+                backend=payload["backend"],
+                program=payload["program_id"],
+                params=payload["params"],
+                tags=payload.get("tags", []),
+                outcome=self.outcomes.pop(0) if self.outcomes else "completed",
+                created=now,
+                starts_at=now + self.queue_seconds,
+                listed_at=now + self.listing_seconds,
+                session=payload.get("session_id"),
+                limit_seconds=payload.get("cost"),
+            )
+            self.jobs[job.id] = job
+        return job
+
+    def advance(self) -> None:
+        """Run what is due."""
+        now = time.time()
+        with self.lock:
+            for job in self.jobs.values():
+                if job.status == "Queued" and job.starts_at <= now and not self.used_up:
+                    self._run(job)
+
+    def _run(self, job: ServerJob) -> None:
+        if job.outcome == "cancelled":
+            job.status, job.reason = "Cancelled", "Job was cancelled by an administrator"
+            return
+        job.executions += 1
+        if job.outcome == "failed":
+            job.status, job.reason, job.reason_code = "Failed", "Internal error of the device", 9999
+        elif job.outcome == "too_long":
+            job.status, job.reason, job.reason_code = "Cancelled", "Job ran longer than allowed", 1305
+        else:
+            job.result = self.simulate(job.params, self.devices[job.backend])
+            job.status = "Completed"
+
+    def fault_of(self, route: str) -> Fault | None:
+        """Return the fault that hits this request, and count it."""
+        with self.lock:
+            self.requests[route] += 1
+            for fault in self.faults:
+                if fault.route != route or not fault.times:
+                    continue
+                if fault.skip:
+                    fault.skip -= 1
+                    continue
+                fault.times -= 1
+                return fault
+        return None
+
+    def visible(self) -> list[ServerJob]:
+        """Return the jobs that exist by now, newest first."""
+        now = time.time()
+        with self.lock:
+            return sorted((j for j in self.jobs.values() if j.created <= now), key=lambda j: -j.created)
+
+    def executions(self) -> dict[str, int]:
+        """Return how often each job ran."""
+        self.advance()
+        return {job.id: job.executions for job in self.jobs.values()}

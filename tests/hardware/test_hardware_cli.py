@@ -1,0 +1,79 @@
+"""`qhybrid hardware` on a tiny run, every command."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from qhybrid.cli.main import execute
+from qhybrid.config import load_recipe
+from qhybrid.training import train
+
+QUICK = ["--set", "layouts=1", "--set", "copies=1"]
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tiny_data, tiny_content, tmp_path_factory):
+    import yaml
+
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny_content(epochs=1)))
+    return train(load_recipe(folder / "tiny.yaml"), tiny_data, folder / "out")
+
+
+def plan_of(tiny_run):
+    return max((tiny_run / "hardware").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+
+
+def test_plan_submit_status_collect(tiny_run, tiny_data, capsys):
+    options = ["--backend", "fake_manila", "--limit", "3", "--shots", "200", "--data-root", str(tiny_data)]
+    assert execute(["hardware", "plan", str(tiny_run), *options, *QUICK]) == 0
+    printed = capsys.readouterr().out
+    assert "QPU time" in printed
+    assert "hq_unet_qcnn" in printed
+    plan = str(plan_of(tiny_run))
+    assert execute(["hardware", "status", plan]) == 0
+    assert "none sent" in capsys.readouterr().out
+    assert execute(["hardware", "submit", plan]) == 0
+    assert "1 job(s) sent" in capsys.readouterr().out
+    assert execute(["hardware", "collect", str(tiny_run)]) == 0
+    assert "obtained" in capsys.readouterr().out
+    content = json.loads((plan_of(tiny_run) / "results" / "metrics.json").read_text())
+    assert content["samples"] == 3
+    assert execute(["hardware", "cancel", plan]) == 0
+
+
+def test_run_does_it_all_and_goes_on_with_a_plan(tiny_run, tiny_data, capsys):
+    options = ["--backend", "aer", "--limit", "2", "--shots", "100", "--data-root", str(tiny_data)]
+    assert execute(["hardware", "run", str(tiny_run), *options, "--mitigation", "none"]) == 0
+    assert "obtained" in capsys.readouterr().out
+    assert execute(["hardware", "run", str(plan_of(tiny_run))]) == 0
+
+
+def test_the_cap_is_an_option(tiny_run, tiny_data, capsys):
+    options = ["--backend", "fake_manila", "--limit", "2", "--data-root", str(tiny_data), *QUICK]
+    before = len(list((tiny_run / "hardware").iterdir())) if (tiny_run / "hardware").is_dir() else 0
+    assert execute(["hardware", "plan", str(tiny_run), *options, "--max-qpu-seconds", "0.1"]) == 1
+    assert "max_qpu_seconds" in capsys.readouterr().err
+    after = len(list((tiny_run / "hardware").iterdir())) if (tiny_run / "hardware").is_dir() else 0
+    assert before == after
+
+
+def test_backends_are_ranked(tiny_run, tiny_data, capsys):
+    options = ["--limit", "1", "--shots", "100", "--data-root", str(tiny_data), *QUICK]
+    assert execute(["hardware", "backends", str(tiny_run), "fake_manila", "fake_lima", *options]) == 0
+    assert "fake_lima" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--set", "nonsense=1"], ["--set", "shots=0"]])
+def test_wrong_settings_are_named(tiny_run, tiny_data, words, capsys):
+    assert execute(["hardware", "plan", str(tiny_run), "--data-root", str(tiny_data), *words]) == 1
+    assert words[1].split("=")[0] in capsys.readouterr().err
+
+
+def test_wrong_mitigation_and_missing_plans(tiny_run, tmp_path, capsys):
+    assert execute(["hardware", "plan", str(tiny_run), "--mitigation", "magic"]) == 2
+    (tmp_path / "recipe.yaml").write_text("name: empty\n")
+    assert execute(["hardware", "status", str(tmp_path)]) == 1
+    assert "hardware plan" in capsys.readouterr().err

@@ -1,0 +1,204 @@
+"""Plans on fake devices, from the dry run to the result files."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from plan_cases import class_workload, map_workload, quick
+from safetensors.torch import load_file
+
+from qhybrid.errors import ConfigError, HardwareError
+from qhybrid.hardware.guards import PARITY
+from qhybrid.hardware.outcome import write_outcome
+from qhybrid.hardware.planning import draft_plan, make_plan
+from qhybrid.hardware.ranking import rank_backends
+from qhybrid.hardware.service import QUEUED, View
+from qhybrid.hardware.work import ledger_status, open_work
+from qhybrid.hardware.workload import Samples
+from qhybrid.layers import quantum_layers
+
+
+def read_rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def map_plan(tmp_path_factory):
+    workload = map_workload()
+    return workload, make_plan(workload, quick(), tmp_path_factory.mktemp("plans"))
+
+
+def test_plan_says_what_will_be_sent(map_plan):
+    _, folder = map_plan
+    content = json.loads((folder / "plan.json").read_text())
+    (circuit,) = content["circuits"].values()
+    (one,) = content["rounds"]
+    assert content["layers"] == ["bottleneck.core"]
+    assert circuit["bases"] == ["Z", "X"]
+    assert circuit["parity"] < PARITY
+    assert (one["points"], one["jobs"], one["pubs"]) == (4, 1, 2)
+    assert one["executions"] == 4 * 2 * 400
+    assert one["qpu_seconds"] == pytest.approx(2 + 3200 * (250e-6 + circuit["microseconds"] * 1e-6), abs=0.01)
+    assert set(content["predicted"]["exact"]) == {"accuracy", "miou"}
+    assert content["fixed_filters"] is None
+    assert (folder / "calibration.yaml").is_file()
+    status = ledger_status(folder)
+    assert (status["chunks"], status["jobs"]) == ({"open": 1}, {})
+
+
+def test_run_writes_predictions_metrics_and_deviations(map_plan, tmp_path):
+    workload, _ = map_plan
+    folder = make_plan(workload, quick(shots=2000), tmp_path)
+    with open_work(folder, lambda *_: workload) as work:
+        outputs = work.run()
+        found = write_outcome(work, outputs)
+    results = folder / "results"
+    assert json.loads((results / "metrics.json").read_text()) == found
+    tensors = load_file(results / "outputs.safetensors")
+    assert torch.equal(tensors["outputs"], outputs)
+    assert torch.allclose(
+        tensors["exact_outputs"], workload.model(workload.samples.images).detach(), atol=1e-5
+    )
+    rows = read_rows(results / "deviations.csv")
+    assert [row["observable"] for row in rows] == [f"{p}{q}" for p in "ZX" for q in range(4)]
+    for row in rows:
+        assert 0.2 / np.sqrt(2000) < float(row["rms_error"]) < 1.6 / np.sqrt(2000)
+        assert abs(float(row["mean_deviation"])) < 0.15
+    labelled = read_rows(results / "predictions.csv")
+    right = sum(int(row["right_pixels"]) for row in labelled)
+    assert right / (4 * 256) == pytest.approx(found["obtained"]["accuracy"], abs=1e-5)
+    # A second process, later: the same outputs, nothing executed again.
+    with open_work(folder, lambda *_: workload) as work:
+        assert torch.equal(work.run(), outputs)
+        assert len(work.ledger.jobs()) == 1
+
+
+def test_plan_repeats_itself(map_plan, tmp_path):
+    workload, _ = map_plan
+    outputs = []
+    for number in range(2):
+        folder = make_plan(workload, quick(), tmp_path / str(number))
+        with open_work(folder, lambda *_: workload) as work:
+            outputs.append(work.run())
+    assert torch.equal(*outputs)
+
+
+def test_fixed_filter_stays_on_the_simulator_and_is_priced(tmp_path):
+    workload = class_workload()
+    folder = make_plan(workload, quick(), tmp_path)
+    content = json.loads((folder / "plan.json").read_text())
+    assert len(content["layers"]) == len(content["rounds"]) == 1
+    assert content["rounds"][0]["requests"] == 6
+    price = content["fixed_filters"]
+    assert price["rows"] == 6 * 16
+    assert price["executions_on_device"] == 6 * 16 * 400
+    with open_work(folder, lambda *_: workload) as work:
+        found = write_outcome(work, work.run())
+    assert set(found["obtained"]) == {"accuracy"}
+    rows = read_rows(folder / "results" / "predictions.csv")
+    assert np.mean([row["class"] == row["truth"] for row in rows]) == pytest.approx(
+        found["obtained"]["accuracy"]
+    )
+
+
+def test_layers_that_depend_on_each_other_take_two_rounds(tmp_path):
+    workload = class_workload(2)
+    names = tuple(quantum_layers(workload.model))
+    folder = make_plan(workload, quick(layers=names, shots=4000), tmp_path)
+    content = json.loads((folder / "plan.json").read_text())
+    assert [one["requests"] for one in content["rounds"]] == [2, 2]
+    assert content["fixed_filters"] is None
+    with open_work(folder, lambda *_: workload) as work:
+        assert work.submit() == 1
+        assert work.collect() is None
+        assert len(work.ledger.chunks()) == 2
+        assert work.context.later_seconds == 0.0
+        outputs = work.run()
+        assert work.status()["rounds"] == {"entered": 2, "planned": 2}
+    assert outputs.shape == (2, 2)
+
+
+def test_the_cap_covers_all_rounds(tmp_path):
+    workload = class_workload(2)
+    names = tuple(quantum_layers(workload.model))
+    total = draft_plan(workload, quick(layers=names)).content["qpu_seconds"]
+    with pytest.raises(HardwareError, match=r"in 2 round\(s\)"):
+        make_plan(workload, quick(layers=names, max_qpu_seconds=total - 1), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_needs_a_layer_for_the_device(tmp_path):
+    with pytest.raises(ConfigError, match="quantum layers of the model"):
+        make_plan(map_workload(1), quick(layers=("nowhere",)), tmp_path)
+    with pytest.raises(ConfigError, match="fake backend"):
+        make_plan(map_workload(1), quick(backend="fake_nowhere"), tmp_path)
+
+
+def test_other_weights_are_found_out(map_plan, tmp_path):
+    workload, _ = map_plan
+    folder = make_plan(workload, quick(), tmp_path)
+    other = map_workload()
+    with torch.no_grad():
+        quantum_layers(other.model)["bottleneck.core"].weight += 0.3
+    with open_work(folder, lambda *_: other) as work, pytest.raises(HardwareError, match="was recorded"):
+        work.run()
+
+
+def test_waiting_can_be_left_to_later(map_plan, tmp_path, monkeypatch):
+    workload, _ = map_plan
+    folder = make_plan(workload, quick(), tmp_path)
+    with open_work(folder, lambda *_: workload) as work:
+        work.submit()
+        with monkeypatch.context() as patch:
+            patch.setattr(work.context.service, "view", lambda _job: View(QUEUED))
+            assert work.collect(wait=False) is None
+            assert work.status()["jobs"] == {"sent": 1}
+        assert work.collect() is not None
+
+
+def test_both_simulators_of_a_fake_device_agree(tmp_path):
+    workload = map_workload(3)
+    outcomes = {}
+    for simulator in ("exact", "aer"):
+        folder = make_plan(workload, quick(shots=3000, simulator=simulator), tmp_path / simulator)
+        with open_work(folder, lambda *_: workload) as work:
+            work.run()
+            book = work.book()
+            outcomes[simulator] = np.concatenate([book.results[key] for key in sorted(book.results)])
+    difference = outcomes["exact"] - outcomes["aer"]
+    assert np.abs(difference).max() < 6 * np.sqrt(2 / 3000)
+    assert np.sqrt((difference**2).mean()) == pytest.approx(np.sqrt(2 / 3000), rel=0.6)
+
+
+def test_backends_are_ranked(tmp_path):
+    seen = []
+    found = rank_backends(map_workload(1), quick(), ["fake_manila", "fake_nowhere"], seen.append)
+    assert [one.backend for one in found] == ["fake_manila", "fake_nowhere"]
+    assert [one.backend for one in seen] == ["fake_manila", "fake_nowhere"]
+    assert found[0].two_qubit_gates > 0
+    assert "fake backend" in found[1].problem
+
+
+def test_folders_without_a_plan_are_refused(tmp_path):
+    with pytest.raises(HardwareError, match="folder of a plan"):
+        ledger_status(tmp_path)
+    (tmp_path / "plan.json").write_text('{"format": 99}')
+    with pytest.raises(HardwareError, match="format 1"):
+        ledger_status(tmp_path)
+
+
+def test_damaged_parts_of_a_plan_are_named(map_plan, tmp_path):
+    workload, _ = map_plan
+    folder = make_plan(workload, quick(), tmp_path)
+    (circuit,) = folder.glob("circuits/*.qpy")
+    circuit.write_bytes(circuit.read_bytes()[:40])
+    with pytest.raises(HardwareError, match=circuit.stem), open_work(folder, lambda *_: workload):
+        pass
+    (folder / "samples.safetensors").write_bytes(b"short")
+    with pytest.raises(HardwareError, match=r"samples\.safetensors"):
+        Samples.load(folder, (), ())

@@ -1,0 +1,154 @@
+"""Re-execution: requests by round, NaN where results are missing, angles that must come again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from qhybrid.circuits import build_circuit
+from qhybrid.engines import make_engine
+from qhybrid.errors import ConfigError, HardwareError
+from qhybrid.hardware.prediction import dry_run
+from qhybrid.hardware.recording import Book, RecordingEngine, fixed_layers, run_pass
+from qhybrid.hardware.workload import Samples, Workload
+from qhybrid.layers import QuantumLayer
+
+
+class Experts(nn.Module):
+    """Two independent layers, then one that needs both; the first is called twice."""
+
+    def __init__(self):
+        super().__init__()
+        spec = build_circuit("hq_unet_qcnn", grid=1, encoding="y", readout="Z")
+        self.first, self.second, self.last = QuantumLayer(spec), QuantumLayer(spec), QuantumLayer(spec)
+
+    def forward(self, images):
+        values = images.flatten(1)[:, :1]
+        both = self.first(values) + self.first(2 * values) + self.second(values)
+        return torch.cat([self.last(both), both], dim=1)
+
+
+LAYERS = ["first", "second", "last"]
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return Experts().eval()
+
+
+@pytest.fixture
+def images():
+    return torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(1))
+
+
+def answers(book):
+    """Give every new request its exact result."""
+    engine = make_engine("exact")
+    for key, request in book.new.items():
+        circuit = book.circuits[request.circuit]
+        values = engine.expectations(
+            circuit.spec, torch.tensor(request.angles), torch.tensor(circuit.weights)
+        )
+        book.requests[key], book.results[key] = request, values.detach().numpy()
+    book.new = {}
+
+
+def test_independent_layers_go_out_in_one_round(model, images):
+    book = Book()
+    assert run_pass(model, images, LAYERS, book) == [None] * 3
+    assert sorted(book.new) == sorted(
+        (sample, *call) for sample in range(3) for call in [("first", 0), ("first", 1), ("second", 0)]
+    )
+    answers(book)
+    assert run_pass(model, images, LAYERS, book) == [None] * 3
+    assert sorted(book.new) == [(sample, "last", 0) for sample in range(3)]
+    answers(book)
+    outputs = run_pass(model, images, LAYERS, book)
+    assert not book.new
+    assert torch.allclose(torch.stack(outputs), model(images), atol=1e-6)
+    assert not isinstance(model.first.engine, RecordingEngine)
+
+
+def test_a_missing_result_holds_up_its_own_sample_only(model, images):
+    book = Book()
+    run_pass(model, images, LAYERS, book)
+    answers(book)
+    del book.results[(1, "second", 0)]
+    run_pass(model, images, LAYERS, book)
+    assert sorted(book.new) == [(0, "last", 0), (2, "last", 0)]
+
+
+def test_layers_may_stay_on_the_simulator(model, images):
+    book = Book()
+    run_pass(model, images, ["last"], book)
+    assert sorted(book.new) == [(sample, "last", 0) for sample in range(3)]
+
+
+def test_angles_must_come_again(model, images):
+    book = Book()
+    run_pass(model, images, LAYERS, book)
+    answers(book)
+    run_pass(model, images + 2e-5, LAYERS, book)
+    with pytest.raises(HardwareError, match="reproduce the recorded angles"):
+        run_pass(model, images + 1e-3, LAYERS, book)
+
+
+def test_weights_must_be_those_of_the_plan(model, images):
+    book = Book()
+    run_pass(model, images, LAYERS, book)
+    with torch.no_grad():
+        model.second.weight += 0.1
+    with pytest.raises(HardwareError, match="execute the circuit that was recorded"):
+        run_pass(model, images, LAYERS, book)
+
+
+@pytest.mark.parametrize("layers", [[], ["third"]])
+def test_layers_must_exist(model, images, layers):
+    with pytest.raises(ConfigError, match="quantum layers of the model"):
+        run_pass(model, images, layers, Book())
+
+
+def test_dry_run_finds_all_rounds(model, images):
+    engine = make_engine("exact")
+    circuits = {}
+
+    def answer(key, points):
+        circuit = circuits[key]
+        found = engine.expectations(circuit.spec, torch.tensor(points), torch.tensor(circuit.weights))
+        return found.detach().numpy()
+
+    samples = Samples(images, None, ("a", "b", "c"))
+    found = dry_run(
+        Workload(model, samples), LAYERS, answer, lambda layer, _: circuits.update({layer.key: layer})
+    )
+    assert [len(requests) for requests in found.rounds] == [9, 3]
+    assert torch.allclose(found.outputs, model(images).detach(), atol=1e-6)
+
+
+def test_fixed_filters_are_found():
+    from qhybrid.models import build_model
+
+    model = build_model({"name": "qcq_cnn", "in_channels": 1, "num_classes": 2, "image_size": [8, 8]}).eval()
+    names = fixed_layers(model, torch.rand(1, 8, 8))
+    assert len(names) == 1
+    assert "quanvolution" in names[0]
+    assert fixed_layers(Experts(), torch.rand(1, 2, 2)) == []
+
+
+def test_workloads_need_samples_and_quantum_layers(model, images):
+    with pytest.raises(HardwareError, match="at least one sample"):
+        Workload(model, Samples(images[:0], None, ()))
+    with pytest.raises(HardwareError, match="quantum layers"):
+        Workload(nn.Flatten(), Samples(images, None, ("a", "b", "c")))
+
+
+def test_rows_of_an_empty_call_need_no_device(model):
+    book = Book()
+    engine = RecordingEngine("first", book)
+    values = engine.expectations(model.first.spec, torch.zeros(0, 1), torch.zeros(8))
+    assert values.shape == (0, 1)
+    assert not book.new
+    assert np.isfinite(values.numpy()).all()

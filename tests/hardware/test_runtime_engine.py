@@ -1,0 +1,70 @@
+"""The engine `runtime`: values near the exact ones, gradients by parameter shift, one job a call."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import qhybrid.hardware  # noqa: F401 - registers the engine
+from qhybrid.circuits import build_circuit
+from qhybrid.engines import list_engines, make_engine
+from qhybrid.errors import EngineError
+from qhybrid.layers import QuantumLayer
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    return make_engine(
+        "runtime", backend="aer", shots=20000, seed=3, folder=tmp_path_factory.mktemp("engine")
+    )
+
+
+def test_it_is_registered_and_says_what_it_is(engine):
+    assert "runtime" in list_engines()
+    assert engine.describe()["backend"] == "aer"
+
+
+def test_values_and_gradients_are_near_the_exact_ones(engine):
+    spec = build_circuit("hq_unet_qcnn", grid=1, encoding="xy", reps=0)
+    inputs = torch.tensor([[0.3, -0.8], [1.1, 0.4]], dtype=torch.float64)
+    found = []
+    for one in (engine, make_engine("exact")):
+        rows = inputs.clone().requires_grad_()
+        values = QuantumLayer(spec, one)(rows)
+        values.sum().backward()
+        found.append((values.detach(), rows.grad))
+    for measured, exact in zip(*found):
+        assert torch.abs(measured - exact).max() < 6 * 2 / np.sqrt(20000)
+
+
+def test_a_backward_pass_is_one_job(engine):
+    spec = build_circuit("hq_unet_qcnn", grid=1, encoding="x", reps=0)
+    folder = engine._folder / "jobs"
+    before = len(list(folder.glob("local-*.json")))
+    rows = torch.zeros((3, 1), dtype=torch.float64, requires_grad=True)
+    values = QuantumLayer(spec, engine)(rows)
+    assert len(list(folder.glob("local-*.json"))) == before + 1
+    values.sum().backward()
+    assert len(list(folder.glob("local-*.json"))) == before + 2
+
+
+def test_fake_devices_are_noisy():
+    spec = build_circuit("hq_unet_qcnn", grid=2)
+    inputs = torch.zeros((1, spec.num_inputs), dtype=torch.float64)
+    weights = torch.zeros(spec.num_weights, dtype=torch.float64)
+    engine = make_engine("runtime", backend="fake_manila", shots=4000)
+    values = engine.expectations(spec, inputs, weights)[0]
+    assert values.shape == (8,)
+    assert (values[:4] < 0.995).all()
+    assert (values[:4] > 0.8).all()
+
+
+def test_empty_batches_cost_nothing(engine):
+    spec = build_circuit("hq_unet_qcnn", grid=1)
+    assert engine.expectations(spec, torch.zeros(0, 3), torch.zeros(spec.num_weights)).shape == (0, 2)
+
+
+def test_options_that_would_be_ignored_are_errors():
+    with pytest.raises(EngineError, match="would ignore"):
+        make_engine("runtime", backend="aer", dtype="float64")

@@ -1,0 +1,259 @@
+"""Training on whole images: what a run leaves behind, resuming, fixed filters, folds without validation."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from qhybrid.config import Recipe, validated
+from qhybrid.data.images.registry import open_image_dataset
+from qhybrid.errors import CheckpointError, ConfigError, DatasetNotFoundError
+from qhybrid.training import callbacks, image_task, load_run, train
+from qhybrid.training.image_run import load_image_run
+
+
+def content_of(model=None, data=None, **training):
+    return {
+        "name": "tiny",
+        "seed": 3,
+        "data": {"dataset": "digits", "options": {"classes": [3, 5]}, **(data or {})},
+        "model": model or {"name": "mlp"},
+        "training": {"epochs": 2, "batch_size": 64, "progress": False, **training},
+    }
+
+
+def ph2(folder, **options):
+    return {"dataset": "ph2", "root": str(folder), "options": {"size": [32, 48], **options}}
+
+
+def run(content, folder, **options):
+    return train(validated(Recipe, content, "tiny.yaml"), Path(), folder, **options)
+
+
+def weights_of(folder, which="last"):
+    return load_file(folder / which / "weights.safetensors")
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    return run(content_of(), tmp_path_factory.mktemp("runs") / "run")
+
+
+def test_run_folder_explains_itself(finished):
+    names = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
+    assert names == {
+        "recipe.yaml",
+        "environment.json",
+        "metrics.csv",
+        "curves.png",
+        "best/weights.safetensors",
+        "best/meta.json",
+        "last/weights.safetensors",
+        "last/meta.json",
+        "resume/state.ckpt",
+    }
+    table = pd.read_csv(finished / "metrics.csv")
+    assert table.epoch.tolist() == [1, 2]
+    columns = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "epoch_seconds"]
+    assert table[columns].notna().all().all()
+    meta = json.loads((finished / "best" / "meta.json").read_text())
+    assert meta["class_names"] == ["3", "5"]
+    assert meta["model"]["image_size"] == [8, 8]
+    assert meta["metrics"]["val_accuracy"] == pytest.approx(table.val_accuracy.max())
+
+
+def test_seeds_decide_everything(finished, tmp_path):
+    again = run(content_of(), tmp_path / "again")
+    other = run({**content_of(), "seed": 4}, tmp_path / "other")
+    assert same(weights_of(finished), weights_of(again))
+    assert not same(weights_of(finished), weights_of(other))
+
+
+def test_the_best_weights_are_those_of_the_best_epoch(finished):
+    loaded = load_image_run(finished)
+    assert loaded.which == "best"
+    assert not loaded.model.training
+    arrays = open_image_dataset(loaded.recipe.data, Path()).load("val")
+    with torch.no_grad():
+        right = (loaded.model(arrays.images).argmax(dim=1) == arrays.targets).float().mean()
+    assert float(right) == pytest.approx(loaded.meta.metrics["val_accuracy"])
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import yaml
+from qhybrid.config import Recipe, validated
+from qhybrid.training import image_module, image_task, train
+image_task._SAVE_INTERVAL = 0.0
+original = image_module.ImageModule.training_step
+def step(self, batch, batch_idx):
+    if self.current_epoch == 1 and batch_idx == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, batch, batch_idx)
+image_module.ImageModule.training_step = step
+import torch
+torch.set_num_threads(1)
+train(validated(Recipe, yaml.safe_load(sys.argv[1]), "tiny.yaml"), Path(), Path(sys.argv[2]))
+"""
+
+
+def test_killed_run_resumes_to_the_same_weights(tmp_path):
+    data = {"augmentation": {"noise": 0.1, "shift": 0.1}}
+    content = content_of({"name": "mlp", "hidden": [8], "dropout": 0.3}, data, epochs=3)
+    whole, cut = run(content, tmp_path / "whole"), tmp_path / "cut"
+    command = [sys.executable, "-c", KILLED, yaml.safe_dump(content), str(cut)]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert pd.read_csv(cut / "metrics.csv").epoch.tolist() == [1]
+    run(content, cut, resume=True)
+    assert same(weights_of(whole), weights_of(cut))
+    tables = [pd.read_csv(folder / "metrics.csv").iloc[:, :-2] for folder in (whole, cut)]
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_states_of_short_epochs_are_not_all_written(tmp_path, monkeypatch):
+    saved = []
+    original = callbacks.RunKeeper._save
+    monkeypatch.setattr(
+        callbacks.RunKeeper,
+        "_save",
+        lambda self, trainer, *rest: (saved.append(1), original(self, trainer, *rest)),
+    )
+    monkeypatch.setattr(image_task, "_SAVE_INTERVAL", 1e9)
+    folder = run(content_of(epochs=4), tmp_path / "run")
+    assert len(saved) == 2  # the first epoch and the last one
+    assert pd.read_csv(folder / "metrics.csv").epoch.tolist() == [1, 2, 3, 4]
+    assert json.loads((folder / "last" / "meta.json").read_text())["epoch"] == 4
+
+
+def test_fixed_filters_see_the_images_once(tmp_path, monkeypatch):
+    calls = []
+    original = image_task.cached_features
+    monkeypatch.setattr(
+        image_task,
+        "cached_features",
+        lambda layer, images: (calls.append(len(images)), original(layer, images))[1],
+    )
+    content = content_of({"name": "qcq_cnn", "channels": [2, 3]})
+    folder = run(content, tmp_path / "run")
+    arrays = open_image_dataset(load_image_run(folder).recipe.data, Path())
+    assert calls == [len(arrays.load("train")), len(arrays.load("val"))]
+    loaded = load_image_run(folder)
+    images = arrays.load("val").images[:5]
+    with torch.no_grad():
+        features = original(loaded.model.quanvolution, images)
+        torch.testing.assert_close(loaded.model(images), loaded.model.forward_features(features))
+
+
+def test_augmented_images_go_through_the_filter(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_task, "cached_features", lambda *_: pytest.fail("features of other images"))
+    content = content_of({"name": "quanvo_mlp"}, {"augmentation": {"noise": 0.1}}, epochs=1)
+    assert (run(content, tmp_path / "run") / "best").is_dir()
+
+
+def test_early_stopping_on_validation_accuracy(tmp_path):
+    content = content_of(epochs=30, early_stopping=2, learning_rate=1e-9)
+    folder = run(content, tmp_path / "run")
+    assert pd.read_csv(folder / "metrics.csv").epoch.max() == 3
+    before = weights_of(folder)
+    run(content, folder, resume=True)
+    assert pd.read_csv(folder / "metrics.csv").epoch.max() == 3
+    assert same(before, weights_of(folder))
+
+
+def test_a_resumed_run_stops_as_early(tmp_path):
+    content = content_of(epochs=30, early_stopping=3, learning_rate=1e-9)
+    cut = tmp_path / "cut"
+    subprocess.run(
+        [sys.executable, "-c", KILLED, yaml.safe_dump(content), str(cut)], timeout=120, check=False
+    )
+    assert pd.read_csv(cut / "metrics.csv").epoch.tolist() == [1]
+    run(content, cut, resume=True)
+    assert pd.read_csv(cut / "metrics.csv").epoch.max() == 4
+
+
+UNET = {"name": "qu_unet", "widths": [2, 2]}
+
+
+class TestSegmentation:
+    def test_a_fold_without_validation(self, ph2_folder, tmp_path):
+        content = content_of(UNET, ph2(ph2_folder, fold=2), batch_size=6)
+        folder = run(content, tmp_path / "run")
+        assert not (folder / "best").exists()
+        table = pd.read_csv(folder / "metrics.csv")
+        assert table.train_soft_iou.notna().all()
+        assert table.val_soft_iou.isna().all()
+        loaded = load_image_run(folder)
+        assert loaded.which == "last"
+        assert loaded.model(torch.zeros(1, 3, 32, 48)).shape == (1, 1, 32, 48)
+
+    def test_the_best_epoch_has_the_best_soft_iou(self, ph2_folder, tmp_path):
+        content = content_of(UNET, ph2(ph2_folder, validation=0.25), batch_size=6)
+        folder = run(content, tmp_path / "run")
+        table = pd.read_csv(folder / "metrics.csv")
+        best = json.loads((folder / "best" / "meta.json").read_text())
+        assert best["metrics"]["val_soft_iou"] == pytest.approx(table.val_soft_iou.max())
+
+    def test_two_logits_on_request(self, ph2_folder, tmp_path):
+        content = content_of({**UNET, "num_classes": 2}, ph2(ph2_folder), epochs=1)
+        folder = run(content, tmp_path / "run")
+        assert json.loads((folder / "last" / "meta.json").read_text())["model"]["num_classes"] == 2
+
+    def test_early_stopping_needs_validation(self, ph2_folder, tmp_path):
+        content = content_of(UNET, ph2(ph2_folder), early_stopping=3)
+        with pytest.raises(ConfigError, match=r"`training\.early_stopping` needs a validation split"):
+            run(content, tmp_path / "run")
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("model", "message"),
+        [
+            ({"name": "mlp", "num_classes": 3}, r"`model\.num_classes` is 3, but the data say 2"),
+            (
+                {"name": "mlp", "image_size": [9, 9]},
+                r"`model\.image_size` is .*, but the data say",
+            ),
+            ({"name": "mlp", "hiden": [3]}, "hidden"),
+            ({"name": "nothing"}, "'nothing' is unknown"),
+        ],
+    )
+    def test_model_keys(self, tmp_path, model, message):
+        with pytest.raises(ConfigError, match=message):
+            run(content_of(model), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    def test_missing_data(self, tmp_path):
+        with pytest.raises(DatasetNotFoundError, match="mnist"):
+            run(content_of(data={"dataset": "mnist", "root": str(tmp_path)}), tmp_path / "run")
+
+    def test_runs_of_the_other_kind(self, finished, tmp_path, tiny_data, tiny_content):
+        with pytest.raises(CheckpointError, match="run on whole images, but this needs one on scenes"):
+            load_run(finished)
+        scenes = train(validated(Recipe, tiny_content(epochs=1), "tiny.yaml"), tiny_data, tmp_path / "scenes")
+        with pytest.raises(CheckpointError, match="belongs to a run on scenes"):
+            load_image_run(scenes)
+
+    def test_damaged_weights(self, finished, tmp_path):
+        copy = Path(shutil.copytree(finished, tmp_path / "copy"))
+        (copy / "best" / "weights.safetensors").write_bytes(b"")
+        with pytest.raises(CheckpointError, match="missing or damaged"):
+            load_image_run(copy)
+        (copy / "best" / "meta.json").write_text("{}")
+        with pytest.raises(CheckpointError):
+            load_image_run(copy)
