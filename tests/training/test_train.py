@@ -161,7 +161,9 @@ def test_tensorboard_on_request(tiny_data, tmp_path, tiny_content):
 
 def test_interrupt_keeps_complete_epochs(tiny_data, tmp_path, tiny_content):
     content = tiny_content(epochs=3)
-    script = KILLED.replace("signal.SIGKILL", "signal.SIGINT")
+    # A shell's background job starts with Ctrl-C ignored, and so would these tests.
+    heeded = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    script = heeded + KILLED.replace("signal.SIGKILL", "signal.SIGINT")
     command = [sys.executable, "-c", script, yaml.safe_dump(content), str(tiny_data), str(tmp_path / "cut")]
     done = subprocess.run(command, capture_output=True, timeout=120, check=False)
     assert done.returncode != 0
