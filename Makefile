@@ -27,11 +27,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
 	touch $@
 
-# The simulators of benchmarks/peers.py: a gigabyte that nothing else needs. PennyLane accepts one version of autoray
-# only, which is older than the pinned one; cotengra works with either.
+# The simulators of benchmarks/peers.py: a gigabyte that nothing else needs.
 $(PEERS): $(STAMP)
-	sed 's/^autoray==.*/autoray==0.8.4/' constraints.txt > $(VENV)/constraints-peers.txt
-	$(BIN)/python -m pip install --quiet -c $(VENV)/constraints-peers.txt -e '.[bench]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	touch $@
 
 demo: $(STAMP)

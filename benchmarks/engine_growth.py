@@ -17,8 +17,10 @@ from timing import arguments_of, engine_step, report, seconds_of, table
 from qhybrid.circuits import build_circuit
 from qhybrid.engines import ExactEngine
 
-LONGEST_STEP = 3.0
-"""Predicted seconds of one step above which a cell is not run."""
+LONGEST_SAMPLE = 1.0
+"""Predicted seconds a sample above which a cell is not run."""
+LONGEST_STEP = 1.0
+"""Predicted seconds of a step above which it is run with fewer samples."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,12 @@ def measure(grid: int, depth: int, batch: int, device: str) -> Cell:
     """Return one cell of the table of grids and depths."""
     spec, engine = build_circuit("hq_unet_qcnn", grid=grid, reps=depth), ExactEngine(device=device)
     found = engine.explain(spec, batch)
-    if found.method == "refused" or found.seconds > LONGEST_STEP:
+    if found.method == "refused" or found.seconds > LONGEST_SAMPLE * batch:
         return Cell(grid, depth, found.method, found.seconds / batch, measured=False)
-    repeats = 2 if found.seconds > 0.5 else 5
-    (seconds,) = seconds_of([engine_step(engine, spec, batch, device)], repeats)
-    return Cell(grid, depth, found.method, seconds / batch, measured=True)
+    samples = max(1, int(batch * min(1.0, LONGEST_STEP / found.seconds)))
+    repeats = 1 if found.seconds > LONGEST_STEP / 2 else 5
+    (seconds,) = seconds_of([engine_step(engine, spec, samples, device)], repeats)
+    return Cell(grid, depth, found.method, seconds / samples, measured=True)
 
 
 def over_batches(batches: list[int], device: str) -> list[float]:

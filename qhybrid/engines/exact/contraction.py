@@ -95,28 +95,25 @@ def _merge_small(graph: Graph, nodes: list[int], labels: list[list[int]]) -> Non
 
 
 def search_path(graph: Graph, network: ConeNetwork, trials: int = 0) -> SsaPath:
-    """Search for a cheap order of contractions.
+    """Search for a cheap order of contractions; the same arguments give the same order.
 
     Args:
         graph: The graph of the network's nodes.
         network: The network.
-        trials: Greedy orders to start from, each improved by re-ordering its parts; 0 for one greedy order as
-            it is, in a fraction of the time.
+        trials: Random greedy orders, the best of which is improved by re-ordering its parts; 0 for one greedy
+            order as it is, in a fraction of the time.
     """
     if len(network.nodes) < 2:
         return ()
     sizes: dict[int, int] = {}
     for node, own in zip(network.nodes, network.labels):
         sizes.update(zip(own, graph.nodes[node].dims))
-    optimizer = cotengra.HyperOptimizer(
-        methods=["greedy"],
-        max_repeats=max(1, trials),
-        reconf_opts={} if trials else None,
-        parallel=False,
-        optlib="random",
-        optlib_opts={"seed": 0},
+    greedy = cotengra.RandomGreedyOptimizer(
+        max_repeats=max(1, trials), seed=trials, accel=False, parallel=False
     )
-    tree = cotengra.array_contract_tree(network.labels, network.output, sizes, optimize=optimizer)
+    tree = cotengra.array_contract_tree(network.labels, network.output, sizes, optimize=greedy)
+    if trials:
+        tree.subtree_reconfigure_(seed=trials)
     return tuple((int(a), int(b)) for a, b in tree.get_ssa_path())
 
 

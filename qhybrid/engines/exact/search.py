@@ -32,7 +32,7 @@ LEAST_SECONDS = 2.0
 """A thorough search may take as long as this many nominal batches, and so many seconds in any case."""
 HOPELESS_SECONDS = 1e5
 """Time of the nominal batch above which a contraction is out of the question."""
-TRIALS = (1, 4)
+TRIALS = (32, 128)
 """Trials of thorough searches: few for all cones first, then more for the dearest while there is time."""
 RIVAL_EXCESS = 1e3
 """Factor by which another method must be faster for a contraction to be out of the question."""
