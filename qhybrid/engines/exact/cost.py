@@ -1,7 +1,7 @@
 """Predicted cost of graphs and statevectors, and how much memory there is.
 
-The constants were measured on one core of an AMD EPYC (Zen 5) in float32 for value and gradient; only their
-ratios matter for the choice of method.
+The constants are those that `benchmarks/cost_model.py` fitted on two cores of an AMD EPYC (Zen 5), in float32 for
+value and gradient; only their ratios matter for the choice of method.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import torch
 
 from qhybrid.engines.exact.graph import Graph
 
-SECONDS_PER_MULTIPLY_ADD = 4e-10
-SECONDS_PER_ENTRY = 3e-9
+SECONDS_PER_MULTIPLY_ADD = 6e-11
+SECONDS_PER_ENTRY = 4e-10
 SECONDS_PER_INSTRUCTION = 4e-5
-SECONDS_PER_AMPLITUDE_STEP = 8e-9
+SECONDS_PER_AMPLITUDE_STEP = 3.4e-9
 SECONDS_PER_STATE_STEP = 1.2e-4
 GRADIENT_FACTOR = 3
 """Value and gradient take about three times the operations of the value."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from qhybrid.errors import WorkspaceError
 from qhybrid.workspace import cache_dir, write_text
 
-VERSION = 3
+VERSION = 4
 """Counted up when lowering, fusion or the numbering of a network's tensors changes."""
 Paths = Mapping[tuple[int, ...], tuple[tuple[int, int], ...]]
 

@@ -23,14 +23,14 @@ from qhybrid.engines.exact.fusion import FusedGate
 from qhybrid.engines.exact.graph import Graph
 from qhybrid.engines.exact.plan_cache import load_paths, save_paths
 
-SEARCH_ABOVE_SECONDS = 2e-3
+SEARCH_ABOVE_SECONDS = 3e-4
 """A search is worth its time only if nothing known does the nominal batch in less than this."""
 SEARCH_SECONDS = 30.0
 """Most time for thorough searches; the cones that are left are searched greedily where they must."""
 SEARCH_BATCHES = 50
 LEAST_SECONDS = 2.0
 """A thorough search may take as long as this many nominal batches, and so many seconds in any case."""
-HOPELESS_SECONDS = 1e5
+HOPELESS_SECONDS = 1.5e4
 """Time of the nominal batch above which a contraction is out of the question."""
 TRIALS = (32, 128)
 """Trials of thorough searches: few for all cones first, then more for the dearest while there is time."""
