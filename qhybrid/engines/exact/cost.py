@@ -1,7 +1,7 @@
 """Predicted cost of graphs and statevectors, and how much memory there is.
 
-The constants are those that `benchmarks/cost_model.py` fitted on two cores of an AMD EPYC (Zen 5), in float32 for
-value and gradient; only their ratios matter for the choice of method.
+The constants are those that `benchmarks/cost_model.py` fitted on two cores of an AMD EPYC (Zen 5), in float32
+for value and gradient; only their ratios matter for the choice of method.
 """
 
 from __future__ import annotations
