@@ -148,13 +148,8 @@ def _agenda(graph: Graph, units: list[Unit], needs: list[set[int]]) -> list[Stac
 
 def _sort_members(graph: Graph, stacks: list[Stack], roots: Sequence[int]) -> None:
     """Order every stack as its first user reads it: most operands are then whole stacks or slices."""
-    rank: dict[int, int] = {}
-    for root in roots:
-        rank.setdefault(root, len(rank))
-    reads: list[list[int]] = [list(roots)]
     home = {node: place for place, stack in enumerate(stacks) for node in stack.members}
     first_read: list[dict[int, int]] = [{} for _ in stacks]
-    del rank, reads
     for node in roots:
         if node in home:
             first_read[home[node]].setdefault(node, 10**9 + len(first_read[home[node]]))
