@@ -58,7 +58,8 @@ def test_starter_files_enter_the_wheel_and_results_do_not(wheel):
 
 
 @pytest.mark.slow
-def test_installed_wheel_lays_out_a_workspace(wheel, tmp_path):
+def test_installed_wheel_lays_out_a_workspace(wheel, tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     venv.create(tmp_path / "env", with_pip=False)
     (packages,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
     # Dependencies come from this environment; a path in a .pth file does not bring that folder's own .pth
