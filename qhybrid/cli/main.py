@@ -10,7 +10,20 @@ import typer
 from rich.text import Text
 
 from qhybrid import __version__
-from qhybrid.cli import circuits, data, demo, evaluate, hardware, init, noise, predict, report, sweep, train
+from qhybrid.cli import (
+    circuits,
+    compare,
+    data,
+    demo,
+    evaluate,
+    hardware,
+    init,
+    noise,
+    predict,
+    report,
+    sweep,
+    train,
+)
 from qhybrid.cli.console import errors
 from qhybrid.errors import QHybridError
 
@@ -30,6 +43,7 @@ app.add_typer(hardware.app, name="hardware")
 app.add_typer(noise.app, name="noise")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
 app.command("sweep")(sweep.sweep)
 app.command("report")(report.report)

@@ -88,3 +88,21 @@ def test_numbers():
 def test_data_list_shows_image_sets(capsys):
     assert execute(["data", "info", "isbi2012"]) == 0
     assert "positive" in capsys.readouterr().out
+
+
+def test_repeated_runs_are_compared(tmp_path, capsys):
+    rows = {"mlp": (0.9, 0.8, 0.7), "cnn": (0.95, 0.88, 0.72)}
+    for name, values in rows.items():
+        (tmp_path / name).mkdir()
+        runs = [
+            {"seed": seed, "fold": None, "error": None, "metrics": {"accuracy": value}, "parameters": 1234}
+            for seed, value in enumerate(values)
+        ]
+        content = {"name": "tiny", "model": {"name": name}, "metrics": {}, "runs": runs}
+        (tmp_path / name / "summary.json").write_text(json.dumps(content))
+    assert execute(["compare", str(tmp_path / "mlp"), str(tmp_path / "cnn")]) == 0
+    out = capsys.readouterr().out
+    assert "85.00" in out
+    assert "+5.00" in out
+    assert "3/3" in out
+    assert "1,234" in out
