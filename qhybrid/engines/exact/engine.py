@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +10,8 @@ import torch
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.base import Engine, attached, check_arguments, check_noise, empty_result
 from qhybrid.engines.exact.cost import memory_limit
-from qhybrid.engines.exact.execute import NetworkExecutor, in_parts
 from qhybrid.engines.exact.explain import Explanation, explain_plan, part_samples
+from qhybrid.engines.exact.network import Network
 from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan, plan_circuit
 from qhybrid.engines.exact.rated import RatedCircuit
 from qhybrid.engines.exact.rates import check_rates
@@ -76,9 +75,10 @@ class ExactEngine(Engine):
         else:
             self._generator.manual_seed(derive_seed(seed, "shots"))
         self._samplers: dict[str, ShotSampler] = {}
+        self._explanations: dict[tuple[str, torch.dtype], tuple[tuple[int, int], Explanation]] = {}
         self._plans: dict[str, CircuitPlan] = {}
         self._rated: dict[tuple[str, tuple[str, ...], torch.dtype], RatedCircuit] = {}
-        self._executors: dict[tuple[str, str, torch.dtype], NetworkExecutor | StateExecutor] = {}
+        self._executors: dict[tuple[str, str, torch.dtype], Network | StateExecutor] = {}
 
     def expectations(
         self,
@@ -120,8 +120,7 @@ class ExactEngine(Engine):
         rows = inputs.to(device=self._device, dtype=dtype).t().contiguous()
         executor = self._executor(spec, found.method, dtype)
         moved = weights.to(device=self._device, dtype=dtype)
-        part = self._part(spec, found.method, dtype)
-        values = executor(rows, moved) if len(inputs) <= part else in_parts(executor, rows, part, moved)
+        values = executor(rows, moved)
         return attached(values.t().to(device=inputs.device, dtype=inputs.dtype), inputs, weights)
 
     def _with_rates(
@@ -138,6 +137,8 @@ class ExactEngine(Engine):
             )
         noise = check_rates(self._noise, rates)
         dtype = self._arithmetic(inputs.dtype)
+        if not len(inputs):
+            return empty_result(spec, inputs, weights)
         key = (spec.fingerprint, tuple(rates), dtype)
         if key not in self._rated:
             like = torch.empty(0, dtype=dtype, device=self._device)
@@ -185,19 +186,15 @@ class ExactEngine(Engine):
         return self._plans[spec.fingerprint]
 
     def _explained(self, spec: CircuitSpec, batch: int, dtype: torch.dtype) -> Explanation:
-        limit = memory_limit(self._device)
-        return explain_plan(self._plan(spec), batch, dtype.itemsize, limit, self._device.type, self._method)
+        key = (batch, memory_limit(self._device))
+        known = self._explanations.get((spec.fingerprint, dtype))
+        if known is None or known[0] != key:
+            plan, kind = self._plan(spec), self._device.type
+            known = key, explain_plan(plan, batch, dtype.itemsize, key[1], kind, self._method)
+            self._explanations[spec.fingerprint, dtype] = known
+        return known[1]
 
-    def _part(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> int:
-        """Return the largest number of samples of one execution."""
-        network = self._plan(spec).network
-        if method != "network" or network is None:
-            return sys.maxsize
-        return part_samples(network.cost, dtype.itemsize)
-
-    def _executor(
-        self, spec: CircuitSpec, method: str, dtype: torch.dtype
-    ) -> NetworkExecutor | StateExecutor:
+    def _executor(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> Network | StateExecutor:
         key = (spec.fingerprint, method, dtype)
         if key not in self._executors:
             plan = self._plan(spec)
@@ -205,7 +202,8 @@ class ExactEngine(Engine):
             sizes = (spec.num_inputs, spec.num_weights, spec.num_observables)
             if method == "network" and plan.network is not None:
                 program, outputs = plan.network.program, plan.network.outputs
-                self._executors[key] = NetworkExecutor(program, outputs, sizes, like)
+                part = part_samples(plan.network.cost, dtype.itemsize)
+                self._executors[key] = Network(program, outputs, sizes, like, part)
             elif plan.states is not None:
                 self._executors[key] = StateExecutor(plan.states, sizes, like)
         return self._executors[key]

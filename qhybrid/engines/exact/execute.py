@@ -1,4 +1,6 @@
-"""Execute a program with torch: a few batched operations, differentiable, on any device.
+"""Execute a program by torch operations: batched, differentiable as often as wanted, on any device.
+
+This is the simple twin of `tape`, which is faster where one gradient is all that is asked for.
 
 Layout: stack axis first, then the legs of one member, then the batch axis last, so that element-wise
 operations and matrix products run along contiguous samples.

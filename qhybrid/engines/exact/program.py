@@ -99,6 +99,11 @@ class Program:
     roots: tuple[Root, ...]
     channels: tuple[tuple[tuple[str, int], ...], ...] = ((), ())
 
+    @property
+    def entries(self) -> int:
+        """Number of entries of all registers that instructions write, for one sample."""
+        return sum(one.size * one.heads * int(np.prod(one.out_dims, dtype=int)) for one in self.instructions)
+
 
 def compile_program(graph: Graph, roots: Sequence[int]) -> Program:
     """Schedule a graph.
