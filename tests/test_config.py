@@ -37,6 +37,13 @@ def recipe_file(tmp_path):
     return write
 
 
+def test_names_with_underscores_are_text(recipe_file):
+    recipe = load_recipe(recipe_file(), ["model.variant=12_1", "training.epochs=1_000", "seed=7"])
+    assert recipe.model["variant"] == "12_1"
+    assert (recipe.training.epochs, recipe.seed) == (1000, 7)
+    assert yaml.safe_load(to_yaml(recipe))["model"]["variant"] == "12_1"
+
+
 def test_smallest_recipe_has_documented_defaults(recipe_file):
     recipe = load_recipe(recipe_file())
     assert (recipe.name, recipe.seed, recipe.data.patch_size, recipe.engine.kind) == ("tiny", 0, 128, "exact")

@@ -33,6 +33,14 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_int_or_name(self, node: yaml.ScalarNode) -> int | str:
+        """Read `12_1` as text: it names a model's variant, and YAML 1.1 would make it 121."""
+        text = str(self.construct_scalar(node))
+        return text if "_" in text else int(self.construct_yaml_int(node))
+
+
+_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:int", _UniqueKeyLoader.construct_int_or_name)
+
 
 def _load(text: str) -> Any:
     return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,8 +15,9 @@ from qhybrid.evaluation.common import check_folder, engine_of, evaluation_folder
 from qhybrid.evaluation.report_files import write_report
 from qhybrid.evaluation.scoring import Progress, score_scenes
 from qhybrid.models import use_engine
+from qhybrid.training.image_run import LoadedImageRun
 from qhybrid.training.metrics import SegmentationMetrics
-from qhybrid.training.run_folder import Which, load_run
+from qhybrid.training.run_folder import LoadedRun, Which, load_run
 from qhybrid.workspace import data_root as default_data_root
 
 SAMPLES = 4
@@ -63,10 +65,7 @@ def evaluate_run(
         WorkspaceError: If the results cannot be written to `output`.
     """
     run = load_run(folder, which)
-    target = Path(output) if output else evaluation_folder(folder, split, engine or run.recipe.engine, which)
-    check_folder(target)
-    if engine is not None:
-        use_engine(run.model, engine_of(engine))
+    target = prepare(run, split, engine, output, which)
     dataset = open_dataset(run.recipe.data, default_data_root(data_root))
     scenes = dataset.scenes(split)
     settings = settings or run.recipe.prediction
@@ -86,6 +85,37 @@ def evaluate_run(
     references = score_baselines(run, dataset.scenes("train"), scenes) if baselines else {}
     write_report(target, run.recipe.name, run.classes, facts, metrics, references, samples)
     return metrics
+
+
+def prepare(
+    run: LoadedRun | LoadedImageRun,
+    split: str,
+    engine: EngineConfig | None,
+    output: str | Path | None,
+    which: Which,
+    layers: Sequence[str] | None = None,
+) -> Path:
+    """Put the quantum layers of a loaded run on the engine that is asked for; return where results go.
+
+    Args:
+        run: The run.
+        split: Which split is evaluated.
+        engine: What executes the circuits; the run's own engine if absent.
+        output: Folder for the results; `evaluation_folder(...)` if absent.
+        which: The weights that were asked for.
+        layers: Dotted names of the quantum layers that run on `engine`; all of them if absent.
+
+    Raises:
+        ConfigError: If an engine is given, but the model has no quantum layers.
+        EngineError: If the engine is unknown.
+        WorkspaceError: If the results cannot be written.
+    """
+    chosen = engine or run.recipe.engine
+    target = Path(output) if output else evaluation_folder(run.folder, split, chosen, which)
+    check_folder(target)
+    if engine is not None:
+        use_engine(run.model, engine_of(engine), layers)
+    return target
 
 
 def evaluate_baselines(

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from qhybrid.config import EngineConfig
 from qhybrid.data.images.registry import open_image_dataset
-from qhybrid.evaluation.common import check_folder, engine_of, evaluation_folder, provenance
+from qhybrid.evaluation.common import provenance
+from qhybrid.evaluation.evaluate import prepare
 from qhybrid.evaluation.image_report import write_image_report
 from qhybrid.evaluation.scoring import Progress
 from qhybrid.inference.scene_model import place_model
 from qhybrid.layers import cached_features
-from qhybrid.models import use_engine
 from qhybrid.training.image_data_module import evaluation_batch
 from qhybrid.training.image_metrics import ImageMetrics, ImageScores, class_logits
 from qhybrid.training.image_run import LoadedImageRun, load_image_run
@@ -66,10 +66,7 @@ def evaluate_image_run(
         WorkspaceError: If the results cannot be written to `output`.
     """
     run = load_image_run(folder, which)
-    target = Path(output) if output else evaluation_folder(folder, split, engine or run.recipe.engine, which)
-    check_folder(target)
-    if engine is not None:
-        use_engine(run.model, engine_of(engine), layers)
+    target = prepare(run, split, engine, output, which, layers)
     dataset = open_image_dataset(run.recipe.data, default_data_root(data_root))
     arrays = dataset.load(split)
     started = time.perf_counter()

@@ -41,7 +41,7 @@ class EpochBar(RichProgressBar):
 
 
 class StepClock(Callback):
-    """Measures the seconds of training steps, waiting for data included, the first of each epoch left out."""
+    """Measures the seconds from step to step, waiting for data included, the first of each epoch left out."""
 
     def __init__(self) -> None:
         self._times: list[float] = []
@@ -53,8 +53,8 @@ class StepClock(Callback):
         self._times, self._mark = [], None
         self._epoch_start = time.perf_counter()
 
-    def on_train_batch_end(self, *arguments: Any, **named: Any) -> None:
-        """Take the time since the end of the step before."""
+    def on_before_optimizer_step(self, *arguments: Any, **named: Any) -> None:
+        """Take the time since the step before."""
         now = time.perf_counter()
         if self._mark is not None:
             self._times.append(now - self._mark)

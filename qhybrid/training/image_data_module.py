@@ -15,6 +15,7 @@ from qhybrid.errors import DataError
 from qhybrid.training.image_batches import ShuffledOrder, TensorBatches
 
 _CLASSIFICATION_BATCH = 256
+_VALUES_A_BLOCK = 2**20
 
 
 def evaluation_batch(task: str, batch_size: int) -> int:
@@ -63,10 +64,22 @@ class ImageDataModule(lightning.LightningDataModule):
         if self.val is not None:
             self.val = ImageArrays(features_of(self.val.images), self.val.targets, self.val.ids)
 
+    @property
+    def steps_per_block(self) -> int:
+        """Training steps that are handed over at once: many of small images, one of large ones.
+
+        An average of the weights is updated by Lightning, once a block: blocks are then single steps.
+        """
+        if self.recipe.training.weight_average:
+            return 1
+        values = self.train.images[0].numel() * self.recipe.training.batch_size
+        return min(max(1, _VALUES_A_BLOCK // values), self.steps_per_epoch)
+
     def train_dataloader(self) -> TensorBatches:
-        """Serve training images; their order depends on (seed, epoch) alone."""
+        """Serve training images in blocks of steps; their order depends on (seed, epoch) alone."""
         order = ShuffledOrder(len(self.train), self.recipe.seed, self.first_epoch)
-        return TensorBatches(self.train.images, self.train.targets, self.recipe.training.batch_size, order)
+        images = self.steps_per_block * self.recipe.training.batch_size
+        return TensorBatches(self.train.images, self.train.targets, images, order)
 
     def val_dataloader(self) -> TensorBatches | list[TensorBatches]:
         """Serve validation images in their own order."""

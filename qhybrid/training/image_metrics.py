@@ -106,6 +106,7 @@ class ImageScores:
         self._matrix.reset()
         self._loss = torch.zeros(())
         self._images = 0
+        self._classified: list[tuple[Tensor, Tensor]] = []
         classes = self._matrix.num_classes
         self._overlap = torch.zeros(classes, dtype=torch.float64)
         self._union = torch.zeros(classes, dtype=torch.float64)
@@ -120,12 +121,15 @@ class ImageScores:
             loss: Mean loss of the batch.
         """
         both = class_logits(logits.detach().float())
-        self._matrix.update(both, targets)
         if loss is not None:
             self._loss = self._loss.to(loss.device) + loss.detach() * len(targets)
         self._images += len(targets)
         if self.task == "segmentation":
+            self._matrix.update(both, targets)
             self._add_soft(both.softmax(dim=1), targets)
+        else:
+            # One number an image: they are counted at the end, all at once.
+            self._classified.append((both, targets))
 
     def _add_soft(self, probabilities: Tensor, targets: Tensor) -> None:
         counted = (targets != IGNORE_INDEX).unsqueeze(1)
@@ -144,6 +148,9 @@ class ImageScores:
 
     def compute(self) -> ImageMetrics:
         """Return the metrics of everything counted so far."""
+        if self._classified:
+            self._matrix.update(*(torch.cat(parts) for parts in zip(*self._classified, strict=True)))
+            self._classified = []
         counts = self._matrix.compute()
         if self.task == "classification" or not self._ratios:
             return ImageMetrics(self.task, counts)

@@ -1,32 +1,31 @@
-"""The Lightning module of whole images: one training step, one validation step, nothing about files."""
+"""The Lightning module of whole images: blocks of training steps, one validation step, nothing about files.
+
+A step on small images takes a millisecond or two, and Lightning's own work around a step takes as long. So
+what Lightning hands over as one batch is a block of many, and the module takes the steps in it by itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-import lightning
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from qhybrid.config import Recipe
-from qhybrid.errors import NotFiniteError, TrainingError
 from qhybrid.seeding import derive_seed
+from qhybrid.training.base_module import Augmentation, TrainingModule
 from qhybrid.training.image_batches import Batch
 from qhybrid.training.image_metrics import ImageScores, class_logits
 from qhybrid.training.losses import CrossEntropyDice
-from qhybrid.training.optimizer import build_optimizer
 
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
-Augmentation = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 
-class ImageModule(lightning.LightningModule):
-    """Trains any module from images (B, C, H, W) to logits (B, K) or (B, K, H, W), K = 1 for two classes.
-
-    Attributes:
-        model: The network.
-    """
+class ImageModule(TrainingModule):
+    """Trains any module from images (B, C, H, W) to logits (B, K) or (B, K, H, W), K = 1 for two classes."""
 
     def __init__(
         self,
@@ -50,67 +49,77 @@ class ImageModule(lightning.LightningModule):
             augmentation: Random changes of training images.
             on_features: Whether batches hold what the model's fixed filter made of the images.
         """
-        super().__init__()
-        self.model = model
-        self.recipe = recipe
-        self.loss = loss
+        super().__init__(model, recipe, loss, total_steps, augmentation)
+        self.automatic_optimization = False
         self.train_scores, self.val_scores = scores
-        self.total_steps = total_steps
-        self.augmentation = augmentation
         self.on_features = on_features
+        self._step = 0
         self._has_dropout = any(isinstance(part, _DROPOUT) and part.p > 0 for part in model.modules())
-        if recipe.training.channels_last:
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits of images, or of the features of a fixed filter.
-
-        Raises:
-            TrainingError: If training has diverged, so that circuits get angles that are not finite.
-        """
-        if self.recipe.training.channels_last and inputs.ndim == 4:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-        try:
-            network: Any = self.model.forward_features if self.on_features else self.model
-            logits: Tensor = network(inputs)
-        except NotFiniteError as error:
-            raise TrainingError(self._diverged("A circuit got angles that are not finite")) from error
+    def network(self, inputs: Tensor) -> Tensor:
+        """Return logits of images, or of the features of a fixed filter."""
+        network: Any = self.model.forward_features if self.on_features else self.model
+        logits: Tensor = network(inputs)
         return logits
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Augment, predict, and return the loss.
+    def on_train_epoch_start(self) -> None:
+        """Count the steps of the epoch from 0: they are part of the seeds."""
+        self._step = 0
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Take the steps of a block.
+
+        Args:
+            batch: Inputs and targets of one or more steps, `training.batch_size` each.
+            batch_idx: Number of the block in the epoch.
 
         Raises:
-            TrainingError: If the loss or a weight is not finite.
+            TrainingError: If the loss or an angle of a circuit is not finite.
         """
-        inputs, targets = batch
-        if self.augmentation is not None:
-            seed = derive_seed(self.recipe.seed, "augmentation", self.current_epoch, batch_idx)
-            with torch.autocast(device_type=self.device.type, enabled=False):
-                inputs, targets = self.augmentation(inputs, targets, seed)
-        logits = self._predict_randomly(inputs, batch_idx) if self._has_dropout else self(inputs)
-        loss: Tensor = self.loss(class_logits(logits), targets)
-        if not bool(torch.isfinite(loss.detach())):
-            raise TrainingError(self._diverged(f"The loss is {loss.item()}"))
-        self.train_scores.update(logits, targets, loss)
+        optimizer = cast("LightningOptimizer", self.optimizers())
+        schedule = cast("LRScheduler", self.lr_schedulers())
+        inputs, targets = (torch.split(part, self.recipe.training.batch_size) for part in batch)
+        for step in zip(inputs, targets, strict=True):
+            self.take_step(step, self._step, optimizer, schedule)
+            self._step += 1
         if self.trainer.is_last_batch:
             self._log("train", self.train_scores)
-        return loss
 
-    def _predict_randomly(self, inputs: Tensor, batch_idx: int) -> Tensor:
-        """Predict with dropout as a function of (seed, epoch, batch), so that a resumed run repeats it."""
+    def take_step(
+        self, batch: Batch, step: int, optimizer: LightningOptimizer, schedule: LRScheduler
+    ) -> None:
+        """Augment, predict, and change the weights."""
+        inputs, targets = self.augmented(*batch, step)
+        logits = self._predict_randomly(inputs, step) if self._has_dropout else self(inputs)
+        loss = self.checked_loss(class_logits(logits), targets)
+        self.train_scores.update(logits, targets, loss)
+        optimizer.zero_grad()
+        # Lightning has autocast on around all of `training_step`; gradients are not to be rounded further.
+        with torch.autocast(device_type=self.device.type, enabled=False):
+            self.manual_backward(loss)
+            optimizer.step()
+        schedule.step()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip the gradients."""
+        if self.recipe.training.gradient_clip:
+            self.clip_gradients(optimizer, self.recipe.training.gradient_clip, "norm")
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the number of steps from states that were written when Lightning took the steps."""
+        loops = checkpoint["loops"]["fit_loop"]
+        before = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
+        steps = loops["epoch_loop.manual_optimization.optim_step_progress"]
+        if not steps["total"]["completed"]:
+            steps.update(before)
+
+    def _predict_randomly(self, inputs: Tensor, step: int) -> Tensor:
+        """Predict with dropout as a function of (seed, epoch, step), so that a resumed run repeats it."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            torch.manual_seed(derive_seed(self.recipe.seed, "dropout", self.current_epoch, batch_idx))
+            torch.manual_seed(derive_seed(self.recipe.seed, "dropout", self.current_epoch, step))
             logits: Tensor = self(inputs)
         return logits
-
-    def _diverged(self, what: str) -> str:
-        return (
-            f"{what} at epoch {self.current_epoch + 1}, step {self.global_step + 1}. Fix: lower "
-            "`training.learning_rate` or set `training.gradient_clip`. Complete epochs are kept in the run "
-            "folder."
-        )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Predict, and count."""
@@ -136,8 +145,3 @@ class ImageModule(lightning.LightningModule):
                 batch_size=1,
             )
         scores.reset()
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        """Return AdamW (plain Adam where `weight_decay` is 0) and its schedule."""
-        optimizer, schedule = build_optimizer(self.model, self.recipe.training, self.total_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
 from qhybrid.config import Recipe
 from qhybrid.data.images.dataset import Task
-from qhybrid.models import build_for_engine
 from qhybrid.training.pictures import draw_learning_curves
-from qhybrid.training.run_folder import (
-    META,
-    METRICS,
-    WEIGHTS,
-    MetaHead,
-    Which,
-    load_weights,
-    read_meta,
-    read_recipe,
-)
+from qhybrid.training.run_folder import METRICS, MetaHead, Which, load_trained
 
 
 class ImageMeta(MetaHead):
@@ -43,7 +33,6 @@ class ImageMeta(MetaHead):
 
     kind: Literal["images"]
     task: Task
-    model: dict[str, Any]
     class_names: tuple[str, ...]
     in_channels: int
     image_size: tuple[int, int]
@@ -89,13 +78,10 @@ def load_image_run(folder: str | Path, which: Which = "best") -> LoadedImageRun:
             run is one on scenes.
     """
     root = Path(folder)
-    recipe = read_recipe(root)
     if which == "best" and not (root / "best").is_dir() and (root / "last").is_dir():
         which = "last"
-    meta = read_meta(root / which / META, ImageMeta)
-    model = build_for_engine(meta.model, recipe.engine)
-    load_weights(model, root / which / WEIGHTS)
-    return LoadedImageRun(model.eval(), recipe, meta.class_names, meta.task, root, which, meta)
+    model, recipe, meta = load_trained(root, which, ImageMeta)
+    return LoadedImageRun(model, recipe, meta.class_names, meta.task, root, which, meta)
 
 
 def draw_image_run_pictures(folder: Path) -> None:

@@ -20,10 +20,11 @@ from qhybrid.layers import cached_features
 from qhybrid.models import build_for_engine, resolve_model
 from qhybrid.models.registry import model_keys
 from qhybrid.seeding import derive_seed
+from qhybrid.training.base_module import Augmentation
 from qhybrid.training.image_data_module import ImageDataModule
 from qhybrid.training.image_defaults import augments
 from qhybrid.training.image_metrics import ImageScores
-from qhybrid.training.image_module import Augmentation, ImageModule
+from qhybrid.training.image_module import ImageModule
 from qhybrid.training.image_run import ImageMeta, draw_image_run_pictures
 from qhybrid.training.losses import CrossEntropyDice, class_weights
 from qhybrid.training.run_folder import FORMAT, load_start
@@ -78,7 +79,7 @@ def build_image_task(recipe: Recipe, data_root: Path) -> Task:
         draw_image_run_pictures,
         validated=data.val is not None,
         save_interval=_SAVE_INTERVAL,
-        refresh_rate=max(1, data.steps_per_epoch // _BAR_UPDATES),
+        refresh_rate=max(1, data.steps_per_epoch // (data.steps_per_block * _BAR_UPDATES)),
     )
 
 

@@ -83,16 +83,17 @@ class CrossEntropyDice(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss for logits (B, K, ...) and integer target (B, ...), as a scalar."""
         logits = logits.float()
-        if not bool((target != IGNORE_INDEX).any()):
+        counted = target != IGNORE_INDEX
+        if not bool(counted.any()):
             return logits.sum() * 0.0
         loss = logits.new_zeros(())
         if self.config.cross_entropy:
-            loss = loss + self.config.cross_entropy * self._cross_entropy(logits, target)
+            loss = loss + self.config.cross_entropy * self._cross_entropy(logits, target, counted)
         if self.config.dice:
             loss = loss + self.config.dice * self.dice(logits, target)
         return loss
 
-    def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
+    def _cross_entropy(self, logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:
         summed = F.cross_entropy(
             logits,
             target,
@@ -101,7 +102,7 @@ class CrossEntropyDice(nn.Module):
             label_smoothing=self.config.label_smoothing,
             reduction="sum",
         )
-        counted = target[target != IGNORE_INDEX]
+        if self.weights is None:
+            return summed / counted.sum()
         # A batch may hold only classes of weight 0: a plain weighted mean would then be 0 / 0.
-        mass = len(counted) if self.weights is None else self.weights[counted].sum().clamp(min=1e-6)
-        return summed / mass
+        return summed / self.weights[target[counted]].sum().clamp(min=1e-6)

@@ -201,14 +201,16 @@ class ConfusionMatrix:
         Raises:
             DataError: If shapes do not fit, or a label or prediction is outside [0, K).
         """
-        chosen = self._chosen(predictions.detach(), targets)
+        chosen = self._chosen(predictions.detach(), targets).to(torch.int64).flatten()
         targets = targets.detach().to(torch.int64).flatten()
         counted = targets != self.ignore_index
-        targets, chosen = targets[counted], chosen.to(torch.int64).flatten()[counted]
+        if not bool(counted.all()):
+            targets, chosen = targets[counted], chosen[counted]
         if not targets.numel():
             return
         self._check_range("targets", targets)
-        self._check_range("predictions", chosen)
+        if not predictions.is_floating_point():
+            self._check_range("predictions", chosen)
         batch = multiclass_confusion_matrix(chosen, targets, self.num_classes, validate_args=False)
         self._total = self._total.to(batch.device) + batch
 

@@ -52,6 +52,9 @@ def learning_rate_factor(step: int, total_steps: int, config: TrainingConfig) ->
 def build_optimizer(
     model: nn.Module, config: TrainingConfig, total_steps: int
 ) -> tuple[torch.optim.AdamW, LambdaLR]:
-    """Return AdamW and its per-step schedule."""
-    optimizer = torch.optim.AdamW(parameter_groups(model, config), fused=False)
+    """Return AdamW and its per-step schedule.
+
+    `foreach` is faster than a loop over the parameters and gives the same weights; `fused` rounds otherwise.
+    """
+    optimizer = torch.optim.AdamW(parameter_groups(model, config), foreach=True)
     return optimizer, LambdaLR(optimizer, lambda step: learning_rate_factor(step, total_steps, config))

@@ -46,9 +46,11 @@ class MetaHead(StrictModel):
 
     Attributes:
         format: Version of the file's layout.
+        model: Resolved model section.
     """
 
     format: int
+    model: dict[str, Any]
 
 
 class Meta(MetaHead):
@@ -67,7 +69,6 @@ class Meta(MetaHead):
         qhybrid: Version that wrote the file.
     """
 
-    model: dict[str, Any]
     classes: dict[str, Any]
     statistics: dict[str, Any]
     bands: tuple[int, ...]
@@ -143,12 +144,9 @@ def load_run(folder: str | Path, which: Which = "best") -> LoadedRun:
         CheckpointError: If files are missing or damaged, or the weights belong to another architecture.
     """
     root = Path(folder)
-    recipe = read_recipe(root)
-    meta = read_meta(root / which / META, Meta)
-    model = build_for_engine(meta.model, recipe.engine)
-    load_weights(model, root / which / WEIGHTS)
+    model, recipe, meta = load_trained(root, which, Meta)
     return LoadedRun(
-        model=model.eval(),
+        model=model,
         recipe=recipe,
         statistics=BandStatistics.from_dict(meta.statistics),
         classes=ClassMap.from_dict(meta.classes),
@@ -159,6 +157,24 @@ def load_run(folder: str | Path, which: Which = "best") -> LoadedRun:
         which=which,
         meta=meta,
     )
+
+
+def load_trained(root: Path, which: Which, kind: type[MetaT]) -> tuple[nn.Module, Recipe, MetaT]:
+    """Rebuild a trained network in evaluation mode, with the recipe and the meta.json of its run.
+
+    Args:
+        root: The run folder.
+        which: Weights of the best or of the last epoch.
+        kind: Class of the content of meta.json.
+
+    Raises:
+        CheckpointError: If files are missing or damaged, or the weights belong to another architecture.
+    """
+    recipe = read_recipe(root)
+    meta = read_meta(root / which / META, kind)
+    model = build_for_engine(meta.model, recipe.engine)
+    load_weights(model, root / which / WEIGHTS)
+    return model.eval(), recipe, meta
 
 
 def read_meta(path: Path, kind: type[MetaT]) -> MetaT:
@@ -202,13 +218,24 @@ def load_start(model: nn.Module, start: str | None) -> None:
 
     Args:
         model: The model.
-        start: A run folder, or a folder of run folders, of which the newest is taken.
+        start: See `start_weights`.
 
     Raises:
         CheckpointError: If there is no run, or its weights belong to another architecture.
     """
-    if start is None:
-        return
+    if start is not None:
+        load_weights(model, start_weights(start))
+
+
+def start_weights(start: str | Path) -> Path:
+    """Return the file of the weights that `training.start` means.
+
+    Args:
+        start: A run folder, or a folder of run folders, of which the newest is taken.
+
+    Raises:
+        CheckpointError: If there is no run.
+    """
     given = Path(start)
     runs = [given, *sorted((file.parent for file in given.glob(f"*/{RECIPE}")), reverse=True)]
     found = [run / which / WEIGHTS for run in runs for which in ("best", "last")]
@@ -218,7 +245,7 @@ def load_start(model: nn.Module, start: str | None) -> None:
             f"Key `training.start` must be a run folder or hold one, but {given} has no {WEIGHTS}. Fix: give "
             "the folder that `qhybrid train` printed."
         )
-    load_weights(model, file)
+    return file
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

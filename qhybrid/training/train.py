@@ -123,7 +123,8 @@ def _trainer(recipe: Recipe, task: Task, output: Path) -> lightning.Trainer:
         devices=1,
         precision=_precision(training.precision, gpu),
         max_epochs=training.epochs,
-        gradient_clip_val=training.gradient_clip or None,
+        # A module that takes its steps by itself clips by itself.
+        gradient_clip_val=(training.gradient_clip or None) if task.module.automatic_optimization else None,
         callbacks=_callbacks(recipe, task, output),
         logger=_loggers(recipe, output),
         enable_checkpointing=True,  # by the RunKeeper alone
@@ -186,6 +187,8 @@ def _fit(trainer: lightning.Trainer, task: Task, state: Path | None) -> None:
     with warnings.catch_warnings():
         # Loader workers are the user's choice; Lightning advises more of them on every start.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        # Resume states are those of complete epochs, whatever the number of steps suggests.
+        warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before the epoch.*")
         warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero.*")
         warnings.filterwarnings("ignore", ".*`isinstance.treespec, LeafSpec.` is deprecated.*")
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import signal
@@ -18,7 +19,7 @@ from safetensors.torch import load_file
 from qhybrid.config import Recipe, validated
 from qhybrid.data.images.registry import open_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError, DatasetNotFoundError
-from qhybrid.training import callbacks, image_task, load_run, train
+from qhybrid.training import callbacks, image_data_module, image_module, image_task, load_run, train
 from qhybrid.training.image_run import load_image_run
 
 
@@ -100,12 +101,12 @@ import yaml
 from qhybrid.config import Recipe, validated
 from qhybrid.training import image_module, image_task, train
 image_task._SAVE_INTERVAL = 0.0
-original = image_module.ImageModule.training_step
-def step(self, batch, batch_idx):
-    if self.current_epoch == 1 and batch_idx == 1:
+original = image_module.ImageModule.take_step
+def take_step(self, batch, step, *rest):
+    if self.current_epoch == 1 and step == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    return original(self, batch, batch_idx)
-image_module.ImageModule.training_step = step
+    return original(self, batch, step, *rest)
+image_module.ImageModule.take_step = take_step
 import torch
 torch.set_num_threads(1)
 train(validated(Recipe, yaml.safe_load(sys.argv[1]), "tiny.yaml"), Path(), Path(sys.argv[2]))
@@ -124,6 +125,52 @@ def test_killed_run_resumes_to_the_same_weights(tmp_path):
     assert same(weights_of(whole), weights_of(cut))
     tables = [pd.read_csv(folder / "metrics.csv").iloc[:, :-2] for folder in (whole, cut)]
     pd.testing.assert_frame_equal(*tables)
+
+
+def test_steps_do_not_depend_on_the_blocks_they_come_in(finished, tmp_path, monkeypatch):
+    blocks = []
+    original = image_module.ImageModule.training_step
+    monkeypatch.setattr(image_data_module, "_VALUES_A_BLOCK", 2 * 64 * 64)
+    monkeypatch.setattr(
+        image_module.ImageModule,
+        "training_step",
+        lambda self, batch, index: (blocks.append(len(batch[0])), original(self, batch, index))[1],
+    )
+    folder = run(content_of(), tmp_path / "run")
+    images = len(open_image_dataset(load_image_run(folder).recipe.data, Path()).load("train"))
+    assert blocks == 2 * ([128] * (images // 128) + [images % 128])
+    assert same(weights_of(finished), weights_of(folder))
+    tables = [pd.read_csv(place / "metrics.csv").iloc[:, :-2] for place in (finished, folder)]
+    pd.testing.assert_frame_equal(*tables)
+    assert tables[0].step.tolist() == [-(-images // 64), 2 * -(-images // 64)]
+
+
+def test_states_from_before_there_were_blocks_are_resumed(tmp_path):
+    content, cut = content_of(epochs=3), tmp_path / "cut"
+    whole = run(content, tmp_path / "whole")
+    command = [sys.executable, "-c", KILLED, yaml.safe_dump(content), str(cut)]
+    subprocess.run(command, timeout=120, check=False)
+    state = torch.load(cut / "resume" / "state.ckpt", weights_only=True)
+    loops = state["loops"]["fit_loop"]
+    steps = loops["epoch_loop.manual_optimization.optim_step_progress"]
+    loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"] = copy.deepcopy(steps)
+    for counts in steps.values():
+        counts.update(dict.fromkeys(counts, 0))
+    torch.save(state, cut / "resume" / "state.ckpt")
+    run(content, cut, resume=True)
+    assert same(weights_of(whole), weights_of(cut))
+    found = [pd.read_csv(folder / "metrics.csv").step.tolist() for folder in (whole, cut)]
+    assert found[0] == found[1]
+
+
+def test_gradients_are_clipped(tmp_path):
+    def change(**training) -> float:
+        folder = run(content_of(weight_decay=0, epochs=1, **training), tmp_path / f"run{len(training)}")
+        return sum(float((new - start[name]).abs().sum()) for name, new in weights_of(folder).items())
+
+    start = weights_of(run(content_of(learning_rate=1e-12, weight_decay=0, epochs=1), tmp_path / "start"))
+    # AdamW divides by the size of the gradients, until they are far below its epsilon of 1e-8.
+    assert change(gradient_clip=1e-10) < 0.1 * change()
 
 
 def test_states_of_short_epochs_are_not_all_written(tmp_path, monkeypatch):

@@ -1,0 +1,106 @@
+"""What the Lightning modules of scenes and of whole images share: a checked forward pass, loss, optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from qhybrid.config import Recipe
+from qhybrid.errors import NotFiniteError, TrainingError
+from qhybrid.seeding import derive_seed
+from qhybrid.training.losses import CrossEntropyDice
+from qhybrid.training.optimizer import build_optimizer
+
+Augmentation = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
+"""Takes images, targets and a seed, returns changed images and targets."""
+
+
+class TrainingModule(lightning.LightningModule):
+    """Trains any module from images to logits; subclasses say what a step is and what is counted.
+
+    Attributes:
+        model: The network.
+        remedy: What else helps when training diverges.
+    """
+
+    remedy: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        loss: CrossEntropyDice,
+        total_steps: int,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        """Build the module.
+
+        Args:
+            model: The network.
+            recipe: The run's recipe.
+            loss: The loss.
+            total_steps: Steps of the whole training.
+            augmentation: Random changes of training images.
+        """
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+        self.loss = loss
+        self.total_steps = total_steps
+        self.augmentation = augmentation
+        if recipe.training.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def network(self, inputs: Tensor) -> Tensor:
+        """Return logits, without checks."""
+        logits: Tensor = self.model(inputs)
+        return logits
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits.
+
+        Raises:
+            TrainingError: If training has diverged, so that circuits get angles that are not finite.
+        """
+        if self.recipe.training.channels_last and inputs.ndim == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        try:
+            return self.network(inputs)
+        except NotFiniteError as error:
+            # Circuits refuse such angles, so that a diverged network shows here before it shows in the loss.
+            raise TrainingError(self._diverged("A circuit got angles that are not finite")) from error
+
+    def augmented(self, images: Tensor, targets: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Return images and targets changed as a function of (seed, epoch, step of the epoch)."""
+        if self.augmentation is None:
+            return images, targets
+        seed = derive_seed(self.recipe.seed, "augmentation", self.current_epoch, step)
+        with torch.autocast(device_type=self.device.type, enabled=False):
+            return self.augmentation(images, targets, seed)
+
+    def checked_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of a training step.
+
+        Raises:
+            TrainingError: If it is not finite.
+        """
+        loss: Tensor = self.loss(logits, targets)
+        if not bool(torch.isfinite(loss.detach())):
+            raise TrainingError(self._diverged(f"The loss is {loss.item()}"))
+        return loss
+
+    def _diverged(self, what: str) -> str:
+        return (
+            f"{what} at epoch {self.current_epoch + 1}, step {self.global_step + 1}. Fix: lower "
+            f"`training.learning_rate` or set `training.gradient_clip`{self.remedy}. Complete epochs are "
+            "kept in the run folder."
+        )
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return AdamW (plain Adam where `weight_decay` is 0) and its schedule."""
+        optimizer, schedule = build_optimizer(self.model, self.recipe.training, self.total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
