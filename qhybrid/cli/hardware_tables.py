@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from qhybrid.cli.console import console, say
+
+if TYPE_CHECKING:
+    from qhybrid.hardware.ranking import Ranked
 
 PREDICTIONS = {
     "exact": "exact, on the simulator",
@@ -53,9 +57,8 @@ def print_plan(folder: Path) -> None:
 def _print_filters(found: dict[str, Any]) -> None:
     say(
         f"fixed filter {', '.join(found['layers'])} runs on the simulator (0 s); on the device it would take "
-        f"{found['executions_on_device']:,} executions, {found['executions_of_distinct_points']:,} of "
-        "distinct "
-        f"parameter sets, about {found['qpu_seconds_on_device']:g} s"
+        f"about {found['qpu_seconds_on_device']:g} s: {found['executions_on_device']:,} executions, or "
+        f"{found['executions_of_distinct_points']:,} with equal parameter sets once and copies side by side"
     )
 
 
@@ -82,6 +85,21 @@ def print_status(found: dict[str, Any]) -> None:
     say(f"jobs        {counts['jobs'] or 'none sent'}")
     say(f"duplicates  {found['duplicates']}")
     say(f"QPU seconds {found['qpu_seconds_spent']:g} spent, {found['qpu_seconds_planned']:g} planned")
+
+
+def print_ranking(found: Sequence[Ranked]) -> None:
+    """Print backends in their order."""
+    table = Table("backend", "same class as exact", "accuracy", "two-qubit gates", "QPU seconds", "")
+    for one in found:
+        accuracy = "-" if one.accuracy is None else f"{100 * one.accuracy:.2f} %"
+        numbers = (
+            f"{100 * one.same_class:.2f} %",
+            accuracy,
+            str(one.two_qubit_gates),
+            f"{one.qpu_seconds:.1f}",
+        )
+        table.add_row(one.backend, *(("", "", "", "") if one.problem else numbers), one.problem)
+    console.print(table)
 
 
 def print_outcome(found: dict[str, Any]) -> None:

@@ -29,11 +29,13 @@ class Backend:
         device: Target and calibration; None for a simulator without a device.
         noise: Error rates from the calibration; None for none.
         account: Instance and what is left of its time, for people; empty for local backends.
+        instance: The instance's CRN; None for local backends.
     """
 
     device: Device | None
     noise: NoiseProfile | None
     account: str = ""
+    instance: str | None = None
 
 
 def open_backend(settings: HardwareSettings) -> Backend:
@@ -55,7 +57,8 @@ def open_backend(settings: HardwareSettings) -> Backend:
     device = Device.from_backend(service.backend, f"calibration of {settings.backend}")
     budget = service.budget()
     left = "no limit" if budget.remaining_seconds is None else f"{budget.remaining_seconds:g} s left"
-    return Backend(device, NoiseProfile.from_backend(device), f"{service.instance()}: {left}")
+    account = f"{service.instance_name()}: {left}"
+    return Backend(device, NoiseProfile.from_backend(device), account, service.instance)
 
 
 def make_service(settings: HardwareSettings, folder: Path) -> JobService:

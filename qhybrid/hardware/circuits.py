@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +81,15 @@ class PreparedCircuit:
     def executions(self, points: int, shots: int) -> int:
         """Return how often the device runs for some points."""
         return -(-points // len(self.copies)) * len(self.variants) * shots
+
+    @property
+    def busiest_qubit(self) -> int:
+        """Number of gates and read-outs on the qubit that has most of them, over all variants."""
+        total = 0
+        for spec in self.copies[0].specs:
+            counts = Counter(qubit for one in spec.circuit.data for qubit in one.qubits)
+            total += 1 + max(counts.values(), default=0)
+        return total
 
     def measured(self, variant: int) -> QuantumCircuit:
         """Return the circuit that is sent: on all qubits of the device, every copy measured.

@@ -43,8 +43,7 @@ def collect_jobs(context: JobContext, wait: bool = True, progress: Progress | No
         if patience.deadline_s is not None and clock.now() - started > patience.deadline_s:
             raise HardwareError(
                 f"All jobs must end within `deadline_s` = {patience.deadline_s:g} s, but {left} have "
-                "not. Fix: "
-                "collect again later; they go on without us."
+                "not. Fix: collect again later; they go on without us."
             )
         pause = patience.poll_s if ended else min(2 * pause, patience.poll_max_s)
         clock.sleep(pause)
@@ -140,4 +139,5 @@ def cancel_jobs(context: JobContext) -> int:
     for chunk in context.ledger.chunks():
         if chunk.state == OPEN:
             context.ledger.set_chunk(chunk.number, CANCELLED)
+    _enter_costs(context)
     return count

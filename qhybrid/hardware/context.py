@@ -42,7 +42,8 @@ class JobContext:
         service: What executes.
         circuits: Prepared circuits by key.
         settings: The plan's settings.
-        later_seconds: Predicted QPU seconds of rounds that are not known yet.
+        later_seconds: QPU seconds that jobs of rounds which are not known yet are expected to take, each
+            rounded up to whole seconds.
         clock: Time.
         say: Called with a sentence whenever something happens.
     """
@@ -67,15 +68,13 @@ class JobContext:
             ServiceError: The last one.
         """
         patience = self.settings.patience
-        for attempt in range(patience.retries + 1):
+        for attempt in range(patience.retries):
             try:
                 return question()
             except ServiceError as error:
-                if attempt == patience.retries:
-                    raise
                 self.say(f"asking again: {error}")
                 self.clock.sleep(min(patience.poll_s * 2**attempt, patience.poll_max_s))
-        raise AssertionError("unreachable")
+        return question()
 
     def package(self, job: Job, chunk: Chunk) -> Package:
         """Return what a job executes."""
@@ -96,15 +95,18 @@ class JobContext:
         cap = self.settings.max_qpu_seconds
         if cap is None or not self.service.paid:
             return
-        ahead = sum(chunk.seconds for chunk in self._unsent())
-        spent = self.ledger.spent_seconds()
-        if spent + ahead + self.later_seconds > cap:
+        spent, ahead = self.ledger.committed_seconds(), self.ahead_seconds()
+        if spent + ahead > cap:
             raise HardwareError(
-                f"Setting `max_qpu_seconds` must cover the plan, but is {cap:g} s: {spent:.1f} s are spent, "
-                f"{ahead:.1f} s wait to be sent and {self.later_seconds:.1f} s follow in later rounds. "
-                "Fix: plan "
-                "with fewer samples or shots, or a higher cap; nothing was sent."
+                f"Setting `max_qpu_seconds` must cover the plan, but is {cap:g} s: {spent:.1f} s are spent "
+                f"or in flight, and {ahead:.1f} s are still to be sent, later rounds included. "
+                "Fix: plan with fewer samples or shots, or a higher cap; if costs are open, "
+                "collect again later. Nothing was sent."
             )
+
+    def ahead_seconds(self) -> float:
+        """Return the predicted QPU seconds of jobs that are still to be sent, each rounded up."""
+        return sum(chunk.limit for chunk in self._unsent()) + self.later_seconds
 
     def _unsent(self) -> list[Chunk]:
         busy = {job.chunk for job in self.ledger.jobs(SENDING, SENT)}
@@ -113,12 +115,14 @@ class JobContext:
     def _time_limit(self, chunk: Chunk) -> int | None:
         """Return the seconds after which the service stops a job.
 
-        Every job gets its share of the cap: the bill stays within it even if the estimates are wrong.
+        Every job gets its share of what is left of the cap: the bill stays within it even if the estimates
+        are wrong, over all rounds and attempts.
         """
         limits = [self.settings.max_execution_seconds]
-        if self.settings.max_qpu_seconds is not None:
-            planned = sum(one.seconds for one in self.ledger.chunks()) + self.later_seconds
-            limits.append(max(1, int(chunk.seconds * self.settings.max_qpu_seconds / planned)))
+        cap = self.settings.max_qpu_seconds
+        if cap is not None and self.service.paid:
+            left = cap - self.ledger.committed_seconds()
+            limits.append(int(chunk.limit * left / self.ahead_seconds() + 1e-9))
         given = [limit for limit in limits if limit is not None]
         return min(given) if given else None
 

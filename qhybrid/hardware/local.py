@@ -65,7 +65,10 @@ class LocalService(JobService):
         try:
             return self._result(job_id).read_text(encoding="utf-8")
         except OSError as error:
-            raise ServiceError(f"{self._result(job_id)} must hold a result, but: {error}.") from error
+            raise ServiceError(
+                f"{self._result(job_id)} must hold a result, but: {error}. Fix: plan again, which costs "
+                "nothing."
+            ) from error
 
     def cancel(self, job_id: str) -> bool:
         """Return False: it ran when it was submitted."""
@@ -80,5 +83,6 @@ class LocalService(JobService):
             return json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ServiceError(
-                f"{file} must hold a job of a fake device, but cannot be read: {error}."
+                f"{file} must hold a job of a fake device, but cannot be read: {error}. Fix: plan again, "
+                "which costs nothing."
             ) from error

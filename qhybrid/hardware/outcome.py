@@ -74,19 +74,22 @@ def write_outcome(work: Work, outputs: Tensor) -> dict[str, Any]:
 
 
 def _deviations(work: Work) -> list[dict[str, Any]]:
-    """Return one row for every observable of every layer, over all samples and calls."""
+    """Return one row for every observable of every layer, over all distinct parameter sets.
+
+    Equal parameter sets were executed once: counted as often as they occur, their errors would seem to
+    average out.
+    """
     book = work.book()
     answer = exact_answer(work.bound)
     rows = []
     for layer, key in dict.fromkeys((r.layer, r.circuit) for r in book.requests.values()):
-        mine = [
-            r
-            for r in book.requests.values()
-            if (r.layer, r.circuit) == (layer, key) and r.key in book.results
-        ]
-        measured = np.concatenate([book.results[request.key] for request in mine])
-        errors = np.concatenate([work.errors[request.key] for request in mine])
-        exact = answer(key, np.concatenate([request.angles for request in mine]))
+        points: dict[int, tuple[Array, Array, Array]] = {}
+        for request in book.requests.values():
+            if (request.layer, request.circuit) == (layer, key) and request.key in book.results:
+                found = zip(request.angles, book.results[request.key], work.errors[request.key], strict=True)
+                points |= dict(zip(request.points, found, strict=True))
+        angles, measured, errors = (np.stack(part) for part in zip(*points.values(), strict=True))
+        exact = answer(key, angles)
         for index, observable in enumerate(work.bound[key].observables):
             rows.append(
                 {
@@ -101,8 +104,9 @@ def _deviations(work: Work) -> list[dict[str, Any]]:
 def _summary(deviation: Array, errors: Array) -> dict[str, Any]:
     """Return mean and spread of the deviations of one observable, and their standard errors.
 
-    `mean_deviation` has the standard error `mean_error` from shots; `rms_error` is what the deviations would
-    have from shots alone, so a larger `rms_deviation` is the device's noise.
+    `values` is the number of parameter sets. `mean_deviation` has the standard error `mean_error` from
+    shots; `rms_error` is what the deviations would have from shots alone, so a larger `rms_deviation` is the
+    device's noise.
     """
     return {
         "values": len(deviation),

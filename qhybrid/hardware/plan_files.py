@@ -24,6 +24,7 @@ from qhybrid.workspace import atomic_path, write_text
 
 FORMAT = 1
 PLAN_FILE = "plan.json"
+CALIBRATION_FILE = "calibration.yaml"
 CIRCUITS = "circuits"
 Observables = list[list[tuple[str, list[int], float]]]
 
@@ -45,8 +46,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HardwareError(
             f"{folder} must be the folder of a plan, but {PLAN_FILE} cannot be read ({error}). Fix: "
-            "give the folder "
-            "that `qhybrid hardware plan` printed."
+            "give the folder that `qhybrid hardware plan` printed."
         ) from error
     if found != FORMAT:
         raise HardwareError(
@@ -100,8 +100,7 @@ def load_circuits(
         except (OSError, ValueError, KeyError, IndexError, qpy.exceptions.QpyError) as error:
             raise HardwareError(
                 f"{file} and its .qpy must hold a circuit of the plan, but cannot be read ({error}). "
-                "Fix: copy the "
-                "plan's folder again, or make a new plan."
+                "Fix: copy the plan's folder again, or make a new plan."
             ) from error
     return bound, prepared
 

@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.backends import Backend, open_backend
+from qhybrid.hardware.book import LayerCircuit
 from qhybrid.hardware.circuits import PreparedCircuit
 from qhybrid.hardware.guards import check_circuit
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger, Request
-from qhybrid.hardware.plan_files import FORMAT, save_circuit, write_plan
+from qhybrid.hardware.plan_files import CALIBRATION_FILE, FORMAT, save_circuit, write_plan
 from qhybrid.hardware.prediction import dry_run, exact_answer, expected_answer
 from qhybrid.hardware.preparation import bound_circuit, prepare_circuit
 from qhybrid.hardware.pricing import circuit_facts, filter_price, round_facts
-from qhybrid.hardware.recording import LayerCircuit, fixed_layers
+from qhybrid.hardware.recording import fixed_layers
 from qhybrid.hardware.rounds import Round, plan_round
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.hardware.simulation import Simulation
@@ -32,7 +33,6 @@ from qhybrid.workspace import atomic_folder
 
 Array = NDArray[np.float64]
 Say = Callable[[str], None]
-CALIBRATION_FILE = "calibration.yaml"
 
 
 def make_plan(
@@ -54,7 +54,7 @@ def make_plan(
         ConfigError: If a layer or the backend is unknown.
     """
     drafted = draft_plan(workload, settings, say)
-    _check_cap(drafted.content, settings)
+    _check_cap(drafted, settings)
     name = f"{settings.backend}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     target = Path(folder) / name
     with atomic_folder(target) as temporary:
@@ -99,9 +99,10 @@ def draft_plan(workload: Workload, settings: HardwareSettings, say: Say = lambda
     """
     layers, filters = chosen_layers(workload, settings)
     backend = open_backend(settings)
+    settings = settings.model_copy(update={"instance": backend.instance})
     planner = _Planner(workload, settings, layers, backend, say)
     content = planner.run()
-    content["fixed_filters"] = filter_price(workload, filters, settings)
+    content["fixed_filters"] = filter_price(workload, filters, settings, planner.prepare)
     return Draft(content, planner.circuits, planner.bound, planner.rounds, backend)
 
 
@@ -113,8 +114,7 @@ def chosen_layers(workload: Workload, settings: HardwareSettings) -> tuple[list[
     if not layers:
         raise HardwareError(
             f"A plan needs a layer for the device, but all quantum layers ({', '.join(every)}) are "
-            "fixed filters, "
-            "which the simulator computes. Fix: name them with `layers` to pay for them."
+            "fixed filters, which the simulator computes. Fix: name them with `layers` to pay for them."
         )
     return layers, [name for name in filters if name not in layers]
 
@@ -180,12 +180,14 @@ class _Planner:
     def _meet(self, layer: LayerCircuit, points: Array) -> None:
         """Map a circuit that is seen for the first time, and check what would be sent."""
         self._say(f"mapping circuit `{layer.spec.name}` to {self._settings.backend}")
-        bound = bound_circuit(layer)
-        prepared = prepare_circuit(
-            layer.key, bound, self._backend.device, self._backend.noise, self._settings
-        )
+        bound, prepared = bound_circuit(layer), self.prepare(layer)
         self._guards[layer.key] = check_circuit(bound, prepared, points, self._backend.device)
         self.bound[layer.key], self.circuits[layer.key] = bound, prepared
+
+    def prepare(self, layer: LayerCircuit) -> PreparedCircuit:
+        """Map a circuit to the device."""
+        backend = self._backend
+        return prepare_circuit(layer.key, bound_circuit(layer), backend.device, backend.noise, self._settings)
 
     def _add_round(self, requests: Sequence[Request]) -> None:
         known = {number: (key, angles) for one in self.rounds for number, key, angles in one.points}
@@ -195,12 +197,20 @@ class _Planner:
         )
 
 
-def _check_cap(content: dict[str, Any], settings: HardwareSettings) -> None:
-    cap = settings.max_qpu_seconds
-    if cap is not None and content["qpu_seconds"] > cap:
+def _check_cap(drafted: Draft, settings: HardwareSettings) -> None:
+    """Check that all jobs of all rounds can run to their end within the limits that the user set."""
+    cap, longest = settings.max_qpu_seconds, settings.max_execution_seconds
+    chunks = [chunk for one in drafted.rounds for chunk in one.chunks]
+    needed = sum(chunk.limit for chunk in chunks)
+    if cap is not None and needed > cap:
         raise HardwareError(
             f"Setting `max_qpu_seconds` must cover the plan, but is {cap:g} s and the plan takes about "
-            f"{content['qpu_seconds']:g} s in {len(content['rounds'])} round(s). Fix: fewer samples or "
-            "shots, or a "
-            "higher cap; nothing was sent."
+            f"{drafted.content['qpu_seconds']:g} s in {len(drafted.rounds)} round(s): {needed} s with every "
+            "job rounded up to whole seconds. Fix: fewer samples or shots, or a higher cap; nothing was sent."
+        )
+    worst = max((chunk.seconds for chunk in chunks), default=0.0)
+    if longest is not None and worst > longest:
+        raise HardwareError(
+            f"Setting `max_execution_seconds` must let every job end, but is {longest} s and one takes about "
+            f"{worst:.1f} s. Fix: a higher one, or smaller jobs (limits.executions); nothing was sent."
         )

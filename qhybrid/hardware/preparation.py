@@ -17,10 +17,10 @@ from qhybrid.circuits.transpile import usable_target
 from qhybrid.devices import Device
 from qhybrid.engines.shots.strings import MeasuredStrings, PauliString, as_observable, measured_strings
 from qhybrid.errors import HardwareError
+from qhybrid.hardware.book import LayerCircuit
 from qhybrid.hardware.circuits import Copy, PreparedCircuit, Variant
 from qhybrid.hardware.merging import AngleMap, merge_runs
 from qhybrid.hardware.packing import disjoint_places
-from qhybrid.hardware.recording import LayerCircuit
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from qhybrid.engines.shots.strings import measured_strings
+from qhybrid.hardware.book import Book, LayerCircuit
 from qhybrid.hardware.circuits import PreparedCircuit
-from qhybrid.hardware.recording import Book, recording
-from qhybrid.hardware.rounds import Round, chunk_bytes
+from qhybrid.hardware.recording import recording
+from qhybrid.hardware.rounds import Round, chunk_bytes, plan_round
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.hardware.workload import Workload
 
@@ -59,15 +59,25 @@ def round_facts(
         "executions": sum(circuits[key].executions(len(points), settings.shots) for key, points in blocks),
         "bytes": sum(chunk_bytes(chunk, circuits) for chunk in found.chunks),
         "qpu_seconds": round(sum(chunk.seconds for chunk in found.chunks), 2),
+        "limit_seconds": sum(chunk.limit for chunk in found.chunks),
     }
 
 
 def filter_price(
-    workload: Workload, layers: Sequence[str], settings: HardwareSettings
+    workload: Workload,
+    layers: Sequence[str],
+    settings: HardwareSettings,
+    prepare: Callable[[LayerCircuit], PreparedCircuit],
 ) -> dict[str, Any] | None:
     """Return what the fixed filters would cost on the device; None if there are none.
 
-    They run on the simulator, which costs nothing. Copies side by side are not counted.
+    They run on the simulator, which costs nothing.
+
+    Args:
+        workload: Model and samples.
+        layers: The filters' layers.
+        settings: Shots, limits and prices.
+        prepare: Maps a circuit to the device.
     """
     if not layers:
         return None
@@ -77,20 +87,17 @@ def filter_price(
         for sample in range(len(workload.samples.images)):
             book.begin(sample)
             features(workload.samples.images[sample : sample + 1])
-    rows, points, executions, distinct_executions = 0, 0, 0, 0
-    for key, circuit in book.circuits.items():
-        bases = len(measured_strings(circuit.spec.observables, circuit.spec.num_qubits).bases)
-        angles = [row.tobytes() for one in book.new.values() if one.circuit == key for row in one.angles]
-        rows, points = rows + len(angles), points + len(set(angles))
-        executions += len(angles) * bases * settings.shots
-        distinct_executions += len(set(angles)) * bases * settings.shots
+    circuits = {key: prepare(circuit) for key, circuit in book.circuits.items()}
+    found = plan_round(0, list(book.new.values()), {}, 0, circuits, settings)
+    facts = round_facts(found, circuits, settings)
+    every = sum(len(one.angles) * len(circuits[one.circuit].variants) for one in book.new.values())
     return {
         "layers": list(layers),
         "runs_on": "simulator",
-        "rows": rows,
-        "points": points,
-        "executions_on_device": executions,
-        "executions_of_distinct_points": distinct_executions,
-        "qpu_seconds_on_device": round(distinct_executions * settings.price.rep_delay_us * 1e-6, 1),
+        "rows": facts["rows"],
+        "points": facts["points"],
+        "executions_on_device": every * settings.shots,
+        "executions_of_distinct_points": facts["executions"],
+        "qpu_seconds_on_device": facts["qpu_seconds"],
         "qpu_seconds_on_simulator": 0.0,
     }

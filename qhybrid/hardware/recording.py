@@ -10,95 +10,21 @@ Samples pass one by one: results must not depend on how samples are grouped.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.base import Engine
-from qhybrid.errors import ConfigError, HardwareError
-from qhybrid.hardware.ledger import Request
+from qhybrid.errors import ConfigError
+from qhybrid.hardware.book import Book, LayerCircuit
 from qhybrid.layers import quantum_layers
 
-Array = NDArray[np.float64]
-Key = tuple[int, str, int]
 Progress = Callable[[int, int], None]
-
-TOLERANCE = 1e-4
-"""Largest difference in radians between the angles that were asked for and those of a re-run."""
-
-
-@dataclass(frozen=True, eq=False)
-class LayerCircuit:
-    """A circuit with the weights of a layer.
-
-    Attributes:
-        key: Hash of circuit, observables and weights.
-        spec: The circuit.
-        weights: Angles in radians, shape (n_w,).
-    """
-
-    key: str
-    spec: CircuitSpec
-    weights: Array
-
-    @classmethod
-    def of(cls, spec: CircuitSpec, weights: Tensor) -> LayerCircuit:
-        """Return the circuit of a call."""
-        values = np.ascontiguousarray(weights.detach().cpu().numpy(), dtype="<f8")
-        digest = hashlib.sha256(spec.fingerprint.encode() + values.tobytes())
-        return cls(digest.hexdigest()[:16], spec, values)
-
-
-@dataclass
-class Book:
-    """Requests that are known, their results, and the requests of this pass.
-
-    Attributes:
-        requests: Known requests.
-        results: Their observables, shape (rows, n_obs), as far as they have come back.
-        new: Requests of this pass that were not known.
-        circuits: Circuits that the calls of this pass used, by key.
-        sample: The sample that is passing.
-        calls: Calls of each layer for that sample so far.
-    """
-
-    requests: dict[Key, Request] = field(default_factory=dict)
-    results: dict[Key, Array] = field(default_factory=dict)
-    new: dict[Key, Request] = field(default_factory=dict)
-    circuits: dict[str, LayerCircuit] = field(default_factory=dict)
-    sample: int = 0
-    calls: dict[str, int] = field(default_factory=dict)
-
-    def begin(self, sample: int) -> None:
-        """Let the next sample pass."""
-        self.sample, self.calls = sample, {}
-
-    def ask(self, layer: str, circuit: LayerCircuit, angles: Array) -> Array | None:
-        """Return the result of a call, or note it as a request.
-
-        Raises:
-            HardwareError: If the call was recorded with another circuit or other angles.
-        """
-        call = self.calls.get(layer, 0)
-        self.calls[layer] = call + 1
-        if not np.isfinite(angles).all():
-            return None
-        key = (self.sample, layer, call)
-        self.circuits[circuit.key] = circuit
-        known = self.requests.get(key) or self.new.get(key)
-        if known is None:
-            self.new[key] = Request(*key, circuit.key, angles)
-            return None
-        _check_same(known, circuit.key, angles)
-        return self.results.get(key)
 
 
 class RecordingEngine(Engine):
@@ -124,21 +50,49 @@ class RecordingEngine(Engine):
         return {"kind": self.kind, "layer": self._layer}
 
 
+class WaitingEngine(Engine):
+    """Engine of a layer that stays on the simulator: NaN where a result of the device is missing before it.
+
+    Args:
+        engine: The layer's own.
+    """
+
+    kind = "waiting"
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def expectations(self, spec: CircuitSpec, inputs: Tensor, weights: Tensor) -> Tensor:
+        """Return expectation values, shape (B, n_obs), or NaN where inputs are missing."""
+        there = torch.isfinite(inputs).all(dim=1)
+        if bool(there.all()):
+            return self._engine.expectations(spec, inputs, weights)
+        result = inputs.new_full((len(inputs), spec.num_observables), float("nan"))
+        if bool(there.any()):
+            result[there] = self._engine.expectations(spec, inputs[there], weights).to(result.dtype)
+        return result
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the layer's own engine says."""
+        return self._engine.describe()
+
+
 @contextmanager
 def recording(model: nn.Module, layers: Sequence[str], book: Book) -> Iterator[None]:
-    """Let layers of a model record while the block runs.
+    """Let layers of a model record while the block runs, and all others wait for their results.
 
     Raises:
         ConfigError: If the model has no quantum layer, or none of a given name.
     """
     chosen = _chosen(model, layers)
-    before = {name: layer.engine for name, layer in chosen.items()}
+    every = quantum_layers(model)
+    before = {name: layer.engine for name, layer in every.items()}
     try:
-        for name, layer in chosen.items():
-            layer.engine = RecordingEngine(name, book)
+        for name, layer in every.items():
+            layer.engine = RecordingEngine(name, book) if name in chosen else WaitingEngine(before[name])
         yield
     finally:
-        for name, layer in chosen.items():
+        for name, layer in every.items():
             layer.engine = before[name]
 
 
@@ -193,20 +147,3 @@ def _chosen(model: nn.Module, layers: Sequence[str]) -> Mapping[str, Any]:
             f"but are {', '.join(layers) or 'none'}."
         )
     return {name: present[name] for name in layers}
-
-
-def _check_same(known: Request, circuit: str, angles: Array) -> None:
-    place = f"sample {known.sample}, layer `{known.layer}`, call {known.call}"
-    fix = (
-        "Fix: use the weights, samples and version of the plan; results that were paid for are in the ledger."
-    )
-    if known.circuit != circuit or known.angles.shape != angles.shape:
-        raise HardwareError(
-            f"{place}: a re-run must execute the circuit that was recorded, but does not. {fix}"
-        )
-    difference = float(np.abs(known.angles - angles).max(initial=0.0))
-    if difference > TOLERANCE:
-        raise HardwareError(
-            f"{place}: a re-run must reproduce the recorded angles within {TOLERANCE} rad, but differs by "
-            f"{difference:.3g}. {fix}"
-        )

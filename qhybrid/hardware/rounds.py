@@ -104,6 +104,7 @@ class _Load:
     executions: int = 0
     bytes: int = 0
     pubs: int = 0
+    instructions: int = 0
     blocks: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
 
 
@@ -123,8 +124,7 @@ def _split(
                     raise HardwareError(
                         f"One parameter set of circuit `{circuits[key].name}` must fit a job, but "
                         f"{len(circuits[key].variants)} measured circuits of {settings.shots} shots, or "
-                        "their "
-                        "size, are beyond `limits`. Fix: fewer shots, or higher limits if the service "
+                        "their size, are beyond `limits`. Fix: fewer shots, or higher limits if the service "
                         "allows it."
                     )
                 loads.append(_Load())
@@ -139,9 +139,10 @@ def _fitting(load: _Load, circuit: PreparedCircuit, points: int, settings: Hardw
     each = circuit.executions(1, settings.shots)
     by_executions = (limits.executions - load.executions) // each * copies
     by_bytes = (limits.bytes - load.bytes - _circuit_bytes(circuit)) // _point_bytes(circuit)
+    by_instructions = (limits.instructions - load.instructions) // circuit.busiest_qubit * copies
     if load.pubs + len(circuit.variants) > limits.pubs:
         return 0
-    return max(0, min(points, by_executions, by_bytes))
+    return max(0, min(points, by_executions, by_bytes, by_instructions))
 
 
 def _add(
@@ -151,6 +152,7 @@ def _add(
     load.executions += circuit.executions(len(points), settings.shots)
     load.bytes += _circuit_bytes(circuit) + len(points) * _point_bytes(circuit)
     load.pubs += len(circuit.variants)
+    load.instructions += -(-len(points) // len(circuit.copies)) * circuit.busiest_qubit
 
 
 def _point_bytes(circuit: PreparedCircuit) -> int:

@@ -42,7 +42,7 @@ def workload_of_run(
     """
     root = Path(run)
     recipe = read_recipe(root)
-    origin = {"run": str(root.resolve()), "which": which, "split": split}
+    origin = origin_of(root, split, limit, which)
     if is_image_dataset(recipe.data.dataset):
         loaded = load_image_run(root, which)
         arrays = open_image_dataset(recipe.data, default_data_root(data_root)).load(split)
@@ -50,6 +50,11 @@ def workload_of_run(
         samples = Samples(chosen.images, chosen.targets, chosen.ids, loaded.class_names)
         return Workload(loaded.model, samples, origin)
     return Workload(*_windows(root, split, limit, which, data_root), origin)
+
+
+def origin_of(run: Path, split: str, limit: int | None, which: Which) -> dict[str, Any]:
+    """Return what a plan notes about where its workload comes from."""
+    return {"run": str(run.resolve()), "which": which, "split": split, "limit": limit}
 
 
 def load_workload(content: dict[str, Any], folder: Path) -> Workload:
@@ -67,8 +72,7 @@ def load_workload(content: dict[str, Any], folder: Path) -> Workload:
     if "run" not in origin:
         raise HardwareError(
             f"{folder} must name the run folder of its model, but does not. Fix: open the plan from "
-            "Python with "
-            "the model, open_work(folder, load)."
+            "Python with the model, open_work(folder, load)."
         )
     root = _run_folder(Path(origin["run"]), folder)
     which = cast(Which, origin["which"])
@@ -86,7 +90,7 @@ def _run_folder(recorded: Path, plan: Path) -> Path:
 def _spread(count: int, limit: int | None) -> list[int]:
     """Return `limit` of `count` indices, evenly spread."""
     if limit is not None and limit < 1:
-        raise HardwareError(f"The number of samples must be at least 1, but is {limit}.")
+        raise HardwareError(f"The number of samples must be at least 1, but is {limit}. Fix: --limit 1.")
     wanted = count if limit is None else min(count, limit)
     return [int(index) for index in np.linspace(0, count - 1, wanted).round()] if count else []
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 
 TOKEN_VARIABLES = ("QISKIT_IBM_TOKEN", "IBMCLOUD_API_KEY")
 HIDDEN = "[token hidden]"
 SHORTEST = 6
+ACCESS_TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
+"""What the service gives for the account's token: a JSON web token."""
 
 
 class Scrubber:
-    """Replaces secrets in texts.
+    """Replaces secrets in texts, and whatever looks like an access token.
 
     Args:
         secrets: Texts that must not appear.
@@ -26,4 +29,4 @@ class Scrubber:
         result = str(text)
         for secret in self._secrets:
             result = result.replace(secret, HIDDEN)
-        return result
+        return ACCESS_TOKEN.sub(HIDDEN, result)

@@ -65,7 +65,9 @@ def _send(context: JobContext, job: Job) -> None:
     chunk = next(one for one in context.ledger.chunks() if one.number == job.chunk)
     package = context.package(job, chunk)
     for attempt in range(context.settings.patience.retries + 1):
-        context.ledger.update_job(job.tag, state=SENDING, empty_since=None)
+        context.ledger.update_job(
+            job.tag, state=SENDING, empty_since=None, reserved=package.max_execution_seconds
+        )
         try:
             job_id = context.service.submit(package)
         except SubmissionRefusedError as error:
@@ -97,11 +99,13 @@ def _check_budget(context: JobContext) -> None:
     if budget.used_up:
         raise HardwareError(
             "The account's instance must have time left, but it is used up. Fix: wait for the next "
-            "period, or use "
-            "another instance; nothing was sent."
+            "period, or use another instance; nothing was sent."
         )
     if budget.remaining_seconds is not None:
-        context.say(f"the instance has {budget.remaining_seconds:g} s left")
+        context.say(
+            f"the instance has {budget.remaining_seconds:g} s left; about {context.ahead_seconds():g} s are "
+            "to be sent, later rounds included"
+        )
 
 
 def _keep_pace(context: JobContext, sent_at: list[float]) -> None:

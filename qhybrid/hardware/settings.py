@@ -51,12 +51,14 @@ class Limits(StrictModel):
         executions: Parameter sets x measured circuits x shots.
         bytes: Size of the parameters and circuits that are sent.
         pubs: Measured circuits.
+        instructions: Gates on one qubit, over all parameter sets.
         jobs_per_minute: Submissions a minute.
     """
 
     executions: int = Field(5_000_000, ge=1)
     bytes: int = Field(20_000_000, ge=1)
     pubs: int = Field(100, ge=1)
+    instructions: int = Field(20_000_000, ge=1)
     jobs_per_minute: float = Field(10.0, gt=0)
 
 
@@ -81,6 +83,8 @@ class Patience(StrictModel):
         poll_s: First pause between two questions about a job; it doubles up to `poll_max_s`.
         poll_max_s: Longest pause.
         read_timeout_s: Seconds after which an answer is given up.
+        send_timeout_s: Seconds after which a submission is given up, upload included; the listings then tell
+            whether it was accepted.
         retries: How often a question is asked again after an error.
         attempts: Jobs that are tried for one chunk if they fail.
         deadline_s: Seconds that `collect` and `run` wait at most; None: as long as it takes.
@@ -90,6 +94,7 @@ class Patience(StrictModel):
     poll_s: float = Field(5.0, gt=0)
     poll_max_s: float = Field(60.0, gt=0)
     read_timeout_s: float = Field(60.0, gt=0)
+    send_timeout_s: float = Field(300.0, gt=0)
     retries: int = Field(5, ge=0)
     attempts: int = Field(3, ge=1)
     deadline_s: float | None = Field(None, gt=0)
@@ -100,6 +105,7 @@ class HardwareSettings(StrictModel):
 
     Attributes:
         backend: `fake_torino` or another fake backend, `aer` (no noise), or a device of the service.
+        instance: CRN of the service's instance that pays; absent: the account's. A plan keeps to one.
         shots: Executions of every measured circuit and parameter set.
         seed: Of layouts and simulated shots.
         layers: Quantum layers that run on the device; absent: all but those of fixed filters.
@@ -117,6 +123,7 @@ class HardwareSettings(StrictModel):
     """
 
     backend: str
+    instance: str | None = None
     shots: int = Field(1024, ge=1)
     seed: int = 0
     layers: tuple[str, ...] | None = None

@@ -58,8 +58,7 @@ class Samples:
         except (OSError, SafetensorError) as error:
             raise HardwareError(
                 f"{folder / SAMPLES_FILE} must hold the plan's samples, but cannot be read: {error}. "
-                "Fix: copy the "
-                "plan's folder again, or make a new plan."
+                "Fix: copy the plan's folder again, or make a new plan."
             ) from error
         return cls(tensors["images"], tensors.get("targets"), names, class_names)
 
@@ -87,7 +86,10 @@ class Workload:
         if not len(self.samples.images):
             raise HardwareError("A plan needs at least one sample, but there is none. Fix: a higher limit.")
         if not quantum_layers(self.model):
-            raise HardwareError("The model must have quantum layers to run on a device, but has none.")
+            raise HardwareError(
+                "The model must have quantum layers to run on a device, but has none. Fix: give the run of a "
+                "model with quantum layers."
+            )
 
 
 def score(outputs: Tensor, samples: Samples) -> dict[str, float]:

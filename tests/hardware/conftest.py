@@ -15,11 +15,11 @@ from outcome_checks import TOKEN
 from qhybrid.circuits import build_circuit
 from qhybrid.devices import load_device
 from qhybrid.engines import make_engine
+from qhybrid.hardware.book import LayerCircuit
 from qhybrid.hardware.context import Clock, JobContext
-from qhybrid.hardware.ibm import IbmService
+from qhybrid.hardware.ibm import IbmService, connection
 from qhybrid.hardware.ledger import Ledger, Request
 from qhybrid.hardware.preparation import bound_circuit, prepare_circuit
-from qhybrid.hardware.recording import LayerCircuit
 from qhybrid.hardware.rounds import plan_round
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile
@@ -29,6 +29,7 @@ FAST = {
     "poll_s": 0.02,
     "poll_max_s": 0.05,
     "read_timeout_s": 5.0,
+    "send_timeout_s": 5.0,
     "retries": 4,
     "deadline_s": 30.0,
 }
@@ -119,6 +120,12 @@ def make_plan(tmp_path, small_prepared, samples):
 @pytest.fixture
 def service_state():
     return ServiceState(devices={"ibm_manila": "fake_manila"})
+
+
+@pytest.fixture
+def repeating_client(monkeypatch):
+    """The client with its own rules: it repeats a submission after an answer of 500."""
+    monkeypatch.setattr(connection, "bound_requests", lambda *_: None)
 
 
 @pytest.fixture

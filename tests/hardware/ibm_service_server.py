@@ -167,8 +167,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault.kind == "late":
             self.state.accept(json.loads(body), fault.seconds or 0.0)
             self._drop()
-        elif fault.kind == "hang":
+        elif fault.kind in ("hang", "hang_then_serve"):
             time.sleep(fault.seconds or 60.0)
+            if fault.kind == "hang_then_serve":
+                return False
             self._drop()
         elif fault.kind == "429":
             headers = {} if fault.seconds is None else {"Retry-After": f"{fault.seconds:g}"}
@@ -184,6 +186,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _after(self, fault: Fault, answer: Any) -> bool:
         """Misbehave although the request was carried out."""
         if fault.kind == "drop_after":
+            self._drop()
+        elif fault.kind == "hang_after":
+            time.sleep(fault.seconds or 60.0)
             self._drop()
         elif fault.kind == "500_after":
             self._answer(500, {"error": {"message": "fault 500_after", "code": 1}})
@@ -313,7 +318,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _metrics(self, id: str, body: bytes) -> Any:
         job = self._found(id)
-        seconds = 2.0 * job.executions
+        each = job.limit_seconds if self.state.takes_its_limit else 2.0
+        seconds = each * job.executions
         usage = {"status": "done" if job.status in FINAL else "pending", "qpu_charge_time_seconds": seconds}
         return {"timestamps": {}, "usage": usage}
 

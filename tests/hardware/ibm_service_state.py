@@ -23,11 +23,12 @@ class Fault:
 
     Attributes:
         route: `submit`, `list`, `job`, `result`, `metrics`, `cancel`, `usage`, `backends`, `token`, ...
-        kind: `drop_before`, `drop_after`, `500_before`, `500_after`, `429`, `hang`, `truncate`, `html`,
-            `401`, `400`, `late` (nothing is answered, and the job comes into being `seconds` later).
+        kind: `drop_before`, `drop_after`, `500_before`, `500_after`, `429`, `hang`, `hang_after` (carried
+            out before), `hang_then_serve` (carried out at the end), `truncate`, `html`, `401`, `400`, `late`
+            (nothing is answered, and the job comes into being `seconds` later).
         times: How often; then the route behaves again.
         skip: Requests of that route that still go well before it starts.
-        seconds: Length of `hang`, delay of `late`, `Retry-After` of `429` (None: no such header).
+        seconds: Length of a hang, delay of `late`, `Retry-After` of `429` (None: no such header).
     """
 
     route: str
@@ -94,6 +95,7 @@ class ServiceState:
         listing_seconds: Time between acceptance and the first listing that contains a job.
         outcomes: What becomes of the next jobs, first one first; `completed` when the list is empty.
         used_up: Whether the instance's time is used up: jobs are accepted and never run.
+        takes_its_limit: Whether every job is billed as long as it was allowed to run.
         plan: Name of the account's plan; `open` refuses sessions.
     """
 
@@ -104,6 +106,7 @@ class ServiceState:
     outcomes: list[str] = field(default_factory=list)
     used_up: bool = False
     usage_limit_seconds: int = 600
+    takes_its_limit: bool = False
     plan: str = "open"
     jobs: dict[str, ServerJob] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)

@@ -51,6 +51,48 @@ def test_run_does_it_all_and_goes_on_with_a_plan(tiny_run, tiny_data, capsys):
     assert execute(["hardware", "run", str(plan_of(tiny_run))]) == 0
 
 
+def test_the_report_shows_what_came_of_it(tiny_run, tiny_data, tmp_path, capsys):
+    options = ["--backend", "fake_manila", "--limit", "2", "--shots", "150", "--data-root", str(tiny_data)]
+    assert execute(["hardware", "run", str(tiny_run), *options, *QUICK]) == 0
+    done = plan_of(tiny_run)
+    assert execute(["hardware", "plan", str(tiny_run), *options, *QUICK]) == 0
+    assert execute(["report", str(tiny_run), "-o", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "On quantum hardware" in page
+    assert "There are no results yet." in page
+    assert "Calibration of the qubits that were used" in page
+    content = json.loads((done / "results" / "metrics.json").read_text())
+    for value in (content["obtained"]["accuracy"], content["predicted"]["exact"]["accuracy"]):
+        assert f"{100 * value:.2f} %" in page
+    assert f"{content['observable_deviation_rms']:.4f}" in page
+    (done / "results" / "deviations.csv").write_text("")
+    assert execute(["report", str(tiny_run), "-o", str(tmp_path / "other.html")]) == 1
+    assert "deviations.csv" in capsys.readouterr().err
+
+
+def test_the_same_command_goes_on_with_a_plan_without_results(tiny_run, tiny_data, capsys):
+    options = ["--backend", "aer", "--limit", "2", "--shots", "77", "--data-root", str(tiny_data)]
+    assert execute(["hardware", "plan", str(tiny_run), *options]) == 0
+    planned = plan_of(tiny_run)
+    half = planned.parent / f".{planned.name}.x.part"
+    half.mkdir()
+    (half / "plan.json").write_text("a killed process was writing")
+    assert execute(["hardware", "run", str(tiny_run), *options, "--mitigation", "none"]) == 0
+    assert "going on" not in capsys.readouterr().out
+    assert execute(["hardware", "run", str(tiny_run), *options]) == 0
+    assert f"going on with {planned.name}" in capsys.readouterr().out
+    assert (planned / "results" / "metrics.json").is_file()
+    assert execute(["hardware", "run", str(tiny_run), *options]) == 0
+    assert "going on" not in capsys.readouterr().out
+
+
+def test_a_plan_keeps_its_settings(tiny_run, tiny_data, capsys):
+    options = ["--backend", "aer", "--limit", "1", "--data-root", str(tiny_data)]
+    assert execute(["hardware", "plan", str(tiny_run), *options]) == 0
+    assert execute(["hardware", "run", str(plan_of(tiny_run)), "--max-qpu-seconds", "3"]) == 2
+    assert "--max-qpu-seconds" in capsys.readouterr().err
+
+
 def test_the_cap_is_an_option(tiny_run, tiny_data, capsys):
     options = ["--backend", "fake_manila", "--limit", "2", "--data-root", str(tiny_data), *QUICK]
     before = len(list((tiny_run / "hardware").iterdir())) if (tiny_run / "hardware").is_dir() else 0

@@ -20,16 +20,16 @@ from plan_cases import map_workload, quick
 
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.ibm import IbmService, list_service_devices
+from qhybrid.hardware.opening import open_work
 from qhybrid.hardware.outcome import write_outcome
 from qhybrid.hardware.planning import make_plan
 from qhybrid.hardware.settings import LEVELS, Mitigation
-from qhybrid.hardware.work import open_work
 
 SECOND_PROCESS = """
 import sys
 sys.path.insert(0, {tests!r})
 from plan_cases import map_workload
-from qhybrid.hardware.work import open_work
+from qhybrid.hardware.opening import open_work
 workload = map_workload()
 with open_work(sys.argv[1], lambda *_: workload) as work:
     outputs = work.collect()

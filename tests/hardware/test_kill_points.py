@@ -81,11 +81,11 @@ def test_only_one_process_works_on_a_plan(tmp_path):
     import pytest
 
     from qhybrid.errors import HardwareError
-    from qhybrid.hardware.work import _locked
+    from qhybrid.hardware.opening import locked
 
-    with _locked(tmp_path), pytest.raises(HardwareError, match="one process"), _locked(tmp_path):
+    with locked(tmp_path), pytest.raises(HardwareError, match="one process"), locked(tmp_path):
         pass
-    with _locked(tmp_path):
+    with locked(tmp_path):
         pass
 
 

@@ -11,15 +11,18 @@ import torch
 from plan_cases import class_workload, map_workload, quick
 from safetensors.torch import load_file
 
+from qhybrid.circuits import CircuitSpec
 from qhybrid.errors import ConfigError, HardwareError
 from qhybrid.hardware.guards import PARITY
+from qhybrid.hardware.opening import open_work
 from qhybrid.hardware.outcome import write_outcome
 from qhybrid.hardware.planning import draft_plan, make_plan
 from qhybrid.hardware.ranking import rank_backends
 from qhybrid.hardware.service import QUEUED, View
-from qhybrid.hardware.work import ledger_status, open_work
-from qhybrid.hardware.workload import Samples
+from qhybrid.hardware.status import ledger_status
+from qhybrid.hardware.workload import Samples, Workload
 from qhybrid.layers import quantum_layers
+from qhybrid.models import build_model
 
 
 def read_rows(path):
@@ -78,6 +81,26 @@ def test_run_writes_predictions_metrics_and_deviations(map_plan, tmp_path):
         assert len(work.ledger.jobs()) == 1
 
 
+def test_everything_is_mapped_once(tmp_path, monkeypatch):
+    mapped = []
+    transpile = CircuitSpec.transpile
+
+    def counted(spec, *arguments, **options):
+        mapped.append(spec.name)
+        return transpile(spec, *arguments, **options)
+
+    monkeypatch.setattr(CircuitSpec, "transpile", counted)
+    workload = map_workload(3)
+    folder = make_plan(workload, quick(), tmp_path)
+    with open_work(folder, lambda *_: workload) as work:
+        work.run()
+        (chunk,) = work.ledger.chunks()
+        (job,) = work.ledger.jobs()
+        package = work.context.package(job, chunk)
+    assert len(mapped) == 1
+    assert [(pub.variant, len(pub.values)) for pub in package.pubs] == [(0, 3), (1, 3)]
+
+
 def test_plan_repeats_itself(map_plan, tmp_path):
     workload, _ = map_plan
     outputs = []
@@ -97,6 +120,10 @@ def test_fixed_filter_stays_on_the_simulator_and_is_priced(tmp_path):
     price = content["fixed_filters"]
     assert price["rows"] == 6 * 16
     assert price["executions_on_device"] == 6 * 16 * 400
+    names = tuple(quantum_layers(workload.model))
+    on_device = draft_plan(workload, quick(layers=names)).content["rounds"][0]
+    assert price["qpu_seconds_on_device"] == on_device["qpu_seconds"]
+    assert price["executions_of_distinct_points"] == on_device["executions"]
     with open_work(folder, lambda *_: workload) as work:
         found = write_outcome(work, work.run())
     assert set(found["obtained"]) == {"accuracy"}
@@ -104,6 +131,23 @@ def test_fixed_filter_stays_on_the_simulator_and_is_priced(tmp_path):
     assert np.mean([row["class"] == row["truth"] for row in rows]) == pytest.approx(
         found["obtained"]["accuracy"]
     )
+
+
+def test_errors_count_what_was_executed(tmp_path):
+    """Equal parameter sets share one execution: it is not an independent estimate for each of them."""
+    workload = class_workload(2)
+    images = torch.zeros_like(workload.samples.images)
+    images[1, :, :2, :2] = 0.5
+    blank = Workload(workload.model, Samples(images, None, ("a", "b")))
+    folder = make_plan(blank, quick(layers=("quanvolution.filter",), shots=1000), tmp_path)
+    with open_work(folder, lambda *_: blank) as work:
+        write_outcome(work, work.run())
+        distinct = len(work.ledger.points())
+    rows = read_rows(folder / "results" / "deviations.csv")
+    assert distinct == 2
+    assert {int(row["values"]) for row in rows} == {distinct}
+    for row in rows:
+        assert float(row["mean_error"]) == pytest.approx(float(row["rms_error"]) / np.sqrt(distinct))
 
 
 def test_layers_that_depend_on_each_other_take_two_rounds(tmp_path):
@@ -130,6 +174,31 @@ def test_the_cap_covers_all_rounds(tmp_path):
     with pytest.raises(HardwareError, match=r"in 2 round\(s\)"):
         make_plan(workload, quick(layers=names, max_qpu_seconds=total - 1), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_jobs_must_be_able_to_end(tmp_path):
+    with pytest.raises(HardwareError, match="`max_execution_seconds` must let every job end"):
+        make_plan(map_workload(1), quick(max_execution_seconds=2), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("qu_net", 64), ("qccnn", 8), ("qcnn", 8), ("quanvo_mlp", 8), ("qcq_cnn", 8)]
+)
+def test_other_models_run_too(name, size, tmp_path):
+    torch.manual_seed(0)
+    content = {"name": name, "in_channels": 1, "num_classes": 2, "image_size": [size, size]}
+    model = build_model(content).eval()
+    images = torch.rand(2, 1, size, size, generator=torch.Generator().manual_seed(1))
+    workload = Workload(model, Samples(images, None, ("a", "b")))
+    layers = tuple(quantum_layers(model))
+    settings = quick(backend="fake_torino", shots=50, copies="auto", layers=layers)
+    folder = make_plan(workload, settings, tmp_path)
+    with open_work(folder, lambda *_: workload) as work:
+        found = write_outcome(work, work.run())
+        assert torch.isfinite(work.run()).all()
+    assert found["obtained"] == {}
+    assert found["observable_deviation_rms"] < 0.5
 
 
 def test_a_plan_needs_a_layer_for_the_device(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -16,13 +18,13 @@ from qhybrid.circuits import CircuitSpec, build_circuit
 from qhybrid.devices import load_device
 from qhybrid.engines import make_engine
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.circuits import Pub
+from qhybrid.hardware.book import LayerCircuit
+from qhybrid.hardware.circuits import PreparedCircuit, Pub
 from qhybrid.hardware.decoding import decode_chunk, estimates_from, observables_from
 from qhybrid.hardware.guards import check_circuit
 from qhybrid.hardware.local import LocalService
 from qhybrid.hardware.merging import merge_runs
 from qhybrid.hardware.preparation import bound_circuit, folded, prepare_circuit
-from qhybrid.hardware.recording import LayerCircuit
 from qhybrid.hardware.service import Package
 from qhybrid.hardware.settings import LEVELS, HardwareSettings, Mitigation
 from qhybrid.hardware.simulation import Simulation
@@ -110,6 +112,30 @@ def test_parity_check_finds_a_wrong_circuit(small_device, small_layer, small_pre
     wrong = layer_of(small_layer.spec, seed=9)
     with pytest.raises(HardwareError, match="must give the layer's observables"):
         check_circuit(bound_circuit(wrong), small_prepared, samples[0], small_device)
+
+
+class Miswired(PreparedCircuit):
+    """A circuit that is sent with its read-outs in another order, or with one left out."""
+
+    left_out = False
+
+    def measured(self, variant):
+        circuit = super().measured(variant)
+        result = circuit.copy_empty_like()
+        for one in circuit.data:
+            bits = [circuit.clbits[-1 - circuit.find_bit(bit).index] for bit in one.clbits]
+            if not (self.left_out and bits and bits[0] is circuit.clbits[0]):
+                result.append(one.operation, one.qubits, bits)
+        return result
+
+
+@pytest.mark.parametrize("left_out", [False, True])
+def test_parity_check_finds_wrong_wires(left_out, small_device, small_layer, small_prepared, samples):
+    """What is compared is the circuit that is sent, not what it was made of."""
+    wrong = Miswired(**{field.name: getattr(small_prepared, field.name) for field in fields(small_prepared)})
+    object.__setattr__(wrong, "left_out", left_out)
+    with pytest.raises(HardwareError, match="stay within" if left_out else "must give the layer"):
+        check_circuit(bound_circuit(small_layer), wrong, samples[0], small_device)
 
 
 def test_executable_check_finds_another_device(small_layer, small_prepared, samples, torino):

@@ -17,8 +17,11 @@ FAULTS = {
     "nothing": [],
     "submit dropped before acceptance": [Fault("submit", "drop_before")],
     "submit dropped after acceptance": [Fault("submit", "drop_after", skip=1)],
-    "500 before acceptance, retried by the client": [Fault("submit", "500_before", times=2)],
-    "500 after acceptance, sent twice by the client": [Fault("submit", "500_after")],
+    "500 before acceptance": [Fault("submit", "500_before", times=2)],
+    "500 after acceptance": [Fault("submit", "500_after")],
+    "submit hangs, not accepted": [Fault("submit", "hang", seconds=1.0)],
+    "submit hangs, accepted": [Fault("submit", "hang_after", seconds=1.0)],
+    "submit hangs, accepted in the end": [Fault("submit", "hang_then_serve", seconds=0.7)],
     "submit answered by HTML": [Fault("submit", "html")],
     "429 with Retry-After": [Fault("submit", "429", times=2, seconds=0.05)],
     "accepted late": [Fault("submit", "late", seconds=0.1)],
@@ -36,14 +39,54 @@ FAULTS = {
 }
 
 
+BY_THE_CLIENT = ("500 before acceptance", "500 after acceptance", "submit dropped after acceptance")
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_every_fault_ends_in_one_result_a_chunk(name, make_plan, server, service_state, samples):
     service_state.faults = list(FAULTS[name])
     service_state.queue_seconds = 0.05
-    plan = make_plan(patience={"read_timeout_s": 0.3})
+    plan = make_plan(patience={"read_timeout_s": 0.3, "send_timeout_s": 0.5})
     with (context := plan.context()).ledger:
         finish(context)
         check_complete(context, service_state, samples[1])
+
+
+@pytest.mark.parametrize("name", BY_THE_CLIENT)
+def test_a_client_that_repeats_by_itself_is_put_right(
+    name, make_plan, repeating_client, server, service_state, samples
+):
+    service_state.faults = list(FAULTS[name])
+    with (context := make_plan().context()).ledger:
+        finish(context)
+        check_complete(context, service_state, samples[1])
+
+
+@pytest.mark.parametrize("kind", ["500_after", "hang_after", "drop_after"])
+def test_a_job_that_was_accepted_is_not_sent_again(kind, make_plan, server, service_state, samples):
+    service_state.faults = [Fault("submit", kind, seconds=1.0)]
+    with (context := make_plan(patience={"send_timeout_s": 0.5}).context()).ledger:
+        finish(context)
+        check_complete(context, service_state, samples[1])
+        assert not context.ledger.duplicates()
+    assert len(service_state.jobs) == 3
+    assert service_state.requests["submit"] == 3
+
+
+def test_a_long_upload_is_not_cut_short(make_plan, server, service_state, samples):
+    # The time-out of questions is shorter than that of submissions.
+    service_state.faults = [Fault("submit", "hang_then_serve", seconds=0.6)]
+    with (context := make_plan(patience={"read_timeout_s": 0.3}).context()).ledger:
+        finish(context)
+        assert not any("listings" in text for _, text in context.ledger.events())
+    assert service_state.requests["submit"] == 3
+
+
+def test_a_plan_keeps_to_its_instance(make_plan, server, service_state, monkeypatch):
+    plan = make_plan(instance="crn:v1:bluemix:public:quantum-computing:us-east:a/account:other::")
+    with pytest.raises(HardwareError, match="in the plan's instance"):
+        plan.context()
+    assert not service_state.requests["submit"]
 
 
 def test_jobs_that_are_listed_late_are_still_found(make_plan, server, service_state, samples):
@@ -57,7 +100,9 @@ def test_jobs_that_are_listed_late_are_still_found(make_plan, server, service_st
         assert any("adopted" in text for _, text in context.ledger.events())
 
 
-def test_duplicates_of_the_client_are_cancelled_before_they_run(make_plan, server, service_state, samples):
+def test_duplicates_of_the_client_are_cancelled_before_they_run(
+    make_plan, repeating_client, server, service_state, samples
+):
     service_state.queue_seconds = 3.0
     service_state.faults = [Fault("submit", "500_after")]
     with (context := make_plan().context()).ledger:
@@ -68,7 +113,9 @@ def test_duplicates_of_the_client_are_cancelled_before_they_run(make_plan, serve
         assert service_state.jobs[duplicate.id].executions == 0
 
 
-def test_duplicates_that_ran_are_reported_with_their_cost(make_plan, server, service_state, samples):
+def test_duplicates_that_ran_are_reported_with_their_cost(
+    make_plan, repeating_client, server, service_state, samples
+):
     service_state.faults = [Fault("submit", "500_after")]
     with (context := make_plan().context()).ledger:
         finish(context)
@@ -173,6 +220,26 @@ def test_the_cap_holds_before_anything_is_sent(make_plan, server, service_state)
         with pytest.raises(HardwareError, match="max_qpu_seconds"):
             send_open_chunks(context)
         assert not service_state.jobs
+
+
+def test_the_cap_holds_whatever_jobs_cost(make_plan, server, service_state):
+    """Every job takes its whole limit, and the first attempt of one fails: the sum stays within the cap."""
+    service_state.outcomes = ["failed"]
+    service_state.takes_its_limit = True
+    with (context := make_plan(max_qpu_seconds=20.0).context()).ledger:
+        with pytest.raises(HardwareError, match="max_qpu_seconds"):
+            finish(context)
+        assert context.ledger.spent_seconds() <= 20
+        assert len(context.ledger.results()) == 2
+    jobs = service_state.jobs.values()
+    assert sum(job.limit_seconds for job in jobs) <= 20
+    with (context := make_plan(name="wide", max_qpu_seconds=60.0).context()).ledger:
+        service_state.jobs.clear()
+        service_state.outcomes = ["failed"]
+        service_state.takes_its_limit = False
+        finish(context)
+        assert len(context.ledger.results()) == 3
+        assert context.ledger.spent_seconds() == pytest.approx(4 * 2.0)
 
 
 def test_jobs_share_the_cap_as_their_time_limits(make_plan, server, service_state):

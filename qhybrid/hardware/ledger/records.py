@@ -7,6 +7,7 @@ however many jobs it took.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +70,11 @@ class Chunk:
     seconds: float
     state: str = OPEN
 
+    @property
+    def limit(self) -> int:
+        """The predicted QPU seconds as a time limit: the service takes whole seconds."""
+        return math.ceil(round(self.seconds, 6))
+
 
 @dataclass(frozen=True)
 class Job:
@@ -81,6 +87,7 @@ class Job:
         state: `prepared`, `sending`, `sent`, or how it ended.
         id: The service's id, once it is known.
         empty_since: Time of the first listing that did not hold the tag of a job that may have been sent.
+        reserved: QPU seconds after which the service stops it; None for its own limit.
         usage: Billed QPU seconds, once they are known.
         message: Why it ended as it did.
     """
@@ -91,6 +98,7 @@ class Job:
     state: str
     id: str | None = None
     empty_since: float | None = None
+    reserved: float | None = None
     usage: float | None = None
     message: str = ""
 

@@ -1,6 +1,6 @@
 """Tables of the ledger."""
 
-VERSION = 1
+VERSION = 2
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS plans (
@@ -44,6 +44,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     state TEXT NOT NULL,
     id TEXT UNIQUE,
     empty_since REAL,
+    reserved REAL,
     usage REAL,
     message TEXT NOT NULL DEFAULT '',
     UNIQUE (plan, chunk, attempt)

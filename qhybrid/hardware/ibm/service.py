@@ -1,0 +1,233 @@
+"""Jobs on one device of IBM's service."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from qiskit_ibm_runtime import Batch, Session
+from qiskit_ibm_runtime.decoders.result_decoder import ResultDecoder
+from qiskit_ibm_runtime.exceptions import (
+    IBMNotAuthorizedError,
+    RuntimeInvalidStateError,
+    RuntimeJobMaxTimeoutError,
+)
+from qiskit_ibm_runtime.executor_sampler import Sampler
+from qiskit_ibm_runtime.options_models import SamplerOptions
+from qiskit_ibm_runtime.utils.utils import is_isa_circuit
+
+from qhybrid.errors import HardwareError, ServiceError, SubmissionRefusedError
+from qhybrid.hardware.circuits import Pub
+from qhybrid.hardware.ibm.connection import Connection
+from qhybrid.hardware.ibm.failures import explained
+from qhybrid.hardware.service import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    QUEUED,
+    RUNNING,
+    TOO_LONG,
+    Budget,
+    JobService,
+    Listed,
+    Package,
+    View,
+)
+from qhybrid.hardware.settings import HardwareSettings
+
+STATUS = {
+    "INITIALIZING": QUEUED,
+    "QUEUED": QUEUED,
+    "RUNNING": RUNNING,
+    "DONE": DONE,
+    "CANCELLED": CANCELLED,
+    "ERROR": FAILED,
+}
+
+
+class RawResult(ResultDecoder):  # type: ignore[misc]
+    """Hands the service's text on as it is."""
+
+    @classmethod
+    def decode(cls, data: Any) -> Any:
+        """Return the text."""
+        return data
+
+
+class IbmService(JobService):
+    """Jobs on one device of the service.
+
+    Args:
+        settings: Backend, instance, mode, mitigation and patience.
+
+    Raises:
+        HardwareError: If there is no usable account, or no such device.
+    """
+
+    paid = True
+
+    def __init__(self, settings: HardwareSettings) -> None:
+        self._settings = settings
+        self._mode: Batch | Session | None = None
+        self._connection = Connection(settings)
+
+    @property
+    def backend(self) -> Any:
+        """The device as a Qiskit BackendV2."""
+        return self._connection.backend
+
+    @property
+    def instance(self) -> str:
+        """The CRN of the instance that pays."""
+        return str(self._connection.service.active_instance())
+
+    def instance_name(self) -> str:
+        """Return name and plan of the instance."""
+        found = self._connection.ask("its instance", self._connection.service.instances)
+        names = [f"{one.get('name')} ({one.get('plan')})" for one in found if one.get("crn") == self.instance]
+        return ", ".join(names) or self.instance
+
+    def submit(self, package: Package) -> str:
+        """Send a job and return its id; see `JobService.submit`."""
+        pubs = [self._sampler_pub(pub) for pub in package.pubs]
+        sampler = Sampler(mode=self._execution_mode(), options=self._options(package))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return str(sampler.run(pubs, shots=package.shots).job_id())
+        except IBMNotAuthorizedError as error:
+            text = self._connection.scrub(error)
+            refused = SubmissionRefusedError(
+                f"The service must accept the token, but refused a job: {text}. Fix: submit again; if that "
+                "fails, renew the account's token."
+            )
+            refused.retry_after = 0.0
+            self._renew()
+            raise refused from None
+        except Exception as error:
+            raise explained(error, self._connection.scrub) from None
+
+    def find(self, tag: str) -> Sequence[Listed]:
+        """Return the jobs that carry a tag, oldest first."""
+        service = self._connection.service
+        jobs = self._connection.ask(
+            "its jobs", lambda: service.jobs(limit=None, job_tags=[tag], descending=False)
+        )
+        return [Listed(job.job_id(), tuple(job.tags or ())) for job in jobs]
+
+    def view(self, job_id: str) -> View:
+        """Return the state of a job."""
+        return self._connection.ask(f"job {job_id}", lambda: self._view(job_id))
+
+    def result_text(self, job_id: str) -> str:
+        """Return the result of a job that is done, as the service sends it."""
+        text = self._connection.ask(
+            f"the result of job {job_id}", lambda: self._job(job_id).result(decoder=RawResult)
+        )
+        if not isinstance(text, str) or not text:
+            raise ServiceError(
+                f"Job {job_id} must have a result, but the service sent none. Fix: collect again."
+            )
+        return text
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancel a job; return False if it was too late."""
+
+        def ask() -> bool:
+            try:
+                self._job(job_id).cancel()
+            except RuntimeInvalidStateError:
+                return False
+            return True
+
+        return self._connection.ask(f"cancellation of job {job_id}", ask)
+
+    def usage(self, job_id: str) -> float | None:
+        """Return the QPU seconds that a job was billed; None if that is not known yet."""
+        metrics = self._connection.ask(f"the cost of job {job_id}", lambda: self._job(job_id).metrics())
+        usage = metrics.get("usage") or {}
+        billed = usage.get("qpu_charge_time_seconds", usage.get("quantum_seconds"))
+        return None if usage.get("status") == "pending" or billed is None else float(billed)
+
+    def budget(self) -> Budget:
+        """Return what is left of the instance's time."""
+        usage = self._connection.ask("its usage", lambda: self._connection.service.usage())
+        return Budget(usage.get("usage_remaining_seconds"), bool(usage.get("usage_limit_reached")))
+
+    def close(self) -> None:
+        """Close the batch or session: jobs that it has still run."""
+        if self._mode is not None:
+            mode, self._mode = self._mode, None
+            self._connection.ask("the end of the batch", mode.close)
+
+    def _job(self, job_id: str) -> Any:
+        return self._connection.service.job(job_id)
+
+    def _sampler_pub(self, pub: Pub) -> tuple[Any, Any]:
+        """Return a measured circuit with its parameter sets as the sampler takes them."""
+        circuit = pub.circuit.measured(pub.variant)
+        problem = is_isa_circuit(circuit, self.backend.target)
+        if problem:
+            raise SubmissionRefusedError(
+                f"Circuit `{circuit.name}` must consist of what {self._settings.backend} executes, but: "
+                f"{problem}. Fix: plan again, its calibration has changed."
+            )
+        names = [p for copy in range(len(pub.circuit.copies)) for p in pub.circuit.parameters(copy)]
+        used = [index for index, name in enumerate(names) if name in circuit.parameters]
+        values = {tuple(names[index] for index in used): pub.values[:, used]} if used else None
+        return circuit, values
+
+    def _execution_mode(self) -> Any:
+        kind = self._settings.mode
+        if kind == "job":
+            return self.backend
+        if self._mode is None:
+            cap = self._settings.max_qpu_seconds
+            try:
+                if kind == "batch":
+                    self._mode = Batch(backend=self.backend)
+                else:
+                    # A session is billed while it is open: the cap ends it.
+                    self._mode = Session(
+                        backend=self.backend, max_time=None if cap is None else math.ceil(cap)
+                    )
+            except Exception as error:
+                raise SubmissionRefusedError(
+                    f"A {kind} must be opened before jobs are sent, but: {self._connection.scrub(error)}. "
+                    "Fix: mode: job, or batch; the open plan has no sessions."
+                ) from None
+        return self._mode
+
+    def _options(self, package: Package) -> SamplerOptions:
+        options = SamplerOptions(default_shots=package.shots)
+        options.environment.job_tags = list(package.tags)
+        options.max_execution_time = package.max_execution_seconds
+        mitigation = self._settings.mitigation
+        options.dynamical_decoupling.enable = mitigation.dynamical_decoupling
+        options.twirling.enable_gates = mitigation.gate_twirling
+        options.twirling.enable_measure = mitigation.measure_twirling
+        return options
+
+    def _renew(self) -> None:
+        """Sign in again; errors show at the next request."""
+        self._mode = None
+        try:
+            self._connection.sign_in()
+        except HardwareError:
+            return
+
+    def _view(self, job_id: str) -> View:
+        job = self._job(job_id)
+        status = STATUS.get(str(job.status()), RUNNING)
+        if status != FAILED:
+            return View(status)
+        message = self._connection.scrub(job.error_message() or "")
+        try:
+            job.result(decoder=RawResult)
+        except RuntimeJobMaxTimeoutError:
+            return View(TOO_LONG, message)
+        except Exception:
+            return View(FAILED, message)
+        return View(FAILED, message)

@@ -1,0 +1,46 @@
+"""What a ledger knows of its plan."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
+from qhybrid.hardware.plan_files import read_plan
+
+
+def ledger_status(folder: str | Path) -> dict[str, Any]:
+    """Return what the ledger of a plan knows; nothing is asked of the service, and nothing is written.
+
+    Args:
+        folder: The plan's folder; another process may work on it.
+
+    Raises:
+        HardwareError: If the folder holds no usable plan.
+    """
+    content = read_plan(Path(folder))
+    with Ledger(Path(folder) / LEDGER_FILE, content["plan"], read_only=True) as ledger:
+        return status_of(content, ledger)
+
+
+def status_of(content: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
+    """Return what the ledger of a plan knows.
+
+    Args:
+        content: The plan's plan.json.
+        ledger: Its ledger.
+    """
+    chunks, jobs = ledger.chunks(), ledger.jobs()
+    of_chunks = Counter(chunk.state for chunk in chunks)
+    of_jobs = Counter(job.state for job in jobs)
+    return {
+        "plan": content["plan"],
+        "backend": content["settings"]["backend"],
+        "rounds": {"entered": len({chunk.round for chunk in chunks}), "planned": len(content["rounds"])},
+        "chunks": dict(of_chunks),
+        "jobs": dict(of_jobs),
+        "duplicates": len(ledger.duplicates()),
+        "qpu_seconds_spent": round(ledger.spent_seconds(), 2),
+        "qpu_seconds_planned": content["qpu_seconds"],
+    }

@@ -1,0 +1,150 @@
+"""Disks that are full, folders that cannot be written, and results that must not get lost for that."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sqlite3
+
+import pytest
+from outcome_checks import check_complete, finish
+from plan_cases import map_workload, quick
+
+from qhybrid.errors import HardwareError
+from qhybrid.hardware.ledger import LEDGER_FILE, Chunk, Ledger
+from qhybrid.hardware.opening import locked, open_work
+from qhybrid.hardware.planning import make_plan
+from qhybrid.hardware.sending import send_open_chunks
+from qhybrid.hardware.status import ledger_status
+
+
+def fill(ledger):
+    """Let the file grow no further, as on a full disk."""
+    pages = ledger._connection.execute("PRAGMA page_count").fetchone()[0]
+    ledger._connection.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path):
+    with Ledger(tmp_path / LEDGER_FILE, "plan") as ledger:
+        ledger.begin()
+        ledger.add_round([], [], [Chunk(0, 0, (("circuit", (0,)),), 1.0)])
+        job = ledger.prepare_job(0)
+        fill(ledger)
+        with pytest.raises(HardwareError, match=r"full\. Fix: see that the disk has space"):
+            ledger.store_result(job, "id", "x" * 200_000)
+        assert not ledger.results()
+        assert ledger.jobs()[0].state == "prepared"
+        assert ledger.chunks()[0].state == "open"
+
+
+@pytest.mark.parametrize("event", ["before the tag", "after the send", "at the result"])
+def test_work_goes_on_when_there_is_space_again(
+    event, make_plan, server, service_state, samples, monkeypatch
+):
+    """The disk is full before a tag is written, right after a job was accepted, or when results come."""
+    plan = make_plan()
+    with (context := plan.context()).ledger:
+        ledger, submit = context.ledger, context.service.submit
+        refuse = sqlite3.OperationalError("database or disk is full")
+
+        def denied(*_):
+            raise refuse
+
+        class Full:
+            """A connection that cannot write any more."""
+
+            def __init__(self, real):
+                self.real = real
+
+            def execute(self, statement, *values):
+                return self.real.execute(statement, *values) if statement.startswith("SELECT") else denied()
+
+            def __enter__(self):
+                return self.real.__enter__()
+
+            def __exit__(self, *error):
+                return self.real.__exit__(*error)
+
+        def submit_then_full(package):
+            found = submit(package)
+            monkeypatch.setattr(ledger, "_connection", Full(real))
+            return found
+
+        real = ledger._connection
+        with monkeypatch.context() as patch:
+            if event == "before the tag":
+                patch.setattr(ledger, "_connection", Full(real))
+            elif event == "after the send":
+                patch.setattr(context.service, "submit", submit_then_full)
+            else:
+                send_open_chunks(context)
+                patch.setattr(ledger, "_connection", Full(real))
+            with pytest.raises(HardwareError, match="must take what happened"):
+                finish(context)
+        ledger._connection = real
+        assert (
+            len(service_state.jobs) == {"before the tag": 0, "after the send": 1, "at the result": 3}[event]
+        )
+    with (context := plan.context()).ledger:
+        finish(context)
+        check_complete(context, service_state, samples[1])
+    assert len(service_state.jobs) == 3
+
+
+def test_a_file_size_limit_is_an_error_with_a_remedy(tmp_path):
+    """A real refusal of the system, in a forked process."""
+    workload = map_workload(1)
+    folder = make_plan(workload, quick(), tmp_path)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+            with open_work(folder, lambda *_: workload) as work:
+                work.run()
+        except HardwareError as error:
+            code = 0 if "Fix:" in str(error) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with open_work(folder, lambda *_: workload) as work:
+        work.run()
+        assert work.status()["jobs"] == {"done": 1}
+
+
+def test_looking_writes_nothing(tmp_path):
+    workload = map_workload(1)
+    folder = make_plan(workload, quick(), tmp_path)
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    assert ledger_status(folder)["chunks"] == {"open": 1}
+    assert {file: file.read_bytes() for file in before} == before
+    with (
+        Ledger(folder / LEDGER_FILE, "plan", read_only=True) as ledger,
+        pytest.raises(HardwareError, match="readonly"),
+    ):
+        ledger.note("something")
+    with pytest.raises(HardwareError, match="cannot be used as a ledger"):
+        Ledger(tmp_path / "none.sqlite", "plan", read_only=True)
+    assert not (tmp_path / "none.sqlite").exists()
+
+
+def test_looking_works_while_somebody_writes(tmp_path):
+    workload = map_workload(1)
+    folder = make_plan(workload, quick(), tmp_path)
+    with open_work(folder, lambda *_: workload) as work:
+        work.submit()
+        assert ledger_status(folder)["jobs"] == {"sent": 1}
+
+
+def test_folders_that_cannot_be_written_are_named(tmp_path):
+    with pytest.raises(HardwareError, match="must be writable"), locked(tmp_path / "missing"):
+        pass
+
+
+def test_ledgers_of_other_versions_are_refused(tmp_path):
+    connection = sqlite3.connect(tmp_path / LEDGER_FILE)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    for read_only in (False, True):
+        with pytest.raises(HardwareError, match="of version 99"):
+            Ledger(tmp_path / LEDGER_FILE, "plan", read_only=read_only)
