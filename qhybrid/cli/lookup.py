@@ -13,6 +13,7 @@ from qhybrid.workspace import definition_files
 
 RECIPE_IN_RUN = "recipe.yaml"
 SWEEP_FILE = "sweep.yaml"
+SEVERAL_RUNS = "repeats.json"
 
 
 def find_recipe(text: str) -> Path:
@@ -51,8 +52,24 @@ def find_run(text: str) -> Path:
     )
 
 
-def find_report_source(text: str) -> Path:
-    """Return a sweep folder or a run folder from its path or name; of a name with both, the sweep.
+def find_runs(text: str) -> list[Path]:
+    """Return a run folder as `find_run` does; where the newest is a training of several seeds, all its runs.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    for folder in (Path(text), Path("runs") / text):
+        for place in (folder, *sorted(folder.glob("*/"), reverse=True)):
+            if (place / RECIPE_IN_RUN).is_file():
+                return [place]
+            if (place / SEVERAL_RUNS).is_file():
+                runs = sorted(file.parent for file in place.glob(f"*/{RECIPE_IN_RUN}"))
+                return sorted(runs, key=lambda run: (len(run.name), run.name))
+    return [find_run(text)]
+
+
+def find_report_sources(text: str) -> list[Path]:
+    """Return a sweep folder or run folders from their path or name; of a name with both, the sweep.
 
     Raises:
         CheckpointError: If there is neither.
@@ -60,8 +77,8 @@ def find_report_source(text: str) -> Path:
     for folder in (Path(text), Path("runs") / text):
         for place in (folder, folder / "sweep"):
             if (place / SWEEP_FILE).is_file():
-                return place
-    return find_run(text)
+                return [place]
+    return find_runs(text)
 
 
 def new_run_folder(name: str) -> Path:

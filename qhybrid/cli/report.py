@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qhybrid.cli.console import say_path
-from qhybrid.cli.lookup import find_report_source
+from qhybrid.cli.lookup import find_report_sources
 
 
 def report(
@@ -16,14 +16,14 @@ def report(
         list[str],
         typer.Argument(
             metavar="RUN_OR_SWEEP...",
-            help="Run folders, sweep folders, or runs/NAME for the sweep or the newest run in it.",
+            help="Run folders, folders of several seeds, sweep folders, or the name of one in ./runs.",
         ),
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The HTML file.")] = None,
     title: Annotated[str, typer.Option(help="Heading; otherwise the names of runs and sweeps.")] = "",
 ) -> None:
     """Write one HTML page: tables, curves, charts, samples, circuits, provenance. It needs no network."""
-    folders = [find_report_source(source) for source in sources]
+    folders = [folder for source in sources for folder in find_report_sources(source)]
     target = output or folders[0] / "report.html"
 
     from qhybrid.evaluation.report import write_report_page

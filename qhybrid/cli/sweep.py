@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qhybrid.cli.console import console, errors, say, say_path, short
-from qhybrid.cli.lookup import find_recipe, find_run
+from qhybrid.cli.lookup import find_recipe, find_runs
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.workspace import data_root as find_data_root
 
@@ -78,12 +78,14 @@ def sweep(
 def with_paths(config: SweepConfig) -> SweepConfig:
     """Return the sweep with names of runs and recipes replaced by their paths.
 
+    A training of several seeds stands for all its runs.
+
     Raises:
         CheckpointError: If there is no such run.
         ConfigError: If there is no such recipe.
     """
     section = config.sweep
-    runs = tuple(str(find_run(run)) for run in section.runs)
+    runs = tuple(dict.fromkeys(str(folder) for run in section.runs for folder in find_runs(run)))
     train = tuple(grid.model_copy(update={"recipe": str(find_recipe(grid.recipe))}) for grid in section.train)
     return config.model_copy(update={"sweep": section.model_copy(update={"runs": runs, "train": train})})
 
@@ -133,9 +135,14 @@ def results_table(results: pd.DataFrame) -> Table:
     shown = [name for name in named if rows[name].nunique() > 1]
     more = "" if len(rows) <= LONGEST_TABLE else f" (the first {LONGEST_TABLE} of {len(rows)} rows)"
     table = Table(title=f"{metric_label(metric)}{more}", title_justify="left")
-    for name in (*shown, "noise", "shots", "mean", "error", "seeds"):
-        table.add_column(name, justify="left" if name in (*shown, "noise") else "right")
-    for _, row in rows.head(LONGEST_TABLE).iterrows():
+    head = rows.head(LONGEST_TABLE)
+    widest = max(len(noise_label(row)) for _, row in head.iterrows())
+    for name in shown:
+        table.add_column(name, overflow="fold")
+    table.add_column("noise", no_wrap=True, min_width=widest)
+    for name in ("shots", "mean", "error", "seeds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for _, row in head.iterrows():
         words = {"settings": settings_label(json.loads(row["settings"]))}
         table.add_row(
             *(words.get(name, str(row[name])) for name in shown),

@@ -74,6 +74,9 @@ class ExtrapolationConfig(StrictModel):
 class TrainGrid(StrictModel):
     """Runs to train first: every combination of the listed values of recipe keys.
 
+    Shots without an `engine.seed` are drawn by each run's own `seed`. In values `{seed}` stands for it, as in
+    `training.start: runs/before/seed-{seed}`.
+
     Attributes:
         recipe: A recipe file, or its name in runs/.
         set: Recipe keys with one value for all runs, such as `training.epochs: 20`.
@@ -97,7 +100,7 @@ class SweepSection(StrictModel):
     """What is evaluated, and how.
 
     Attributes:
-        runs: Run folders, or runs/NAME for its newest run.
+        runs: Run folders, or runs/NAME for its newest run; a training of several seeds is all its runs.
         train: Runs that the sweep trains first; each is also evaluated with the engine of its own recipe.
         which: Weights of the `best` or of the `last` epoch.
         split: `train`, `val` or `test`.

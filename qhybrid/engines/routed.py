@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,7 @@ class RoutedEngine(MappedEngine):
         backend: Name of a fake backend (`qhybrid.devices.list_devices()`).
         engine: What executes the routed circuits: "exact" or "aer".
         idle: Whether qubits also relax while they wait for others.
+        scale: Factor on all error rates; decay times are divided by it.
         layout_seed: Decides the layouts that are tried.
         trials: Number of layouts that are tried.
         layout: Which of them is taken: "simulation" (the cheapest to simulate exactly, a few more two-qubit
@@ -52,6 +54,7 @@ class RoutedEngine(MappedEngine):
         backend: str = "",
         engine: str = "exact",
         idle: bool = False,
+        scale: float = 1.0,
         layout_seed: int = 0,
         trials: int = 8,
         layout: str = "simulation",
@@ -67,10 +70,14 @@ class RoutedEngine(MappedEngine):
             raise EngineError(f"Option `engine` must be one of {', '.join(INNER)}, but is {engine!r}.")
         if layout not in LAYOUTS:
             raise EngineError(f"Option `layout` must be one of {', '.join(LAYOUTS)}, but is {layout!r}.")
+        if not isinstance(scale, int | float) or not 0 <= scale < math.inf:
+            raise EngineError(f"Option `scale` must be a number of at least 0, but is {scale!r}.")
         found = load_device(backend)
         profile = NoiseProfile.from_backend(found) if noise is None else noise
         if idle:
             profile = profile.model_copy(update={"idle": "scheduled"})
+        if scale != 1:
+            profile = profile.scale(scale)
         given = {"shots": shots, "seed": seed, "device": device, "dtype": dtype, **(options or {})}
 
         def make(restricted: NoiseProfile | None) -> Engine:
@@ -81,6 +88,7 @@ class RoutedEngine(MappedEngine):
         self._description = {
             "kind": self.kind,
             "calibration": found.date,
+            "scale": scale,
             "trials": trials,
             "layout": layout,
             "engine": engine,

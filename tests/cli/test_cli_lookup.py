@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qhybrid.cli import lookup
-from qhybrid.cli.lookup import find_recipe, find_run, new_run_folder
+from qhybrid.cli.lookup import find_recipe, find_report_sources, find_run, find_runs, new_run_folder
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.workspace import starter_root, write_text
 
@@ -37,6 +37,24 @@ def test_run_by_folder_or_newest_below_its_name():
     assert find_run("a") == newest
     with pytest.raises(CheckpointError, match=r"b must be a run folder or hold one"):
         find_run("b")
+
+
+def test_a_training_of_several_seeds_is_all_its_runs():
+    write_text("runs/a/2026-01-01_00-00-00/recipe.yaml", "")
+    several = Path("runs/a/2026-01-02_00-00-00")
+    for seed in (0, 10, 2):
+        write_text(several / f"seed-{seed}" / "recipe.yaml", "")
+    write_text(several / "repeats.json", "{}")
+    expected = [several / "seed-0", several / "seed-2", several / "seed-10"]
+    assert find_runs("a") == find_runs("runs/a") == find_runs(str(several)) == expected
+    assert find_report_sources("a") == expected
+    assert find_runs("runs/a/2026-01-01_00-00-00") == [Path("runs/a/2026-01-01_00-00-00")]
+    write_text("runs/a/2026-01-03_00-00-00/recipe.yaml", "")
+    assert find_runs("a") == [Path("runs/a/2026-01-03_00-00-00")]
+    write_text("runs/a/sweep/sweep.yaml", "")
+    assert find_report_sources("a") == [Path("runs/a/sweep")]
+    with pytest.raises(CheckpointError, match="b must be a run folder"):
+        find_runs("b")
 
 
 def test_new_run_folders_differ_within_a_second(monkeypatch):

@@ -86,11 +86,28 @@ def test_shots_and_gradients_pass_through():
     assert (told["shots"], told["engine"]) == (100, "exact")
 
 
+def test_rates_can_be_scaled():
+    spec = build_circuit("hq_unet_qcnn", grid=2)
+    inputs, weights = arguments(spec)
+
+    def values(**options):
+        return make_engine("routed", backend="fake_manila", trials=1, **options).expectations(
+            spec, inputs, weights
+        )
+
+    profile = NoiseProfile.from_backend("fake_manila")
+    torch.testing.assert_close(values(scale=3), values(noise=profile.scale(3)))
+    torch.testing.assert_close(values(scale=0), values(noise=NoiseProfile()))
+    assert (values(scale=3) - values()).abs().max() > 1e-2
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({}, EngineError, "option `backend`"),
         ({"backend": "fake_trino"}, ConfigError, "fake_torino"),
+        ({"backend": "fake_manila", "scale": -1}, EngineError, "`scale` must be a number of at least 0"),
+        ({"backend": "fake_manila", "scale": "2"}, EngineError, "but is '2'"),
         ({"backend": "fake_manila", "layout": "nice"}, EngineError, "one of simulation, gates"),
         ({"backend": "fake_manila", "engine": "routed"}, EngineError, "one of exact, aer"),
         ({"backend": "fake_manila", "options": {"method": "tea"}}, EngineError, "method"),

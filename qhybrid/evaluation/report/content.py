@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from qhybrid.evaluation.report.circuit_cards import CircuitCard, circuit_cards
 from qhybrid.evaluation.report.confusion import ConfusionTable, confusion_table
 from qhybrid.evaluation.report.curves import learning_curves
+from qhybrid.evaluation.report.hardware_part import HardwarePart, hardware_part
 from qhybrid.evaluation.report.labels import (
     metric_label,
     number,
@@ -32,6 +33,7 @@ class Content:
     curves: list[Figure]
     run_confusions: list[ConfusionTable]
     run_pictures: list[Figure]
+    hardware: list[HardwarePart]
     sweeps: list[SweepPart]
     circuits: list[CircuitCard]
     provenance: Table
@@ -55,6 +57,7 @@ def build_content(sources: Sequence[RunSource | SweepSource], title: str) -> Con
         [Figure(caption, drawing) for caption, drawing in learning_curves(everything)],
         [table for run in single for table in _run_confusions(run)],
         [figure for run in single for figure in _run_pictures(run)],
+        [part for run in single if (part := hardware_part(run.name, run.folder)) is not None],
         [sweep_part(sweep, f"sweep{number}") for number, sweep in enumerate(sweeps) if len(sweep.results)],
         circuit_cards(everything, devices),
         _provenance(everything),

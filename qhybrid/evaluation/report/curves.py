@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -11,69 +13,122 @@ from matplotlib.ticker import MaxNLocator
 
 from qhybrid.evaluation.report.labels import metric_label, settings_label
 from qhybrid.evaluation.report.sources import RunSource
-from qhybrid.evaluation.report.svg import SERIES, chart_style, figure_svg
+from qhybrid.evaluation.report.svg import MUTED, SERIES, chart_style, figure_svg
 
-SHOTS = "engine.shots"
+SHOTS, KIND = "engine.shots", "engine.kind"
 PANELS = (
-    ("train_loss", "val_loss"),
     ("train_accuracy",),
     ("val_accuracy",),
     ("val_miou",),
     ("val_soft_iou",),
+    ("train_loss", "val_loss"),
 )
 MOST_LINES = len(SERIES)
+MOST_PANELS = 3
+STYLES = ("-", ":", "-.")
+"""Lines of one colour: the same settings on several engines."""
+
+
+@dataclass
+class Line:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        label: What they have in common.
+        color: Theme colour.
+        style: Line style.
+        tables: Their epochs.
+    """
+
+    label: str
+    color: str
+    style: str = "-"
+    tables: list[pd.DataFrame] = field(default_factory=list)
 
 
 def learning_curves(runs: Sequence[RunSource]) -> list[tuple[str, Markup]]:
     """Return figures with their captions: one for each name, and for each number of shots in training.
 
+    Runs that were trained without shots stand beside those with them as a grey reference.
+
     Args:
         runs: Runs; those without curves are left out.
     """
-    figures: dict[tuple[str, str], dict[str, list[RunSource]]] = {}
+    figures: dict[tuple[str, Any], list[RunSource]] = {}
     for run in runs:
-        if run.curves is None or run.curves.empty:
-            continue
-        shots = f", {run.settings[SHOTS] or 'infinite'} shots" if SHOTS in run.settings else ""
-        line = settings_label(run.settings, (SHOTS,)) or run.name
-        figures.setdefault((run.name, shots), {}).setdefault(line, []).append(run)
+        if run.curves is not None and not run.curves.empty:
+            figures.setdefault((run.name, run.settings.get(SHOTS, "")), []).append(run)
     found = []
-    for number, ((name, shots), groups) in enumerate(figures.items()):
-        chart = _figure(groups, f"curves{number}")
+    for number, ((name, shots), group) in enumerate(figures.items()):
+        counted = [key for key in figures if key[0] == name and key[1] not in ("", None)]
+        if shots is None and counted:
+            continue
+        reference = figures.get((name, None), []) if shots else []
+        lines = _lines(group, reference)
+        chart = _figure(lines[:MOST_LINES], f"curves{number}")
         if chart is not None:
-            seeds = max(len(group) for group in groups.values())
-            band = f"; lines are means, bands one standard deviation over {seeds} seeds" if seeds > 1 else ""
-            hidden = max(0, len(groups) - MOST_LINES)
-            more = f"; {hidden} more are not drawn" if hidden else ""
-            found.append((f"{name}{shots}{band}{more}.", chart))
+            found.append((_caption(name, shots, lines, bool(reference)), chart))
     return found
 
 
-def _figure(groups: dict[str, list[RunSource]], name: str) -> Markup | None:
-    tables = {line: [run.curves for run in group if run.curves is not None] for line, group in groups.items()}
-    columns = {column for several in tables.values() for table in several for column in table.columns}
+def _lines(group: Sequence[RunSource], reference: Sequence[RunSource]) -> list[Line]:
+    """Return one line for each settings: colours tell settings apart, line styles engines."""
+    lines: dict[str, Line] = {}
+    colors: dict[str, str] = {}
+    kinds = list(dict.fromkeys(run.settings.get(KIND) for run in group))
+    for run in reference:
+        lines.setdefault("ref", Line("exact, no noise, no shots", MUTED)).tables.append(_table(run))
+    for run in group:
+        label = settings_label(run.settings, (SHOTS,)) or run.name
+        other = settings_label(run.settings, (SHOTS, KIND))
+        color = colors.setdefault(other, SERIES[len(colors) % len(SERIES)])
+        style = STYLES[kinds.index(run.settings.get(KIND)) % len(STYLES)]
+        lines.setdefault(label, Line(label, color, style)).tables.append(_table(run))
+    return list(lines.values())
+
+
+def _table(run: RunSource) -> pd.DataFrame:
+    return pd.DataFrame() if run.curves is None else run.curves
+
+
+def _caption(name: str, shots: Any, lines: Sequence[Line], reference: bool) -> str:
+    seeds = max(len(line.tables) for line in lines)
+    parts = [name]
+    if shots != "":
+        parts[0] += f", trained with {shots or 'infinitely many'} shots"
+    if seeds > 1:
+        parts.append(f"lines are means, bands one standard deviation over {seeds} seeds")
+    if reference:
+        parts.append("grey is the noiseless exact training")
+    if len({line.style for line in lines}) > 1:
+        parts.append("one colour a setting, one line style an engine")
+    if len(lines) > MOST_LINES:
+        parts.append(f"{len(lines) - MOST_LINES} more are not drawn")
+    return "; ".join(parts) + "."
+
+
+def _figure(lines: Sequence[Line], name: str) -> Markup | None:
+    columns = {column for line in lines for table in line.tables for column in table.columns}
     panels = [[column for column in panel if column in columns] for panel in PANELS]
-    panels = [panel for panel in panels if panel][:3]
+    panels = [panel for panel in panels if panel][:MOST_PANELS]
     if not panels:
         return None
-    shown = dict(list(tables.items())[:MOST_LINES])
     with chart_style():
-        figure = Figure(figsize=(3.25 * len(panels) + 0.3, 2.7 + 0.22 * len(shown)), layout="constrained")
+        rows = -(-len(lines) // 2) if len(lines) > 1 else 0
+        figure = Figure(figsize=(3.25 * len(panels) + 0.3, 2.75 + 0.2 * rows), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for axis, panel in zip(axes, panels, strict=True):
-            for index, (line, several) in enumerate(shown.items()):
+            for line in lines:
                 for column in panel:
-                    _draw(axis, several, column, SERIES[index], line)
+                    _draw(axis, line, column)
             axis.set_title(_title(panel))
             axis.set_xlabel("epoch")
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         handles, labels = axes[0].get_legend_handles_labels()
         once = dict(zip(labels, handles, strict=True))
         if len(once) > 1:
-            figure.legend(
-                once.values(), once.keys(), loc="outside lower left", ncols=2 if len(once) > 3 else 1
-            )
-        return figure_svg(figure, name, f"Learning curves of {', '.join(shown)}")
+            figure.legend(once.values(), once.keys(), loc="outside lower left", ncols=2)
+        return figure_svg(figure, name, f"Learning curves of {', '.join(line.label for line in lines)}")
 
 
 def _title(panel: Sequence[str]) -> str:
@@ -82,18 +137,16 @@ def _title(panel: Sequence[str]) -> str:
     return "loss (validation dashed)"
 
 
-def _draw(axis: object, tables: Sequence[pd.DataFrame], column: str, color: str, line: str) -> None:
+def _draw(axis: Any, line: Line, column: str) -> None:
     """Draw the mean of several runs over the epochs that all of them have, and the spread."""
-    several = [table[column].dropna() for table in tables if column in table]
+    several = [table[column].dropna() for table in line.tables if column in table]
     if not several:
         return
     joined = pd.concat(several, axis=1, join="inner")
     mean = joined.mean(axis=1)
-    style = "--" if column.startswith("val_") and "loss" in column else "-"
+    style = "--" if column == "val_loss" else line.style
     marker = "o" if len(mean) == 1 else None
-    axis.plot(mean.index, mean, style, color=color, label=line, marker=marker)  # type: ignore[attr-defined]
+    axis.plot(mean.index, mean, style, color=line.color, label=line.label, marker=marker)
     if joined.shape[1] > 1:
         spread = joined.std(axis=1, ddof=1)
-        axis.fill_between(  # type: ignore[attr-defined]
-            mean.index, mean - spread, mean + spread, color=color, alpha=0.16, linewidth=0
-        )
+        axis.fill_between(mean.index, mean - spread, mean + spread, color=line.color, alpha=0.16, linewidth=0)

@@ -64,7 +64,15 @@ def settings_label(settings: dict[str, Any], leave_out: tuple[str, ...] = ()) ->
 def _value(value: Any) -> str:
     if value is None:
         return "none"
-    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(_entry(key, one) for key, one in value.items()) or "none"
+    return json.dumps(value) if isinstance(value, list) else str(value)
+
+
+def _entry(key: str, value: Any) -> str:
+    """Return an entry of a section: names speak for themselves, and sections have their own entries."""
+    said = isinstance(value, dict) or key in ("kind", "backend")
+    return _value(value) if said else f"{key} {_value(value)}"
 
 
 def number(value: Any, digits: int = 4) -> str:

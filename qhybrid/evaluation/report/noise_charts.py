@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
@@ -15,82 +13,63 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from qhybrid.evaluation.report.labels import (
-    ENGINES,
-    MITIGATIONS,
-    metric_label,
-    noise_label,
-    settings_label,
-    shots_label,
-)
-from qhybrid.evaluation.report.svg import MARKERS, SERIES, chart_style, figure_svg
+from qhybrid.evaluation.report.facets import Chart, Facet, Look
+from qhybrid.evaluation.report.labels import metric_label, shots_label
+from qhybrid.evaluation.report.svg import SERIES, chart_style, figure_svg
 
-FACET = ("run", "settings", "engine", "mitigation", "layers")
-IN_AXES = ("engine.noise", "engine.shots")
-"""Settings that are axes already."""
-MOST_FACETS = 12
 _COLORS = "cividis"
 _DARK = 0.55
+_ROW, _HEAD = 0.36, 1.0
+"""Inches of a row of a heat map, and of its titles."""
 
 
-@dataclass(frozen=True)
-class Facet:
-    """The cells that one chart shows.
+def heat_and_lines(chart: Chart, metric: str, name: str, look: Mapping[str, Look]) -> Markup:
+    """Return the heat map of a single facet with its lines to the right.
 
-    Attributes:
-        title: What they have in common.
-        table: Rows of results with columns `noise` (label) and `shots`.
+    Args:
+        chart: A chart of one facet.
+        metric: The metric.
+        name: Unique on the page.
+        look: How each noise profile is drawn, the same in all charts of a sweep.
     """
-
-    title: str
-    table: pd.DataFrame
-
-
-def facets(results: pd.DataFrame, metric: str) -> tuple[list[Facet], int]:
-    """Split the results of a metric into charts of noise against shots; also return how many are left out."""
-    rows = results[results["metric"] == metric].copy()
-    rows["noise"] = [noise_label(row) for _, row in rows.iterrows()]
-    rows["settings"] = [
-        settings_label(json.loads(text), (*IN_AXES, "engine.layers")) for text in rows["settings"]
-    ]
-    varied = [name for name in FACET if rows[name].nunique() > 1] or ["run"]
-    found = [
-        Facet(_title(dict(zip(varied, values, strict=True))), table)
-        for values, table in rows.groupby(varied, sort=False)
-    ]
-    return found[:MOST_FACETS], max(0, len(found) - MOST_FACETS)
-
-
-def _title(values: dict[str, Any]) -> str:
-    words = {"engine": ENGINES, "mitigation": MITIGATIONS}
-    parts = [words.get(name, {}).get(str(value), str(value)) for name, value in values.items()]
-    if values.get("layers") == "all":
-        parts[list(values).index("layers")] = "all layers"
-    return ", ".join(part for part in parts if part)
-
-
-def heat_maps(found: list[Facet], metric: str, name: str) -> Markup:
-    """Return one heat map a facet, noise downwards and shots to the right, on one colour scale."""
-    everything = pd.concat([facet.table for facet in found])
-    low, high = float(everything["value"].min()), float(everything["value"].max())
-    columns = min(2, len(found))
-    rows = -(-len(found) // columns)
-    height = max(facet.table["noise"].nunique() for facet in found)
-    width = max(len(_ordered_shots(facet.table)) for facet in found)
+    (facet,) = chart.facets
+    height = max(_ROW * len(facet.noises) + _HEAD, 2.4) + 0.2 * -(-len(facet.noises) // 4)
     with chart_style():
-        figure = Figure(figsize=(4.9 * columns, rows * (0.36 * height + 1.0)), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).flatten()
-        for axis, facet in zip(axes, found):
-            _heat_map(axis, facet, low, high)
-            axis.set(xlim=(0, width), ylim=(height, 0))
+        figure = Figure(figsize=(9.8, height), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _heat_map(left, facet, *chart.range)
+        left.set(xlim=(0, len(facet.shots)), ylim=(len(facet.noises), 0), title="")
+        _lines(right, facet, look)
+        right.set_ylabel(metric_label(metric))
+        add_legend(figure, [right], list(look), columns=4)
+        return figure_svg(figure, name, f"{metric_label(metric)} by noise and shots: heat map and lines")
+
+
+def heat_maps(chart: Chart, metric: str, name: str) -> Markup:
+    """Return one heat map a facet, noise downwards and shots to the right, on one colour scale."""
+    found = chart.facets
+    columns = min(2, len(found))
+    heights = [
+        max(len(facet.noises) for facet in found[start : start + columns])
+        for start in range(0, len(found), columns)
+    ]
+    inches = [_ROW * height + _HEAD for height in heights]
+    width = max(len(facet.shots) for facet in found)
+    with chart_style():
+        figure = Figure(figsize=(4.9 * columns, sum(inches)), layout="constrained")
+        axes = figure.subplots(
+            len(heights), columns, squeeze=False, gridspec_kw={"height_ratios": inches}
+        ).flatten()
+        for place, (axis, facet) in enumerate(zip(axes, found)):
+            _heat_map(axis, facet, *chart.range)
+            axis.set(xlim=(0, width), ylim=(heights[place // columns], 0))
         for axis in axes[len(found) :]:
             axis.set_axis_off()
         return figure_svg(figure, name, f"Heat maps of {metric_label(metric)} by noise and shots")
 
 
 def _heat_map(axis: Any, facet: Facet, low: float, high: float) -> None:
-    noises = list(dict.fromkeys(facet.table["noise"]))
-    shots = _ordered_shots(facet.table)
+    noises, shots = facet.noises, facet.shots
     colors = colormaps[_COLORS]
     for _, row in facet.table.iterrows():
         x, y = shots.index(shots_label(row["shots"])), noises.index(row["noise"])
@@ -98,7 +77,7 @@ def _heat_map(axis: Any, facet: Facet, low: float, high: float) -> None:
         fill = colors(0.12 + 0.8 * place)
         axis.add_patch(Rectangle((x, y), 1, 1, facecolor=to_hex(fill), edgecolor="none"))
         ink = "#ffffff" if np.dot(fill[:3], (0.299, 0.587, 0.114)) < _DARK else "#111111"
-        axis.text(x + 0.5, y + 0.5, f"{row['value']:.3f}", ha="center", va="center", color=ink, fontsize=8.5)
+        axis.text(x + 0.5, y + 0.5, f"{row['value']:.4f}", ha="center", va="center", color=ink, fontsize=8.5)
     axis.set_xticks(np.arange(len(shots)) + 0.5, shots)
     axis.set_yticks(np.arange(len(noises)) + 0.5, noises)
     axis.tick_params(length=0)
@@ -110,64 +89,81 @@ def _heat_map(axis: Any, facet: Facet, low: float, high: float) -> None:
     axis.set_xlabel("shots")
 
 
-def _ordered_shots(table: pd.DataFrame) -> list[str]:
-    finite = sorted(int(shots) for shots in table["shots"].dropna().unique())
-    return [shots_label(shots) for shots in finite] + (["infinite"] if table["shots"].isna().any() else [])
+def line_charts(chart: Chart, metric: str, name: str, look: Mapping[str, Look]) -> Markup:
+    """Return lines with error bars against shots; where there is one number of shots, points by noise.
 
-
-def has_shots_axis(found: list[Facet]) -> bool:
-    """Return whether any chart has several numbers of shots."""
-    return any(len(_ordered_shots(facet.table)) > 1 for facet in found)
-
-
-def line_charts(found: list[Facet], metric: str, name: str) -> Markup:
-    """Return lines with error bars against shots; where there is one number of shots, points by noise."""
-    if not has_shots_axis(found):
+    Args:
+        chart: The facets.
+        metric: The metric.
+        name: Unique on the page.
+        look: How each noise profile is drawn, the same in all charts of a sweep.
+    """
+    found = chart.facets
+    if not chart.has_shots_axis:
         return _point_charts(found, metric, name)
     columns = min(2, len(found))
     rows = -(-len(found) // columns)
-    lines = max(facet.table["noise"].nunique() for facet in found)
+    lines = len({noise for facet in found for noise in facet.noises})
     with chart_style():
-        figure = Figure(figsize=(4.9 * columns, rows * 2.9 + 0.2 * lines), layout="constrained")
+        figure = Figure(figsize=(4.9 * columns, rows * 2.9 + 0.2 * -(-lines // 3)), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, sharey=True).flatten()
         for axis, facet in zip(axes, found):
-            _lines(axis, facet)
+            _lines(axis, facet, look)
             axis.set_title(facet.title)
         for axis in axes[::columns]:
             axis.set_ylabel(metric_label(metric))
         for axis in axes[len(found) :]:
             axis.set_axis_off()
-        handles, labels = axes[0].get_legend_handles_labels()
-        if len(labels) > 1:
-            figure.legend(handles, labels, loc="outside lower left", ncols=3)
+        add_legend(figure, axes, list(look))
         return figure_svg(figure, name, f"{metric_label(metric)} by shots and noise with standard errors")
 
 
-def _lines(axis: Any, facet: Facet) -> None:
-    shots = _ordered_shots(facet.table)
+def add_legend(figure: Figure, axes: Any, order: list[str], columns: int = 3) -> None:
+    """Put one legend of all lines below a figure."""
+    handles: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    shown = [label for label in order if label in handles]
+    if len(shown) > 1:
+        drawn = [handles[label] for label in shown]
+        figure.legend(drawn, shown, loc="outside lower left", ncols=columns)
+
+
+def _lines(axis: Any, facet: Facet, look: Mapping[str, Look]) -> None:
+    shots = facet.shots
+    noises = facet.noises
     for index, (noise, table) in enumerate(facet.table.groupby("noise", sort=False)):
         table = table.assign(x=[shots.index(shots_label(value)) for value in table["shots"]]).sort_values("x")
-        axis.errorbar(
-            table["x"],
-            table["value"],
-            yerr=table["standard_error"].fillna(0),
-            color=SERIES[index % len(SERIES)],
-            marker=MARKERS[index % len(MARKERS)],
-            markersize=4.5,
-            capsize=2.5,
-            elinewidth=1,
-            label=noise,
-        )
+        # Side by side, so that error bars of equal values do not cover each other.
+        aside = 0.16 * ((index + 0.5) / len(noises) - 0.5)
+        draw_line(axis, table["x"] + aside, table, look[str(noise)], str(noise))
     axis.set_xticks(range(len(shots)), shots)
     axis.set_xlabel("shots")
     axis.margins(x=0.08)
+
+
+def draw_line(axis: Any, x: Any, table: Any, look: Look, label: str) -> None:
+    """Draw values with their standard errors at places x."""
+    axis.errorbar(
+        x,
+        table["value"],
+        yerr=table["standard_error"].fillna(0),
+        color=look.color,
+        marker=look.marker,
+        linestyle=look.style,
+        markersize=4.5,
+        capsize=2.5,
+        elinewidth=1,
+        label=label,
+    )
 
 
 def _point_charts(found: list[Facet], metric: str, name: str) -> Markup:
     """Return one row a noise profile, in the order of the sweep file, the metric to the right."""
     columns = min(2, len(found))
     rows = -(-len(found) // columns)
-    height = max(facet.table["noise"].nunique() for facet in found)
+    height = max(len(facet.noises) for facet in found)
     with chart_style():
         figure = Figure(figsize=(4.9 * columns, rows * (0.27 * height + 1.05)), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, sharex=True).flatten()

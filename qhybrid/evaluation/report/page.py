@@ -12,6 +12,7 @@ from markupsafe import Markup
 import qhybrid
 from qhybrid.errors import DataError
 from qhybrid.evaluation.report.content import build_content
+from qhybrid.evaluation.report.engine_part import NOTE
 from qhybrid.evaluation.report.sources import read_source
 from qhybrid.workspace import write_text
 
@@ -44,6 +45,6 @@ def write_report_page(sources: Sequence[str | Path], output: str | Path, title: 
     style = Markup(environment.get_template("style.css").render())  # our own file
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     page = environment.get_template("page.html").render(
-        page=content, style=style, today=today, version=qhybrid.__version__
+        page=content, style=style, today=today, version=qhybrid.__version__, engines_note=NOTE
     )
     return write_text(output, page)

@@ -121,8 +121,10 @@ def read_sweep(folder: Path) -> SweepSource:
     content = read_yaml(folder / SWEEP)
     kept = [_read_json(file) for file in sorted((folder / RUNS).glob("*.json"))]
     cells = read_cells(folder)
-    used = set(cells["weights"]) if len(cells) else set()
-    runs = {run["facts"]["weights"]: run for run in kept if run["facts"]["weights"] in used}
+    by_weights = {run["facts"]["weights"]: run for run in kept}
+    # In the order of the sweep file.
+    used = dict.fromkeys(cells["weights"]) if len(cells) else {}
+    runs = {weights: by_weights[weights] for weights in used if weights in by_weights}
     failures = folder / "failures.json"
     return SweepSource(
         folder,

@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 
 from qhybrid.evaluation.report.confusion import ConfusionTable, confusion_table
+from qhybrid.evaluation.report.engine_part import engines_table
+from qhybrid.evaluation.report.facets import IN_AXES
 from qhybrid.evaluation.report.labels import (
     ENGINES,
     MITIGATIONS,
@@ -18,10 +20,11 @@ from qhybrid.evaluation.report.labels import (
     shots_label,
     with_error,
 )
-from qhybrid.evaluation.report.noise_charts import IN_AXES, facets, has_shots_axis, heat_maps, line_charts
 from qhybrid.evaluation.report.parts import Figure, Table, without_constant
 from qhybrid.evaluation.report.pictures import SampleTable, chosen_cells, sample_tables
 from qhybrid.evaluation.report.sources import SweepSource
+from qhybrid.evaluation.report.sweep_figures import sweep_figures
+from qhybrid.evaluation.report.training_part import training_table
 
 LONGEST_TABLE = 300
 
@@ -34,6 +37,8 @@ class SweepPart:
     description: str
     facts: str
     summary: Table
+    training: Table | None
+    engines: Table | None
     figures: list[Figure]
     confusions: list[ConfusionTable]
     samples: list[SampleTable]
@@ -49,36 +54,32 @@ def sweep_part(sweep: SweepSource, name: str) -> SweepPart:
         name: Unique on the page.
     """
     metric = str(sweep.results["metric"].iloc[0])
-    found, hidden = facets(sweep.results, metric)
-    more = f" {hidden} more combinations are in results.parquet." if hidden else ""
-    one_scale = " Colours share one scale." if len(found) > 1 else ""
-    label = metric_label(metric)
-    label = label if label[1].isupper() else label.capitalize()
-    by = f"{label} by noise and shots."
-    bars = bool(sweep.results["standard_error"].notna().any())
-    error = "Error bars are standard errors over seeds; they do not contain that the test set is finite."
-    figures = [Figure(error if bars else f"{label} by noise.", line_charts(found, metric, f"{name}lines"))]
-    if has_shots_axis(found):
-        figures.insert(0, Figure(f"{by}{one_scale}{more}", heat_maps(found, metric, f"{name}heat")))
-    cells = sweep.cells[sweep.cells["metric"] == metric]
-    seeds = int(sweep.results["seeds"].max())
-    counted = int(cells["count"].iloc[0])
-    unit = "images" if sweep.runs and _is_classification(sweep) else "pixels"
-    chance = f"{seeds} seeds where there is chance, " if seeds > 1 else ""
-    facts = (
-        f"{len(cells):,} cells on the {cells['split'].iloc[0]} split of {cells['dataset'].iloc[0]} "
-        f"({counted:,} {unit}), {chance}{cells['seconds'].median():.2g} s a cell."
-    )
     return SweepPart(
         sweep.name,
         sweep.description,
-        facts,
+        _facts(sweep, metric),
         _sweep_summary(sweep.results, metric),
-        figures,
+        training_table(sweep, metric),
+        engines_table(sweep.cells),
+        sweep_figures(sweep.results, metric, name),
         _sweep_confusions(sweep),
         sample_tables(sweep),
         _results_table(sweep.results, metric),
         [_failure(one) for one in sweep.failures],
+    )
+
+
+def _facts(sweep: SweepSource, metric: str) -> str:
+    """Say in a sentence what was evaluated."""
+    cells = sweep.cells[sweep.cells["metric"] == metric]
+    unit = "images" if sweep.runs and _is_classification(sweep) else "pixels"
+    runs, seeds = cells["run_folder"].nunique(), cells["seed"].nunique()
+    chance = f", {seeds} seeds of shots where there is chance" if seeds > 1 else ""
+    data = f"the {cells['split'].iloc[0]} split of {cells['dataset'].iloc[0]}"
+    return (
+        f"{len(cells):,} cells of {runs} trained run{'s' * (runs > 1)} on {data} "
+        f"({int(cells['count'].iloc[0]):,} {unit}){chance}, "
+        f"{cells['seconds'].median():.2g} s a cell."
     )
 
 
@@ -94,7 +95,7 @@ def _sweep_summary(results: pd.DataFrame, metric: str) -> Table:
     by = ["run", "settings", "engine", "mitigation", "layers"]
     for values, group in table.groupby(by, sort=False):
         run, settings, engine, mitigation, layers = (str(value) for value in values)
-        ideal = group[(group["profile_hash"] == "")]
+        ideal = _ideal_of(table, group)
         ideal = ideal[ideal["shots"].isna()] if ideal["shots"].isna().any() else ideal
         best = ideal.iloc[0] if len(ideal) else None
         worst = group.sort_values("value").iloc[0]
@@ -113,6 +114,16 @@ def _sweep_summary(results: pd.DataFrame, metric: str) -> Table:
     name = metric_label(metric)
     heads = ("run", "engine", "mitigation", "layers", f"{name} without noise", f"lowest {name}", "found at")
     return without_constant(Table(heads, rows, (4, 5)), keep=(0, 4, 5, 6))
+
+
+def _ideal_of(table: pd.DataFrame, group: pd.DataFrame) -> pd.DataFrame:
+    """Return the noiseless rows of a group; for mitigated ones those without, which are the same."""
+    own = group[group["profile_hash"] == ""]
+    if len(own):
+        return own
+    same = ["run", "settings", "engine", "layers"]
+    alike = (table[same] == group[same].iloc[0]).all(axis=1)
+    return table[alike & (table["profile_hash"] == "") & (table["mitigation"] == "none")]
 
 
 def _results_table(results: pd.DataFrame, metric: str) -> Table:

@@ -19,7 +19,10 @@ from qhybrid.workspace import atomic_path
 CELLS_TABLE = "cells.parquet"
 RESULTS_TABLE = "results.parquet"
 PACKAGES = ("torch", "qiskit", "qiskit-aer")
-_OVER_SEEDS = ("run_folder", "weights", "epoch", "seed", "training_seed", "seconds", "key", "created")
+_OVER_SEEDS = (
+    "run_folder", "weights", "epoch", "seed", "training_seed", "seconds", "cpu_seconds", "key", "created",
+    "git_commit", "git_modified",
+)  # fmt: skip
 """Columns that may differ between the cells of one mean."""
 
 
@@ -46,6 +49,7 @@ def cell_rows(cell: Cell, result: dict[str, Any], settings: dict[str, Any]) -> l
         "shots_total": shots_of_estimate(conditions, len(settings["zne"]["scales"])),
         "count": result["count"],
         "seconds": result["seconds"],
+        "cpu_seconds": result.get("cpu_seconds"),
         "run_folder": cell.run.folder,
         "weights": facts["weights"],
         "epoch": facts["epoch"],
@@ -77,24 +81,31 @@ def build_tables(folder: Path, cells: Sequence[Cell], settings: dict[str, Any]) 
 def mean_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     """Return one row a condition and metric: `value` is the mean, with its standard error.
 
-    The standard error is s / sqrt(n), s the sample standard deviation over the n seeds (those of shots and
-    those of training); it is missing for a single seed. It does not contain that the test set is finite.
+    The standard error is s / sqrt(n). Of one trained run n counts the seeds of its shots; of several runs
+    each is averaged over its own seeds first, and n counts the runs, since the shots of one run share its
+    weights. It is missing for n = 1, and does not contain that the test set is finite.
     """
     if table.empty:
         return table
     by = [column for column in table.columns if column not in (*_OVER_SEEDS, "value")]
     groups = table.groupby(by, dropna=False, sort=False)
-    result = groups["value"].agg(
-        value="mean", standard_error="sem", lowest="min", highest="max", seeds="count"
-    )
+    result = groups["value"].agg(lowest="min", highest="max", seeds="count")
+    means = table.groupby([*by, "run_folder"], dropna=False, sort=False)["value"].mean().reset_index()
+    # Groups come in the order of their first rows here as there; missing shots align no index.
+    over_runs = means.groupby(by, dropna=False, sort=False)["value"].agg(["mean", "sem", "count"])
+    error = over_runs["sem"].where(over_runs["count"] > 1, groups["value"].sem().to_numpy())
+    result.insert(0, "value", over_runs["mean"].to_numpy())
+    result.insert(1, "standard_error", error.to_numpy())
+    result["runs"] = over_runs["count"].to_numpy()
     result["seconds"] = groups["seconds"].mean()
+    result["cpu_seconds"] = groups["cpu_seconds"].mean()
     result["weights"] = groups["weights"].agg(lambda hashes: " ".join(dict.fromkeys(hashes)))
     return result.reset_index()
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
     whole: dict[Any, Any] = dict.fromkeys(("shots", "seed", "shots_total"), "Int64")
-    return table.astype({**whole, "value": "float64"})
+    return table.astype({**whole, "value": "float64", "cpu_seconds": "float64"})
 
 
 def _write(path: Path, table: pd.DataFrame) -> Path:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from qhybrid.config import Recipe, apply_overrides, read_yaml, to_yaml, validated
+import yaml
+
+from qhybrid.config import Recipe, apply_overrides, read_yaml, validated
 from qhybrid.config.sweeps import TrainGrid
+from qhybrid.data.images.registry import is_image_dataset
+from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.evaluation.sweep.worker import TRAINED_MARK, training_job
+from qhybrid.training.image_defaults import with_image_defaults
+from qhybrid.training.run_folder import start_weights
 
 FOLDER = "trained"
+SEED = "{seed}"
+"""Stands for the run's seed in values."""
 
 
 @dataclass(frozen=True)
@@ -50,28 +60,57 @@ def plan_training(grids: Sequence[TrainGrid], output: Path) -> list[TrainedRun]:
         output: The sweep folder.
 
     Raises:
-        ConfigError: If a recipe is invalid with one of the values.
+        ConfigError: If a recipe is invalid with one of the values, or two runs could not be told apart.
     """
     runs: dict[str, TrainedRun] = {}
+    named: dict[tuple[str, str, int], str] = {}
     for grid in grids:
         for values in product(*grid.vary.values()):
             varied = dict(zip(grid.vary, values, strict=True))
             recipe = _recipe(grid, varied)
             key = _key(recipe)
             settings = {name: value for name, value in varied.items() if name != "seed"}
+            name = (recipe.name, json.dumps(settings, sort_keys=True), recipe.seed)
+            if named.setdefault(name, key) != key:
+                raise ConfigError(
+                    f"sweep.train: runs of one recipe must differ in what is varied, but two of "
+                    f"`{recipe.name}` with {name[1]} and seed {recipe.seed} differ in `set` alone and would "
+                    "be averaged. Fix: move a key in which they differ from `set` to `vary`."
+                )
             runs.setdefault(key, TrainedRun(recipe, settings, output / FOLDER / key, key))
     return list(runs.values())
 
 
 def _recipe(grid: TrainGrid, varied: dict[str, Any]) -> Recipe:
     content = read_yaml(grid.recipe)
-    for name, value in {**grid.set, **varied, "training.progress": False}.items():
-        text = to_yaml({"value": value}).removeprefix("value:").strip()
-        content = apply_overrides(content, [f"{name}={text}"], "sweep.train")
+    given = {**grid.set, **varied, "training.progress": False}
+    seed = str(given.get("seed", content.get("seed", 0)))
+    for name, value in given.items():
+        text = yaml.safe_dump([value], default_flow_style=True, width=2**16).strip()[1:-1]
+        content = apply_overrides(content, [f"{name}={text.replace(SEED, seed)}"], "sweep.train")
     shown = ", ".join(f"{name}={value}" for name, value in varied.items())
-    return validated(Recipe, content, f"{grid.recipe} with {shown or 'no settings'}")
+    return _resolved(validated(Recipe, content, f"{grid.recipe} with {shown or 'no settings'}"))
+
+
+def _resolved(recipe: Recipe) -> Recipe:
+    """Return the recipe complete, as a worker gets it: plain values do not tell given keys from defaults.
+
+    Shots without a seed are drawn by the run's own.
+    """
+    if is_image_dataset(recipe.data.dataset):
+        recipe = with_image_defaults(recipe)
+    engine = recipe.engine
+    if engine.shots is None or engine.seed is not None:
+        return recipe
+    return recipe.model_copy(update={"engine": engine.model_copy(update={"seed": recipe.seed})})
 
 
 def _key(recipe: Recipe) -> str:
+    """Return the hash of a recipe, and of the weights that it starts from."""
     content = recipe.model_dump_json(exclude={"description": True, "training": {"progress", "loggers"}})
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(content.encode())
+    if recipe.training.start is not None:
+        # If they cannot be read the training says so, and stops no other.
+        with contextlib.suppress(CheckpointError, OSError):
+            digest.update(start_weights(recipe.training.start).read_bytes())
+    return digest.hexdigest()[:16]

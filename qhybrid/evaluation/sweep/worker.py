@@ -73,7 +73,7 @@ def _evaluate(job: dict[str, Any]) -> dict[str, Any]:
     content = dict(job["conditions"])
     content["layers"] = "all" if content["layers"] == "all" else tuple(content["layers"])
     conditions = Conditions(**content)
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     if conditions.engine == TRAINED:
         subject.use_own()
     else:
@@ -81,7 +81,12 @@ def _evaluate(job: dict[str, Any]) -> dict[str, Any]:
         layers = None if conditions.layers == "all" else list(conditions.layers)
         subject.use(cell_engine(conditions, noise, settings), layers)
     outcome = subject.evaluate()
-    return {**_plain(outcome), "seconds": time.perf_counter() - started, "made_with": provenance()}
+    return {
+        **_plain(outcome),
+        "seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time() - worked,
+        "made_with": provenance(),
+    }
 
 
 def provenance() -> dict[str, Any]:

@@ -98,6 +98,8 @@ def test_labels():
     assert noise_label({"profile": "fake_fez", "scale": 1, "mapping": "fake_fez"}) == "fake_fez"
     assert (shots_label(None), shots_label(1024)) == ("infinite", "1,024")
     assert settings_label({"engine.shots": None, "model.reps": 2}) == "shots none, reps 2"
+    engine = {"kind": "routed", "options": {"backend": "fake_fez", "scale": 20}}
+    assert settings_label({"engine": engine}) == "engine routed, fake_fez, scale 20"
 
 
 def test_svg_takes_colours_and_ids_of_the_page():

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
 import yaml
 
-from qhybrid.config import validated
+from qhybrid.config import Recipe, validated
 from qhybrid.config.sweeps import SweepConfig
 from qhybrid.errors import ConfigError
 from qhybrid.evaluation.sweep import read_results, run_sweep
+from qhybrid.evaluation.sweep.training import plan_training
+from qhybrid.training import train
 from qhybrid.training.image_run import load_image_run
+from qhybrid.training.run_folder import read_recipe
 
 CLASSIFIER = "head.classifier.circuit"
 
@@ -59,6 +63,36 @@ def test_runs_are_trained_once_and_evaluated_as_trained(training_sweep, mnist_ro
     assert [(folder / "metrics.csv").stat().st_mtime_ns for folder in folders] == stamps
 
 
+def test_runs_are_trained_as_qhybrid_train_would(training_sweep, tiny_recipe, mnist_root, tmp_path):
+    """A recipe that went through plain values keeps the defaults of whole images; shots follow the seed."""
+    vary = {"engine.shots": [16, None], "seed": [3]}
+    outcome = run_sweep(training_sweep(vary), mnist_root, tmp_path / "out", processes=1)
+    assert outcome.failures == []
+    for folder in (outcome.folder / "trained").iterdir():
+        swept = read_recipe(folder)
+        content = {**tiny_recipe, "seed": 3, "engine": swept.engine.model_dump()}
+        alone = train(validated(Recipe, content, "test"), mnist_root, tmp_path / f"alone{swept.engine.shots}")
+        assert read_recipe(alone) == swept
+        assert swept.training.loss.dice == 0
+        assert not swept.data.augmentation.flip
+        assert swept.engine.seed == (None if swept.engine.shots is None else 3)
+        for file in ("best/weights.safetensors", "last/weights.safetensors"):
+            assert (folder / file).read_bytes() == (alone / file).read_bytes()
+
+
+def test_another_start_is_another_run(training_sweep, make_image_run, mnist_root, tmp_path):
+    """Weights to start from count by their content, not by the folder's name."""
+    start = make_image_run()
+    sweep = training_sweep({"seed": [0]}, **{"training.start": str(start)})
+    first = run_sweep(sweep, mnist_root, tmp_path / "out", processes=1)
+    assert (first.cells, first.failures) == (1, [])
+    assert run_sweep(sweep, mnist_root, tmp_path / "out", processes=1).computed == 0
+    shutil.rmtree(start)
+    make_image_run(seed=1)
+    assert run_sweep(sweep, mnist_root, tmp_path / "out", processes=1).computed == 1
+    assert len(list((tmp_path / "out" / "trained").iterdir())) == 2
+
+
 def test_a_training_that_fails_stops_no_other(training_sweep, mnist_root, tmp_path):
     vary = {"data.options.train": [16, 10_000]}
     sweep = training_sweep({key: tuple(value) for key, value in vary.items()})
@@ -81,6 +115,29 @@ def test_bad_settings_are_found_before_anything_is_trained(training_sweep, mnist
     with pytest.raises(ConfigError, match=r"Did you mean `noise`"):
         run_sweep(training_sweep({"engine.nois": ["x"]}), mnist_root, tmp_path / "out", processes=1)
     assert not (tmp_path / "out" / "trained").exists()
+
+
+def test_runs_that_differ_in_set_alone_are_refused(training_sweep, mnist_root, tmp_path):
+    """They would have one name in all tables."""
+    one, two = (training_sweep({"seed": [0]}, **{"training.epochs": n}).sweep.train[0] for n in (1, 2))
+    sweep = training_sweep({"seed": [0]})
+    both = sweep.model_copy(update={"sweep": sweep.sweep.model_copy(update={"train": (one, two)})})
+    with pytest.raises(ConfigError, match="differ in `set` alone"):
+        run_sweep(both, mnist_root, tmp_path / "out", processes=1)
+
+
+def test_sections_can_be_varied_and_starts_follow_the_seed(training_sweep, make_image_run, tmp_path):
+    for seed in (0, 4):
+        make_image_run(f"before/seed-{seed}", seed=seed)
+    engines = [{"kind": "exact"}, {"kind": "routed", "options": {"backend": "fake_manila", "scale": 2.0}}]
+    start = {"training.start": str(tmp_path / "before" / "seed-{seed}"), "training.learning_rate": 1e-5}
+    (grid,) = training_sweep({"engine": engines, "seed": [0, 4]}, **start).sweep.train
+    grid = grid.model_copy(update={"set": start})
+    runs = plan_training([grid], tmp_path / "out")
+    assert [run.recipe.training.start[-6:] for run in runs] == ["seed-0", "seed-4"] * 2
+    assert runs[2].recipe.engine.options == {"backend": "fake_manila", "scale": 2.0}
+    assert runs[0].recipe.training.learning_rate == 1e-5
+    assert runs[2].settings == {"engine": engines[1]}
 
 
 def test_training_goes_on_from_a_run(training_sweep, make_image_run, mnist_root, tmp_path):

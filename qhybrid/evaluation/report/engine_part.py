@@ -1,0 +1,57 @@
+"""Engines compared: one row for every engine that stands beside the exact one in a sweep."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from qhybrid.evaluation.report.labels import ENGINES, metric_label
+from qhybrid.evaluation.report.parts import Table
+from qhybrid.evaluation.sweep.agreement import Agreement, engine_agreement
+
+LEVEL = 0.01
+NOTE = (
+    "Cells that differ in their engine alone. Those without chance are compared directly; the others by "
+    "Welch's t-test over seeds, and the smallest p-value is corrected for their number."
+)
+
+
+def engines_table(cells: pd.DataFrame) -> Table | None:
+    """Return how far engines are from the exact one; None if there is nothing to compare.
+
+    Args:
+        cells: From `read_cells`.
+    """
+    found = engine_agreement(cells)
+    if not found:
+        return None
+    heads = (
+        "engine", "compared", "cells", "largest difference, no chance", "cells with chance",
+        "largest difference", "p below 0.05", "smallest p, corrected", "verdict",
+    )  # fmt: skip
+    rows = [
+        (
+            ENGINES.get(one.engine, one.engine),
+            metric_label(one.metric),
+            str(one.cells),
+            _small(one.largest_exact),
+            str(one.random),
+            _small(one.largest_random),
+            str(one.below_5_percent),
+            _small(one.corrected_p),
+            _verdict(one),
+        )
+        for one in found
+    ]
+    return Table(heads, rows, (2, 3, 4, 5, 6, 7))
+
+
+def _verdict(one: Agreement) -> str:
+    if one.largest_exact > 1e-3 or one.corrected_p < LEVEL:
+        return "they differ"
+    return "within chance" if one.random else "equal"
+
+
+def _small(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2g}"

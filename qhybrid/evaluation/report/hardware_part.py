@@ -1,0 +1,162 @@
+"""What the page shows of a run's plans on quantum hardware."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from qhybrid.errors import DataError
+from qhybrid.evaluation.report.confusion import ConfusionTable, confusion_table
+from qhybrid.evaluation.report.hardware_charts import accuracy_chart, deviation_chart
+from qhybrid.evaluation.report.hardware_sources import PlanSource, read_plans
+from qhybrid.evaluation.report.hardware_tables import (
+    calibration_table,
+    circuits_table,
+    price_table,
+    summary_table,
+    title_of,
+)
+from qhybrid.evaluation.report.parts import Figure, Table
+
+OUTPUTS = "results/outputs.safetensors"
+SAMPLES = "samples.safetensors"
+NOT_COUNTED = 255
+
+
+@dataclass
+class DevicePart:
+    """One plan.
+
+    Attributes:
+        title: The device.
+        facts: What was executed, in a sentence.
+        tables: Circuits, price, calibration, by heading.
+        figures: Deviations.
+        confusions: Of the model with its layers on the device.
+        remarks: Duplicates and whatever else went wrong.
+    """
+
+    title: str
+    facts: str
+    tables: list[tuple[str, Table]]
+    figures: list[Figure] = field(default_factory=list)
+    confusions: list[ConfusionTable] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+@dataclass
+class HardwarePart:
+    """All plans of a run.
+
+    Attributes:
+        name: The run.
+        summary: One row a plan.
+        figures: Predicted against obtained.
+        devices: The plans.
+    """
+
+    name: str
+    summary: Table
+    figures: list[Figure]
+    devices: list[DevicePart]
+
+
+def hardware_part(name: str, folder: Path) -> HardwarePart | None:
+    """Return what a run did on hardware; None if it has no plans.
+
+    Args:
+        name: What the page calls the run.
+        folder: The run folder.
+
+    Raises:
+        DataError: If a file of a plan is damaged.
+    """
+    plans = read_plans(folder)
+    if not plans:
+        return None
+    done = [plan for plan in plans if plan.metrics is not None and plan.metrics["obtained"]]
+    figures = []
+    if done:
+        labels = [f"{title_of(one, plans)}, {one.plan['settings']['shots']:,} shots" for one in done]
+        found = [plan.metrics or {} for plan in done]
+        chart = accuracy_chart(list(zip(labels, found, strict=True)), f"hardware-{folder.name}")
+        text = f"{name}: accuracy on the simulator, as the plan predicted it for the device, and as obtained."
+        figures.append(Figure(text, chart))
+    devices = [
+        _device(plan, title_of(plan, plans), f"{folder.name}-{number}") for number, plan in enumerate(plans)
+    ]
+    return HardwarePart(name, summary_table(plans), figures, devices)
+
+
+def _device(plan: PlanSource, title: str, name: str) -> DevicePart:
+    tables = [("Circuits", circuits_table(plan.plan)), ("Price", price_table(plan.plan))]
+    calibration = calibration_table(plan)
+    if calibration is not None:
+        tables.append(("Calibration of the qubits that were used", calibration))
+    part = DevicePart(title, _facts(plan.plan), tables)
+    if plan.metrics is None:
+        part.remarks.append("There are no results yet.")
+        return part
+    if plan.deviations is not None and len(plan.deviations):
+        found = plan.metrics
+        text = (
+            "Above: mean deviation of every observable from its exact value, with two standard errors from "
+            "shots. Below: root mean square of the deviations, and what shots alone would give (ticks). All "
+            f"observables: {found['observable_deviation_rms']:.4f}, by shots alone "
+            f"{found['observable_error_rms']:.4f}."
+        )
+        part.figures.append(Figure(text, deviation_chart(plan.deviations, f"deviations-{name}")))
+    part.confusions = _confusions(plan, title)
+    part.remarks += [
+        f"The service had a second job {one['id']}: {one['outcome']}, billed "
+        f"{'not known' if one['usage'] is None else format(one['usage'], 'g') + ' s'}."
+        for one in plan.metrics["duplicates"]
+    ]
+    return part
+
+
+def _facts(plan: dict[str, Any]) -> str:
+    """Return what was executed, in a sentence."""
+    settings, rounds = plan["settings"], plan["rounds"]
+    executions, jobs = (sum(one[key] for one in rounds) for key in ("executions", "jobs"))
+    return (
+        f"Planned {plan['created'][:10]}: {len(plan['samples'])} samples, {settings['shots']:,} shots, "
+        f"{executions:,} executions in {jobs} job{'s' * (jobs != 1)} and {len(rounds)} "
+        f"round{'s' * (len(rounds) != 1)}; layers {', '.join(plan['layers'])}; "
+        f"{_mitigation(settings['mitigation'])}."
+    )
+
+
+def _mitigation(found: dict[str, Any]) -> str:
+    words = {
+        "readout": "read-out correction",
+        "dynamical_decoupling": "dynamical decoupling",
+        "gate_twirling": "twirled gates",
+        "measure_twirling": "twirled read-outs",
+        "zne": "zero-noise extrapolation",
+    }
+    return ", ".join(text for key, text in words.items() if found.get(key)) or "no mitigation"
+
+
+def _confusions(plan: PlanSource, title: str) -> list[ConfusionTable]:
+    """Return the confusion that was obtained; nothing where the truth is not known."""
+    names = plan.plan["class_names"]
+    try:
+        outputs, samples = load_file(plan.folder / OUTPUTS), load_file(plan.folder / SAMPLES)
+    except (OSError, SafetensorError) as error:
+        raise DataError(
+            f"{plan.folder}: outputs and samples must be readable for the report, but are not: {error}. Fix: "
+            "collect the plan again, or move its folder away."
+        ) from error
+    if "targets" not in samples or not names:
+        return []
+    truth, count = samples["targets"].astype(np.int64), len(names)
+    counted = truth != NOT_COUNTED
+    places = truth[counted] * count + outputs["classes"][counted]
+    counts = np.bincount(places, minlength=count * count).reshape(count, count)
+    return [confusion_table(f"Obtained on {title}.", names, counts.tolist())]

@@ -1,0 +1,121 @@
+"""Tables of plans on quantum hardware."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qhybrid.evaluation.report.hardware_sources import PlanSource
+from qhybrid.evaluation.report.labels import metric_label
+from qhybrid.evaluation.report.parts import Table, without_constant
+from qhybrid.noise import NoiseProfile
+from qhybrid.noise.summary import summary
+
+CALIBRATIONS = ("results/calibration.yaml", "calibration.yaml")
+DASH = "–"
+
+
+def _percent(value: float | None) -> str:
+    return DASH if value is None else f"{100 * value:.2f} %"
+
+
+def summary_table(plans: list[PlanSource]) -> Table:
+    """Return one row for every plan and metric."""
+    heads = (
+        "device", "shots", "samples", "metric", "simulator", "predicted", "obtained",
+        "same class, predicted", "obtained", "QPU s, predicted", "billed",
+    )  # fmt: skip
+    rows = []
+    for plan in plans:
+        predicted, metrics = plan.plan["predicted"], plan.metrics or {}
+        spent = metrics.get("status", {}).get("qpu_seconds_spent")
+        of_plan = (
+            _percent(predicted["same_class_as_exact"]),
+            _percent(metrics.get("same_class_as_exact")),
+            f"{plan.plan['qpu_seconds']:.1f}",
+            DASH if spent is None or plan.local else f"{spent:.1f}",
+        )
+        for number, metric in enumerate(predicted["exact"] or [""]):
+            rows.append(
+                (
+                    title_of(plan, plans) if number == 0 else "",
+                    f"{plan.plan['settings']['shots']:,}",
+                    str(len(plan.plan["samples"])),
+                    metric_label(metric) if metric else DASH,
+                    _percent(predicted["exact"].get(metric)),
+                    _percent(predicted["device_and_shots"].get(metric)),
+                    _percent(metrics.get("obtained", {}).get(metric)),
+                    *(of_plan if number == 0 else ("",) * len(of_plan)),
+                )
+            )
+    table = Table(heads, rows, (1, 2, 4, 5, 6, 7, 8, 9, 10))
+    return without_constant(table, keep=(0, 3, 4, 5, 6, 7, 8, 9, 10))
+
+
+def title_of(plan: PlanSource, plans: list[PlanSource]) -> str:
+    """Return a plan's device, with its time where several plans have the same one."""
+    same = [one for one in plans if one.backend == plan.backend]
+    if len(same) == 1:
+        return plan.backend
+    return f"{plan.backend}, {plan.plan['created'][:16].replace('T', ' ')}"
+
+
+def circuits_table(plan: dict[str, Any]) -> Table:
+    """Return the size of every circuit as it is mapped; `plan` is plan.json."""
+    heads = ("circuit", "qubits", "bases", "copies", "two-qubit gates", "depth of these", "length")
+    rows = [
+        (
+            one["name"],
+            str(one["qubits"]),
+            " ".join(dict.fromkeys(one["bases"])),
+            str(one["copies"]),
+            str(one["two_qubit_gates"]),
+            str(one["two_qubit_depth"]),
+            f"{one['microseconds']:.2f} µs",
+        )
+        for one in plan["circuits"].values()
+    ]
+    return Table(heads, rows, (1, 3, 4, 5, 6))
+
+
+def price_table(plan: dict[str, Any]) -> Table:
+    """Return what every round takes; `plan` is plan.json."""
+    heads = ("round", "parameter sets", "distinct", "jobs", "circuits sent", "executions", "QPU s, predicted")
+    rows = [
+        (
+            str(number + 1),
+            f"{one['rows']:,}",
+            f"{one['points']:,}",
+            str(one["jobs"]),
+            str(one["pubs"]),
+            f"{one['executions']:,}",
+            f"{one['qpu_seconds']:.1f}",
+        )
+        for number, one in enumerate(plan["rounds"])
+    ]
+    filters = plan.get("fixed_filters")
+    if filters:
+        rows.append(
+            (
+                "fixed filter, on the simulator",
+                f"{filters['rows']:,}",
+                f"{filters['points']:,}",
+                *(DASH,) * 3,
+                f"0 (on the device {filters['qpu_seconds_on_device']:,.0f})",
+            )
+        )
+    return Table(heads, rows, (1, 2, 3, 4, 5, 6))
+
+
+def calibration_table(plan: PlanSource) -> Table | None:
+    """Return error rates of the qubits that a plan uses; None for a simulator."""
+    file = next((plan.folder / name for name in CALIBRATIONS if (plan.folder / name).is_file()), None)
+    if file is None:
+        return None
+    places = {qubit for one in plan.plan["circuits"].values() for place in one["places"] for qubit in place}
+    profile = NoiseProfile.load(file).restrict(sorted(places))
+    rows = [
+        (one.label, *(f"{value:.3g}" for value in (one.smallest, one.median, one.largest)))
+        for one in summary(profile)
+    ]
+    of = f"{len(places)} qubits, {profile.date or 'date not known'}"
+    return Table((of, "smallest", "median", "largest"), rows, (1, 2, 3))

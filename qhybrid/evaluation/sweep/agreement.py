@@ -1,0 +1,121 @@
+"""Do other engines give what the exact one gives, cell by cell, within what chance explains?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+EXACT = "exact"
+METRIC = "cross_entropy"
+"""Compared where there is one: unlike an accuracy it feels every image's probability."""
+CONDITIONS = ("run_folder", "profile", "scale", "mapping", "mitigation", "layers", "shots")
+_SAME = 1e-12
+"""Values that differ by less are equal, where seeds make no difference."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far one engine is from the exact one over all cells that both have.
+
+    Attributes:
+        engine: The other engine.
+        metric: What is compared.
+        cells: Conditions that both engines have.
+        largest_exact: Largest absolute difference where neither has chance; NaN where there is none such.
+        random: Conditions in which at least one of them has chance and seeds enough to test.
+        largest_random: Largest absolute difference of means over seeds among these.
+        smallest_p: Smallest p-value among them (Welch's t-test over seeds); NaN where there is none.
+        corrected_p: Chance of one as small or smaller among that many (Sidak); below 0.01 or so they differ.
+        below_5_percent: Number of p-values below 0.05; chance alone makes about one in twenty.
+    """
+
+    engine: str
+    metric: str
+    cells: int
+    largest_exact: float
+    random: int
+    largest_random: float
+    smallest_p: float
+    corrected_p: float
+    below_5_percent: int
+
+
+def compared_cells(cells: pd.DataFrame, metric: str = "") -> pd.DataFrame:
+    """Compare every engine with the exact one wherever all other conditions are the same.
+
+    Args:
+        cells: From `read_cells`.
+        metric: What is compared; the cross-entropy if absent, or the headline where there is none.
+
+    Returns:
+        One row a condition and engine: the conditions, `engine`, `exact` and `other` (means over seeds),
+        `difference`, `error` (its standard error over seeds) and `p` (NaN where there is no chance, or too
+        few seeds).
+    """
+    if cells.empty:
+        return pd.DataFrame()
+    known = set(cells["metric"])
+    chosen = metric or (METRIC if METRIC in known else str(cells["metric"].iloc[0]))
+    rows = []
+    for values, group in cells[cells["metric"] == chosen].groupby(list(CONDITIONS), dropna=False, sort=False):
+        own = group[group["engine"] == EXACT]["value"].to_numpy()
+        for engine, other in group[group["engine"] != EXACT].groupby("engine", sort=False):
+            if not len(own) or engine == "trained":
+                continue
+            found = other["value"].to_numpy()
+            error, p = _test(own, found)
+            means = {"exact": own.mean(), "other": found.mean(), "difference": found.mean() - own.mean()}
+            rows.append(
+                {
+                    **dict(zip(CONDITIONS, values, strict=True)), "engine": engine, "metric": chosen,
+                    **means, "error": error, "p": p,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def engine_agreement(cells: pd.DataFrame, metric: str = "") -> list[Agreement]:
+    """Summarise `compared_cells` for every engine beside the exact one; nothing where there is none."""
+    table = compared_cells(cells, metric)
+    if table.empty:
+        return []
+    found = []
+    for engine, rows in table.groupby("engine", sort=False):
+        chance = rows["error"].notna()
+        p = rows["p"].dropna()
+        smallest = float(p.min()) if len(p) else math.nan
+        found.append(
+            Agreement(
+                str(engine),
+                str(rows["metric"].iloc[0]),
+                len(rows),
+                float(rows[~chance]["difference"].abs().max()),
+                len(p),
+                float(rows[chance]["difference"].abs().max()),
+                smallest,
+                1 - (1 - smallest) ** len(p),
+                int((p < 0.05).sum()),
+            )
+        )
+    return found
+
+
+def _test(one: NDArray[np.float64], two: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the standard error of the difference of two means and its p-value by Welch's t-test.
+
+    A single value of two engines has no chance in it; a single one against several is taken as exact.
+    """
+    if len(one) == len(two) == 1:
+        return math.nan, math.nan
+    several = [values for values in (one, two) if len(values) > 1]
+    error = math.sqrt(sum(values.var(ddof=1) / len(values) for values in several))
+    if error < _SAME:
+        return error, 1.0 if abs(one.mean() - two.mean()) < _SAME else 0.0
+    shares = [values.var(ddof=1) / len(values) / error**2 for values in several]
+    freedom = 1 / sum(share**2 / (len(values) - 1) for share, values in zip(shares, several, strict=True))
+    return error, float(2 * stats.t.sf(abs(one.mean() - two.mean()) / error, freedom))

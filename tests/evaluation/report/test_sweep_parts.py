@@ -1,0 +1,162 @@
+"""Charts and tables of a sweep: every cell in one place, and looking the same wherever it stands."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from qhybrid.evaluation.report.curves import learning_curves
+from qhybrid.evaluation.report.engine_part import engines_table
+from qhybrid.evaluation.report.facets import labelled, looks, noise_charts_of
+from qhybrid.evaluation.report.mitigation_charts import mitigated_noises, mitigation_charts
+from qhybrid.evaluation.report.sources import RunSource, read_sweep
+from qhybrid.evaluation.report.sweep_figures import sweep_figures
+from qhybrid.evaluation.report.sweep_part import sweep_part
+from qhybrid.evaluation.report.training_part import training_table
+
+NOISES = ("ideal", "weak", "strong")
+
+
+def results(layers=("all", "head"), mitigations=("none",), shots=(64, None), runs=1):
+    rows = [
+        {
+            "run": "r", "settings": "{}", "engine": "exact", "profile": profile, "scale": 1.0,
+            "shots": count, "mapping": "all_to_all", "mitigation": mitigation, "layers": layer,
+            "shots_total": count and count * (3 if "zne" in mitigation else 1), "metric": "accuracy",
+            "value": 0.9 - 0.1 * NOISES.index(profile), "standard_error": 0.01 if count else None,
+            "runs": runs, "profile_hash": "" if profile == "ideal" else profile,
+        }
+        for layer in layers
+        # Charts need not have the same profiles.
+        for profile in NOISES[layers.index(layer) :]
+        for mitigation in mitigations
+        for count in shots
+    ]  # fmt: skip
+    return pd.DataFrame(rows).astype({"shots": "Int64", "shots_total": "Int64"})
+
+
+def test_layers_have_charts_with_scales_of_their_own():
+    rows = labelled(results(), "accuracy")
+    one, two = noise_charts_of(rows)
+    assert (one.title, two.title) == ("all layers", "head")
+    assert one.facets[0].noises == ["ideal", "weak", "strong"]
+    assert two.facets[0].noises == ["weak", "strong"]
+    assert one.facets[0].shots == ["64", "infinite"]
+    assert one.range == pytest.approx((0.7, 0.9))
+    assert two.range == pytest.approx((0.7, 0.8))
+    (alone,) = noise_charts_of(labelled(results(layers=("all",)), "accuracy"))
+    assert alone.title == ""
+
+
+def test_a_noise_looks_the_same_in_every_chart():
+    figures = sweep_figures(results(), "accuracy", "x")
+    assert len(figures) == 2
+    first, second = (str(figure.drawing) for figure in figures)
+    look = looks(list(NOISES))
+    # The first noise of the second chart is the second of the first one, and keeps its colour.
+    assert f"var(--series-{1 + list(look).index('ideal')})" in first
+    assert "var(--series-1)" not in second
+    assert "var(--series-2)" in second
+    assert "var(--series-3)" in second
+    twelve = looks([str(number) for number in range(12)])
+    assert len({(one.color, one.marker, one.style) for one in twelve.values()}) == 12
+
+
+def test_captions_say_what_the_error_bars_are():
+    (figure,) = sweep_figures(results(layers=("all",)), "accuracy", "x")
+    assert "standard errors over seeds of shots" in figure.caption
+    assert "Colours from 0.7000 (dark) to 0.9000" in figure.caption
+    (figure,) = sweep_figures(results(layers=("all",), runs=3), "accuracy", "x")
+    assert "standard errors over trained runs" in figure.caption
+    (figure,) = sweep_figures(results(layers=("all",), shots=(None,)), "accuracy", "x")
+    assert figure.caption == "Accuracy, by noise."
+
+
+def test_mitigation_is_drawn_against_the_shots_it_takes():
+    table = results(layers=("all",), mitigations=("none", "readout", "zne"))
+    rows = labelled(table, "accuracy")
+    # Charts of noise show the cells without mitigation alone.
+    (chart,) = noise_charts_of(rows)
+    assert len(chart.facets[0].table) == 6
+    groups = mitigated_noises(rows)
+    assert [title for title, _ in groups] == [("ideal",), ("weak",), ("strong",)]
+    look = looks(["no mitigation", "read-out correction", "zero-noise extrapolation"])
+    drawing = str(mitigation_charts(groups, "accuracy", "m", look))
+    for word in ("strong", "infinite", ">64<", "zero-noise extrapolation", "shots in all"):
+        assert word in drawing
+    assert mitigated_noises(labelled(results(), "accuracy")) == []
+    assert len(sweep_figures(table, "accuracy", "x")) == 2
+    # Only mitigated cells: they are what there is to show.
+    (only,) = noise_charts_of(labelled(table[table["mitigation"] == "zne"], "accuracy"))
+    assert len(only.facets[0].table) == 6
+
+
+def test_engines_are_compared_where_there_are_several():
+    common = {
+        "run_folder": "r", "profile": "p", "scale": 1.0, "mapping": "m", "mitigation": "none",
+        "layers": "all", "metric": "accuracy",
+    }  # fmt: skip
+    rows = [
+        {**common, "engine": engine, "shots": 8, "value": value + off}
+        for engine, off in (("exact", 0.0), ("aer_density_matrix", 0.001))
+        for value in (0.5, 0.52, 0.54)
+    ]
+    table = engines_table(pd.DataFrame(rows))
+    assert table is not None
+    ((engine, *_, verdict),) = table.rows
+    assert (engine, verdict) == ("Aer density matrix", "within chance")
+    rows[-1]["value"] = rows[-2]["value"] = rows[-3]["value"] = 0.9
+    changed = engines_table(pd.DataFrame(rows))
+    assert changed is not None
+    assert changed.rows[0][-1] == "they differ"
+    assert engines_table(pd.DataFrame(rows[:3])) is None
+
+
+def test_trained_runs_stand_beside_each_other(reported):
+    sweep = read_sweep(reported)
+    table = training_table(sweep, "accuracy")
+    assert table is not None
+    assert table.heads == (
+        "trained with", "seeds", "training accuracy", "validation accuracy", "test accuracy",
+    )  # fmt: skip
+    assert [row[0] for row in table.rows] == ["shots 32", "shots none"]
+    runs = [run for run in sweep.trained if run.settings["engine.shots"] == 32]
+    last = pd.Series([run.curves["train_accuracy"].iloc[-1] for run in runs])
+    best = pd.Series([run.curves["val_accuracy"].max() for run in runs])
+    assert table.rows[0][2] == f"{last.mean():.4f} ± {last.sem():.4f}"
+    assert table.rows[0][3] == f"{best.mean():.4f} ± {best.sem():.4f}"
+    own = sweep.results.query("engine == 'trained' and metric == 'accuracy'").set_index("settings")
+    tested = own["value"]['{"engine.shots": 32}']
+    assert table.rows[0][4].startswith(f"{tested:.4f} ±")
+
+
+def test_mitigated_rows_are_compared_with_the_noiseless_cell(reported):
+    rows = sweep_part(read_sweep(reported), "s").summary.rows
+    without = {row[-3] for row in rows if "mitigation" in row or "extrapolation" in str(row)}
+    assert "–" not in without
+
+
+def test_curves_have_the_noiseless_training_as_reference(reported):
+    sweep = read_sweep(reported)
+    ((caption, drawing),) = learning_curves(sweep.trained)
+    assert "trained with 32 shots" in caption
+    assert "grey is the noiseless exact training" in caption
+    assert "over 2 seeds" in caption
+    assert "exact, no noise, no shots" in drawing
+    infinite = [run for run in sweep.trained if run.settings["engine.shots"] is None]
+    ((caption, _),) = learning_curves(infinite)
+    assert "infinitely many shots" in caption
+
+
+def test_curves_tell_engines_by_line_style(reported):
+    (first, *_) = read_sweep(reported).trained
+
+    def run(kind):
+        settings = {"engine.kind": kind, "engine.noise": "ideal", "engine.shots": 8}
+        return RunSource(first.name, first.folder, first.recipe, settings, first.curves)
+
+    ((caption, drawing),) = learning_curves([run("exact"), run("aer")])
+    assert "one colour a setting, one line style an engine" in caption
+    assert "kind aer, noise ideal" in drawing
+    assert "stroke-dasharray" in drawing
+    assert "var(--series-2)" not in drawing
