@@ -15,6 +15,8 @@ FACET = ("run", "settings", "engine", "mitigation")
 IN_AXES = ("engine.noise", "engine.shots")
 """Settings that are axes already."""
 MOST_FACETS = 12
+SMALLEST_SPAN = 0.01
+"""Smallest range of a metric that fills a chart."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,9 @@ class Chart:
 
     @property
     def range(self) -> tuple[float, float]:
-        """Lowest and highest value."""
+        """Lowest and highest value, at least `SMALLEST_SPAN` apart: colours do not blow up what is equal."""
         values = [float(value) for facet in self.facets for value in facet.table["value"]]
-        return min(values), max(values)
+        return spread(min(values), max(values))
 
     @property
     def has_shots_axis(self) -> bool:
@@ -75,6 +77,12 @@ class Look:
     color: str
     marker: str
     style: str
+
+
+def spread(low: float, high: float) -> tuple[float, float]:
+    """Return a range of at least `SMALLEST_SPAN` with the same middle."""
+    more = max(0.0, SMALLEST_SPAN - (high - low)) / 2
+    return low - more, high + more
 
 
 def labelled(results: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -109,7 +117,8 @@ def noise_charts_of(rows: pd.DataFrame) -> list[Chart]:
         charts.append(
             Chart(str(layers) if several else "", found[:MOST_FACETS], max(0, len(found) - MOST_FACETS))
         )
-    return charts
+    # A single value beside whole charts, such as a reference, is in the tables.
+    return [chart for chart in charts if sum(len(facet.table) for facet in chart.facets) > 1] or charts
 
 
 def _title(values: dict[str, Any]) -> str:

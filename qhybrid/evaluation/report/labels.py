@@ -80,6 +80,11 @@ def number(value: Any, digits: int = 4) -> str:
     return "–" if value is None or pd.isna(value) else f"{value:.{digits}f}"
 
 
+def seconds_label(seconds: float) -> str:
+    """Return a duration with two digits or whole seconds."""
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:,.0f} s"
+
+
 def with_error(value: Any, error: Any) -> str:
     """Return a mean with its standard error."""
     return number(value) if pd.isna(error) else f"{number(value)} ± {number(error)}"

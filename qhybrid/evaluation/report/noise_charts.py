@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from qhybrid.evaluation.report.facets import Chart, Facet, Look
+from qhybrid.evaluation.report.facets import Chart, Facet, Look, spread
 from qhybrid.evaluation.report.labels import metric_label, shots_label
 from qhybrid.evaluation.report.svg import SERIES, chart_style, figure_svg
 
@@ -141,6 +141,7 @@ def _lines(axis: Any, facet: Facet, look: Mapping[str, Look]) -> None:
     axis.set_xticks(range(len(shots)), shots)
     axis.set_xlabel("shots")
     axis.margins(x=0.08)
+    axis.set_ylim(*spread(*axis.get_ylim()))
 
 
 def draw_line(axis: Any, x: Any, table: Any, look: Look, label: str) -> None:
@@ -193,5 +194,6 @@ def _points(axis: Any, facet: Facet) -> None:
     axis.set_yticks(places, list(table["noise"]))
     axis.set_ylim(len(table) - 0.5, -0.5)
     axis.margins(x=0.08)
+    axis.set_xlim(*spread(*axis.get_xlim()))
     axis.tick_params(axis="y", length=0)
-    axis.xaxis.set_major_locator(MaxNLocator(6))
+    axis.xaxis.set_major_locator(MaxNLocator(5))

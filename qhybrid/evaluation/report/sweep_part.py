@@ -16,6 +16,7 @@ from qhybrid.evaluation.report.labels import (
     MITIGATIONS,
     metric_label,
     noise_label,
+    seconds_label,
     settings_label,
     shots_label,
     with_error,
@@ -24,7 +25,7 @@ from qhybrid.evaluation.report.parts import Figure, Table, without_constant
 from qhybrid.evaluation.report.pictures import SampleTable, chosen_cells, sample_tables
 from qhybrid.evaluation.report.sources import SweepSource
 from qhybrid.evaluation.report.sweep_figures import sweep_figures
-from qhybrid.evaluation.report.training_part import training_table
+from qhybrid.evaluation.report.training_part import TRAINED, training_table
 
 LONGEST_TABLE = 300
 
@@ -73,13 +74,14 @@ def _facts(sweep: SweepSource, metric: str) -> str:
     """Say in a sentence what was evaluated."""
     cells = sweep.cells[sweep.cells["metric"] == metric]
     unit = "images" if sweep.runs and _is_classification(sweep) else "pixels"
-    runs, seeds = cells["run_folder"].nunique(), cells["seed"].nunique()
+    runs = cells["run_folder"].nunique()
+    seeds = cells[cells["engine"] != TRAINED]["seed"].nunique()
     chance = f", {seeds} seeds of shots where there is chance" if seeds > 1 else ""
     data = f"the {cells['split'].iloc[0]} split of {cells['dataset'].iloc[0]}"
     return (
         f"{len(cells):,} cells of {runs} trained run{'s' * (runs > 1)} on {data} "
         f"({int(cells['count'].iloc[0]):,} {unit}){chance}, "
-        f"{cells['seconds'].median():.2g} s a cell."
+        f"{seconds_label(cells['seconds'].median())} a cell."
     )
 
 
@@ -89,9 +91,12 @@ def _is_classification(sweep: SweepSource) -> bool:
 
 
 def _sweep_summary(results: pd.DataFrame, metric: str) -> Table:
-    """Return one row a run, engine, mitigation and layers: the value without noise, and the worst one."""
+    """Return one row a run, engine, mitigation and layers: the value without noise, and the worst one.
+
+    Cells on the engine of the training are left out: they are in the table of what was trained.
+    """
     rows = []
-    table = results[results["metric"] == metric]
+    table = results[(results["metric"] == metric) & (results["engine"] != TRAINED)]
     by = ["run", "settings", "engine", "mitigation", "layers"]
     for values, group in table.groupby(by, sort=False):
         run, settings, engine, mitigation, layers = (str(value) for value in values)
@@ -144,7 +149,7 @@ def _results_table(results: pd.DataFrame, metric: str) -> Table:
             str(row["layers"]),
             with_error(row["value"], row["standard_error"]),
             str(row["seeds"]),
-            f"{row['seconds']:.2g}",
+            seconds_label(row["seconds"]).removesuffix(" s"),
         )
         for _, row in table.head(LONGEST_TABLE).iterrows()
     ]

@@ -10,7 +10,7 @@ from typing import Any
 from qhybrid.config import to_yaml
 from qhybrid.config.sweeps import SweepConfig, SweepGrid
 from qhybrid.evaluation.sweep.cells import TRAINED, Cell, Conditions, SweepRun, cell_key, plan_cells
-from qhybrid.evaluation.sweep.profiles import SweepProfiles
+from qhybrid.evaluation.sweep.profiles import ALL_TO_ALL, SweepProfiles
 from qhybrid.evaluation.sweep.runs import check_run, describe_run, run_names
 from qhybrid.evaluation.sweep.schedule import run_jobs
 from qhybrid.evaluation.sweep.store import CellStore, write_failures, write_run
@@ -18,6 +18,7 @@ from qhybrid.evaluation.sweep.subject import Subject
 from qhybrid.evaluation.sweep.tables import build_tables
 from qhybrid.evaluation.sweep.training import TrainedRun, plan_training
 from qhybrid.evaluation.sweep.worker import loaded_subject, run_job
+from qhybrid.noise import NoiseProfile
 from qhybrid.training.run_folder import read_recipe
 from qhybrid.workspace import data_root as default_data_root
 from qhybrid.workspace import write_text
@@ -163,16 +164,22 @@ class _Sweep:
     def _trained_cell(self, run: SweepRun) -> Cell:
         """Return the cell of a run on the engine that it was trained on."""
         engine = run.facts["engine"]
-        profile = engine.get("noise") or "ideal"
-        layers = engine.get("layers")
+        layers, options = engine.get("layers"), engine["options"]
+        device = options.get("backend") if engine["kind"] == "routed" else None
+        profile, scale = engine.get("noise") or device or "ideal", float(options.get("scale", 1.0))
         conditions = Conditions(
             TRAINED,
             profile,
+            scale,
             shots=engine["shots"],
             seed=engine["seed"],
+            mapping=device or ALL_TO_ALL,
             layers="all" if layers is None else tuple(layers),
         )
-        noise = self.profiles.scaled(profile, 1.0)
+        if device is not None and not engine.get("noise"):
+            noise: NoiseProfile | None = NoiseProfile.from_backend(device).scale(scale)
+        else:
+            noise = self.profiles.scaled(profile, scale)
         return Cell(run, conditions, noise, cell_key(run, conditions, noise, self.settings))
 
     def compute(self, cells: Sequence[Cell], outcome: SweepOutcome, **work: Any) -> None:

@@ -14,7 +14,13 @@ from report_pages import Page, outside_references
 
 from qhybrid.errors import DataError
 from qhybrid.evaluation.report import write_report_page
-from qhybrid.evaluation.report.labels import noise_label, settings_label, shots_label, with_error
+from qhybrid.evaluation.report.labels import (
+    noise_label,
+    seconds_label,
+    settings_label,
+    shots_label,
+    with_error,
+)
 from qhybrid.evaluation.report.svg import inline_svg
 from qhybrid.evaluation.sweep import read_results
 
@@ -98,6 +104,7 @@ def test_labels():
     assert noise_label({"profile": "fake_fez", "scale": 1, "mapping": "fake_fez"}) == "fake_fez"
     assert (shots_label(None), shots_label(1024)) == ("infinite", "1,024")
     assert settings_label({"engine.shots": None, "model.reps": 2}) == "shots none, reps 2"
+    assert [seconds_label(value) for value in (0.0371, 5.44, 540.4)] == ["0.037 s", "5.4 s", "540 s"]
     engine = {"kind": "routed", "options": {"backend": "fake_fez", "scale": 20}}
     assert settings_label({"engine": engine}) == "engine routed, fake_fez, scale 20"
 

@@ -48,6 +48,16 @@ def test_layers_have_charts_with_scales_of_their_own():
     assert alone.title == ""
 
 
+def test_what_is_equal_does_not_fill_a_chart():
+    table = results(layers=("all",)).assign(value=0.5436)
+    (chart,) = noise_charts_of(labelled(table, "accuracy"))
+    assert chart.range == pytest.approx((0.5386, 0.5486))
+    # A single value has no chart beside others.
+    one = results(layers=("all", "head")).query("layers == 'head' or (profile == 'ideal' and shots == 64)")
+    (chart,) = noise_charts_of(labelled(one, "accuracy"))
+    assert len(chart.facets[0].table) == 4
+
+
 def test_a_noise_looks_the_same_in_every_chart():
     figures = sweep_figures(results(), "accuracy", "x")
     assert len(figures) == 2

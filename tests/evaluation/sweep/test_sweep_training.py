@@ -14,6 +14,7 @@ from qhybrid.config.sweeps import SweepConfig
 from qhybrid.errors import ConfigError
 from qhybrid.evaluation.sweep import read_results, run_sweep
 from qhybrid.evaluation.sweep.training import plan_training
+from qhybrid.noise import NoiseProfile
 from qhybrid.training import train
 from qhybrid.training.image_run import load_image_run
 from qhybrid.training.run_folder import read_recipe
@@ -138,6 +139,16 @@ def test_sections_can_be_varied_and_starts_follow_the_seed(training_sweep, make_
     assert runs[2].recipe.engine.options == {"backend": "fake_manila", "scale": 2.0}
     assert runs[0].recipe.training.learning_rate == 1e-5
     assert runs[2].settings == {"engine": engines[1]}
+
+
+def test_a_run_trained_on_a_device_says_so(training_sweep, mnist_root, tmp_path):
+    engine = {"engine.kind": "routed", "engine.options": {"backend": "fake_manila", "scale": 2.0}}
+    sweep = training_sweep({"seed": [0]}, **engine)
+    outcome = run_sweep(sweep, mnist_root, tmp_path / "out", processes=1)
+    assert outcome.failures == []
+    row = read_results(outcome.folder).iloc[0]
+    assert (row["profile"], row["scale"], row["mapping"]) == ("fake_manila", 2.0, "fake_manila")
+    assert row["profile_hash"] == NoiseProfile.from_backend("fake_manila").scale(2).fingerprint
 
 
 def test_training_goes_on_from_a_run(training_sweep, make_image_run, mnist_root, tmp_path):
