@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -107,3 +109,13 @@ def check_noise(noise: object) -> None:
             f"Argument `noise` must be a NoiseProfile, but is {noise!r}. Fix: NoiseProfile.load(path) or "
             "NoiseProfile.depolarizing(p_1q=, p_2q=)."
         )
+
+
+@contextmanager
+def ordinary_tensors() -> Iterator[None]:
+    """Make tensors that any later call may use, also where the caller is in torch's inference mode.
+
+    What an engine keeps from its first call, tables and memory, would otherwise be unusable for training.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        yield

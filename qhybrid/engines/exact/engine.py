@@ -8,7 +8,14 @@ from typing import Any
 import torch
 
 from qhybrid.circuits.spec import CircuitSpec
-from qhybrid.engines.base import Engine, attached, check_arguments, check_noise, empty_result
+from qhybrid.engines.base import (
+    Engine,
+    attached,
+    check_arguments,
+    check_noise,
+    empty_result,
+    ordinary_tensors,
+)
 from qhybrid.engines.exact.cost import memory_limit
 from qhybrid.engines.exact.explain import Explanation, explain_plan, part_samples
 from qhybrid.engines.exact.network import Network
@@ -141,8 +148,9 @@ class ExactEngine(Engine):
             return empty_result(spec, inputs, weights)
         key = (spec.fingerprint, tuple(rates), dtype)
         if key not in self._rated:
-            like = torch.empty(0, dtype=dtype, device=self._device)
-            self._rated[key] = RatedCircuit(spec, noise, tuple(rates), like)
+            with ordinary_tensors():
+                like = torch.empty(0, dtype=dtype, device=self._device)
+                self._rated[key] = RatedCircuit(spec, noise, tuple(rates), like)
         rated, limit = self._rated[key], memory_limit(self._device)
         found = explain_plan(rated.plan, max(1, len(inputs)), dtype.itemsize, limit, self._device.type)
         if found.method == "refused":
@@ -197,16 +205,20 @@ class ExactEngine(Engine):
     def _executor(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> Network | StateExecutor:
         key = (spec.fingerprint, method, dtype)
         if key not in self._executors:
-            plan = self._plan(spec)
-            like = torch.empty(0, dtype=dtype, device=self._device)
-            sizes = (spec.num_inputs, spec.num_weights, spec.num_observables)
-            if method == "network" and plan.network is not None:
-                program, outputs = plan.network.program, plan.network.outputs
-                part = part_samples(plan.network.cost, dtype.itemsize)
-                self._executors[key] = Network(program, outputs, sizes, like, part)
-            elif plan.states is not None:
-                self._executors[key] = StateExecutor(plan.states, sizes, like)
+            with ordinary_tensors():
+                self._executors[key] = self._compiled(spec, method, dtype)
         return self._executors[key]
+
+    def _compiled(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> Network | StateExecutor:
+        plan = self._plan(spec)
+        like = torch.empty(0, dtype=dtype, device=self._device)
+        sizes = (spec.num_inputs, spec.num_weights, spec.num_observables)
+        if method == "statevector" and plan.states is not None:
+            return StateExecutor(plan.states, sizes, like)
+        if plan.network is None:
+            raise AssertionError("a method is chosen among those that have a plan")
+        part = part_samples(plan.network.cost, dtype.itemsize)
+        return Network(plan.network.program, plan.network.outputs, sizes, like, part)
 
 
 def _check_shots(shots: int | None, seed: int | None, law: str | None) -> None:

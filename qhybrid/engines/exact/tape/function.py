@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from qhybrid.engines.base import ordinary_tensors
 from qhybrid.engines.exact.program import Program
 from qhybrid.engines.exact.readout import Output
 from qhybrid.engines.exact.tape.angles import AngleMap
@@ -154,7 +155,8 @@ class TapedNetwork:
                 with suppress(ValueError):  # Somebody else was faster.
                     self._idle.remove(workspace)
                     return workspace
-        workspace = Workspace(self._tape, batch, self._like)
+        with ordinary_tensors():
+            workspace = Workspace(self._tape, batch, self._like)
         workspace.key = key
         return workspace
 
