@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import warnings
 from pathlib import Path
@@ -175,10 +176,11 @@ def _loggers(recipe: Recipe, output: Path) -> Any:
         loggers.append(lightning.pytorch.loggers.TensorBoardLogger(output, name="tensorboard", version=""))
     if "mlflow" in recipe.training.loggers:
         optional_import("mlflow", "loggers")
+        # A server that the user names, else files in the run folder, which MLflow wants to be asked for.
+        address = os.environ.get("MLFLOW_TRACKING_URI") or f"file:{(output / 'mlflow').resolve()}"
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         loggers.append(
-            lightning.pytorch.loggers.MLFlowLogger(
-                recipe.name, run_name=output.name, tracking_uri=f"file:{(output / 'mlflow').resolve()}"
-            )
+            lightning.pytorch.loggers.MLFlowLogger(recipe.name, run_name=output.name, tracking_uri=address)
         )
     return loggers or False
 
