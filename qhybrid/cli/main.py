@@ -28,6 +28,7 @@ from qhybrid.cli.console import errors
 from qhybrid.errors import QHybridError
 
 DEBUG_VARIABLE = "QHYBRID_DEBUG"
+LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 
 app = typer.Typer(
     name="qhybrid",
@@ -90,4 +91,14 @@ def execute(arguments: list[str]) -> int:
 
 def run() -> None:
     """Entry point of the `qhybrid` script."""
+    use_large_pages()
     sys.exit(execute(sys.argv[1:]))
+
+
+def use_large_pages() -> None:
+    """Have torch ask Linux for large memory pages, unless the user has decided otherwise.
+
+    Tensors of a training step are allocated anew in every step; with pages of 4 KiB a fifth to a quarter of
+    a U-Net's step goes into mapping them. torch reads the variable at its first allocation.
+    """
+    os.environ.setdefault(LARGE_PAGES, "1")

@@ -193,8 +193,9 @@ class TrainingConfig(StrictModel):
             off. The metric is the mIoU of scenes, the accuracy of classified images, the soft IoU of
             segmented ones.
         accelerator: Where to train.
-        precision: `auto` is bf16 (else fp16) mixed precision on a GPU and 32 bit on a CPU. Circuits always
-            run in at least 32 bit.
+        precision: `auto` is bf16 (else fp16) mixed precision on a GPU and 32 bit on a CPU; `bf16-if-native`
+            is `bf16-mixed` on a processor or GPU with arithmetic for it and `32-true` elsewhere, where it
+            would be many times slower. Circuits always run in at least 32 bit.
         channels_last: Keep images in channels-last memory order (faster convolutions).
         threads: CPU threads for torch; 0 leaves torch's default.
         loggers: Further loggers beside the CSV file that is always written.
@@ -214,7 +215,7 @@ class TrainingConfig(StrictModel):
     loss: LossConfig = LossConfig()
     early_stopping: int = Field(0, ge=0)
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-if-native"] = "auto"
     channels_last: bool = True
     threads: int = Field(0, ge=0)
     loggers: tuple[Literal["tensorboard", "mlflow"], ...] = ()

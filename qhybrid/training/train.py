@@ -21,6 +21,7 @@ from qhybrid.errors import CheckpointError, ConfigError, TrainingError, Workspac
 from qhybrid.training.callbacks import EpochBar, RunKeeper, StepClock, WeightAverage, completed_epochs
 from qhybrid.training.image_defaults import with_image_defaults
 from qhybrid.training.image_task import build_image_task
+from qhybrid.training.precision import trains_on_gpu, with_resolved_precision
 from qhybrid.training.provenance import environment
 from qhybrid.training.run_folder import (
     ENVIRONMENT,
@@ -53,6 +54,7 @@ def train(recipe: Recipe, data_root: Path, output: Path, *, resume: bool = False
     images = is_image_dataset(recipe.data.dataset)
     if images:
         recipe = with_image_defaults(recipe)
+    recipe = with_resolved_precision(recipe)
     state = _prepare_folder(recipe, output, resume)
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)
@@ -112,7 +114,7 @@ def _check_early_stopping(recipe: Recipe, task: Task) -> None:
 
 def _trainer(recipe: Recipe, task: Task, output: Path) -> lightning.Trainer:
     training = recipe.training
-    gpu = training.accelerator == "cuda" or (training.accelerator == "auto" and torch.cuda.is_available())
+    gpu = trains_on_gpu(recipe)
     if training.accelerator == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             "Key `training.accelerator` is `cuda`, but torch sees no CUDA device. Fix: use `auto` or `cpu`."

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +94,31 @@ def test_script_entry_point_exits_with_the_code(monkeypatch, tmp_path):
     with pytest.raises(SystemExit) as stop:
         main.run()
     assert stop.value.code == 1
+
+
+def _page_faults(preparation: str) -> int:
+    """Return how often a fresh process must map memory for one tensor of 64 MiB."""
+    code = (
+        "import resource, torch\n"
+        f"{preparation}\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "torch.ones(1 << 24)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != main.LARGE_PAGES}
+    command = [sys.executable, "-c", code]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return int(answer.stdout)
+
+
+def test_tensors_lie_in_large_pages(monkeypatch):
+    switch = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not switch.is_file() or "[never]" in switch.read_text():
+        pytest.skip("this system has no transparent large pages")
+    small = _page_faults("pass")
+    large = _page_faults("from qhybrid.cli.main import use_large_pages; use_large_pages()")
+    assert large < small / 4 or small < 1000  # a system that always gives large pages
+
+    monkeypatch.setenv(main.LARGE_PAGES, "0")
+    main.use_large_pages()
+    assert os.environ[main.LARGE_PAGES] == "0"
