@@ -31,6 +31,7 @@ from qhybrid.training.run_folder import (
     write_recipe,
 )
 from qhybrid.training.scene_task import build_scene_task
+from qhybrid.training.shots import shots_callbacks, with_shots_seed
 from qhybrid.training.task import Task
 from qhybrid.workspace import write_text
 
@@ -55,6 +56,7 @@ def train(recipe: Recipe, data_root: Path, output: Path, *, resume: bool = False
     if images:
         recipe = with_image_defaults(recipe)
     recipe = with_resolved_precision(recipe)
+    recipe = with_shots_seed(recipe)
     state = _prepare_folder(recipe, output, resume)
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)
@@ -78,7 +80,7 @@ def _prepare_folder(recipe: Recipe, output: Path, resume: bool) -> Path | None:
                 "it."
             )
         return None
-    before = read_recipe(output)
+    before = with_shots_seed(read_recipe(output))
     _check_same_run(before, recipe, output)
     state = output / RESUME_STATE
     return state if state.is_file() else None
@@ -149,7 +151,7 @@ def _precision(chosen: str, gpu: bool) -> Any:
 
 def _callbacks(recipe: Recipe, task: Task, output: Path) -> list[Callback]:
     clock = StepClock()
-    callbacks: list[Callback] = [clock]
+    callbacks: list[Callback] = [clock, *shots_callbacks(recipe, task.module.model)]
     if recipe.training.progress:
         callbacks.append(EpochBar(refresh_rate=task.refresh_rate))
     if recipe.training.early_stopping:

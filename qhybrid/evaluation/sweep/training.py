@@ -20,6 +20,7 @@ from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.evaluation.sweep.worker import TRAINED_MARK, training_job
 from qhybrid.training.image_defaults import with_image_defaults
 from qhybrid.training.run_folder import start_weights
+from qhybrid.training.shots import with_shots_seed
 
 FOLDER = "trained"
 SEED = "{seed}"
@@ -97,12 +98,7 @@ def _resolved(recipe: Recipe) -> Recipe:
 
     Shots without a seed are drawn by the run's own.
     """
-    if is_image_dataset(recipe.data.dataset):
-        recipe = with_image_defaults(recipe)
-    engine = recipe.engine
-    if engine.shots is None or engine.seed is not None:
-        return recipe
-    return recipe.model_copy(update={"engine": engine.model_copy(update={"seed": recipe.seed})})
+    return with_shots_seed(with_image_defaults(recipe) if is_image_dataset(recipe.data.dataset) else recipe)
 
 
 def _key(recipe: Recipe) -> str:

@@ -1,0 +1,63 @@
+"""Shots in training: drawn as a function of (seed, epoch), so that a resumed run repeats them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+
+from qhybrid.config import EngineConfig, Recipe
+from qhybrid.engines import make_engine
+from qhybrid.layers import quantum_layers
+from qhybrid.models import use_engine
+from qhybrid.noise import load_profile
+from qhybrid.seeding import derive_seed
+
+
+def with_shots_seed(recipe: Recipe) -> Recipe:
+    """Return the recipe with a seed for its shots: the run's own where none is given."""
+    engine = recipe.engine
+    if not draws_shots(engine) or engine.seed is not None:
+        return recipe
+    return recipe.model_copy(update={"engine": engine.model_copy(update={"seed": recipe.seed})})
+
+
+def draws_shots(engine: EngineConfig) -> bool:
+    """Return whether there is chance in what an engine gives: shots, or Aer's random trajectories."""
+    inner = engine.options.get("options")
+    options = {**engine.options, **(inner if isinstance(inner, dict) else {})}
+    return engine.shots is not None or options.get("trajectories") is not None
+
+
+def shots_callbacks(recipe: Recipe, model: nn.Module) -> list[Callback]:
+    """Return what draws the shots of each epoch; nothing for a model or an engine without any."""
+    return [EpochShots(recipe.engine)] if draws_shots(recipe.engine) and quantum_layers(model) else []
+
+
+class EpochShots(Callback):
+    """Puts the circuits on an engine of their own for each epoch, validation included.
+
+    Resume states are those of complete epochs, so nothing random is left to be kept in them. It costs what
+    compiling the circuits does: a twentieth of a second for a few qubits, a second for sixteen.
+    """
+
+    def __init__(self, engine: EngineConfig) -> None:
+        """Build the callback.
+
+        Args:
+            engine: The recipe's engine, with a seed.
+        """
+        self._arguments: dict[str, Any] = engine.arguments()
+        if engine.noise is not None:
+            self._arguments["noise"] = load_profile(engine.noise)  # once: the file may change meanwhile
+        self._seed = engine.seed or 0
+        self._layers = engine.layers
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Begin the epoch's own sequence of shots."""
+        # Aer takes seeds of 31 bits.
+        seed = derive_seed(self._seed, "epoch", trainer.current_epoch) % 2**31
+        engine = make_engine(**{**self._arguments, "seed": seed})
+        use_engine(pl_module.model, engine, self._layers)
