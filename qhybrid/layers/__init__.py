@@ -2,6 +2,7 @@
 
 from qhybrid.layers.feature_cache import cached_features
 from qhybrid.layers.grid_bottleneck import GridBottleneck
+from qhybrid.layers.layered_classifier import LayeredClassifier
 from qhybrid.layers.pairwise_filter import PairwiseFilter
 from qhybrid.layers.quantum_layer import QuantumLayer, quantum_layers
 from qhybrid.layers.quanvolution import Quanvolution
@@ -10,6 +11,7 @@ from qhybrid.layers.separable_filter import SeparableFilter
 
 __all__ = [
     "GridBottleneck",
+    "LayeredClassifier",
     "PairwiseFilter",
     "QuFeXBottleneck",
     "QuantumLayer",

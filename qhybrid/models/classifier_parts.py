@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from qhybrid.config import StrictModel
 from qhybrid.errors import ConfigError
-from qhybrid.layers import QuantumLayer
 
 Shape = tuple[int, int, int]
 """Channels, height, width."""
@@ -144,12 +143,12 @@ class ExpectationHead(nn.Module):
     at most about 2, which bounds the confidence at 0.88 and leaves the decision as it is.
 
     Attributes:
-        circuit: The circuit; it has one observable.
+        circuit: Map from (B, n_in) to (B, 1) in [-1, 1]: a circuit with one observable, or its stand-in.
         bias: Trained offset, 0 at first, shape (1,).
         scale: Factor, shape (1,).
     """
 
-    def __init__(self, circuit: QuantumLayer, options: BinaryOptions) -> None:
+    def __init__(self, circuit: nn.Module, options: BinaryOptions) -> None:
         """Build the head on a circuit."""
         super().__init__()
         self.circuit = circuit

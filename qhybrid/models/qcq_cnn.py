@@ -5,6 +5,7 @@
 - cnn: convolutions, dense
 - qccnn: fixed quantum filter, convolutions, dense
 - qcq_cnn: fixed quantum filter, convolutions, dense to 2, quantum classifier
+- qcq_cnn_twin: the same with a classical classifier of as many weights
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from qhybrid.circuits import build_circuit
 from qhybrid.engines.base import Engine
-from qhybrid.layers import QuantumLayer
+from qhybrid.layers import LayeredClassifier, QuantumLayer
 from qhybrid.models.classifier_parts import (
     BinaryOptions,
     CheckedImages,
@@ -48,21 +49,30 @@ class QCCNNOptions(FilterOptions, ConvOptions):
     """Keys of `qccnn`."""
 
 
-class QCQCNNOptions(FilterOptions, BinaryOptions, ConvOptions):
-    """Keys of `qcq_cnn`.
+class LatentOptions(FilterOptions, BinaryOptions, ConvOptions):
+    """Keys of `qcq_cnn_twin`, which `qcq_cnn` has too.
 
     Attributes:
-        reps: Repetitions of the classifier's ansatz: 1, 2, 3 are the paper's depths 3, 5, 7.
-        feature_map_reps: Repetitions of its feature map.
+        reps: Repetitions of the classifier's ansatz: 1, 2, 3 are the paper's depths 3, 5, 7 with 4, 6, 8
+            weights.
         latent: What the two numbers in front of the classifier go through: `linear` hands them on as
             angles, as in the paper; `tanh` bounds them to +-latent_scale.
         latent_scale: Factor from them to angles in radians.
     """
 
     reps: int = Field(2, ge=0)
-    feature_map_reps: int = Field(2, ge=1)
     latent: Literal["linear", "tanh"] = "linear"
     latent_scale: float = Field(1.0, gt=0)
+
+
+class QCQCNNOptions(LatentOptions):
+    """Keys of `qcq_cnn`.
+
+    Attributes:
+        feature_map_reps: Repetitions of the classifier's feature map.
+    """
+
+    feature_map_reps: int = Field(2, ge=1)
 
 
 QUBITS_OF_CLASSIFIER = 2
@@ -112,16 +122,27 @@ def build_qcq_cnn(options: QCQCNNOptions, engine: Engine | None) -> FixedFilterM
 
     Its quantum layers are `quanvolution.filter` and `head.classifier.circuit`.
     """
-    layer, shape = build_filter(options, engine)
     spec = build_circuit(
         "qcq_classifier",
         num_qubits=QUBITS_OF_CLASSIFIER,
         reps=options.reps,
         feature_map_reps=options.feature_map_reps,
     )
+    return _with_classifier(options, engine, QuantumLayer(spec, engine))
+
+
+def build_qcq_cnn_twin(options: LatentOptions, engine: Engine | None) -> FixedFilterModel:
+    """Build QCQ-CNN with a classical classifier; its one quantum layer is `quanvolution.filter`."""
+    return _with_classifier(options, engine, LayeredClassifier(options.reps))
+
+
+def _with_classifier(
+    options: LatentOptions, engine: Engine | None, classifier: nn.Module
+) -> FixedFilterModel:
+    layer, shape = build_filter(options, engine)
     parts: dict[str, nn.Module] = {
         "network": conv_network(shape, options, QUBITS_OF_CLASSIFIER),
         "angles": LatentAngles(options.latent, options.latent_scale),
-        "classifier": ExpectationHead(QuantumLayer(spec, engine), options),
+        "classifier": ExpectationHead(classifier, options),
     }
     return FixedFilterModel(layer, nn.Sequential(OrderedDict(parts)), options.image_shape)

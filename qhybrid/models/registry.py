@@ -17,6 +17,7 @@ from qhybrid.models.hq_unet import HQUNetOptions, TwinOptions, build_hq_unet, bu
 from qhybrid.models.qcnn import QCNN, QCNNOptions
 from qhybrid.models.qcq_cnn import (
     CNNOptions,
+    LatentOptions,
     MLPOptions,
     QCCNNOptions,
     QCQCNNOptions,
@@ -25,6 +26,7 @@ from qhybrid.models.qcq_cnn import (
     build_mlp,
     build_qccnn,
     build_qcq_cnn,
+    build_qcq_cnn_twin,
     build_quanvo_mlp,
 )
 from qhybrid.models.qu_net import QuNetOptions, QuNetTwinOptions, build_qu_net, build_qu_net_twin
@@ -65,6 +67,9 @@ _MODELS: dict[str, ModelEntry] = {
     "qcnn": ModelEntry(QCNNOptions, QCNN, "Quantum convolutional network on averaged image cells"),
     "qcq_cnn": ModelEntry(
         QCQCNNOptions, build_qcq_cnn, "Fixed quantum filter, convolutions, 2-qubit quantum classifier"
+    ),
+    "qcq_cnn_twin": ModelEntry(
+        LatentOptions, build_qcq_cnn_twin, "QCQ-CNN with a classical classifier of as many weights"
     ),
     "qu_net": ModelEntry(QuNetOptions, build_qu_net, "Small U-Net with QuFeX circuits at the bottleneck"),
     "qu_net_twin": ModelEntry(

@@ -38,6 +38,7 @@ CONFIGS = {
     "qccnn": {"name": "qccnn", **CLASS, "filter": "random_layers", "batch_norm": True},
     "qcq_cnn": {"name": "qcq_cnn", **CLASS},
     "qcq_cnn scaled": {"name": "qcq_cnn", **CLASS, "latent": "tanh", "trainable_scale": True, "reps": 1},
+    "qcq_cnn_twin": {"name": "qcq_cnn_twin", **CLASS},
     "qcnn": {"name": "qcnn", "in_channels": 2, "num_classes": 2, "image_size": [8, 8], "grid": [2, 2]},
 }
 
