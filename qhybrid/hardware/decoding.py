@@ -14,6 +14,7 @@ from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits import REGISTER, Copy, PreparedCircuit
 from qhybrid.hardware.preparation import z_strings
 from qhybrid.hardware.settings import HardwareSettings
+from qhybrid.noise import NoiseProfile
 
 Array = NDArray[np.float64]
 MEANS_FORMAT = "qhybrid-means-1"
@@ -150,7 +151,7 @@ def _copy_estimates(
     for string in group:
         mean, scale = raw[:, place[string]], 1.0
         if settings.mitigation.readout and copy.noise is not None:
-            mean, scale = _corrected(string, raw, place, copy, settings)
+            mean, scale = _corrected(string, raw, place, copy.noise)
         means.append(mean)
         variances.append(np.clip(1 - raw[:, place[string]] ** 2, 1 / shots, None) / shots * scale**2)
     return np.stack(means, axis=1), np.stack(variances, axis=1)
@@ -165,19 +166,16 @@ def _corrected(
     string: tuple[tuple[int, int], ...],
     raw: Array,
     place: dict[tuple[tuple[int, int], ...], int],
-    copy: Copy,
-    settings: HardwareSettings,
+    noise: NoiseProfile,
 ) -> tuple[Array, float]:
     """Undo read-out errors: z = (m - c) / s on every qubit, with m = s z + c on average.
 
-    Reading gives s = 1 - p01 - p10 and c = p01 - p10; randomised read-outs have no c.
+    Reading gives s = 1 - p01 - p10 and c = p01 - p10.
     """
-    if copy.noise is None:
-        return raw[:, place[string]], 1.0
     shifts, scale = [], 1.0
     for qubit, _ in string:
-        p01, p10 = copy.noise.readout(qubit)
-        shifts.append(0.0 if settings.mitigation.measure_twirling else p01 - p10)
+        p01, p10 = noise.readout(qubit)
+        shifts.append(p01 - p10)
         scale *= 1 - p01 - p10
     total = np.zeros(len(raw))
     for mask in range(2 ** len(string)):

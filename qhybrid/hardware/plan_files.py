@@ -17,7 +17,7 @@ from qhybrid.engines.shots.strings import as_observable, measured_strings
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits import Copy, PreparedCircuit, Variant
 from qhybrid.hardware.merging import merge_runs
-from qhybrid.hardware.preparation import z_strings
+from qhybrid.hardware.preparation import place_noise, z_strings
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile
 from qhybrid.workspace import atomic_path, write_text
@@ -133,7 +133,7 @@ def _prepared(
             )
             for circuit, variant in zip(own, variants, strict=True)
         )
-        copies.append(Copy(tuple(place), specs, None if noise is None else noise.restrict(place)))
+        copies.append(Copy(tuple(place), specs, place_noise(noise, place, settings.mitigation)))
     return PreparedCircuit(
         key,
         facts["name"],

@@ -21,8 +21,8 @@ from qhybrid.hardware.book import LayerCircuit
 from qhybrid.hardware.circuits import Copy, PreparedCircuit, Variant
 from qhybrid.hardware.merging import AngleMap, merge_runs
 from qhybrid.hardware.packing import disjoint_places
-from qhybrid.hardware.settings import HardwareSettings
-from qhybrid.noise import NoiseProfile
+from qhybrid.hardware.settings import HardwareSettings, Mitigation
+from qhybrid.noise import NoiseProfile, QubitNoise
 
 NATIVE = {"X": (RZGate(np.pi / 2), SXGate()), "Y": (SXGate(),), "Z": ()}
 """Gates that turn a Pauli letter into Z: those of Heron and Nighthawk devices."""
@@ -93,7 +93,7 @@ def _assemble(
             tuple(
                 _measured_spec(spec, strings, variant, device is not None, products) for variant in variants
             ),
-            None if noise is None else noise.restrict(place),
+            place_noise(noise, place, settings.mitigation),
         )
         for spec, place in mapped
     )
@@ -102,6 +102,23 @@ def _assemble(
     )
     qubits = device.num_qubits if device is not None else first.num_qubits
     return PreparedCircuit(key, first.name, angle_map, strings, variants, copies, qubits, seconds)
+
+
+def place_noise(
+    noise: NoiseProfile | None, place: Sequence[int], mitigation: Mitigation
+) -> NoiseProfile | None:
+    """Return error rates of some qubits, numbered anew; twirled read-outs err alike for 0 and 1."""
+    if noise is None:
+        return None
+    own = noise.restrict(place)
+    if not mitigation.measure_twirling:
+        return own
+    qubits = dict(own.qubits)
+    for qubit in range(len(place)):
+        mean = sum(own.readout(qubit)) / 2
+        rates = {"readout_p01": mean, "readout_p10": mean}
+        qubits[qubit] = qubits.get(qubit, QubitNoise()).model_copy(update=rates)
+    return own.model_copy(update={"qubits": qubits})
 
 
 def _measured_spec(

@@ -24,6 +24,7 @@ from qhybrid.hardware.decoding import decode_chunk, estimates_from, observables_
 from qhybrid.hardware.guards import check_circuit
 from qhybrid.hardware.local import LocalService
 from qhybrid.hardware.merging import merge_runs
+from qhybrid.hardware.plan_files import load_circuits, save_circuit
 from qhybrid.hardware.preparation import bound_circuit, folded, prepare_circuit
 from qhybrid.hardware.service import Package
 from qhybrid.hardware.settings import LEVELS, HardwareSettings, Mitigation
@@ -182,6 +183,21 @@ def test_readout_correction_is_unbiased_for_products(small_device):
         found = observables_from(prepared, estimates_from(prepared, 2, pubs, settings).means)
         assert (np.abs(found - exact).max() > 0.05) == biased
         assert biased or np.abs(found - exact).max() < 1e-6
+
+
+@pytest.mark.parametrize("level", ["cheap", "standard"])
+def test_simulated_devices_read_as_the_mitigation_says(level, small_device, small_layer, samples, tmp_path):
+    """Twirled read-outs have no preferred value: neither prediction nor fake device may be shifted by one."""
+    noise = NoiseProfile(readout_p01=0.08, readout_p10=0.02)
+    settings = HardwareSettings(backend="fake_manila", layouts=1, mitigation=LEVELS[level])
+    bound = bound_circuit(small_layer)
+    prepared = prepare_circuit(small_layer.key, bound, small_device, noise, settings)
+    save_circuit(tmp_path, bound, prepared)
+    _, loaded = load_circuits(tmp_path, settings, noise)
+    for circuit in (prepared, loaded[small_layer.key]):
+        pubs = [{"means": Simulation().means(Pub(circuit, v, samples[0]), None)} for v in range(2)]
+        found = observables_from(circuit, estimates_from(circuit, len(samples[0]), pubs, settings).means)
+        assert np.abs(found - samples[1]).max() < 1e-6
 
 
 def test_folded_circuits_are_the_same_operator(small_prepared):
