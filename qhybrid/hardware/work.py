@@ -47,6 +47,7 @@ class Work:
     bound: dict[str, CircuitSpec]
     context: JobContext
     errors: dict[tuple[int, str, int], Array] = field(default_factory=dict)
+    _compared: bool = False
 
     @property
     def ledger(self) -> Ledger:
@@ -56,6 +57,7 @@ class Work:
     def submit(self, again: bool = False) -> int:
         """Send all jobs of the current round; return their number."""
         self.next_round()
+        self._compare_model()
         return send_open_chunks(self.context, again)
 
     def collect(self, wait: bool = True, progress: Progress | None = None) -> Tensor | None:
@@ -102,7 +104,7 @@ class Work:
         if any(chunk.state != DONE for chunk in self.ledger.chunks()):
             return None
         book = self.book()
-        outputs = run_pass(self.workload.model, self.workload.samples.images, self.content["layers"], book)
+        outputs = self._pass(book)
         if not book.new:
             return stacked(outputs)
         unknown = [key for key in book.circuits if key not in self.context.circuits]
@@ -124,6 +126,20 @@ class Work:
         self.ledger.add_round(found.requests, found.points, found.chunks)
         self.price_later_rounds()
         return None if found.chunks else self.next_round()
+
+    def _compare_model(self) -> None:
+        """Check before anything is paid for that the model still asks for what the plan holds.
+
+        Raises:
+            HardwareError: If it does not: a run that was trained on since, or other samples.
+        """
+        if not self._compared and any(chunk.state != DONE for chunk in self.ledger.chunks()):
+            self._pass(self.book())
+
+    def _pass(self, book: Book) -> list[Tensor | None]:
+        outputs = run_pass(self.workload.model, self.workload.samples.images, self.content["layers"], book)
+        self._compared = True
+        return outputs
 
     def book(self) -> Book:
         """Return all requests with the results that are there."""
