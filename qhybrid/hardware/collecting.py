@@ -11,7 +11,7 @@ from qhybrid.hardware.decoding import decode_chunk
 from qhybrid.hardware.ledger import Chunk, Job
 from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, OPEN, SENDING, SENT, TOO_LONG
 from qhybrid.hardware.reconciling import reconcile, update_duplicates, wait_for_certainty
-from qhybrid.hardware.service import FINAL
+from qhybrid.hardware.service import FINAL, JobGoneError
 
 Progress = Callable[[int, int], None]
 
@@ -25,15 +25,17 @@ def collect_jobs(context: JobContext, wait: bool = True, progress: Progress | No
         progress: Called with (chunks with a result, chunks).
 
     Raises:
-        ServiceError: If the service does not answer; everything that came before is in the ledger.
+        ServiceError: If the service does not answer, or a result cannot be read; all others are in the
+            ledger.
         HardwareError: If the deadline of the settings passes.
     """
     patience, clock = context.settings.patience, context.clock
     started, pause = clock.now(), patience.poll_s
+    unreadable: dict[str, UnreadableResultError] = {}
     while True:
         reconcile(context)
-        jobs = context.ledger.jobs(SENT)
-        ended = [job for job in jobs if _look(context, job)]
+        jobs = [job for job in context.ledger.jobs(SENT) if job.tag not in unreadable]
+        ended = [job for job in jobs if _look_or_note(context, job, unreadable)]
         if progress is not None:
             states = [chunk.state for chunk in context.ledger.chunks()]
             progress(states.count(DONE), len(states))
@@ -49,13 +51,32 @@ def collect_jobs(context: JobContext, wait: bool = True, progress: Progress | No
         clock.sleep(pause)
     reconcile(context)
     _enter_costs(context)
+    for error in unreadable.values():
+        raise error
+
+
+class UnreadableResultError(ServiceError):
+    """A result cannot be had, or does not decode: others do not wait for it."""
+
+
+def _look_or_note(context: JobContext, job: Job, unreadable: dict[str, UnreadableResultError]) -> bool:
+    """Look after one job; return whether it is to be asked about no more."""
+    try:
+        return _look(context, job)
+    except UnreadableResultError as error:
+        unreadable[job.tag] = error
+        return True
 
 
 def _look(context: JobContext, job: Job) -> bool:
     """Look after one job; return whether it has ended."""
     if job.id is None:
         raise HardwareError(f"Job {job.tag} must have an id, but has none. Fix: report this with the ledger.")
-    view = context.asked(lambda: context.service.view(str(job.id)))
+    try:
+        view = context.asked(lambda: context.service.view(str(job.id)))
+    except JobGoneError:
+        _give_up(context, job)
+        return True
     if view.status not in FINAL:
         return False
     if view.status == DONE:
@@ -71,6 +92,17 @@ def _look(context: JobContext, job: Job) -> bool:
     context.ledger.end_job(job, view.status, view.message, _chunk_state(context, job, view.status))
     context.note(f"chunk {job.chunk}: job {job.id} ended as `{view.status}`. {view.message}".strip())
     return True
+
+
+def _give_up(context: JobContext, job: Job) -> None:
+    """Enter that the service does not know a job any more; its bill is not known, so its limit counts."""
+    chunk = next(one for one in context.ledger.chunks() if one.number == job.chunk)
+    seconds = float(chunk.limit if job.reserved is None else job.reserved)
+    message = f"The service does not know job {job.id} (any more); {seconds:g} s are counted for it."
+    if context.service.paid:
+        context.ledger.update_job(job.tag, usage=seconds)
+    context.ledger.end_job(job, CANCELLED, message, CANCELLED)
+    context.note(f"chunk {job.chunk}: {message}")
 
 
 def _chunk_state(context: JobContext, job: Job, status: str) -> str:
@@ -92,7 +124,11 @@ def _fetch(context: JobContext, job: Job, job_id: str) -> None:
             raise ServiceError(f"job {job_id}: {error}") from None
         return text
 
-    context.ledger.store_result(job, job_id, context.asked(fetch))
+    try:
+        text = context.asked(fetch)
+    except ServiceError as error:
+        raise UnreadableResultError(str(error)) from None
+    context.ledger.store_result(job, job_id, text)
 
 
 def blocks_of(context: JobContext, chunk: Chunk) -> list[tuple[PreparedCircuit, int]]:
@@ -110,13 +146,16 @@ def _finished_duplicate(context: JobContext, job: Job) -> str | None:
 
 
 def _enter_costs(context: JobContext) -> None:
-    """Enter what ended jobs cost, as far as the service knows it."""
-    for job in context.ledger.jobs():
-        if job.id is not None and job.usage is None and job.state not in (SENDING, SENT):
-            usage = context.asked(lambda job=job: context.service.usage(str(job.id)))  # type: ignore[misc]
-            if usage is not None:
-                context.ledger.update_job(job.tag, usage=usage)
-    update_duplicates(context)
+    """Enter what ended jobs cost, as far as the service knows it; results do not wait for that."""
+    try:
+        for job in context.ledger.jobs():
+            if job.id is not None and job.usage is None and job.state not in (SENDING, SENT):
+                usage = context.asked(lambda job=job: context.service.usage(str(job.id)))  # type: ignore[misc]
+                if usage is not None:
+                    context.ledger.update_job(job.tag, usage=usage)
+        update_duplicates(context)
+    except ServiceError as error:
+        context.say(f"costs are not complete, collect again later: {error}")
 
 
 def cancel_jobs(context: JobContext) -> int:
@@ -128,16 +167,27 @@ def cancel_jobs(context: JobContext) -> int:
     reconcile(context)
     for job in context.ledger.jobs(SENDING):
         wait_for_certainty(context, job)
-    count = 0
+    count, too_late = 0, []
     for job in context.ledger.jobs(SENT):
-        if context.asked(lambda job=job: context.service.cancel(str(job.id))):  # type: ignore[misc]
+        try:
+            stopped = context.asked(lambda job=job: context.service.cancel(str(job.id)))  # type: ignore[misc]
+        except JobGoneError:
+            _give_up(context, job)
+            continue
+        if stopped:
             context.ledger.end_job(job, CANCELLED, "cancelled on request", CANCELLED)
             context.note(f"chunk {job.chunk}: job {job.id} was cancelled on request")
             count += 1
         else:
-            _look(context, job)
+            too_late.append(job)
+    unreadable: dict[str, UnreadableResultError] = {}
+    for job in too_late:
+        _look_or_note(context, job, unreadable)
+    kept = {job.chunk for job in context.ledger.jobs(SENT)}
     for chunk in context.ledger.chunks():
-        if chunk.state == OPEN:
+        if chunk.state == OPEN and chunk.number not in kept:
             context.ledger.set_chunk(chunk.number, CANCELLED)
     _enter_costs(context)
+    for error in unreadable.values():
+        raise error
     return count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -44,6 +44,7 @@ class JobContext:
         settings: The plan's settings.
         later_seconds: QPU seconds that jobs of rounds which are not known yet are expected to take, each
             rounded up to whole seconds.
+        earlier_seconds: QPU seconds under the same cap that are in no ledger of this plan.
         clock: Time.
         say: Called with a sentence whenever something happens.
     """
@@ -53,6 +54,7 @@ class JobContext:
     circuits: Mapping[str, PreparedCircuit]
     settings: HardwareSettings
     later_seconds: float = 0.0
+    earlier_seconds: float = field(default=0.0, kw_only=True)
     clock: Clock = field(default_factory=Clock)
     say: Say = lambda _text: None
 
@@ -84,7 +86,9 @@ class JobContext:
             for key, numbers in chunk.blocks
             for variant in range(len(self.circuits[key].variants))
         )
-        return Package(pubs, self.settings.shots, (self.ledger.tag, job.tag), self._time_limit(chunk))
+        limits = [self.settings.max_execution_seconds, self.time_limit([chunk])]
+        limit = min((one for one in limits if one is not None), default=None)
+        return Package(pubs, self.settings.shots, (self.ledger.tag, job.tag), limit)
 
     def check_cap(self) -> None:
         """Check that what is sent next stays within the cap, later rounds included.
@@ -95,7 +99,7 @@ class JobContext:
         cap = self.settings.max_qpu_seconds
         if cap is None or not self.service.paid:
             return
-        spent, ahead = self.ledger.committed_seconds(), self.ahead_seconds()
+        spent, ahead = self._committed_seconds(), self.ahead_seconds()
         if spent + ahead > cap:
             raise HardwareError(
                 f"Setting `max_qpu_seconds` must cover the plan, but is {cap:g} s: {spent:.1f} s are spent "
@@ -112,19 +116,28 @@ class JobContext:
         busy = {job.chunk for job in self.ledger.jobs(SENDING, SENT)}
         return [chunk for chunk in self.ledger.chunks() if chunk.state == OPEN and chunk.number not in busy]
 
-    def _time_limit(self, chunk: Chunk) -> int | None:
-        """Return the seconds after which the service stops a job.
+    def time_limit(self, chunks: Sequence[Chunk]) -> int | None:
+        """Return the QPU seconds that the cap leaves for chunks which are to be sent; None without a cap.
 
-        Every job gets its share of what is left of the cap: the bill stays within it even if the estimates
-        are wrong, over all rounds and attempts.
+        They get their share of what is left: the bill stays within the cap even if the estimates are wrong,
+        over all rounds and attempts.
         """
-        limits = [self.settings.max_execution_seconds]
         cap = self.settings.max_qpu_seconds
-        if cap is not None and self.service.paid:
-            left = cap - self.ledger.committed_seconds()
-            limits.append(int(chunk.limit * left / self.ahead_seconds() + 1e-9))
-        given = [limit for limit in limits if limit is not None]
-        return min(given) if given else None
+        if cap is None or not self.service.paid:
+            return None
+        share = (cap - self._committed_seconds()) / self.ahead_seconds()
+        if self._in_sessions:
+            # What a session may take is lost to the cap, so jobs that fail need something to be left.
+            share = (1 + share) / 2
+        return int(sum(chunk.limit for chunk in chunks) * share + 1e-9)
+
+    def _committed_seconds(self) -> float:
+        # A session is billed for the time between its jobs too, which no job's bill shows.
+        return self.earlier_seconds + self.ledger.committed_seconds(self._in_sessions)
+
+    @property
+    def _in_sessions(self) -> bool:
+        return self.settings.mode == "session"
 
 
 def _stacked(points: Mapping[int, tuple[str, Array]], numbers: tuple[int, ...]) -> Array:

@@ -43,10 +43,10 @@ class RuntimeEngine(Engine):
         shots: Executions of every measured circuit and parameter set.
         seed: Of layouts and simulated shots.
         folder: Where the ledger of each call goes; a temporary folder if absent, which is enough for fakes.
-        **options: Other keys of `HardwareSettings`.
+        settings: Everything else; its cap covers all calls of this engine together.
 
     Raises:
-        ConfigError: If an option is unknown or wrong.
+        ConfigError: If there is no such fake device.
         HardwareError: If the account or the device is not usable, or a real device is used without `folder`.
     """
 
@@ -72,6 +72,7 @@ class RuntimeEngine(Engine):
                 f"Device {backend} costs time, so results must be kept, but there is no `folder`. Fix: "
                 "make_engine('runtime', backend=..., folder='runs/...')."
             )
+        self._seconds = 0.0
         self._prepared: dict[str, tuple[CircuitSpec, PreparedCircuit, AngleTable, list[Any]]] = {}
 
     def expectations(self, spec: CircuitSpec, inputs: Tensor, weights: Tensor) -> Tensor:
@@ -119,10 +120,15 @@ class RuntimeEngine(Engine):
             ledger.begin()
             found = plan_round(0, [request], {}, 0, circuits, self._settings)
             ledger.add_round(found.requests, found.points, found.chunks)
-            context = JobContext(ledger, self._service, circuits, self._settings)
-            while any(chunk.state == "open" for chunk in ledger.chunks()):
-                send_open_chunks(context)
-                collect_jobs(context)
+            context = JobContext(
+                ledger, self._service, circuits, self._settings, earlier_seconds=self._seconds
+            )
+            try:
+                while any(chunk.state == "open" for chunk in ledger.chunks()):
+                    send_open_chunks(context)
+                    collect_jobs(context)
+            finally:
+                self._seconds += ledger.committed_seconds()
             values: dict[int, Any] = {}
             raw = ledger.results()
             for chunk in ledger.chunks():

@@ -16,14 +16,16 @@ PREFERENCE = {DONE: 0, RUNNING: 1, QUEUED: 2}
 """Of several jobs with one tag the one is kept that has cost most so far."""
 
 
-def reconcile(context: JobContext) -> None:
+def reconcile(context: JobContext) -> dict[str, list[str]]:
     """Compare all jobs of the plan with one listing.
+
+    Returns:
+        The service's jobs of the plan by tag, those included that this ledger knows nothing of: somebody
+        may have sent them from a copy of the plan's folder.
 
     Raises:
         ServiceError: If the service does not answer.
     """
-    if not context.ledger.jobs():
-        return
     listed = context.asked(lambda: context.service.find(context.ledger.tag))
     by_tag: dict[str, list[str]] = {}
     for one in listed:
@@ -31,6 +33,7 @@ def reconcile(context: JobContext) -> None:
             by_tag.setdefault(tag, []).append(one.id)
     for job in context.ledger.jobs():
         settle(context, job, by_tag.get(job.tag, []))
+    return by_tag
 
 
 def settle(context: JobContext, job: Job, ids: Sequence[str]) -> bool:
@@ -50,7 +53,7 @@ def settle(context: JobContext, job: Job, ids: Sequence[str]) -> bool:
     if kept is None and job.state in (PREPARED, SENDING):
         kept = _preferred(context, ids)
         context.ledger.update_job(job.tag, state=SENT, id=kept, empty_since=None)
-        context.note(f"chunk {job.chunk}: job {kept} was accepted although its sending failed; it is adopted")
+        context.note(f"chunk {job.chunk}: the service has its job {kept} already; it is adopted")
     known = {one.id: one for one in context.ledger.duplicates()}
     for other in ids:
         if other != kept and other not in known:

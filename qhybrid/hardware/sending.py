@@ -6,7 +6,7 @@ from qhybrid.errors import HardwareError, ServiceError, SubmissionRefusedError, 
 from qhybrid.hardware.context import JobContext
 from qhybrid.hardware.ledger import Job
 from qhybrid.hardware.ledger.records import CANCELLED, FAILED, OPEN, PREPARED, SENDING, SENT, TOO_LONG
-from qhybrid.hardware.reconciling import reconcile, wait_for_certainty
+from qhybrid.hardware.reconciling import reconcile, settle, wait_for_certainty
 
 
 def send_open_chunks(context: JobContext, again: bool = False) -> int:
@@ -24,7 +24,7 @@ def send_open_chunks(context: JobContext, again: bool = False) -> int:
         ServiceError: If the service refuses a job, or does not answer; what was sent is in the ledger.
     """
     ledger = context.ledger
-    reconcile(context)
+    listed = reconcile(context)
     for job in ledger.jobs(SENDING):
         wait_for_certainty(context, job)
     if again:
@@ -38,18 +38,21 @@ def send_open_chunks(context: JobContext, again: bool = False) -> int:
         return 0
     context.check_cap()
     _check_budget(context)
+    context.service.open(context.time_limit(todo))
     sent_at: list[float] = []
     try:
         for number, chunk in enumerate(todo):
-            _keep_pace(context, sent_at)
             job = waiting.get(chunk.number) or ledger.prepare_job(chunk.number)
+            if settle(context, job, listed.get(job.tag, [])):
+                continue
+            _keep_pace(context, sent_at)
             _send(context, job)
             context.say(f"job {number + 1} of {len(todo)} sent (chunk {chunk.number})")
     finally:
         _close(context)
     # A submission that the client repeated by itself shows only in a listing.
     reconcile(context)
-    return len(todo)
+    return len(sent_at)
 
 
 def _close(context: JobContext) -> None:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qhybrid.errors import ServiceError
 from qhybrid.hardware.circuits import Pub
 
 QUEUED, RUNNING, DONE = "queued", "running", "done"
@@ -69,6 +70,10 @@ class Budget:
     used_up: bool = False
 
 
+class JobGoneError(ServiceError):
+    """The service does not know a job."""
+
+
 class JobService(ABC):
     """Takes jobs and gives results. All errors are `ServiceError`s; none of them holds the token.
 
@@ -126,6 +131,13 @@ class JobService(ABC):
     def budget(self) -> Budget:
         """Return what is left of the account's time."""
         return Budget()
+
+    def open(self, limit_seconds: int | None) -> None:  # noqa: B027 - most services have nothing to open
+        """Say that jobs follow.
+
+        Args:
+            limit_seconds: QPU seconds that all of them together may take; None for no limit.
+        """
 
     def close(self) -> None:  # noqa: B027 - most services have nothing to close
         """Say that no more jobs will be sent."""

@@ -336,13 +336,16 @@ class _Handler(BaseHTTPRequestHandler):
         self._found(id).tags = json.loads(body)["tags"]
 
     def _open_session(self, body: bytes) -> Any:
-        mode = json.loads(body).get("mode")
+        wanted = json.loads(body)
+        mode = wanted.get("mode")
         if mode == "dedicated" and self.state.plan == "open":
             raise Refusal(400, "You are not authorized to run a session when using the open plan.", 1352)
         identity = f"s{uuid.uuid4().hex[:10]}"
         self.state.sessions[identity] = {
             "id": identity,
             "mode": mode,
+            "backend_name": wanted.get("backend"),
+            "max_ttl": wanted.get("max_ttl"),
             "state": "open",
             "accepting_jobs": True,
         }

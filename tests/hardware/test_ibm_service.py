@@ -17,9 +17,10 @@ from ibm_service_simulation import simulate_with_calibration
 from ibm_service_state import Fault, ServiceState
 from outcome_checks import TOKEN, finish
 from plan_cases import map_workload, quick
+from qiskit_ibm_runtime import QiskitRuntimeService
 
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.ibm import IbmService, list_service_devices
+from qhybrid.hardware.ibm import IbmService, connection, list_service_devices
 from qhybrid.hardware.opening import open_work
 from qhybrid.hardware.outcome import write_outcome
 from qhybrid.hardware.planning import make_plan
@@ -114,6 +115,46 @@ def test_sessions_are_opened_on_request(server, service_state, make_plan):
     assert [session["mode"] for session in service_state.sessions.values()] == ["dedicated"]
 
 
+def test_all_sessions_together_stay_within_the_cap(server, service_state, make_plan):
+    """A session is billed from its first job to its end, whatever its jobs took: here all of its time."""
+    service_state.plan = "premium"
+    service_state.outcomes = ["failed"]
+    with (context := make_plan(mode="session", max_qpu_seconds=40.0).context()).ledger:
+        finish(context)
+        assert len(context.ledger.results()) == 3
+    lengths = [session["max_ttl"] for session in service_state.sessions.values()]
+    assert len(lengths) == 2
+    assert sum(lengths) <= 40
+
+
+@pytest.mark.parametrize("mode", ["batch", "session"])
+def test_a_renewed_token_goes_on_in_the_same_session(mode, server, service_state, make_plan):
+    service_state.plan = "premium"
+    service_state.faults = [Fault("submit", "401", skip=1)]
+    with (context := make_plan(mode=mode).context()).ledger:
+        finish(context)
+        assert len(context.ledger.results()) == 3
+    (session,) = service_state.sessions.values()
+    assert not session["accepting_jobs"]
+    assert {job.session for job in service_state.jobs.values()} == {session["id"]}
+
+
+def test_a_saved_token_that_is_refused_is_not_shown(server, service_state, monkeypatch, tmp_path):
+    save_account(monkeypatch, tmp_path)
+
+    class Refusing(QiskitRuntimeService):
+        def __init__(self, **_):
+            raise RuntimeError(f"no account has the key {TOKEN}")
+
+    monkeypatch.setattr(connection, "QiskitRuntimeService", Refusing)
+    for action in (list_service_devices, lambda: IbmService(quick(backend="ibm_manila"))):
+        with pytest.raises(HardwareError) as caught:
+            action()
+        text = "".join(traceback.format_exception(caught.value))
+        assert "no account has the key" in text
+        assert TOKEN not in text
+
+
 def test_devices_of_the_account_are_listed(server):
     assert list_service_devices() == ["ibm_manila"]
 
@@ -149,7 +190,8 @@ def test_the_token_is_nowhere(fault, server, service_state, tmp_path, caplog, ca
             assert not file.is_file() or access.encode() not in file.read_bytes(), file
 
 
-def test_the_account_can_be_saved_instead(server, service_state, monkeypatch, tmp_path):
+def save_account(monkeypatch, tmp_path):
+    """Move the account from the environment to a file."""
     from qiskit_ibm_runtime.accounts import management
 
     variables = {
@@ -159,18 +201,17 @@ def test_the_account_can_be_saved_instead(server, service_state, monkeypatch, tm
         monkeypatch.delenv(name)
     file = tmp_path / "qiskit-ibm.json"
     monkeypatch.setattr(management, "_DEFAULT_ACCOUNT_CONFIG_JSON_FILE", str(file))
-    file.write_text(
-        json.dumps(
-            {
-                "default-ibm-quantum-platform": {
-                    "channel": "ibm_quantum_platform",
-                    "token": variables["QISKIT_IBM_TOKEN"],
-                    "instance": variables["QISKIT_IBM_INSTANCE"],
-                    "url": variables["QISKIT_IBM_URL"],
-                }
-            }
-        )
-    )
+    account = {
+        "channel": "ibm_quantum_platform",
+        "token": variables["QISKIT_IBM_TOKEN"],
+        "instance": variables["QISKIT_IBM_INSTANCE"],
+        "url": variables["QISKIT_IBM_URL"],
+    }
+    file.write_text(json.dumps({"default-ibm-quantum-platform": account}))
+
+
+def test_the_account_can_be_saved_instead(server, service_state, monkeypatch, tmp_path):
+    save_account(monkeypatch, tmp_path)
     service = IbmService(quick(backend="ibm_manila"))
     assert service.budget().remaining_seconds == 600
     assert torch.is_grad_enabled()

@@ -9,7 +9,8 @@ import torch
 import qhybrid.hardware  # noqa: F401 - registers the engine
 from qhybrid.circuits import build_circuit
 from qhybrid.engines import list_engines, make_engine
-from qhybrid.errors import EngineError
+from qhybrid.errors import EngineError, HardwareError
+from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.layers import QuantumLayer
 
 
@@ -58,6 +59,20 @@ def test_fake_devices_are_noisy():
     assert values.shape == (8,)
     assert (values[:4] < 0.995).all()
     assert (values[:4] > 0.8).all()
+
+
+def test_the_cap_covers_all_calls_together(tmp_path, monkeypatch):
+    spec = build_circuit("hq_unet_qcnn", grid=2)
+    inputs = torch.zeros((1, spec.num_inputs), dtype=torch.float64)
+    weights = torch.zeros(spec.num_weights, dtype=torch.float64)
+    settings = HardwareSettings(backend="aer", max_qpu_seconds=5.0)
+    engine = make_engine("runtime", backend="aer", shots=100, folder=tmp_path, settings=settings)
+    monkeypatch.setattr(engine._service, "paid", True)
+    monkeypatch.setattr(engine._service, "usage", lambda _job: 2.5)
+    engine.expectations(spec, inputs, weights)
+    with pytest.raises(HardwareError, match="max_qpu_seconds"):
+        engine.expectations(spec, inputs, weights)
+    assert len(list((tmp_path / "jobs").glob("local-*.json"))) == 1
 
 
 def test_empty_batches_cost_nothing(engine):

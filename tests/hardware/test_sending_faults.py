@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import traceback
+from dataclasses import replace
 
 import pytest
 from ibm_service_state import Fault
@@ -161,6 +163,65 @@ def test_jobs_over_their_time_limit_need_a_decision(make_plan, server, service_s
         assert [chunk.state for chunk in context.ledger.chunks()] == [TOO_LONG, DONE, DONE]
         assert "1305" in context.ledger.jobs()[0].message or "longer" in context.ledger.jobs()[0].message
         assert {job.limit_seconds for job in service_state.jobs.values()} == {7}
+
+
+def test_one_result_that_cannot_be_had_does_not_hold_up_the_others(make_plan, server, service_state, samples):
+    service_state.faults = [Fault("result", "truncate", times=2)]
+    with (context := make_plan(patience={"retries": 1}).context()).ledger:
+        send_open_chunks(context)
+        with pytest.raises(ServiceError, match="result of job"):
+            collect_jobs(context)
+        assert sorted(context.ledger.results()) == [1, 2]
+        finish(context)
+        check_complete(context, service_state, samples[1])
+        assert len(service_state.jobs) == 3
+
+
+def test_jobs_that_the_service_has_lost_need_a_decision(make_plan, server, service_state, samples):
+    with (context := make_plan(max_qpu_seconds=60.0).context()).ledger:
+        send_open_chunks(context)
+        lost = context.ledger.jobs()[0]
+        del service_state.jobs[lost.id]
+        collect_jobs(context)
+        assert [chunk.state for chunk in context.ledger.chunks()] == [CANCELLED, DONE, DONE]
+        job = context.ledger.jobs()[0]
+        assert f"does not know job {lost.id}" in job.message
+        assert job.usage == lost.reserved
+        assert send_open_chunks(context, again=True) == 1
+        finish(context)
+        assert len(context.ledger.results()) == 3
+
+
+def test_results_do_not_wait_for_their_bills(make_plan, server, service_state, samples):
+    service_state.faults = [Fault("metrics", "400", times=1000)]
+    plan = make_plan(patience={"retries": 1})
+    with (context := plan.context()).ledger:
+        finish(context)
+        check_complete(context, service_state, samples[1])
+        assert any("costs are not complete" in text for text in plan.said)
+        service_state.faults.clear()
+        collect_jobs(context)
+        assert context.ledger.spent_seconds() == pytest.approx(3 * 2.0)
+
+
+@pytest.mark.parametrize("sent", ["before", "in between"])
+def test_a_copy_of_a_plan_sends_nothing_twice(sent, make_plan, server, service_state, samples, tmp_path):
+    """Two folders with one plan: the second finds what the first has sent, and leaves it alone."""
+    service_state.queue_seconds = 0.5
+    plan = make_plan()
+    if sent == "in between":
+        with (context := plan.context()).ledger:
+            service_state.faults = [Fault("submit", "400", skip=1)]
+            with pytest.raises(SubmissionRefusedError):
+                send_open_chunks(context)
+    copy = shutil.copytree(tmp_path, tmp_path.with_name(f"{tmp_path.name}-copy"))
+    other = replace(plan, path=copy / plan.path.name)
+    for one in (plan, other):
+        with (context := one.context()).ledger:
+            finish(context)
+            check_complete(context, service_state, samples[1])
+            assert not context.ledger.duplicates()
+    assert len(service_state.jobs) == 3
 
 
 def test_cancel_stops_what_has_not_run(make_plan, server, service_state):

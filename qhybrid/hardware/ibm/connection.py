@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from qiskit_ibm_runtime import QiskitRuntimeService
-from qiskit_ibm_runtime.exceptions import IBMNotAuthorizedError
+from qiskit_ibm_runtime.exceptions import IBMNotAuthorizedError, RuntimeJobNotFound
 
 from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.ibm.waiting import bound_requests
 from qhybrid.hardware.scrubbing import Scrubber
+from qhybrid.hardware.service import JobGoneError
 from qhybrid.hardware.settings import HardwareSettings
 
 T = TypeVar("T")
@@ -41,7 +42,7 @@ class Connection:
 
     def __init__(self, settings: HardwareSettings) -> None:
         self._settings = settings
-        self.scrub = Scrubber()
+        self.scrub = Scrubber(_saved_tokens())
         self.sign_in()
 
     def sign_in(self) -> None:
@@ -56,7 +57,7 @@ class Connection:
             # sent twice. So a plan keeps to the instance that it was made with.
             self.service = QiskitRuntimeService(instance=instance)
             account = self.service.active_account() or {}
-            self.scrub = Scrubber([account.get("token")])
+            self.scrub = Scrubber([account.get("token"), *_saved_tokens()])
             bound_requests(self.service, self._settings.patience)
             self.backend = self.service.backend(name, instance=instance)
         except Exception as error:  # the client raises many kinds, some of them not its own
@@ -81,9 +82,10 @@ class Connection:
                 self.sign_in()
                 return question()
         except Exception as error:
-            kind = type(error).__name__
-            raise ServiceError(
-                f"The service must answer for {what}, but: {self.scrub(error)} ({kind}). Fix: ask again; "
+            name = type(error).__name__
+            kind = JobGoneError if isinstance(error, RuntimeJobNotFound) else ServiceError
+            raise kind(
+                f"The service must answer for {what}, but: {self.scrub(error)} ({name}). Fix: ask again; "
                 "nothing is sent twice."
             ) from None
 
@@ -98,7 +100,15 @@ def list_service_devices() -> list[str]:
         found = QiskitRuntimeService().backends(simulator=False, operational=True)
     except Exception as error:
         raise HardwareError(
-            f"The saved account must be usable, but: {Scrubber()(error)}. Fix: "
+            f"The saved account must be usable, but: {Scrubber(_saved_tokens())(error)}. Fix: "
             "QiskitRuntimeService.save_account(...)."
         ) from None
     return [str(backend.name) for backend in found]
+
+
+def _saved_tokens() -> list[str | None]:
+    """Return the tokens of all saved accounts: a sign-in that fails may name the one that it used."""
+    try:
+        return [account.get("token") for account in QiskitRuntimeService.saved_accounts().values()]
+    except Exception:  # a damaged file holds no token that could be used
+        return []

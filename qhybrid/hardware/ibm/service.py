@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +17,7 @@ from qiskit_ibm_runtime.executor_sampler import Sampler
 from qiskit_ibm_runtime.options_models import SamplerOptions
 from qiskit_ibm_runtime.utils.utils import is_isa_circuit
 
-from qhybrid.errors import HardwareError, ServiceError, SubmissionRefusedError
+from qhybrid.errors import ServiceError, SubmissionRefusedError
 from qhybrid.hardware.circuits import Pub
 from qhybrid.hardware.ibm.connection import Connection
 from qhybrid.hardware.ibm.failures import explained
@@ -71,6 +70,7 @@ class IbmService(JobService):
     def __init__(self, settings: HardwareSettings) -> None:
         self._settings = settings
         self._mode: Batch | Session | None = None
+        self._limit: int | None = None
         self._connection = Connection(settings)
 
     @property
@@ -156,6 +156,10 @@ class IbmService(JobService):
         usage = self._connection.ask("its usage", lambda: self._connection.service.usage())
         return Budget(usage.get("usage_remaining_seconds"), bool(usage.get("usage_limit_reached")))
 
+    def open(self, limit_seconds: int | None) -> None:
+        """Say that jobs follow; a session that they open lasts for the limit at most."""
+        self._limit = limit_seconds
+
     def close(self) -> None:
         """Close the batch or session: jobs that it has still run."""
         if self._mode is not None:
@@ -184,15 +188,12 @@ class IbmService(JobService):
         if kind == "job":
             return self.backend
         if self._mode is None:
-            cap = self._settings.max_qpu_seconds
             try:
                 if kind == "batch":
                     self._mode = Batch(backend=self.backend)
                 else:
-                    # A session is billed while it is open: the cap ends it.
-                    self._mode = Session(
-                        backend=self.backend, max_time=None if cap is None else math.ceil(cap)
-                    )
+                    # A session is billed while it is open: the share of its jobs ends it.
+                    self._mode = Session(backend=self.backend, max_time=self._limit)
             except Exception as error:
                 raise SubmissionRefusedError(
                     f"A {kind} must be opened before jobs are sent, but: {self._connection.scrub(error)}. "
@@ -211,12 +212,13 @@ class IbmService(JobService):
         return options
 
     def _renew(self) -> None:
-        """Sign in again; errors show at the next request."""
-        self._mode = None
+        """Sign in again, and go on in the same batch or session; errors show at the next request."""
         try:
             self._connection.sign_in()
-        except HardwareError:
-            return
+            if self._mode is not None and self._mode.session_id is not None:
+                self._mode = type(self._mode).from_id(self._mode.session_id, self._connection.service)
+        except Exception:  # a session that stays open ends by its time limit
+            self._mode = None
 
     def _view(self, job_id: str) -> View:
         job = self._job(job_id)

@@ -44,18 +44,28 @@ class Ledger(WorkPart, JobPart):
         """Return QPU seconds that were billed, or are expected to be, duplicates included."""
         return self._seconds({chunk.number: chunk.seconds for chunk in self.chunks()}, reserved=False)
 
-    def committed_seconds(self) -> float:
-        """Return QPU seconds that were billed, or may be at most: jobs in flight count with their limits."""
-        return self._seconds({chunk.number: float(chunk.limit) for chunk in self.chunks()}, reserved=True)
+    def billed_seconds(self) -> float:
+        """Return QPU seconds that were billed, duplicates included."""
+        bills = [job.usage for job in self.jobs()] + [one.usage for one in self.duplicates()]
+        return sum(bill for bill in bills if bill is not None)
 
-    def _seconds(self, of_chunks: dict[int, float], reserved: bool) -> float:
+    def committed_seconds(self, whole: bool = False) -> float:
+        """Return QPU seconds that were billed, or may be at most: jobs in flight count with their limits.
+
+        Args:
+            whole: Whether jobs that have ended count with their limits too, where these are larger.
+        """
+        limits = {chunk.number: float(chunk.limit) for chunk in self.chunks()}
+        return self._seconds(limits, reserved=True, whole=whole)
+
+    def _seconds(self, of_chunks: dict[int, float], reserved: bool, whole: bool = False) -> float:
         total = 0.0
         expected: dict[str, float] = {}
         for job in self.jobs():
             known = job.reserved if reserved and job.reserved is not None else of_chunks[job.chunk]
             expected[job.tag] = known
             if job.usage is not None:
-                total += job.usage
+                total += max(job.usage, known) if whole else job.usage
             elif job.state != PREPARED:
                 total += known
         for one in self.duplicates():
