@@ -12,7 +12,13 @@ import typer
 from qhybrid.cli.console import progress_bar, say, say_path
 from qhybrid.cli.evaluate import RUN_HELP
 from qhybrid.cli.hardware_options import PlanOptions, RankOptions, given_options, with_options
-from qhybrid.cli.hardware_tables import print_outcome, print_plan, print_ranking, print_status
+from qhybrid.cli.hardware_tables import (
+    print_next_step,
+    print_outcome,
+    print_plan,
+    print_ranking,
+    print_status,
+)
 from qhybrid.cli.lookup import find_run
 from qhybrid.errors import HardwareError
 
@@ -95,12 +101,13 @@ def run_(
                 "make a new plan of the run"
             )
     else:
-        unfinished = _unfinished(run, options)
-        if unfinished is None:
+        known = _known_plan(run, options)
+        if known is None:
             folder = _make_plan(run, options)
         else:
-            folder = unfinished
-            say(f"going on with {folder.name}; `qhybrid hardware plan` makes a new plan")
+            folder = known
+            state = "has results" if (folder / FINISHED).is_file() else "goes on"
+            say(f"{folder.name} {state}; `qhybrid hardware plan` makes a new plan")
         print_plan(folder)
     with _open(str(folder)) as work:
         with progress_bar("jobs") as progress:
@@ -156,8 +163,12 @@ def _plans(run: str) -> list[Path]:
     return [file.parent for file in sorted(files, key=lambda file: file.stat().st_mtime_ns)]
 
 
-def _unfinished(run: str, options: PlanOptions) -> Path | None:
-    """Return the newest plan with these options that has no results: it is not to be paid for twice."""
+def _known_plan(run: str, options: PlanOptions) -> Path | None:
+    """Return the newest plan with these options: it is not to be paid for twice.
+
+    Where nothing is paid, those with results do not count.
+    """
+    from qhybrid.hardware.backends import is_local
     from qhybrid.hardware.plan_files import read_plan
 
     for folder in reversed(_plans(run)):
@@ -165,7 +176,8 @@ def _unfinished(run: str, options: PlanOptions) -> Path | None:
             content = read_plan(folder)
         except HardwareError:
             continue  # of another version: it cannot be gone on with
-        if not (folder / FINISHED).is_file() and options.fits(content, find_run(run)):
+        again = is_local(options.backend) and (folder / FINISHED).is_file()
+        if not again and options.fits(content, find_run(run)):
             return folder
     return None
 
@@ -192,7 +204,7 @@ def _open(plan: str) -> Iterator[Work]:
 def _finish(work: Work, outputs: Any) -> None:
     """Write and print results, or say what comes next."""
     if outputs is None:
-        say("not all results are there: submit the next round, or collect again later")
+        print_next_step(work.status(), work.folder)
         return
 
     from qhybrid.hardware.outcome import RESULTS, write_outcome

@@ -98,8 +98,10 @@ class PlanOptions(WorkOptions):
         from qhybrid.hardware.runs import origin_of
 
         wanted = self.settings().model_dump(mode="json")
-        found = {**content["settings"], "instance": wanted["instance"] or content["settings"]["instance"]}
-        wanted["instance"] = found["instance"]
+        found = content["settings"]
+        # A plan names its instance's CRN; whether a mere name is the same one, only the service knows.
+        if not str(wanted["instance"]).startswith("crn:"):
+            wanted["instance"] = found["instance"]
         origin = json.loads(json.dumps(origin_of(run, self.data, self.limit, check_which(self.which))))
         return bool(found == wanted and content["origin"] == origin)
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
+from rich.table import Column, Table
 
-from qhybrid.cli.console import console, say
+from qhybrid.cli.console import IMAGE_METRICS, console, say, short
 
 if TYPE_CHECKING:
     from qhybrid.hardware.ranking import Ranked
@@ -29,12 +29,13 @@ def print_plan(folder: Path) -> None:
     if content["account"]:
         say(f"account     {content['account']}")
     say(f"layers      {', '.join(content['layers'])}")
-    circuits = Table("circuit", "qubits", "bases", "copies", "two-qubit gates", "depth", "length", "parity")
+    heads = ("qubits", "bases", "copies", "two-qubit gates", "depth", "length", "parity")
+    circuits = Table(Column("circuit", no_wrap=True), *heads)
     for one in content["circuits"].values():
         circuits.add_row(
             one["name"],
             str(one["qubits"]),
-            " ".join(one["bases"]),
+            " ".join(dict.fromkeys(one["bases"])),
             str(one["copies"]),
             str(one["two_qubit_gates"]),
             str(one["two_qubit_depth"]),
@@ -48,7 +49,8 @@ def print_plan(folder: Path) -> None:
         numbers = (f"{one['executions']:,}", f"{one['bytes'] / 1000:.1f}", f"{one['qpu_seconds']:.1f}")
         rounds.add_row(str(number + 1), *(str(one[key]) for key in keys), *numbers)
     console.print(rounds)
-    say(f"QPU time    about {content['qpu_seconds']:g} s in all")
+    least = sum(one["limit_seconds"] for one in content["rounds"])
+    say(f"QPU time    about {content['qpu_seconds']:g} s in all; --max-qpu-seconds must be at least {least}")
     if content["fixed_filters"]:
         _print_filters(content["fixed_filters"])
     _print_predictions(content["predicted"])
@@ -70,7 +72,10 @@ def _print_predictions(predicted: dict[str, Any], obtained: dict[str, float] | N
     for label in columns:
         table.add_column(label, justify="right")
     for metric in predicted["exact"]:
-        table.add_row(metric, *(f"{100 * values[metric]:.2f} %" for values in columns.values()))
+        table.add_row(
+            IMAGE_METRICS.get(metric, metric),
+            *(f"{100 * values[metric]:.2f} %" for values in columns.values()),
+        )
     if predicted["exact"]:
         console.print(table)
     say(f"same class as exact: {100 * predicted['same_class_as_exact']:.2f} % predicted")
@@ -84,13 +89,26 @@ def print_status(found: dict[str, Any]) -> None:
     say(f"results     {counts['chunks']}")
     say(f"jobs        {counts['jobs'] or 'none sent'}")
     say(f"duplicates  {found['duplicates']}")
-    say(f"QPU seconds {found['qpu_seconds_spent']:g} spent, {found['qpu_seconds_planned']:g} planned")
+    spent, billed = found["qpu_seconds_spent"], found["qpu_seconds_billed"]
+    still_open = f" ({spent - billed:g} of them predicted: bills are open)" if spent > billed else ""
+    say(f"QPU seconds {spent:g} spent{still_open}, {found['qpu_seconds_planned']:g} planned")
+
+
+def print_next_step(found: dict[str, Any], plan: Path) -> None:
+    """Print what a plan without predictions waits for."""
+    if found["to_send"]:
+        say(f"{found['to_send']} job(s) are to be sent: qhybrid hardware submit {short(plan)}")
+    else:
+        say(f"{found['in_flight']} job(s) have not ended: collect again later")
 
 
 def print_ranking(found: Sequence[Ranked]) -> None:
     """Print backends in their order."""
-    table = Table("backend", "same class as exact", "accuracy", "two-qubit gates", "QPU seconds", "")
+    heads = ("same class as exact", "accuracy", "two-qubit gates", "QPU seconds")
+    table = Table(Column("backend", no_wrap=True), *heads)
     for one in found:
+        if one.problem:
+            continue
         accuracy = "-" if one.accuracy is None else f"{100 * one.accuracy:.2f} %"
         numbers = (
             f"{100 * one.same_class:.2f} %",
@@ -98,8 +116,12 @@ def print_ranking(found: Sequence[Ranked]) -> None:
             str(one.two_qubit_gates),
             f"{one.qpu_seconds:.1f}",
         )
-        table.add_row(one.backend, *(("", "", "", "") if one.problem else numbers), one.problem)
-    console.print(table)
+        table.add_row(one.backend, *numbers)
+    if table.row_count:
+        console.print(table)
+    for one in found:
+        if one.problem:
+            say(f"{one.backend} is not usable: {one.problem}")
 
 
 def print_outcome(found: dict[str, Any]) -> None:

@@ -60,7 +60,8 @@ def plan_round(
     placed = []
     for request in requests:
         rows = []
-        for row in np.ascontiguousarray(request.angles, dtype="<f8"):
+        # Plus zero: the two zeros are one number, but not the same bytes.
+        for row in np.ascontiguousarray(request.angles + 0.0, dtype="<f8"):
             key = (request.circuit, row.tobytes())
             if key not in places:
                 places[key] = len(places)

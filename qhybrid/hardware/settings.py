@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -129,7 +129,7 @@ class HardwareSettings(StrictModel):
     layers: tuple[str, ...] | None = None
     simulator: Literal["exact", "aer"] = "exact"
     mode: Literal["batch", "job", "session"] = "batch"
-    copies: Literal["auto"] | int = "auto"
+    copies: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     layouts: int = Field(4, ge=1)
     max_qpu_seconds: float | None = Field(None, gt=0)
     max_execution_seconds: int | None = Field(None, ge=1)

@@ -6,7 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from qhybrid.hardware.backends import is_local
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
+from qhybrid.hardware.ledger.records import OPEN, SENDING, SENT
 from qhybrid.hardware.plan_files import read_plan
 
 
@@ -27,6 +29,9 @@ def ledger_status(folder: str | Path) -> dict[str, Any]:
 def status_of(content: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
     """Return what the ledger of a plan knows.
 
+    `qpu_seconds_spent` counts predictions for jobs whose bill is open, `qpu_seconds_billed` bills alone;
+    `to_send` are chunks without a job, `in_flight` those whose job has not ended.
+
     Args:
         content: The plan's plan.json.
         ledger: Its ledger.
@@ -34,6 +39,8 @@ def status_of(content: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
     chunks, jobs = ledger.chunks(), ledger.jobs()
     of_chunks = Counter(chunk.state for chunk in chunks)
     of_jobs = Counter(job.state for job in jobs)
+    busy = {job.chunk for job in jobs if job.state in (SENDING, SENT)}
+    local = is_local(content["settings"]["backend"])
     return {
         "plan": content["plan"],
         "backend": content["settings"]["backend"],
@@ -41,6 +48,9 @@ def status_of(content: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
         "chunks": dict(of_chunks),
         "jobs": dict(of_jobs),
         "duplicates": len(ledger.duplicates()),
-        "qpu_seconds_spent": round(ledger.spent_seconds(), 2),
+        "to_send": sum(chunk.state == OPEN and chunk.number not in busy for chunk in chunks),
+        "in_flight": len(busy),
+        "qpu_seconds_spent": 0.0 if local else round(ledger.spent_seconds(), 2),
+        "qpu_seconds_billed": 0.0 if local else round(ledger.billed_seconds(), 2),
         "qpu_seconds_planned": content["qpu_seconds"],
     }

@@ -65,6 +65,9 @@ def test_the_report_shows_what_came_of_it(tiny_run, tiny_data, tmp_path, capsys)
     for value in (content["obtained"]["accuracy"], content["predicted"]["exact"]["accuracy"]):
         assert f"{100 * value:.2f} %" in page
     assert f"{content['observable_deviation_rms']:.4f}" in page
+    created = json.loads((done / "plan.json").read_text())["created"]
+    assert f'fake_manila, <span class="whole">{created[:10]} {created[11:16]}</span>' in page
+    assert ".whole { white-space: nowrap; }" in page
     (done / "results" / "deviations.csv").write_text("")
     assert execute(["report", str(tiny_run), "-o", str(tmp_path / "other.html")]) == 1
     assert "deviations.csv" in capsys.readouterr().err
@@ -78,12 +81,45 @@ def test_the_same_command_goes_on_with_a_plan_without_results(tiny_run, tiny_dat
     half.mkdir()
     (half / "plan.json").write_text("a killed process was writing")
     assert execute(["hardware", "run", str(tiny_run), *options, "--mitigation", "none"]) == 0
-    assert "going on" not in capsys.readouterr().out
+    assert "makes a new plan" not in capsys.readouterr().out
     assert execute(["hardware", "run", str(tiny_run), *options]) == 0
-    assert f"going on with {planned.name}" in capsys.readouterr().out
+    assert f"{planned.name} goes on" in capsys.readouterr().out
     assert (planned / "results" / "metrics.json").is_file()
     assert execute(["hardware", "run", str(tiny_run), *options]) == 0
-    assert "going on" not in capsys.readouterr().out
+    assert "makes a new plan" not in capsys.readouterr().out
+
+
+def test_what_was_paid_for_is_not_bought_again(tiny_run, tiny_data, server, service_state, capsys):
+    options = ["--backend", "ibm_manila", "--limit", "1", "--data-root", str(tiny_data), *QUICK]
+    assert execute(["hardware", "run", str(tiny_run), *options]) == 0
+    assert len(service_state.jobs) == 1
+    assert execute(["hardware", "run", str(tiny_run), *options]) == 0
+    printed = capsys.readouterr().out
+    assert f"{plan_of(tiny_run).name} has results; `qhybrid hardware plan` makes a new plan" in printed
+    assert printed.count("obtained") >= 4
+    assert len(service_state.jobs) == 1
+    # Another instance that pays is another plan: here one that this account does not have.
+    other = ["--set", "instance=crn:v1:bluemix:public:quantum-computing:us-east:a/account:other::"]
+    assert execute(["hardware", "run", str(tiny_run), *options, *other]) == 1
+    assert "account:other" in capsys.readouterr().err
+
+
+def test_collect_says_what_comes_next(tiny_run, tiny_data, server, service_state, capsys):
+    options = ["--backend", "ibm_manila", "--limit", "1", "--shots", "64", "--data-root", str(tiny_data)]
+    assert execute(["hardware", "plan", str(tiny_run), *options, *QUICK]) == 0
+    printed = capsys.readouterr().out
+    assert "hq_unet_qcnn" in printed
+    assert "--max-qpu-seconds must be at least 3" in printed
+    assert execute(["hardware", "collect", str(tiny_run)]) == 0
+    assert "1 job(s) are to be sent: qhybrid hardware submit" in capsys.readouterr().out
+    service_state.queue_seconds = 1.0
+    assert execute(["hardware", "submit", str(tiny_run)]) == 0
+    printed = capsys.readouterr().out
+    assert "predicted: bills are open" in printed
+    assert execute(["hardware", "collect", str(tiny_run), "--no-wait"]) == 0
+    assert "1 job(s) have not ended: collect again later" in capsys.readouterr().out
+    service_state.queue_seconds = 0.0
+    assert execute(["hardware", "cancel", str(tiny_run)]) == 0
 
 
 def test_a_plan_keeps_its_settings(tiny_run, tiny_data, capsys):
@@ -104,11 +140,16 @@ def test_the_cap_is_an_option(tiny_run, tiny_data, capsys):
 
 def test_backends_are_ranked(tiny_run, tiny_data, capsys):
     options = ["--limit", "1", "--shots", "100", "--data-root", str(tiny_data), *QUICK]
-    assert execute(["hardware", "backends", str(tiny_run), "fake_manila", "fake_lima", *options]) == 0
-    assert "fake_lima" in capsys.readouterr().out
+    names = ["fake_manila", "fake_lima", "fake_armonk"]
+    assert execute(["hardware", "backends", str(tiny_run), *names, *options]) == 0
+    printed = capsys.readouterr().out
+    assert "fake_lima" in printed
+    assert "fake_armonk is not usable: Circuit `hq_unet_qcnn` must fit the target" in printed
 
 
-@pytest.mark.parametrize("words", [["--set", "nonsense=1"], ["--set", "shots=0"]])
+@pytest.mark.parametrize(
+    "words", [["--set", "nonsense=1"], ["--set", "shots=0"], ["--set", "copies=0"], ["--set", "copies=-2"]]
+)
 def test_wrong_settings_are_named(tiny_run, tiny_data, words, capsys):
     assert execute(["hardware", "plan", str(tiny_run), "--data-root", str(tiny_data), *words]) == 1
     assert words[1].split("=")[0] in capsys.readouterr().err

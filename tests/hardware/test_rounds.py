@@ -32,6 +32,14 @@ def test_equal_parameter_sets_are_bought_once(small_prepared, samples):
     assert [request.points for request in again.requests] == [(0,), (1,)]
 
 
+def test_both_zeros_are_one_parameter(small_prepared, samples):
+    angles = np.zeros((2, samples[0].shape[1]))
+    angles[1] = -0.0
+    circuits = {small_prepared.key: small_prepared}
+    found = plan_round(0, requests_of(small_prepared.key, angles), {}, 0, circuits, settings_of())
+    assert len(found.points) == 1
+
+
 @pytest.mark.parametrize(
     ("limits", "sizes"),
     [

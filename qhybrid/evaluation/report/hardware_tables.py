@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from markupsafe import Markup
+
 from qhybrid.evaluation.report.hardware_sources import PlanSource
 from qhybrid.evaluation.report.labels import metric_label
 from qhybrid.evaluation.report.parts import Table, without_constant
@@ -27,17 +29,19 @@ def summary_table(plans: list[PlanSource]) -> Table:
     rows = []
     for plan in plans:
         predicted, metrics = plan.plan["predicted"], plan.metrics or {}
-        spent = metrics.get("status", {}).get("qpu_seconds_spent")
+        status = metrics.get("status", {})
+        billed = status.get("qpu_seconds_billed", status.get("qpu_seconds_spent"))
+        still_open = ", not complete" if billed is not None and billed < status["qpu_seconds_spent"] else ""
         of_plan = (
             _percent(predicted["same_class_as_exact"]),
             _percent(metrics.get("same_class_as_exact")),
             f"{plan.plan['qpu_seconds']:.1f}",
-            DASH if spent is None or plan.local else f"{spent:.1f}",
+            DASH if billed is None or plan.local else f"{billed:.1f}{still_open}",
         )
         for number, metric in enumerate(predicted["exact"] or [""]):
             rows.append(
                 (
-                    title_of(plan, plans) if number == 0 else "",
+                    _cell(title_of(plan, plans)) if number == 0 else "",
                     f"{plan.plan['settings']['shots']:,}",
                     str(len(plan.plan["samples"])),
                     metric_label(metric) if metric else DASH,
@@ -57,6 +61,12 @@ def title_of(plan: PlanSource, plans: list[PlanSource]) -> str:
     if len(same) == 1:
         return plan.backend
     return f"{plan.backend}, {plan.plan['created'][:16].replace('T', ' ')}"
+
+
+def _cell(title: str) -> str:
+    """Return a title whose date stays on one line."""
+    device, comma, date = title.partition(", ")
+    return Markup('{}{}<span class="whole">{}</span>').format(device, comma, date) if date else device
 
 
 def circuits_table(plan: dict[str, Any]) -> Table:
