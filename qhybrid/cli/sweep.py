@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from qhybrid.evaluation.sweep import SweepOutcome
 
 LONGEST_TABLE = 40
+LONGEST_WORD = 40
+"""Characters of a word up to which a column of a table makes room for it."""
 SHOWN_FAILURES = 10
 
 
@@ -68,8 +70,8 @@ def sweep(
         )
         raise
     results = read_results(target)
-    if not results.empty:
-        console.print(results_table(results))
+    for table in results_tables(results):
+        console.print(table)
     say(f"{outcome.cells} cells, {outcome.computed} of them computed now")
     say_path("results", target / "results.parquet")
     _report_failures(outcome)
@@ -102,7 +104,9 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
         rich_progress.TimeElapsedColumn(),
         rich_progress.TimeRemainingColumn(),
     )
-    with rich_progress.Progress(*columns, console=errors, transient=True) as bar:
+    # Where there is nothing to draw on, not even the empty line that it ends with.
+    hidden = not errors.is_interactive
+    with rich_progress.Progress(*columns, console=errors, transient=True, disable=hidden) as bar:
         tasks: dict[str, rich_progress.TaskID] = {}
 
         def show(what: str, done: int, total: int) -> None:
@@ -113,55 +117,74 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
-def results_table(results: pd.DataFrame) -> Table:
-    """Return the headline metric of every condition as a table; of long sweeps the first rows.
+def results_tables(results: pd.DataFrame) -> list[Table]:
+    """Return the headline metric of every condition, one table for each choice of layers.
 
     Args:
         results: From `read_results`.
     """
-    from rich.table import Table
+    from qhybrid.evaluation.report.labels import metric_label
 
-    from qhybrid.evaluation.report.labels import (
-        metric_label,
-        noise_label,
-        number,
-        settings_label,
-        shots_label,
-    )
-
+    if results.empty:
+        return []
     metric = str(results["metric"].iloc[0])
     rows = results[results["metric"] == metric]
-    named = ("run", "settings", "engine", "mitigation", "layers")
-    shown = [name for name in named if rows[name].nunique() > 1]
-    more = "" if len(rows) <= LONGEST_TABLE else f" (the first {LONGEST_TABLE} of {len(rows)} rows)"
-    table = Table(title=f"{metric_label(metric)}{more}", title_justify="left")
-    head = rows.head(LONGEST_TABLE)
-    widest = max(len(noise_label(row)) for _, row in head.iterrows())
-    for name in shown:
-        table.add_column(name, overflow="fold")
-    table.add_column("noise", no_wrap=True, min_width=widest)
-    for name in ("shots", "mean", "error", "seeds"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for _, row in head.iterrows():
-        words = {"settings": settings_label(json.loads(row["settings"]))}
-        table.add_row(
-            *(words.get(name, str(row[name])) for name in shown),
+    shown = [name for name in ("run", "settings", "engine", "mitigation") if rows[name].nunique() > 1]
+    tables = []
+    for layers, part in rows.groupby("layers", sort=False):
+        where = f", noise in {layers}" if layers != "all" else ""
+        more = "" if len(part) <= LONGEST_TABLE else f" (the first {LONGEST_TABLE} of {len(part)} rows)"
+        tables.append(_table(part.head(LONGEST_TABLE), shown, f"{metric_label(metric)}{where}{more}"))
+    return tables
+
+
+def _table(head: pd.DataFrame, shown: list[str], title: str) -> Table:
+    from rich.table import Table
+
+    from qhybrid.evaluation.report.labels import noise_label, number, shots_label
+
+    table = Table(title=title, title_justify="left")
+    heads = (*shown, "noise", "shots", "mean", "error", "seeds")
+    rows = [
+        (
+            *(_cell(name, str(row[name])) for name in shown),
             noise_label(row),
             shots_label(row["shots"]),
             number(row["value"]),
             number(row["standard_error"]),
             str(row["seeds"]),
         )
+        for _, row in head.iterrows()
+    ]
+    for place, name in enumerate(heads):
+        # Lines break between words, not inside of them.
+        widest = max(len(word) for row in rows for word in f"{name} {row[place]}".split())
+        number_like = place > len(shown)
+        table.add_column(
+            name, overflow="fold", min_width=min(widest, LONGEST_WORD),
+            justify="right" if number_like else "left", no_wrap=number_like,
+        )  # fmt: skip
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def _cell(name: str, value: str) -> str:
+    from qhybrid.evaluation.report.labels import ENGINES, settings_label
+
+    if name == "settings":
+        return settings_label(json.loads(value))
+    return ENGINES.get(value, value) if name == "engine" else value
 
 
 def _report_failures(outcome: SweepOutcome) -> None:
     """Say what failed, and leave with an error code if anything did."""
     if not outcome.failures:
         return
+    from qhybrid.evaluation.report.labels import failure_label
+
     for failure in outcome.failures[:SHOWN_FAILURES]:
-        what = ", ".join(f"{name} {value}" for name, value in failure["what"].items())
-        errors.print(f"failed: {what}: {failure['error']}", markup=False, soft_wrap=True)
+        errors.print(f"failed: {failure_label(failure)}", markup=False, soft_wrap=True)
     more = len(outcome.failures) - SHOWN_FAILURES
     also = f" ({more} more)" if more > 0 else ""
     errors.print(

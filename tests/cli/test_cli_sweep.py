@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from rich.console import Console
 
 from qhybrid.cli.main import execute
+from qhybrid.cli.sweep import results_tables
 from qhybrid.config import read_yaml
 from qhybrid.config.sweeps import is_sweep, load_sweep
 from qhybrid.evaluation.sweep import read_results
@@ -78,6 +82,29 @@ def test_wrong_names(arguments, message, swept, capsys):
 
 def test_jobs_and_scheduler_exclude_each_other(swept):
     assert execute(["sweep", "noise", "-j", "1", "--scheduler", "tcp://x:1"]) == 2
+
+
+def test_tables_fit_a_terminal():
+    row = {
+        "run": "r", "settings": "{}", "profile": "depolarizing_0.05_0.1", "scale": 1.0, "shots": None,
+        "mapping": "all_to_all", "metric": "accuracy", "value": 0.5, "standard_error": None, "seeds": 1,
+    }  # fmt: skip
+    rows = [
+        {**row, "engine": engine, "mitigation": mitigation, "layers": layers}
+        for layers in ("head.classifier.circuit", "all")
+        for engine in ("exact", "aer_density_matrix")
+        for mitigation in ("none", "readout_zne")
+    ]
+    tables = results_tables(pd.DataFrame(rows))
+    assert [table.title for table in tables] == ["accuracy, noise in head.classifier.circuit", "accuracy"]
+    page = Console(width=90, file=io.StringIO())
+    for table in tables:
+        page.print(table)
+    shown = page.file.getvalue()
+    # No word is cut in two.
+    for word in ("mitigation", "density", "matrix", "readout_zne", "depolarizing_0.05_0.1", "infinite"):
+        assert word in shown
+    assert results_tables(pd.DataFrame()) == []
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda path: path.stem)

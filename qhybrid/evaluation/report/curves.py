@@ -15,7 +15,8 @@ from qhybrid.evaluation.report.labels import metric_label, settings_label
 from qhybrid.evaluation.report.sources import RunSource
 from qhybrid.evaluation.report.svg import MUTED, SERIES, chart_style, figure_svg
 
-SHOTS, KIND = "engine.shots", "engine.kind"
+SHOTS, KIND, NOISE = "engine.shots", "engine.kind", "engine.noise"
+IDEAL = "ideal"
 PANELS = (
     ("train_accuracy",),
     ("val_accuracy",),
@@ -49,7 +50,7 @@ class Line:
 def learning_curves(runs: Sequence[RunSource]) -> list[tuple[str, Markup]]:
     """Return figures with their captions: one for each name, and for each number of shots in training.
 
-    Runs that were trained without shots stand beside those with them as a grey reference.
+    Runs that were trained without shots and noise stand beside those with shots as a grey reference.
 
     Args:
         runs: Runs; those without curves are left out.
@@ -62,8 +63,10 @@ def learning_curves(runs: Sequence[RunSource]) -> list[tuple[str, Markup]]:
     for number, ((name, shots), group) in enumerate(figures.items()):
         counted = [key for key in figures if key[0] == name and key[1] not in ("", None)]
         if shots is None and counted:
-            continue
-        reference = figures.get((name, None), []) if shots else []
+            group = [run for run in group if not _is_reference(run)]
+            if not group:
+                continue
+        reference = [run for run in figures.get((name, None), []) if counted and _is_reference(run)]
         lines = _lines(group, reference)
         chart = _figure(lines[:MOST_LINES], f"curves{number}")
         if chart is not None:
@@ -71,13 +74,24 @@ def learning_curves(runs: Sequence[RunSource]) -> list[tuple[str, Markup]]:
     return found
 
 
+def _is_reference(run: RunSource) -> bool:
+    """Return whether a run was trained without noise and shots."""
+    engine = run.recipe.engine
+    return engine.shots is None and engine.noise in (None, IDEAL) and engine.kind == "exact"
+
+
 def _lines(group: Sequence[RunSource], reference: Sequence[RunSource]) -> list[Line]:
     """Return one line for each settings: colours tell settings apart, line styles engines."""
     lines: dict[str, Line] = {}
     colors: dict[str, str] = {}
     kinds = list(dict.fromkeys(run.settings.get(KIND) for run in group))
-    for run in reference:
-        lines.setdefault("ref", Line("exact, no noise, no shots", MUTED)).tables.append(_table(run))
+    others = [settings_label(run.settings, (SHOTS, KIND, NOISE)) for run in reference]
+    for run, other in zip(reference, others, strict=True):
+        # Runs that differ in more than their seed have a line each.
+        varied = list(dict.fromkeys(others))
+        label = f"exact, no noise, no shots{f', {other}' if len(varied) > 1 else ''}"
+        style = STYLES[varied.index(other) % len(STYLES)]
+        lines.setdefault(label, Line(label, MUTED, style)).tables.append(_table(run))
     for run in group:
         label = settings_label(run.settings, (SHOTS,)) or run.name
         other = settings_label(run.settings, (SHOTS, KIND))

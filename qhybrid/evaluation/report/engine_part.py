@@ -50,7 +50,9 @@ def engines_table(cells: pd.DataFrame) -> Table | None:
 def _verdict(one: Agreement) -> str:
     if one.largest_exact > 1e-3 or one.corrected_p < LEVEL:
         return "they differ"
-    return "within chance" if one.random else "equal"
+    if one.random:
+        return "within chance"
+    return "too few seeds" if one.untested else "equal"
 
 
 def _small(value: float) -> str:

@@ -75,6 +75,21 @@ def _entry(key: str, value: Any) -> str:
     return _value(value) if said else f"{key} {_value(value)}"
 
 
+def failure_label(failure: dict[str, Any]) -> str:
+    """Return what failed, but for what is usual, and why."""
+    usual = {"scale": 1.0, "mitigation": "none", "mapping": ALL_TO_ALL, "layers": "all"}
+    said = {
+        name: value
+        for name, value in failure["what"].items()
+        if value is not None and usual.get(name) != value
+    }
+    return f"{', '.join(f'{name} {_words(value)}' for name, value in said.items())}: {failure['error']}"
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else _value(value)
+
+
 def number(value: Any, digits: int = 4) -> str:
     """Return a number of the page; a missing one is a dash."""
     return "–" if value is None or pd.isna(value) else f"{value:.{digits}f}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -14,6 +13,7 @@ from qhybrid.evaluation.report.facets import IN_AXES
 from qhybrid.evaluation.report.labels import (
     ENGINES,
     MITIGATIONS,
+    failure_label,
     metric_label,
     noise_label,
     seconds_label,
@@ -66,7 +66,7 @@ def sweep_part(sweep: SweepSource, name: str) -> SweepPart:
         _sweep_confusions(sweep),
         sample_tables(sweep),
         _results_table(sweep.results, metric),
-        [_failure(one) for one in sweep.failures],
+        [failure_label(one) for one in sweep.failures],
     )
 
 
@@ -172,8 +172,3 @@ def _sweep_confusions(sweep: SweepSource) -> list[ConfusionTable]:
                 name = f"{kept['name']}, {title}" if len(sweep.runs) > 1 else title
                 tables.append(confusion_table(name, kept["class_names"], cell["confusion"]))
     return tables
-
-
-def _failure(failure: dict[str, Any]) -> str:
-    what = ", ".join(f"{name} {value}" for name, value in failure["what"].items())
-    return f"{what}: {failure['error']}"

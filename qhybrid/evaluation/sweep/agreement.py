@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ EXACT = "exact"
 METRIC = "cross_entropy"
 """Compared where there is one: unlike an accuracy it feels every image's probability."""
 CONDITIONS = ("run_folder", "profile", "scale", "mapping", "mitigation", "layers", "shots")
+Values = NDArray[np.float64]
 _SAME = 1e-12
 """Values that differ by less are equal, where seeds make no difference."""
 
@@ -27,8 +29,9 @@ class Agreement:
         metric: What is compared.
         cells: Conditions that both engines have.
         largest_exact: Largest absolute difference where neither has chance; NaN where there is none such.
-        random: Conditions in which at least one of them has chance and seeds enough to test.
-        largest_random: Largest absolute difference of means over seeds among these.
+        random: Conditions in which at least one of them has chance and seeds enough to test: two at least.
+        untested: Conditions with chance and too few seeds.
+        largest_random: Largest absolute difference of means over seeds among all with chance.
         smallest_p: Smallest p-value among them (Welch's t-test over seeds); NaN where there is none.
         corrected_p: Chance of one as small or smaller among that many (Sidak); below 0.01 or so they differ.
         below_5_percent: Number of p-values below 0.05; chance alone makes about one in twenty.
@@ -39,6 +42,7 @@ class Agreement:
     cells: int
     largest_exact: float
     random: int
+    untested: int
     largest_random: float
     smallest_p: float
     corrected_p: float
@@ -54,8 +58,8 @@ def compared_cells(cells: pd.DataFrame, metric: str = "") -> pd.DataFrame:
 
     Returns:
         One row a condition and engine: the conditions, `engine`, `exact` and `other` (means over seeds),
-        `difference`, `error` (its standard error over seeds) and `p` (NaN where there is no chance, or too
-        few seeds).
+        `difference`, `chance` (whether there is any in it), `error` (its standard error over seeds) and `p`
+        (both NaN where there is no chance, or too few seeds).
     """
     if cells.empty:
         return pd.DataFrame()
@@ -63,19 +67,11 @@ def compared_cells(cells: pd.DataFrame, metric: str = "") -> pd.DataFrame:
     chosen = metric or (METRIC if METRIC in known else str(cells["metric"].iloc[0]))
     rows = []
     for values, group in cells[cells["metric"] == chosen].groupby(list(CONDITIONS), dropna=False, sort=False):
-        own = group[group["engine"] == EXACT]["value"].to_numpy()
+        own = group[group["engine"] == EXACT]
         for engine, other in group[group["engine"] != EXACT].groupby("engine", sort=False):
-            if not len(own) or engine == "trained":
-                continue
-            found = other["value"].to_numpy()
-            error, p = _test(own, found)
-            means = {"exact": own.mean(), "other": found.mean(), "difference": found.mean() - own.mean()}
-            rows.append(
-                {
-                    **dict(zip(CONDITIONS, values, strict=True)), "engine": engine, "metric": chosen,
-                    **means, "error": error, "p": p,
-                }
-            )  # fmt: skip
+            if len(own) and engine != "trained":
+                place = {**dict(zip(CONDITIONS, values, strict=True)), "engine": engine, "metric": chosen}
+                rows.append({**place, **_compared(own, other)})
     return pd.DataFrame(rows)
 
 
@@ -86,7 +82,7 @@ def engine_agreement(cells: pd.DataFrame, metric: str = "") -> list[Agreement]:
         return []
     found = []
     for engine, rows in table.groupby("engine", sort=False):
-        chance = rows["error"].notna()
+        chance = rows["chance"].astype(bool)
         p = rows["p"].dropna()
         smallest = float(p.min()) if len(p) else math.nan
         found.append(
@@ -96,23 +92,37 @@ def engine_agreement(cells: pd.DataFrame, metric: str = "") -> list[Agreement]:
                 len(rows),
                 float(rows[~chance]["difference"].abs().max()),
                 len(p),
+                int(chance.sum()) - len(p),
                 float(rows[chance]["difference"].abs().max()),
                 smallest,
-                1 - (1 - smallest) ** len(p),
+                1 - (1 - smallest) ** len(p) if len(p) else math.nan,
                 int((p < 0.05).sum()),
             )
         )
     return found
 
 
-def _test(one: NDArray[np.float64], two: NDArray[np.float64]) -> tuple[float, float]:
+def _compared(exact: pd.DataFrame, other: pd.DataFrame) -> dict[str, float | bool]:
+    """Return means, difference and test of the cells of two engines; cells with a seed have chance."""
+    one, two = exact["value"].to_numpy(), other["value"].to_numpy()
+    random = [values for cells, values in ((exact, one), (other, two)) if cells["seed"].notna().any()]
+    tested = bool(random) and min(map(len, random)) > 1
+    error, p = _test(one, two, random) if tested else (math.nan, math.nan)
+    difference = float(two.mean() - one.mean())
+    return {
+        "exact": float(one.mean()), "other": float(two.mean()), "difference": difference,
+        "chance": bool(random), "error": error, "p": p,
+    }  # fmt: skip
+
+
+def _test(one: Values, two: Values, several: Sequence[Values]) -> tuple[float, float]:
     """Return the standard error of the difference of two means and its p-value by Welch's t-test.
 
-    A single value of two engines has no chance in it; a single one against several is taken as exact.
+    Args:
+        one: Values of an engine.
+        two: Values of the other one.
+        several: Those of them that have chance, at least two values each.
     """
-    if len(one) == len(two) == 1:
-        return math.nan, math.nan
-    several = [values for values in (one, two) if len(values) > 1]
     error = math.sqrt(sum(values.var(ddof=1) / len(values) for values in several))
     if error < _SAME:
         return error, 1.0 if abs(one.mean() - two.mean()) < _SAME else 0.0

@@ -8,6 +8,7 @@ import pytest
 from qhybrid.evaluation.report.curves import learning_curves
 from qhybrid.evaluation.report.engine_part import engines_table
 from qhybrid.evaluation.report.facets import labelled, looks, noise_charts_of
+from qhybrid.evaluation.report.labels import failure_label
 from qhybrid.evaluation.report.mitigation_charts import mitigated_noises, mitigation_charts
 from qhybrid.evaluation.report.sources import RunSource, read_sweep
 from qhybrid.evaluation.report.sweep_figures import sweep_figures
@@ -107,9 +108,9 @@ def test_engines_are_compared_where_there_are_several():
         "layers": "all", "metric": "accuracy",
     }  # fmt: skip
     rows = [
-        {**common, "engine": engine, "shots": 8, "value": value + off}
+        {**common, "engine": engine, "shots": 8, "seed": seed, "value": value + off}
         for engine, off in (("exact", 0.0), ("aer_density_matrix", 0.001))
-        for value in (0.5, 0.52, 0.54)
+        for seed, value in enumerate((0.5, 0.52, 0.54))
     ]
     table = engines_table(pd.DataFrame(rows))
     assert table is not None
@@ -120,6 +121,13 @@ def test_engines_are_compared_where_there_are_several():
     assert changed is not None
     assert changed.rows[0][-1] == "they differ"
     assert engines_table(pd.DataFrame(rows[:3])) is None
+    single = engines_table(pd.DataFrame([rows[0], rows[3]]))
+    assert single is not None
+    assert single.rows[0][-1] == "too few seeds"
+    exact = pd.DataFrame([rows[0], {**rows[3], "value": 0.5}]).assign(shots=None, seed=None)
+    equal = engines_table(exact)
+    assert equal is not None
+    assert equal.rows[0][-1] == "equal"
 
 
 def test_trained_runs_stand_beside_each_other(reported):
@@ -170,3 +178,40 @@ def test_curves_tell_engines_by_line_style(reported):
     assert "kind aer, noise ideal" in drawing
     assert "stroke-dasharray" in drawing
     assert "var(--series-2)" not in drawing
+
+
+def test_training_under_noise_is_no_reference(reported):
+    sweep = read_sweep(reported)
+    shots = [run for run in sweep.trained if run.settings["engine.shots"] == 32]
+    (plain, *_) = [run for run in sweep.trained if run.settings["engine.shots"] is None]
+
+    def run(noise, **settings):
+        engine = plain.recipe.engine.model_copy(update={"noise": noise})
+        given = {"engine.shots": None, "engine.noise": noise, **settings}
+        recipe = plain.recipe.model_copy(update={"engine": engine})
+        return RunSource(plain.name, plain.folder, recipe, given, plain.curves)
+
+    found = learning_curves([*shots, run("ideal"), run("depolarizing_0.05_0.1")])
+    assert len(found) == 2
+    (_, first), (caption, second) = found
+    assert "exact, no noise, no shots" in first
+    assert "noise depolarizing" not in first
+    assert "infinitely many shots" in caption
+    assert "grey is the noiseless exact training" in caption
+    assert "noise depolarizing_0.05_0.1" in second
+    # References that differ in more than their seed are not averaged.
+    ((_, drawing),) = learning_curves([*shots, run("ideal", depth=1), run("ideal", depth=2)])
+    for depth in (1, 2):
+        assert f"exact, no noise, no shots, depth {depth}" in drawing
+
+
+def test_failures_are_told_without_what_is_usual():
+    what = {
+        "run": "r", "engine": "exact", "profile": "p", "scale": 1.0, "shots": None, "seed": None,
+        "mapping": "all_to_all", "mitigation": "none", "layers": ["a.b", "c"],
+    }  # fmt: skip
+    assert (
+        failure_label({"what": what, "error": "no."}) == "run r, engine exact, profile p, layers a.b c: no."
+    )
+    more = {**what, "shots": 64, "scale": 2.0, "layers": "all"}
+    assert "scale 2.0, shots 64: no." in failure_label({"what": more, "error": "no."})
