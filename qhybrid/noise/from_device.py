@@ -43,6 +43,7 @@ def profile_of_device(backend: Any, symmetric_readout: bool = False) -> NoisePro
         "description": f"calibration of {device.name}, {device.num_qubits} qubits",
         "source": device.source,
         "date": device.date,
+        "device": device.name,
         "gate_1q_ns": pulse_ns,
         "qubits": {
             qubit: _qubit_section(device.qubits[qubit], own[qubit], pulse_ns, symmetric_readout)

@@ -39,6 +39,8 @@ class NoiseProfile(StrictModel):
         description: What it stands for.
         source: Where the numbers come from.
         date: When they were taken.
+        device: The device that a calibration is of, whatever the profile is called and scaled by: sweeps
+            route circuits to it.
         p_1q: Depolarizing parameter of one-qubit gates, 0 to 4/3.
         p_2q: Depolarizing parameter of two-qubit gates, 0 to 16/15.
         t1_us: Energy relaxation time in microseconds; None for none.
@@ -59,6 +61,7 @@ class NoiseProfile(StrictModel):
     description: str = ""
     source: str = ""
     date: str = ""
+    device: str = ""
     p_1q: float = Field(default=0.0, ge=0, le=LARGEST_P[1])
     p_2q: float = Field(default=0.0, ge=0, le=LARGEST_P[2])
     t1_us: float | None = Field(default=None, gt=0)
@@ -242,7 +245,7 @@ class NoiseProfile(StrictModel):
     @property
     def fingerprint(self) -> str:
         """Hash of everything that changes results; names and notes do not enter."""
-        content = self.model_dump_json(exclude={"name", "description", "source", "date"})
+        content = self.model_dump_json(exclude={"name", "description", "source", "date", "device"})
         return hashlib.sha256(content.encode()).hexdigest()
 
     def _rates(self, name: str, qubits: tuple[int, ...]) -> tuple[float, float]:

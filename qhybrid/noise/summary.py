@@ -36,18 +36,37 @@ class RateSummary:
 
 
 def summary(profile: NoiseProfile) -> tuple[RateSummary, ...]:
-    """Return smallest, median and largest value of every rate that is not zero everywhere."""
+    """Return smallest, median and largest value of every rate that is not zero everywhere.
+
+    Over the qubits and pairs of a device; of other profiles over the values that are written, the one of all
+    other qubits among them.
+    """
     rows = []
     for key, label in LABELS.items():
         own = getattr(profile, key)
         listed = (getattr(qubit, key) for qubit in profile.qubits.values())
-        values = [own if value is None else value for value in listed] or [own]
+        values = [own if value is None else value for value in listed]
+        if not (profile.listed_only and values):
+            values.append(own)  # of all other qubits
         rows += _row(label, [value for value in values if value is not None])
     pairs = _pairs(profile)
     rows += _row("two-qubit gates, p", [p for _, p in pairs] if profile.listed_only else [profile.p_2q])
     kinds = [noise.ns for noise in profile.gates.values() if noise.ns and profile.listed_only and pairs]
     rows += _row("two-qubit gates, ns", kinds or [profile.gate_2q_ns])
-    return tuple(rows)
+    return (*rows, *([] if profile.listed_only else _own_gates(profile)))
+
+
+def _own_gates(profile: NoiseProfile) -> list[RateSummary]:
+    """Return the rates of gates with values of their own: 0 is shown too, it takes the place of others."""
+    found: dict[str, list[float]] = {}
+    for key, noise in profile.gates.items():
+        for rate, value in (("p", noise.p), ("ns", noise.ns)):
+            if value is not None:
+                found.setdefault(f"gate {key.split()[0]}, {rate}", []).append(value)
+    return [
+        RateSummary(label, min(values), statistics.median(values), max(values))
+        for label, values in found.items()
+    ]
 
 
 def worst_gates(profile: NoiseProfile, count: int) -> tuple[tuple[str, float], ...]:

@@ -8,6 +8,7 @@ import pytest
 from qhybrid.engines import make_engine
 from qhybrid.errors import ConfigError
 from qhybrid.noise import NoiseProfile, load_profile, profile_files
+from qhybrid.noise.summary import summary
 
 ROOT = Path(__file__).resolve().parents[2] / "noise_profiles"
 DEVICES = ("fake_torino", "fake_fez", "fake_nighthawk")
@@ -110,6 +111,33 @@ def test_bad_values_name_file_and_key(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message) as caught:
         NoiseProfile.load(file)
     assert "bad.yaml" in str(caught.value)
+
+
+def test_a_summary_leaves_no_value_out():
+    found = {row.label: (row.smallest, row.largest) for row in summary(UNLIKE)}
+    assert found == {
+        "one-qubit gates, p": (0.0, 0.2),
+        "T1, us": (1 / 3, 1 / 3),
+        "read 0 after 1": (0.0, 0.1),
+        "two-qubit gates, p": (0.01, 0.01),
+        "gate rz, p": (0.0, 0.0),
+        "gate rz, ns": (0.0, 0.0),
+        "gate cz, p": (0.03, 0.03),
+        "gate cx, p": (0.07, 0.07),
+        "gate sx, ns": (12.5, 12.5),
+    }
+    # Of a device all qubits are listed, and a value that no qubit has is not shown.
+    times = {row.label: row for row in summary(load_profile("fake_torino"))}["T1, us"]
+    assert times.smallest == min(qubit.t1_us for qubit in load_profile("fake_torino").qubits.values())
+    read = {row.label: row for row in summary(load_profile("fake_torino"))}["read 0 after 1"]
+    assert read.smallest > 0
+
+
+def test_the_device_is_remembered_and_changes_no_results(tmp_path):
+    device = NoiseProfile.from_backend("fake_manila")
+    other = device.model_copy(update={"name": "mine"}).scale(2).save(tmp_path / "other.yaml")
+    assert NoiseProfile.load(other).device == "fake_manila"
+    assert device.model_copy(update={"device": ""}).fingerprint == device.fingerprint
 
 
 def test_scaled_devices_stay_devices():

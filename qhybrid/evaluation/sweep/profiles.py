@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.devices import Device, list_devices, load_device
 from qhybrid.engines.mapped import DeviceMapping
+from qhybrid.engines.noise.channels import check_depolarizing
 from qhybrid.errors import ConfigError, EngineError
 from qhybrid.noise import NoiseProfile, load_profile
 
 ALL_TO_ALL = "all_to_all"
 AUTO = "auto"
 _NOTHING = NoiseProfile().fingerprint
+_ROUTED = f" In a sweep: `mappings: [{AUTO}]` routes circuits to the profile's own device."
 _VIRTUAL = frozenset({"barrier", "delay", "id"})
 
 
@@ -47,7 +49,7 @@ class SweepProfiles:
         if mapping != AUTO:
             return mapping
         profile = self.profile(name)
-        return profile.name if profile.listed_only else ALL_TO_ALL
+        return (profile.device or profile.name) if profile.listed_only else ALL_TO_ALL
 
 
 def find_device(name: str) -> Device:
@@ -76,7 +78,8 @@ def check_profile_fits(
         mapping: Routes it to a device; None runs it as written.
 
     Raises:
-        ConfigError: If the profile is for other qubits or gates than the circuit uses.
+        ConfigError: If the profile is for other qubits or gates than the circuit uses, or a rate is out of
+            range for a gate that it is used for.
     """
     if profile is None:
         return
@@ -90,27 +93,27 @@ def check_profile_fits(
             f"{_listed(qubits)}, but has values for {_listed(profile.qubits)} alone. Fix: renumber its "
             "qubits, or leave out `qubits`."
         )
-    if profile.listed_only:
-        _check_listed(profile, circuit, qubits, mapping)
+    _check_gates(profile, circuit, qubits, mapping)
 
 
-def _check_listed(
+def _check_gates(
     profile: NoiseProfile, circuit: CircuitSpec, qubits: tuple[int, ...], mapping: DeviceMapping | None
 ) -> None:
-    """Ask a device's profile for every gate and read-out of a circuit on `qubits` of the device."""
+    """Ask a profile for every gate and read-out of a circuit, on `qubits` of a device if it is mapped."""
     place = dict(enumerate(qubits)) if mapping is not None else {q: q for q in qubits}
     where = ALL_TO_ALL if mapping is None else mapping.device.name
     try:
         for instruction in circuit.circuit.data:
-            if instruction.operation.name not in _VIRTUAL:
-                acted = (circuit.circuit.find_bit(qubit).index for qubit in instruction.qubits)
-                profile.gate_error(instruction.operation.name, tuple(place[q] for q in acted))
+            if instruction.qubits and instruction.operation.name not in _VIRTUAL:
+                acted = [circuit.circuit.find_bit(qubit).index for qubit in instruction.qubits]
+                error = profile.gate_error(instruction.operation.name, tuple(place[q] for q in acted))
+                check_depolarizing(error.p, len(acted))
         for qubit in qubits:
             profile.readout(qubit)
     except EngineError as error:
         raise ConfigError(
             f"Noise profile `{profile.name}` with mapping `{where}` does not fit circuit `{circuit.name}`: "
-            f"{error} In a sweep: `mappings: [{AUTO}]` routes circuits to the profile's own device."
+            f"{error}{_ROUTED if profile.listed_only else ''}"
         ) from error
 
 

@@ -7,6 +7,8 @@ import pytest
 from qhybrid.config.sweeps import load_sweep
 from qhybrid.errors import CheckpointError, ConfigError, DataError, WorkspaceError
 from qhybrid.evaluation.sweep import read_results, run_sweep
+from qhybrid.evaluation.sweep.profiles import SweepProfiles
+from qhybrid.noise import NoiseProfile
 
 CLASSIFIER = "head.classifier.circuit"
 
@@ -43,6 +45,7 @@ def test_bad_grids(grid, message, make_image_run, sweep_of, mnist_root, tmp_path
     [
         ("p_1q: 1.5", "p_1q.*less than or equal to 1.33"),
         ("readout_p01: -0.1", "readout_p01.*greater than or equal to 0"),
+        ("gates: {cx: {p: 1.2}}", r"`mine`.*`qcq_classifier`.*must lie in \[0, 1.06667\], but is 1.2"),
         ("qubits: {7: {p_1q: 0.1}}", "uses qubits 0, 1, but has values for qubits 7 alone"),
     ],
 )
@@ -52,6 +55,23 @@ def test_bad_profiles(text, message, make_image_run, sweep_of, mnist_root, tmp_p
     grid = {"profiles": [str(profile)], "layers": [[CLASSIFIER]]}
     with pytest.raises(ConfigError, match=message):
         run_sweep(sweep_of([make_image_run()], grid), mnist_root, tmp_path / "out", processes=1)
+
+
+def test_a_device_profile_of_any_name_is_routed_to_its_device(make_image_run, sweep_of, mnist_root, tmp_path):
+    device = NoiseProfile.from_backend("fake_manila")
+    files = [tmp_path / "mine.yaml", tmp_path / "twice.yaml"]
+    device.model_copy(update={"name": "mine"}).save(files[0])
+    device.scale(2).save(files[1])
+    grid = {"profiles": [str(file) for file in files], "layers": [[CLASSIFIER]]}
+    outcome = run_sweep(
+        sweep_of([make_image_run()], grid, samples=2), mnist_root, tmp_path / "out", processes=1
+    )
+    assert outcome.failures == []
+    assert set(read_results(outcome.folder)["mapping"]) == {"fake_manila"}
+    # Profiles from before there was a key `device` carry it as their name.
+    old = tmp_path / "old.yaml"
+    device.model_copy(update={"device": ""}).save(old)
+    assert SweepProfiles().mapping(str(old), "auto") == "fake_manila"
 
 
 def test_scaled_out_of_range(make_image_run, sweep_of, mnist_root, tmp_path):
