@@ -89,6 +89,7 @@ class Cell:
         return {
             "key": self.key,
             "folder": self.run.folder,
+            "weights": self.run.facts["weights"],
             "conditions": self.conditions.to_dict(),
             "noise": None if self.noise is None else self.noise.model_dump(mode="json"),
             "settings": settings,
@@ -146,6 +147,8 @@ def cell_key(
     del content["scale"]
     if conditions.engine == TRAINED:
         content["trained"] = run.facts["engine"]
+    elif conditions.seed is not None:
+        content["shots_of"] = "run"  # before, all runs had the same
     if conditions.engine == TRAJECTORIES and conditions.shots is None and noise is not None:
         content["trajectories"] = settings["trajectories"]
     if conditions.mapping != ALL_TO_ALL:

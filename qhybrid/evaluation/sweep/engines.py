@@ -17,13 +17,17 @@ from qhybrid.seeding import derive_seed
 METHODS = {"aer_density_matrix": "density_matrix", TRAJECTORIES: "statevector"}
 
 
-def cell_engine(conditions: Conditions, noise: NoiseProfile | None, settings: dict[str, Any]) -> Engine:
+def cell_engine(
+    conditions: Conditions, noise: NoiseProfile | None, settings: dict[str, Any], weights: str
+) -> Engine:
     """Return the engine of a cell.
 
     Args:
         conditions: The conditions.
         noise: The scaled profile; None without noise.
         settings: Trajectories, transpiler seed and extrapolation of the sweep.
+        weights: Hash of the run's weights. Every run draws its own shots: alike ones would make errors over
+            runs too small, as similar circuits with the same seed have nearly the same outcomes.
 
     Raises:
         EngineError: If the engine cannot be made.
@@ -35,7 +39,7 @@ def cell_engine(conditions: Conditions, noise: NoiseProfile | None, settings: di
         if averaged:
             options["trajectories"] = settings["trajectories"]
         if conditions.seed is not None and (averaged or conditions.shots is not None):
-            options["seed"] = derive_seed(conditions.seed, "sweep", number) % 2**31
+            options["seed"] = derive_seed(conditions.seed, "sweep", weights, number) % 2**31
         if conditions.engine == "exact":
             return make_engine("exact", **options)
         return make_engine("aer", method=METHODS[conditions.engine], **options)
@@ -56,8 +60,14 @@ def device_mapping(device: str, seed: int) -> DeviceMapping:
     return DeviceMapping(find_device(device), seed)
 
 
-def shots_of_estimate(conditions: Conditions, scales: int) -> int | None:
-    """Return the shots of one basis of one estimate, all strengths of an extrapolation together."""
+def shots_of_estimate(conditions: Conditions, scales: int, noisy: bool = True) -> int | None:
+    """Return the shots of one basis of one estimate, all strengths of an extrapolation together.
+
+    Args:
+        conditions: The conditions of the cell.
+        scales: Number of strengths.
+        noisy: Whether there is noise: without any, nothing is extrapolated.
+    """
     if conditions.shots is None:
         return None
-    return conditions.shots * (scales if "zne" in conditions.mitigation else 1)
+    return conditions.shots * (scales if noisy and "zne" in conditions.mitigation else 1)

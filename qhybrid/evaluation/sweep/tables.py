@@ -19,11 +19,12 @@ from qhybrid.workspace import atomic_path
 CELLS_TABLE = "cells.parquet"
 RESULTS_TABLE = "results.parquet"
 PACKAGES = ("torch", "qiskit", "qiskit-aer")
+VERSIONS = ("qhybrid", "python", *(name.replace("-", "_") for name in PACKAGES))
 _OVER_SEEDS = (
     "run_folder", "weights", "epoch", "seed", "training_seed", "seconds", "cpu_seconds", "key", "created",
-    "git_commit", "git_modified",
+    "git_commit", "git_modified", *VERSIONS,
 )  # fmt: skip
-"""Columns that may differ between the cells of one mean."""
+"""Columns that may differ between the cells of one mean: an extended sweep may see later versions."""
 
 
 def cell_rows(cell: Cell, result: dict[str, Any], settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -46,7 +47,9 @@ def cell_rows(cell: Cell, result: dict[str, Any], settings: dict[str, Any]) -> l
         "mapping": conditions.mapping,
         "mitigation": conditions.mitigation,
         "layers": conditions.layers if conditions.layers == "all" else " ".join(conditions.layers),
-        "shots_total": shots_of_estimate(conditions, len(settings["zne"]["scales"])),
+        "shots_total": shots_of_estimate(
+            conditions, len(settings["zne"]["scales"]), cell.noise is not None
+        ),
         "count": result["count"],
         "seconds": result["seconds"],
         "cpu_seconds": result.get("cpu_seconds"),
@@ -99,7 +102,8 @@ def mean_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     result["runs"] = over_runs["count"].to_numpy()
     result["seconds"] = groups["seconds"].mean()
     result["cpu_seconds"] = groups["cpu_seconds"].mean()
-    result["weights"] = groups["weights"].agg(lambda hashes: " ".join(dict.fromkeys(hashes)))
+    for column in ("weights", *(name for name in VERSIONS if name in table.columns)):
+        result[column] = groups[column].agg(lambda found: " ".join(dict.fromkeys(map(str, found))))
     return result.reset_index()
 
 

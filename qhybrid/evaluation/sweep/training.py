@@ -18,6 +18,7 @@ from qhybrid.config.sweeps import TrainGrid
 from qhybrid.data.images.registry import is_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.evaluation.sweep.worker import TRAINED_MARK, training_job
+from qhybrid.noise import load_profile
 from qhybrid.training.image_defaults import with_image_defaults
 from qhybrid.training.run_folder import start_weights
 from qhybrid.training.shots import with_shots_seed
@@ -102,9 +103,15 @@ def _resolved(recipe: Recipe) -> Recipe:
 
 
 def _key(recipe: Recipe) -> str:
-    """Return the hash of a recipe, and of the weights that it starts from."""
+    """Return the hash of a recipe, of the noise that it names, and of the weights that it starts from.
+
+    Raises:
+        ConfigError: If there is no such noise profile.
+    """
     content = recipe.model_dump_json(exclude={"description": True, "training": {"progress", "loggers"}})
     digest = hashlib.sha256(content.encode())
+    if recipe.engine.noise is not None:
+        digest.update(load_profile(recipe.engine.noise).fingerprint.encode())
     if recipe.training.start is not None:
         # If they cannot be read the training says so, and stops no other.
         with contextlib.suppress(CheckpointError, OSError):

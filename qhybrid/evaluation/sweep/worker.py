@@ -79,7 +79,7 @@ def _evaluate(job: dict[str, Any]) -> dict[str, Any]:
     else:
         noise = None if job["noise"] is None else NoiseProfile.model_validate(job["noise"])
         layers = None if conditions.layers == "all" else list(conditions.layers)
-        subject.use(cell_engine(conditions, noise, settings), layers)
+        subject.use(cell_engine(conditions, noise, settings, job["weights"]), layers)
     outcome = subject.evaluate()
     return {
         **_plain(outcome),

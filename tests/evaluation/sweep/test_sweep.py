@@ -9,10 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
+from qhybrid.circuits import build_circuit
 from qhybrid.data.images.registry import open_image_dataset
 from qhybrid.engines import make_engine
 from qhybrid.errors import WorkspaceError
 from qhybrid.evaluation.sweep import read_cells, read_results, run_sweep
+from qhybrid.evaluation.sweep.cells import Conditions
+from qhybrid.evaluation.sweep.engines import cell_engine
 from qhybrid.models import use_engine
 from qhybrid.noise import load_profile
 from qhybrid.training.image_run import load_image_run
@@ -86,6 +89,39 @@ def test_seeds_are_used_where_there_is_chance_and_only_there(make_image_run, swe
     assert row["standard_error"] == pytest.approx(values.std(ddof=1) / 3**0.5)
     assert row["seeds"] == 3
     assert values.nunique() == 3
+
+
+def test_runs_draw_shots_of_their_own(make_image_run, sweep_of, mnist_root, tmp_path):
+    """Alike circuits with one seed have nearly the same outcomes: runs would not be independent."""
+    conditions = Conditions("exact", "ideal", shots=16, seed=0)
+    spec = build_circuit("hq_unet_qcnn", grid=2)
+    angles = torch.linspace(0, 3, 50 * spec.num_inputs).reshape(50, spec.num_inputs)
+    weights = torch.linspace(0, 1, spec.num_weights)
+
+    def noise(run):
+        drawn = cell_engine(conditions, None, {}, run).expectations(spec, angles, weights)
+        return (drawn - make_engine("exact").expectations(spec, angles, weights)).flatten()
+
+    assert torch.equal(noise("a"), noise("a"))
+    assert abs(float(torch.corrcoef(torch.stack([noise("a"), noise("b")]))[0, 1])) < 0.2
+    # Through the whole sweep: copies of a run are the same cells, other weights other shots.
+    grid = {"shots": [4], "layers": [[CLASSIFIER]]}
+    config = sweep_of([make_image_run(), make_image_run("other", seed=1)], grid)
+    out = run_sweep(config, mnist_root, tmp_path / "out", processes=1).folder
+    cells = read_cells(out)
+    assert cells["key"].nunique() == 2
+    assert set(cells["seed"]) == {0}
+
+
+def test_shots_in_all_count_what_is_run(make_image_run, sweep_of, mnist_root, tmp_path):
+    """Without noise there is nothing to extrapolate, and nothing is run three times."""
+    grid = {"profiles": ["ideal", NOISY], "shots": [8], "mitigations": ["none", "zne"]}
+    config = sweep_of([make_image_run()], grid | {"layers": [[CLASSIFIER]]}, samples=2)
+    cells = read_cells(run_sweep(config, mnist_root, tmp_path / "out", processes=1).folder)
+    found = cells.groupby(["profile", "mitigation"])["shots_total"].first().to_dict()
+    assert found == {
+        ("ideal", "none"): 8, ("ideal", "zne"): 8, (NOISY, "none"): 8, (NOISY, "zne"): 24,
+    }  # fmt: skip
 
 
 def test_rows_carry_their_provenance(make_image_run, sweep_of, mnist_root, tmp_path):

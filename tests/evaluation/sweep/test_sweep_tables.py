@@ -43,3 +43,12 @@ def test_a_single_cell_has_no_error():
     found = mean_over_seeds(cells({"a": (0.5,)}, 8))
     assert found["standard_error"].isna().all()
     assert mean_over_seeds(pd.DataFrame()).empty
+
+
+def test_later_versions_join_the_same_mean():
+    """A sweep that is extended after an update has one row a condition, which names both versions."""
+    table = cells({"a": RUNS["a"]}, 64).assign(qhybrid=["0.1", "0.2"], python="3.11", torch=["2.9", "2.9"])
+    found = mean_over_seeds(table)
+    assert len(found) == 1
+    assert (found["seeds"][0], found["qhybrid"][0], found["torch"][0]) == (2, "0.1 0.2", "2.9")
+    assert found["standard_error"].notna().all()

@@ -94,6 +94,18 @@ def test_another_start_is_another_run(training_sweep, make_image_run, mnist_root
     assert len(list((tmp_path / "out" / "trained").iterdir())) == 2
 
 
+def test_a_profile_of_other_content_is_another_run(training_sweep, tmp_path):
+    profile, keys = tmp_path / "mine.yaml", []
+    for rate in (0.1, 0.2, 0.1):
+        NoiseProfile.depolarizing(p_1q=rate).save(profile)
+        sweep = training_sweep({"seed": [0]}, **{"engine.noise": str(profile)})
+        keys += [run.key for run in plan_training(sweep.sweep.train, tmp_path / "out")]
+    assert keys[0] == keys[2] != keys[1]
+    profile.unlink()
+    with pytest.raises(ConfigError, match=r"mine.yaml must be a YAML file or a known name"):
+        plan_training(sweep.sweep.train, tmp_path / "out")
+
+
 def test_a_training_that_fails_stops_no_other(training_sweep, mnist_root, tmp_path):
     vary = {"data.options.train": [16, 10_000]}
     sweep = training_sweep({key: tuple(value) for key, value in vary.items()})
