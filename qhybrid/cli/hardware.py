@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qhybrid.cli.console import progress_bar, say, say_path
+from qhybrid.cli.console import progress_bar, say, say_path, short
 from qhybrid.cli.evaluate import RUN_HELP
 from qhybrid.cli.hardware_options import PlanOptions, RankOptions, given_options, with_options
 from qhybrid.cli.hardware_tables import (
@@ -198,7 +198,15 @@ def _open(plan: str) -> Iterator[Work]:
     from qhybrid.hardware.runs import load_workload
 
     with open_work(folder, load_workload, say=say) as work:
-        yield work
+        try:
+            yield work
+        except KeyboardInterrupt:
+            if work.status()["in_flight"] and work.context.service.paid:
+                say(
+                    "jobs that were sent go on and are billed: `qhybrid hardware cancel "
+                    f"{short(folder)}` stops them, `qhybrid hardware run {short(folder)}` goes on"
+                )
+            raise
 
 
 def _finish(work: Work, outputs: Any) -> None:

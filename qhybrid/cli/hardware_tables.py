@@ -29,7 +29,7 @@ def print_plan(folder: Path) -> None:
     if content["account"]:
         say(f"account     {content['account']}")
     say(f"layers      {', '.join(content['layers'])}")
-    heads = ("qubits", "bases", "copies", "two-qubit gates", "depth", "length", "parity")
+    heads = ("qubits", "bases", "copies", "two-qubit gates", "depth", "length")
     circuits = Table(Column("circuit", no_wrap=True), *heads)
     for one in content["circuits"].values():
         circuits.add_row(
@@ -40,9 +40,10 @@ def print_plan(folder: Path) -> None:
             str(one["two_qubit_gates"]),
             str(one["two_qubit_depth"]),
             f"{one['microseconds']:.2f} us",
-            f"{one['parity']:.0e}",
         )
     console.print(circuits)
+    parity = max(one["parity"] for one in content["circuits"].values())
+    say(f"checked     what would be sent gives the layers' values without noise, within {parity:.0e}")
     rounds = Table("round", "parameter sets", "distinct", "jobs", "PUBs", "executions", "kB", "QPU seconds")
     for number, one in enumerate(content["rounds"]):
         keys = ("rows", "points", "jobs", "pubs")

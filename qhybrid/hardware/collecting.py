@@ -10,7 +10,7 @@ from qhybrid.hardware.context import JobContext
 from qhybrid.hardware.decoding import decode_chunk
 from qhybrid.hardware.ledger import Chunk, Job
 from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, OPEN, SENDING, SENT, TOO_LONG
-from qhybrid.hardware.reconciling import reconcile, update_duplicates, wait_for_certainty
+from qhybrid.hardware.reconciling import nothing_left, reconcile, update_duplicates, wait_for_certainty
 from qhybrid.hardware.service import FINAL, JobGoneError
 
 Progress = Callable[[int, int], None]
@@ -29,6 +29,8 @@ def collect_jobs(context: JobContext, wait: bool = True, progress: Progress | No
             ledger.
         HardwareError: If the deadline of the settings passes.
     """
+    if nothing_left(context):
+        return
     patience, clock = context.settings.patience, context.clock
     started, pause = clock.now(), patience.poll_s
     unreadable: dict[str, UnreadableResultError] = {}

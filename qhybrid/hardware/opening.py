@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.backends import make_service
+from qhybrid.hardware.backends import is_local, make_service
 from qhybrid.hardware.context import Clock, JobContext, Say
+from qhybrid.hardware.deferred import DeferredService
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.plan_files import CALIBRATION_FILE, load_circuits, read_plan, settings_of
 from qhybrid.hardware.service import JobService
@@ -50,7 +51,8 @@ def open_work(
         with Ledger(root / LEDGER_FILE, content["plan"]) as ledger:
             context = JobContext(
                 ledger,
-                service or make_service(settings, root),
+                service
+                or DeferredService(lambda: make_service(settings, root), not is_local(settings.backend)),
                 circuits,
                 settings,
                 0.0,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qhybrid.errors import HardwareError
 from qhybrid.hardware.context import JobContext
 from qhybrid.hardware.ledger import Duplicate, Job
 from qhybrid.hardware.ledger.records import DONE, PREPARED, SENDING, SENT
@@ -34,6 +35,25 @@ def reconcile(context: JobContext) -> dict[str, list[str]]:
     for job in context.ledger.jobs():
         settle(context, job, by_tag.get(job.tag, []))
     return by_tag
+
+
+def nothing_left(context: JobContext) -> bool:
+    """Return whether all chunks that are known have their results, and all bills are there.
+
+    One more listing tells of duplicates that came late; without the service the ledger is enough.
+    """
+    ledger = context.ledger
+    bills = [job.usage for job in ledger.jobs() if job.id is not None]
+    bills += [one.usage for one in ledger.duplicates()]
+    if None in bills or ledger.jobs(PREPARED, SENDING, SENT) or any(c.state != DONE for c in ledger.chunks()):
+        return False
+    try:
+        listed = context.service.find(ledger.tag)
+    except HardwareError as error:
+        context.say(f"results are in the ledger, the service is not needed: {error}")
+        return True
+    known = {job.id for job in ledger.jobs()} | {one.id for one in ledger.duplicates()}
+    return all(one.id in known for one in listed)
 
 
 def settle(context: JobContext, job: Job, ids: Sequence[str]) -> bool:

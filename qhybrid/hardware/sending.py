@@ -6,7 +6,7 @@ from qhybrid.errors import HardwareError, ServiceError, SubmissionRefusedError, 
 from qhybrid.hardware.context import JobContext
 from qhybrid.hardware.ledger import Job
 from qhybrid.hardware.ledger.records import CANCELLED, FAILED, OPEN, PREPARED, SENDING, SENT, TOO_LONG
-from qhybrid.hardware.reconciling import reconcile, settle, wait_for_certainty
+from qhybrid.hardware.reconciling import nothing_left, reconcile, settle, wait_for_certainty
 
 
 def send_open_chunks(context: JobContext, again: bool = False) -> int:
@@ -24,6 +24,8 @@ def send_open_chunks(context: JobContext, again: bool = False) -> int:
         ServiceError: If the service refuses a job, or does not answer; what was sent is in the ledger.
     """
     ledger = context.ledger
+    if nothing_left(context):
+        return 0
     listed = reconcile(context)
     for job in ledger.jobs(SENDING):
         wait_for_certainty(context, job)

@@ -104,6 +104,33 @@ def test_what_was_paid_for_is_not_bought_again(tiny_run, tiny_data, server, serv
     assert "account:other" in capsys.readouterr().err
 
 
+def test_results_in_the_ledger_need_no_account(tiny_run, tiny_data, server, service_state, capsys):
+    options = ["--backend", "ibm_manila", "--limit", "1", "--shots", "99", "--data-root", str(tiny_data)]
+    assert execute(["hardware", "run", str(tiny_run), *options, *QUICK]) == 0
+    metrics = plan_of(tiny_run) / "results" / "metrics.json"
+    before = json.loads(metrics.read_text())
+    metrics.unlink()
+    server.stop()
+    capsys.readouterr()
+    assert execute(["hardware", "collect", str(tiny_run)]) == 0
+    assert "results are in the ledger" in capsys.readouterr().out
+    assert json.loads(metrics.read_text())["obtained"] == before["obtained"]
+
+
+def test_an_interrupt_says_what_goes_on(tiny_run, tiny_data, server, service_state, monkeypatch, capsys):
+    options = ["--backend", "ibm_manila", "--limit", "1", "--shots", "98", "--data-root", str(tiny_data)]
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("qhybrid.hardware.work.collect_jobs", interrupted)
+        assert execute(["hardware", "run", str(tiny_run), *options, *QUICK]) == 130
+    assert "go on and are billed: `qhybrid hardware cancel" in capsys.readouterr().out
+    assert execute(["hardware", "run", str(tiny_run), *options, *QUICK]) == 0
+    assert len(service_state.jobs) == 1
+
+
 def test_collect_says_what_comes_next(tiny_run, tiny_data, server, service_state, capsys):
     options = ["--backend", "ibm_manila", "--limit", "1", "--shots", "64", "--data-root", str(tiny_data)]
     assert execute(["hardware", "plan", str(tiny_run), *options, *QUICK]) == 0

@@ -204,6 +204,17 @@ def test_results_do_not_wait_for_their_bills(make_plan, server, service_state, s
         assert context.ledger.spent_seconds() == pytest.approx(3 * 2.0)
 
 
+def test_a_job_that_comes_late_is_noticed_after_the_end(make_plan, server, service_state, samples):
+    with (context := make_plan().context()).ledger:
+        finish(context)
+        assert not context.ledger.duplicates()
+        first = service_state.jobs[context.ledger.jobs()[0].id]
+        service_state.jobs["late"] = replace(first, id="late")
+        collect_jobs(context)
+        check_complete(context, service_state, samples[1])
+        assert len(context.ledger.duplicates()) == 1
+
+
 @pytest.mark.parametrize("sent", ["before", "in between"])
 def test_a_copy_of_a_plan_sends_nothing_twice(sent, make_plan, server, service_state, samples, tmp_path):
     """Two folders with one plan: the second finds what the first has sent, and leaves it alone."""
