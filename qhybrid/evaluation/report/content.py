@@ -55,8 +55,8 @@ def build_content(sources: Sequence[RunSource | SweepSource], title: str) -> Con
         _lead(single, sweeps),
         _runs_table(single) if single else None,
         [Figure(caption, drawing) for caption, drawing in learning_curves(everything)],
-        [table for run in single for table in _run_confusions(run)],
-        [figure for run in single for figure in _run_pictures(run)],
+        [table for name, run in _titled(single) for table in _run_confusions(name, run)],
+        [figure for name, run in _titled(single) for figure in _run_pictures(name, run)],
         [part for run in single if (part := hardware_part(run.name, run.folder)) is not None],
         [sweep_part(sweep, f"sweep{number}") for number, sweep in enumerate(sweeps) if len(sweep.results)],
         circuit_cards(everything, devices),
@@ -85,20 +85,29 @@ def _runs_table(runs: Sequence[RunSource]) -> Table:
     return Table(heads, rows, (3, 4, 7))
 
 
-def _run_confusions(run: RunSource) -> list[ConfusionTable]:
+def _titled(runs: Sequence[RunSource]) -> list[tuple[str, RunSource]]:
+    """Return runs with titles: their names, with the seed where several have the same."""
+    names = [run.name for run in runs]
+    return [
+        (f"{run.name}, seed {run.recipe.seed}" if names.count(run.name) > 1 else run.name, run)
+        for run in runs
+    ]
+
+
+def _run_confusions(title: str, run: RunSource) -> list[ConfusionTable]:
     tables = []
     for name, found in run.evaluations.items():
         names = found.get("class_names") or list(found.get("classes", {}))
         counts = found.get("confusion") or found.get("confusion_matrix")
         if names and counts and len(names) == len(counts):
-            tables.append(confusion_table(f"{run.name}, {name}", names, counts))
+            tables.append(confusion_table(f"{title}, {name}", names, counts))
     return tables
 
 
-def _run_pictures(run: RunSource) -> list[Figure]:
+def _run_pictures(title: str, run: RunSource) -> list[Figure]:
     files = [run.folder / "samples.png", *sorted(run.folder.glob("evaluation/*/samples.png"))]
     return [
-        Figure(f"{run.name}: samples of {file.parent.name}.", image=png_file(file), plate=True)
+        Figure(f"{title}: samples of {file.parent.name}.", image=png_file(file), plate=True)
         for file in files
         if file.is_file()
     ]

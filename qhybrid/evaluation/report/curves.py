@@ -66,7 +66,8 @@ def learning_curves(runs: Sequence[RunSource]) -> list[tuple[str, Markup]]:
             group = [run for run in group if not _is_reference(run)]
             if not group:
                 continue
-        reference = [run for run in figures.get((name, None), []) if counted and _is_reference(run)]
+        same = figures.get((name, None), []) if counted and shots != "" else []
+        reference = [run for run in same if _is_reference(run)]
         lines = _lines(group, reference)
         chart = _figure(lines[:MOST_LINES], f"curves{number}")
         if chart is not None:

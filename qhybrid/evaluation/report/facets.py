@@ -8,12 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from qhybrid.evaluation.report.labels import ENGINES, MITIGATIONS, noise_label, settings_label, shots_label
+from qhybrid.evaluation.report.labels import (
+    ENGINES,
+    MITIGATIONS,
+    noise_label,
+    shots_label,
+    training_label,
+)
 from qhybrid.evaluation.report.svg import MARKERS, SERIES
 
 FACET = ("run", "settings", "engine", "mitigation")
-IN_AXES = ("engine.noise", "engine.shots")
-"""Settings that are axes already."""
 MOST_FACETS = 12
 SMALLEST_SPAN = 0.01
 """Smallest range of a metric that fills a chart."""
@@ -90,7 +94,8 @@ def labelled(results: pd.DataFrame, metric: str) -> pd.DataFrame:
     rows = results[results["metric"] == metric].copy()
     rows["noise"] = [noise_label(row) for _, row in rows.iterrows()]
     rows["settings"] = [
-        settings_label(json.loads(text), (*IN_AXES, "engine.layers")) for text in rows["settings"]
+        training_label(json.loads(text), engine)
+        for text, engine in zip(rows["settings"], rows["engine"], strict=True)
     ]
     rows["layers"] = ["all layers" if layers == "all" else layers for layers in rows["layers"]]
     return rows

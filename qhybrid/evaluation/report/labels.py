@@ -29,6 +29,10 @@ MITIGATIONS = {
     "readout_zne": "read-out correction and extrapolation",
 }
 ALL_TO_ALL = "all_to_all"
+TRAINED = "trained"
+IN_AXES = ("engine.noise", "engine.shots")
+"""Settings of a training that are the conditions of cells which run as trained."""
+LAYERS = "engine.layers"
 
 
 def metric_label(name: str) -> str:
@@ -59,6 +63,17 @@ def settings_label(settings: dict[str, Any], leave_out: tuple[str, ...] = ()) ->
     """Return recipe settings as text."""
     shown = {key: value for key, value in settings.items() if key not in leave_out}
     return ", ".join(f"{key.split('.')[-1]} {_value(value)}" for key, value in sorted(shown.items()))
+
+
+def training_label(settings: dict[str, Any], engine: str) -> str:
+    """Return the settings of a training as text, for a cell of a sweep.
+
+    Noise and shots of the training are those of cells that run as trained; others have their own.
+    """
+    if engine == TRAINED:
+        return settings_label(settings, (*IN_AXES, LAYERS))
+    text = settings_label(settings, (LAYERS,))
+    return f"trained with {text}" if set(IN_AXES) & set(settings) else text
 
 
 def _value(value: Any) -> str:

@@ -21,6 +21,8 @@ _COLORS = "cividis"
 _DARK = 0.55
 _ROW, _HEAD = 0.36, 1.0
 """Inches of a row of a heat map, and of its titles."""
+_GAP = 0.1
+"""Inches above and below a heat map."""
 
 
 def heat_and_lines(chart: Chart, metric: str, name: str, look: Mapping[str, Look]) -> Markup:
@@ -57,12 +59,15 @@ def heat_maps(chart: Chart, metric: str, name: str) -> Markup:
     width = max(len(facet.shots) for facet in found)
     with chart_style():
         figure = Figure(figsize=(4.9 * columns, sum(inches)), layout="constrained")
+        engine: Any = figure.get_layout_engine()
+        engine.set(h_pad=_GAP)
         axes = figure.subplots(
             len(heights), columns, squeeze=False, gridspec_kw={"height_ratios": inches}
         ).flatten()
         for place, (axis, facet) in enumerate(zip(axes, found)):
             _heat_map(axis, facet, *chart.range)
             axis.set(xlim=(0, width), ylim=(heights[place // columns], 0))
+            axis.xaxis.label.set_x(len(facet.shots) / (2 * width))
         for axis in axes[len(found) :]:
             axis.set_axis_off()
         return figure_svg(figure, name, f"Heat maps of {metric_label(metric)} by noise and shots")

@@ -9,7 +9,6 @@ import pandas as pd
 
 from qhybrid.evaluation.report.confusion import ConfusionTable, confusion_table
 from qhybrid.evaluation.report.engine_part import engines_table
-from qhybrid.evaluation.report.facets import IN_AXES
 from qhybrid.evaluation.report.labels import (
     ENGINES,
     MITIGATIONS,
@@ -17,8 +16,8 @@ from qhybrid.evaluation.report.labels import (
     metric_label,
     noise_label,
     seconds_label,
-    settings_label,
     shots_label,
+    training_label,
     with_error,
 )
 from qhybrid.evaluation.report.parts import Figure, Table, without_constant
@@ -104,7 +103,7 @@ def _sweep_summary(results: pd.DataFrame, metric: str) -> Table:
         ideal = ideal[ideal["shots"].isna()] if ideal["shots"].isna().any() else ideal
         best = ideal.iloc[0] if len(ideal) else None
         worst = group.sort_values("value").iloc[0]
-        what = settings_label(json.loads(settings), ("engine.layers",))
+        what = training_label(json.loads(settings), engine)
         rows.append(
             (
                 f"{run}{', ' if what else ''}{what}",
@@ -140,7 +139,7 @@ def _results_table(results: pd.DataFrame, metric: str) -> Table:
     rows = [
         (
             str(row["run"]),
-            settings_label(json.loads(row["settings"]), (*IN_AXES, "engine.layers")) or "–",
+            training_label(json.loads(row["settings"]), str(row["engine"])) or "–",
             ENGINES.get(str(row["engine"]), str(row["engine"])),
             noise_label(row),
             shots_label(row["shots"]),

@@ -23,6 +23,7 @@ from qhybrid.evaluation.report.labels import (
 )
 from qhybrid.evaluation.report.svg import inline_svg
 from qhybrid.evaluation.sweep import read_results
+from qhybrid.training.run_folder import read_recipe
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +63,22 @@ def test_runs_alone(reported, tmp_path):
     assert "Noise and shots" not in page.headings
     assert "Learning curves" in page.headings
     assert "tiny_qcq" in page.headings
+
+
+def test_runs_of_one_name_are_told_by_their_seeds(reported, tmp_path):
+    runs = [tmp_path / "a", tmp_path / "b"]
+    for seed, folder in enumerate(runs):
+        source = next(run for run in (reported / "trained").iterdir() if read_recipe(run).seed == seed)
+        shutil.copytree(source, folder)
+        evaluation = folder / "evaluation" / "test-exact"
+        evaluation.mkdir(parents=True)
+        found = {"accuracy": 0.5, "class_names": ["3", "5"], "confusion": [[1, 1], [1, 1]]}
+        (evaluation / "metrics.json").write_text(json.dumps(found))
+    both = write_report_page(runs, tmp_path / "both.html").read_text()
+    assert "tiny_qcq, seed 0, test-exact" in both
+    assert "tiny_qcq, seed 1, test-exact" in both
+    alone = write_report_page(runs[:1], tmp_path / "alone.html").read_text()
+    assert "tiny_qcq, test-exact" in alone
 
 
 def test_run_folders_that_moved_away_are_left_out(reported, tmp_path):

@@ -49,6 +49,22 @@ def test_layers_have_charts_with_scales_of_their_own():
     assert alone.title == ""
 
 
+def test_settings_of_the_training_are_told_apart(reported):
+    """Shots of the training are an axis where cells run as trained, and named where they do not."""
+    rows = labelled(read_sweep(reported).results, "accuracy")
+    (chart,) = noise_charts_of(rows)
+    for facet in chart.facets:
+        # One value a place: none is drawn over another.
+        assert not facet.table[["noise", "shots"]].duplicated().any(), facet.title
+    assert sorted(facet.title for facet in chart.facets) == [
+        "as trained", "trained with shots 32, exact", "trained with shots none, exact",
+    ]  # fmt: skip
+    summary = sweep_part(read_sweep(reported), "s").summary.rows
+    assert {row[0] for row in summary} == {
+        "tiny_qcq, trained with shots 32", "tiny_qcq, trained with shots none",
+    }  # fmt: skip
+
+
 def test_what_is_equal_does_not_fill_a_chart():
     table = results(layers=("all",)).assign(value=0.5436)
     (chart,) = noise_charts_of(labelled(table, "accuracy"))
@@ -161,6 +177,11 @@ def test_curves_have_the_noiseless_training_as_reference(reported):
     assert "grey is the noiseless exact training" in caption
     assert "over 2 seeds" in caption
     assert "exact, no noise, no shots" in drawing
+    # Runs of the same name from elsewhere have a figure of their own, without it.
+    (first, *_) = sweep.trained
+    other = RunSource(first.name, first.folder, first.recipe, {}, first.curves)
+    alone, _ = learning_curves([other, *sweep.trained])
+    assert "grey" not in alone[0]
     infinite = [run for run in sweep.trained if run.settings["engine.shots"] is None]
     ((caption, _),) = learning_curves(infinite)
     assert "infinitely many shots" in caption
