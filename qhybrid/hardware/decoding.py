@@ -76,8 +76,16 @@ def observables_from(circuit: PreparedCircuit, means: Array) -> Array:
 
 
 def observable_errors(circuit: PreparedCircuit, errors: Array) -> Array:
-    """Return standard errors of observables from those of strings, as if these were independent."""
-    return np.asarray(np.sqrt(errors**2 @ (circuit.strings.coefficients**2).T))
+    """Return standard errors of observables from those of their strings.
+
+    Strings of one basis are read in the same shots and may err together: what they add up to is a bound.
+    Those of different bases are independent.
+    """
+    factors = np.abs(circuit.strings.coefficients)
+    total = np.zeros((len(errors), len(factors)))
+    for group in {variant.group: None for variant in circuit.variants}:
+        total += (errors[:, list(group)] @ factors[:, list(group)].T) ** 2
+    return np.asarray(np.sqrt(total))
 
 
 def _read_pubs(raw: str) -> list[Any]:

@@ -20,7 +20,7 @@ from qhybrid.engines import make_engine
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.book import LayerCircuit
 from qhybrid.hardware.circuits import PreparedCircuit, Pub
-from qhybrid.hardware.decoding import decode_chunk, estimates_from, observables_from
+from qhybrid.hardware.decoding import decode_chunk, estimates_from, observable_errors, observables_from
 from qhybrid.hardware.guards import check_circuit
 from qhybrid.hardware.local import LocalService
 from qhybrid.hardware.merging import merge_runs
@@ -198,6 +198,32 @@ def test_simulated_devices_read_as_the_mitigation_says(level, small_device, smal
         pubs = [{"means": Simulation().means(Pub(circuit, v, samples[0]), None)} for v in range(2)]
         found = observables_from(circuit, estimates_from(circuit, len(samples[0]), pubs, settings).means)
         assert np.abs(found - samples[1]).max() < 1e-6
+
+
+@pytest.mark.parametrize("level", ["none", "cheap"])
+def test_errors_are_what_repetitions_spread(level, small_device):
+    """Also of observables whose strings err together, as sums do on entangled qubits."""
+    circuit = QuantumCircuit(2)
+    circuit.ry(Parameter("x"), 0)
+    circuit.cx(0, 1)
+    names = [
+        SparsePauliOp("ZZ"),
+        SparsePauliOp("IZ"),
+        SparsePauliOp(["IZ", "ZI"]),
+        SparsePauliOp(["ZZ", "XX"]),
+    ]
+    spec = CircuitSpec.from_circuit(circuit, list(circuit.parameters), [], names)
+    noise = NoiseProfile(readout_p01=0.08, readout_p10=0.03)
+    settings = HardwareSettings(backend="fake_manila", layouts=1, shots=500, mitigation=LEVELS[level])
+    prepared = prepare_circuit("key", spec, small_device, noise, settings)
+    simulation, points, found = Simulation(), np.array([[1.2]]), []
+    for seed in range(200):
+        pubs = [{"means": simulation.means(Pub(prepared, v, points), 500, seed, v)} for v in range(2)]
+        estimates = estimates_from(prepared, 1, pubs, settings)
+        found.append(observables_from(prepared, estimates.means)[0])
+    ratio = np.std(found, axis=0) / observable_errors(prepared, estimates.errors)[0]
+    assert (ratio[:2] > 0.8).all()
+    assert (ratio < 1.2).all()
 
 
 def test_folded_circuits_are_the_same_operator(small_prepared):
