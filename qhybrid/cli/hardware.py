@@ -12,6 +12,7 @@ import typer
 from qhybrid.cli.console import progress_bar, say, say_path, short
 from qhybrid.cli.evaluate import RUN_HELP
 from qhybrid.cli.hardware_options import PlanOptions, RankOptions, given_options, with_options
+from qhybrid.cli.hardware_plans import PLAN_FILE, find_plan, new_plan, plan_of
 from qhybrid.cli.hardware_tables import (
     print_next_step,
     print_outcome,
@@ -19,17 +20,12 @@ from qhybrid.cli.hardware_tables import (
     print_ranking,
     print_status,
 )
-from qhybrid.cli.lookup import find_run
-from qhybrid.errors import HardwareError
 
 if TYPE_CHECKING:
     from qhybrid.hardware.work import Work
 
 app = typer.Typer(help="Run trained models on quantum hardware.", no_args_is_help=True)
 
-PLANS = "hardware"
-PLAN_FILE = "plan.json"
-FINISHED = "results/metrics.json"
 Run = Annotated[str, typer.Argument(help=RUN_HELP)]
 Plan = Annotated[str, typer.Argument(help="A plan's folder, or a run (folder or name) for its newest plan.")]
 
@@ -38,7 +34,7 @@ Plan = Annotated[str, typer.Argument(help="A plan's folder, or a run (folder or 
 @with_options(PlanOptions)
 def plan(run: Run, options: PlanOptions) -> None:
     """Map, check and price the work; send nothing."""
-    folder = _make_plan(run, options)
+    folder = new_plan(run, options)
     print_plan(folder)
     say_path("plan", folder)
 
@@ -101,13 +97,7 @@ def run_(
                 "make a new plan of the run"
             )
     else:
-        known = _known_plan(run, options)
-        if known is None:
-            folder = _make_plan(run, options)
-        else:
-            folder = known
-            state = "has results" if (folder / FINISHED).is_file() else "goes on"
-            say(f"{folder.name} {state}; `qhybrid hardware plan` makes a new plan")
+        folder = plan_of(run, options)
         print_plan(folder)
     with _open(str(folder)) as work:
         with progress_bar("jobs") as progress:
@@ -137,57 +127,6 @@ def backends(
         names += list_service_devices()
     workload = options.workload(run)
     print_ranking(rank_backends(workload, settings, names, lambda one: say(f"{one.backend} done")))
-
-
-def find_plan(text: str) -> Path:
-    """Return a plan's folder from its path, or the newest plan of a run.
-
-    Raises:
-        HardwareError: If there is none.
-    """
-    given = Path(text)
-    if (given / PLAN_FILE).is_file():
-        return given
-    plans = _plans(text)
-    if not plans:
-        raise HardwareError(
-            f"{text} must be a plan or a run that has one, but is neither. Fix: qhybrid hardware plan RUN."
-        )
-    return plans[-1]
-
-
-def _plans(run: str) -> list[Path]:
-    """Return the plans of a run, the newest last."""
-    # Names with a dot in front are folders that a killed process was filling.
-    files = (find_run(run) / PLANS).glob(f"[!.]*/{PLAN_FILE}")
-    return [file.parent for file in sorted(files, key=lambda file: file.stat().st_mtime_ns)]
-
-
-def _known_plan(run: str, options: PlanOptions) -> Path | None:
-    """Return the newest plan with these options: it is not to be paid for twice.
-
-    Where nothing is paid, those with results do not count.
-    """
-    from qhybrid.hardware.backends import is_local
-    from qhybrid.hardware.plan_files import read_plan
-
-    for folder in reversed(_plans(run)):
-        try:
-            content = read_plan(folder)
-        except HardwareError:
-            continue  # of another version: it cannot be gone on with
-        again = is_local(options.backend) and (folder / FINISHED).is_file()
-        if not again and options.fits(content, find_run(run)):
-            return folder
-    return None
-
-
-def _make_plan(run: str, options: PlanOptions) -> Path:
-    settings, workload = options.settings(), options.workload(run)
-
-    from qhybrid.hardware.planning import make_plan
-
-    return make_plan(workload, settings, find_run(run) / PLANS, say)
 
 
 @contextmanager

@@ -89,7 +89,8 @@ class Book:
 def _check_same(known: Request, circuit: str, angles: Array) -> None:
     place = f"sample {known.sample}, layer `{known.layer}`, call {known.call}"
     fix = (
-        "Fix: use the weights, samples and version of the plan; results that were paid for are in the ledger."
+        "Fix: use the weights, samples and version of the plan, or make a new plan; results that were paid "
+        "for are in the ledger."
     )
     if known.circuit != circuit or known.angles.shape != angles.shape:
         raise HardwareError(

@@ -8,6 +8,7 @@ import pytest
 
 from qhybrid.cli.main import execute
 from qhybrid.config import load_recipe
+from qhybrid.hardware.opening import locked
 from qhybrid.training import train
 
 QUICK = ["--set", "layouts=1", "--set", "copies=1"]
@@ -23,7 +24,7 @@ def tiny_run(tiny_data, tiny_content, tmp_path_factory):
 
 
 def plan_of(tiny_run):
-    return max((tiny_run / "hardware").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    return max((tiny_run / "hardware").glob("[!.]*/"), key=lambda path: path.stat().st_mtime_ns)
 
 
 def test_plan_submit_status_collect(tiny_run, tiny_data, capsys):
@@ -104,6 +105,14 @@ def test_what_was_paid_for_is_not_bought_again(tiny_run, tiny_data, server, serv
     assert "account:other" in capsys.readouterr().err
 
 
+def test_the_same_command_twice_at_once_makes_one_plan(tiny_run, tiny_data, capsys):
+    options = ["--backend", "aer", "--limit", "1", "--shots", "66", "--data-root", str(tiny_data)]
+    (tiny_run / "hardware").mkdir(exist_ok=True)
+    with locked(tiny_run / "hardware"):
+        assert execute(["hardware", "run", str(tiny_run), *options]) == 1
+    assert "Only one process" in capsys.readouterr().err
+
+
 def test_results_in_the_ledger_need_no_account(tiny_run, tiny_data, server, service_state, capsys):
     options = ["--backend", "ibm_manila", "--limit", "1", "--shots", "99", "--data-root", str(tiny_data)]
     assert execute(["hardware", "run", str(tiny_run), *options, *QUICK]) == 0
@@ -139,14 +148,14 @@ def test_collect_says_what_comes_next(tiny_run, tiny_data, server, service_state
     assert "--max-qpu-seconds must be at least 3" in printed
     assert execute(["hardware", "collect", str(tiny_run)]) == 0
     assert "1 job(s) are to be sent: qhybrid hardware submit" in capsys.readouterr().out
-    service_state.queue_seconds = 1.0
+    service_state.queue_seconds = 1000.0
     assert execute(["hardware", "submit", str(tiny_run)]) == 0
     printed = capsys.readouterr().out
     assert "predicted: bills are open" in printed
     assert execute(["hardware", "collect", str(tiny_run), "--no-wait"]) == 0
     assert "1 job(s) have not ended: collect again later" in capsys.readouterr().out
-    service_state.queue_seconds = 0.0
     assert execute(["hardware", "cancel", str(tiny_run)]) == 0
+    assert "1 job(s) cancelled" in capsys.readouterr().out
 
 
 def test_a_plan_keeps_its_settings(tiny_run, tiny_data, capsys):
