@@ -146,6 +146,8 @@ def _lines(axis: Any, facet: Facet, look: Mapping[str, Look]) -> None:
     axis.set_xticks(range(len(shots)), shots)
     axis.set_xlabel("shots")
     axis.margins(x=0.08)
+    if len(shots) == 1:
+        axis.set_xlim(-0.5, 0.5)  # else the small steps aside would fill the chart
     axis.set_ylim(*spread(*axis.get_ylim()))
 
 

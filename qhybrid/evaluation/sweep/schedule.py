@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from qhybrid.errors import QHybridError, WorkspaceError
@@ -56,14 +60,15 @@ def _client(count: int, scheduler: str | None) -> Any:
     from distributed import Client, LocalCluster
 
     if scheduler is None:
-        cluster = LocalCluster(
-            n_workers=count,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            memory_limit=None,
-            silence_logs="ERROR",
-        )
+        with _quiet_start():
+            cluster = LocalCluster(
+                n_workers=count,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                memory_limit=None,
+                silence_logs="ERROR",
+            )
         return _Owned(Client(cluster), cluster)
     try:
         return Client(scheduler, timeout=CONNECT_SECONDS)
@@ -72,6 +77,24 @@ def _client(count: int, scheduler: str | None) -> Any:
             f"No Dask scheduler answers at {scheduler} ({error}). Fix: start one with `dask scheduler`, and "
             "workers with `dask worker ADDRESS`, and give its address."
         ) from error
+
+
+@contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Start workers that leave Ctrl-C to this process: it ends them, and they print no tracebacks.
+
+    What is ignored while a process starts stays ignored in it. Signals can be set in the main thread alone.
+    """
+    alone = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if alone else None
+    try:
+        with warnings.catch_warnings():
+            # A second sweep on the same machine; nobody asked for this port.
+            warnings.filterwarnings("ignore", r"Port \d+ is already in use")
+            yield
+    finally:
+        if alone:
+            signal.signal(signal.SIGINT, before)
 
 
 class _Owned:

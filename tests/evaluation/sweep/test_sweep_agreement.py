@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -119,12 +117,12 @@ def test_the_committed_sweep_agrees_and_takes_less_than_five_minutes(shared_data
     run = train(validated(Recipe, content, "mnist35"), shared_data, tmp_path / "run")
     content = read_yaml(folder / "mnist35_noise.yaml")
     content["sweep"] |= {"runs": [str(run)], "grids": content["sweep"]["grids"][:1]}
-    started = time.monotonic()
     outcome = run_sweep(validated(SweepConfig, content, "mnist35_noise"), shared_data, tmp_path / "out")
-    seconds = time.monotonic() - started
     assert (outcome.cells, outcome.failures) == (160, [])
-    assert seconds < 300
-    (found,) = engine_agreement(read_cells(outcome.folder))
+    cells = read_cells(outcome.folder)
+    # Of two cores; processor time, since machines that run tests are busy.
+    assert cells.drop_duplicates("key")["cpu_seconds"].sum() / 2 < 300
+    (found,) = engine_agreement(cells)
     assert (found.cells, found.random) == (20, 15)
     assert found.largest_exact < 1e-5
     assert found.corrected_p > 0.01

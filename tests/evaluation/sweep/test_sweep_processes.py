@@ -64,6 +64,27 @@ def test_a_killed_sweep_resumes(make_image_run, sweep_of, mnist_root, tmp_path):
     assert all(json.loads(path.read_text())["metrics"] for path in (out / "cells").glob("*.json"))
 
 
+def test_ctrl_c_keeps_finished_cells_and_prints_no_traceback(make_image_run, sweep_of, mnist_root, tmp_path):
+    config = sweep_of([make_image_run()], MANY, samples=8)
+    file, out = tmp_path / "tiny_sweep.yaml", tmp_path / "out"
+    file.write_text(to_yaml(config))
+    words = ["sweep", str(file), "--jobs", "2", "--output", str(out), "--data-root", str(mnist_root)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "qhybrid.cli", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_for(lambda: finished(out) or process.poll() is not None, "no cell was finished")
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+        said, _ = process.communicate(timeout=PATIENCE)
+    finally:
+        end(process)
+    assert process.returncode == 130
+    assert "Interrupted. Finished cells are kept" in said
+    assert "Traceback" not in said
+    assert 0 < len(finished(out)) < CELLS
+
+
 def start(module, *words):
     return subprocess.Popen(
         [sys.executable, "-m", f"distributed.cli.{module}", *words],
