@@ -15,6 +15,8 @@ from qhybrid.training.pictures import stretch
 from qhybrid.training.run_folder import load_run
 
 SHOWN = 4
+_BLOCKS, _BLOCK_BYTES = 64, 2**14
+"""What is read of an image to tell it from others: images may be larger than memory."""
 
 
 class SceneSubject(Subject):
@@ -59,14 +61,15 @@ class SceneSubject(Subject):
 
     @property
     def data_identity(self) -> dict[str, Any]:
-        """Names of the scenes, sizes of images, contents of masks, and how scenes are cut and blended."""
+        """Names of the scenes, contents of images and masks, and how scenes are cut and blended."""
         masks = {scene.mask for scene in self._scenes if scene.mask is not None}
         digests = {mask: hashlib.sha256(mask.read_bytes()).hexdigest() for mask in masks}
+        images = {image: sampled_digest(image) for image in {scene.image for scene in self._scenes}}
         return {
             "scenes": [
                 [
                     scene.id,
-                    scene.image.stat().st_size,
+                    images[scene.image],
                     list(scene.window) if scene.window else None,
                     None if scene.mask is None else digests[scene.mask],
                 ]
@@ -74,3 +77,15 @@ class SceneSubject(Subject):
             ],
             "prediction": self.recipe.prediction.model_dump(mode="json", exclude={"batch_size"}),
         }
+
+
+def sampled_digest(file: Path) -> str:
+    """Return a hash of a file's size and of evenly spread blocks of it, both ends among them."""
+    size = file.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    last = max(0, size - _BLOCK_BYTES)
+    with file.open("rb") as handle:
+        for number in range(_BLOCKS):
+            handle.seek(last * number // (_BLOCKS - 1))
+            digest.update(handle.read(_BLOCK_BYTES))
+    return digest.hexdigest()
