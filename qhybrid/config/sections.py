@@ -119,7 +119,8 @@ class EngineConfig(StrictModel):
             `qhybrid noise list`).
         shots: Samples that an expectation value is estimated from, for engines that can; absent: exact
             values.
-        seed: Seed of the shots.
+        seed: Seed of the shots; in training each epoch has its own that follows from it. Absent: the recipe's
+            `seed`.
         layers: Names of the quantum layers that this engine executes, as in `[head.classifier.circuit]`; the
             others run on the exact engine without noise. All if absent.
         options: The engine's own options, such as `method: statevector` of `aer`.
@@ -243,7 +244,7 @@ class Recipe(StrictModel):
     Attributes:
         name: Names the folder below runs/ that results go to.
         description: One sentence for readers.
-        seed: Decides initial weights, patches and augmentation.
+        seed: Decides initial weights, patches and augmentation, and the shots where `engine.seed` is absent.
         data: Which images, which labels.
         model: `name` of a model, and its own keys; what the data decide (`in_channels`, `num_classes`,
             `patch_size`) is filled in.

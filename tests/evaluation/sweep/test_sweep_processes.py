@@ -45,7 +45,7 @@ def end(*processes):
 
 
 def test_a_killed_sweep_resumes(make_image_run, sweep_of, mnist_root, tmp_path):
-    config = sweep_of([make_image_run()], MANY | {"seeds": list(range(4))}, samples=8)
+    config = sweep_of([make_image_run()], MANY, samples=8)
     file, out = tmp_path / "tiny_sweep.yaml", tmp_path / "out"
     file.write_text(to_yaml(config))
     words = ["sweep", str(file), "--jobs", "1", "--output", str(out), "--data-root", str(mnist_root)]
@@ -56,10 +56,10 @@ def test_a_killed_sweep_resumes(make_image_run, sweep_of, mnist_root, tmp_path):
     finally:
         end(process)
     kept = finished(out)
-    assert 3 <= len(kept) < CELLS // 2
+    assert 3 <= len(kept) < CELLS
     assert not (out / "results.parquet").exists()
     outcome = run_sweep(config, mnist_root, out, processes=1)
-    assert (outcome.cells, outcome.computed) == (CELLS // 2, CELLS // 2 - len(kept))
+    assert (outcome.cells, outcome.computed) == (CELLS, CELLS - len(kept))
     assert finished(out).items() >= kept.items()
     assert all(json.loads(path.read_text())["metrics"] for path in (out / "cells").glob("*.json"))
 
