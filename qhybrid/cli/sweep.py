@@ -139,11 +139,13 @@ def results_tables(results: pd.DataFrame) -> list[Table]:
 
 
 def _table(head: pd.DataFrame, shown: list[str], title: str) -> Table:
+    from rich import box
     from rich.table import Table
 
     from qhybrid.evaluation.report.labels import noise_label, number, shots_label
 
-    table = Table(title=title, title_justify="left")
+    # Without side borders the table of two engines fits into 80 columns, as in logs.
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     heads = (*shown, "noise", "shots", "mean", "error", "seeds")
     rows = [
         (
