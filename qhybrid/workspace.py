@@ -67,7 +67,7 @@ def starter_files() -> list[Path]:
 def definition_files(folder: str) -> dict[str, Path]:
     """Return the YAML files in ./`folder` and in the starter files by name; the workspace's own win."""
     roots = (starter_root(), Path())
-    return {file.stem: file for root in roots for file in sorted((root / folder).glob("*.yaml"))}
+    return {file.stem: file for root in roots for file in whole_files(root / folder, ".yaml")}
 
 
 def lay_out_starter(folder: str | Path) -> list[Path]:
@@ -101,6 +101,11 @@ def lay_out_starter(folder: str | Path) -> list[Path]:
             file.unlink(missing_ok=True)
         raise
     return written
+
+
+def whole_files(folder: Path, suffix: str) -> list[Path]:
+    """Return the files of a folder with a suffix, sorted, without what a killed process left half written."""
+    return sorted(file for file in folder.glob(f"*{suffix}") if not file.name.startswith("."))
 
 
 def _sibling_for_writing(path: Path) -> Path:

@@ -17,12 +17,25 @@ from qhybrid.workspace import (
     lay_out_starter,
     starter_files,
     starter_root,
+    whole_files,
     write_text,
 )
 
 
 def names(folder):
     return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_what_is_half_written_is_no_whole_file(tmp_path):
+    write_text(tmp_path / "b.json", "{}")
+    write_text(tmp_path / "a.json", "{}")
+    write_text(tmp_path / "a.yaml", "")
+    with atomic_path(tmp_path / "c.json") as temporary:
+        assert temporary.is_file()
+        assert temporary.suffix == ".json"
+        assert whole_files(tmp_path, ".json") == [tmp_path / "a.json", tmp_path / "b.json"]
+    assert whole_files(tmp_path, ".json")[2:] == [tmp_path / "c.json"]
+    assert whole_files(tmp_path / "nowhere", ".json") == []
 
 
 def test_atomic_path_writes_and_replaces(tmp_path):

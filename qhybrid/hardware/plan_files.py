@@ -20,7 +20,7 @@ from qhybrid.hardware.merging import merge_runs
 from qhybrid.hardware.preparation import place_noise, z_strings
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile
-from qhybrid.workspace import atomic_path, write_text
+from qhybrid.workspace import atomic_path, whole_files, write_text
 
 FORMAT = 1
 PLAN_FILE = "plan.json"
@@ -90,7 +90,7 @@ def load_circuits(
         HardwareError: If a file is missing or damaged.
     """
     bound, prepared = {}, {}
-    for file in sorted((folder / CIRCUITS).glob("*.json")):
+    for file in whole_files(folder / CIRCUITS, ".json"):
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
             with file.with_suffix(".qpy").open("rb") as handle:

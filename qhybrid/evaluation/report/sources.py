@@ -18,6 +18,7 @@ from qhybrid.evaluation.sweep.store import RUNS, CellStore
 from qhybrid.evaluation.sweep.tables import read_cells, read_results
 from qhybrid.training.image_run import load_image_run
 from qhybrid.training.run_folder import ENVIRONMENT, METRICS, RECIPE, load_run, read_recipe
+from qhybrid.workspace import whole_files
 
 
 @dataclass
@@ -119,7 +120,7 @@ def read_sweep(folder: Path) -> SweepSource:
         DataError: If a table is missing or damaged.
     """
     content = read_yaml(folder / SWEEP)
-    kept = [_read_json(file) for file in sorted((folder / RUNS).glob("*.json"))]
+    kept = [_read_json(file) for file in whole_files(folder / RUNS, ".json")]
     cells = read_cells(folder)
     by_weights = {run["facts"]["weights"]: run for run in kept}
     # In the order of the sweep file.

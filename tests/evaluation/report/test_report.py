@@ -81,6 +81,14 @@ def test_runs_of_one_name_are_told_by_their_seeds(reported, tmp_path):
     assert "tiny_qcq, test-exact" in alone
 
 
+def test_what_a_killed_process_left_is_not_read(reported, tmp_path):
+    killed = tmp_path / "sweep"
+    shutil.copytree(reported, killed)
+    (killed / "runs" / ".0123.json.abc.part.json").write_text('{"format": 1, "na')
+    page = Page(write_report_page([killed], tmp_path / "a.html").read_text())
+    assert "Circuits" in page.headings
+
+
 def test_run_folders_that_moved_away_are_left_out(reported, tmp_path):
     moved = tmp_path / "sweep"
     shutil.copytree(reported, moved)

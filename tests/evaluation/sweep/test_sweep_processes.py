@@ -14,6 +14,7 @@ import pytest
 
 from qhybrid.config import to_yaml
 from qhybrid.evaluation.sweep import run_sweep
+from qhybrid.workspace import whole_files
 
 CLASSIFIER = "head.classifier.circuit"
 MANY = {
@@ -24,11 +25,14 @@ MANY = {
     "layers": [[CLASSIFIER]],
 }
 CELLS = 72
+# On the filter too: its many patches take Aer so long that even a test on a busy machine is in time.
+SLOW = MANY | {"layers": ["all"], "seeds": [0, 1, 2]}
+SLOW_CELLS = 27
 PATIENCE = 300
 
 
 def finished(out):
-    return {path.name: path.stat().st_mtime_ns for path in (out / "cells").glob("*.json")}
+    return {path.name: path.stat().st_mtime_ns for path in whole_files(out / "cells", ".json")}
 
 
 def wait_for(condition, what):
@@ -45,7 +49,7 @@ def end(*processes):
 
 
 def test_a_killed_sweep_resumes(make_image_run, sweep_of, mnist_root, tmp_path):
-    config = sweep_of([make_image_run()], MANY, samples=8)
+    config = sweep_of([make_image_run()], SLOW, samples=1)
     file, out = tmp_path / "tiny_sweep.yaml", tmp_path / "out"
     file.write_text(to_yaml(config))
     words = ["sweep", str(file), "--jobs", "1", "--output", str(out), "--data-root", str(mnist_root)]
@@ -56,16 +60,16 @@ def test_a_killed_sweep_resumes(make_image_run, sweep_of, mnist_root, tmp_path):
     finally:
         end(process)
     kept = finished(out)
-    assert 3 <= len(kept) < CELLS
+    assert 3 <= len(kept) < SLOW_CELLS
     assert not (out / "results.parquet").exists()
     outcome = run_sweep(config, mnist_root, out, processes=1)
-    assert (outcome.cells, outcome.computed) == (CELLS, CELLS - len(kept))
+    assert (outcome.cells, outcome.computed) == (SLOW_CELLS, SLOW_CELLS - len(kept))
     assert finished(out).items() >= kept.items()
-    assert all(json.loads(path.read_text())["metrics"] for path in (out / "cells").glob("*.json"))
+    assert all(json.loads(path.read_text())["metrics"] for path in whole_files(out / "cells", ".json"))
 
 
 def test_ctrl_c_keeps_finished_cells_and_prints_no_traceback(make_image_run, sweep_of, mnist_root, tmp_path):
-    config = sweep_of([make_image_run()], MANY, samples=8)
+    config = sweep_of([make_image_run()], SLOW, samples=8)
     file, out = tmp_path / "tiny_sweep.yaml", tmp_path / "out"
     file.write_text(to_yaml(config))
     words = ["sweep", str(file), "--jobs", "2", "--output", str(out), "--data-root", str(mnist_root)]
@@ -82,7 +86,7 @@ def test_ctrl_c_keeps_finished_cells_and_prints_no_traceback(make_image_run, swe
     assert process.returncode == 130
     assert "Interrupted. Finished cells are kept" in said
     assert "Traceback" not in said
-    assert 0 < len(finished(out)) < CELLS
+    assert 0 < len(finished(out)) < SLOW_CELLS
 
 
 def start(module, *words):
