@@ -40,19 +40,16 @@ def disjoint_places(
     if copies == 1 or (copies == "auto" and len(first) > LARGEST_PACKED):
         return [first]
     gates = _gates(routed, first)
-    best = _error(gates, first, target)
     wanted = AUTO_COPIES if copies == "auto" else copies
-    bound = TOLERATED * best if copies == "auto" else float("inf")
-    found = sorted(
-        (error, place)
-        for place in _embeddings(gates, len(first), target)
-        if (error := _error(gates, place, target)) <= bound
-    )
+    bound = TOLERATED * _error(gates, first, target) if copies == "auto" else float("inf")
+    ranked = [(part, _ranked_places(gates, part, target)) for part in _connected_parts(gates, len(first))]
     places, taken = [first], set(first)
-    for _, place in found:
-        if len(places) < wanted and not taken & set(place):
-            places.append(place)
-            taken |= set(place)
+    while len(places) < wanted:
+        place = _next_place(ranked, taken, len(first))
+        if place is None or _error(gates, place, target) > bound:
+            break
+        places.append(place)
+        taken |= set(place)
     if copies != "auto" and len(places) < copies:
         raise HardwareError(
             f"Setting `copies` must leave room on the device, but circuit `{routed.name}` fits "
@@ -89,6 +86,41 @@ def _error(gates: Gates, place: tuple[int, ...], target: Target) -> float:
         known = places[where]
         total += (known.error or 0.0) if known is not None else 0.0
     return total
+
+
+def _connected_parts(gates: Gates, size: int) -> list[tuple[int, ...]]:
+    """Return the qubits that two-qubit gates connect, the largest part first.
+
+    Parts are placed each by itself: where a qubit stands alone, the places of all of them together are far
+    too many to look at.
+    """
+    graph = rx.PyGraph()
+    graph.add_nodes_from(range(size))
+    graph.extend_from_edge_list([qubits for _, qubits in gates if len(qubits) == 2])
+    parts = (tuple(sorted(part)) for part in rx.connected_components(graph))
+    return sorted(parts, key=lambda part: (-len(part), part))
+
+
+def _ranked_places(gates: Gates, part: tuple[int, ...], target: Target) -> list[tuple[int, ...]]:
+    """Return the places of one part, those with the smallest error first."""
+    index = {qubit: number for number, qubit in enumerate(part)}
+    own = [(name, tuple(index[q] for q in qubits)) for name, qubits in gates if qubits and qubits[0] in index]
+    places = ((_error(own, place, target), place) for place in _embeddings(own, len(part), target))
+    return [place for error, place in sorted(places) if error < float("inf")]
+
+
+def _next_place(
+    ranked: list[tuple[tuple[int, ...], list[tuple[int, ...]]]], taken: set[int], size: int
+) -> tuple[int, ...] | None:
+    """Return the best place for one more copy on qubits that are free; None if there is no room."""
+    found, used = dict[int, int](), set(taken)
+    for part, places in ranked:
+        place = next((place for place in places if not used & set(place)), None)
+        if place is None:
+            return None
+        found |= dict(zip(part, place, strict=True))
+        used |= set(place)
+    return tuple(found[qubit] for qubit in range(size))
 
 
 def _embeddings(gates: Gates, size: int, target: Target) -> Iterator[tuple[int, ...]]:
