@@ -28,6 +28,14 @@ CELLS = 72
 # On the filter too: its many patches take Aer so long that even a test on a busy machine is in time.
 SLOW = MANY | {"layers": ["all"], "seeds": [0, 1, 2]}
 SLOW_CELLS = 27
+# Python leaves Ctrl-C ignored where it was, as in a job that a shell script started in the background.
+HEEDED = """
+import signal
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    from qhybrid.cli.main import run
+    run()
+"""
 PATIENCE = 300
 
 
@@ -74,7 +82,7 @@ def test_ctrl_c_keeps_finished_cells_and_prints_no_traceback(make_image_run, swe
     file.write_text(to_yaml(config))
     words = ["sweep", str(file), "--jobs", "2", "--output", str(out), "--data-root", str(mnist_root)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "qhybrid.cli", *words],
+        [sys.executable, "-c", HEEDED, *words],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     try:
