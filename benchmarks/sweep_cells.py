@@ -38,7 +38,7 @@ def seconds(subject: Subject, name: str, profiles: SweepProfiles) -> tuple[float
     """Evaluate one cell from its engine on; return seconds of the clock and of the processor."""
     clock, processor = time.perf_counter(), time.process_time()
     conditions = Conditions("exact", name, mapping=profiles.mapping(name, "auto"))
-    subject.use(cell_engine(conditions, profiles.scaled(name, 1.0), SETTINGS), None)
+    subject.use(cell_engine(conditions, profiles.scaled(name, 1.0), SETTINGS, ""), None)
     subject.evaluate()
     return time.perf_counter() - clock, time.process_time() - processor
 

@@ -101,7 +101,7 @@ def _quiet_start() -> Iterator[None]:
 
 
 def _log_nothing() -> None:
-    """Silence a worker: a heartbeat that meets the sweep's end logs a traceback; jobs answer for themselves."""
+    """Silence a worker: a heartbeat at the end of a sweep logs a traceback; jobs report by themselves."""
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] == "distributed":
             logging.getLogger(name).setLevel(logging.CRITICAL)
