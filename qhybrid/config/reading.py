@@ -85,10 +85,28 @@ def _allowed_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> li
     return []
 
 
-def _explain(error: ValidationError, model: type[BaseModel], source: str) -> str:
+def _key_of(location: tuple[int | str, ...], content: Any) -> str:
+    """Return the dotted key of a location, without the type names that pydantic adds where several may be."""
+    parts, value = [], content
+    for part in location:
+        inside = isinstance(part, int) and isinstance(value, list | tuple) and part < len(value)
+        if not inside and (not isinstance(value, Mapping) or "[" in str(part)):
+            continue
+        parts.append(str(part))
+        value = value.get(part) if isinstance(value, Mapping) else value[int(part)]
+    return ".".join(parts) or "(top level)"
+
+
+def _emptied(item: Any) -> bool:
+    """Return whether a list is only called too short because its entries were refused."""
+    return bool(item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"])
+
+
+def _explain(error: ValidationError, model: type[BaseModel], source: str, content: Mapping[str, Any]) -> str:
     lines = []
+    wrong: dict[tuple[str, str], list[str]] = {}
     for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        key = _key_of(item["loc"], content)
         if item["type"] == "extra_forbidden":
             allowed = _allowed_keys(model, item["loc"])
             close = difflib.get_close_matches(str(item["loc"][-1]), allowed, n=1)
@@ -96,11 +114,12 @@ def _explain(error: ValidationError, model: type[BaseModel], source: str) -> str
             lines.append(f"{source}: key `{key}` is unknown.{hint}")
         elif item["type"] == "missing":
             lines.append(f"{source}: key `{key}` is missing.")
-        else:
-            # Where several types are allowed, pydantic adds the type it tried to the location.
-            key = ".".join(str(part) for part in item["loc"] if "[" not in str(part)) or "(top level)"
-            message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{source}: key `{key}`: {message} (given: {item.get('input')!r}).")
+        elif not _emptied(item):
+            messages = wrong.setdefault((key, repr(item.get("input"))), [])
+            messages.append(item["msg"].removeprefix("Value error, "))
+    for (key, given), messages in wrong.items():
+        either = "; or: ".join(dict.fromkeys(messages))
+        lines.append(f"{source}: key `{key}`: {either} (given: {given}).")
     return "\n".join(lines)
 
 
@@ -122,7 +141,7 @@ def validated(model: type[ModelT], content: Mapping[str, Any], source: str) -> M
     try:
         return model.model_validate(dict(content))
     except ValidationError as error:
-        raise ConfigError(_explain(error, model, source)) from error
+        raise ConfigError(_explain(error, model, source, content)) from error
 
 
 def apply_overrides(content: dict[str, Any], overrides: list[str], flag: str = "--set") -> dict[str, Any]:

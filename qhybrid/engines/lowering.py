@@ -20,6 +20,7 @@ from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.gates.expression import Angle, AngleReader
 from qhybrid.engines.gates.pauli_transfer import Array, ComplexArray, check_unitary
 from qhybrid.engines.noise.channels import gate_channel
+from qhybrid.engines.noise.gate_names import check_gate_names
 from qhybrid.engines.noise.instructions import as_executed, instruction_error
 from qhybrid.errors import CircuitError
 from qhybrid.noise import NoiseProfile
@@ -103,7 +104,9 @@ def lower(spec: CircuitSpec, noise: NoiseProfile | None = None) -> Lowered:
     Raises:
         CircuitError: If the circuit measures, resets, branches, or holds a gate that has neither a matrix nor
             a definition.
+        EngineError: If `noise` lists a gate of a name that is unknown.
     """
+    check_gate_names(noise, spec.circuit)
     return lower_circuit(as_executed(spec.circuit, noise), AngleReader.of(spec), noise)
 
 

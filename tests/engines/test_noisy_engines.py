@@ -8,6 +8,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from qiskit import QuantumCircuit, transpile
 from qiskit.circuit import Parameter
+from qiskit.circuit.library import UnitaryGate
 from qiskit.quantum_info import Kraus, SparsePauliOp
 from qiskit_aer import AerSimulator
 
@@ -224,6 +225,24 @@ def test_depolarizing_beyond_two_qubit_range_is_refused():
     profile = NoiseProfile(gates={"cx": {"p": 1.2}})
     with pytest.raises(EngineError, match="depolarizing parameter"):
         make_engine("exact", noise=profile).expectations(spec, torch.zeros(1, 0), torch.zeros(0))
+
+
+@pytest.mark.parametrize("kind", ["exact", "aer"])
+def test_misspelt_gates_of_a_profile_are_refused(kind):
+    circuit = QuantumCircuit(2)
+    circuit.append(UnitaryGate(np.eye(4)[[0, 2, 1, 3]], label="exchange"), [0, 1])
+    spec = CircuitSpec.from_circuit(circuit, [], [], SparsePauliOp("ZI"))
+    method = "density_matrix" if kind == "aer" else "auto"
+
+    def value(**gates):
+        engine = make_engine(kind, noise=NoiseProfile(gates=gates), method=method)
+        return engine.expectations(spec, torch.zeros(1, 0), torch.zeros(0)).item()
+
+    with pytest.raises(EngineError, match=r"lists gate `cnot`.*whose gates are exchange\. Did you mean `cx`"):
+        value(cnot={"p": 0.1})
+    # Gates of Qiskit's that the circuit does not have may be listed; a label is a name, too.
+    assert value(**{"cz 0 1": {"p": 0.1}}) == pytest.approx(1.0)
+    assert value(exchange={"p": 0.25}) == pytest.approx(0.75)
 
 
 def test_statevector_method_is_refused_under_noise():

@@ -12,6 +12,7 @@ from qiskit.circuit.library import UnitaryGate
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.gates.expression import Angle, AngleReader
 from qhybrid.engines.lowering import Primitive, open_instruction, with_noise
+from qhybrid.engines.noise.gate_names import check_gate_names
 from qhybrid.engines.noise.instructions import as_executed, delay_label
 from qhybrid.noise import NoiseProfile
 
@@ -29,7 +30,11 @@ def angle_circuit(
     Returns:
         The circuit of standard gates (under noise: as written), its parameters, and for each the angle as a
         function of inputs and weights.
+
+    Raises:
+        EngineError: If `noise` lists a gate of a name that is unknown.
     """
+    check_gate_names(noise, spec.circuit)
     reader = AngleReader.of(spec)
     circuit = QuantumCircuit(spec.num_qubits)
     parameters: list[Parameter] = []

@@ -8,6 +8,7 @@ from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.devices import Device, list_devices, load_device
 from qhybrid.engines.mapped import DeviceMapping
 from qhybrid.engines.noise.channels import check_depolarizing
+from qhybrid.engines.noise.gate_names import check_gate_names
 from qhybrid.errors import ConfigError, EngineError
 from qhybrid.noise import NoiseProfile, load_profile
 
@@ -103,6 +104,7 @@ def _check_gates(
     place = dict(enumerate(qubits)) if mapping is not None else {q: q for q in qubits}
     where = ALL_TO_ALL if mapping is None else mapping.device.name
     try:
+        check_gate_names(profile, circuit.circuit)
         for instruction in circuit.circuit.data:
             if instruction.qubits and instruction.operation.name not in _VIRTUAL:
                 acted = [circuit.circuit.find_bit(qubit).index for qubit in instruction.qubits]

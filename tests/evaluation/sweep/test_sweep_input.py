@@ -18,9 +18,11 @@ CLASSIFIER = "head.classifier.circuit"
     [
         ({"profiles": ["depolarizing_0.01_0.03"]}, "Did you mean depolarizing_0.01_0.02"),
         ({"scales": [-1]}, r"scales.0.*greater than or equal to 0"),
-        ({"shots": [0]}, "shots"),
+        ({"shots": [0]}, r"^[^\n]*shots\.0`: [^\n]* or equal to 1; or: [^\n]*'infinite' \(given: 0\)\.$"),
         ({"shots": [-5]}, "shots"),
+        ({"shots": []}, r"shots`: Tuple should have at least 1 item"),
         ({"shots": ["many"]}, "infinite"),
+        ({"layers": ["first"]}, r"^[^\n]*layers\.0`: [^\n]*'all'; or: [^\n]*tuple \(given: 'first'\)\.$"),
         ({"seeds": [1, 1]}, "must differ"),
         ({"engines": ["guess"]}, "aer_density_matrix"),
         ({"mitigations": ["hope"]}, "readout_zne"),
@@ -45,6 +47,8 @@ def test_bad_grids(grid, message, make_image_run, sweep_of, mnist_root, tmp_path
     [
         ("p_1q: 1.5", "p_1q.*less than or equal to 1.33"),
         ("readout_p01: -0.1", "readout_p01.*greater than or equal to 0"),
+        ("gates: {cnot: {p: 0.1}}", r"`qcq_classifier`.* lists gate `cnot`.*Did you mean `cx`\?"),
+        ("gates: {ryy 0 1: {p: 0.1}, rxy: {p: 0.1}}", r"lists gate `rxy`.*Did you mean `r"),
         ("gates: {cx: {p: 1.2}}", r"`mine`.*`qcq_classifier`.*must lie in \[0, 1.06667\], but is 1.2"),
         ("qubits: {7: {p_1q: 0.1}}", "uses qubits 0, 1, but has values for qubits 7 alone"),
     ],
