@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ from qhybrid.errors import WorkspaceError
 
 DATA_VARIABLE = "QHYBRID_DATA"
 CACHE_VARIABLE = "QHYBRID_CACHE"
+LOCK_FILE = ".lock"
 STARTER_FOLDERS = ("circuits", "noise_profiles", "runs")
 STARTER_SUFFIXES = (".yaml", ".md", ".qasm", ".svg")
 
@@ -125,6 +127,36 @@ def _raise_as_workspace_error(error: BaseException, final: Path) -> None:
         raise WorkspaceError(
             f"{final} cannot be written ({error.strerror}). Fix: choose another path."
         ) from error
+
+
+@contextmanager
+def locked(folder: str | Path, name: str = LOCK_FILE) -> Iterator[None]:
+    """Keep other processes out of a folder; the system lets go when this process ends, however it ends.
+
+    Args:
+        folder: The folder; it is created if it is not there.
+        name: The file in it that is locked, and stays there.
+
+    Raises:
+        WorkspaceError: If another process works on the folder, or it cannot be written.
+    """
+    root = Path(folder)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        handle = (root / name).open("w")
+    except OSError as error:
+        raise WorkspaceError(
+            f"Folder {root} must be writable, since results go into it, but: {error}. Fix: make it "
+            "writable, or choose another one."
+        ) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise WorkspaceError(
+                f"Only one process may work on {root}, but another one does. Fix: wait for it, or stop it."
+            ) from error
+        yield
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from qhybrid.workspace import definition_files
 RECIPE_IN_RUN = "recipe.yaml"
 SWEEP_FILE = "sweep.yaml"
 SEVERAL_RUNS = "repeats.json"
+SUMMARY = "summary.json"
 
 
 def find_recipe(text: str) -> Path:
@@ -38,18 +39,48 @@ def find_run(text: str) -> Path:
     """Return a run folder from its path, or the newest run below runs/NAME.
 
     Raises:
-        CheckpointError: If there is none.
+        CheckpointError: If there is none, or it is a folder of repeated runs, of which one must be named.
     """
     for folder in (Path(text), Path("runs") / text):
-        if (folder / RECIPE_IN_RUN).is_file():
-            return folder
-        runs = sorted(file.parent for file in folder.glob(f"*/{RECIPE_IN_RUN}"))
-        if runs:
-            return runs[-1]
+        newest = _newest(folder, RECIPE_IN_RUN, SEVERAL_RUNS)
+        if newest is not None and (newest / SEVERAL_RUNS).is_file():
+            run = next(iter(_runs_below(newest)), newest / "seed-0")
+            raise CheckpointError(
+                f"{newest} holds repeated runs, but this needs a single one. Fix: name it, for example {run}."
+            )
+        if newest is not None:
+            return newest
     raise CheckpointError(
         f"{text} must be a run folder or hold one, but no {RECIPE_IN_RUN} is there. Fix: give the folder "
         "that `qhybrid train` printed."
     )
+
+
+def find_repeats(text: str) -> Path | None:
+    """Return a folder of repeated runs from its path, or the newest one below runs/NAME if nothing is newer.
+
+    Returns:
+        The folder, which has a plan or at least a summary; None if the text names something else.
+    """
+    for folder in (Path(text), Path("runs") / text):
+        newest = _newest(folder, RECIPE_IN_RUN, SEVERAL_RUNS, SUMMARY)
+        if newest is not None:
+            return None if (newest / RECIPE_IN_RUN).is_file() else newest
+    return None
+
+
+def _newest(folder: Path, *files: str) -> Path | None:
+    """Return a folder that has one of some files, or the newest by name of the folders in it that do."""
+    if any((folder / file).is_file() for file in files):
+        return folder
+    found = {place.parent for file in files for place in folder.glob(f"*/{file}")}
+    return max(found, default=None)
+
+
+def _runs_below(folder: Path) -> list[Path]:
+    """Return the runs in a folder of repeated runs, seed-2 before seed-10."""
+    runs = (file.parent for file in folder.glob(f"*/{RECIPE_IN_RUN}"))
+    return sorted(runs, key=lambda run: (len(run.name), run.name))
 
 
 def find_runs(text: str) -> list[Path]:
@@ -63,8 +94,7 @@ def find_runs(text: str) -> list[Path]:
             if (place / RECIPE_IN_RUN).is_file():
                 return [place]
             if (place / SEVERAL_RUNS).is_file():
-                runs = sorted(file.parent for file in place.glob(f"*/{RECIPE_IN_RUN}"))
-                return sorted(runs, key=lambda run: (len(run.name), run.name))
+                return _runs_below(place)
     return [find_run(text)]
 
 

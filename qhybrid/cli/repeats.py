@@ -27,7 +27,8 @@ def parse_numbers(text: str, flag: str) -> list[int]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise typer.BadParameter(f"must look like 0-9 or 0,3,7-9, but is {text}", param_hint=flag)
+            like = "0-9 or 0,3,7-9" if flag == "--seeds" else f"1-3, 1,4 or {ALL}"
+            raise typer.BadParameter(f"must look like {like}, but is {text!r}", param_hint=flag)
         start, end = int(first), int(last) if dash else int(first)
         if end < start:
             raise typer.BadParameter(f"has a range that runs backwards: {part}", param_hint=flag)
@@ -41,8 +42,9 @@ def train_repeatedly(plan: Plan, data_root: Path, target: Path, jobs: int) -> No
     Raises:
         typer.Exit: With code 1 if a run failed.
     """
+    from qhybrid.evaluation.repeat_plan import Plan
     from qhybrid.evaluation.repeat_summary import summarise
-    from qhybrid.evaluation.repeats import run_plan
+    from qhybrid.evaluation.repeats import all_outcomes, run_plan
 
     total, done = len(plan.repetitions), 0
 
@@ -58,7 +60,9 @@ def train_repeatedly(plan: Plan, data_root: Path, target: Path, jobs: int) -> No
         hint = f"Interrupted. Finished runs are kept. Go on with: qhybrid train --resume {short(target)}"
         errors.print(hint, markup=False, soft_wrap=True)
         raise
-    summary = summarise(plan, outcomes, target)
+    # The folder may hold runs of earlier calls too.
+    whole = Plan.read(target)
+    summary = summarise(whole, all_outcomes(whole, target, outcomes), target)
     console.print(summary_table(summary))
     say_path("runs", target)
     say_path("summary", target / "summary.json")

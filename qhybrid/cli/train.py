@@ -16,7 +16,7 @@ from qhybrid.cli.console import (
     say_path,
     short,
 )
-from qhybrid.cli.lookup import RECIPE_IN_RUN, find_recipe, find_run, new_run_folder
+from qhybrid.cli.lookup import RECIPE_IN_RUN, find_recipe, find_repeats, find_run, new_run_folder
 from qhybrid.cli.repeats import ALL, parse_numbers, train_repeatedly
 from qhybrid.config import load_recipe
 from qhybrid.workspace import data_root as find_data_root
@@ -73,9 +73,10 @@ def train(
 
 def _repeats(recipe: str | None, resume: str | None, seeds: str | None, folds: str | None) -> bool:
     """Return whether several runs are asked for: by seeds or folds, or by their folder."""
-    if resume is not None and (seeds or folds):
+    if resume is not None and (seeds is not None or folds is not None):
         raise typer.BadParameter("--seeds and --folds cannot be given with --resume: the folder knows them")
-    return bool(seeds or folds) or (resume is not None and (Path(resume) / "repeats.json").is_file())
+    given = seeds is not None or folds is not None
+    return given or (resume is not None and find_repeats(resume) is not None)
 
 
 def _plan(
@@ -89,15 +90,16 @@ def _plan(
     """Return what is to be repeated, and the folder of the runs."""
     from qhybrid.evaluation.repeat_plan import Plan
 
-    if resume is not None:
+    repeated = find_repeats(resume) if resume is not None else None
+    if repeated is not None:
         if settings:
             raise typer.BadParameter("--set cannot be given with --resume of repeated runs")
-        return Plan.read(Path(resume)), Path(resume)
+        return Plan.read(repeated), repeated
     checked = load_recipe(find_recipe(recipe or ""), settings)
     plan = Plan.make(
         checked,
-        parse_numbers(seeds, "--seeds") if seeds else (),
-        parse_numbers(folds, "--folds") if folds and folds != ALL else None,
+        parse_numbers(seeds, "--seeds") if seeds is not None else (),
+        parse_numbers(folds, "--folds") if folds is not None and folds != ALL else None,
         all_folds=folds == ALL,
     )
     return plan, output or new_run_folder(checked.name)

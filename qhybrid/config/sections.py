@@ -119,8 +119,9 @@ class EngineConfig(StrictModel):
             `qhybrid noise list`).
         shots: Samples that an expectation value is estimated from, for engines that can; absent: exact
             values.
-        seed: Seed of the shots; in training each epoch has its own that follows from it. Absent: the recipe's
-            `seed`.
+        seed: Seed of the shots; in training each epoch has its own that follows from it, but for a fixed
+            filter on images without augmentation: its shots are drawn once for all epochs. Absent: the
+            recipe's `seed`.
         layers: Names of the quantum layers that this engine executes, as in `[head.classifier.circuit]`; the
             others run on the exact engine without noise. All if absent.
         options: The engine's own options, such as `method: statevector` of `aer`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ class RepeatedRuns:
         model: Its model section.
         parameters: Trained parameters of the model; None where runs do not say.
         metrics: Test metrics of each finished run, by (seed, fold).
+        data: Its data section without the fold; empty where the summary does not say.
+        training: Its training section; empty where the summary does not say.
+        test_to_train: Test images to one training image, where there are folds.
     """
 
     folder: Path
@@ -36,6 +39,9 @@ class RepeatedRuns:
     model: Mapping[str, Any]
     parameters: int | None
     metrics: Mapping[Pair, Mapping[str, float]]
+    data: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    test_to_train: float | None = None
 
     @property
     def label(self) -> str:
@@ -64,14 +70,14 @@ class Difference:
 
     Attributes:
         pairs: Number of pairs.
-        mean: Mean of (other - reference).
-        std: Sample standard deviation of these differences; NaN of one pair.
-        low: Lower end of the 95 % confidence interval of the mean.
+        mean: Mean of (other - reference); where there are folds, of the folds' means over their seeds.
+        std: Sample standard deviation of what is tested: the differences of seeds, or the folds' means; NaN
+            of a single one.
+        low: Lower end of the 95 % confidence interval of the mean; NaN of a single seed or fold.
         high: Upper end.
         p_t: Two-sided p of the paired t-test.
-        p_wilcoxon: Two-sided p of Wilcoxon's signed-rank test, which knows nothing of the correction below.
         better: Pairs in which the other is above the reference.
-        corrected: Whether the t-test allows for training sets that overlap (folds).
+        folds: Folds that were tested; 0 where only seeds are.
     """
 
     pairs: int
@@ -80,9 +86,8 @@ class Difference:
     low: float
     high: float
     p_t: float
-    p_wilcoxon: float
     better: int
-    corrected: bool
+    folds: int
 
 
 def read_repeats(folder: Path) -> RepeatedRuns:
@@ -97,7 +102,17 @@ def read_repeats(folder: Path) -> RepeatedRuns:
         finished = [row for row in content["runs"] if row["error"] is None]
         metrics = {(int(row["seed"]), row["fold"]): dict(row["metrics"]) for row in finished}
         parameters = finished[0].get("parameters") if finished else None
-        runs = RepeatedRuns(folder, str(content["name"]), dict(content["model"]), parameters, metrics)
+        runs = RepeatedRuns(
+            folder,
+            str(content["name"]),
+            dict(content["model"]),
+            parameters,
+            metrics,
+            # Summaries of earlier versions have none of these.
+            dict(content.get("data", {})),
+            dict(content.get("training", {})),
+            content.get("test_to_train"),
+        )
     except OSError as error:
         raise CheckpointError(
             f"{file} cannot be read ({error.strerror}). Fix: give a folder of repeated runs, made with "
@@ -113,12 +128,12 @@ def read_repeats(folder: Path) -> RepeatedRuns:
 
 
 def default_metric(runs: Sequence[RepeatedRuns]) -> str:
-    """Return the most important metric that all of them have.
+    """Return the most important metric that all of them have: the soft IoU, the mIoU, else the accuracy.
 
     Raises:
         ConfigError: If they have none in common.
     """
-    for name in HEADLINES:
+    for name in sorted(HEADLINES, key=lambda name: name not in ("soft_iou", "miou")):
         if all(name in row for each in runs for row in each.metrics.values()):
             return name
     raise ConfigError(
@@ -127,33 +142,83 @@ def default_metric(runs: Sequence[RepeatedRuns]) -> str:
     )
 
 
+def labels(runs: Sequence[RepeatedRuns]) -> list[str]:
+    """Return what to call several models: name, variant, and the keys that tell models of one name apart."""
+    found = []
+    for each in runs:
+        alike = [other.model for other in runs if other.label == each.label]
+        keys = sorted({key for model in alike for key in model})
+        apart = [key for key in keys if len({_plain(model.get(key)) for model in alike}) > 1]
+        found.append(" ".join([each.label, *(f"{key}={_plain(each.model.get(key))}" for key in apart)]))
+    return [
+        f"{label} ({each.folder.name})" if found.count(label) > 1 else label
+        for label, each in zip(found, runs, strict=True)
+    ]
+
+
+def _plain(value: Any) -> str:
+    """Return a key's value as short text; a key that a recipe does not give has its default."""
+    if value is None:
+        return "default"
+    return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def training_differences(runs: Sequence[RepeatedRuns]) -> list[str]:
+    """Return the training keys in which runs differ; runs that do not say are left out."""
+    known = [each.training for each in runs if each.training]
+    keys = sorted({key for training in known for key in training})
+    return [key for key in keys if any(each.get(key) != known[0].get(key) for each in known)]
+
+
 def compare(reference: RepeatedRuns, other: RepeatedRuns, metric: str) -> Difference:
     """Compare two models over the seeds and folds that both have finished.
 
-    Where there are folds, the variance of the mean is multiplied for training sets that overlap: with K folds
-    and J pairs it is (1/J + 1/(K-1)) s^2 instead of s^2/J (the corrected test for repeated cross-validation;
-    C. Nadeau and Y. Bengio, Machine Learning 52, 2003; R. Bouckaert and E. Frank, PAKDD 2004). Seeds alone
-    share one test set: the test then speaks of training's randomness only.
+    Over seeds alone it is the paired t-test of their differences; all share one test set, so it speaks of the
+    randomness of training only. Over folds the differences are averaged over the seeds of each fold first,
+    because more seeds of the same folds are no new test images; the K means are tested with K - 1 degrees of
+    freedom and a variance of (1/K + n_test/n_train) s^2, which allows for training sets that overlap
+    (C. Nadeau and Y. Bengio, Machine Learning 52, 2003).
 
     Raises:
-        ConfigError: If the runs are of different recipes, or have no seed and fold in common.
+        ConfigError: If the runs are of different recipes or data, or have no seed and fold in common.
     """
+    _check_same_test(reference, other)
+    first, second = reference.values(metric), other.values(metric)
+    shared = sorted(first.keys() & second.keys(), key=str)
+    if not shared:
+        raise ConfigError(f"{reference.folder} and {other.folder} have no seed and fold in common.")
+    differences = {pair: second[pair] - first[pair] for pair in shared}
+    better = sum(difference > 0 for difference in differences.values())
+    folds = sorted({fold for _, fold in shared if fold is not None})
+    if not folds:
+        return _tested(list(differences.values()), 0.0, len(shared), better, 0)
+    means = [
+        float(np.mean([difference for (_, of), difference in differences.items() if of == fold]))
+        for fold in folds
+    ]
+    # Summaries of earlier versions do not say; there all folds of the data set were run, without validation.
+    overlap = reference.test_to_train or (1 / (len(folds) - 1) if len(folds) > 1 else 0.0)
+    return _tested(means, overlap, len(shared), better, len(folds))
+
+
+def _check_same_test(reference: RepeatedRuns, other: RepeatedRuns) -> None:
     if reference.name != other.name:
         raise ConfigError(
             f"{other.folder} is of recipe `{other.name}`, {reference.folder} of `{reference.name}`. Fix: "
             "compare models that were trained with one recipe."
         )
-    first, second = reference.values(metric), other.values(metric)
-    shared = sorted(first.keys() & second.keys(), key=str)
-    if not shared:
-        raise ConfigError(f"{reference.folder} and {other.folder} have no seed and fold in common.")
-    differences = np.array([second[pair] - first[pair] for pair in shared])
-    folds = {fold for _, fold in shared if fold is not None}
-    overlap = 1 / (len(folds) - 1) if len(folds) > 1 else 0.0
-    return _statistics(differences, overlap)
+    if reference.data and other.data and reference.data != other.data:
+        keys = sorted(reference.data.keys() | other.data.keys())
+        different = [f"data.{key}" for key in keys if reference.data.get(key) != other.data.get(key)]
+        raise ConfigError(
+            f"{other.folder} and {reference.folder} differ in {', '.join(different)}, so their images are "
+            "not the same. Fix: compare models that were trained on the same data."
+        )
 
 
-def _statistics(differences: np.ndarray, overlap: float) -> Difference:
+def _tested(values: Sequence[float], overlap: float, pairs: int, better: int, folds: int) -> Difference:
+    """Return the t-test of values whose mean has the variance (1/n + overlap) s^2."""
+    differences = np.array(values)
     count = len(differences)
     mean = float(differences.mean())
     std = float(differences.std(ddof=1)) if count > 1 else math.nan
@@ -165,7 +230,4 @@ def _statistics(differences: np.ndarray, overlap: float) -> Difference:
     else:
         half = float(stats.t.ppf(0.975, count - 1)) * error
         p_t = float(2 * stats.t.sf(abs(mean) / error, count - 1))
-    changed = bool(np.any(differences != 0))
-    p_wilcoxon = float(stats.wilcoxon(differences).pvalue) if changed and count > 1 else math.nan
-    better = int(np.sum(differences > 0))
-    return Difference(count, mean, std, mean - half, mean + half, p_t, p_wilcoxon, better, overlap > 0)
+    return Difference(pairs, mean, std, mean - half, mean + half, p_t, better, folds)

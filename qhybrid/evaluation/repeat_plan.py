@@ -12,6 +12,8 @@ from qhybrid.config import Recipe, validated
 from qhybrid.data.images.registry import is_image_dataset, open_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.training.image_defaults import with_image_defaults
+from qhybrid.training.image_task import image_model_section
+from qhybrid.training.precision import with_resolved_precision
 from qhybrid.workspace import write_text
 
 PLAN = "repeats.json"
@@ -77,6 +79,8 @@ class Plan:
         if is_image_dataset(recipe.data.dataset):
             # Before the recipe is written down whole: defaults depend on what was not given.
             recipe = with_image_defaults(recipe)
+        # One number format for all runs, on whatever machine they go on.
+        recipe = with_resolved_precision(recipe)
         chosen = _check_folds(recipe, folds, all_folds)
         given = tuple(dict.fromkeys(seeds)) or (recipe.seed,)
         runs = [Repetition(seed, fold) for seed in given for fold in chosen]
@@ -101,6 +105,24 @@ class Plan:
             ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{file} is damaged: {error}") from error
+
+    def check(self, data_root: Path) -> None:
+        """Find out what would make every run fail, before anything is written.
+
+        Args:
+            data_root: Folder that `data.root` is relative to.
+
+        Raises:
+            QHybridError: If the model does not fit the data, or the data set is not usable. Scenes are
+                checked by their first run.
+        """
+        if not is_image_dataset(self.recipe.data.dataset):
+            return
+        for fold in dict.fromkeys(run.fold for run in self.repetitions):
+            recipe = Repetition(self.recipe.seed, fold).recipe(self.recipe)
+            dataset = open_image_dataset(recipe.data, data_root)
+            image_model_section(recipe, dataset)
+        dataset.load("test")
 
     def write(self, folder: Path) -> None:
         """Write the plan to a new folder, or add its runs to the plan that is there.
@@ -144,7 +166,7 @@ def _check_folds(recipe: Recipe, folds: Sequence[int] | None, all_folds: bool) -
 
 def _differences(before: Recipe, now: Recipe) -> list[str]:
     """Return the keys that differ, but for seed, fold, and how a run is shown."""
-    old, new = (_comparable(recipe) for recipe in (before, now))
+    old, new = (_comparable(with_resolved_precision(recipe)) for recipe in (before, now))
     found = []
     for section in old:
         if isinstance(old[section], Mapping):

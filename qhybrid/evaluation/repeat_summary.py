@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from qhybrid.config import Recipe
+from qhybrid.data.images.registry import IMAGE_DATASETS, is_image_dataset, open_image_dataset
 from qhybrid.evaluation.repeat_plan import Plan
 from qhybrid.evaluation.repeats import Outcome, result_file
 from qhybrid.training.run_folder import METRICS
@@ -28,9 +30,9 @@ def summarise(plan: Plan, outcomes: Sequence[Outcome], output: Path) -> dict[str
         output: Folder of the runs.
 
     Returns:
-        The content of summary.json: `runs`, one mapping a run; `metrics`, by name: `mean` and `std` (sample
-        standard deviation) over the `count` finished runs, and where there are folds `std_over_seeds`, that
-        of the means over the folds of each complete seed.
+        The content of summary.json: name, model section, data, training and engine; `runs`, one mapping a
+        run; `metrics`, by name: `mean` and `std` (sample standard deviation) over the `count` finished runs,
+        and where there are folds `std_over_seeds`, that of the means over the folds of each complete seed.
     """
     rows = [_row(plan, outcome) for outcome in outcomes]
     finished = [row for row in rows if row["error"] is None]
@@ -42,10 +44,30 @@ def summarise(plan: Plan, outcomes: Sequence[Outcome], output: Path) -> dict[str
         metrics[name] = {**_spread(values), "count": len(values)}
         if folded:
             metrics[name]["std_over_seeds"] = _spread(_seed_means(rows, name))["std"]
-    content = {"name": plan.recipe.name, "model": plan.recipe.model, "metrics": metrics, "runs": rows}
+    content = {"name": plan.recipe.name, "model": plan.recipe.model, **_common(plan.recipe)}
+    content |= {"metrics": metrics, "runs": rows}
     write_text(output / "summary.csv", _csv(rows, names))
     write_text(output / "summary.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
     return content
+
+
+def _common(recipe: Recipe) -> dict[str, Any]:
+    """Return what a comparison has to know: data without the fold, training, engine, shares of folds."""
+    data = recipe.data.model_dump(mode="json", exclude={"augmentation", "workers", "cache_mb"})
+    data["options"].pop("fold", None)
+    training = recipe.training.model_dump(mode="json", exclude={"progress", "loggers", "threads"})
+    training["augmentation"] = recipe.data.augmentation.model_dump(mode="json")
+    engine = recipe.engine.model_dump(mode="json")
+    return {"data": data, "training": training, "engine": engine, "test_to_train": _test_to_train(recipe)}
+
+
+def _test_to_train(recipe: Recipe) -> float | None:
+    """Return how many test images there are to one training image where there are folds."""
+    if not is_image_dataset(recipe.data.dataset) or not IMAGE_DATASETS[recipe.data.dataset].folds:
+        return None
+    dataset = open_image_dataset(recipe.data, Path())
+    held_out = float(dataset.options.validation)
+    return 1 / ((len(dataset.folds) - 1) * (1 - held_out))
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, float | None]:

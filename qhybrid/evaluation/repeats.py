@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -15,14 +16,14 @@ import torch
 
 from qhybrid.config import Recipe, validated
 from qhybrid.data.images.registry import is_image_dataset
-from qhybrid.errors import ConfigError, QHybridError
+from qhybrid.errors import CheckpointError, ConfigError, QHybridError
 from qhybrid.evaluation.common import evaluation_folder
 from qhybrid.evaluation.evaluate import evaluate_run
 from qhybrid.evaluation.images import evaluate_image_run
 from qhybrid.evaluation.repeat_plan import Plan, Repetition
 from qhybrid.training import train
-from qhybrid.training.run_folder import RECIPE
-from qhybrid.workspace import write_text
+from qhybrid.training.run_folder import RECIPE, kept_epoch, training_ended
+from qhybrid.workspace import locked, write_text
 
 ERROR = "error.txt"
 
@@ -43,8 +44,39 @@ class Outcome:
 
 
 def result_file(folder: Path, recipe: Recipe) -> Path:
-    """Return the file whose presence says that a run is trained and tested."""
+    """Return the file that a run's test metrics go to."""
     return evaluation_folder(folder, "test", recipe.engine) / "metrics.json"
+
+
+def is_finished(folder: Path, recipe: Recipe) -> bool:
+    """Return whether a run is trained to its end and its test metrics are those of its weights.
+
+    An unfinished run may have been evaluated by hand; that does not make it a result.
+    """
+    result = result_file(folder, recipe)
+    try:
+        if not result.is_file() or not training_ended(folder):
+            return False
+        return bool(json.loads(result.read_text(encoding="utf-8"))["epoch"] == kept_epoch(folder))
+    except (CheckpointError, OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def all_outcomes(plan: Plan, output: Path, known: Sequence[Outcome] = ()) -> list[Outcome]:
+    """Return how every run of a plan stands, the ones that no call has just ended included.
+
+    Args:
+        plan: The plan.
+        output: Folder of the runs.
+        known: Outcomes that are known already.
+    """
+    ended = {outcome.repetition: outcome for outcome in known}
+    rest = f"It is not finished. Go on with: qhybrid train --resume {output}"
+    return [
+        ended.get(run)
+        or Outcome(run, output / run.name, None if is_finished(output / run.name, plan.recipe) else rest)
+        for run in plan.repetitions
+    ]
 
 
 def run_plan(
@@ -71,24 +103,29 @@ def run_plan(
         One outcome a run, in the order of the plan.
 
     Raises:
-        ConfigError: If the folder belongs to another recipe, or `jobs` is below 1.
+        ConfigError: If the folder belongs to another recipe, `jobs` is below 1, or the model does not fit the
+            data.
+        DatasetNotFoundError: If the data set is not where it is expected.
+        WorkspaceError: If another process works on the folder.
     """
     if jobs < 1:
         raise ConfigError(f"Argument `jobs` must be at least 1, but is {jobs}.")
-    plan.write(output)
-    started = (_one_by_one if jobs == 1 else _side_by_side)(plan, data_root, output, jobs)
+    if not all(is_finished(output / run.name, plan.recipe) for run in plan.repetitions):
+        plan.check(data_root)
     outcomes = {}
-    for outcome in started:
-        outcomes[outcome.repetition] = outcome
-        if report is not None:
-            report(outcome)
+    with locked(output):
+        plan.write(output)
+        for outcome in (_one_by_one if jobs == 1 else _side_by_side)(plan, data_root, output, jobs):
+            outcomes[outcome.repetition] = outcome
+            if report is not None:
+                report(outcome)
     return [outcomes[repetition] for repetition in plan.repetitions]
 
 
 def _one_by_one(plan: Plan, data_root: Path, output: Path, _jobs: int) -> Iterator[Outcome]:
     for repetition in plan.repetitions:
         folder = output / repetition.name
-        if not result_file(folder, plan.recipe).is_file():
+        if not is_finished(folder, plan.recipe):
             _train_and_test(repetition.recipe(plan.recipe), data_root, folder)
         yield _outcome(plan, repetition, folder)
 
@@ -106,7 +143,7 @@ def _side_by_side(plan: Plan, data_root: Path, output: Path, jobs: int) -> Itera
             while left and len(running) < jobs:
                 repetition = left.pop(0)
                 folder = output / repetition.name
-                if result_file(folder, plan.recipe).is_file():
+                if is_finished(folder, plan.recipe):
                     yield _outcome(plan, repetition, folder)
                     continue
                 content = repetition.recipe(shared).model_dump(mode="json")
@@ -145,7 +182,7 @@ def _train_and_test(recipe: Recipe, data_root: Path, folder: Path) -> None:
 
 
 def _outcome(plan: Plan, repetition: Repetition, folder: Path, exit_code: int | None = 0) -> Outcome:
-    if result_file(folder, plan.recipe).is_file():
+    if is_finished(folder, plan.recipe):
         return Outcome(repetition, folder)
     if (folder / ERROR).is_file():
         lines = (folder / ERROR).read_text(encoding="utf-8").strip().splitlines()

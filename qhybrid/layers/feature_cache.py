@@ -1,7 +1,7 @@
 """Features of fixed quantum filters on disk, so that a data set goes through its filter once.
 
 A file's key covers the images, the circuit, its weights, the patches, and everything that the engine says
-about itself: method, precision, noise, shots, seed. A noisy run therefore never reads noiseless features.
+about itself: method, precision, noise. A noisy run therefore never reads noiseless features.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def cached_features(
 ) -> Tensor:
     """Return `layer(images)`, from disk if it has been computed before.
 
-    Values that no seed makes repeatable (shots or trajectories without a seed) are computed each time and
-    never stored. A file that cannot be read is computed anew, and a folder that cannot be written is no
-    error.
+    What an engine draws (shots, random trajectories) depends on all that it has drawn before, so such values
+    are computed each time and never stored. A file that cannot be read is computed anew, and a folder that
+    cannot be written is no error.
 
     Args:
         layer: The fixed filter.
@@ -45,7 +45,7 @@ def cached_features(
         Features (N, C', H', W'), without gradients, on the device of the images.
     """
     shape = (len(images), *layer.output_shape(*images.shape[1:]))
-    if not is_repeatable(layer.filter.engine.describe()):
+    if draws(layer.filter.engine.describe()):
         return _compute(layer, images, shape, images_a_call)
     file = _file(folder, feature_key(layer, images))
     found = _load(file, shape)
@@ -73,10 +73,9 @@ def feature_key(layer: Quanvolution, images: Tensor) -> str:
     return digest.hexdigest()
 
 
-def is_repeatable(engine: Mapping[str, Any]) -> bool:
-    """Return whether an engine that describes itself so gives the same numbers again."""
-    random = engine.get("shots") or engine.get("trajectories")
-    return not random or engine.get("seed") is not None
+def draws(engine: Mapping[str, Any]) -> bool:
+    """Return whether there is chance in the numbers of an engine that describes itself so."""
+    return bool(engine.get("shots") or engine.get("trajectories"))
 
 
 def _file(folder: str | Path | None, key: str) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -32,6 +32,9 @@ from qhybrid.models.qcq_cnn import (
 from qhybrid.models.qu_net import QuNetOptions, QuNetTwinOptions, build_qu_net, build_qu_net_twin
 from qhybrid.models.qu_unet import QuUNetOptions, build_qu_unet
 from qhybrid.models.unet import UNetOptions, build_unet
+
+Task = Literal["classification", "segmentation"]
+_SEGMENT = frozenset({"hq_unet", "hq_unet_twin", "qu_net", "qu_net_twin", "qu_unet", "unet"})
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,27 @@ _MODELS: dict[str, ModelEntry] = {
 def list_models() -> dict[str, str]:
     """Return the names that `build_model` accepts, with one sentence each."""
     return {name: entry.description for name, entry in sorted(_MODELS.items())}
+
+
+def check_task(name: str, task: Task, dataset: str) -> None:
+    """Check that a model answers the question that a data set asks.
+
+    Args:
+        name: The model.
+        task: Of the data set: one class an image, or one class a pixel.
+        dataset: Name of the data set, for the message.
+
+    Raises:
+        ConfigError: If there is no such model, or it does something else.
+    """
+    model_keys(name)
+    if (name in _SEGMENT) != (task == "segmentation"):
+        other = sorted(known for known in _MODELS if (known in _SEGMENT) == (task == "segmentation"))
+        raise ConfigError(
+            f"Key `model.name` must be a model for {task}, which data set `{dataset}` is for, but `{name}` "
+            f"is one for {'classification' if task == 'segmentation' else 'segmentation'}. Fix: choose one "
+            f"of {', '.join(other)}."
+        )
 
 
 def model_keys(name: str) -> frozenset[str]:

@@ -18,7 +18,7 @@ from qhybrid.data.statistics import BandStatistics
 from qhybrid.errors import ConfigError
 from qhybrid.layers import cached_features
 from qhybrid.models import build_for_engine, resolve_model
-from qhybrid.models.registry import model_keys
+from qhybrid.models.registry import check_task, model_keys
 from qhybrid.seeding import derive_seed
 from qhybrid.training.base_module import Augmentation
 from qhybrid.training.image_data_module import ImageDataModule
@@ -116,9 +116,10 @@ def image_model_section(recipe: Recipe, dataset: ImageDataset) -> dict[str, Any]
     the recipe asks for two.
 
     Raises:
-        ConfigError: If the recipe gives one of these keys another value than the data do, or a key is
-            unknown.
+        ConfigError: If the model is for another task, the recipe gives one of these keys another value than
+            the data do, or a key is unknown.
     """
+    check_task(str(recipe.model["name"]), dataset.task, dataset.name)
     bands, height, width = dataset.image_shape
     num_classes = len(dataset.class_names)
     binary = dataset.task == "segmentation" and num_classes == 2

@@ -7,12 +7,14 @@
     samples.png         validation patches, truth and prediction
     best/, last/        weights.safetensors and meta.json, from which the model is rebuilt
     resume/state.ckpt   optimiser and loop state of the last complete epoch
+    .lock               held by the process that trains
 
 Weights are safetensors, the rest is JSON and YAML: loading a run executes no code that came with it.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +126,42 @@ def read_recipe(folder: Path) -> Recipe:
             f"{folder} is not a run folder: it has no {RECIPE}. Fix: give the folder that training printed."
         )
     return load_recipe(folder / RECIPE)
+
+
+def training_ended(folder: Path) -> bool:
+    """Return whether the run in a folder was trained to its end: all epochs, or stopped early by itself.
+
+    Raises:
+        CheckpointError: If the folder is no run folder, or its files are damaged.
+    """
+    training = read_recipe(folder).training
+    table = folder / METRICS
+    if not table.is_file():
+        return False
+    with table.open(newline="", encoding="utf-8") as handle:
+        last = max((int(row["epoch"]) for row in csv.DictReader(handle)), default=0)
+    if last >= training.epochs:
+        return True
+    best = folder / "best" / META
+    return bool(training.early_stopping) and best.is_file() and last - _epoch(best) >= training.early_stopping
+
+
+def kept_epoch(folder: Path) -> int | None:
+    """Return the epoch of the weights that a run is judged by: the best ones, else the last; None if none.
+
+    Raises:
+        CheckpointError: If their meta.json is damaged.
+    """
+    metas = (folder / which / META for which in ("best", "last"))
+    found = next((meta for meta in metas if meta.is_file()), None)
+    return None if found is None else _epoch(found)
+
+
+def _epoch(meta: Path) -> int:
+    try:
+        return int(json.loads(meta.read_text(encoding="utf-8"))["epoch"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{meta} is damaged: {error!r}. Fix: start a new run.") from error
 
 
 def save_weights(folder: Path, which: Which, model: nn.Module, meta: Meta) -> None:

@@ -12,6 +12,7 @@ from qhybrid.config import Recipe
 from qhybrid.data.augmentation import PatchAugmentation
 from qhybrid.errors import ConfigError
 from qhybrid.models import build_for_engine, resolve_model
+from qhybrid.models.registry import check_task
 from qhybrid.seeding import derive_seed
 from qhybrid.training.callbacks import COLUMNS
 from qhybrid.training.data_module import SceneDataModule
@@ -29,6 +30,7 @@ def model_section(recipe: Recipe, bands: tuple[int, ...], num_classes: int) -> d
         ConfigError: If the recipe gives one of these keys another value than the data do, or a key is
             unknown.
     """
+    check_task(str(recipe.model["name"]), "segmentation", recipe.data.dataset)
     decided = {"in_channels": len(bands), "num_classes": num_classes, "patch_size": recipe.data.patch_size}
     for key, value in decided.items():
         if recipe.model.get(key, value) != value:

@@ -33,7 +33,7 @@ from qhybrid.training.run_folder import (
 from qhybrid.training.scene_task import build_scene_task
 from qhybrid.training.shots import shots_callbacks, with_shots_seed
 from qhybrid.training.task import Task
-from qhybrid.workspace import write_text
+from qhybrid.workspace import locked, write_text
 
 
 def train(recipe: Recipe, data_root: Path, output: Path, *, resume: bool = False) -> Path:
@@ -65,9 +65,9 @@ def train(recipe: Recipe, data_root: Path, output: Path, *, resume: bool = False
     if state is None:
         write_recipe(output, recipe)
     write_text(output / ENVIRONMENT, json.dumps(environment(recipe.seed), indent=2) + "\n")
-    trainer = _trainer(recipe, task, output)
-    _fit(trainer, task, state)
-    task.draw_pictures(output)
+    with locked(output):
+        _fit(_trainer(recipe, task, output), task, state)
+        task.draw_pictures(output)
     return output
 
 

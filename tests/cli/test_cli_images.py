@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import typer
 
 from qhybrid.cli.main import execute
 from qhybrid.cli.repeats import parse_numbers
+from qhybrid.workspace import locked
 
 RECIPE = """\
 name: tiny_digits
@@ -52,6 +54,71 @@ def test_repeated_runs_and_going_on(recipe, capsys):
     assert json.loads(Path("many/summary.json").read_text())["metrics"]["accuracy"]["count"] == 2
 
 
+def test_more_seeds_are_added_to_a_folder(recipe, capsys):
+    assert execute(["train", str(recipe), "--seeds", "0-1", "--output", "many"]) == 0
+    assert execute(["train", str(recipe), "--seeds", "3", "--output", "many"]) == 0
+    summary = json.loads(Path("many/summary.json").read_text())
+    assert [row["seed"] for row in summary["runs"]] == [0, 1, 3]
+    assert summary["metrics"]["accuracy"]["count"] == 3
+    # A run that an earlier call left unfinished is listed as such.
+    (Path("many") / "seed-0" / "evaluation" / "test-exact" / "metrics.json").unlink()
+    capsys.readouterr()
+    assert execute(["train", str(recipe), "--seeds", "3", "--output", "many"]) == 0
+    summary = json.loads(Path("many/summary.json").read_text())
+    assert "not finished. Go on with: qhybrid train --resume many" in summary["runs"][0]["error"]
+    assert summary["metrics"]["accuracy"]["count"] == 2
+
+
+def test_a_run_that_was_only_evaluated_is_not_finished(recipe, capsys):
+    more = ["--set", "training.epochs=3"]
+    assert execute(["train", str(recipe), *more, "--seeds", "0", "--output", "many"]) == 0
+    whole = Path("many/seed-0/metrics.csv").read_text().splitlines()
+    assert len(whole) == 4
+    # As a run looks that was stopped in its second epoch and then evaluated by hand.
+    assert execute(["train", str(recipe), *more, "--output", "single", "--no-test"]) == 0
+    shutil.rmtree("many/seed-0")
+    assert execute(["train", str(recipe), "--output", "many/seed-0"]) == 0
+    text = Path("single/recipe.yaml").read_text()
+    Path("many/seed-0/recipe.yaml").write_text(text)
+    assert Path("many/seed-0/evaluation/test-exact/metrics.json").is_file()
+    assert execute(["train", "--resume", "many"]) == 0
+    assert len(Path("many/seed-0/metrics.csv").read_text().splitlines()) == 4
+
+
+def test_what_fails_every_run_fails_before_anything_is_written(recipe, capsys):
+    for setting, message in (
+        ("model.reps=2", "reps` is unknown"),
+        ("model={name: qu_unet}", "must be a model for classification, which data set `digits` is for"),
+        ("data.options.train=5000", "data.options"),
+    ):
+        command = ["train", str(recipe), "--set", setting, "--seeds", "0-2", "--output", "many"]
+        assert execute(command) == 1
+        assert capsys.readouterr().err.count(message) == 1
+        assert not Path("many").exists()
+
+
+def test_a_single_run_is_asked_for(recipe, capsys):
+    assert execute(["train", str(recipe), "--seeds", "2,10"]) == 0
+    for command in (["evaluate", "tiny_digits"], ["evaluate", "runs/tiny_digits"]):
+        capsys.readouterr()
+        assert execute(command) == 1
+        message = " ".join(capsys.readouterr().err.split())
+        assert "holds repeated runs, but this needs a single one. Fix: name it, for example" in message
+        assert message.endswith("seed-2.")
+    # The name stands for the newest folder, here of repeated runs.
+    assert execute(["train", "--resume", "tiny_digits"]) == 0
+    assert "[2/2] seed-10: finished" in capsys.readouterr().out
+
+
+def test_only_one_process_trains_in_a_folder(recipe, capsys):
+    with locked("many"):
+        assert execute(["train", str(recipe), "--seeds", "0", "--output", "many"]) == 1
+    assert "Only one process may work on many" in capsys.readouterr().err
+    assert execute(["train", str(recipe), "--seeds", "0", "--output", "many"]) == 0
+    with locked("many/seed-0"):
+        assert execute(["train", "--resume", "many/seed-0"]) == 1
+
+
 def test_a_failed_run_gives_exit_code_1(recipe, capsys):
     Path("many/seed-1").mkdir(parents=True)
     Path("many/seed-1/stray").touch()
@@ -65,6 +132,8 @@ def test_a_failed_run_gives_exit_code_1(recipe, capsys):
         (["--seeds", "0-1", "--no-test"], "--no-test cannot be given"),
         (["--jobs", "2"], "--jobs is for repeated runs"),
         (["--seeds", "a"], "must look like 0-9"),
+        (["--seeds", ""], "must look like 0-9"),
+        (["--folds", "All"], "must look like 1-3, 1,4 or all, but is 'All'"),
         (["--folds", "all"], "has no folds"),
     ],
 )

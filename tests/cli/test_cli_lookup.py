@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from qhybrid.cli import lookup
-from qhybrid.cli.lookup import find_recipe, find_report_sources, find_run, find_runs, new_run_folder
+from qhybrid.cli.lookup import (
+    find_recipe,
+    find_repeats,
+    find_report_sources,
+    find_run,
+    find_runs,
+    new_run_folder,
+)
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.workspace import starter_root, write_text
 
@@ -37,6 +44,26 @@ def test_run_by_folder_or_newest_below_its_name():
     assert find_run("a") == newest
     with pytest.raises(CheckpointError, match=r"b must be a run folder or hold one"):
         find_run("b")
+
+
+def test_repeated_runs_by_folder_or_newest_below_their_name():
+    several = Path("runs/a/2026-01-02_00-00-00")
+    write_text("runs/a/2026-01-01_00-00-00/recipe.yaml", "")
+    write_text(several / "repeats.json", "{}")
+    write_text(several / "seed-10" / "recipe.yaml", "")
+    write_text(several / "seed-2" / "recipe.yaml", "")
+    assert find_repeats("a") == find_repeats("runs/a") == find_repeats(str(several)) == several
+    for text in ("a", str(several)):
+        with pytest.raises(CheckpointError, match="holds repeated runs.*for example .*seed-2"):
+            find_run(text)
+    assert find_run(str(several / "seed-10")) == several / "seed-10"
+    assert find_repeats(str(several / "seed-10")) is None
+    write_text("runs/a/2026-01-03_00-00-00/recipe.yaml", "")
+    assert find_repeats("a") is None
+    assert find_run("a") == Path("runs/a/2026-01-03_00-00-00")
+    write_text("docs/results/summary.json", "{}")
+    assert find_repeats("docs/results") == Path("docs/results")
+    assert find_repeats("b") is None
 
 
 def test_a_training_of_several_seeds_is_all_its_runs():

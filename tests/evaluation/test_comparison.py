@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from qhybrid.errors import CheckpointError, ConfigError
-from qhybrid.evaluation.comparison import compare, default_metric, read_repeats
+from qhybrid.evaluation.comparison import compare, default_metric, labels, read_repeats, training_differences
 
 
-def summary(folder, values, *, name="tiny", metric="accuracy", failed=()):
+def summary(folder, values, *, name="tiny", metric="accuracy", failed=(), model=None, **more):
     """Write a summary of runs {(seed, fold): value}."""
     rows = [
         {"seed": seed, "fold": fold, "error": None, "metrics": {metric: value}, "parameters": 12}
@@ -23,7 +23,7 @@ def summary(folder, values, *, name="tiny", metric="accuracy", failed=()):
     ]
     rows += [{"seed": seed, "fold": None, "error": "lost", "metrics": {}} for seed in failed]
     folder.mkdir(exist_ok=True)
-    content = {"name": name, "model": {"name": "mlp"}, "metrics": {}, "runs": rows}
+    content = {"name": name, "model": {"name": "mlp", **(model or {})}, "metrics": {}, "runs": rows, **more}
     (folder / "summary.json").write_text(json.dumps(content))
     return read_repeats(folder)
 
@@ -36,7 +36,7 @@ def test_seeds_give_the_plain_paired_test(tmp_path_factory, values):
     second = {(seed, None): row[1] for seed, row in reversed(list(enumerate(values)))}
     found = compare(first, summary(folder / "b", {**second, (99, None): 0.5}), "accuracy")
     d = np.array([row[1] - row[0] for row in values])
-    assert (found.pairs, found.better, found.corrected) == (len(d), int((d > 0).sum()), False)
+    assert (found.pairs, found.better, found.folds) == (len(d), int((d > 0).sum()), 0)
     assert found.mean == pytest.approx(d.mean(), abs=1e-12)
     if d.std() > 1e-6:
         known = stats.ttest_rel([row[1] for row in values], [row[0] for row in values])
@@ -45,21 +45,82 @@ def test_seeds_give_the_plain_paired_test(tmp_path_factory, values):
         assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-6, abs=1e-9)
 
 
-def test_folds_widen_the_interval_by_the_overlap_of_training_sets(tmp_path):
+FOLDED = [(seed, fold) for seed in range(3) for fold in range(1, 6)]
+
+
+@pytest.mark.parametrize(("said", "overlap"), [({}, 1 / 4), ({"test_to_train": 0.3125}, 0.3125)])
+def test_folds_are_averaged_over_seeds_and_corrected_for_their_overlap(tmp_path, said, overlap):
     rng = np.random.default_rng(0)
-    pairs = [(seed, fold) for seed in range(3) for fold in range(1, 6)]
     a, b = rng.normal(0.6, 0.1, 15), rng.normal(0.65, 0.1, 15)
-    found = compare(
-        summary(tmp_path / "a", dict(zip(pairs, a))), summary(tmp_path / "b", dict(zip(pairs, b))), "accuracy"
+    first, second = (
+        summary(tmp_path / name, dict(zip(FOLDED, values)), **said) for name, values in (("a", a), ("b", b))
     )
-    d = b - a
-    # Nadeau and Bengio: test share 1/5, training share 4/5.
-    t = d.mean() / math.sqrt((1 / 15 + (1 / 5) / (4 / 5)) * d.var(ddof=1))
-    assert found.corrected
-    assert found.p_t == pytest.approx(2 * stats.t.sf(abs(t), 14))
-    plain = stats.ttest_rel(b, a).confidence_interval(0.95)
-    assert found.high - found.low == pytest.approx((plain.high - plain.low) * math.sqrt(1 + 15 / 4))
-    assert found.p_wilcoxon == pytest.approx(stats.wilcoxon(b, a).pvalue)
+    found = compare(first, second, "accuracy")
+    means = (b - a).reshape(3, 5).mean(axis=0)
+    # Nadeau and Bengio: test images to one training image, here 1/5 to 4/5 unless the summary knows better.
+    error = math.sqrt((1 / 5 + overlap) * means.var(ddof=1))
+    assert (found.pairs, found.folds, found.better) == (15, 5, int((b > a).sum()))
+    assert found.mean == pytest.approx((b - a).mean())
+    assert found.p_t == pytest.approx(2 * stats.t.sf(abs(means.mean() / error), 4))
+    assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, 4) * error)
+
+
+def test_more_seeds_of_the_same_folds_prove_nothing(tmp_path):
+    """What differs between folds alone is as uncertain after ten seeds as after one."""
+    by_fold = dict(zip(range(1, 6), (0.01, 0.03, 0.05, 0.02, 0.06)))
+
+    def p(seeds, name):
+        pairs = [(seed, fold) for seed in range(seeds) for fold in by_fold]
+        first = summary(tmp_path / f"a{name}", dict.fromkeys(pairs, 0.5))
+        second = summary(tmp_path / f"b{name}", {pair: 0.5 + by_fold[pair[1]] for pair in pairs})
+        return compare(first, second, "accuracy").p_t
+
+    assert p(10, "ten") == pytest.approx(p(1, "one"))
+
+
+def test_false_alarms_are_as_rare_as_they_say(tmp_path_factory):
+    """Folds that differ, seeds that scatter, training sets that overlap, and no difference of the models."""
+    rng, alarms, draws = np.random.default_rng(1), 0, 300
+    folder = tmp_path_factory.mktemp("draws")
+    for _ in range(draws):
+        # Differences of folds are correlated, as training sets that share 3/4 of their images make them.
+        folds = math.sqrt(0.2) * rng.normal() + math.sqrt(0.8) * rng.normal(size=5)
+        seeds = rng.normal(size=(3, 5))
+        values = dict(zip(FOLDED, (0.5 + 0.01 * (2 * folds + seeds)).ravel().tolist()))
+        first = summary(folder / "a", dict.fromkeys(FOLDED, 0.5))
+        alarms += compare(first, summary(folder / "b", values), "accuracy").p_t < 0.05
+    assert alarms <= stats.binom.ppf(0.999, draws, 0.05)
+
+
+def test_a_single_fold_says_nothing(tmp_path):
+    values = {(0, 1): 0.5, (1, 1): 0.6}
+    better = {pair: value + 0.1 for pair, value in values.items()}
+    found = compare(summary(tmp_path / "a", values), summary(tmp_path / "b", better), "accuracy")
+    assert (found.pairs, found.folds) == (2, 1)
+    assert math.isnan(found.p_t)
+
+
+def test_other_data_are_refused_and_other_training_is_said(tmp_path):
+    values = {(0, None): 0.5, (1, None): 0.7}
+    first = summary(tmp_path / "a", values, data={"options": {"classes": [3, 5]}}, training={"epochs": 3})
+    other = summary(tmp_path / "b", values, data={"options": {"classes": [3, 8]}})
+    with pytest.raises(ConfigError, match=r"differ in data\.options, so their images are not the same"):
+        compare(first, other, "accuracy")
+    longer = summary(tmp_path / "c", values, data={"options": {"classes": [3, 5]}}, training={"epochs": 9})
+    assert compare(first, longer, "accuracy").mean == 0
+    old = summary(tmp_path / "d", values)  # of a version that did not say
+    assert compare(first, old, "accuracy").mean == 0
+    assert training_differences([first, longer, old]) == ["epochs"]
+    assert training_differences([first, old]) == []
+
+
+def test_labels_tell_models_apart(tmp_path):
+    def of(folder, **model):
+        return summary(tmp_path / folder, {(0, None): 0.5}, model=model)
+
+    runs = [of("a"), of("b", hidden=[8, 4]), of("c", name="qu_net", variant="12_1"), of("d", name="cnn")]
+    assert labels(runs) == ["mlp hidden=default", "mlp hidden=8-4", "qu_net 12_1", "cnn"]
+    assert labels([runs[0], of("e")]) == ["mlp (a)", "mlp (e)"]
 
 
 def test_equal_runs_and_single_pairs(tmp_path):
@@ -87,6 +148,11 @@ def test_what_cannot_be_compared(tmp_path):
         compare(a, summary(tmp_path / "c", {(1, None): 0.5}), "accuracy")
     with pytest.raises(ConfigError, match="no metric `iou`. Fix: give one of accuracy"):
         a.values("iou")
+    both = {**json.loads((tmp_path / "a" / "summary.json").read_text())}
+    both["runs"][0]["metrics"] = {"accuracy": 0.9, "soft_iou": 0.7}
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both" / "summary.json").write_text(json.dumps(both))
+    assert default_metric([read_repeats(tmp_path / "both")]) == "soft_iou"
     with pytest.raises(ConfigError, match="no metric is common"):
         default_metric([a, summary(tmp_path / "d", {(0, None): 0.5}, metric="soft_iou")])
     with pytest.raises(CheckpointError, match="cannot be read"):

@@ -12,7 +12,7 @@ from qhybrid.circuits import build_circuit
 from qhybrid.engines import make_engine
 from qhybrid.errors import ConfigError
 from qhybrid.layers import Quanvolution, cached_features
-from qhybrid.layers.feature_cache import feature_key, is_repeatable
+from qhybrid.layers.feature_cache import draws, feature_key
 from qhybrid.noise import NoiseProfile
 
 SPEC = build_circuit("qcq_filter")
@@ -129,25 +129,32 @@ class TestCache:
             weighted.filter.weight += 0.1
         assert feature_key(weighted, images) != before
 
-    def test_unseeded_shots_are_never_stored(self, images, tmp_path):
-        layer = Quanvolution(SPEC, make_engine("exact", shots=8))
+    @pytest.mark.parametrize("seed", [None, 1])
+    def test_shots_are_never_stored(self, images, tmp_path, seed):
+        layer = Quanvolution(SPEC, make_engine("exact", shots=8, seed=seed))
         first = cached_features(layer, images, tmp_path)
         assert not torch.equal(cached_features(layer, images, tmp_path), first)
         assert not list(tmp_path.iterdir())
 
+    def test_seeded_shots_do_not_depend_on_what_is_stored(self, images, tmp_path):
+        def second(folder):
+            layer = Quanvolution(SPEC, make_engine("exact", shots=8, seed=1))
+            cached_features(layer, images, folder)
+            return cached_features(layer, images.flip(0), folder)
+
+        assert torch.equal(second(tmp_path), second(tmp_path))
+
     @pytest.mark.parametrize(
-        ("description", "repeatable"),
+        ("description", "random"),
         [
-            ({}, True),
-            ({"shots": None, "seed": None}, True),
-            ({"shots": 5, "seed": None}, False),
+            ({}, False),
+            ({"shots": None, "seed": None}, False),
             ({"shots": 5, "seed": 0}, True),
-            ({"trajectories": 5, "seed": None}, False),
-            ({"trajectories": 5, "seed": 3}, True),
+            ({"trajectories": 5, "seed": None}, True),
         ],
     )
-    def test_repeatable(self, description, repeatable):
-        assert is_repeatable(description) is repeatable
+    def test_draws(self, description, random):
+        assert draws(description) is random
 
     @pytest.mark.parametrize("damage", ["truncated", "empty", "other tensor", "other shape"])
     def test_damaged_files_are_replaced(self, images, tmp_path, damage):

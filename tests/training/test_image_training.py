@@ -66,6 +66,7 @@ def test_run_folder_explains_itself(finished):
         "last/weights.safetensors",
         "last/meta.json",
         "resume/state.ckpt",
+        ".lock",
     }
     table = pd.read_csv(finished / "metrics.csv")
     assert table.epoch.tolist() == [1, 2]
@@ -271,6 +272,10 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("model", "message"),
         [
+            (
+                {"name": "qu_unet"},
+                r"`model\.name` must be a model for classification.*`digits`.*one of cnn, mlp",
+            ),
             ({"name": "mlp", "num_classes": 3}, r"`model\.num_classes` is 3, but the data say 2"),
             (
                 {"name": "mlp", "image_size": [9, 9]},

@@ -43,6 +43,7 @@ def test_run_folder_explains_itself(finished):
         "last/weights.safetensors",
         "last/meta.json",
         "resume/state.ckpt",
+        ".lock",
     }
     environment = json.loads((finished / "environment.json").read_text())
     assert environment["seed"] == 3

@@ -119,7 +119,25 @@ class ImageDataset(ABC):
                 f"Data set `{self.name}` has no split `{split}` with these options. Fix: ask for one of "
                 f"{', '.join(self.splits)}, or set `data.options.validation`."
             )
-        return self._load(split)
+        arrays = self._load(split)
+        self._check(arrays, split)
+        return arrays
+
+    def _check(self, arrays: ImageArrays, split: str) -> None:
+        """Refuse a split without images, and masks that all say the same."""
+        if not len(arrays):
+            raise DataError(
+                f"{self.folder}: split `{split}` of data set `{self.name}` has no images with these options. "
+                "Fix: give it a larger share of them in `data.options`."
+            )
+        if self.task == "segmentation" and len(self.class_names) == 2:
+            absent = [not bool((arrays.targets == index).any()) for index in range(2)]
+            missing = [name for name, lacks in zip(self.class_names, absent, strict=True) if lacks]
+            if missing:
+                raise DataError(
+                    f"{self.folder}: the masks of split `{split}` have no pixel of {', '.join(missing)}. "
+                    f"Fix: check the masks; expected is {self.layout}."
+                )
 
     @abstractmethod
     def _load(self, split: str) -> ImageArrays:

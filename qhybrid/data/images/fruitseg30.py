@@ -14,7 +14,7 @@ from pydantic import Field
 from qhybrid.data.images.dataset import SPLITS, ImageArrays, ImageDataset
 from qhybrid.data.images.options import FractionOptions
 from qhybrid.data.images.partition import stratified_parts
-from qhybrid.data.images.pictures import list_pictures, stack_masks, stack_pictures
+from qhybrid.data.images.pictures import list_pictures, stack_pairs
 from qhybrid.errors import DataError
 
 
@@ -54,9 +54,10 @@ class FruitSeg30(ImageDataset):
         parts = stratified_parts(np.array(fruits), sizes, self.options.seed, self.name)
         chosen = [int(index) for index in parts[SPLITS.index(split)]]
         size = (self.options.size, self.options.size)
+        images, masks = stack_pairs([pairs[index] for index in chosen], 3, size)
         return ImageArrays(
-            stack_pictures([pairs[index][0] for index in chosen], 3, size),
-            stack_masks([pairs[index][1] for index in chosen], size),
+            images,
+            masks,
             tuple(f"{fruits[index]}/{pairs[index][0].stem}" for index in chosen),
         )
 

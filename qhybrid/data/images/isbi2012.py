@@ -3,7 +3,8 @@
 Source: I. Arganda-Carreras et al., Crowdsourcing the creation of image segmentation algorithms for
 connectomics, Frontiers in Neuroanatomy 9 (2015) 142; https://imagej.net/events/isbi-2012-segmentation-challenge.
 Free for research use. The labels of the challenge's own test images are not public, so tests are folds of
-the 30 labelled images.
+the 30 labelled images. These are neighbouring sections of one stack, 50 nm apart, and folds are drawn at
+random: most test images have a neighbour in training, so that scores say little about other tissue.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from qhybrid.config import StrictModel
 from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.data.images.dataset import ImageArrays, ImageDataset, check_fold
 from qhybrid.data.images.partition import fold_parts, hold_out
-from qhybrid.data.images.pictures import stack_masks, stack_pictures
+from qhybrid.data.images.pictures import stack_pairs
 from qhybrid.errors import ConfigError, DataError
 
 IMAGES = 30
@@ -88,8 +89,8 @@ class Isbi2012(ImageDataset):
         options: Isbi2012Options = self.options
         chosen = [int(index) for index in self._members(split)]
         size = (options.size, options.size)
-        images = stack_pictures([self._file("images", index) for index in chosen], 1, size)
-        cells = stack_masks([self._file("labels", index) for index in chosen], size)
+        files = [(self._file("images", index), self._file("labels", index)) for index in chosen]
+        images, cells = stack_pairs(files, 1, size)
         targets = cells if options.positive == "cell" else 1 - cells
         arrays = ImageArrays(images, targets, tuple(f"section-{index:02d}" for index in chosen))
         if options.pad is not None:

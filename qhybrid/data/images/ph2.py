@@ -9,17 +9,19 @@ files are.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from qhybrid.config import StrictModel
 from qhybrid.data.images.dataset import ImageArrays, ImageDataset, check_fold
 from qhybrid.data.images.partition import hold_out
-from qhybrid.data.images.pictures import PICTURE_SUFFIXES, stack_masks, stack_pictures
+from qhybrid.data.images.pictures import PICTURE_SUFFIXES, list_pictures, stack_pairs
 from qhybrid.errors import DataError
 
+_RESTORE = "Fix: restore the original lists."
 COLUMNS = ("image_filename", "mask_filename")
 Pair = tuple[str, str]
 
@@ -37,7 +39,7 @@ class Ph2Options(StrictModel):
 
     fold: int = 1
     validation: float = Field(0.0, ge=0, lt=1)
-    size: tuple[int, int] = (192, 256)
+    size: tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]] = (192, 256)
     seed: int = 0
 
 
@@ -66,22 +68,21 @@ class Ph2(ImageDataset):
 
     def _load(self, split: str) -> ImageArrays:
         pairs = self._pairs(split)
-        size = self.options.size
+        images, masks = stack_pairs(
+            [(self._file("images", image), self._file("masks", mask)) for image, mask in pairs],
+            3,
+            self.options.size,
+        )
         return ImageArrays(
-            stack_pictures([self._file("images", image) for image, _ in pairs], 3, size),
-            stack_masks([self._file("masks", mask) for _, mask in pairs], size),
+            images,
+            masks,
             tuple(Path(image).stem for image, _ in pairs),
         )
 
     def _pairs(self, split: str) -> list[Pair]:
         """The authors call the test fold `val`; our validation is a part of their training images."""
         train, test = self._read_fold("train"), self._read_fold("val")
-        shared = {image for image, _ in train} & {image for image, _ in test}
-        if shared:
-            raise DataError(
-                f"{self.folder / 'folds'}: the two lists of fold {self.options.fold} share {len(shared)} "
-                f"image(s), for example {min(shared)}. Fix: restore the original lists."
-            )
+        self._check_lists(train, test)
         if split == "test":
             return test
         options: Ph2Options = self.options
@@ -95,15 +96,40 @@ class Ph2(ImageDataset):
         try:
             with file.open(newline="", encoding="utf-8") as handle:
                 rows = list(csv.DictReader(handle))
-            return [(row[COLUMNS[0]], row[COLUMNS[1]]) for row in rows]
+            pairs = [(row[COLUMNS[0]], row[COLUMNS[1]]) for row in rows]
         except (KeyError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{file}: must be CSV with columns {', '.join(COLUMNS)}, but is not.") from error
+        for number, (image, mask) in enumerate(pairs, 2):
+            if not image or not mask or not Path(mask).stem.startswith(Path(image).stem):
+                raise DataError(
+                    f"{file}, line {number}: must name an image and its mask, but has "
+                    f"{image or '(nothing)'} and {mask or '(nothing)'}. {_RESTORE}"
+                )
+        return pairs
+
+    def _check_lists(self, train: list[Pair], test: list[Pair]) -> None:
+        """Refuse lists that are short, or have an image twice: they would be another experiment."""
+        names = Counter(Path(image).stem for image, _ in [*train, *test])
+        images = self.folder / "images"
+        if not images.is_dir():
+            raise self.not_found(images)
+        where = f"{self.folder / 'folds'}: the two lists of fold {self.options.fold}"
+        twice = sorted(name for name, count in names.items() if count > 1)
+        if twice:
+            raise DataError(f"{where} have {len(twice)} image(s) twice, for example {twice[0]}. {_RESTORE}")
+        left_out = sorted({file.stem for file in list_pictures(images)} - names.keys())
+        if left_out:
+            raise DataError(
+                f"{where} must have every image of {images}, but {len(left_out)} are in neither, for example "
+                f"{left_out[0]}. {_RESTORE}"
+            )
 
     def _file(self, kind: str, name: str) -> Path:
         folder = self.folder / kind
         if not folder.is_dir():
             raise self.not_found(folder)
-        candidates = (folder / f"{Path(name).stem}{suffix}" for suffix in PICTURE_SUFFIXES)
+        suffixes = [case for suffix in PICTURE_SUFFIXES for case in (suffix, suffix.upper())]
+        candidates = (folder / f"{Path(name).stem}{suffix}" for suffix in suffixes)
         file = next((path for path in candidates if path.is_file()), None)
         if file is None:
             raise DataError(

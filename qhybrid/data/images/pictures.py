@@ -30,7 +30,8 @@ def read_picture(path: Path, bands: int, size: tuple[int, int] | None = None) ->
     """Read a picture.
 
     Args:
-        path: The file; 8 or 16 bit, grey, colour or palette. Transparency is dropped.
+        path: The file; grey, colour or palette. 8 bit counts from 0 to 255, 16 bit from 0 to 65,535 (scale
+            pictures of 12 bit beforehand), floating point from 0 to 1. Transparency is dropped.
         bands: 1 (grey) or 3 (red, green, blue).
         size: Height and width to resize to (bilinear, with anti-aliasing); as it is if None.
 
@@ -38,12 +39,17 @@ def read_picture(path: Path, bands: int, size: tuple[int, int] | None = None) ->
         Values in [0, 1], shape (bands, H, W).
 
     Raises:
-        DataError: If the file is missing, truncated, or no picture.
+        DataError: If the file is missing, truncated, or no picture, or its values are out of range.
     """
     with _opened(path) as picture:
         if picture.mode.startswith(("I", "F")):
-            # 16 bit: Pillow's own conversion would clip at 255.
-            scaled = np.asarray(picture, dtype=np.float32) / 65535
+            # Pillow's own conversion would clip at 255.
+            scaled = np.asarray(picture, dtype=np.float32) / (1 if picture.mode == "F" else 65535)
+            if not (scaled.min() >= 0 and scaled.max() <= 1):
+                raise DataError(
+                    f"{path}: values of floating point must lie from 0 to 1 and whole ones from 0 to 65,535, "
+                    "but some do not. Fix: scale the pictures."
+                )
             picture = Image.fromarray(scaled)
             planes = [_resized(picture, size)] * bands
         else:
@@ -59,16 +65,31 @@ def _resized(plane: Image.Image, size: tuple[int, int] | None) -> NDArray[np.flo
 
 
 def read_mask(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.int64]:
-    """Read a black and white mask as 0 and 1, shape (H, W); resized by the nearest pixel.
+    """Read a mask as 0 and 1, shape (H, W); resized by the nearest pixel.
+
+    A mask of black and one other value is 1 where it is not black, whatever that value (1, 255, a colour).
+    One of more values, as compression makes them, is 1 where its brightness is above 127 of 255.
 
     Raises:
-        DataError: As `read_picture`.
+        DataError: As `read_picture`, or if a mask of several values has none that bright.
     """
     with _opened(path) as picture:
-        grey = picture.convert("L")
-        if size is not None and grey.size != (size[1], size[0]):
-            grey = grey.resize((size[1], size[0]), Image.Resampling.NEAREST)
-        return (np.asarray(grey) > _MASK_THRESHOLD).astype(np.int64)
+        plain = picture if picture.mode.startswith(("I", "F")) else picture.convert("RGB")
+        values = np.asarray(plain)
+        largest = values if values.ndim == 2 else values.max(axis=-1)
+        if len(np.unique(largest[largest != 0])) <= 1:
+            mask = largest != 0
+        else:
+            mask = np.asarray(picture.convert("L")) > _MASK_THRESHOLD
+            if not mask.any():
+                raise DataError(
+                    f"{path}: a mask must be black and one other value, or black and white, but has several "
+                    f"values up to {largest.max():g}. Fix: write the object white (255)."
+                )
+        found = Image.fromarray(mask.astype(np.uint8))
+        if size is not None and found.size != (size[1], size[0]):
+            found = found.resize((size[1], size[0]), Image.Resampling.NEAREST)
+        return np.asarray(found).astype(np.int64)
 
 
 def _opened(path: Path) -> Image.Image:
@@ -102,7 +123,28 @@ def stack_masks(files: Sequence[Path], size: tuple[int, int] | None = None) -> t
     return _stacked(files, [read_mask(file, size) for file in files])
 
 
+def stack_pairs(
+    files: Sequence[tuple[Path, Path]], bands: int, size: tuple[int, int] | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read images and their masks, as `stack_pictures` and `stack_masks` do.
+
+    Raises:
+        DataError: Also if a mask has other pixels than its image.
+    """
+    for image, mask in files:
+        with _opened(image) as first, _opened(mask) as second:
+            if first.size != second.size:
+                raise DataError(
+                    f"{mask}: must have the {first.size[1]} x {first.size[0]} pixels of {image}, but has "
+                    f"{second.size[1]} x {second.size[0]}. Fix: replace the file."
+                )
+    images = stack_pictures([image for image, _ in files], bands, size)
+    return images, stack_masks([mask for _, mask in files], size)
+
+
 def _stacked(files: Sequence[Path], arrays: Sequence[NDArray[Any]]) -> torch.Tensor:
+    if not arrays:
+        raise DataError("There are no pictures in this split. Fix: give it a larger share of the images.")
     for file, array in zip(files, arrays):
         if array.shape != arrays[0].shape:
             raise DataError(

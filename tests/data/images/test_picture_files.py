@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qhybrid.data.images.pictures import list_pictures, read_mask, read_picture, stack_masks, stack_pictures
+from qhybrid.data.images.pictures import (
+    list_pictures,
+    read_mask,
+    read_picture,
+    stack_masks,
+    stack_pairs,
+    stack_pictures,
+)
 from qhybrid.errors import DataError
 
 RAMP = (np.arange(48).reshape(6, 8) * 5).astype(np.uint8)
@@ -49,6 +56,41 @@ def test_sixteen_bit_pictures_keep_their_range(tmp_path):
     values = np.array([[0, 65535], [32768, 257]], np.uint16)
     found = read_picture(save(tmp_path / "a.png", values), 1)
     np.testing.assert_allclose(found[0], values / 65535, atol=1e-6)
+
+
+def test_pictures_of_floating_point_lie_from_0_to_1(tmp_path):
+    values = np.array([[0, 1], [0.25, 0.5]], np.float32)
+    np.testing.assert_array_equal(read_picture(save(tmp_path / "a.tif", values), 1)[0], values)
+    for wrong in (values * 255, -values, values * np.nan):
+        with pytest.raises(DataError, match=r"b\.tif: values of floating point must lie from 0 to 1"):
+            read_picture(save(tmp_path / "b.tif", wrong), 1)
+
+
+@pytest.mark.parametrize("value", [1, 38, 128, 255])
+def test_masks_of_black_and_any_other_value(tmp_path, value):
+    inside = RAMP > 100
+    for name, array in (
+        ("grey.png", inside * value),
+        ("colour.png", np.dstack([inside * value, inside * 0, inside * 0])),
+        ("sixteen.png", (inside * value).astype(np.uint16)),
+    ):
+        kept = array if array.dtype == np.uint16 else array.astype(np.uint8)
+        np.testing.assert_array_equal(read_mask(save(tmp_path / name, kept)), inside)
+    assert read_mask(save(tmp_path / "empty.png", np.zeros((4, 4), np.uint8))).max() == 0
+
+
+def test_masks_of_several_values_are_cut_at_half_brightness(tmp_path):
+    np.testing.assert_array_equal(read_mask(save(tmp_path / "a.png", RAMP)), RAMP > 127)
+    with pytest.raises(DataError, match=r"b\.png: a mask must be black and one other value.*up to 3"):
+        read_mask(save(tmp_path / "b.png", RAMP // 60))
+
+
+def test_a_mask_has_the_pixels_of_its_image(tmp_path):
+    image, mask = save(tmp_path / "a.png", RAMP), save(tmp_path / "m.png", RAMP.T.copy())
+    with pytest.raises(DataError, match=r"m\.png: must have the 6 x 8 pixels of .*a\.png, but has 8 x 6"):
+        stack_pairs([(image, mask)], 1, (4, 4))
+    with pytest.raises(DataError, match="no pictures in this split"):
+        stack_pairs([], 1, (4, 4))
 
 
 def test_resizing(tmp_path):

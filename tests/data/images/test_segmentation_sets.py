@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from qhybrid.config import DataConfig
 from qhybrid.data.images.registry import open_image_dataset
@@ -101,10 +102,54 @@ def test_ph2_errors(ph2_folder, tmp_path):
     with pytest.raises(DataError, match=r"fold_1_val\.csv: must be CSV with columns image_filename"):
         opened("ph2", copy).load("test")
     list_.write_text((copy / "folds" / "fold_1_train.csv").read_text())
-    with pytest.raises(DataError, match=r"two lists of fold 1 share 16 image\(s\)"):
+    with pytest.raises(DataError, match=r"two lists of fold 1 have 16 image\(s\) twice, for example IMD001"):
         opened("ph2", copy).load("train")
     with pytest.raises(ConfigError, match="fold"):
         opened("ph2", copy, fold=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda lines: lines[:-1],
+            r"must have every image of .*images, but 1 are in neither, for example IMD",
+        ),
+        (
+            lambda lines: [*lines[:-1], lines[-1].split(",")[0]],
+            r"fold_1_val\.csv, line 5: must name an image",
+        ),
+        (lambda lines: lines[:1], r"but 4 are in neither"),
+        (lambda lines: [*lines, lines[-1]], r"have 1 image\(s\) twice, for example IMD015"),
+        (lambda lines: [*lines[:-1], "IMD015.bmp,IMD001.bmp"], r"line 5: .* has IMD015\.bmp and IMD001\.bmp"),
+    ],
+)
+def test_damaged_fold_lists_of_ph2(ph2_folder, tmp_path, change, message):
+    copy = tmp_path / "copy"
+    shutil.copytree(ph2_folder, copy)
+    list_ = copy / "folds" / "fold_1_val.csv"
+    list_.write_text("\n".join(change(list_.read_text().splitlines())) + "\n")
+    for split in ("train", "test"):
+        with pytest.raises(DataError, match=message):
+            opened("ph2", copy, size=(32, 48)).load(split)
+
+
+def test_ph2_files_in_capitals_are_found_and_blank_masks_refused(ph2_folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(ph2_folder, copy)
+    for file in (copy / "masks").iterdir():
+        file.rename(file.with_suffix(".PNG"))
+    assert len(opened("ph2", copy, size=(32, 48)).load("test")) == 4
+    blank = Image.new("L", (48, 32))
+    for file in (copy / "masks").iterdir():
+        blank.save(file)
+    with pytest.raises(DataError, match=r"masks of split `test` have no pixel of lesion"):
+        opened("ph2", copy, size=(32, 48)).load("test")
+    with pytest.raises(ConfigError, match=r"size\.0`: .*greater than or equal to 4"):
+        opened("ph2", copy, size=(0, 48))
+    # So small a share of the images is none.
+    with pytest.raises(DataError, match="no pictures in this split|has no images with these options"):
+        opened("ph2", copy, size=(32, 48), validation=0.99).load("train")
 
 
 def test_fruit_is_stratified_by_kind(fruit_folder):
