@@ -94,7 +94,7 @@ def _key_of(location: tuple[int | str, ...], content: Any) -> str:
             continue
         parts.append(str(part))
         value = value.get(part) if isinstance(value, Mapping) else value[int(part)]
-    return ".".join(parts) or "(top level)"
+    return ".".join(parts)
 
 
 def _emptied(item: Any) -> bool:
@@ -118,8 +118,9 @@ def _explain(error: ValidationError, model: type[BaseModel], source: str, conten
             messages = wrong.setdefault((key, repr(item.get("input"))), [])
             messages.append(item["msg"].removeprefix("Value error, "))
     for (key, given), messages in wrong.items():
-        either = "; or: ".join(dict.fromkeys(messages))
-        lines.append(f"{source}: key `{key}`: {either} (given: {given}).")
+        either = "; or: ".join(dict.fromkeys(message.rstrip(".") for message in messages))
+        # What concerns a section as a whole names its keys by itself.
+        lines.append(f"{source}: key `{key}`: {either} (given: {given})." if key else f"{source}: {either}.")
     return "\n".join(lines)
 
 

@@ -38,7 +38,7 @@ class Isbi2012Options(StrictModel):
         pad: Side that the images are padded to by reflection; padded pixels count neither in loss nor in
             metrics. Absent: no padding.
         tile: Side of the square tiles that every image is cut into, in pixels; absent: whole images. All
-            tiles of an image are in one split.
+            tiles of an image are in one split; metrics by image are by tile then.
         positive: What counts as class 1: the cells (white in the labels) or their membranes (black).
         seed: Decides the folds and the validation images.
     """
