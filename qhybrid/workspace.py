@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from qhybrid.errors import WorkspaceError
+from qhybrid.errors import QHybridError, WorkspaceError
 
 DATA_VARIABLE = "QHYBRID_DATA"
 CACHE_VARIABLE = "QHYBRID_CACHE"
@@ -130,31 +130,32 @@ def _raise_as_workspace_error(error: BaseException, final: Path) -> None:
 
 
 @contextmanager
-def locked(folder: str | Path, name: str = LOCK_FILE) -> Iterator[None]:
+def locked(
+    folder: str | Path, name: str = LOCK_FILE, kind: type[QHybridError] = WorkspaceError
+) -> Iterator[None]:
     """Keep other processes out of a folder; the system lets go when this process ends, however it ends.
 
     Args:
-        folder: The folder; it is created if it is not there.
+        folder: The folder.
         name: The file in it that is locked, and stays there.
+        kind: Class of the error.
 
     Raises:
-        WorkspaceError: If another process works on the folder, or it cannot be written.
+        QHybridError: Of that kind, if another process works on the folder, or it cannot be written.
     """
-    root = Path(folder)
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        handle = (root / name).open("w")
+        handle = (Path(folder) / name).open("w")
     except OSError as error:
-        raise WorkspaceError(
-            f"Folder {root} must be writable, since results go into it, but: {error}. Fix: make it "
+        raise kind(
+            f"Folder {folder} must be writable, since results go into it, but: {error}. Fix: make it "
             "writable, or choose another one."
         ) from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise WorkspaceError(
-                f"Only one process may work on {root}, but another one does. Fix: wait for it, or stop it."
+            raise kind(
+                f"Only one process may work on {folder}, but another one does. Fix: wait for it, or stop it."
             ) from error
         yield
 

@@ -16,7 +16,7 @@ import torch
 
 from qhybrid.config import Recipe, validated
 from qhybrid.data.images.registry import is_image_dataset
-from qhybrid.errors import CheckpointError, ConfigError, QHybridError
+from qhybrid.errors import CheckpointError, ConfigError, QHybridError, WorkspaceError
 from qhybrid.evaluation.common import evaluation_folder
 from qhybrid.evaluation.evaluate import evaluate_run
 from qhybrid.evaluation.images import evaluate_image_run
@@ -113,6 +113,10 @@ def run_plan(
     if not all(is_finished(output / run.name, plan.recipe) for run in plan.repetitions):
         plan.check(data_root)
     outcomes = {}
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkspaceError(f"{output} cannot be made ({error.strerror}). Fix: give another one.") from error
     with locked(output):
         plan.write(output)
         for outcome in (_one_by_one if jobs == 1 else _side_by_side)(plan, data_root, output, jobs):

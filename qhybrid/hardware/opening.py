@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from qhybrid import workspace
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.backends import is_local, make_service
 from qhybrid.hardware.context import Clock, JobContext, Say
@@ -64,25 +64,6 @@ def open_work(
             yield work
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out; the system lets go when this one ends, however it ends.
-
-    Raises:
-        HardwareError: If another process works on the folder, or it cannot be written.
-    """
-    try:
-        handle = (folder / LOCK_FILE).open("w")
-    except OSError as error:
-        raise HardwareError(
-            f"Folder {folder} must be writable, since results go into it, but: {error}. Fix: make it "
-            "writable, or copy the plan to another folder."
-        ) from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise HardwareError(
-                f"Only one process may work on {folder}, but another one does. Fix: wait for it, or stop it."
-            ) from error
-        yield
+def locked(folder: Path) -> AbstractContextManager[None]:
+    """Keep other processes out of a plan's folder; see `qhybrid.workspace.locked`."""
+    return workspace.locked(folder, LOCK_FILE, HardwareError)

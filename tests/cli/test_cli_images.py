@@ -111,6 +111,7 @@ def test_a_single_run_is_asked_for(recipe, capsys):
 
 
 def test_only_one_process_trains_in_a_folder(recipe, capsys):
+    Path("many").mkdir()
     with locked("many"):
         assert execute(["train", str(recipe), "--seeds", "0", "--output", "many"]) == 1
     assert "Only one process may work on many" in capsys.readouterr().err
