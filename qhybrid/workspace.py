@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from qhybrid.errors import QHybridError, WorkspaceError
 
@@ -143,21 +144,24 @@ def locked(
     Raises:
         QHybridError: Of that kind, if another process works on the folder, or it cannot be written.
     """
+    lock = FileLock(Path(folder) / name, timeout=0)
     try:
-        handle = (Path(folder) / name).open("w")
+        if not Path(folder).is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "There is no such folder", str(folder))
+        lock.acquire()
+    except Timeout as error:
+        raise kind(
+            f"Only one process may work on {folder}, but another one does. Fix: wait for it, or stop it."
+        ) from error
     except OSError as error:
         raise kind(
             f"Folder {folder} must be writable, since results go into it, but: {error}. Fix: make it "
             "writable, or choose another one."
         ) from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise kind(
-                f"Only one process may work on {folder}, but another one does. Fix: wait for it, or stop it."
-            ) from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -15,6 +17,7 @@ from qhybrid.workspace import (
     cache_dir,
     data_root,
     lay_out_starter,
+    locked,
     starter_files,
     starter_root,
     whole_files,
@@ -195,3 +198,29 @@ class TestStarter:
         with pytest.raises(WorkspaceError, match="disk is full"):
             lay_out_starter(tmp_path / "new")
         assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+def test_a_locked_folder_belongs_to_one_process(tmp_path):
+    """The system lets go of a lock when its process is killed; until then nobody else gets it."""
+    code = (
+        "import sys, time\nfrom qhybrid.workspace import locked\n"
+        "with locked(sys.argv[1]):\n    print('in', flush=True)\n    time.sleep(60)\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "in\n"
+        with pytest.raises(WorkspaceError, match="Only one process may work on"), locked(tmp_path):
+            pytest.fail("two at once")
+    finally:
+        holder.kill()
+        holder.wait()
+    with locked(tmp_path), pytest.raises(WorkspaceError, match="Only one process"), locked(tmp_path):
+        pytest.fail("twice in one process")
+    with locked(tmp_path):
+        pass
+    with (
+        pytest.raises(WorkspaceError, match="must be writable.*There is no such folder"),
+        locked(tmp_path / "missing"),
+    ):
+        pytest.fail("nowhere")

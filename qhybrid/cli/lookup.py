@@ -5,6 +5,7 @@ A name is looked up in the workspace (the working directory), then in the starte
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ RECIPE_IN_RUN = "recipe.yaml"
 SWEEP_FILE = "sweep.yaml"
 SEVERAL_RUNS = "repeats.json"
 SUMMARY = "summary.json"
+_TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d+)?")
 
 
 def find_recipe(text: str) -> Path:
@@ -70,11 +72,20 @@ def find_repeats(text: str) -> Path | None:
 
 
 def _newest(folder: Path, *files: str) -> Path | None:
-    """Return a folder that has one of some files, or the newest by name of the folders in it that do."""
+    """Return a folder that has one of some files, or the newest of the folders in it that do.
+
+    Raises:
+        CheckpointError: If several are there, and not all are named by the time of their making.
+    """
     if any((folder / file).is_file() for file in files):
         return folder
-    found = {place.parent for file in files for place in folder.glob(f"*/{file}")}
-    return max(found, default=None)
+    found = sorted({place.parent for file in files for place in folder.glob(f"*/{file}")})
+    if len(found) > 1 and not all(_TIME.fullmatch(place.name) for place in found):
+        raise CheckpointError(
+            f"{folder} holds {', '.join(place.name for place in found)}, of which none can be told to be the "
+            f"newest. Fix: name one of them, for example {found[0]}."
+        )
+    return found[-1] if found else None
 
 
 def _runs_below(folder: Path) -> list[Path]:
@@ -90,11 +101,9 @@ def find_runs(text: str) -> list[Path]:
         CheckpointError: If there is none.
     """
     for folder in (Path(text), Path("runs") / text):
-        for place in (folder, *sorted(folder.glob("*/"), reverse=True)):
-            if (place / RECIPE_IN_RUN).is_file():
-                return [place]
-            if (place / SEVERAL_RUNS).is_file():
-                return _runs_below(place)
+        newest = _newest(folder, RECIPE_IN_RUN, SEVERAL_RUNS)
+        if newest is not None:
+            return _runs_below(newest) if (newest / SEVERAL_RUNS).is_file() else [newest]
     return [find_run(text)]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
 from qhybrid.config import EngineConfig, StrictModel, validated
+from qhybrid.data.images.dataset import Task
 from qhybrid.engines import make_engine
 from qhybrid.engines.base import Engine
 from qhybrid.errors import ConfigError
@@ -33,9 +34,6 @@ from qhybrid.models.qu_net import QuNetOptions, QuNetTwinOptions, build_qu_net, 
 from qhybrid.models.qu_unet import QuUNetOptions, build_qu_unet
 from qhybrid.models.unet import UNetOptions, build_unet
 
-Task = Literal["classification", "segmentation"]
-_SEGMENT = frozenset({"hq_unet", "hq_unet_twin", "qu_net", "qu_net_twin", "qu_unet", "unet"})
-
 
 @dataclass(frozen=True)
 class ModelEntry:
@@ -45,11 +43,13 @@ class ModelEntry:
         options: Class of its keys.
         build: Builds it from checked keys and an engine.
         description: One sentence for lists.
+        task: What its logits are for: one class an image, or one class a pixel.
     """
 
     options: type[StrictModel]
     build: Callable[[Any, Engine | None], nn.Module]
     description: str
+    task: Task = "classification"
 
 
 def _classical(build: Callable[[Any], nn.Module]) -> Callable[[Any, Engine | None], nn.Module]:
@@ -59,11 +59,14 @@ def _classical(build: Callable[[Any], nn.Module]) -> Callable[[Any, Engine | Non
 
 _MODELS: dict[str, ModelEntry] = {
     "cnn": ModelEntry(CNNOptions, _classical(build_cnn), "Convolutions and a dense layer"),
-    "hq_unet": ModelEntry(HQUNetOptions, build_hq_unet, "U-Net with a 16-qubit QCNN at the bottleneck"),
+    "hq_unet": ModelEntry(
+        HQUNetOptions, build_hq_unet, "U-Net with a 16-qubit QCNN at the bottleneck", "segmentation"
+    ),
     "hq_unet_twin": ModelEntry(
         TwinOptions,
         _classical(build_hq_unet_twin),
         "HQ-UNet with a classical core in place of the circuit",
+        "segmentation",
     ),
     "mlp": ModelEntry(MLPOptions, _classical(build_mlp), "Dense layers on the pixels"),
     "qccnn": ModelEntry(QCCNNOptions, build_qccnn, "Fixed quantum filter, convolutions, dense layer"),
@@ -74,17 +77,22 @@ _MODELS: dict[str, ModelEntry] = {
     "qcq_cnn_twin": ModelEntry(
         LatentOptions, build_qcq_cnn_twin, "QCQ-CNN with a classical classifier of as many weights"
     ),
-    "qu_net": ModelEntry(QuNetOptions, build_qu_net, "Small U-Net with QuFeX circuits at the bottleneck"),
+    "qu_net": ModelEntry(
+        QuNetOptions, build_qu_net, "Small U-Net with QuFeX circuits at the bottleneck", "segmentation"
+    ),
     "qu_net_twin": ModelEntry(
         QuNetTwinOptions,
         _classical(build_qu_net_twin),
         "Qu-Net with classical filters in place of its circuits",
+        "segmentation",
     ),
     "qu_unet": ModelEntry(
-        QuUNetOptions, _classical(build_qu_unet), "Small U-Net that Qu-Net is compared with"
+        QuUNetOptions, _classical(build_qu_unet), "Small U-Net that Qu-Net is compared with", "segmentation"
     ),
     "quanvo_mlp": ModelEntry(QuanvoMLPOptions, build_quanvo_mlp, "Fixed quantum filter and dense layers"),
-    "unet": ModelEntry(UNetOptions, _classical(build_unet), "U-Net with depthwise-separable convolutions"),
+    "unet": ModelEntry(
+        UNetOptions, _classical(build_unet), "U-Net with depthwise-separable convolutions", "segmentation"
+    ),
 }
 
 
@@ -105,12 +113,12 @@ def check_task(name: str, task: Task, dataset: str) -> None:
         ConfigError: If there is no such model, or it does something else.
     """
     model_keys(name)
-    if (name in _SEGMENT) != (task == "segmentation"):
-        other = sorted(known for known in _MODELS if (known in _SEGMENT) == (task == "segmentation"))
+    own = _MODELS[name].task
+    if own != task:
+        other = sorted(known for known, entry in _MODELS.items() if entry.task == task)
         raise ConfigError(
             f"Key `model.name` must be a model for {task}, which data set `{dataset}` is for, but `{name}` "
-            f"is one for {'classification' if task == 'segmentation' else 'segmentation'}. Fix: choose one "
-            f"of {', '.join(other)}."
+            f"is one for {own}. Fix: choose one of {', '.join(other)}."
         )
 
 

@@ -66,6 +66,17 @@ def test_repeated_runs_by_folder_or_newest_below_their_name():
     assert find_repeats("b") is None
 
 
+def test_of_folders_with_names_of_their_own_one_must_be_named():
+    write_text("runs/a/small/recipe.yaml", "")
+    assert find_run("a") == Path("runs/a/small")
+    assert find_runs("a") == [Path("runs/a/small")]
+    write_text("runs/a/2026-01-02_00-00-00/repeats.json", "{}")
+    for find in (find_run, find_runs, find_repeats, find_report_sources):
+        with pytest.raises(CheckpointError, match="runs/a holds 2026-01-02_00-00-00, small, of which none"):
+            find("a")
+    assert find_run("runs/a/small") == Path("runs/a/small")
+
+
 def test_a_training_of_several_seeds_is_all_its_runs():
     write_text("runs/a/2026-01-01_00-00-00/recipe.yaml", "")
     several = Path("runs/a/2026-01-02_00-00-00")

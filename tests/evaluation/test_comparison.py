@@ -86,7 +86,7 @@ def test_false_alarms_are_as_rare_as_they_say(tmp_path_factory):
         # Differences of folds are correlated, as training sets that share 3/4 of their images make them.
         folds = math.sqrt(0.2) * rng.normal() + math.sqrt(0.8) * rng.normal(size=5)
         seeds = rng.normal(size=(3, 5))
-        values = dict(zip(FOLDED, (0.5 + 0.01 * (2 * folds + seeds)).ravel().tolist()))
+        values = dict(zip(FOLDED, (0.5 + 0.01 * (5 * folds + seeds)).ravel().tolist()))
         first = summary(folder / "a", dict.fromkeys(FOLDED, 0.5))
         alarms += compare(first, summary(folder / "b", values), "accuracy").p_t < 0.05
     assert alarms <= stats.binom.ppf(0.999, draws, 0.05)

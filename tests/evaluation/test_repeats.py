@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from qhybrid.config import Recipe, validated
+from qhybrid.data.images.registry import open_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError, TrainingError
 from qhybrid.evaluation import repeats
 from qhybrid.evaluation.repeat_plan import Plan, Repetition
 from qhybrid.evaluation.repeat_summary import summarise
 from qhybrid.evaluation.repeats import Outcome, run_plan
+from qhybrid.training import precision
 
 
 def digits(**training) -> Recipe:
@@ -158,6 +160,36 @@ def test_folds_have_a_deviation_over_seeds(tmp_path, ph2_folder):
     assert found["mean"] == pytest.approx(0.65)
     assert found["std"] == pytest.approx(statistics.stdev(values.values()))
     assert found["std_over_seeds"] == pytest.approx(statistics.stdev([0.6, 0.7]))
+
+
+@pytest.mark.parametrize("validation", [0, 0.25])
+def test_a_summary_says_what_a_comparison_must_know(tmp_path, ph2_folder, validation):
+    recipe = ph2(ph2_folder)
+    recipe.data.options["validation"] = validation
+    plan = Plan.make(recipe, folds=[2])
+    outcomes = [Outcome(run, tmp_path / run.name, "lost") for run in plan.repetitions]
+    found = summarise(plan, outcomes, tmp_path)
+    dataset = open_image_dataset(plan.repetitions[0].recipe(plan.recipe).data, Path())
+    assert found["test_to_train"] == pytest.approx(len(dataset.load("test")) / len(dataset.load("train")))
+    assert found["data"]["options"] == {"size": [32, 48], "validation": validation}
+    assert found["training"]["epochs"] == 1
+    assert found["training"]["augmentation"]["flip"] is False
+    unfolded = summarise(Plan.make(digits(), [0]), [], tmp_path)
+    assert unfolded["test_to_train"] is None
+
+
+@pytest.mark.parametrize(("native", "chosen"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_all_runs_of_a_plan_have_one_number_format(tmp_path, monkeypatch, native, chosen):
+    monkeypatch.setattr(precision, "native_bf16_cpu", lambda: native)
+    monkeypatch.setattr(precision, "native_bf16_gpu", lambda: native)
+    plan = Plan.make(digits(precision="bf16-if-native"), [0])
+    plan.write(tmp_path)
+    # On another machine the plan keeps what it has, and a command of its own would be another recipe.
+    monkeypatch.setattr(precision, "native_bf16_cpu", lambda: not native)
+    monkeypatch.setattr(precision, "native_bf16_gpu", lambda: not native)
+    assert Plan.read(tmp_path).recipe.training.precision == chosen
+    with pytest.raises(ConfigError, match=r"differs in training\.precision"):
+        Plan.make(digits(precision="bf16-if-native"), [1]).write(tmp_path)
 
 
 def test_side_by_side_gives_the_same_and_survives_a_killed_process(tmp_path, ph2_folder):

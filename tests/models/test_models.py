@@ -14,6 +14,7 @@ from qhybrid.engines import make_engine
 from qhybrid.errors import ConfigError
 from qhybrid.layers import QuantumLayer, quantum_layers
 from qhybrid.models import build_model, list_models, resolve_model, use_engine
+from qhybrid.models.registry import check_task
 from qhybrid.training.optimizer import build_optimizer
 
 SCENE = {"in_channels": 4, "num_classes": 3, "patch_size": 32, "widths": [4, 4, 6, 6, 8]}
@@ -99,6 +100,15 @@ class TestEveryModel:
         logits = model(images_for(config, batch))
         assert logits.shape == shape_of_logits(config, batch)
         assert logits.dtype == torch.float32
+
+    def test_its_task_is_what_its_logits_say(self, config):
+        task = "segmentation" if build_model(config)(images_for(config, 2)).ndim == 4 else "classification"
+        check_task(config["name"], task, "x")
+        other = {"segmentation": "classification", "classification": "segmentation"}[task]
+        with pytest.raises(
+            ConfigError, match=f"must be a model for {other}, .*is one for {task}. Fix: choose"
+        ):
+            check_task(config["name"], other, "x")
 
     def test_samples_do_not_depend_on_their_batch(self, config):
         model = build_model(config).eval()
