@@ -17,18 +17,18 @@ def qcq_classifier(num_qubits: int = 2, reps: int = 2, feature_map_reps: int = 2
     last pair to the first).
 
     Args:
-        num_qubits: Number of features; the paper has 2.
+        num_qubits: Number of features, at least 2; the paper has 2.
         reps: Repetitions of the ansatz; 1, 2, 3 are the paper's depths 3, 5, 7 with 4, 6, 8 angles.
         feature_map_reps: Repetitions of the feature map; Qiskit's default is 2.
 
     Returns:
         Inputs: one feature a qubit, radians. Weights: (reps + 1) * num_qubits RY angles, radians, layer by
-        layer. Observable: Z of qubit 0.
+        layer; those of the last layer on qubits other than 0 do not reach the output. Observable: Z of qubit 0.
 
     Raises:
         CircuitError: If an argument is out of range.
     """
-    check_integer("num_qubits", num_qubits, 1)
+    check_integer("num_qubits", num_qubits, 2)
     check_integer("reps", reps, 0)
     check_integer("feature_map_reps", feature_map_reps, 1)
     features = zz_feature_map(num_qubits, reps=feature_map_reps, parameter_prefix="x")

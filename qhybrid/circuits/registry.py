@@ -52,7 +52,7 @@ def list_circuits() -> list[str]:
     return sorted(_BUILDERS)
 
 
-def build_circuit(name: str, **arguments: Any) -> CircuitSpec:
+def build_circuit(name: str, /, **arguments: Any) -> CircuitSpec:
     """Build a named circuit.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 from qiskit.quantum_info import SparsePauliOp
 
+from qhybrid.circuits.fingerprint import circuit_fingerprint
 from qhybrid.circuits.transpile import restrict_spec, transpile_spec, used_qubits
 from qhybrid.errors import CircuitError
 
@@ -154,7 +154,10 @@ class CircuitSpec:
     def fingerprint(self) -> str:
         """Hash of gates, parameter order and observables; the name does not enter."""
         if not self._fingerprint:
-            self._fingerprint.append(_fingerprint_of(self))
+            found = circuit_fingerprint(
+                self.circuit, self.input_params, self.weight_params, self.observables
+            )
+            self._fingerprint.append(found)
         return self._fingerprint[0]
 
 
@@ -174,29 +177,3 @@ def _check_parameters(
             f"Circuit `{circuit.name}` has parameter(s) that are neither input nor weight: "
             f"{', '.join(unbound)}. Fix: bind them with assign_parameters, or list them."
         )
-
-
-def _fingerprint_of(spec: CircuitSpec) -> str:
-    digest = hashlib.sha256()
-    order = {p: f"x{i}" for i, p in enumerate(spec.input_params)}
-    order |= {p: f"w{i}" for i, p in enumerate(spec.weight_params)}
-    qubit_of = {qubit: index for index, qubit in enumerate(spec.circuit.qubits)}
-    digest.update(f"{spec.num_qubits},{spec.num_inputs},{spec.num_weights};".encode())
-    for instruction in spec.circuit.data:
-        qubits = [qubit_of[qubit] for qubit in instruction.qubits]
-        params = [_canonical(value, order) for value in instruction.operation.params]
-        digest.update(f"{instruction.operation.name}{qubits}{params};".encode())
-    for observable in spec.observables:
-        digest.update(repr(observable.to_sparse_list()).encode())
-    return digest.hexdigest()
-
-
-def _canonical(value: object, order: dict[Parameter, str]) -> str:
-    """Write a gate parameter with parameters named by their position: their own names do not matter."""
-    parameters = getattr(value, "parameters", None)
-    if not parameters:
-        return repr(value)
-    if isinstance(value, Parameter):
-        return order[value]
-    # All at once: renaming one after the other would clash where a name is also another's position.
-    return str(value.subs({p: Parameter(order[p]) for p in parameters}))  # type: ignore[attr-defined]

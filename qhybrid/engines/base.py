@@ -43,6 +43,13 @@ class Engine(ABC):
     def describe(self) -> dict[str, Any]:
         """Return kind, options, shots, seed and noise as plain values: for provenance and for cache keys."""
 
+    def circuit_key(self, spec: CircuitSpec) -> str:
+        """Return a hash of the circuit that is executed for `spec`; with `describe` it decides the values.
+
+        It is the circuit's fingerprint but for engines that execute another circuit.
+        """
+        return spec.fingerprint
+
 
 def check_arguments(spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> None:
     """Check shapes, dtypes and finiteness of an engine's arguments.

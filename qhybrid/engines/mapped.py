@@ -98,6 +98,11 @@ class MappedEngine(Engine):
             self._engines[spec.fingerprint] = self._make(noise)
         return self._engines[spec.fingerprint].expectations(routed.spec, inputs, weights)
 
+    def circuit_key(self, spec: CircuitSpec) -> str:
+        """Return the hash of the routed circuit and of its qubits, which decide its noise."""
+        routed = self._mapping.route(spec)
+        return f"{routed.spec.fingerprint} on {','.join(map(str, routed.qubits))}"
+
     def describe(self) -> dict[str, Any]:
         """Return what the engine says of itself, with the device and the noise on its qubits."""
         return {

@@ -76,6 +76,10 @@ class WaitingEngine(Engine):
         """Return what the layer's own engine says."""
         return self._engine.describe()
 
+    def circuit_key(self, spec: CircuitSpec) -> str:
+        """Return the hash of the own engine's circuit."""
+        return self._engine.circuit_key(spec)
+
 
 @contextmanager
 def recording(model: nn.Module, layers: Sequence[str], book: Book) -> Iterator[None]:

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from qhybrid.errors import WorkspaceError
 from qhybrid.layers.quanvolution import Quanvolution
 from qhybrid.workspace import atomic_path, cache_dir
 
-VERSION = 1
+VERSION = 2
 """Counted up when a layer or an engine gives other numbers for the same key."""
 IMAGES_A_CALL = 4096
 
@@ -60,7 +60,7 @@ def feature_key(layer: Quanvolution, images: Tensor) -> str:
     quantum = layer.filter
     description = {
         "version": VERSION,
-        "circuit": quantum.spec.fingerprint,
+        "circuit": quantum.engine.circuit_key(quantum.spec),
         "weights": quantum.weight.detach().double().cpu().tolist(),
         "patch": layer.patch,
         "stride": layer.stride,
@@ -69,7 +69,7 @@ def feature_key(layer: Quanvolution, images: Tensor) -> str:
         "dtype": str(images.dtype),
     }
     digest = hashlib.sha256(json.dumps(description, sort_keys=True, default=str).encode())
-    digest.update(images.detach().cpu().contiguous().numpy().tobytes())
+    digest.update(_bytes(images))
     return digest.hexdigest()
 
 
@@ -96,10 +96,13 @@ def _load(file: Path | None, shape: tuple[int, ...]) -> Tensor | None:
     if file is None:
         return None
     try:
-        features = load_file(file)["features"]
-    except (OSError, SafetensorError, KeyError):
+        with safe_open(file, framework="pt") as content:
+            features: Tensor = content.get_tensor("features")
+            expected = (content.metadata() or {}).get("sha256")
+    except (OSError, SafetensorError):
         return None
-    return features if tuple(features.shape) == shape else None
+    whole = tuple(features.shape) == shape and _checksum(features) == expected
+    return features if whole else None
 
 
 def _save(file: Path | None, features: Tensor) -> None:
@@ -107,6 +110,15 @@ def _save(file: Path | None, features: Tensor) -> None:
         return
     try:
         with atomic_path(file) as temporary:
-            save_file({"features": features.cpu().contiguous()}, temporary)
+            save_file({"features": features.cpu().contiguous()}, temporary, {"sha256": _checksum(features)})
     except (OSError, SafetensorError):
         return
+
+
+def _bytes(values: Tensor) -> bytes:
+    """Return a tensor's content; by way of bytes, because NumPy lacks some of torch's types (bfloat16)."""
+    return values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+def _checksum(features: Tensor) -> str:
+    return hashlib.sha256(_bytes(features)).hexdigest()

@@ -28,6 +28,14 @@ class PatchLayout:
     width: int
     maps: int = 1
 
+    def __post_init__(self) -> None:
+        """Check that a patch has pixels and maps."""
+        if min(self.height, self.width, self.maps) < 1:
+            raise ConfigError(
+                f"A patch must have at least 1 pixel each way and 1 map, but is {self.height} x {self.width} "
+                f"through {self.maps}."
+            )
+
     @property
     def size(self) -> int:
         """Values of one patch."""

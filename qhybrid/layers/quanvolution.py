@@ -36,9 +36,13 @@ class Quanvolution(nn.Module):
             stride: Pixels from one patch to the next, both ways.
 
         Raises:
-            ConfigError: If the circuit does not have one input a pixel.
+            ConfigError: If patch or stride are below 1, or the circuit does not have one input a pixel.
         """
         super().__init__()
+        if min(*patch, stride) < 1:
+            raise ConfigError(
+                f"Patch and stride must be at least 1 pixel, but are {patch[0]} x {patch[1]} and {stride}."
+            )
         if spec.num_inputs != patch[0] * patch[1]:
             raise ConfigError(
                 f"Circuit `{spec.name}` must have one input a pixel of the {patch[0]} x {patch[1]} patch, "

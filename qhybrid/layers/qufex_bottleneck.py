@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.errors import ConfigError
 from qhybrid.layers.patches import PatchLayout
+from qhybrid.layers.quantum_layer import QuantumLayer
 
 
 class QuFeXBottleneck(nn.Module):
@@ -29,10 +32,17 @@ class QuFeXBottleneck(nn.Module):
             filters: One or more maps from (N, patch[0] * patch[1] * maps) to the same shape.
             patch: Height and width of a patch in pixels of the feature map.
             maps: Channels that are mixed in one patch.
+
+        Raises:
+            ConfigError: If a patch is empty, or a circuit has another number of inputs or outputs than it
+                has values.
         """
         super().__init__()
         self.layout = PatchLayout(patch[0], patch[1], maps)
         self.filters = nn.ModuleList(filters)
+        for core in filters:
+            if isinstance(core, QuantumLayer):
+                _check_fits(core.spec, self.layout.size)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (B, C, h, w) to (B, C * number of filters, h, w).
@@ -47,3 +57,11 @@ class QuFeXBottleneck(nn.Module):
             for core in self.filters
         ]
         return torch.cat(results, dim=1)
+
+
+def _check_fits(spec: CircuitSpec, values: int) -> None:
+    if spec.num_inputs != values or spec.num_observables != values:
+        raise ConfigError(
+            f"Circuit `{spec.name}` must have one input and one observable for each of the {values} "
+            f"values of a patch, but has {spec.num_inputs} and {spec.num_observables}."
+        )

@@ -36,6 +36,16 @@ class FilterOptions(ClassifierOptions):
     filter_stride: int = Field(2, ge=1)
 
     @model_validator(mode="after")
+    def _range_is_one(self) -> FilterOptions:
+        low, high = self.filter_angle_range
+        if low > high:
+            raise ValueError(
+                f"`filter_angle_range` must be the smallest and the largest angle in radians, but is "
+                f"({low:g}, {high:g})"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _patch_fits(self) -> FilterOptions:
         if min(self.filter_patch) < 1 or any(
             patch > size for patch, size in zip(self.filter_patch, self.image_size, strict=True)

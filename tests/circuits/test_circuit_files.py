@@ -149,6 +149,7 @@ def test_definition_with_own_observables(tmp_path):
         ),
         ("builder: other\n", CircuitError, "'other' is unknown"),
         ("builder: hq_unet_qcnn\narguments: {grid: 0}\n", CircuitError, "`grid` must"),
+        ("builder: hq_unet_qcnn\narguments: {name: 3}\n", CircuitError, r"no argument\(s\) name"),
         (
             "builder: hq_unet_qcnn\narguments: {grid: 2}\nobservables: [Z4]\n",
             CircuitError,

@@ -173,7 +173,7 @@ class TestClassifier:
         bound = spec.circuit.assign_parameters(dict(zip([*spec.input_params, *spec.weight_params], values)))
         assert Operator(bound).is_unitary()
 
-    @pytest.mark.parametrize("arguments", [{"num_qubits": 0}, {"reps": -1}, {"feature_map_reps": 0}])
+    @pytest.mark.parametrize("arguments", [{"num_qubits": 1}, {"reps": -1}, {"feature_map_reps": 0}])
     def test_errors(self, arguments):
         with pytest.raises(CircuitError, match=f"`{next(iter(arguments))}` must be an integer"):
             build_circuit("qcq_classifier", **arguments)

@@ -9,7 +9,10 @@ from counting_engine import CountingEngine
 from qiskit.quantum_info import Statevector
 
 from qhybrid.circuits import build_circuit
+from qhybrid.devices import load_device
 from qhybrid.engines import make_engine
+from qhybrid.engines.mapped import DeviceMapping, MappedEngine
+from qhybrid.engines.mitigation.readout import ReadoutCorrection
 from qhybrid.errors import ConfigError
 from qhybrid.layers import Quanvolution, cached_features
 from qhybrid.layers.feature_cache import draws, feature_key
@@ -54,6 +57,11 @@ class TestLayer:
         trained_elsewhere = Quanvolution(build_circuit("qufex_filter1", num_qubits=4))
         assert not trained_elsewhere.filter.weight.requires_grad
         assert trained_elsewhere(images).shape == (5, 4, 3, 2)
+
+    @pytest.mark.parametrize("sizes", [{"stride": 0}, {"patch": (0, 2)}, {"patch": (4, -1)}])
+    def test_sizes_below_one(self, sizes):
+        with pytest.raises(ConfigError, match="at least 1 pixel"):
+            Quanvolution(SPEC, **sizes)
 
     def test_empty_batch(self):
         assert Quanvolution(SPEC)(torch.zeros(0, 1, 4, 4)).shape == (0, 4, 2, 2)
@@ -129,6 +137,40 @@ class TestCache:
             weighted.filter.weight += 0.1
         assert feature_key(weighted, images) != before
 
+    def test_key_covers_the_route_on_a_device(self, images):
+        device = load_device("fake_torino")
+
+        def features(trials, cost=None):
+            mapping = DeviceMapping(device, 0, trials, cost)
+            engine = MappedEngine(lambda noise: make_engine("exact", noise=noise), mapping, profile)
+            return feature_key(Quanvolution(spec, engine), images), mapping.route(spec)
+
+        def longest(spec):
+            return -spec.circuit.depth()
+
+        profile = NoiseProfile.from_backend(device)
+        spec = build_circuit("qcq_filter", filter="random_layers", layers=6)
+        found = [features(1), features(8), features(8, longest)]
+        routes = {(route.spec.fingerprint, route.qubits) for _, route in found}
+        assert len({key for key, _ in found}) == len(routes) > 1
+        assert features(1)[0] == found[0][0]
+
+    def test_key_covers_the_profile_of_a_correction(self, images):
+        noise = NoiseProfile(readout_p01=0.1)
+        keys = {
+            feature_key(
+                Quanvolution(SPEC, ReadoutCorrection(make_engine("exact", noise=noise), profile)), images
+            )
+            for profile in (noise, NoiseProfile(readout_p01=0.2))
+        }
+        assert len(keys) == 2
+
+    def test_types_that_numpy_does_not_have(self, images, tmp_path):
+        half = images.bfloat16()
+        first = cached_features(Quanvolution(SPEC), half, tmp_path)
+        assert torch.equal(cached_features(Quanvolution(SPEC, CountingEngine()), half, tmp_path), first)
+        assert feature_key(Quanvolution(SPEC), half) != feature_key(Quanvolution(SPEC), images)
+
     @pytest.mark.parametrize("seed", [None, 1])
     def test_shots_are_never_stored(self, images, tmp_path, seed):
         layer = Quanvolution(SPEC, make_engine("exact", shots=8, seed=seed))
@@ -156,7 +198,9 @@ class TestCache:
     def test_draws(self, description, random):
         assert draws(description) is random
 
-    @pytest.mark.parametrize("damage", ["truncated", "empty", "other tensor", "other shape"])
+    @pytest.mark.parametrize(
+        "damage", ["truncated", "empty", "other tensor", "other shape", "a flipped bit", "no checksum"]
+    )
     def test_damaged_files_are_replaced(self, images, tmp_path, damage):
         from safetensors.torch import save_file
 
@@ -168,6 +212,10 @@ class TestCache:
             save_file({"other": good}, file)
         elif damage == "other shape":
             save_file({"features": good[:1].contiguous()}, file)
+        elif damage == "a flipped bit":
+            file.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
+        elif damage == "no checksum":
+            save_file({"features": good + 1}, file)
         else:
             file.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"")
         assert torch.equal(cached_features(layer, images, tmp_path), good)

@@ -72,6 +72,19 @@ def test_patches_that_do_not_tile():
         bottleneck()(torch.zeros(1, 1, 3, 2))
 
 
+@pytest.mark.parametrize(("patch", "maps"), [((0, 2), 1), ((2, 0), 1), ((2, 2), 0), ((-1, 2), 2)])
+def test_patches_without_values(patch, maps):
+    with pytest.raises(ConfigError, match="at least 1 pixel each way and 1 map"):
+        QuFeXBottleneck([], patch, maps)
+
+
+@pytest.mark.parametrize("name", ["qcnn", "qufex_filter1"])
+def test_circuits_that_do_not_fit_the_patch(name):
+    spec = build_circuit(name, num_qubits=4) if name != "qcnn" else build_circuit(name)
+    with pytest.raises(ConfigError, match=f"`{name}` must have one input and one observable for each of the"):
+        QuFeXBottleneck([QuantumLayer(spec)], (2, 2), 2)
+
+
 @pytest.mark.parametrize("size", [4, 5, 6, 8, 12])
 def test_stand_in_against_a_loop(size):
     torch.manual_seed(size)

@@ -43,6 +43,9 @@ CONFIGS = {
     "qcnn": {"name": "qcnn", "in_channels": 2, "num_classes": 2, "image_size": [8, 8], "grid": [2, 2]},
 }
 
+IDLE_ANGLES = {"qcq_cnn": {"head.classifier.circuit": [-1]}}
+"""Rotations of a qubit that is not read, after the last gate that could have moved them to one that is."""
+
 
 def images_for(config, batch):
     """Return images with pixels in [0, 1] of the size that a model was built for."""
@@ -93,6 +96,20 @@ class TestEveryModel:
         assert not [
             name for name, p in trained(model).items() if p.grad is None or not p.grad.abs().sum() > 0
         ]
+
+    def test_every_angle_gets_a_gradient(self, config):
+        torch.manual_seed(1)
+        model = build_model(config)
+        logits = model(images_for(config, 4))
+        (logits * torch.randn_like(logits)).sum().backward()
+        angles = {name: q.weight for name, q in quantum_layers(model).items() if q.weight.requires_grad}
+        idle = {
+            name: [place - len(weight) for place in (weight.grad.abs() < 1e-9).nonzero().flatten()]
+            for name, weight in angles.items()
+        }
+        assert {name: places for name, places in idle.items() if places} == IDLE_ANGLES.get(
+            config["name"], {}
+        )
 
     @pytest.mark.parametrize("batch", [1, 3])
     def test_shape_and_dtype_of_logits(self, config, batch):

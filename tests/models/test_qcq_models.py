@@ -86,6 +86,8 @@ class TestFixedFilter:
             ({"filter": "eq11"}, "filter"),
             ({"filter_patch": [13, 1]}, r"`filter_patch` must .* 12 x 10, but is 13 x 1"),
             ({"filter_patch": [0, 1]}, "`filter_patch` must"),
+            ({"filter_angle_range": [2, 1]}, r"`filter_angle_range` must .* \(2, 1\)"),
+            ({"filter_angle_range": [0, float("inf")]}, "`filter_angle_range.1`: Input should be a finite"),
             ({"filter_stride": 0}, "filter_stride"),
         ],
     )

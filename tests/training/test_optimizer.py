@@ -31,6 +31,13 @@ def test_every_trainable_parameter_is_in_exactly_one_group():
     assert (plain["weight_decay"], quantum["weight_decay"], quantum["lr"]) == (0.0, 0.0, 0.5)
 
 
+def test_stand_ins_of_circuits_are_not_decayed_either():
+    model = build_model({"name": "qcq_cnn_twin", "in_channels": 1, "num_classes": 2, "image_size": [8, 8]})
+    decayed, _ = parameter_groups(model, TrainingConfig(weight_decay=0.1))
+    inside = {id(parameter) for parameter in decayed["params"]}
+    assert not [name for name, p in model.head.classifier.named_parameters() if id(p) in inside]
+
+
 def test_frozen_circuit_is_left_out():
     groups = parameter_groups(build_model({**MODEL, "frozen": True}), TrainingConfig())
     assert len(groups) == 2

@@ -53,7 +53,14 @@ class ReadoutCorrection(Engine):
 
     def describe(self) -> dict[str, Any]:
         """Return what the corrected engine says of itself, and that it is corrected."""
-        return {**self._engine.describe(), "mitigation": {"method": "readout"}}
+        inner = self._engine.describe()
+        below = inner.pop("mitigation", None)
+        found = {"method": "readout", "profile": self._profile.fingerprint}
+        return {**inner, "mitigation": found if below is None else {**found, "on": below}}
+
+    def circuit_key(self, spec: CircuitSpec) -> str:
+        """Return the hash of the corrected engine's circuit."""
+        return self._engine.circuit_key(spec)
 
 
 def corrected_observable(observable: SparsePauliOp, profile: NoiseProfile) -> SparsePauliOp:

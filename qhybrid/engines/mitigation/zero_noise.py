@@ -68,6 +68,10 @@ class ZeroNoiseExtrapolation(Engine):
         ]
         return torch.stack(values).sum(dim=0)
 
+    def circuit_key(self, spec: CircuitSpec) -> str:
+        """Return the hash of the engines' circuit; it is the same at all strengths."""
+        return self._engines[0].circuit_key(spec)
+
     def describe(self) -> dict[str, Any]:
         """Return what the engine at strength 1 says of itself, and the extrapolation."""
         found = {"method": "zne", "scales": list(self._scales), "extrapolation": self._extrapolation}
