@@ -194,6 +194,9 @@ class TrainingConfig(StrictModel):
         early_stopping: Epochs without a better validation metric after which training ends; 0 switches it
             off. The metric is the mIoU of scenes, the accuracy of classified images, the soft IoU of
             segmented ones.
+        keep: The weights that a run is used with: those of the `best` epoch by that metric, or of the `last`
+            one. On a small validation split the best epoch may be an early one by chance. With `last` no
+            others are written.
         accelerator: Where to train.
         precision: `auto` is bf16 (else fp16) mixed precision on a GPU and 32 bit on a CPU; `bf16-if-native`
             is `bf16-mixed` on a processor or GPU with arithmetic for it and `32-true` elsewhere, where it
@@ -216,6 +219,7 @@ class TrainingConfig(StrictModel):
     weight_average: float = Field(0.0, ge=0, lt=1)
     loss: LossConfig = LossConfig()
     early_stopping: int = Field(0, ge=0)
+    keep: Literal["best", "last"] = "best"
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-if-native"] = "auto"
     channels_last: bool = True

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from qhybrid.config import TrainingConfig
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.evaluation.repeat_summary import HEADLINES
 
@@ -164,8 +165,12 @@ def _plain(value: Any) -> str:
 
 
 def training_differences(runs: Sequence[RepeatedRuns]) -> list[str]:
-    """Return the training keys in which runs differ; runs that do not say are left out."""
-    known = [each.training for each in runs if each.training]
+    """Return the training keys in which runs differ; runs that do not say are left out.
+
+    A key that a summary lacks is younger than it and had its default.
+    """
+    defaults = TrainingConfig().model_dump(mode="json")
+    known = [{**defaults, **each.training} for each in runs if each.training]
     keys = sorted({key for training in known for key in training})
     return [key for key in keys if any(each.get(key) != known[0].get(key) for each in known)]
 

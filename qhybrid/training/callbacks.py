@@ -103,6 +103,7 @@ class RunKeeper(Checkpoint):
         monitor: str = "val_miou",
         columns: tuple[str, ...] = COLUMNS,
         save_interval: float = 0.0,
+        keep_best: bool = True,
     ) -> None:
         """Build the callback.
 
@@ -114,6 +115,7 @@ class RunKeeper(Checkpoint):
             monitor: Metric whose largest value marks the best weights; without it there are only last ones.
             columns: Columns of metrics.csv.
             save_interval: Seconds that may pass without a resume state; 0 writes one after every epoch.
+            keep_best: Whether the best weights are written, beside the last ones.
         """
         self.folder = folder
         self.clock = clock
@@ -122,6 +124,7 @@ class RunKeeper(Checkpoint):
         self.monitor = monitor
         self.columns = columns
         self.save_interval = save_interval
+        self.keep_best = keep_best
         self._saved_at = -math.inf
         self.best = -math.inf
         self.rows: list[dict[str, Any]] = []
@@ -155,8 +158,10 @@ class RunKeeper(Checkpoint):
         score = values.get(self.monitor, math.nan)
         if score > self.best:
             self.best = score
-            save_weights(self.folder, "best", network, meta)
+            if self.keep_best:
+                save_weights(self.folder, "best", network, meta)
         self.stopped = bool(trainer.should_stop)
+        meta = meta.model_copy(update={"stopped": self.stopped})
         if self._is_due(trainer):
             self._save(trainer, network, meta)
 

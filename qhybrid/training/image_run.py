@@ -11,7 +11,7 @@ from torch import nn
 from qhybrid.config import Recipe
 from qhybrid.data.images.dataset import Task
 from qhybrid.training.pictures import draw_learning_curves
-from qhybrid.training.run_folder import METRICS, MetaHead, Which, load_trained
+from qhybrid.training.run_folder import METRICS, MetaHead, Which, existing, load_trained
 
 
 class ImageMeta(MetaHead):
@@ -70,16 +70,15 @@ def load_image_run(folder: str | Path, which: Which = "best") -> LoadedImageRun:
 
     Args:
         folder: The run folder.
-        which: Weights of the best epoch in validation, or of the last complete one. A run without validation
-            has no best epoch: its last one is taken for it.
+        which: Weights of the best epoch in validation, or of the last complete one. A run without validation,
+            or that keeps its last weights (`training.keep`), has no others.
 
     Raises:
         CheckpointError: If files are missing or damaged, the weights belong to another architecture, or the
             run is one on scenes.
     """
     root = Path(folder)
-    if which == "best" and not (root / "best").is_dir() and (root / "last").is_dir():
-        which = "last"
+    which = existing(root, which)
     model, recipe, meta = load_trained(root, which, ImageMeta)
     return LoadedImageRun(model, recipe, meta.class_names, meta.task, root, which, meta)
 

@@ -49,10 +49,12 @@ class MetaHead(StrictModel):
     Attributes:
         format: Version of the file's layout.
         model: Resolved model section.
+        stopped: Whether early stopping ended training with this epoch.
     """
 
     format: int
     model: dict[str, Any]
+    stopped: bool = False
 
 
 class Meta(MetaHead):
@@ -142,8 +144,12 @@ def training_ended(folder: Path) -> bool:
         last = max((int(row["epoch"]) for row in csv.DictReader(handle)), default=0)
     if last >= training.epochs:
         return True
-    best = folder / "best" / META
-    return bool(training.early_stopping) and best.is_file() and last - _epoch(best) >= training.early_stopping
+    if not training.early_stopping:
+        return False
+    best, newest = folder / "best" / META, folder / "last" / META
+    if newest.is_file() and bool(_content(newest).get("stopped")):
+        return True
+    return best.is_file() and last - _epoch(best) >= training.early_stopping  # of runs that do not say
 
 
 def kept_epoch(folder: Path) -> int | None:
@@ -158,10 +164,23 @@ def kept_epoch(folder: Path) -> int | None:
 
 
 def _epoch(meta: Path) -> int:
+    content = _content(meta)
     try:
-        return int(json.loads(meta.read_text(encoding="utf-8"))["epoch"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return int(content["epoch"])
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{meta} is damaged: {error!r}. Fix: start a new run.") from error
+
+
+def _content(meta: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(meta.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{meta} is damaged: {error!r}. Fix: start a new run.") from error
+
+
+def existing(folder: Path, which: Which) -> Which:
+    """Return which weights stand for those asked for: a run that keeps its last ones has no best."""
+    return "last" if not (folder / "best").is_dir() and (folder / "last").is_dir() else which
 
 
 def save_weights(folder: Path, which: Which, model: nn.Module, meta: Meta) -> None:
@@ -176,12 +195,14 @@ def load_run(folder: str | Path, which: Which = "best") -> LoadedRun:
 
     Args:
         folder: The run folder.
-        which: Weights of the epoch with the best validation mIoU, or of the last complete epoch.
+        which: Weights of the epoch with the best validation mIoU, or of the last complete epoch. A run that
+            keeps its last weights (`training.keep`) has no others.
 
     Raises:
         CheckpointError: If files are missing or damaged, or the weights belong to another architecture.
     """
     root = Path(folder)
+    which = existing(root, which)
     model, recipe, meta = load_trained(root, which, Meta)
     return LoadedRun(
         model=model,

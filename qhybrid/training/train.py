@@ -168,6 +168,7 @@ def _callbacks(recipe: Recipe, task: Task, output: Path) -> list[Callback]:
             monitor=task.monitor,
             columns=task.columns,
             save_interval=task.save_interval,
+            keep_best=recipe.training.keep == "best",
         )
     )
     return callbacks

@@ -112,6 +112,11 @@ def test_other_data_are_refused_and_other_training_is_said(tmp_path):
     assert compare(first, old, "accuracy").mean == 0
     assert training_differences([first, longer, old]) == ["epochs"]
     assert training_differences([first, old]) == []
+    options = {"options": {"classes": [3, 5]}}
+    younger = summary(tmp_path / "e", values, data=options, training={"epochs": 3, "keep": "best"})
+    other = summary(tmp_path / "f", values, data=options, training={"epochs": 3, "keep": "last"})
+    assert training_differences([first, younger]) == []
+    assert training_differences([first, other]) == ["keep"]
 
 
 def test_labels_tell_models_apart(tmp_path):

@@ -21,6 +21,7 @@ from qhybrid.data.images.registry import open_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError, DatasetNotFoundError
 from qhybrid.training import callbacks, image_data_module, image_module, image_task, load_run, train
 from qhybrid.training.image_run import load_image_run
+from qhybrid.training.run_folder import kept_epoch, training_ended
 
 
 def content_of(model=None, data=None, **training):
@@ -222,6 +223,38 @@ def test_early_stopping_on_validation_accuracy(tmp_path):
     run(content, folder, resume=True)
     assert pd.read_csv(folder / "metrics.csv").epoch.max() == 3
     assert same(before, weights_of(folder))
+
+
+def test_the_last_weights_are_kept_on_request(tmp_path):
+    content = content_of(epochs=30, early_stopping=2, learning_rate=1e-9, keep="last")
+    folder = run(content, tmp_path / "run")
+    assert not (folder / "best").exists()
+    assert pd.read_csv(folder / "metrics.csv").epoch.max() == 3
+    loaded = load_image_run(folder)
+    assert (loaded.which, loaded.meta.epoch, loaded.meta.stopped) == ("last", 3, True)
+    assert (training_ended(folder), kept_epoch(folder)) == (True, 3)
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_cut_run_has_not_ended_whatever_it_keeps(tmp_path, keep):
+    content = content_of(epochs=30, early_stopping=3, learning_rate=1e-9, keep=keep)
+    cut = tmp_path / "cut"
+    subprocess.run(
+        [sys.executable, "-c", KILLED, yaml.safe_dump(content), str(cut)], timeout=120, check=False
+    )
+    assert not training_ended(cut)
+    run(content, cut, resume=True)
+    assert training_ended(cut)
+    assert load_image_run(cut, "last").meta.epoch == 4
+
+
+def test_early_stopped_runs_that_do_not_say_so_have_ended_too(tmp_path):
+    folder = run(content_of(epochs=30, early_stopping=2, learning_rate=1e-9), tmp_path / "run")
+    for which in ("best", "last"):
+        meta = json.loads((folder / which / "meta.json").read_text())
+        del meta["stopped"]
+        (folder / which / "meta.json").write_text(json.dumps(meta))
+    assert training_ended(folder)
 
 
 def test_a_resumed_run_stops_as_early(tmp_path):

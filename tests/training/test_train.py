@@ -154,6 +154,14 @@ def test_early_stopping_ends_before_the_last_epoch(tiny_data, tmp_path, tiny_con
     assert len(pd.read_csv(run / "metrics.csv")) < 30
 
 
+def test_the_last_weights_are_kept_on_request(tiny_data, tmp_path, tiny_content):
+    run = train(recipe_of(tiny_content(epochs=2, keep="last")), tiny_data, tmp_path / "run")
+    assert not (run / "best").exists()
+    assert (run / "samples.png").is_file()
+    loaded = load_run(run)
+    assert (loaded.which, loaded.meta.epoch) == ("last", 2)
+
+
 def test_tensorboard_on_request(tiny_data, tmp_path, tiny_content):
     pytest.importorskip("tensorboard")
     run = train(recipe_of(tiny_content(epochs=1, loggers=["tensorboard"])), tiny_data, tmp_path / "run")

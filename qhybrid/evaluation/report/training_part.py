@@ -45,11 +45,15 @@ def training_table(sweep: SweepSource, metric: str) -> Table | None:
 
 
 def _epoch(run: RunSource, column: str, which: str) -> float | None:
-    """Return a metric of the last or of the best epoch."""
+    """Return a metric of the last or of the best epoch; of runs that keep their last weights, of the last."""
     if run.curves is None or column not in run.curves:
         return None
     values = run.curves[column].dropna()
-    return None if values.empty else float(values.iloc[-1] if which == "last" else values.max())
+    return (
+        None
+        if values.empty
+        else float(values.iloc[-1] if "last" in (which, run.recipe.training.keep) else values.max())
+    )
 
 
 def _mean(values: Sequence[float | None]) -> str:

@@ -108,7 +108,10 @@ def _key(recipe: Recipe) -> str:
     Raises:
         ConfigError: If there is no such noise profile.
     """
-    content = recipe.model_dump_json(exclude={"description": True, "training": {"progress", "loggers"}})
+    left_out = {"progress", "loggers"}
+    if recipe.training.keep == "best":  # before the key existed
+        left_out.add("keep")
+    content = recipe.model_dump_json(exclude={"description": True, "training": left_out})
     digest = hashlib.sha256(content.encode())
     if recipe.engine.noise is not None:
         digest.update(load_profile(recipe.engine.noise).fingerprint.encode())
