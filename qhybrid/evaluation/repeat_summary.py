@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -13,9 +14,10 @@ from typing import Any
 
 from qhybrid.config import Recipe
 from qhybrid.data.images.registry import IMAGE_DATASETS, is_image_dataset, open_image_dataset
+from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.evaluation.repeat_plan import Plan
 from qhybrid.evaluation.repeats import Outcome, result_file
-from qhybrid.training.run_folder import METRICS
+from qhybrid.training.run_folder import METRICS, read_recipe
 from qhybrid.workspace import write_text
 
 HEADLINES = ("accuracy", "soft_iou", "soft_iou_per_image", "iou", "miou", "overall_accuracy")
@@ -45,6 +47,7 @@ def summarise(plan: Plan, outcomes: Sequence[Outcome], output: Path) -> dict[str
         if folded:
             metrics[name]["std_over_seeds"] = _spread(_seed_means(rows, name))["std"]
     content = {"name": plan.recipe.name, "model": plan.recipe.model, **_common(plan.recipe)}
+    content["training"]["precision"] = _precision(plan, outcomes)
     content |= {"metrics": metrics, "runs": rows}
     write_text(output / "summary.csv", _csv(rows, names))
     write_text(output / "summary.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
@@ -59,6 +62,15 @@ def _common(recipe: Recipe) -> dict[str, Any]:
     training["augmentation"] = recipe.data.augmentation.model_dump(mode="json")
     engine = recipe.engine.model_dump(mode="json")
     return {"data": data, "training": training, "engine": engine, "test_to_train": _test_to_train(recipe)}
+
+
+def _precision(plan: Plan, outcomes: Sequence[Outcome]) -> str:
+    """Return the number format that the runs themselves note, where it is one: a plan may leave it open."""
+    noted = set()
+    for outcome in outcomes:
+        with contextlib.suppress(CheckpointError, ConfigError):
+            noted.add(read_recipe(outcome.folder).training.precision)
+    return noted.pop() if len(noted) == 1 else plan.recipe.training.precision
 
 
 def _test_to_train(recipe: Recipe) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,19 @@ def test_all_runs_of_a_plan_have_one_number_format(tmp_path, monkeypatch, native
     assert Plan.read(tmp_path).recipe.training.precision == chosen
     with pytest.raises(ConfigError, match=r"differs in training\.precision"):
         Plan.make(digits(precision="bf16-if-native"), [1]).write(tmp_path)
+
+
+def test_a_summary_names_the_number_format_of_its_runs(tmp_path):
+    plan = Plan.make(digits(precision="32-true"), [0, 1])
+    left_open = replace(
+        plan, recipe=Recipe.model_validate(digits(precision="bf16-if-native").model_dump(mode="json"))
+    )
+    outcomes = [Outcome(run, tmp_path / run.name) for run in plan.repetitions]
+    empty = summarise(left_open, [replace(outcome, error="lost") for outcome in outcomes], tmp_path)
+    assert empty["training"]["precision"] == "bf16-if-native"
+    for outcome in run_plan(plan, Path(), tmp_path):
+        assert outcome.error is None
+    assert summarise(left_open, outcomes, tmp_path)["training"]["precision"] == "32-true"
 
 
 def test_side_by_side_gives_the_same_and_survives_a_killed_process(tmp_path, ph2_folder):
