@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 from qiskit import QuantumCircuit
-from qiskit.circuit import Delay, Parameter
+from qiskit.circuit import AnnotatedOperation, Delay, Parameter
 from qiskit.circuit.library import UnitaryGate, get_standard_gate_name_mapping
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import Operator, SparsePauliOp
 
 Places = Mapping[Parameter, str]
+_NONE_HERE = (QiskitError, TypeError, ValueError, AttributeError, NotImplementedError)
 
 
 def circuit_fingerprint(
@@ -53,10 +55,15 @@ def _lines(circuit: QuantumCircuit, places: Places) -> list[str]:
         operation = instruction.operation
         qubits = [qubit_of[qubit] for qubit in instruction.qubits]
         params = [_canonical(value, places) for value in getattr(operation, "params", [])]
-        lines.append(f"{operation.name}{qubits}{params};")
+        lines.append(f"{_name(operation)}{qubits}{params};")
         if not _is_known_by_name(operation):
             lines += ["{", *_content(operation, places), "}"]
     return lines
+
+
+def _name(operation: Any) -> str:
+    """Return an operation's name; the numbers that Qiskit gives to nameless circuits do not enter."""
+    return re.sub(r"circuit-\d+(-\d+)?", "circuit", operation.name)
 
 
 def _is_known_by_name(operation: Any) -> bool:
@@ -78,12 +85,27 @@ def _content(operation: Any, places: Places) -> list[str]:
         return [str(operation.unit)]
     if isinstance(operation, UnitaryGate):  # its noise goes by the label
         return [str(operation.label)]
-    definition = getattr(operation, "definition", None)
-    if definition is not None:
-        return _lines(definition, places)
+    if isinstance(operation, AnnotatedOperation):
+        base = operation.base_op
+        params = [_canonical(value, places) for value in getattr(base, "params", [])]
+        inner = [] if _is_known_by_name(base) else _content(base, places)
+        return [repr(operation.modifiers), f"{_name(base)}{params};", *inner]
+    return _definition(operation, places) or _matrix(operation, places)
+
+
+def _definition(operation: Any, places: Places) -> list[str]:
+    try:
+        definition = getattr(operation, "definition", None)
+    except _NONE_HERE:
+        return []
+    return [] if definition is None else _lines(definition, places)
+
+
+def _matrix(operation: Any, places: Places) -> list[str]:
+    """Return an operation's matrix; of one that has none, such as a measurement, the class."""
     try:
         return [_canonical(np.asarray(Operator(operation).data), places)]
-    except (QiskitError, TypeError, ValueError, AttributeError, NotImplementedError):
+    except _NONE_HERE:
         return [f"{type(operation).__module__}.{type(operation).__qualname__}"]
 
 

@@ -19,8 +19,8 @@ from qhybrid.training.run_folder import LoadedRun, Which
 def evaluation_folder(folder: str | Path, split: str, engine: EngineConfig, which: Which = "best") -> Path:
     """Return where results go by default: `<run>/evaluation/<split>-<engine kind>`.
 
-    Device, noise, shots and weights other than the best are added to the name, so that such results stand
-    beside each other.
+    Device, noise, shots and `last` weights, where they were asked for by that name, are added to it, so that
+    such results stand beside each other.
     """
     parts = [split, engine.kind]
     if "backend" in engine.options:

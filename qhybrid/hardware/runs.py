@@ -14,7 +14,7 @@ from qhybrid.data.registry import open_dataset
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.workload import Samples, Workload
 from qhybrid.training.image_run import load_image_run
-from qhybrid.training.run_folder import Which, load_run, read_recipe
+from qhybrid.training.run_folder import Which, existing, load_run, read_recipe
 from qhybrid.workspace import data_root as default_data_root
 
 
@@ -54,7 +54,7 @@ def workload_of_run(
 
 def origin_of(run: Path, split: str, limit: int | None, which: Which) -> dict[str, Any]:
     """Return what a plan notes about where its workload comes from."""
-    return {"run": str(run.resolve()), "which": which, "split": split, "limit": limit}
+    return {"run": str(run.resolve()), "which": existing(run, which), "split": split, "limit": limit}
 
 
 def load_workload(content: dict[str, Any], folder: Path) -> Workload:

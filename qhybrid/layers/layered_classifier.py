@@ -15,16 +15,13 @@ class LayeredClassifier(nn.Module):
     """
 
     def __init__(self, reps: int) -> None:
-        """Build the classifier; `reps` as in the circuit `qcq_classifier`.
-
-        Its weights are one vector, layer by layer: like a circuit's angles they are not decayed.
-        """
+        """Build the classifier; `reps` as in the circuit `qcq_classifier`."""
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(2 * (reps + 1)).uniform_(0.5, 1.5))
+        self.weight = nn.Parameter(torch.empty(reps + 1, 2).uniform_(0.5, 1.5))
 
     def forward(self, values: Tensor) -> Tensor:
         """Map values (B, 2) to (B, 1)."""
-        for weights in self.weight.view(-1, 2):
+        for weights in self.weight:
             total, difference = values.sum(dim=1), values[:, 0] - values[:, 1]
             values = torch.tanh(weights * torch.stack([total, difference], dim=1))
         return values[:, :1]

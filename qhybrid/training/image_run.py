@@ -79,6 +79,8 @@ def load_image_run(folder: str | Path, which: Which = "best") -> LoadedImageRun:
     """
     root = Path(folder)
     which = existing(root, which)
+    if which == "best" and not (root / "best").is_dir() and (root / "last").is_dir():
+        which = "last"
     model, recipe, meta = load_trained(root, which, ImageMeta)
     return LoadedImageRun(model, recipe, meta.class_names, meta.task, root, which, meta)
 

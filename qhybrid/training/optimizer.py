@@ -9,23 +9,24 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from qhybrid.config import TrainingConfig
-from qhybrid.layers import quantum_layers
+from qhybrid.layers import LayeredClassifier, quantum_layers
 
 
 def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, object]]:
     """Split parameters into decayed (matrices, kernels), not decayed (norms, biases), and circuit angles.
 
     Circuit angles are not decayed: zero is no special angle. They may have a learning rate of their own.
-    Frozen parameters are left out.
+    Neither are the weights of a circuit's classical stand-in. Frozen parameters are left out.
     """
     angles = {id(layer.weight) for layer in quantum_layers(model).values()}
+    stand_ins = {id(part.weight) for part in model.modules() if isinstance(part, LayeredClassifier)}
     decayed, plain, quantum = [], [], []
     for parameter in model.parameters():
         if not parameter.requires_grad:
             continue
         if id(parameter) in angles:
             quantum.append(parameter)
-        elif parameter.ndim > 1:
+        elif parameter.ndim > 1 and id(parameter) not in stand_ins:
             decayed.append(parameter)
         else:
             plain.append(parameter)

@@ -14,6 +14,7 @@ Weights are safetensors, the rest is JSON and YAML: loading a run executes no co
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from torch import nn
 from qhybrid.config import Recipe, StrictModel, load_recipe, to_yaml
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.statistics import BandStatistics
-from qhybrid.errors import CheckpointError
+from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.models import build_for_engine
 from qhybrid.workspace import atomic_path, write_text
 
@@ -137,16 +138,17 @@ def training_ended(folder: Path) -> bool:
         CheckpointError: If the folder is no run folder, or its files are damaged.
     """
     training = read_recipe(folder).training
-    table = folder / METRICS
+    best, newest, table = folder / "best" / META, folder / "last" / META, folder / METRICS
     if not table.is_file():
         return False
     with table.open(newline="", encoding="utf-8") as handle:
         last = max((int(row["epoch"]) for row in csv.DictReader(handle)), default=0)
+    if newest.is_file():  # written after the table
+        last = min(last, _epoch(newest))
     if last >= training.epochs:
         return True
     if not training.early_stopping:
         return False
-    best, newest = folder / "best" / META, folder / "last" / META
     if newest.is_file() and bool(_content(newest).get("stopped")):
         return True
     return best.is_file() and last - _epoch(best) >= training.early_stopping  # of runs that do not say
@@ -158,7 +160,8 @@ def kept_epoch(folder: Path) -> int | None:
     Raises:
         CheckpointError: If their meta.json is damaged.
     """
-    metas = (folder / which / META for which in ("best", "last"))
+    kept: tuple[Which, ...] = ("last",) if existing(folder, "best") == "last" else ("best", "last")
+    metas = (folder / which / META for which in kept)
     found = next((meta for meta in metas if meta.is_file()), None)
     return None if found is None else _epoch(found)
 
@@ -179,8 +182,12 @@ def _content(meta: Path) -> dict[str, Any]:
 
 
 def existing(folder: Path, which: Which) -> Which:
-    """Return which weights stand for those asked for: a run that keeps its last ones has no best."""
-    return "last" if not (folder / "best").is_dir() and (folder / "last").is_dir() else which
+    """Return which weights stand for those asked for: a run that keeps its last ones has no best.
+
+    Raises:
+        CheckpointError: If the folder is no run folder.
+    """
+    return "last" if read_recipe(folder).training.keep == "last" else which
 
 
 def save_weights(folder: Path, which: Which, model: nn.Module, meta: Meta) -> None:
@@ -286,6 +293,15 @@ def load_start(model: nn.Module, start: str | None) -> None:
         load_weights(model, start_weights(start))
 
 
+def _kept_weights(folder: Path) -> list[Path]:
+    """Return where the weights that a run is used with may be, the first ones first."""
+    best, last = (folder / which / WEIGHTS for which in ("best", "last"))
+    with contextlib.suppress(CheckpointError, ConfigError):  # weights alone are enough to start from
+        if existing(folder, "best") == "last":
+            return [last]
+    return [best, last]
+
+
 def start_weights(start: str | Path) -> Path:
     """Return the file of the weights that `training.start` means.
 
@@ -297,8 +313,7 @@ def start_weights(start: str | Path) -> Path:
     """
     given = Path(start)
     runs = [given, *sorted((file.parent for file in given.glob(f"*/{RECIPE}")), reverse=True)]
-    found = [run / which / WEIGHTS for run in runs for which in ("best", "last")]
-    file = next((file for file in found if file.is_file()), None)
+    file = next((file for run in runs for file in _kept_weights(run) if file.is_file()), None)
     if file is None:
         raise CheckpointError(
             f"Key `training.start` must be a run folder or hold one, but {given} has no {WEIGHTS}. Fix: give "

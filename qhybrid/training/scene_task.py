@@ -75,7 +75,7 @@ def build_scene_task(recipe: Recipe, data_root: Path) -> Task:
         )
 
     def draw_pictures(folder: Path) -> None:
-        run = load_run(folder)
+        run = load_run(folder, "best" if (folder / "best").is_dir() else "last")
         draw_run_pictures(run, data.dataset.scenes("val"), folder / METRICS)
 
     return Task(data, module, "val_miou", COLUMNS, meta, draw_pictures)

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from qiskit import QuantumCircuit
-from qiskit.circuit import Gate, Parameter, ParameterVector
+from qiskit.circuit import (
+    AnnotatedOperation,
+    Gate,
+    InverseModifier,
+    Parameter,
+    ParameterVector,
+    PowerModifier,
+)
 from qiskit.circuit.library import (
     CXGate,
+    DiagonalGate,
+    HamiltonianGate,
     PauliEvolutionGate,
+    RXGate,
+    RVGate,
+    RZGate,
     UnitaryGate,
     real_amplitudes,
 )
@@ -118,6 +133,30 @@ PAIRS = {
         lambda: spec_of(MatrixGate(0.1)),
         lambda: spec_of(MatrixGate(0.2)),
     ),
+    "modifiers of a rotation": (
+        lambda: spec_of(AnnotatedOperation(RZGate(T), InverseModifier()), [T]),
+        lambda: spec_of(AnnotatedOperation(RZGate(T), PowerModifier(2)), [T]),
+    ),
+    "what is modified": (
+        lambda: spec_of(AnnotatedOperation(RZGate(T), InverseModifier()), [T]),
+        lambda: spec_of(AnnotatedOperation(RXGate(T), InverseModifier()), [T]),
+    ),
+    "diagonals, whose definition has a nameless circuit": (
+        lambda: spec_of(DiagonalGate([1, 1, 1, -1])),
+        lambda: spec_of(DiagonalGate([1, 1, -1, -1])),
+    ),
+    "nameless blocks": (
+        lambda: spec_of(wrapped([("rx", (0.2, 0))], name=None)),
+        lambda: spec_of(wrapped([("ry", (0.2, 0))], name=None)),
+    ),
+    "nameless blocks, controlled": (
+        lambda: spec_of(wrapped([("rx", (0.2, 0))], name=None).control(1)),
+        lambda: spec_of(wrapped([("ry", (0.2, 0))], name=None).control(1)),
+    ),
+    "times of an evolution by a matrix": (
+        lambda: spec_of(HamiltonianGate(np.diag([1.0, 2.0]), 0.1)),
+        lambda: spec_of(HamiltonianGate(np.diag([1.0, 2.0]), 0.2)),
+    ),
     "units of delays": (lambda: delayed("ns"), lambda: delayed("us")),
 }
 
@@ -145,6 +184,26 @@ def test_other_content_has_another_fingerprint(pair):
 def test_the_same_content_has_the_same_fingerprint(pair):
     for make in PAIRS[pair]:
         assert make().fingerprint == make().fingerprint
+
+
+def test_a_process_that_made_other_circuits_gives_the_same_fingerprint():
+    code = (
+        "from qiskit import QuantumCircuit\nfrom qiskit.circuit.library import DiagonalGate\n"
+        "from qiskit.quantum_info import SparsePauliOp\nfrom qhybrid.circuits import CircuitSpec\n"
+        "[QuantumCircuit(1) for _ in range(5)]\n"
+        "circuit = QuantumCircuit(2)\ncircuit.append(DiagonalGate([1, 1, 1, -1]), [0, 1])\n"
+        "print(CircuitSpec.from_circuit(circuit, [], [], SparsePauliOp('IZ')).fingerprint)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    circuit = QuantumCircuit(2)
+    circuit.append(DiagonalGate([1, 1, 1, -1]), [0, 1])
+    spec = CircuitSpec.from_circuit(circuit, [], [], SparsePauliOp("IZ"))
+    assert found.stdout.strip() == spec.fingerprint
+
+
+@pytest.mark.parametrize("gate", [HamiltonianGate(np.diag([1.0, 2.0]), T), RVGate(T, 0.1, 0.2)])
+def test_gates_that_cannot_be_opened_raise_nothing_here(gate):
+    assert spec_of(gate, [T]).fingerprint == spec_of(gate, [T]).fingerprint
 
 
 def test_names_of_parameters_do_not_matter_within_blocks():

@@ -8,7 +8,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from qiskit import QuantumCircuit, transpile
 from qiskit.circuit import Parameter
-from qiskit.circuit.library import UnitaryGate
+from qiskit.circuit.library import RXGate, UnitaryGate, XGate
 from qiskit.quantum_info import Kraus, SparsePauliOp
 from qiskit_aer import AerSimulator
 
@@ -243,6 +243,20 @@ def test_misspelt_gates_of_a_profile_are_refused(kind):
     # Gates of Qiskit's that the circuit does not have may be listed; a label is a name, too.
     assert value(**{"cz 0 1": {"p": 0.1}}) == pytest.approx(1.0)
     assert value(exchange={"p": 0.25}) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("parameter", [None, Parameter("x")])
+def test_labels_of_ordinary_gates_do_not_change_their_noise(parameter):
+    circuit = QuantumCircuit(1)
+    gate = XGate(label="mine") if parameter is None else RXGate(parameter * 0 + np.pi, label="mine")
+    circuit.append(gate, [0])
+    inputs = [] if parameter is None else [parameter]
+    spec = CircuitSpec.from_circuit(circuit, inputs, [], SparsePauliOp("Z"))
+    noise = NoiseProfile(p_1q=0.1, gates={"x": {"p": 0.3}, "rx": {"p": 0.3}})
+    for kind, options in (("exact", {}), ("aer", {"method": "density_matrix"})):
+        engine = make_engine(kind, noise=noise, **options)
+        value = engine.expectations(spec, torch.zeros(1, len(inputs)), torch.zeros(0))
+        assert value.item() == pytest.approx(-0.7, abs=1e-6)
 
 
 def test_statevector_method_is_refused_under_noise():

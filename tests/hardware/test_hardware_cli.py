@@ -7,8 +7,9 @@ import json
 import pytest
 
 from qhybrid.cli.main import execute
-from qhybrid.config import load_recipe
+from qhybrid.config import Recipe, load_recipe, validated
 from qhybrid.hardware.opening import locked
+from qhybrid.hardware.runs import origin_of, workload_of_run
 from qhybrid.training import train
 
 QUICK = ["--set", "layouts=1", "--set", "copies=1"]
@@ -43,6 +44,15 @@ def test_plan_submit_status_collect(tiny_run, tiny_data, capsys):
     content = json.loads((plan_of(tiny_run) / "results" / "metrics.json").read_text())
     assert content["samples"] == 3
     assert execute(["hardware", "cancel", plan]) == 0
+
+
+def test_a_run_that_keeps_its_last_weights_has_one_origin(tiny_run, tiny_data, tiny_content, tmp_path):
+    assert [origin_of(tiny_run, "test", 2, which)["which"] for which in ("best", "last")] == ["best", "last"]
+    recipe = validated(Recipe, tiny_content(epochs=1, keep="last"), "a test")
+    kept = train(recipe, tiny_data, tmp_path / "run")
+    origins = [workload_of_run(kept, "test", 2, which, tiny_data).origin for which in ("best", "last")]
+    assert origins[0] == origins[1]
+    assert origins[0]["which"] == "last"
 
 
 def test_run_does_it_all_and_goes_on_with_a_plan(tiny_run, tiny_data, capsys):

@@ -14,7 +14,7 @@ from qhybrid.layers import LayeredClassifier, QuantumLayer
 def test_value_by_hand():
     layer = LayeredClassifier(reps=1)
     with torch.no_grad():
-        layer.weight.copy_(torch.tensor([0.5, 2.0, 1.5, 9.0]))
+        layer.weight.copy_(torch.tensor([[0.5, 2.0], [1.5, 9.0]]))
     x, y = 0.3, -0.7
     first, second = math.tanh(0.5 * (x + y)), math.tanh(2.0 * (x - y))
     expected = math.tanh(1.5 * (first + second))

@@ -168,7 +168,9 @@ class TestCache:
     def test_types_that_numpy_does_not_have(self, images, tmp_path):
         half = images.bfloat16()
         first = cached_features(Quanvolution(SPEC), half, tmp_path)
-        assert torch.equal(cached_features(Quanvolution(SPEC, CountingEngine()), half, tmp_path), first)
+        engine = CountingEngine()
+        assert torch.equal(cached_features(Quanvolution(SPEC, engine), half, tmp_path), first)
+        assert engine.batches == []
         assert feature_key(Quanvolution(SPEC), half) != feature_key(Quanvolution(SPEC), images)
 
     @pytest.mark.parametrize("seed", [None, 1])

@@ -21,7 +21,7 @@ from qhybrid.data.images.registry import open_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError, DatasetNotFoundError
 from qhybrid.training import callbacks, image_data_module, image_module, image_task, load_run, train
 from qhybrid.training.image_run import load_image_run
-from qhybrid.training.run_folder import kept_epoch, training_ended
+from qhybrid.training.run_folder import kept_epoch, start_weights, training_ended
 
 
 def content_of(model=None, data=None, **training):
@@ -233,6 +233,22 @@ def test_the_last_weights_are_kept_on_request(tmp_path):
     loaded = load_image_run(folder)
     assert (loaded.which, loaded.meta.epoch, loaded.meta.stopped) == ("last", 3, True)
     assert (training_ended(folder), kept_epoch(folder)) == (True, 3)
+
+
+def test_a_table_that_is_ahead_of_the_weights_ends_nothing(tmp_path):
+    folder = run(content_of(epochs=2, keep="last"), tmp_path / "run")
+    assert training_ended(folder)
+    meta = json.loads((folder / "last" / "meta.json").read_text())
+    (folder / "last" / "meta.json").write_text(json.dumps({**meta, "epoch": 1}))
+    assert not training_ended(folder)
+
+
+def test_what_is_kept_decides_and_not_what_is_there(tmp_path):
+    folder = run(content_of(epochs=2, keep="last"), tmp_path / "run")
+    shutil.copytree(folder / "last", folder / "best")
+    assert load_image_run(folder).which == "last"
+    assert kept_epoch(folder) == 2
+    assert start_weights(folder) == folder / "last" / "weights.safetensors"
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])

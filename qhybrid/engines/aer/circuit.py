@@ -59,14 +59,19 @@ def angle_circuit(
 
 
 def _with_numbers(gate: Primitive) -> Any:
-    """Return a gate whose expressions without parameters left are plain numbers."""
+    """Return a gate without label whose expressions without parameters left are plain numbers."""
     if gate.angle is not None:
         return _with_angle(gate, gate.angle.offset) if gate.angle.constant else gate.operation
     operation: Any = gate.operation
-    if not any(isinstance(value, ParameterExpression) for value in operation.params):
+    symbolic = any(isinstance(value, ParameterExpression) for value in operation.params)
+    labelled = getattr(operation, "label", None) is not None and operation.name != "unitary"
+    if not symbolic and not labelled:
         return operation
     copy = operation.to_mutable()
-    copy.params = [float(value) for value in operation.params]
+    if symbolic:
+        copy.params = [float(value) for value in operation.params]
+    if labelled:
+        copy.label = None  # Aer would look for the noise of the label
     return copy
 
 
