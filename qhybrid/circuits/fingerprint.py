@@ -1,4 +1,4 @@
-"""A hash of all that decides the values of a circuit: gates down to their definitions, parameter order, observables."""
+"""A hash of all that decides the values of a circuit: gates and what they hold, parameters, observables."""
 
 from __future__ import annotations
 

@@ -49,11 +49,9 @@ def _epoch(run: RunSource, column: str, which: str) -> float | None:
     if run.curves is None or column not in run.curves:
         return None
     values = run.curves[column].dropna()
-    return (
-        None
-        if values.empty
-        else float(values.iloc[-1] if "last" in (which, run.recipe.training.keep) else values.max())
-    )
+    if values.empty:
+        return None
+    return float(values.iloc[-1] if "last" in (which, run.recipe.training.keep) else values.max())
 
 
 def _mean(values: Sequence[float | None]) -> str:

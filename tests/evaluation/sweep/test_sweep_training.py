@@ -13,7 +13,7 @@ from qhybrid.config import Recipe, validated
 from qhybrid.config.sweeps import SweepConfig
 from qhybrid.errors import ConfigError
 from qhybrid.evaluation.sweep import read_results, run_sweep
-from qhybrid.evaluation.sweep.training import plan_training
+from qhybrid.evaluation.sweep.training import _key, plan_training
 from qhybrid.noise import NoiseProfile
 from qhybrid.training import train
 from qhybrid.training.image_run import load_image_run
@@ -104,6 +104,14 @@ def test_a_profile_of_other_content_is_another_run(training_sweep, tmp_path):
     profile.unlink()
     with pytest.raises(ConfigError, match=r"mine.yaml must be a YAML file or a known name"):
         plan_training(sweep.sweep.train, tmp_path / "out")
+
+
+def test_what_a_run_keeps_is_part_of_its_key(tiny_recipe):
+    recipe = validated(Recipe, tiny_recipe, "a test")
+    content = recipe.model_dump(mode="json")
+    last = Recipe.model_validate({**content, "training": {**content["training"], "keep": "last"}})
+    assert _key(recipe) == _key(Recipe.model_validate(content))
+    assert _key(recipe) != _key(last)
 
 
 def test_a_training_that_fails_stops_no_other(training_sweep, mnist_root, tmp_path):
