@@ -16,7 +16,7 @@ from qhybrid.engines import make_engine
 from qhybrid.engines.exact.execute import NetworkExecutor
 from qhybrid.engines.exact.plan import plan_circuit
 from qhybrid.engines.exact.rated import RatedCircuit
-from qhybrid.engines.statevector.execute import StateExecutor
+from qhybrid.engines.exact.statevector.execute import StateExecutor
 from qhybrid.noise import NoiseProfile
 
 NOISE = NoiseProfile(p_1q=0.01, p_2q=0.02, t1_us=50, gate_2q_ns=300, readout_p01=0.1)

@@ -20,7 +20,7 @@ from qhybrid.engines.exact import explain as explain_module
 from qhybrid.engines.exact import plan as plan_module
 from qhybrid.engines.exact import search as search_module
 from qhybrid.engines.exact.plan_cache import load_paths, plan_file
-from qhybrid.engines.statevector import chunk
+from qhybrid.engines.exact.statevector import chunk
 from qhybrid.errors import EngineError
 
 F64 = torch.float64

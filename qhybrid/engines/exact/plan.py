@@ -14,10 +14,10 @@ from qhybrid.engines.exact.program import Program, compile_program
 from qhybrid.engines.exact.rates import RatePlan
 from qhybrid.engines.exact.readout import Output
 from qhybrid.engines.exact.search import Finals, FinalState, search_cones
+from qhybrid.engines.exact.statevector.plan import StatePlan, plan_states
 from qhybrid.engines.exact.sweep import ForwardSweep, sweep_order
 from qhybrid.engines.lowering import Lowered, lower
 from qhybrid.engines.noise.readout import noisy_observable
-from qhybrid.engines.statevector.plan import StatePlan, plan_states
 from qhybrid.noise import NoiseProfile
 
 NOMINAL_BATCH = 64

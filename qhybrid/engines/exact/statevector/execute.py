@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from qhybrid.engines.exact.execute import Executor
-from qhybrid.engines.statevector.chunk import chunk_samples
-from qhybrid.engines.statevector.observables import PauliReader
-from qhybrid.engines.statevector.plan import StatePlan, StateRun
-from qhybrid.engines.statevector.run import StateRunner
+from qhybrid.engines.exact.statevector.chunk import chunk_samples
+from qhybrid.engines.exact.statevector.observables import PauliReader
+from qhybrid.engines.exact.statevector.plan import StatePlan, StateRun
+from qhybrid.engines.exact.statevector.run import StateRunner
 
 
 class StateExecutor:

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from qhybrid.engines.statevector.observables import PauliReader
-from qhybrid.engines.statevector.steps import Step
+from qhybrid.engines.exact.statevector.observables import PauliReader
+from qhybrid.engines.exact.statevector.steps import Step
 
 
 class StateRunner:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from qhybrid.engines.exact.graph import Graph
 from qhybrid.engines.exact.light_cone import PauliTerm, light_cone
 from qhybrid.engines.exact.program import Program, compile_program
+from qhybrid.engines.exact.statevector.fusion import StateGate, fuse_state_gates
+from qhybrid.engines.exact.statevector.observables import MaskedPauli, masked
+from qhybrid.engines.exact.statevector.steps import MatrixStep, RotationStep, SampleMatrixStep, Step
 from qhybrid.engines.lowering import Lowered
-from qhybrid.engines.statevector.fusion import StateGate, fuse_state_gates
-from qhybrid.engines.statevector.observables import MaskedPauli, masked
-from qhybrid.engines.statevector.steps import MatrixStep, RotationStep, SampleMatrixStep, Step
 
 
 @dataclass(frozen=True)
