@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from qhybrid.errors import HardwareError, ServiceError
-from qhybrid.hardware.circuits import PreparedCircuit, Pub
+from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub
 from qhybrid.hardware.ledger import Chunk, Job, Ledger
 from qhybrid.hardware.ledger.records import OPEN, SENDING, SENT, Array
 from qhybrid.hardware.service import JobService, Package

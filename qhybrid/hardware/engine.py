@@ -24,12 +24,12 @@ from qhybrid.engines.parameter_shift import shifted_expectations
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.backends import Backend, make_service, open_backend
 from qhybrid.hardware.book import LayerCircuit
-from qhybrid.hardware.circuits import PreparedCircuit
+from qhybrid.hardware.circuits.decoding import decode_chunk, observables_from
+from qhybrid.hardware.circuits.preparation import prepare_circuit
+from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.collecting import collect_jobs
 from qhybrid.hardware.context import JobContext
-from qhybrid.hardware.decoding import decode_chunk, observables_from
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger, Request
-from qhybrid.hardware.preparation import prepare_circuit
 from qhybrid.hardware.rounds import plan_round
 from qhybrid.hardware.sending import send_open_chunks
 from qhybrid.hardware.settings import HardwareSettings

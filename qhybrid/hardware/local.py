@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qhybrid.errors import ServiceError
-from qhybrid.hardware.decoding import MEANS_FORMAT
+from qhybrid.hardware.circuits.decoding import MEANS_FORMAT
+from qhybrid.hardware.circuits.simulation import Simulation
 from qhybrid.hardware.service import DONE, JobService, Listed, Package, View
-from qhybrid.hardware.simulation import Simulation
 from qhybrid.workspace import write_text
 
 

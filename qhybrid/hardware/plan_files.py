@@ -15,9 +15,9 @@ from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.config import validated
 from qhybrid.engines.shots.strings import as_observable, measured_strings
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.circuits import Copy, PreparedCircuit, Variant
-from qhybrid.hardware.merging import merge_runs
-from qhybrid.hardware.preparation import place_noise, z_strings
+from qhybrid.hardware.circuits.merging import merge_runs
+from qhybrid.hardware.circuits.preparation import place_noise, z_strings
+from qhybrid.hardware.circuits.prepared import Copy, PreparedCircuit, Variant
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile
 from qhybrid.workspace import atomic_path, whole_files, write_text

@@ -13,12 +13,12 @@ from torch import Tensor
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines import make_engine
 from qhybrid.hardware.book import Book, LayerCircuit
-from qhybrid.hardware.circuits import PreparedCircuit, Pub
-from qhybrid.hardware.decoding import estimates_from, observables_from
+from qhybrid.hardware.circuits.decoding import estimates_from, observables_from
+from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub
+from qhybrid.hardware.circuits.simulation import NO_WEIGHTS, Simulation
 from qhybrid.hardware.ledger import Request
 from qhybrid.hardware.recording import run_pass
 from qhybrid.hardware.settings import HardwareSettings
-from qhybrid.hardware.simulation import NO_WEIGHTS, Simulation
 from qhybrid.hardware.workload import Workload, stacked
 
 Array = NDArray[np.float64]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from qhybrid.hardware.book import Book, LayerCircuit
-from qhybrid.hardware.circuits import PreparedCircuit
+from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.recording import recording
 from qhybrid.hardware.rounds import Round, chunk_bytes, plan_round
 from qhybrid.hardware.settings import HardwareSettings

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.circuits import PreparedCircuit
+from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.ledger import Chunk, Request
 from qhybrid.hardware.settings import HardwareSettings
 

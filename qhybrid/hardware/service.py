@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qhybrid.errors import ServiceError
-from qhybrid.hardware.circuits import Pub
+from qhybrid.hardware.circuits.prepared import Pub
 
 QUEUED, RUNNING, DONE = "queued", "running", "done"
 FAILED, CANCELLED, TOO_LONG = "failed", "cancelled", "too_long"

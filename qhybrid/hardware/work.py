@@ -13,9 +13,9 @@ from torch import Tensor
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.book import Book
+from qhybrid.hardware.circuits.decoding import decode_chunk, observable_errors, observables_from
 from qhybrid.hardware.collecting import Progress, blocks_of, cancel_jobs, collect_jobs
 from qhybrid.hardware.context import JobContext
-from qhybrid.hardware.decoding import decode_chunk, observable_errors, observables_from
 from qhybrid.hardware.ledger import Ledger
 from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, TOO_LONG
 from qhybrid.hardware.recording import run_pass

@@ -16,10 +16,10 @@ from qhybrid.circuits import build_circuit
 from qhybrid.devices import load_device
 from qhybrid.engines import make_engine
 from qhybrid.hardware.book import LayerCircuit
+from qhybrid.hardware.circuits.preparation import bound_circuit, prepare_circuit
 from qhybrid.hardware.context import Clock, JobContext
 from qhybrid.hardware.ibm import IbmService, connection
 from qhybrid.hardware.ledger import Ledger, Request
-from qhybrid.hardware.preparation import bound_circuit, prepare_circuit
 from qhybrid.hardware.rounds import plan_round
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from qhybrid.hardware.circuits.decoding import decode_chunk
 from qhybrid.hardware.collecting import blocks_of, collect_jobs
-from qhybrid.hardware.decoding import decode_chunk
 from qhybrid.hardware.ledger.records import OPEN
 from qhybrid.hardware.sending import send_open_chunks
 

@@ -7,7 +7,7 @@ import pytest
 from qhybrid.circuits import build_circuit
 from qhybrid.circuits.transpile import usable_target
 from qhybrid.devices import load_device
-from qhybrid.hardware.packing import TOLERATED, disjoint_places
+from qhybrid.hardware.circuits.packing import TOLERATED, disjoint_places
 
 
 @pytest.fixture(scope="module")

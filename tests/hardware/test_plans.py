@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from qhybrid.circuits import CircuitSpec
 from qhybrid.errors import ConfigError, HardwareError
-from qhybrid.hardware.guards import PARITY
+from qhybrid.hardware.circuits.checks import PARITY
 from qhybrid.hardware.opening import open_work
 from qhybrid.hardware.outcome import write_outcome
 from qhybrid.hardware.planning import draft_plan, make_plan

@@ -19,16 +19,21 @@ from qhybrid.devices import load_device
 from qhybrid.engines import make_engine
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.book import LayerCircuit
-from qhybrid.hardware.circuits import PreparedCircuit, Pub
-from qhybrid.hardware.decoding import decode_chunk, estimates_from, observable_errors, observables_from
-from qhybrid.hardware.guards import check_circuit
+from qhybrid.hardware.circuits.checks import check_circuit
+from qhybrid.hardware.circuits.decoding import (
+    decode_chunk,
+    estimates_from,
+    observable_errors,
+    observables_from,
+)
+from qhybrid.hardware.circuits.merging import merge_runs
+from qhybrid.hardware.circuits.preparation import bound_circuit, folded, prepare_circuit
+from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub
+from qhybrid.hardware.circuits.simulation import Simulation
 from qhybrid.hardware.local import LocalService
-from qhybrid.hardware.merging import merge_runs
 from qhybrid.hardware.plan_files import load_circuits, save_circuit
-from qhybrid.hardware.preparation import bound_circuit, folded, prepare_circuit
 from qhybrid.hardware.service import Package
 from qhybrid.hardware.settings import LEVELS, HardwareSettings, Mitigation
-from qhybrid.hardware.simulation import Simulation
 from qhybrid.noise import NoiseProfile
 
 NONE = torch.empty(0, dtype=torch.float64)

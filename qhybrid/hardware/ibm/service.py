@@ -18,7 +18,7 @@ from qiskit_ibm_runtime.options_models import SamplerOptions
 from qiskit_ibm_runtime.utils.utils import is_isa_circuit
 
 from qhybrid.errors import ServiceError, SubmissionRefusedError
-from qhybrid.hardware.circuits import Pub
+from qhybrid.hardware.circuits.prepared import Pub
 from qhybrid.hardware.ibm.connection import Connection
 from qhybrid.hardware.ibm.failures import explained
 from qhybrid.hardware.service import (

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qhybrid.engines import make_engine
 from qhybrid.engines.base import Engine
 from qhybrid.engines.shots.sampler import ShotSampler
-from qhybrid.hardware.circuits import Pub
+from qhybrid.hardware.circuits.prepared import Pub
 from qhybrid.seeding import derive_seed
 
 Array = NDArray[np.float64]

@@ -18,9 +18,9 @@ from qhybrid.devices import Device
 from qhybrid.engines.shots.strings import MeasuredStrings, PauliString, as_observable, measured_strings
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.book import LayerCircuit
-from qhybrid.hardware.circuits import Copy, PreparedCircuit, Variant
-from qhybrid.hardware.merging import AngleMap, merge_runs
-from qhybrid.hardware.packing import disjoint_places
+from qhybrid.hardware.circuits.prepared import Copy, PreparedCircuit, Variant
+from qhybrid.hardware.circuits.merging import AngleMap, merge_runs
+from qhybrid.hardware.circuits.packing import disjoint_places
 from qhybrid.hardware.settings import HardwareSettings, Mitigation
 from qhybrid.noise import NoiseProfile, QubitNoise
 

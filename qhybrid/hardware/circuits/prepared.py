@@ -13,7 +13,7 @@ from qiskit.circuit import Parameter
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.shots.strings import MeasuredStrings
-from qhybrid.hardware.merging import AngleMap
+from qhybrid.hardware.circuits.merging import AngleMap
 from qhybrid.noise import NoiseProfile
 
 Array = NDArray[np.float64]

@@ -1,0 +1,1 @@
+"""Circuits as a device gets them: merged, prepared, packed into PUBs, and their results decoded."""
