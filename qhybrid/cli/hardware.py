@@ -22,7 +22,7 @@ from qhybrid.cli.hardware_tables import (
 )
 
 if TYPE_CHECKING:
-    from qhybrid.hardware.work import Work
+    from qhybrid.hardware.jobs.work import Work
 
 app = typer.Typer(help="Run trained models on quantum hardware.", no_args_is_help=True)
 
@@ -67,7 +67,7 @@ def collect(
 @app.command()
 def status(plan: Plan) -> None:
     """Show what the ledger knows; ask nothing of the service."""
-    from qhybrid.hardware.status import ledger_status
+    from qhybrid.hardware.jobs.status import ledger_status
 
     print_status(ledger_status(find_plan(plan)))
 
@@ -133,7 +133,7 @@ def backends(
 def _open(plan: str) -> Iterator[Work]:
     folder = find_plan(plan)
 
-    from qhybrid.hardware.opening import open_work
+    from qhybrid.hardware.jobs.opening import open_work
     from qhybrid.hardware.runs import load_workload
 
     with open_work(folder, load_workload, say=say) as work:
@@ -154,7 +154,7 @@ def _finish(work: Work, outputs: Any) -> None:
         print_next_step(work.status(), work.folder)
         return
 
-    from qhybrid.hardware.outcome import RESULTS, write_outcome
+    from qhybrid.hardware.jobs.outcome import RESULTS, write_outcome
 
     print_outcome(write_outcome(work, outputs))
     say_path("results", work.folder / RESULTS)

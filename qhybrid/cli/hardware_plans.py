@@ -40,7 +40,7 @@ def _plans(run: str) -> list[Path]:
 
 def plan_of(run: str, options: PlanOptions) -> Path:
     """Return the plan that these options have already, or make it."""
-    from qhybrid.hardware.opening import locked
+    from qhybrid.hardware.jobs.opening import locked
 
     plans = find_run(run) / PLANS
     plans.mkdir(exist_ok=True)

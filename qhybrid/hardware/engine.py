@@ -27,11 +27,11 @@ from qhybrid.hardware.book import LayerCircuit
 from qhybrid.hardware.circuits.decoding import decode_chunk, observables_from
 from qhybrid.hardware.circuits.preparation import prepare_circuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
-from qhybrid.hardware.collecting import collect_jobs
-from qhybrid.hardware.context import JobContext
+from qhybrid.hardware.jobs.collecting import collect_jobs
+from qhybrid.hardware.jobs.context import JobContext
+from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger, Request
 from qhybrid.hardware.rounds import plan_round
-from qhybrid.hardware.sending import send_open_chunks
 from qhybrid.hardware.settings import HardwareSettings
 
 

@@ -17,8 +17,8 @@ from qhybrid.devices import load_device
 from qhybrid.engines import make_engine
 from qhybrid.hardware.book import LayerCircuit
 from qhybrid.hardware.circuits.preparation import bound_circuit, prepare_circuit
-from qhybrid.hardware.context import Clock, JobContext
 from qhybrid.hardware.ibm import IbmService, connection
+from qhybrid.hardware.jobs.context import Clock, JobContext
 from qhybrid.hardware.ledger import Ledger, Request
 from qhybrid.hardware.rounds import plan_round
 from qhybrid.hardware.settings import HardwareSettings

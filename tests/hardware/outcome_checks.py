@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from qhybrid.hardware.circuits.decoding import decode_chunk
-from qhybrid.hardware.collecting import blocks_of, collect_jobs
+from qhybrid.hardware.jobs.collecting import blocks_of, collect_jobs
+from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.ledger.records import OPEN
-from qhybrid.hardware.sending import send_open_chunks
 
 TOKEN = "MARKED-TOKEN-0123456789abcdef"
 

@@ -8,7 +8,7 @@ import pytest
 
 from qhybrid.cli.main import execute
 from qhybrid.config import Recipe, load_recipe, validated
-from qhybrid.hardware.opening import locked
+from qhybrid.hardware.jobs.opening import locked
 from qhybrid.hardware.runs import origin_of, workload_of_run
 from qhybrid.training import train
 
@@ -143,7 +143,7 @@ def test_an_interrupt_says_what_goes_on(tiny_run, tiny_data, server, service_sta
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("qhybrid.hardware.work.collect_jobs", interrupted)
+        patch.setattr("qhybrid.hardware.jobs.work.collect_jobs", interrupted)
         assert execute(["hardware", "run", str(tiny_run), *options, *QUICK]) == 130
     assert "go on and are billed: `qhybrid hardware cancel" in capsys.readouterr().out
     assert execute(["hardware", "run", str(tiny_run), *options, *QUICK]) == 0

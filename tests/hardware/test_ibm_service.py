@@ -21,8 +21,8 @@ from qiskit_ibm_runtime import QiskitRuntimeService
 
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.ibm import IbmService, connection, list_service_devices
-from qhybrid.hardware.opening import open_work
-from qhybrid.hardware.outcome import write_outcome
+from qhybrid.hardware.jobs.opening import open_work
+from qhybrid.hardware.jobs.outcome import write_outcome
 from qhybrid.hardware.planning import make_plan
 from qhybrid.hardware.settings import LEVELS, Mitigation
 
@@ -30,7 +30,7 @@ SECOND_PROCESS = """
 import sys
 sys.path.insert(0, {tests!r})
 from plan_cases import map_workload
-from qhybrid.hardware.opening import open_work
+from qhybrid.hardware.jobs.opening import open_work
 workload = map_workload()
 with open_work(sys.argv[1], lambda *_: workload) as work:
     outputs = work.collect()

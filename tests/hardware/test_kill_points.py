@@ -81,7 +81,7 @@ def test_only_one_process_works_on_a_plan(tmp_path):
     import pytest
 
     from qhybrid.errors import HardwareError
-    from qhybrid.hardware.opening import locked
+    from qhybrid.hardware.jobs.opening import locked
 
     with locked(tmp_path), pytest.raises(HardwareError, match="one process"), locked(tmp_path):
         pass

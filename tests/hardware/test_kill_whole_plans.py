@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from plan_cases import class_workload, quick
 
+from qhybrid.hardware.jobs.opening import open_work
+from qhybrid.hardware.jobs.outcome import write_outcome
 from qhybrid.hardware.ledger.database import Database
 from qhybrid.hardware.local import LocalService
-from qhybrid.hardware.opening import open_work
-from qhybrid.hardware.outcome import write_outcome
 from qhybrid.hardware.planning import make_plan
 from qhybrid.layers import quantum_layers
 
@@ -186,8 +186,8 @@ import sys
 sys.path.insert(0, {tests!r})
 from plan_cases import class_workload
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.opening import open_work
-from qhybrid.hardware.outcome import write_outcome
+from qhybrid.hardware.jobs.opening import open_work
+from qhybrid.hardware.jobs.outcome import write_outcome
 workload = class_workload(2)
 print("ready", flush=True)
 sys.stdin.readline()

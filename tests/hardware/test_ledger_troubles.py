@@ -11,11 +11,11 @@ from outcome_checks import check_complete, finish
 from plan_cases import map_workload, quick
 
 from qhybrid.errors import HardwareError
+from qhybrid.hardware.jobs.opening import locked, open_work
+from qhybrid.hardware.jobs.sending import send_open_chunks
+from qhybrid.hardware.jobs.status import ledger_status
 from qhybrid.hardware.ledger import LEDGER_FILE, Chunk, Ledger
-from qhybrid.hardware.opening import locked, open_work
 from qhybrid.hardware.planning import make_plan
-from qhybrid.hardware.sending import send_open_chunks
-from qhybrid.hardware.status import ledger_status
 
 
 def fill(ledger):

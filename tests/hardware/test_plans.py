@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from qhybrid.circuits import CircuitSpec
 from qhybrid.errors import ConfigError, HardwareError
 from qhybrid.hardware.circuits.checks import PARITY
-from qhybrid.hardware.opening import open_work
-from qhybrid.hardware.outcome import write_outcome
+from qhybrid.hardware.jobs.opening import open_work
+from qhybrid.hardware.jobs.outcome import write_outcome
+from qhybrid.hardware.jobs.status import ledger_status
 from qhybrid.hardware.planning import draft_plan, make_plan
 from qhybrid.hardware.ranking import rank_backends
 from qhybrid.hardware.service import QUEUED, View
-from qhybrid.hardware.status import ledger_status
 from qhybrid.hardware.workload import Samples, Workload
 from qhybrid.layers import quantum_layers
 from qhybrid.models import build_model

@@ -11,9 +11,9 @@ from ibm_service_state import Fault
 from outcome_checks import TOKEN, check_complete, finish
 
 from qhybrid.errors import HardwareError, ServiceError, SubmissionRefusedError
-from qhybrid.hardware.collecting import cancel_jobs, collect_jobs
+from qhybrid.hardware.jobs.collecting import cancel_jobs, collect_jobs
+from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.ledger.records import CANCELLED, DONE, TOO_LONG
-from qhybrid.hardware.sending import send_open_chunks
 
 FAULTS = {
     "nothing": [],
@@ -259,7 +259,7 @@ def test_server_restarted_between_submit_and_collect(make_plan, server, service_
 
 def test_429_without_retry_after_waits_a_while(make_plan, server, service_state, samples):
     slept = []
-    from qhybrid.hardware.context import Clock
+    from qhybrid.hardware.jobs.context import Clock
 
     service_state.faults = [Fault("submit", "429")]
     with (context := make_plan().context(clock=Clock(sleep=slept.append))).ledger:

@@ -10,12 +10,12 @@ from typing import Any
 from qhybrid import workspace
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.backends import is_local, make_service
-from qhybrid.hardware.context import Clock, JobContext, Say
 from qhybrid.hardware.deferred import DeferredService
+from qhybrid.hardware.jobs.context import Clock, JobContext, Say
+from qhybrid.hardware.jobs.work import Work
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.plan_files import CALIBRATION_FILE, load_circuits, read_plan, settings_of
 from qhybrid.hardware.service import JobService
-from qhybrid.hardware.work import Work
 from qhybrid.hardware.workload import Workload
 from qhybrid.noise import NoiseProfile
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from qhybrid.errors import HardwareError, ServiceError, SubmissionRefusedError, SubmissionUnsureError
-from qhybrid.hardware.context import JobContext
+from qhybrid.hardware.jobs.context import JobContext
+from qhybrid.hardware.jobs.reconciling import nothing_left, reconcile, settle, wait_for_certainty
 from qhybrid.hardware.ledger import Job
 from qhybrid.hardware.ledger.records import CANCELLED, FAILED, OPEN, PREPARED, SENDING, SENT, TOO_LONG
-from qhybrid.hardware.reconciling import nothing_left, reconcile, settle, wait_for_certainty
 
 
 def send_open_chunks(context: JobContext, again: bool = False) -> int:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.circuits.decoding import decode_chunk
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
-from qhybrid.hardware.context import JobContext
+from qhybrid.hardware.jobs.context import JobContext
+from qhybrid.hardware.jobs.reconciling import nothing_left, reconcile, update_duplicates, wait_for_certainty
 from qhybrid.hardware.ledger import Chunk, Job
 from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, OPEN, SENDING, SENT, TOO_LONG
-from qhybrid.hardware.reconciling import nothing_left, reconcile, update_duplicates, wait_for_certainty
 from qhybrid.hardware.service import FINAL, JobGoneError
 
 Progress = Callable[[int, int], None]

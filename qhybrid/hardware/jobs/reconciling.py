@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.context import JobContext
+from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.ledger import Duplicate, Job
 from qhybrid.hardware.ledger.records import DONE, PREPARED, SENDING, SENT
 from qhybrid.hardware.service import CANCELLED, FINAL, QUEUED, RUNNING

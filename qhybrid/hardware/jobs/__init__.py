@@ -1,0 +1,1 @@
+"""Jobs of a plan: sent, collected, reconciled with the service, and what came of them."""
