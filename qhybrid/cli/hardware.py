@@ -134,7 +134,7 @@ def _open(plan: str) -> Iterator[Work]:
     folder = find_plan(plan)
 
     from qhybrid.hardware.jobs.opening import open_work
-    from qhybrid.hardware.runs import load_workload
+    from qhybrid.hardware.model.runs import load_workload
 
     with open_work(folder, load_workload, say=say) as work:
         try:

@@ -18,8 +18,8 @@ from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.config import apply_overrides, validated
 
 if TYPE_CHECKING:
+    from qhybrid.hardware.model.workload import Workload
     from qhybrid.hardware.settings import HardwareSettings
-    from qhybrid.hardware.workload import Workload
 
 T = TypeVar("T")
 Settings = Annotated[
@@ -70,7 +70,7 @@ class WorkOptions:
         """Return model and samples of a run."""
         folder, weights = find_run(run), check_which(self.which)
 
-        from qhybrid.hardware.runs import workload_of_run
+        from qhybrid.hardware.model.runs import workload_of_run
 
         return workload_of_run(folder, self.data, self.limit, weights, self.data_root)
 
@@ -95,7 +95,7 @@ class PlanOptions(WorkOptions):
             content: The plan's plan.json.
             run: The run folder.
         """
-        from qhybrid.hardware.runs import origin_of
+        from qhybrid.hardware.model.runs import origin_of
 
         wanted = self.settings().model_dump(mode="json")
         found = content["settings"]

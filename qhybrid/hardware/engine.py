@@ -23,7 +23,6 @@ from qhybrid.engines.gates.angle_table import AngleTable
 from qhybrid.engines.parameter_shift import shifted_expectations
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.backends import Backend, make_service, open_backend
-from qhybrid.hardware.book import LayerCircuit
 from qhybrid.hardware.circuits.decoding import decode_chunk, observables_from
 from qhybrid.hardware.circuits.preparation import prepare_circuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
@@ -31,6 +30,7 @@ from qhybrid.hardware.jobs.collecting import collect_jobs
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger, Request
+from qhybrid.hardware.model.requests import LayerCircuit
 from qhybrid.hardware.rounds import plan_round
 from qhybrid.hardware.settings import HardwareSettings
 

@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.backends import Backend, open_backend
-from qhybrid.hardware.book import LayerCircuit
 from qhybrid.hardware.circuits.checks import check_circuit
 from qhybrid.hardware.circuits.preparation import bound_circuit, prepare_circuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.circuits.simulation import Simulation
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger, Request
+from qhybrid.hardware.model.recording import fixed_layers
+from qhybrid.hardware.model.requests import LayerCircuit
+from qhybrid.hardware.model.workload import Workload, agreement, plain, score
 from qhybrid.hardware.plan_files import CALIBRATION_FILE, FORMAT, save_circuit, write_plan
 from qhybrid.hardware.prediction import dry_run, exact_answer, expected_answer
 from qhybrid.hardware.pricing import circuit_facts, filter_price, round_facts
-from qhybrid.hardware.recording import fixed_layers
 from qhybrid.hardware.rounds import Round, plan_round
 from qhybrid.hardware.settings import HardwareSettings
-from qhybrid.hardware.workload import Workload, agreement, plain, score
 from qhybrid.layers import quantum_layers
 from qhybrid.workspace import atomic_folder
 

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines import make_engine
-from qhybrid.hardware.book import Book, LayerCircuit
 from qhybrid.hardware.circuits.decoding import estimates_from, observables_from
 from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub
 from qhybrid.hardware.circuits.simulation import NO_WEIGHTS, Simulation
 from qhybrid.hardware.ledger import Request
-from qhybrid.hardware.recording import run_pass
+from qhybrid.hardware.model.recording import run_pass
+from qhybrid.hardware.model.requests import Book, LayerCircuit
+from qhybrid.hardware.model.workload import Workload, stacked
 from qhybrid.hardware.settings import HardwareSettings
-from qhybrid.hardware.workload import Workload, stacked
 
 Array = NDArray[np.float64]
 Prepare = Callable[[LayerCircuit, Array], PreparedCircuit]

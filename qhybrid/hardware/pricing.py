@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from qhybrid.hardware.book import Book, LayerCircuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
-from qhybrid.hardware.recording import recording
+from qhybrid.hardware.model.recording import recording
+from qhybrid.hardware.model.requests import Book, LayerCircuit
+from qhybrid.hardware.model.workload import Workload
 from qhybrid.hardware.rounds import Round, chunk_bytes, plan_round
 from qhybrid.hardware.settings import HardwareSettings
-from qhybrid.hardware.workload import Workload
 
 
 def circuit_facts(circuit: PreparedCircuit) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from qhybrid.errors import QHybridError
+from qhybrid.hardware.model.workload import Workload
 from qhybrid.hardware.planning import draft_plan
 from qhybrid.hardware.settings import HardwareSettings
-from qhybrid.hardware.workload import Workload
 
 DEFAULT_BACKENDS = (
     "fake_torino",

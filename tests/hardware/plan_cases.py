@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from qhybrid.hardware.model.workload import Samples, Workload
 from qhybrid.hardware.settings import HardwareSettings
-from qhybrid.hardware.workload import Samples, Workload
 from qhybrid.models import build_model
 
 

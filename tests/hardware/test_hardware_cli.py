@@ -9,7 +9,7 @@ import pytest
 from qhybrid.cli.main import execute
 from qhybrid.config import Recipe, load_recipe, validated
 from qhybrid.hardware.jobs.opening import locked
-from qhybrid.hardware.runs import origin_of, workload_of_run
+from qhybrid.hardware.model.runs import origin_of, workload_of_run
 from qhybrid.training import train
 
 QUICK = ["--set", "layouts=1", "--set", "copies=1"]

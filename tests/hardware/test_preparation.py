@@ -18,7 +18,6 @@ from qhybrid.circuits import CircuitSpec, build_circuit
 from qhybrid.devices import load_device
 from qhybrid.engines import make_engine
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.book import LayerCircuit
 from qhybrid.hardware.circuits.checks import check_circuit
 from qhybrid.hardware.circuits.decoding import (
     decode_chunk,
@@ -31,6 +30,7 @@ from qhybrid.hardware.circuits.preparation import bound_circuit, folded, prepare
 from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub
 from qhybrid.hardware.circuits.simulation import Simulation
 from qhybrid.hardware.local import LocalService
+from qhybrid.hardware.model.requests import LayerCircuit
 from qhybrid.hardware.plan_files import load_circuits, save_circuit
 from qhybrid.hardware.service import Package
 from qhybrid.hardware.settings import LEVELS, HardwareSettings, Mitigation

@@ -10,10 +10,10 @@ from torch import nn
 from qhybrid.circuits import build_circuit
 from qhybrid.engines import make_engine
 from qhybrid.errors import ConfigError, HardwareError
-from qhybrid.hardware.book import Book
+from qhybrid.hardware.model.recording import RecordingEngine, fixed_layers, run_pass
+from qhybrid.hardware.model.requests import Book
+from qhybrid.hardware.model.workload import Samples, Workload
 from qhybrid.hardware.prediction import dry_run
-from qhybrid.hardware.recording import RecordingEngine, fixed_layers, run_pass
-from qhybrid.hardware.workload import Samples, Workload
 from qhybrid.layers import QuantumLayer
 
 

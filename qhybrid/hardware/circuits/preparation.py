@@ -17,7 +17,7 @@ from qhybrid.circuits.transpile import usable_target
 from qhybrid.devices import Device
 from qhybrid.engines.shots.strings import MeasuredStrings, PauliString, as_observable, measured_strings
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.book import LayerCircuit
+from qhybrid.hardware.model.requests import LayerCircuit
 from qhybrid.hardware.circuits.prepared import Copy, PreparedCircuit, Variant
 from qhybrid.hardware.circuits.merging import AngleMap, merge_runs
 from qhybrid.hardware.circuits.packing import disjoint_places

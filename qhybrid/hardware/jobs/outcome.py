@@ -25,8 +25,8 @@ from qhybrid.circuits.pauli import format_observable
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.backends import is_local, open_backend
 from qhybrid.hardware.jobs.work import Work
+from qhybrid.hardware.model.workload import IGNORED, Samples, agreement, plain, predicted_labels, score
 from qhybrid.hardware.prediction import dry_run, exact_answer
-from qhybrid.hardware.workload import IGNORED, Samples, agreement, plain, predicted_labels, score
 from qhybrid.workspace import atomic_path, write_text
 
 Array = NDArray[np.float64]

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.book import Book
 from qhybrid.hardware.circuits.decoding import decode_chunk, observable_errors, observables_from
 from qhybrid.hardware.jobs.collecting import Progress, blocks_of, cancel_jobs, collect_jobs
 from qhybrid.hardware.jobs.context import JobContext
@@ -20,9 +19,10 @@ from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.jobs.status import status_of
 from qhybrid.hardware.ledger import Ledger
 from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, TOO_LONG
-from qhybrid.hardware.recording import run_pass
+from qhybrid.hardware.model.recording import run_pass
+from qhybrid.hardware.model.requests import Book
+from qhybrid.hardware.model.workload import Workload, stacked
 from qhybrid.hardware.rounds import plan_round
-from qhybrid.hardware.workload import Workload, stacked
 
 Array = NDArray[np.float64]
 DECIDE = (CANCELLED, FAILED, TOO_LONG)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.base import Engine
 from qhybrid.errors import ConfigError
-from qhybrid.hardware.book import Book, LayerCircuit
+from qhybrid.hardware.model.requests import Book, LayerCircuit
 from qhybrid.layers import quantum_layers
 
 Progress = Callable[[int, int], None]
