@@ -25,8 +25,8 @@ from qhybrid.hardware.circuits.prepared import REGISTER, PreparedCircuit, Pub
 from qhybrid.hardware.circuits.simulation import Simulation
 from qhybrid.hardware.model.runs import workload_of_run
 from qhybrid.hardware.model.workload import Workload, agreement, score
-from qhybrid.hardware.planning import Draft, draft_plan
-from qhybrid.hardware.prediction import Answer, dry_run, expected_answer
+from qhybrid.hardware.plan.planning import Draft, draft_plan
+from qhybrid.hardware.plan.prediction import Answer, dry_run, expected_answer
 from qhybrid.hardware.settings import LEVELS, HardwareSettings
 from qhybrid.workspace import write_text
 

@@ -118,7 +118,7 @@ def backends(
     """Rank devices for a model by predicted accuracy and cost."""
     settings = options.settings(backend="fake_torino")
 
-    from qhybrid.hardware.ranking import DEFAULT_BACKENDS, rank_backends
+    from qhybrid.hardware.plan.ranking import DEFAULT_BACKENDS, rank_backends
 
     names = list(name or DEFAULT_BACKENDS)
     if service:

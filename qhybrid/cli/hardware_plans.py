@@ -60,7 +60,7 @@ def _known_plan(run: str, options: PlanOptions) -> Path | None:
     Where nothing is paid, those with results do not count.
     """
     from qhybrid.hardware.backends import is_local
-    from qhybrid.hardware.plan_files import read_plan
+    from qhybrid.hardware.plan.plan_files import read_plan
 
     for folder in reversed(_plans(run)):
         try:
@@ -77,6 +77,6 @@ def new_plan(run: str, options: PlanOptions) -> Path:
     """Make a plan and return its folder."""
     settings, workload = options.settings(), options.workload(run)
 
-    from qhybrid.hardware.planning import make_plan
+    from qhybrid.hardware.plan.planning import make_plan
 
     return make_plan(workload, settings, find_run(run) / PLANS, say)

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from qhybrid.cli.console import IMAGE_METRICS, console, say, short
 
 if TYPE_CHECKING:
-    from qhybrid.hardware.ranking import Ranked
+    from qhybrid.hardware.plan.ranking import Ranked
 
 PREDICTIONS = {
     "exact": "exact, on the simulator",

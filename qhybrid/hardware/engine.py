@@ -31,7 +31,7 @@ from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger, Request
 from qhybrid.hardware.model.requests import LayerCircuit
-from qhybrid.hardware.rounds import plan_round
+from qhybrid.hardware.plan.rounds import plan_round
 from qhybrid.hardware.settings import HardwareSettings
 
 

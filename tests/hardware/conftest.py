@@ -20,7 +20,7 @@ from qhybrid.hardware.ibm import IbmService, connection
 from qhybrid.hardware.jobs.context import Clock, JobContext
 from qhybrid.hardware.ledger import Ledger, Request
 from qhybrid.hardware.model.requests import LayerCircuit
-from qhybrid.hardware.rounds import plan_round
+from qhybrid.hardware.plan.rounds import plan_round
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile
 

@@ -23,7 +23,7 @@ from qhybrid.errors import HardwareError
 from qhybrid.hardware.ibm import IbmService, connection, list_service_devices
 from qhybrid.hardware.jobs.opening import open_work
 from qhybrid.hardware.jobs.outcome import write_outcome
-from qhybrid.hardware.planning import make_plan
+from qhybrid.hardware.plan.planning import make_plan
 from qhybrid.hardware.settings import LEVELS, Mitigation
 
 SECOND_PROCESS = """

@@ -21,7 +21,7 @@ from qhybrid.hardware.jobs.opening import open_work
 from qhybrid.hardware.jobs.outcome import write_outcome
 from qhybrid.hardware.ledger.database import Database
 from qhybrid.hardware.local import LocalService
-from qhybrid.hardware.planning import make_plan
+from qhybrid.hardware.plan.planning import make_plan
 from qhybrid.layers import quantum_layers
 
 WRITES = ("INSERT", "UPDATE", "COMMIT")

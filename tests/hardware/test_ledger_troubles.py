@@ -15,7 +15,7 @@ from qhybrid.hardware.jobs.opening import locked, open_work
 from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.jobs.status import ledger_status
 from qhybrid.hardware.ledger import LEDGER_FILE, Chunk, Ledger
-from qhybrid.hardware.planning import make_plan
+from qhybrid.hardware.plan.planning import make_plan
 
 
 def fill(ledger):

@@ -18,8 +18,8 @@ from qhybrid.hardware.jobs.opening import open_work
 from qhybrid.hardware.jobs.outcome import write_outcome
 from qhybrid.hardware.jobs.status import ledger_status
 from qhybrid.hardware.model.workload import Samples, Workload
-from qhybrid.hardware.planning import draft_plan, make_plan
-from qhybrid.hardware.ranking import rank_backends
+from qhybrid.hardware.plan.planning import draft_plan, make_plan
+from qhybrid.hardware.plan.ranking import rank_backends
 from qhybrid.hardware.service import QUEUED, View
 from qhybrid.layers import quantum_layers
 from qhybrid.models import build_model

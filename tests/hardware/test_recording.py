@@ -13,7 +13,7 @@ from qhybrid.errors import ConfigError, HardwareError
 from qhybrid.hardware.model.recording import RecordingEngine, fixed_layers, run_pass
 from qhybrid.hardware.model.requests import Book
 from qhybrid.hardware.model.workload import Samples, Workload
-from qhybrid.hardware.prediction import dry_run
+from qhybrid.hardware.plan.prediction import dry_run
 from qhybrid.layers import QuantumLayer
 
 

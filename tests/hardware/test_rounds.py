@@ -7,7 +7,7 @@ import pytest
 
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.ledger import Chunk, Ledger, Request
-from qhybrid.hardware.rounds import chunk_bytes, job_seconds, plan_round
+from qhybrid.hardware.plan.rounds import chunk_bytes, job_seconds, plan_round
 from qhybrid.hardware.settings import HardwareSettings, Mitigation
 
 

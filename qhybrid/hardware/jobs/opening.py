@@ -15,7 +15,7 @@ from qhybrid.hardware.jobs.context import Clock, JobContext, Say
 from qhybrid.hardware.jobs.work import Work
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.model.workload import Workload
-from qhybrid.hardware.plan_files import CALIBRATION_FILE, load_circuits, read_plan, settings_of
+from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, load_circuits, read_plan, settings_of
 from qhybrid.hardware.service import JobService
 from qhybrid.noise import NoiseProfile
 

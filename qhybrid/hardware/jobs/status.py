@@ -9,7 +9,7 @@ from typing import Any
 from qhybrid.hardware.backends import is_local
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.ledger.records import OPEN, SENDING, SENT
-from qhybrid.hardware.plan_files import read_plan
+from qhybrid.hardware.plan.plan_files import read_plan
 
 
 def ledger_status(folder: str | Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, TOO_LONG
 from qhybrid.hardware.model.recording import run_pass
 from qhybrid.hardware.model.requests import Book
 from qhybrid.hardware.model.workload import Workload, stacked
-from qhybrid.hardware.rounds import plan_round
+from qhybrid.hardware.plan.rounds import plan_round
 
 Array = NDArray[np.float64]
 DECIDE = (CANCELLED, FAILED, TOO_LONG)

@@ -23,10 +23,10 @@ from qhybrid.hardware.ledger import LEDGER_FILE, Ledger, Request
 from qhybrid.hardware.model.recording import fixed_layers
 from qhybrid.hardware.model.requests import LayerCircuit
 from qhybrid.hardware.model.workload import Workload, agreement, plain, score
-from qhybrid.hardware.plan_files import CALIBRATION_FILE, FORMAT, save_circuit, write_plan
-from qhybrid.hardware.prediction import dry_run, exact_answer, expected_answer
-from qhybrid.hardware.pricing import circuit_facts, filter_price, round_facts
-from qhybrid.hardware.rounds import Round, plan_round
+from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, FORMAT, save_circuit, write_plan
+from qhybrid.hardware.plan.prediction import dry_run, exact_answer, expected_answer
+from qhybrid.hardware.plan.pricing import circuit_facts, filter_price, round_facts
+from qhybrid.hardware.plan.rounds import Round, plan_round
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.layers import quantum_layers
 from qhybrid.workspace import atomic_folder

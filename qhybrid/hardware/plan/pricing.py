@@ -12,7 +12,7 @@ from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.model.recording import recording
 from qhybrid.hardware.model.requests import Book, LayerCircuit
 from qhybrid.hardware.model.workload import Workload
-from qhybrid.hardware.rounds import Round, chunk_bytes, plan_round
+from qhybrid.hardware.plan.rounds import Round, chunk_bytes, plan_round
 from qhybrid.hardware.settings import HardwareSettings
 
 

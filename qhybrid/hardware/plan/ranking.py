@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qhybrid.errors import QHybridError
 from qhybrid.hardware.model.workload import Workload
-from qhybrid.hardware.planning import draft_plan
+from qhybrid.hardware.plan.planning import draft_plan
 from qhybrid.hardware.settings import HardwareSettings
 
 DEFAULT_BACKENDS = (

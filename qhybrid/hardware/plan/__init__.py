@@ -1,0 +1,1 @@
+"""Plans: circuits mapped, rounds priced and accuracy predicted before anything is sent."""
