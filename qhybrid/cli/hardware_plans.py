@@ -59,8 +59,8 @@ def _known_plan(run: str, options: PlanOptions) -> Path | None:
 
     Where nothing is paid, those with results do not count.
     """
-    from qhybrid.hardware.backends import is_local
     from qhybrid.hardware.plan.plan_files import read_plan
+    from qhybrid.hardware.services.backends import is_local
 
     for folder in reversed(_plans(run)):
         try:

@@ -22,7 +22,6 @@ from qhybrid.engines.base import Engine, attached, check_arguments, empty_result
 from qhybrid.engines.gates.angle_table import AngleTable
 from qhybrid.engines.parameter_shift import shifted_expectations
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.backends import Backend, make_service, open_backend
 from qhybrid.hardware.circuits.decoding import decode_chunk, observables_from
 from qhybrid.hardware.circuits.preparation import prepare_circuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
@@ -32,6 +31,7 @@ from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger, Request
 from qhybrid.hardware.model.requests import LayerCircuit
 from qhybrid.hardware.plan.rounds import plan_round
+from qhybrid.hardware.services.backends import Backend, make_service, open_backend
 from qhybrid.hardware.settings import HardwareSettings
 
 

@@ -20,8 +20,8 @@ from plan_cases import class_workload, quick
 from qhybrid.hardware.jobs.opening import open_work
 from qhybrid.hardware.jobs.outcome import write_outcome
 from qhybrid.hardware.ledger.database import Database
-from qhybrid.hardware.local import LocalService
 from qhybrid.hardware.plan.planning import make_plan
+from qhybrid.hardware.services.local import LocalService
 from qhybrid.layers import quantum_layers
 
 WRITES = ("INSERT", "UPDATE", "COMMIT")

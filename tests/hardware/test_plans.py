@@ -20,7 +20,7 @@ from qhybrid.hardware.jobs.status import ledger_status
 from qhybrid.hardware.model.workload import Samples, Workload
 from qhybrid.hardware.plan.planning import draft_plan, make_plan
 from qhybrid.hardware.plan.ranking import rank_backends
-from qhybrid.hardware.service import QUEUED, View
+from qhybrid.hardware.services.interface import QUEUED, View
 from qhybrid.layers import quantum_layers
 from qhybrid.models import build_model
 

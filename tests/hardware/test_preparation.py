@@ -29,10 +29,10 @@ from qhybrid.hardware.circuits.merging import merge_runs
 from qhybrid.hardware.circuits.preparation import bound_circuit, folded, prepare_circuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub
 from qhybrid.hardware.circuits.simulation import Simulation
-from qhybrid.hardware.local import LocalService
 from qhybrid.hardware.model.requests import LayerCircuit
 from qhybrid.hardware.plan.plan_files import load_circuits, save_circuit
-from qhybrid.hardware.service import Package
+from qhybrid.hardware.services.interface import Package
+from qhybrid.hardware.services.local import LocalService
 from qhybrid.hardware.settings import LEVELS, HardwareSettings, Mitigation
 from qhybrid.noise import NoiseProfile
 

@@ -15,7 +15,7 @@ from qiskit_ibm_runtime.exceptions import IBMNotAuthorizedError, RuntimeJobNotFo
 from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.ibm.waiting import bound_requests
 from qhybrid.hardware.scrubbing import Scrubber
-from qhybrid.hardware.service import JobGoneError
+from qhybrid.hardware.services.interface import JobGoneError
 from qhybrid.hardware.settings import HardwareSettings
 
 T = TypeVar("T")

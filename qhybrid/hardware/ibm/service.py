@@ -21,7 +21,7 @@ from qhybrid.errors import ServiceError, SubmissionRefusedError
 from qhybrid.hardware.circuits.prepared import Pub
 from qhybrid.hardware.ibm.connection import Connection
 from qhybrid.hardware.ibm.failures import explained
-from qhybrid.hardware.service import (
+from qhybrid.hardware.services.interface import (
     CANCELLED,
     DONE,
     FAILED,

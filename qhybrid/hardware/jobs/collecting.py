@@ -11,7 +11,7 @@ from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.jobs.reconciling import nothing_left, reconcile, update_duplicates, wait_for_certainty
 from qhybrid.hardware.ledger import Chunk, Job
 from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, OPEN, SENDING, SENT, TOO_LONG
-from qhybrid.hardware.service import FINAL, JobGoneError
+from qhybrid.hardware.services.interface import FINAL, JobGoneError
 
 Progress = Callable[[int, int], None]
 

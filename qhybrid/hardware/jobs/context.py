@@ -13,7 +13,7 @@ from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub
 from qhybrid.hardware.ledger import Chunk, Job, Ledger
 from qhybrid.hardware.ledger.records import OPEN, SENDING, SENT, Array
-from qhybrid.hardware.service import JobService, Package
+from qhybrid.hardware.services.interface import JobService, Package
 from qhybrid.hardware.settings import HardwareSettings
 
 T = TypeVar("T")

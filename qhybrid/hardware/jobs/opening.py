@@ -9,14 +9,14 @@ from typing import Any
 
 from qhybrid import workspace
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.backends import is_local, make_service
-from qhybrid.hardware.deferred import DeferredService
 from qhybrid.hardware.jobs.context import Clock, JobContext, Say
 from qhybrid.hardware.jobs.work import Work
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.model.workload import Workload
 from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, load_circuits, read_plan, settings_of
-from qhybrid.hardware.service import JobService
+from qhybrid.hardware.services.backends import is_local, make_service
+from qhybrid.hardware.services.deferred import DeferredService
+from qhybrid.hardware.services.interface import JobService
 from qhybrid.noise import NoiseProfile
 
 LOCK_FILE = "lock"

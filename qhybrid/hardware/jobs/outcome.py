@@ -23,10 +23,10 @@ from torch import Tensor
 
 from qhybrid.circuits.pauli import format_observable
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.backends import is_local, open_backend
 from qhybrid.hardware.jobs.work import Work
 from qhybrid.hardware.model.workload import IGNORED, Samples, agreement, plain, predicted_labels, score
 from qhybrid.hardware.plan.prediction import dry_run, exact_answer
+from qhybrid.hardware.services.backends import is_local, open_backend
 from qhybrid.workspace import atomic_path, write_text
 
 Array = NDArray[np.float64]

@@ -11,7 +11,7 @@ from qhybrid.errors import HardwareError
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.ledger import Duplicate, Job
 from qhybrid.hardware.ledger.records import DONE, PREPARED, SENDING, SENT
-from qhybrid.hardware.service import CANCELLED, FINAL, QUEUED, RUNNING
+from qhybrid.hardware.services.interface import CANCELLED, FINAL, QUEUED, RUNNING
 
 PREFERENCE = {DONE: 0, RUNNING: 1, QUEUED: 2}
 """Of several jobs with one tag the one is kept that has cost most so far."""

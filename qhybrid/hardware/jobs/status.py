@@ -6,10 +6,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from qhybrid.hardware.backends import is_local
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.ledger.records import OPEN, SENDING, SENT
 from qhybrid.hardware.plan.plan_files import read_plan
+from qhybrid.hardware.services.backends import is_local
 
 
 def ledger_status(folder: str | Path) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.backends import Backend, open_backend
 from qhybrid.hardware.circuits.checks import check_circuit
 from qhybrid.hardware.circuits.preparation import bound_circuit, prepare_circuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
@@ -27,6 +26,7 @@ from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, FORMAT, save_circ
 from qhybrid.hardware.plan.prediction import dry_run, exact_answer, expected_answer
 from qhybrid.hardware.plan.pricing import circuit_facts, filter_price, round_facts
 from qhybrid.hardware.plan.rounds import Round, plan_round
+from qhybrid.hardware.services.backends import Backend, open_backend
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.layers import quantum_layers
 from qhybrid.workspace import atomic_folder

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qhybrid.devices import Device, load_device
-from qhybrid.hardware.local import LocalService
-from qhybrid.hardware.service import JobService
+from qhybrid.hardware.services.interface import JobService
+from qhybrid.hardware.services.local import LocalService
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from qhybrid.errors import ServiceError
 from qhybrid.hardware.circuits.decoding import MEANS_FORMAT
 from qhybrid.hardware.circuits.simulation import Simulation
-from qhybrid.hardware.service import DONE, JobService, Listed, Package, View
+from qhybrid.hardware.services.interface import DONE, JobService, Listed, Package, View
 from qhybrid.workspace import write_text
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from qhybrid.hardware.service import Budget, JobService, Listed, Package, View
+from qhybrid.hardware.services.interface import Budget, JobService, Listed, Package, View
 
 
 class DeferredService(JobService):

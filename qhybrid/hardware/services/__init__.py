@@ -1,0 +1,1 @@
+"""What executes jobs, behind one interface: this machine, or IBM's service."""
