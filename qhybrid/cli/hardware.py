@@ -122,7 +122,7 @@ def backends(
 
     names = list(name or DEFAULT_BACKENDS)
     if service:
-        from qhybrid.hardware.ibm import list_service_devices
+        from qhybrid.hardware.services.ibm import list_service_devices
 
         names += list_service_devices()
     workload = options.workload(run)

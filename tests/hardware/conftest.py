@@ -16,11 +16,11 @@ from qhybrid.circuits import build_circuit
 from qhybrid.devices import load_device
 from qhybrid.engines import make_engine
 from qhybrid.hardware.circuits.preparation import bound_circuit, prepare_circuit
-from qhybrid.hardware.ibm import IbmService, connection
 from qhybrid.hardware.jobs.context import Clock, JobContext
 from qhybrid.hardware.ledger import Ledger, Request
 from qhybrid.hardware.model.requests import LayerCircuit
 from qhybrid.hardware.plan.rounds import plan_round
+from qhybrid.hardware.services.ibm import IbmService, connection
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile
 

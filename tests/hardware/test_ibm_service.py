@@ -20,10 +20,10 @@ from plan_cases import map_workload, quick
 from qiskit_ibm_runtime import QiskitRuntimeService
 
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.ibm import IbmService, connection, list_service_devices
 from qhybrid.hardware.jobs.opening import open_work
 from qhybrid.hardware.jobs.outcome import write_outcome
 from qhybrid.hardware.plan.planning import make_plan
+from qhybrid.hardware.services.ibm import IbmService, connection, list_service_devices
 from qhybrid.hardware.settings import LEVELS, Mitigation
 
 SECOND_PROCESS = """

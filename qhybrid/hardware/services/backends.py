@@ -51,7 +51,7 @@ def open_backend(settings: HardwareSettings) -> Backend:
         device = load_device(settings.backend)
         return Backend(device, NoiseProfile.from_backend(device))
     # Imported when needed: the client takes seconds.
-    from qhybrid.hardware.ibm import IbmService
+    from qhybrid.hardware.services.ibm import IbmService
 
     service = IbmService(settings)
     device = Device.from_backend(service.backend, f"calibration of {settings.backend}")
@@ -74,6 +74,6 @@ def make_service(settings: HardwareSettings, folder: Path) -> JobService:
     if is_local(settings.backend):
         simulator = "aer" if settings.backend == SIMULATOR else settings.simulator
         return LocalService(folder / JOBS_FOLDER, simulator, settings.seed)
-    from qhybrid.hardware.ibm import IbmService
+    from qhybrid.hardware.services.ibm import IbmService
 
     return IbmService(settings)

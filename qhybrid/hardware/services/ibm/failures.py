@@ -5,7 +5,7 @@ from __future__ import annotations
 from qiskit_ibm_runtime.exceptions import IBMInputValueError
 
 from qhybrid.errors import ServiceError, SubmissionRefusedError, SubmissionUnsureError
-from qhybrid.hardware.scrubbing import Scrubber
+from qhybrid.hardware.services.ibm.scrubbing import Scrubber
 
 DEFAULT_RETRY_SECONDS = 30.0
 

@@ -19,8 +19,8 @@ from qiskit_ibm_runtime.utils.utils import is_isa_circuit
 
 from qhybrid.errors import ServiceError, SubmissionRefusedError
 from qhybrid.hardware.circuits.prepared import Pub
-from qhybrid.hardware.ibm.connection import Connection
-from qhybrid.hardware.ibm.failures import explained
+from qhybrid.hardware.services.ibm.connection import Connection
+from qhybrid.hardware.services.ibm.failures import explained
 from qhybrid.hardware.services.interface import (
     CANCELLED,
     DONE,
