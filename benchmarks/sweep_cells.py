@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
+from qhybrid.evaluation.subject.subject import Subject, load_subject
 from qhybrid.evaluation.sweep.cells import Conditions
 from qhybrid.evaluation.sweep.engines import cell_engine
 from qhybrid.evaluation.sweep.profiles import SweepProfiles
-from qhybrid.evaluation.sweep.subject import Subject, load_subject
 from qhybrid.workspace import data_root, write_text
 
 PROFILES = (

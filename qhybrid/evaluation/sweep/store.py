@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from qhybrid.evaluation.subject.subject import Subject
 from qhybrid.evaluation.sweep.arrays import pack
 from qhybrid.evaluation.sweep.cells import SweepRun
-from qhybrid.evaluation.sweep.subject import Subject
 from qhybrid.workspace import write_text
 
 CELLS = "cells"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qhybrid.evaluation.sweep.scene_subject import sampled_digest
+from qhybrid.evaluation.subject.scenes import sampled_digest
 
 
 @pytest.mark.parametrize("size", [0, 1, 5_000, 2**14, 1_000_000, 3_000_000])

@@ -10,7 +10,7 @@ import numpy as np
 
 from qhybrid.data.registry import open_dataset
 from qhybrid.evaluation.scoring import middle_window, open_labelled, score_scenes, spread_over
-from qhybrid.evaluation.sweep.subject import Outcome, ShownSample, Subject
+from qhybrid.evaluation.subject.subject import Outcome, ShownSample, Subject
 from qhybrid.training.pictures import stretch
 from qhybrid.training.run_folder import load_run
 

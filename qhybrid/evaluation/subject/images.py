@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from qhybrid.data.images.registry import open_image_dataset
 from qhybrid.evaluation.scoring import spread_over
-from qhybrid.evaluation.sweep.subject import Outcome, ShownSample, Subject, gray
+from qhybrid.evaluation.subject.subject import Outcome, ShownSample, Subject, gray
 from qhybrid.layers import cached_features
 from qhybrid.training.image_metrics import ImageScores, class_logits
 from qhybrid.training.image_run import load_image_run

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from qhybrid.config import Recipe
-from qhybrid.data.images.registry import is_image_dataset
 from qhybrid.engines import make_engine
 from qhybrid.engines.base import Engine
 from qhybrid.errors import CheckpointError
 from qhybrid.layers import QuantumLayer, quantum_layers
 from qhybrid.models import use_engine
-from qhybrid.training.run_folder import WEIGHTS, read_recipe
+from qhybrid.training.run_folder import WEIGHTS
 
 Array = NDArray[Any]
 
@@ -115,31 +114,6 @@ class Subject(ABC):
     @abstractmethod
     def data_identity(self) -> dict[str, Any]:
         """What tells this test set from others; the same wherever the data lie."""
-
-
-def load_subject(
-    folder: str | Path, which: str, split: str, samples: int | None, data_root: str | Path
-) -> Subject:
-    """Load a trained run and its test set.
-
-    Args:
-        folder: The run folder.
-        which: Weights of the `best` or of the `last` epoch.
-        split: The split to evaluate.
-        samples: Images or scenes at most; all if None.
-        data_root: Folder that the recipe's `data.root` is relative to.
-
-    Raises:
-        CheckpointError: If the run folder is incomplete or damaged.
-        DataError: If the data are unusable.
-    """
-    # Both know this module.
-    from qhybrid.evaluation.sweep.image_subject import ImageSubject
-    from qhybrid.evaluation.sweep.scene_subject import SceneSubject
-
-    recipe = read_recipe(Path(folder))
-    kind = ImageSubject if is_image_dataset(recipe.data.dataset) else SceneSubject
-    return kind(Path(folder), which, split, samples, Path(data_root))
 
 
 def weights_hash(folder: Path, which: str) -> str:

@@ -1,0 +1,1 @@
+"""One face of a trained run with a split of its data."""
