@@ -15,7 +15,7 @@ from qhybrid.cli.console import IMAGE_METRICS, console, say
 from qhybrid.cli.lookup import find_repeats
 
 if TYPE_CHECKING:
-    from qhybrid.evaluation.comparison import Difference
+    from qhybrid.experiments.repeats.comparison import Difference
 
 
 def compare(
@@ -28,7 +28,7 @@ def compare(
     ] = None,
 ) -> None:
     """Compare repeated runs of several models of one recipe: means, and differences pair by pair."""
-    from qhybrid.evaluation import comparison
+    from qhybrid.experiments.repeats import comparison
 
     folders = [find_repeats(text) or Path(text) for text in (reference, *others)]
     runs = [comparison.read_repeats(folder) for folder in folders]

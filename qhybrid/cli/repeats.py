@@ -11,8 +11,8 @@ from rich.table import Table
 from qhybrid.cli.console import IMAGE_METRICS, console, errors, say, say_path, short
 
 if TYPE_CHECKING:
-    from qhybrid.evaluation.repeat_plan import Plan
-    from qhybrid.evaluation.repeats import Outcome
+    from qhybrid.experiments.repeats.plan import Plan
+    from qhybrid.experiments.repeats.run import Outcome
 
 ALL = "all"
 
@@ -42,9 +42,9 @@ def train_repeatedly(plan: Plan, data_root: Path, target: Path, jobs: int) -> No
     Raises:
         typer.Exit: With code 1 if a run failed.
     """
-    from qhybrid.evaluation.repeat_plan import Plan
-    from qhybrid.evaluation.repeat_summary import summarise
-    from qhybrid.evaluation.repeats import all_outcomes, run_plan
+    from qhybrid.experiments.repeats.plan import Plan
+    from qhybrid.experiments.repeats.run import all_outcomes, run_plan
+    from qhybrid.experiments.repeats.summary import summarise
 
     total, done = len(plan.repetitions), 0
 

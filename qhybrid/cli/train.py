@@ -23,7 +23,7 @@ from qhybrid.workspace import data_root as find_data_root
 
 if TYPE_CHECKING:
     from qhybrid.config import Recipe
-    from qhybrid.evaluation.repeat_plan import Plan
+    from qhybrid.experiments.repeats.plan import Plan
 
 DATA_ROOT_HELP = "Folder of the data sets; otherwise the variable QHYBRID_DATA, otherwise ./data."
 
@@ -88,7 +88,7 @@ def _plan(
     output: Path | None,
 ) -> tuple[Plan, Path]:
     """Return what is to be repeated, and the folder of the runs."""
-    from qhybrid.evaluation.repeat_plan import Plan
+    from qhybrid.experiments.repeats.plan import Plan
 
     repeated = find_repeats(resume) if resume is not None else None
     if repeated is not None:

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from qhybrid.errors import CheckpointError, ConfigError
-from qhybrid.evaluation.comparison import compare, default_metric, labels, read_repeats, training_differences
+from qhybrid.experiments.repeats.comparison import (
+    compare,
+    default_metric,
+    labels,
+    read_repeats,
+    training_differences,
+)
 
 
 def summary(folder, values, *, name="tiny", metric="accuracy", failed=(), model=None, **more):

@@ -13,10 +13,10 @@ import pytest
 from qhybrid.config import Recipe, validated
 from qhybrid.data.images.registry import open_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError, TrainingError
-from qhybrid.evaluation import repeats
-from qhybrid.evaluation.repeat_plan import Plan, Repetition
-from qhybrid.evaluation.repeat_summary import summarise
-from qhybrid.evaluation.repeats import Outcome, run_plan
+from qhybrid.experiments.repeats import run as repeats
+from qhybrid.experiments.repeats.plan import Plan, Repetition
+from qhybrid.experiments.repeats.run import Outcome, run_plan
+from qhybrid.experiments.repeats.summary import summarise
 from qhybrid.training import precision
 
 

@@ -20,7 +20,7 @@ from qhybrid.errors import CheckpointError, ConfigError, QHybridError, Workspace
 from qhybrid.evaluation.common import evaluation_folder
 from qhybrid.evaluation.evaluate import evaluate_run
 from qhybrid.evaluation.images import evaluate_image_run
-from qhybrid.evaluation.repeat_plan import Plan, Repetition
+from qhybrid.experiments.repeats.plan import Plan, Repetition
 from qhybrid.training import train
 from qhybrid.training.run_folder import RECIPE, kept_epoch, training_ended
 from qhybrid.workspace import locked, write_text

@@ -14,7 +14,7 @@ from scipy import stats
 
 from qhybrid.config import TrainingConfig
 from qhybrid.errors import CheckpointError, ConfigError
-from qhybrid.evaluation.repeat_summary import HEADLINES
+from qhybrid.experiments.repeats.summary import HEADLINES
 
 SUMMARY = "summary.json"
 Pair = tuple[int, int | None]

@@ -15,8 +15,8 @@ from typing import Any
 from qhybrid.config import Recipe
 from qhybrid.data.images.registry import IMAGE_DATASETS, is_image_dataset, open_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError
-from qhybrid.evaluation.repeat_plan import Plan
-from qhybrid.evaluation.repeats import Outcome, result_file
+from qhybrid.experiments.repeats.plan import Plan
+from qhybrid.experiments.repeats.run import Outcome, result_file
 from qhybrid.training.run_folder import METRICS, read_recipe
 from qhybrid.workspace import write_text
 

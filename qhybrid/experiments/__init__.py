@@ -1,0 +1,1 @@
+"""One recipe many times: repeats over seeds and folds, their comparison, sweeps."""

@@ -1,0 +1,1 @@
+"""A recipe repeated over seeds and folds, and repeats compared."""
