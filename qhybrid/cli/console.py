@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from qhybrid.training.image_metrics import ImageMetrics
+    from qhybrid.training.images.metrics import ImageMetrics
     from qhybrid.training.metrics import SegmentationMetrics
 
 console = Console(highlight=False)

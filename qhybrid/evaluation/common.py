@@ -12,7 +12,7 @@ from qhybrid.engines import make_engine
 from qhybrid.engines.base import Engine
 from qhybrid.errors import WorkspaceError
 from qhybrid.layers import quantum_layers
-from qhybrid.training.image_run import LoadedImageRun
+from qhybrid.training.images.run import LoadedImageRun
 from qhybrid.training.run_folder import LoadedRun, Which
 
 

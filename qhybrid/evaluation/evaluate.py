@@ -15,7 +15,7 @@ from qhybrid.evaluation.common import check_folder, engine_of, evaluation_folder
 from qhybrid.evaluation.report_files import write_report
 from qhybrid.evaluation.scoring import Progress, score_scenes
 from qhybrid.models import use_engine
-from qhybrid.training.image_run import LoadedImageRun
+from qhybrid.training.images.run import LoadedImageRun
 from qhybrid.training.metrics import SegmentationMetrics
 from qhybrid.training.run_folder import LoadedRun, Which, load_run
 from qhybrid.workspace import data_root as default_data_root

@@ -17,8 +17,8 @@ from torch import Tensor
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.images import ImageArrays
 from qhybrid.evaluation.pictures import draw_confusion
-from qhybrid.training.image_metrics import ImageMetrics, ImageScores
-from qhybrid.training.image_run import LoadedImageRun
+from qhybrid.training.images.metrics import ImageMetrics, ImageScores
+from qhybrid.training.images.run import LoadedImageRun
 from qhybrid.training.pictures import LINE_COLORS, draw_samples, save_figure, stretch
 from qhybrid.workspace import write_text
 

@@ -18,9 +18,9 @@ from qhybrid.evaluation.image_report import write_image_report
 from qhybrid.evaluation.scoring import Progress
 from qhybrid.inference.scene_model import place_model
 from qhybrid.layers import cached_features
-from qhybrid.training.image_data_module import evaluation_batch
-from qhybrid.training.image_metrics import ImageMetrics, ImageScores, class_logits
-from qhybrid.training.image_run import LoadedImageRun, load_image_run
+from qhybrid.training.images.data_module import evaluation_batch
+from qhybrid.training.images.metrics import ImageMetrics, ImageScores, class_logits
+from qhybrid.training.images.run import LoadedImageRun, load_image_run
 from qhybrid.training.run_folder import Which
 from qhybrid.workspace import data_root as default_data_root
 

@@ -19,8 +19,8 @@ from qhybrid.config import Recipe
 from qhybrid.data.images.registry import is_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError, TrainingError, WorkspaceError, optional_import
 from qhybrid.training.callbacks import EpochBar, RunKeeper, StepClock, WeightAverage, completed_epochs
-from qhybrid.training.image_defaults import with_image_defaults
-from qhybrid.training.image_task import build_image_task
+from qhybrid.training.images.defaults import with_image_defaults
+from qhybrid.training.images.task import build_image_task
 from qhybrid.training.precision import trains_on_gpu, with_resolved_precision
 from qhybrid.training.provenance import environment
 from qhybrid.training.run_folder import (

@@ -13,8 +13,8 @@ from qhybrid.data.images.registry import is_image_dataset, open_image_dataset
 from qhybrid.data.registry import open_dataset
 from qhybrid.errors import DatasetNotFoundError
 from qhybrid.models import build_model, resolve_model
-from qhybrid.training.image_defaults import with_image_defaults
-from qhybrid.training.image_task import image_model_section
+from qhybrid.training.images.defaults import with_image_defaults
+from qhybrid.training.images.task import image_model_section
 from qhybrid.workspace import starter_root
 
 FILES = sorted((starter_root() / "runs").glob("*.yaml"))

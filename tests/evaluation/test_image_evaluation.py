@@ -15,7 +15,7 @@ from qhybrid.data.images.registry import open_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError, WorkspaceError
 from qhybrid.evaluation import evaluate_image_run, evaluate_run
 from qhybrid.training import train
-from qhybrid.training.image_run import load_image_run
+from qhybrid.training.images.run import load_image_run
 
 
 def recipe_of(**content) -> Recipe:

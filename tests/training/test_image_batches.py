@@ -5,9 +5,9 @@ import torch
 
 from qhybrid.config import AugmentationConfig, LossConfig, Recipe, validated
 from qhybrid.errors import ConfigError
-from qhybrid.training.image_batches import ShuffledOrder, TensorBatches
-from qhybrid.training.image_defaults import augments, with_image_defaults
-from qhybrid.training.image_task import image_augmentation
+from qhybrid.training.images.batches import ShuffledOrder, TensorBatches
+from qhybrid.training.images.defaults import augments, with_image_defaults
+from qhybrid.training.images.task import image_augmentation
 
 
 def recipe_of(**content):

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from qhybrid.config import LossConfig
-from qhybrid.training.image_metrics import ImageMetrics, ImageScores, class_logits
+from qhybrid.training.images.metrics import ImageMetrics, ImageScores, class_logits
 from qhybrid.training.losses import CrossEntropyDice
 
 LOGITS = torch.randn(7, 1, 5, 6, generator=torch.Generator().manual_seed(0)) * 3

@@ -20,7 +20,7 @@ from qhybrid.config import Recipe, validated
 from qhybrid.data.images.registry import open_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError, DatasetNotFoundError
 from qhybrid.training import callbacks, image_data_module, image_module, image_task, load_run, train
-from qhybrid.training.image_run import load_image_run
+from qhybrid.training.images.run import load_image_run
 from qhybrid.training.run_folder import kept_epoch, start_weights, training_ended
 
 

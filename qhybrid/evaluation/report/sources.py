@@ -16,7 +16,7 @@ from qhybrid.errors import DataError, QHybridError
 from qhybrid.evaluation.sweep.run import SWEEP
 from qhybrid.evaluation.sweep.store import RUNS, CellStore
 from qhybrid.evaluation.sweep.tables import read_cells, read_results
-from qhybrid.training.image_run import load_image_run
+from qhybrid.training.images.run import load_image_run
 from qhybrid.training.run_folder import ENVIRONMENT, METRICS, RECIPE, load_run, read_recipe
 from qhybrid.workspace import whole_files
 

@@ -15,8 +15,8 @@ from qhybrid.data.images.registry import open_image_dataset
 from qhybrid.evaluation.scoring import spread_over
 from qhybrid.evaluation.subject.subject import Outcome, ShownSample, Subject, gray
 from qhybrid.layers import cached_features
-from qhybrid.training.image_metrics import ImageScores, class_logits
-from qhybrid.training.image_run import load_image_run
+from qhybrid.training.images.metrics import ImageScores, class_logits
+from qhybrid.training.images.run import load_image_run
 
 SHOWN = {"classification": 200, "segmentation": 4}
 VALUES_A_CALL = 2**21

@@ -19,7 +19,7 @@ from qhybrid.data.images.registry import is_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.evaluation.sweep.worker import TRAINED_MARK, training_job
 from qhybrid.noise import load_profile
-from qhybrid.training.image_defaults import with_image_defaults
+from qhybrid.training.images.defaults import with_image_defaults
 from qhybrid.training.run_folder import start_weights
 from qhybrid.training.shots import with_shots_seed
 

@@ -11,8 +11,8 @@ from typing import Any
 from qhybrid.config import Recipe, validated
 from qhybrid.data.images.registry import is_image_dataset, open_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError
-from qhybrid.training.image_defaults import with_image_defaults
-from qhybrid.training.image_task import image_model_section
+from qhybrid.training.images.defaults import with_image_defaults
+from qhybrid.training.images.task import image_model_section
 from qhybrid.training.precision import with_resolved_precision
 from qhybrid.workspace import write_text
 

@@ -13,7 +13,7 @@ from qhybrid.data.patches import GridPatches
 from qhybrid.data.registry import open_dataset
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.model.workload import Samples, Workload
-from qhybrid.training.image_run import load_image_run
+from qhybrid.training.images.run import load_image_run
 from qhybrid.training.run_folder import Which, existing, load_run, read_recipe
 from qhybrid.workspace import data_root as default_data_root
 

@@ -12,7 +12,7 @@ import torch
 from qhybrid.config import Recipe, validated
 from qhybrid.config.sweeps import SweepConfig
 from qhybrid.models import build_model, resolve_model
-from qhybrid.training.image_run import ImageMeta
+from qhybrid.training.images.run import ImageMeta
 from qhybrid.training.run_folder import FORMAT, save_weights, write_recipe
 
 CLASSIFIER = "head.classifier.circuit"

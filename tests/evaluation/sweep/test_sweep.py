@@ -18,7 +18,7 @@ from qhybrid.evaluation.sweep.cells import Conditions
 from qhybrid.evaluation.sweep.engines import cell_engine
 from qhybrid.models import use_engine
 from qhybrid.noise import load_profile
-from qhybrid.training.image_run import load_image_run
+from qhybrid.training.images.run import load_image_run
 
 CLASSIFIER = "head.classifier.circuit"
 FILTER = "quanvolution.filter"

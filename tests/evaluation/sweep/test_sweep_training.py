@@ -16,7 +16,7 @@ from qhybrid.evaluation.sweep import read_results, run_sweep
 from qhybrid.evaluation.sweep.training import _key, plan_training
 from qhybrid.noise import NoiseProfile
 from qhybrid.training import train
-from qhybrid.training.image_run import load_image_run
+from qhybrid.training.images.run import load_image_run
 from qhybrid.training.run_folder import read_recipe
 
 CLASSIFIER = "head.classifier.circuit"

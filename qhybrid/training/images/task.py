@@ -21,11 +21,11 @@ from qhybrid.models import build_for_engine, resolve_model
 from qhybrid.models.registry import check_task, model_keys
 from qhybrid.seeding import derive_seed
 from qhybrid.training.base_module import Augmentation
-from qhybrid.training.image_data_module import ImageDataModule
-from qhybrid.training.image_defaults import augments
-from qhybrid.training.image_metrics import ImageScores
-from qhybrid.training.image_module import ImageModule
-from qhybrid.training.image_run import ImageMeta, draw_image_run_pictures
+from qhybrid.training.images.data_module import ImageDataModule
+from qhybrid.training.images.defaults import augments
+from qhybrid.training.images.metrics import ImageScores
+from qhybrid.training.images.module import ImageModule
+from qhybrid.training.images.run import ImageMeta, draw_image_run_pictures
 from qhybrid.training.losses import CrossEntropyDice, class_weights
 from qhybrid.training.run_folder import FORMAT, load_start
 from qhybrid.training.task import Task

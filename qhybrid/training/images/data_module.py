@@ -12,7 +12,7 @@ from qhybrid.config import Recipe
 from qhybrid.data.images import ImageArrays
 from qhybrid.data.images.registry import open_image_dataset
 from qhybrid.errors import DataError
-from qhybrid.training.image_batches import ShuffledOrder, TensorBatches
+from qhybrid.training.images.batches import ShuffledOrder, TensorBatches
 
 _CLASSIFICATION_BATCH = 256
 _VALUES_A_BLOCK = 2**20

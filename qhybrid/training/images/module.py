@@ -17,8 +17,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from qhybrid.config import Recipe
 from qhybrid.seeding import derive_seed
 from qhybrid.training.base_module import Augmentation, TrainingModule
-from qhybrid.training.image_batches import Batch
-from qhybrid.training.image_metrics import ImageScores, class_logits
+from qhybrid.training.images.batches import Batch
+from qhybrid.training.images.metrics import ImageScores, class_logits
 from qhybrid.training.losses import CrossEntropyDice
 
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
