@@ -30,7 +30,7 @@ from qhybrid.training.run_folder import (
     read_recipe,
     write_recipe,
 )
-from qhybrid.training.scene_task import build_scene_task
+from qhybrid.training.scenes.task import build_scene_task
 from qhybrid.training.shots import shots_callbacks, with_shots_seed
 from qhybrid.training.task import Task
 from qhybrid.workspace import locked, write_text

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from qhybrid.config import Recipe, validated
 from qhybrid.errors import CheckpointError, ConfigError, TrainingError, WorkspaceError
 from qhybrid.training import load_run, train
-from qhybrid.training.module import SegmentationModule
+from qhybrid.training.scenes.module import SegmentationModule
 
 
 def recipe_of(content: dict) -> Recipe:

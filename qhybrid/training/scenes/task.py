@@ -15,11 +15,11 @@ from qhybrid.models import build_for_engine, resolve_model
 from qhybrid.models.registry import check_task
 from qhybrid.seeding import derive_seed
 from qhybrid.training.callbacks import COLUMNS
-from qhybrid.training.data_module import SceneDataModule
 from qhybrid.training.losses import CrossEntropyDice, class_weights
-from qhybrid.training.module import SegmentationModule
 from qhybrid.training.run_folder import FORMAT, METRICS, Meta, load_run, load_start
-from qhybrid.training.sample_pictures import draw_run_pictures
+from qhybrid.training.scenes.data_module import SceneDataModule
+from qhybrid.training.scenes.module import SegmentationModule
+from qhybrid.training.scenes.pictures import draw_run_pictures
 from qhybrid.training.task import Task
 
 
