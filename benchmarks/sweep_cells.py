@@ -14,10 +14,11 @@ from pathlib import Path
 
 import torch
 
-from qhybrid.evaluation.subject.subject import Subject, load_subject
-from qhybrid.evaluation.sweep.cells import Conditions
-from qhybrid.evaluation.sweep.engines import cell_engine
-from qhybrid.evaluation.sweep.profiles import SweepProfiles
+from qhybrid.evaluation.subject.load import load_subject
+from qhybrid.evaluation.subject.subject import Subject
+from qhybrid.experiments.sweeps.cells import Conditions
+from qhybrid.experiments.sweeps.engines import cell_engine
+from qhybrid.experiments.sweeps.profiles import SweepProfiles
 from qhybrid.workspace import data_root, write_text
 
 PROFILES = (

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from qhybrid.circuits import build_circuit
-from qhybrid.evaluation.sweep.cells import Conditions, SweepRun, cell_key
 from qhybrid.experiments.repeats.comparison import compare, read_repeats
+from qhybrid.experiments.sweeps.cells import Conditions, SweepRun, cell_key
 from qhybrid.noise import NoiseProfile
 
 ROOT = Path(__file__).parents[1]

@@ -26,6 +26,6 @@ def report(
     folders = [folder for source in sources for folder in find_report_sources(source)]
     target = output or folders[0] / "report.html"
 
-    from qhybrid.evaluation.report import write_report_page
+    from qhybrid.report import write_report_page
 
     say_path("report", write_report_page(folders, target, title))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from qhybrid.config.sweeps import SweepConfig
-    from qhybrid.evaluation.sweep import SweepOutcome
+    from qhybrid.experiments.sweeps import SweepOutcome
 
 LONGEST_TABLE = 40
 LONGEST_WORD = 40
@@ -49,7 +49,7 @@ def sweep(
 
     config = with_paths(load_sweep(find_recipe(file)))
 
-    from qhybrid.evaluation.sweep import read_results, run_sweep, sweep_folder
+    from qhybrid.experiments.sweeps import read_results, run_sweep, sweep_folder
 
     target = output or sweep_folder(config.name)
     try:
@@ -123,7 +123,7 @@ def results_tables(results: pd.DataFrame) -> list[Table]:
     Args:
         results: From `read_results`.
     """
-    from qhybrid.evaluation.report.labels import metric_label
+    from qhybrid.report.labels import metric_label
 
     if results.empty:
         return []
@@ -142,7 +142,7 @@ def _table(head: pd.DataFrame, shown: list[str], title: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    from qhybrid.evaluation.report.labels import noise_label, number, shots_label
+    from qhybrid.report.labels import noise_label, number, shots_label
 
     # Without side borders the table of two engines fits into 80 columns, as in logs.
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
@@ -172,7 +172,7 @@ def _table(head: pd.DataFrame, shown: list[str], title: str) -> Table:
 
 
 def _cell(name: str, value: str) -> str:
-    from qhybrid.evaluation.report.labels import ENGINES, settings_label
+    from qhybrid.report.labels import ENGINES, settings_label
 
     if name == "settings":
         return settings_label(json.loads(value))
@@ -183,7 +183,7 @@ def _report_failures(outcome: SweepOutcome) -> None:
     """Say what failed, and leave with an error code if anything did."""
     if not outcome.failures:
         return
-    from qhybrid.evaluation.report.labels import failure_label
+    from qhybrid.report.labels import failure_label
 
     for failure in outcome.failures[:SHOWN_FAILURES]:
         errors.print(f"failed: {failure_label(failure)}", markup=False, soft_wrap=True)

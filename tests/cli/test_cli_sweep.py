@@ -14,7 +14,7 @@ from qhybrid.cli.main import execute
 from qhybrid.cli.sweep import results_tables
 from qhybrid.config import read_yaml
 from qhybrid.config.sweeps import is_sweep, load_sweep
-from qhybrid.evaluation.sweep import read_results
+from qhybrid.experiments.sweeps import read_results
 from qhybrid.noise import load_profile
 from qhybrid.workspace import starter_root
 

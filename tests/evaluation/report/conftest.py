@@ -20,7 +20,7 @@ def reported(mnist_root, tmp_path_factory):
     """Folders of a sweep that trains four tiny runs, with every kind of cell, one of which failed."""
     from qhybrid.config import to_yaml, validated
     from qhybrid.config.sweeps import SweepConfig
-    from qhybrid.evaluation.sweep import run_sweep
+    from qhybrid.experiments.sweeps import run_sweep
 
     folder = tmp_path_factory.mktemp("reported")
     recipe = folder / "tiny_qcq.yaml"

@@ -13,16 +13,16 @@ import pytest
 from report_pages import Page, outside_references
 
 from qhybrid.errors import DataError
-from qhybrid.evaluation.report import write_report_page
-from qhybrid.evaluation.report.labels import (
+from qhybrid.experiments.sweeps import read_results
+from qhybrid.report import write_report_page
+from qhybrid.report.labels import (
     noise_label,
     seconds_label,
     settings_label,
     shots_label,
     with_error,
 )
-from qhybrid.evaluation.report.svg import inline_svg
-from qhybrid.evaluation.sweep import read_results
+from qhybrid.report.svg import inline_svg
 from qhybrid.training.run_folder import read_recipe
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from qhybrid.evaluation.report.curves import learning_curves
-from qhybrid.evaluation.report.engine_part import engines_table
-from qhybrid.evaluation.report.facets import labelled, looks, noise_charts_of
-from qhybrid.evaluation.report.labels import failure_label
-from qhybrid.evaluation.report.mitigation_charts import mitigated_noises, mitigation_charts
-from qhybrid.evaluation.report.sources import RunSource, read_sweep
-from qhybrid.evaluation.report.sweep_figures import sweep_figures
-from qhybrid.evaluation.report.sweep_part import sweep_part
-from qhybrid.evaluation.report.training_part import training_table
+from qhybrid.report.curves import learning_curves
+from qhybrid.report.engine_part import engines_table
+from qhybrid.report.facets import labelled, looks, noise_charts_of
+from qhybrid.report.labels import failure_label
+from qhybrid.report.mitigation_charts import mitigated_noises, mitigation_charts
+from qhybrid.report.sources import RunSource, read_sweep
+from qhybrid.report.sweep_figures import sweep_figures
+from qhybrid.report.sweep_part import sweep_part
+from qhybrid.report.training_part import training_table
 
 NOISES = ("ideal", "weak", "strong")
 

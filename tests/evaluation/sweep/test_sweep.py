@@ -13,9 +13,9 @@ from qhybrid.circuits import build_circuit
 from qhybrid.data.images.registry import open_image_dataset
 from qhybrid.engines import make_engine
 from qhybrid.errors import WorkspaceError
-from qhybrid.evaluation.sweep import read_cells, read_results, run_sweep
-from qhybrid.evaluation.sweep.cells import Conditions
-from qhybrid.evaluation.sweep.engines import cell_engine
+from qhybrid.experiments.sweeps import read_cells, read_results, run_sweep
+from qhybrid.experiments.sweeps.cells import Conditions
+from qhybrid.experiments.sweeps.engines import cell_engine
 from qhybrid.models import use_engine
 from qhybrid.noise import load_profile
 from qhybrid.training.images.run import load_image_run

@@ -9,9 +9,9 @@ from scipy import stats
 
 from qhybrid.config import read_yaml, validated
 from qhybrid.config.sweeps import SweepConfig
-from qhybrid.evaluation.sweep import read_cells, run_sweep
-from qhybrid.evaluation.sweep.agreement import compared_cells, engine_agreement
-from qhybrid.evaluation.sweep.profiles import ALL_TO_ALL
+from qhybrid.experiments.sweeps import read_cells, run_sweep
+from qhybrid.experiments.sweeps.agreement import compared_cells, engine_agreement
+from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL
 from qhybrid.training import train
 from qhybrid.workspace import starter_root
 

@@ -6,8 +6,8 @@ import pytest
 
 from qhybrid.config.sweeps import load_sweep
 from qhybrid.errors import CheckpointError, ConfigError, DataError, WorkspaceError
-from qhybrid.evaluation.sweep import read_results, run_sweep
-from qhybrid.evaluation.sweep.profiles import SweepProfiles
+from qhybrid.experiments.sweeps import read_results, run_sweep
+from qhybrid.experiments.sweeps.profiles import SweepProfiles
 from qhybrid.noise import NoiseProfile
 
 CLASSIFIER = "head.classifier.circuit"
@@ -111,7 +111,7 @@ def test_truncated_parquet(make_image_run, sweep_of, mnist_root, tmp_path):
 
 
 def test_a_scheduler_that_does_not_answer(make_image_run, sweep_of, mnist_root, tmp_path, monkeypatch):
-    monkeypatch.setattr("qhybrid.evaluation.sweep.schedule.CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("qhybrid.experiments.sweeps.schedule.CONNECT_SECONDS", 0.5)
     config = sweep_of([make_image_run()], {"layers": [[CLASSIFIER]]}, samples=2)
     with pytest.raises(WorkspaceError, match="No Dask scheduler answers at tcp://127.0.0.1:1"):
         run_sweep(config, mnist_root, tmp_path / "out", scheduler="tcp://127.0.0.1:1")

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from qhybrid.config import to_yaml
-from qhybrid.evaluation.sweep import run_sweep
+from qhybrid.experiments.sweeps import run_sweep
 from qhybrid.workspace import whole_files
 
 CLASSIFIER = "head.classifier.circuit"
@@ -144,7 +144,7 @@ def test_a_cluster_that_loses_a_worker_loses_no_cell(make_image_run, sweep_of, m
 
 @pytest.mark.slow
 def test_local_processes_give_the_same_numbers(make_image_run, sweep_of, mnist_root, tmp_path):
-    from qhybrid.evaluation.sweep import read_results
+    from qhybrid.experiments.sweeps import read_results
 
     config = sweep_of([make_image_run()], MANY | {"seeds": [0]}, samples=4)
     alone = run_sweep(config, mnist_root, tmp_path / "one", processes=1)

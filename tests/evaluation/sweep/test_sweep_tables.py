@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from qhybrid.evaluation.sweep.tables import mean_over_seeds
+from qhybrid.experiments.sweeps.tables import mean_over_seeds
 
 RUNS = {"a": (0.9, 0.92), "b": (0.8, 0.84), "c": (0.7, 0.7)}
 

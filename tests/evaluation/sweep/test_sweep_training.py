@@ -12,8 +12,8 @@ import yaml
 from qhybrid.config import Recipe, validated
 from qhybrid.config.sweeps import SweepConfig
 from qhybrid.errors import ConfigError
-from qhybrid.evaluation.sweep import read_results, run_sweep
-from qhybrid.evaluation.sweep.training import _key, plan_training
+from qhybrid.experiments.sweeps import read_results, run_sweep
+from qhybrid.experiments.sweeps.training import _key, plan_training
 from qhybrid.noise import NoiseProfile
 from qhybrid.training import train
 from qhybrid.training.images.run import load_image_run

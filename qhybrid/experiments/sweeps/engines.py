@@ -9,8 +9,8 @@ from qhybrid.engines import make_engine
 from qhybrid.engines.base import Engine
 from qhybrid.engines.mapped import DeviceMapping, MappedEngine
 from qhybrid.engines.mitigation import mitigated_engine
-from qhybrid.evaluation.sweep.cells import TRAJECTORIES, Conditions
-from qhybrid.evaluation.sweep.profiles import ALL_TO_ALL, find_device
+from qhybrid.experiments.sweeps.cells import TRAJECTORIES, Conditions
+from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL, find_device
 from qhybrid.noise import NoiseProfile
 from qhybrid.seeding import derive_seed
 

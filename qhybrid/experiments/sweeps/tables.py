@@ -11,9 +11,9 @@ import pandas as pd
 from pyarrow import ArrowException
 
 from qhybrid.errors import DataError
-from qhybrid.evaluation.sweep.cells import Cell
-from qhybrid.evaluation.sweep.engines import shots_of_estimate
-from qhybrid.evaluation.sweep.store import CellStore
+from qhybrid.experiments.sweeps.cells import Cell
+from qhybrid.experiments.sweeps.engines import shots_of_estimate
+from qhybrid.experiments.sweeps.store import CellStore
 from qhybrid.workspace import atomic_path
 
 CELLS_TABLE = "cells.parquet"

@@ -6,11 +6,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from qhybrid.evaluation.report.hardware_sources import PlanSource
-from qhybrid.evaluation.report.labels import metric_label
-from qhybrid.evaluation.report.parts import Table, without_constant
 from qhybrid.noise import NoiseProfile
 from qhybrid.noise.summary import summary
+from qhybrid.report.hardware_sources import PlanSource
+from qhybrid.report.labels import metric_label
+from qhybrid.report.parts import Table, without_constant
 
 CALIBRATIONS = ("results/calibration.yaml", "calibration.yaml")
 DASH = "–"

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from qhybrid.evaluation.report.facets import Chart, Facet, Look, spread
-from qhybrid.evaluation.report.labels import metric_label, shots_label
-from qhybrid.evaluation.report.svg import SERIES, chart_style, figure_svg
+from qhybrid.report.facets import Chart, Facet, Look, spread
+from qhybrid.report.labels import metric_label, shots_label
+from qhybrid.report.svg import SERIES, chart_style, figure_svg
 
 _COLORS = "cividis"
 _DARK = 0.55

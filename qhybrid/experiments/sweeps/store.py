@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from qhybrid.evaluation.subject.subject import Subject
-from qhybrid.evaluation.sweep.arrays import pack
-from qhybrid.evaluation.sweep.cells import SweepRun
+from qhybrid.experiments.sweeps.arrays import pack
+from qhybrid.experiments.sweeps.cells import SweepRun
 from qhybrid.workspace import write_text
 
 CELLS = "cells"

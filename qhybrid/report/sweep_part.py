@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from qhybrid.evaluation.report.confusion import ConfusionTable, confusion_table
-from qhybrid.evaluation.report.engine_part import engines_table
-from qhybrid.evaluation.report.labels import (
+from qhybrid.report.confusion import ConfusionTable, confusion_table
+from qhybrid.report.engine_part import engines_table
+from qhybrid.report.labels import (
     ENGINES,
     MITIGATIONS,
     failure_label,
@@ -20,11 +20,11 @@ from qhybrid.evaluation.report.labels import (
     training_label,
     with_error,
 )
-from qhybrid.evaluation.report.parts import Figure, Table, without_constant
-from qhybrid.evaluation.report.pictures import SampleTable, chosen_cells, sample_tables
-from qhybrid.evaluation.report.sources import SweepSource
-from qhybrid.evaluation.report.sweep_figures import sweep_figures
-from qhybrid.evaluation.report.training_part import TRAINED, training_table
+from qhybrid.report.parts import Figure, Table, without_constant
+from qhybrid.report.pictures import SampleTable, chosen_cells, sample_tables
+from qhybrid.report.sources import SweepSource
+from qhybrid.report.sweep_figures import sweep_figures
+from qhybrid.report.training_part import TRAINED, training_table
 
 LONGEST_TABLE = 300
 

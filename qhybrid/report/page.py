@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 import qhybrid
 from qhybrid.errors import DataError
-from qhybrid.evaluation.report.content import build_content
-from qhybrid.evaluation.report.engine_part import NOTE
-from qhybrid.evaluation.report.sources import read_source
+from qhybrid.report.content import build_content
+from qhybrid.report.engine_part import NOTE
+from qhybrid.report.sources import read_source
 from qhybrid.workspace import write_text
 
 
@@ -36,7 +36,7 @@ def write_report_page(sources: Sequence[str | Path], output: str | Path, title: 
         raise DataError("A report needs at least one run folder or sweep folder, but none is given.")
     content = build_content([read_source(source) for source in sources], title)
     environment = Environment(
-        loader=PackageLoader("qhybrid.evaluation.report", "."),
+        loader=PackageLoader("qhybrid.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -16,9 +16,9 @@ from qhybrid.config import Recipe
 from qhybrid.errors import QHybridError
 from qhybrid.evaluation.subject.load import load_subject
 from qhybrid.evaluation.subject.subject import Outcome, Subject
-from qhybrid.evaluation.sweep.arrays import pack
-from qhybrid.evaluation.sweep.cells import TRAINED, Conditions
-from qhybrid.evaluation.sweep.engines import cell_engine
+from qhybrid.experiments.sweeps.arrays import pack
+from qhybrid.experiments.sweeps.cells import TRAINED, Conditions
+from qhybrid.experiments.sweeps.engines import cell_engine
 from qhybrid.noise import NoiseProfile
 from qhybrid.training import train
 from qhybrid.training.provenance import environment

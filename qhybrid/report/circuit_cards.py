@@ -12,10 +12,10 @@ from markupsafe import Markup
 from qhybrid.circuits.export import draw_svg
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.errors import QHybridError
-from qhybrid.evaluation.report.sources import RunSource
-from qhybrid.evaluation.report.svg import inline_svg
-from qhybrid.evaluation.sweep.engines import device_mapping
+from qhybrid.experiments.sweeps.engines import device_mapping
 from qhybrid.layers import quantum_layers
+from qhybrid.report.sources import RunSource
+from qhybrid.report.svg import inline_svg
 
 LARGEST_DRAWING = 20
 """Qubits of the largest circuit that is drawn."""

@@ -11,9 +11,9 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from qhybrid.evaluation.report.labels import metric_label, settings_label
-from qhybrid.evaluation.report.sources import RunSource
-from qhybrid.evaluation.report.svg import MUTED, SERIES, chart_style, figure_svg
+from qhybrid.report.labels import metric_label, settings_label
+from qhybrid.report.sources import RunSource
+from qhybrid.report.svg import MUTED, SERIES, chart_style, figure_svg
 
 SHOTS, KIND, NOISE = "engine.shots", "engine.kind", "engine.noise"
 IDEAL = "ideal"

@@ -15,9 +15,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from qhybrid.evaluation.report.labels import noise_label, shots_label
-from qhybrid.evaluation.report.sources import SweepSource
-from qhybrid.evaluation.sweep.arrays import unpack
+from qhybrid.experiments.sweeps.arrays import unpack
+from qhybrid.report.labels import noise_label, shots_label
+from qhybrid.report.sources import SweepSource
 from qhybrid.training.pictures import LINE_COLORS, NO_DATA_COLOR
 
 IGNORED = 255

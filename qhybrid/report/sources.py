@@ -13,9 +13,9 @@ import yaml
 from qhybrid.config import Recipe, read_yaml
 from qhybrid.data.images.registry import is_image_dataset
 from qhybrid.errors import DataError, QHybridError
-from qhybrid.evaluation.sweep.run import SWEEP
-from qhybrid.evaluation.sweep.store import RUNS, CellStore
-from qhybrid.evaluation.sweep.tables import read_cells, read_results
+from qhybrid.experiments.sweeps.run import SWEEP
+from qhybrid.experiments.sweeps.store import RUNS, CellStore
+from qhybrid.experiments.sweeps.tables import read_cells, read_results
 from qhybrid.training.images.run import load_image_run
 from qhybrid.training.run_folder import ENVIRONMENT, METRICS, RECIPE, load_run, read_recipe
 from qhybrid.workspace import whole_files

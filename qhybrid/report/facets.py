@@ -8,14 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from qhybrid.evaluation.report.labels import (
+from qhybrid.report.labels import (
     ENGINES,
     MITIGATIONS,
     noise_label,
     shots_label,
     training_label,
 )
-from qhybrid.evaluation.report.svg import MARKERS, SERIES
+from qhybrid.report.svg import MARKERS, SERIES
 
 FACET = ("run", "settings", "engine", "mitigation")
 MOST_FACETS = 12

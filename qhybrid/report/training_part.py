@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from qhybrid.evaluation.report.labels import metric_label, settings_label, with_error
-from qhybrid.evaluation.report.parts import Table, without_constant
-from qhybrid.evaluation.report.sources import RunSource, SweepSource
+from qhybrid.report.labels import metric_label, settings_label, with_error
+from qhybrid.report.parts import Table, without_constant
+from qhybrid.report.sources import RunSource, SweepSource
 
 TRAINED = "trained"
 MISSING = "–"

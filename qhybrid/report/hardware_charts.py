@@ -11,7 +11,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from qhybrid.evaluation.report.svg import MARKERS, MUTED, SERIES, chart_style, figure_svg
+from qhybrid.report.svg import MARKERS, MUTED, SERIES, chart_style, figure_svg
 
 MOST_LABELS = 64
 

@@ -12,9 +12,9 @@ from qhybrid.config import Recipe
 from qhybrid.config.sweeps import SweepGrid
 from qhybrid.errors import ConfigError
 from qhybrid.evaluation.subject.subject import Subject, weights_hash
-from qhybrid.evaluation.sweep.cells import Conditions, SweepRun, grid_conditions
-from qhybrid.evaluation.sweep.engines import device_mapping
-from qhybrid.evaluation.sweep.profiles import ALL_TO_ALL, SweepProfiles, check_profile_fits
+from qhybrid.experiments.sweeps.cells import Conditions, SweepRun, grid_conditions
+from qhybrid.experiments.sweeps.engines import device_mapping
+from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL, SweepProfiles, check_profile_fits
 from qhybrid.layers import QuantumLayer
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from qhybrid.evaluation.report.facets import Chart, labelled, looks, noise_charts_of
-from qhybrid.evaluation.report.labels import MITIGATIONS, metric_label
-from qhybrid.evaluation.report.mitigation_charts import mitigated_noises, mitigation_charts
-from qhybrid.evaluation.report.noise_charts import heat_and_lines, heat_maps, line_charts
-from qhybrid.evaluation.report.parts import Figure
+from qhybrid.report.facets import Chart, labelled, looks, noise_charts_of
+from qhybrid.report.labels import MITIGATIONS, metric_label
+from qhybrid.report.mitigation_charts import mitigated_noises, mitigation_charts
+from qhybrid.report.noise_charts import heat_and_lines, heat_maps, line_charts
+from qhybrid.report.parts import Figure
 
 
 def sweep_figures(results: pd.DataFrame, metric: str, name: str) -> list[Figure]:

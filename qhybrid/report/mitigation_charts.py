@@ -11,10 +11,10 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from qhybrid.evaluation.report.facets import Look
-from qhybrid.evaluation.report.labels import MITIGATIONS, metric_label
-from qhybrid.evaluation.report.noise_charts import add_legend, draw_line
-from qhybrid.evaluation.report.svg import chart_style, figure_svg
+from qhybrid.report.facets import Look
+from qhybrid.report.labels import MITIGATIONS, metric_label
+from qhybrid.report.noise_charts import add_legend, draw_line
+from qhybrid.report.svg import chart_style, figure_svg
 
 COLUMNS = 3
 MOST_FACETS = 12

@@ -10,14 +10,14 @@ from typing import Any
 from qhybrid.config import to_yaml
 from qhybrid.config.sweeps import SweepConfig, SweepGrid
 from qhybrid.evaluation.subject.subject import Subject
-from qhybrid.evaluation.sweep.cells import TRAINED, Cell, Conditions, SweepRun, cell_key, plan_cells
-from qhybrid.evaluation.sweep.profiles import ALL_TO_ALL, SweepProfiles
-from qhybrid.evaluation.sweep.runs import check_run, describe_run, run_names
-from qhybrid.evaluation.sweep.schedule import run_jobs
-from qhybrid.evaluation.sweep.store import CellStore, write_failures, write_run
-from qhybrid.evaluation.sweep.tables import build_tables
-from qhybrid.evaluation.sweep.training import TrainedRun, plan_training
-from qhybrid.evaluation.sweep.worker import loaded_subject, run_job
+from qhybrid.experiments.sweeps.cells import TRAINED, Cell, Conditions, SweepRun, cell_key, plan_cells
+from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL, SweepProfiles
+from qhybrid.experiments.sweeps.runs import check_run, describe_run, run_names
+from qhybrid.experiments.sweeps.schedule import run_jobs
+from qhybrid.experiments.sweeps.store import CellStore, write_failures, write_run
+from qhybrid.experiments.sweeps.tables import build_tables
+from qhybrid.experiments.sweeps.training import TrainedRun, plan_training
+from qhybrid.experiments.sweeps.worker import loaded_subject, run_job
 from qhybrid.noise import NoiseProfile
 from qhybrid.training.run_folder import read_recipe
 from qhybrid.workspace import data_root as default_data_root

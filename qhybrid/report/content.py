@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qhybrid.evaluation.report.circuit_cards import CircuitCard, circuit_cards
-from qhybrid.evaluation.report.confusion import ConfusionTable, confusion_table
-from qhybrid.evaluation.report.curves import learning_curves
-from qhybrid.evaluation.report.hardware_part import HardwarePart, hardware_part
-from qhybrid.evaluation.report.labels import (
+from qhybrid.report.circuit_cards import CircuitCard, circuit_cards
+from qhybrid.report.confusion import ConfusionTable, confusion_table
+from qhybrid.report.curves import learning_curves
+from qhybrid.report.hardware_part import HardwarePart, hardware_part
+from qhybrid.report.labels import (
     metric_label,
     number,
     settings_label,
     short_hash,
 )
-from qhybrid.evaluation.report.parts import Figure, Table
-from qhybrid.evaluation.report.pictures import ALL_TO_ALL, png_file
-from qhybrid.evaluation.report.sources import RunSource, SweepSource, plain_yaml
-from qhybrid.evaluation.report.sweep_part import SweepPart, sweep_part
+from qhybrid.report.parts import Figure, Table
+from qhybrid.report.pictures import ALL_TO_ALL, png_file
+from qhybrid.report.sources import RunSource, SweepSource, plain_yaml
+from qhybrid.report.sweep_part import SweepPart, sweep_part
 
 HEADLINES = ("accuracy", "miou", "soft_iou")
 

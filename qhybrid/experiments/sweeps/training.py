@@ -17,7 +17,7 @@ from qhybrid.config import Recipe, apply_overrides, read_yaml, validated
 from qhybrid.config.sweeps import TrainGrid
 from qhybrid.data.images.registry import is_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError
-from qhybrid.evaluation.sweep.worker import TRAINED_MARK, training_job
+from qhybrid.experiments.sweeps.worker import TRAINED_MARK, training_job
 from qhybrid.noise import load_profile
 from qhybrid.training.images.defaults import with_image_defaults
 from qhybrid.training.run_folder import start_weights

@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any
 
 from qhybrid.config.sweeps import LayerChoice, SweepGrid
-from qhybrid.evaluation.sweep.profiles import ALL_TO_ALL, SweepProfiles
+from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL, SweepProfiles
 from qhybrid.noise import NoiseProfile
 
 VERSION = 1

@@ -11,17 +11,17 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from qhybrid.errors import DataError
-from qhybrid.evaluation.report.confusion import ConfusionTable, confusion_table
-from qhybrid.evaluation.report.hardware_charts import accuracy_chart, deviation_chart
-from qhybrid.evaluation.report.hardware_sources import PlanSource, read_plans
-from qhybrid.evaluation.report.hardware_tables import (
+from qhybrid.report.confusion import ConfusionTable, confusion_table
+from qhybrid.report.hardware_charts import accuracy_chart, deviation_chart
+from qhybrid.report.hardware_sources import PlanSource, read_plans
+from qhybrid.report.hardware_tables import (
     calibration_table,
     circuits_table,
     price_table,
     summary_table,
     title_of,
 )
-from qhybrid.evaluation.report.parts import Figure, Table
+from qhybrid.report.parts import Figure, Table
 
 OUTPUTS = "results/outputs.safetensors"
 SAMPLES = "samples.safetensors"

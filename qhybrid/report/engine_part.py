@@ -6,9 +6,9 @@ import math
 
 import pandas as pd
 
-from qhybrid.evaluation.report.labels import ENGINES, metric_label
-from qhybrid.evaluation.report.parts import Table
-from qhybrid.evaluation.sweep.agreement import Agreement, engine_agreement
+from qhybrid.experiments.sweeps.agreement import Agreement, engine_agreement
+from qhybrid.report.labels import ENGINES, metric_label
+from qhybrid.report.parts import Table
 
 LEVEL = 0.01
 NOTE = (
