@@ -81,7 +81,8 @@ import os, signal, sys
 from pathlib import Path
 import yaml
 from qhybrid.config import Recipe, validated
-from qhybrid.training import module, train
+from qhybrid.training import train
+from qhybrid.training.scenes import module
 original = module.SegmentationModule.training_step
 def step(self, batch, batch_idx):
     if self.current_epoch == 1 and batch_idx == 1:

@@ -19,7 +19,10 @@ from safetensors.torch import load_file
 from qhybrid.config import Recipe, validated
 from qhybrid.data.images.registry import open_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError, DatasetNotFoundError
-from qhybrid.training import callbacks, image_data_module, image_module, image_task, load_run, train
+from qhybrid.training import callbacks, load_run, train
+from qhybrid.training.images import data_module as image_data_module
+from qhybrid.training.images import module as image_module
+from qhybrid.training.images import task as image_task
 from qhybrid.training.images.run import load_image_run
 from qhybrid.training.run_folder import kept_epoch, start_weights, training_ended
 
@@ -101,7 +104,9 @@ import os, signal, sys
 from pathlib import Path
 import yaml
 from qhybrid.config import Recipe, validated
-from qhybrid.training import image_module, image_task, train
+from qhybrid.training import train
+from qhybrid.training.images import module as image_module
+from qhybrid.training.images import task as image_task
 image_task._SAVE_INTERVAL = 0.0
 original = image_module.ImageModule.take_step
 def take_step(self, batch, step, *rest):

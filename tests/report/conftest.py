@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
+from image_runs import make_image_run, mnist_root, recipe_content
+from scene_runs import data_config, make_run, run_folder, scenes_root
 
-_spec = importlib.util.spec_from_file_location(
-    "sweep_fixtures", Path(__file__).parents[1] / "sweep" / "conftest.py"
-)
-_fixtures = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_fixtures)
-mnist_root = _fixtures.mnist_root
+__all__ = [
+    "data_config",
+    "make_image_run",
+    "make_run",
+    "mnist_root",
+    "run_folder",
+    "scenes_root",
+]
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +25,7 @@ def reported(mnist_root, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("reported")
     recipe = folder / "tiny_qcq.yaml"
-    recipe.write_text(to_yaml(_fixtures.recipe_content(epochs=2)))
+    recipe.write_text(to_yaml(recipe_content(epochs=2)))
     grid = {
         "profiles": ["ideal", "depolarizing_0.05_0.1", "fake_torino"],
         "shots": ["infinite", 64],
