@@ -18,6 +18,10 @@ class ConfigError(QHybridError, ValueError):
     """A recipe, a circuit definition or an option is invalid; the message names the file and the key."""
 
 
+class PluginError(ConfigError):
+    """Code of other people cannot be loaded, is missing, or adds a name that is taken."""
+
+
 class WorkspaceError(QHybridError, OSError):
     """A file or folder that is needed cannot be used (missing, in the way, not writable, disk full)."""
 
