@@ -18,7 +18,7 @@ import torch
 from qhybrid.config import AugmentationConfig, DataConfig
 from qhybrid.data.augmentation import PatchAugmentation
 from qhybrid.data.patches import RandomPatches
-from qhybrid.data.registry import open_dataset
+from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.statistics import compute_statistics
 from qhybrid.data.synthetic import render_scene
 

@@ -15,9 +15,9 @@ from pydantic.fields import FieldInfo
 
 from qhybrid.config import Recipe
 from qhybrid.config.sweeps import SweepConfig
-from qhybrid.data.images.registry import IMAGE_DATASETS
-from qhybrid.data.registry import _DATASETS
-from qhybrid.models.registry import _MODELS
+from qhybrid.data.images.image_datasets import IMAGE_DATASETS
+from qhybrid.data.scene_datasets import _DATASETS
+from qhybrid.models.build import _MODELS
 
 TARGET = Path(__file__).with_name("recipes.md")
 

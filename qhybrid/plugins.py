@@ -1,8 +1,8 @@
 """Kinds of things by name, ours and those that other people's code adds.
 
 A `Registry` holds one kind of thing: circuits, models, data sets, metrics, and so on. Code of other people
-comes in through the entry point group `qhybrid.plugins` of an installed package, through modules that the
-variable QHYBRID_PLUGINS names (separated by commas; a module or a .py file), or through `--plugin`, which sets
+comes in through the entry point group `qhybrid.plugins` of an installed package, through modules that
+QHYBRID_PLUGINS names (separated by commas; a module or a .py file), or through `--plugin`, which sets
 that variable for the command and its worker processes. It never comes in because a run folder says so.
 
 Plugins are imported at the first look-up of any name.
@@ -317,7 +317,9 @@ def _from_file(path: Path) -> Any:
         raise PluginError(f"Plugin {path} must be a .py file, but is not one.")
     module = importlib.util.module_from_spec(spec)
     if name in sys.modules:
-        raise PluginError(f"Plugin {path}: a module `{name}` is loaded already. Fix: name the file otherwise.")
+        raise PluginError(
+            f"Plugin {path}: a module `{name}` is loaded already. Fix: name the file otherwise."
+        )
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)

@@ -10,7 +10,7 @@ from rasterio.transform import from_origin
 
 from qhybrid.config import DataConfig, Recipe
 from qhybrid.data.classes import ClassMap
-from qhybrid.data.registry import open_dataset
+from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.statistics import compute_statistics
 from qhybrid.models import build_model, resolve_model
 from qhybrid.training.run_folder import FORMAT, Meta, save_weights, write_recipe

@@ -24,7 +24,7 @@ DataRoot = Annotated[Path | None, typer.Option(help=DATA_ROOT_HELP)]
 @app.command("list")
 def list_() -> None:
     """List the data sets that a recipe can name."""
-    from qhybrid.data.registry import dataset_info, list_datasets
+    from qhybrid.data.scene_datasets import dataset_info, list_datasets
 
     table = Table("data set", "what it reads", "fetch")
     for name in list_datasets():
@@ -36,7 +36,7 @@ def list_() -> None:
 @app.command()
 def info(name: Annotated[str, typer.Argument(help="A data set of `list`.")]) -> None:
     """Show a data set's own keys (`data.options` in a recipe) and their defaults."""
-    from qhybrid.data.registry import dataset_info
+    from qhybrid.data.scene_datasets import dataset_info
 
     found = dataset_info(name)
     say(found.description)
@@ -53,7 +53,7 @@ def fetch(
     url: Annotated[str | None, typer.Option(help="Another address of the same archive.")] = None,
 ) -> None:
     """Download a data set into the data root; an interrupted download goes on where it stopped."""
-    from qhybrid.data.registry import fetch_dataset
+    from qhybrid.data.scene_datasets import fetch_dataset
 
     with progress_bar(name, bytes_=True) as progress:
         folder = fetch_dataset(name, find_data_root(data_root), url, progress)
@@ -84,7 +84,7 @@ def tile(
     data_root: DataRoot = None,
 ) -> None:
     """Cut the scenes of a recipe's data set into lossless PNG tiles, as in the HQ-UNet paper."""
-    from qhybrid.data.registry import open_dataset
+    from qhybrid.data.scene_datasets import open_dataset
     from qhybrid.data.tiling import tile_dataset
 
     config = load_recipe(find_recipe(recipe), set_).data
@@ -97,7 +97,7 @@ def tile(
 @app.command()
 def statistics(recipe: RecipeArgument, set_: SetOption = None, data_root: DataRoot = None) -> None:
     """Print band statistics and class shares of the training split."""
-    from qhybrid.data.registry import open_dataset
+    from qhybrid.data.scene_datasets import open_dataset
     from qhybrid.data.statistics import compute_statistics
 
     config = load_recipe(find_recipe(recipe), set_).data

@@ -69,7 +69,7 @@ def _verdict(results: dict[str, SegmentationMetrics]) -> str:
 
 
 def _map_test_scene(recipe: Recipe, folder: Path) -> tuple[Path, Path, Path]:
-    from qhybrid.data.registry import open_dataset
+    from qhybrid.data.scene_datasets import open_dataset
     from qhybrid.inference import write_map
     from qhybrid.training import load_run
 

@@ -55,7 +55,7 @@ def evaluate(
     chosen = engine_config(engine, engine_option, noise, shots)
     weights = check_which(which)
 
-    from qhybrid.data.images.registry import is_image_dataset
+    from qhybrid.data.images.image_datasets import is_image_dataset
     from qhybrid.evaluation import evaluate_image_run, evaluate_run, evaluation_folder
 
     target = output or evaluation_folder(folder, split, chosen or recipe.engine, weights)

@@ -22,7 +22,7 @@ from qhybrid.cli.hardware_tables import (
 )
 
 if TYPE_CHECKING:
-    from qhybrid.hardware.jobs.work import Work
+    from qhybrid.hardware.jobs.execution import PlanExecution
 
 app = typer.Typer(help="Run trained models on quantum hardware.", no_args_is_help=True)
 
@@ -45,10 +45,10 @@ def submit(
     again: Annotated[bool, typer.Option("--again", help="Also jobs that were cancelled or failed.")] = False,
 ) -> None:
     """Send the jobs of the current round, each once."""
-    with _open(plan) as work:
-        count = work.submit(again)
+    with _open(plan) as execution:
+        count = execution.submit(again)
         say(f"{count} job(s) sent" if count else "nothing to send")
-        print_status(work.status())
+        print_status(execution.status())
 
 
 @app.command()
@@ -56,12 +56,12 @@ def collect(
     plan: Plan, wait: Annotated[bool, typer.Option(help="Wait until all jobs have ended.")] = True
 ) -> None:
     """Fetch results; write predictions and metrics once all are there."""
-    with _open(plan) as work:
+    with _open(plan) as execution:
         with progress_bar("jobs") as progress:
-            outputs = work.collect(wait, progress)
-        print_status(work.status())
-        work.check_decisions()
-        _finish(work, outputs)
+            outputs = execution.collect(wait, progress)
+        print_status(execution.status())
+        execution.check_decisions()
+        _finish(execution, outputs)
 
 
 @app.command()
@@ -75,9 +75,9 @@ def status(plan: Plan) -> None:
 @app.command()
 def cancel(plan: Plan) -> None:
     """Cancel all jobs that have not ended; results that are there are kept."""
-    with _open(plan) as work:
-        say(f"{work.cancel()} job(s) cancelled")
-        print_status(work.status())
+    with _open(plan) as execution:
+        say(f"{execution.cancel()} job(s) cancelled")
+        print_status(execution.status())
 
 
 @app.command("run")
@@ -99,10 +99,10 @@ def run_(
     else:
         folder = plan_of(run, options)
         print_plan(folder)
-    with _open(str(folder)) as work:
+    with _open(str(folder)) as execution:
         with progress_bar("jobs") as progress:
-            outputs = work.run(progress)
-        _finish(work, outputs)
+            outputs = execution.run(progress)
+        _finish(execution, outputs)
 
 
 @app.command()
@@ -130,17 +130,17 @@ def backends(
 
 
 @contextmanager
-def _open(plan: str) -> Iterator[Work]:
+def _open(plan: str) -> Iterator[PlanExecution]:
     folder = find_plan(plan)
 
-    from qhybrid.hardware.jobs.opening import open_work
+    from qhybrid.hardware.jobs.opening import open_plan
     from qhybrid.hardware.model.runs import load_workload
 
-    with open_work(folder, load_workload, say=say) as work:
+    with open_plan(folder, load_workload, say=say) as execution:
         try:
-            yield work
+            yield execution
         except KeyboardInterrupt:
-            if work.status()["in_flight"] and work.context.service.paid:
+            if execution.status()["in_flight"] and execution.context.service.paid:
                 say(
                     "jobs that were sent go on and are billed: `qhybrid hardware cancel "
                     f"{short(folder)}` stops them, `qhybrid hardware run {short(folder)}` goes on"
@@ -148,13 +148,13 @@ def _open(plan: str) -> Iterator[Work]:
             raise
 
 
-def _finish(work: Work, outputs: Any) -> None:
+def _finish(execution: PlanExecution, outputs: Any) -> None:
     """Write and print results, or say what comes next."""
     if outputs is None:
-        print_next_step(work.status(), work.folder)
+        print_next_step(execution.status(), execution.folder)
         return
 
     from qhybrid.hardware.jobs.outcome import RESULTS, write_outcome
 
-    print_outcome(write_outcome(work, outputs))
-    say_path("results", work.folder / RESULTS)
+    print_outcome(write_outcome(execution, outputs))
+    say_path("results", execution.folder / RESULTS)

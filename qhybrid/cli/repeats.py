@@ -11,8 +11,8 @@ from rich.table import Table
 from qhybrid.cli.console import IMAGE_METRICS, console, errors, say, say_path, short
 
 if TYPE_CHECKING:
-    from qhybrid.experiments.repeats.plan import Plan
     from qhybrid.experiments.repeats.run import Outcome
+    from qhybrid.experiments.repeats.schedule import RepeatSchedule
 
 ALL = "all"
 
@@ -36,17 +36,17 @@ def parse_numbers(text: str, flag: str) -> list[int]:
     return numbers
 
 
-def train_repeatedly(plan: Plan, data_root: Path, target: Path, jobs: int) -> None:
-    """Run a plan, say how each run ended, and print mean and standard deviation.
+def train_repeatedly(schedule: RepeatSchedule, data_root: Path, target: Path, jobs: int) -> None:
+    """Run a schedule, say how each run ended, and print mean and standard deviation.
 
     Raises:
         typer.Exit: With code 1 if a run failed.
     """
-    from qhybrid.experiments.repeats.plan import Plan
-    from qhybrid.experiments.repeats.run import all_outcomes, run_plan
+    from qhybrid.experiments.repeats.run import all_outcomes, run_schedule
+    from qhybrid.experiments.repeats.schedule import RepeatSchedule
     from qhybrid.experiments.repeats.summary import summarise
 
-    total, done = len(plan.repetitions), 0
+    total, done = len(schedule.repetitions), 0
 
     def report(outcome: Outcome) -> None:
         nonlocal done
@@ -55,13 +55,13 @@ def train_repeatedly(plan: Plan, data_root: Path, target: Path, jobs: int) -> No
         say(f"[{done}/{total}] {outcome.repetition.name}: {state}")
 
     try:
-        outcomes = run_plan(plan, data_root, target, jobs=jobs, report=report)
+        outcomes = run_schedule(schedule, data_root, target, jobs=jobs, report=report)
     except KeyboardInterrupt:
         hint = f"Interrupted. Finished runs are kept. Go on with: qhybrid train --resume {short(target)}"
         errors.print(hint, markup=False, soft_wrap=True)
         raise
     # The folder may hold runs of earlier calls too.
-    whole = Plan.read(target)
+    whole = RepeatSchedule.read(target)
     summary = summarise(whole, all_outcomes(whole, target, outcomes), target)
     console.print(summary_table(summary))
     say_path("runs", target)

@@ -23,7 +23,7 @@ from qhybrid.workspace import data_root as find_data_root
 
 if TYPE_CHECKING:
     from qhybrid.config import Recipe
-    from qhybrid.experiments.repeats.plan import Plan
+    from qhybrid.experiments.repeats.schedule import RepeatSchedule
 
 DATA_ROOT_HELP = "Folder of the data sets; otherwise the variable QHYBRID_DATA, otherwise ./data."
 
@@ -56,8 +56,8 @@ def train(
     if _repeats(recipe, resume, seeds, folds):
         if not test:
             raise typer.BadParameter("--no-test cannot be given with --seeds and --folds: they end in tests")
-        plan, target = _plan(recipe, resume, seeds, folds, set_, output)
-        train_repeatedly(plan, find_data_root(data_root), target, jobs)
+        schedule, target = _schedule(recipe, resume, seeds, folds, set_, output)
+        train_repeatedly(schedule, find_data_root(data_root), target, jobs)
         return
     if jobs > 1:
         raise typer.BadParameter("--jobs is for repeated runs: give --seeds or --folds")
@@ -79,30 +79,30 @@ def _repeats(recipe: str | None, resume: str | None, seeds: str | None, folds: s
     return given or (resume is not None and find_repeats(resume) is not None)
 
 
-def _plan(
+def _schedule(
     recipe: str | None,
     resume: str | None,
     seeds: str | None,
     folds: str | None,
     settings: list[str] | None,
     output: Path | None,
-) -> tuple[Plan, Path]:
+) -> tuple[RepeatSchedule, Path]:
     """Return what is to be repeated, and the folder of the runs."""
-    from qhybrid.experiments.repeats.plan import Plan
+    from qhybrid.experiments.repeats.schedule import RepeatSchedule
 
     repeated = find_repeats(resume) if resume is not None else None
     if repeated is not None:
         if settings:
             raise typer.BadParameter("--set cannot be given with --resume of repeated runs")
-        return Plan.read(repeated), repeated
+        return RepeatSchedule.read(repeated), repeated
     checked = load_recipe(find_recipe(recipe or ""), settings)
-    plan = Plan.make(
+    schedule = RepeatSchedule.make(
         checked,
         parse_numbers(seeds, "--seeds") if seeds is not None else (),
         parse_numbers(folds, "--folds") if folds is not None and folds != ALL else None,
         all_folds=folds == ALL,
     )
-    return plan, output or new_run_folder(checked.name)
+    return schedule, output or new_run_folder(checked.name)
 
 
 def train_and_hint(recipe: Recipe, data_root: Path, target: Path, *, resume: bool = False) -> None:
@@ -122,7 +122,7 @@ def train_and_hint(recipe: Recipe, data_root: Path, target: Path, *, resume: boo
 
 def test_run(folder: Path, data_root: Path) -> None:
     """Evaluate a run on the test split and print where everything is."""
-    from qhybrid.data.images.registry import is_image_dataset
+    from qhybrid.data.images.image_datasets import is_image_dataset
     from qhybrid.evaluation import evaluate_image_run, evaluate_run, evaluation_folder
 
     recipe = load_recipe(folder / RECIPE_IN_RUN)

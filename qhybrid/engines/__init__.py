@@ -3,7 +3,7 @@
 from qhybrid.engines.aer import AerEngine
 from qhybrid.engines.base import Engine
 from qhybrid.engines.exact.engine import ExactEngine
-from qhybrid.engines.registry import list_engines, make_engine, register_engine
+from qhybrid.engines.make import list_engines, make_engine, register_engine
 from qhybrid.engines.routed import RoutedEngine
 
 __all__ = [

@@ -12,8 +12,8 @@ from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.devices import load_device
 from qhybrid.engines.base import Engine, check_noise
 from qhybrid.engines.exact.layout_cost import simulation_cost
+from qhybrid.engines.make import make_engine
 from qhybrid.engines.mapped import DeviceMapping, MappedEngine
-from qhybrid.engines.registry import make_engine
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
 

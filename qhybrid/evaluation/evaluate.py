@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from qhybrid.config import EngineConfig, PredictionConfig
-from qhybrid.data.registry import open_dataset
+from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.evaluation.baselines import score_baselines
 from qhybrid.evaluation.common import check_folder, engine_of, evaluation_folder, provenance
 from qhybrid.evaluation.report_files import write_report

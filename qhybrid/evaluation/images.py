@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from qhybrid.config import EngineConfig
-from qhybrid.data.images.registry import open_image_dataset
+from qhybrid.data.images.image_datasets import open_image_dataset
 from qhybrid.evaluation.common import provenance
 from qhybrid.evaluation.evaluate import prepare
 from qhybrid.evaluation.image_report import write_image_report

@@ -17,7 +17,7 @@ from qhybrid.data.raster import Window
 from qhybrid.data.scenes import Scene, SceneReader
 from qhybrid.errors import DataError
 from qhybrid.inference import SceneModel, iterate_probabilities
-from qhybrid.inference.windows import plan_windows
+from qhybrid.inference.windows import window_grid
 from qhybrid.training.metrics import ConfusionMatrix
 
 Progress = Callable[[int, int], None]
@@ -87,7 +87,7 @@ def score_scenes(
     confusion = ConfusionMatrix(run.classes.num_classes, run.classes.names)
     wanted = spread_over(len(scenes), samples)
     settings = settings or run.recipe.prediction
-    counts = [len(plan_windows(*reader.shape, run.patch_size, settings.overlap)) for reader in readers]
+    counts = [len(window_grid(*reader.shape, run.patch_size, settings.overlap)) for reader in readers]
     kept = []
     for index, reader in enumerate(readers):
         part = middle_window(reader.shape) if index in wanted else None

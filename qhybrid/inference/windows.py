@@ -34,7 +34,7 @@ def axis_starts(length: int, size: int, overlap: float) -> tuple[int, ...]:
     return (*range(0, last, stride), last)
 
 
-def plan_windows(height: int, width: int, size: int, overlap: float) -> tuple[Window, ...]:
+def window_grid(height: int, width: int, size: int, overlap: float) -> tuple[Window, ...]:
     """Return square windows that cover a scene, row by row from the top, each row from the left.
 
     Args:

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from qhybrid.config import Recipe, read_yaml
-from qhybrid.data.images.registry import is_image_dataset
+from qhybrid.data.images.image_datasets import is_image_dataset
 from qhybrid.errors import DataError, QHybridError
 from qhybrid.experiments.sweeps.run import SWEEP
 from qhybrid.experiments.sweeps.store import RUNS, CellStore

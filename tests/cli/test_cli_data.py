@@ -9,7 +9,7 @@ import pytest
 import rasterio
 
 from qhybrid.cli.main import execute
-from qhybrid.data.registry import list_datasets
+from qhybrid.data.scene_datasets import list_datasets
 
 FOLDER_RECIPE = """\
 name: folder

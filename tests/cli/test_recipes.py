@@ -9,8 +9,8 @@ import torch
 
 from qhybrid.config import load_recipe, read_yaml
 from qhybrid.config.sweeps import is_sweep
-from qhybrid.data.images.registry import is_image_dataset, open_image_dataset
-from qhybrid.data.registry import open_dataset
+from qhybrid.data.images.image_datasets import is_image_dataset, open_image_dataset
+from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.errors import DatasetNotFoundError
 from qhybrid.models import build_model, resolve_model
 from qhybrid.training.images.defaults import with_image_defaults

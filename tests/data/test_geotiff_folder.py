@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from qhybrid.data.registry import dataset_info, list_datasets, open_dataset
+from qhybrid.data.scene_datasets import dataset_info, list_datasets, open_dataset
 from qhybrid.data.splits import find_leaks
 from qhybrid.errors import ConfigError, DataError, DatasetNotFoundError
 

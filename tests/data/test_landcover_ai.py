@@ -9,7 +9,7 @@ from qhybrid.config import DataConfig
 from qhybrid.data.landcover_ai import fetch_landcover_ai
 from qhybrid.data.patches import RandomPatches
 from qhybrid.data.raster import Window
-from qhybrid.data.registry import fetch_dataset, open_dataset
+from qhybrid.data.scene_datasets import fetch_dataset, open_dataset
 from qhybrid.data.scenes import SceneReader
 from qhybrid.data.splits import find_leaks
 from qhybrid.data.statistics import compute_statistics

@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from qhybrid.data.patches import GridPatches, RandomPatches
-from qhybrid.data.registry import open_dataset
+from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.scenes import Scene
 from qhybrid.data.statistics import BandStatistics, compute_statistics
 from qhybrid.errors import DataError

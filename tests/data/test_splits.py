@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from rasterio.warp import transform as transform_points
 
 from qhybrid.data.raster import raster_info
-from qhybrid.data.registry import open_dataset
+from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.splits import assign_splits, find_leaks, footprint, footprints, overlap_groups
 from qhybrid.errors import ConfigError, DataError
 

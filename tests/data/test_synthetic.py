@@ -8,7 +8,7 @@ import rasterio
 from qhybrid.config import DataConfig
 from qhybrid.data.landcover_ai import LANDCOVER_CLASSES
 from qhybrid.data.patches import RandomPatches
-from qhybrid.data.registry import open_dataset
+from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.splits import find_leaks
 from qhybrid.data.statistics import compute_statistics
 from qhybrid.data.synthetic import SyntheticOptions, SyntheticScenes, render_scene, write_scenes

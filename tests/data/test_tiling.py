@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from qhybrid.config import DataConfig
 from qhybrid.data.classes import ClassMap
-from qhybrid.data.registry import open_dataset
+from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.scenes import Scene
 from qhybrid.data.tiling import read_manifest, tile_dataset, tile_scene, tile_windows
 from qhybrid.errors import DataError, DatasetNotFoundError, WorkspaceError

@@ -5,7 +5,7 @@ import pytest
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 
 from qhybrid.data.classes import IGNORE_INDEX, ClassMap
-from qhybrid.data.registry import open_dataset
+from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.scenes import SceneReader
 from qhybrid.data.statistics import compute_statistics
 from qhybrid.errors import DataError

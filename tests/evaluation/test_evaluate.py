@@ -9,7 +9,7 @@ from sklearn.metrics import jaccard_score
 
 import qhybrid
 from qhybrid.config import EngineConfig, PredictionConfig
-from qhybrid.data.registry import open_dataset
+from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.scenes import SceneReader
 from qhybrid.errors import CheckpointError, ConfigError, DataError, EngineError, WorkspaceError
 from qhybrid.evaluation import evaluate_baselines, evaluate_run, evaluation_folder

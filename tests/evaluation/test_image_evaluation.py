@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from qhybrid.config import EngineConfig, Recipe, validated
-from qhybrid.data.images.registry import open_image_dataset
+from qhybrid.data.images.image_datasets import open_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError, WorkspaceError
 from qhybrid.evaluation import evaluate_image_run, evaluate_run
 from qhybrid.training import train

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from qhybrid.config import PredictionConfig
-from qhybrid.data.registry import open_dataset
+from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.scenes import SceneReader
 from qhybrid.errors import DataError
 from qhybrid.evaluation.baselines import COLOR, MAJORITY, majority_metrics, score_baselines

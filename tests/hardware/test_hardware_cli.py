@@ -143,7 +143,7 @@ def test_an_interrupt_says_what_goes_on(tiny_run, tiny_data, server, service_sta
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("qhybrid.hardware.jobs.work.collect_jobs", interrupted)
+        patch.setattr("qhybrid.hardware.jobs.execution.collect_jobs", interrupted)
         assert execute(["hardware", "run", str(tiny_run), *options, *QUICK]) == 130
     assert "go on and are billed: `qhybrid hardware cancel" in capsys.readouterr().out
     assert execute(["hardware", "run", str(tiny_run), *options, *QUICK]) == 0

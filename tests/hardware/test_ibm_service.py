@@ -20,7 +20,7 @@ from plan_cases import map_workload, quick
 from qiskit_ibm_runtime import QiskitRuntimeService
 
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.jobs.opening import open_work
+from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.outcome import write_outcome
 from qhybrid.hardware.plan.planning import make_plan
 from qhybrid.hardware.services.ibm import IbmService, connection, list_service_devices
@@ -30,10 +30,10 @@ SECOND_PROCESS = """
 import sys
 sys.path.insert(0, {tests!r})
 from plan_cases import map_workload
-from qhybrid.hardware.jobs.opening import open_work
+from qhybrid.hardware.jobs.opening import open_plan
 workload = map_workload()
-with open_work(sys.argv[1], lambda *_: workload) as work:
-    outputs = work.collect()
+with open_plan(sys.argv[1], lambda *_: workload) as execution:
+    outputs = execution.collect()
     print("OUTPUTS", outputs.double().sum().item())
 """
 
@@ -54,8 +54,8 @@ def test_plan_submit_here_and_collect_in_another_process(server, service_state, 
     folder = make_plan(workload, quick(backend="ibm_manila", shots=2000), tmp_path)
     content = json.loads((folder / "plan.json").read_text())
     assert "600 s left" in content["account"]
-    with open_work(folder, lambda *_: workload) as work:
-        assert work.submit() == 1
+    with open_plan(folder, lambda *_: workload) as execution:
+        assert execution.submit() == 1
     found = subprocess.run(
         [sys.executable, "-c", SECOND_PROCESS.format(tests=str(Path(__file__).parent)), str(folder)],
         capture_output=True,
@@ -65,9 +65,9 @@ def test_plan_submit_here_and_collect_in_another_process(server, service_state, 
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert found.returncode == 0, found.stderr
-    with open_work(folder, lambda *_: workload) as work:
-        outputs = work.collect()
-        outcome = write_outcome(work, outputs)
+    with open_plan(folder, lambda *_: workload) as execution:
+        outputs = execution.collect()
+        outcome = write_outcome(execution, outputs)
     assert float(found.stdout.split("OUTPUTS")[1]) == pytest.approx(outputs.double().sum().item(), abs=1e-6)
     assert list(service_state.executions().values()) == [1]
     assert outcome["status"]["qpu_seconds_spent"] == 2.0
@@ -83,10 +83,10 @@ def test_prediction_agrees_with_an_independent_simulation(server, service_state,
     values = {}
     for backend in ("ibm_manila", "fake_manila"):
         folder = make_plan(workload, quick(backend=backend, **settings), tmp_path / backend)
-        with open_work(folder, lambda *_: workload) as work:
-            work.run()
-            book = work.book()
-            values[backend] = np.concatenate([book.results[key] for key in sorted(book.results)])
+        with open_plan(folder, lambda *_: workload) as execution:
+            execution.run()
+            log = execution.request_log()
+            values[backend] = np.concatenate([log.results[key] for key in sorted(log.results)])
     difference = values["ibm_manila"] - values["fake_manila"]
     assert np.abs(difference).max() < 5 * np.sqrt(2 / 8000)
 
@@ -103,8 +103,8 @@ def test_mitigation_goes_through_the_service(mitigation, server, service_state, 
     workload = map_workload(2)
     settings = quick(backend="ibm_manila", shots=1024, mitigation=mitigation, mode="job")
     folder = make_plan(workload, settings, tmp_path)
-    with open_work(folder, lambda *_: workload) as work:
-        found = write_outcome(work, work.run())
+    with open_plan(folder, lambda *_: workload) as execution:
+        found = write_outcome(execution, execution.run())
     assert found["observable_deviation_rms"] < 0.25
 
 
@@ -179,8 +179,8 @@ def test_the_token_is_nowhere(fault, server, service_state, tmp_path, caplog, ca
     said: list[str] = []
     text = ""
     try:
-        with open_work(folder, lambda *_: workload, say=said.append) as work:
-            write_outcome(work, work.run())
+        with open_plan(folder, lambda *_: workload, say=said.append) as execution:
+            write_outcome(execution, execution.run())
     except HardwareError as error:
         text = "".join(traceback.format_exception(error))
     printed = capfd.readouterr()

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from plan_cases import class_workload, quick
 
-from qhybrid.hardware.jobs.opening import open_work
+from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.outcome import write_outcome
 from qhybrid.hardware.ledger.database import Database
 from qhybrid.hardware.plan.planning import make_plan
@@ -74,8 +74,8 @@ class Killer:
 
 def work_through(folder, workload):
     """What `hardware run` does with a plan."""
-    with open_work(folder, lambda *_: workload, PaidService(folder / "jobs")) as work:
-        write_outcome(work, work.run())
+    with open_plan(folder, lambda *_: workload, PaidService(folder / "jobs")) as execution:
+        write_outcome(execution, execution.run())
 
 
 def was_killed(number, action):
@@ -186,14 +186,14 @@ import sys
 sys.path.insert(0, {tests!r})
 from plan_cases import class_workload
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.jobs.opening import open_work
+from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.outcome import write_outcome
 workload = class_workload(2)
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    with open_work(sys.argv[1], lambda *_: workload) as work:
-        write_outcome(work, work.run())
+    with open_plan(sys.argv[1], lambda *_: workload) as execution:
+        write_outcome(execution, execution.run())
     print("done")
 except HardwareError as error:
     print(error)

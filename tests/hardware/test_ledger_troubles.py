@@ -11,7 +11,7 @@ from outcome_checks import check_complete, finish
 from plan_cases import map_workload, quick
 
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.jobs.opening import locked, open_work
+from qhybrid.hardware.jobs.opening import locked, open_plan
 from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.jobs.status import ledger_status
 from qhybrid.hardware.ledger import LEDGER_FILE, Chunk, Ledger
@@ -100,16 +100,16 @@ def test_a_file_size_limit_is_an_error_with_a_remedy(tmp_path):
         code = 1
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-            with open_work(folder, lambda *_: workload) as work:
-                work.run()
+            with open_plan(folder, lambda *_: workload) as execution:
+                execution.run()
         except HardwareError as error:
             code = 0 if "Fix:" in str(error) else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    with open_work(folder, lambda *_: workload) as work:
-        work.run()
-        assert work.status()["jobs"] == {"done": 1}
+    with open_plan(folder, lambda *_: workload) as execution:
+        execution.run()
+        assert execution.status()["jobs"] == {"done": 1}
 
 
 def test_looking_writes_nothing(tmp_path):
@@ -131,8 +131,8 @@ def test_looking_writes_nothing(tmp_path):
 def test_looking_works_while_somebody_writes(tmp_path):
     workload = map_workload(1)
     folder = make_plan(workload, quick(), tmp_path)
-    with open_work(folder, lambda *_: workload) as work:
-        work.submit()
+    with open_plan(folder, lambda *_: workload) as execution:
+        execution.submit()
         assert ledger_status(folder)["jobs"] == {"sent": 1}
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from qhybrid.circuits import CircuitSpec
 from qhybrid.errors import ConfigError, HardwareError
 from qhybrid.hardware.circuits.checks import PARITY
-from qhybrid.hardware.jobs.opening import open_work
+from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.outcome import write_outcome
 from qhybrid.hardware.jobs.status import ledger_status
 from qhybrid.hardware.model.workload import Samples, Workload
@@ -57,9 +57,9 @@ def test_plan_says_what_will_be_sent(map_plan):
 def test_run_writes_predictions_metrics_and_deviations(map_plan, tmp_path):
     workload, _ = map_plan
     folder = make_plan(workload, quick(shots=2000), tmp_path)
-    with open_work(folder, lambda *_: workload) as work:
-        outputs = work.run()
-        found = write_outcome(work, outputs)
+    with open_plan(folder, lambda *_: workload) as execution:
+        outputs = execution.run()
+        found = write_outcome(execution, outputs)
     results = folder / "results"
     assert json.loads((results / "metrics.json").read_text()) == found
     tensors = load_file(results / "outputs.safetensors")
@@ -76,9 +76,9 @@ def test_run_writes_predictions_metrics_and_deviations(map_plan, tmp_path):
     right = sum(int(row["right_pixels"]) for row in labelled)
     assert right / (4 * 256) == pytest.approx(found["obtained"]["accuracy"], abs=1e-5)
     # A second process, later: the same outputs, nothing executed again.
-    with open_work(folder, lambda *_: workload) as work:
-        assert torch.equal(work.run(), outputs)
-        assert len(work.ledger.jobs()) == 1
+    with open_plan(folder, lambda *_: workload) as execution:
+        assert torch.equal(execution.run(), outputs)
+        assert len(execution.ledger.jobs()) == 1
 
 
 def test_everything_is_mapped_once(tmp_path, monkeypatch):
@@ -92,11 +92,11 @@ def test_everything_is_mapped_once(tmp_path, monkeypatch):
     monkeypatch.setattr(CircuitSpec, "transpile", counted)
     workload = map_workload(3)
     folder = make_plan(workload, quick(), tmp_path)
-    with open_work(folder, lambda *_: workload) as work:
-        work.run()
-        (chunk,) = work.ledger.chunks()
-        (job,) = work.ledger.jobs()
-        package = work.context.package(job, chunk)
+    with open_plan(folder, lambda *_: workload) as execution:
+        execution.run()
+        (chunk,) = execution.ledger.chunks()
+        (job,) = execution.ledger.jobs()
+        package = execution.context.package(job, chunk)
     assert len(mapped) == 1
     assert [(pub.variant, len(pub.values)) for pub in package.pubs] == [(0, 3), (1, 3)]
 
@@ -106,8 +106,8 @@ def test_plan_repeats_itself(map_plan, tmp_path):
     outputs = []
     for number in range(2):
         folder = make_plan(workload, quick(), tmp_path / str(number))
-        with open_work(folder, lambda *_: workload) as work:
-            outputs.append(work.run())
+        with open_plan(folder, lambda *_: workload) as execution:
+            outputs.append(execution.run())
     assert torch.equal(*outputs)
 
 
@@ -124,8 +124,8 @@ def test_fixed_filter_stays_on_the_simulator_and_is_priced(tmp_path):
     on_device = draft_plan(workload, quick(layers=names)).content["rounds"][0]
     assert price["qpu_seconds_on_device"] == on_device["qpu_seconds"]
     assert price["executions_of_distinct_points"] == on_device["executions"]
-    with open_work(folder, lambda *_: workload) as work:
-        found = write_outcome(work, work.run())
+    with open_plan(folder, lambda *_: workload) as execution:
+        found = write_outcome(execution, execution.run())
     assert set(found["obtained"]) == {"accuracy"}
     rows = read_rows(folder / "results" / "predictions.csv")
     right = np.mean([row["class"] == row["truth"] for row in rows])
@@ -139,9 +139,9 @@ def test_errors_count_what_was_executed(tmp_path):
     images[1, :, :2, :2] = 0.5
     blank = Workload(workload.model, Samples(images, None, ("a", "b")))
     folder = make_plan(blank, quick(layers=("quanvolution.filter",), shots=1000), tmp_path)
-    with open_work(folder, lambda *_: blank) as work:
-        write_outcome(work, work.run())
-        distinct = len(work.ledger.points())
+    with open_plan(folder, lambda *_: blank) as execution:
+        write_outcome(execution, execution.run())
+        distinct = len(execution.ledger.points())
     rows = read_rows(folder / "results" / "deviations.csv")
     assert distinct == 2
     assert {int(row["values"]) for row in rows} == {distinct}
@@ -156,13 +156,13 @@ def test_layers_that_depend_on_each_other_take_two_rounds(tmp_path):
     content = json.loads((folder / "plan.json").read_text())
     assert [one["requests"] for one in content["rounds"]] == [2, 2]
     assert content["fixed_filters"] is None
-    with open_work(folder, lambda *_: workload) as work:
-        assert work.submit() == 1
-        assert work.collect() is None
-        assert len(work.ledger.chunks()) == 2
-        assert work.context.later_seconds == 0.0
-        outputs = work.run()
-        assert work.status()["rounds"] == {"entered": 2, "planned": 2}
+    with open_plan(folder, lambda *_: workload) as execution:
+        assert execution.submit() == 1
+        assert execution.collect() is None
+        assert len(execution.ledger.chunks()) == 2
+        assert execution.context.later_seconds == 0.0
+        outputs = execution.run()
+        assert execution.status()["rounds"] == {"entered": 2, "planned": 2}
     assert outputs.shape == (2, 2)
 
 
@@ -193,9 +193,9 @@ def test_other_models_run_too(name, size, tmp_path):
     layers = tuple(quantum_layers(model))
     settings = quick(backend="fake_torino", shots=50, copies="auto", layers=layers)
     folder = make_plan(workload, settings, tmp_path)
-    with open_work(folder, lambda *_: workload) as work:
-        found = write_outcome(work, work.run())
-        assert torch.isfinite(work.run()).all()
+    with open_plan(folder, lambda *_: workload) as execution:
+        found = write_outcome(execution, execution.run())
+        assert torch.isfinite(execution.run()).all()
     assert found["obtained"] == {}
     assert found["observable_deviation_rms"] < 0.5
 
@@ -213,22 +213,22 @@ def test_other_weights_are_found_out(map_plan, tmp_path):
     other = map_workload()
     with torch.no_grad():
         quantum_layers(other.model)["bottleneck.core"].weight += 0.3
-    with open_work(folder, lambda *_: other) as work:
+    with open_plan(folder, lambda *_: other) as execution:
         with pytest.raises(HardwareError, match="was recorded"):
-            work.submit()
-        assert not work.ledger.jobs()
+            execution.submit()
+        assert not execution.ledger.jobs()
 
 
 def test_waiting_can_be_left_to_later(map_plan, tmp_path, monkeypatch):
     workload, _ = map_plan
     folder = make_plan(workload, quick(), tmp_path)
-    with open_work(folder, lambda *_: workload) as work:
-        work.submit()
+    with open_plan(folder, lambda *_: workload) as execution:
+        execution.submit()
         with monkeypatch.context() as patch:
-            patch.setattr(work.context.service, "view", lambda _job: View(QUEUED))
-            assert work.collect(wait=False) is None
-            assert work.status()["jobs"] == {"sent": 1}
-        assert work.collect() is not None
+            patch.setattr(execution.context.service, "view", lambda _job: View(QUEUED))
+            assert execution.collect(wait=False) is None
+            assert execution.status()["jobs"] == {"sent": 1}
+        assert execution.collect() is not None
 
 
 def test_both_simulators_of_a_fake_device_agree(tmp_path):
@@ -236,10 +236,10 @@ def test_both_simulators_of_a_fake_device_agree(tmp_path):
     outcomes = {}
     for simulator in ("exact", "aer"):
         folder = make_plan(workload, quick(shots=3000, simulator=simulator), tmp_path / simulator)
-        with open_work(folder, lambda *_: workload) as work:
-            work.run()
-            book = work.book()
-            outcomes[simulator] = np.concatenate([book.results[key] for key in sorted(book.results)])
+        with open_plan(folder, lambda *_: workload) as execution:
+            execution.run()
+            log = execution.request_log()
+            outcomes[simulator] = np.concatenate([log.results[key] for key in sorted(log.results)])
     difference = outcomes["exact"] - outcomes["aer"]
     assert np.abs(difference).max() < 6 * np.sqrt(2 / 3000)
     assert np.sqrt((difference**2).mean()) == pytest.approx(np.sqrt(2 / 3000), rel=0.6)
@@ -267,7 +267,7 @@ def test_damaged_parts_of_a_plan_are_named(map_plan, tmp_path):
     folder = make_plan(workload, quick(), tmp_path)
     (circuit,) = folder.glob("circuits/*.qpy")
     circuit.write_bytes(circuit.read_bytes()[:40])
-    with pytest.raises(HardwareError, match=circuit.stem), open_work(folder, lambda *_: workload):
+    with pytest.raises(HardwareError, match=circuit.stem), open_plan(folder, lambda *_: workload):
         pass
     (folder / "samples.safetensors").write_bytes(b"short")
     with pytest.raises(HardwareError, match=r"samples\.safetensors"):

@@ -11,7 +11,7 @@ from qhybrid.circuits import build_circuit
 from qhybrid.engines import make_engine
 from qhybrid.errors import ConfigError, HardwareError
 from qhybrid.hardware.model.recording import RecordingEngine, fixed_layers, run_pass
-from qhybrid.hardware.model.requests import Book
+from qhybrid.hardware.model.requests import RequestLog
 from qhybrid.hardware.model.workload import Samples, Workload
 from qhybrid.hardware.plan.prediction import dry_run
 from qhybrid.layers import QuantumLayer
@@ -45,71 +45,71 @@ def images():
     return torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(1))
 
 
-def answers(book):
+def answers(log):
     """Give every new request its exact result."""
     engine = make_engine("exact")
-    for key, request in book.new.items():
-        circuit = book.circuits[request.circuit]
+    for key, request in log.new.items():
+        circuit = log.circuits[request.circuit]
         values = engine.expectations(
             circuit.spec, torch.tensor(request.angles), torch.tensor(circuit.weights)
         )
-        book.requests[key], book.results[key] = request, values.detach().numpy()
-    book.new = {}
+        log.requests[key], log.results[key] = request, values.detach().numpy()
+    log.new = {}
 
 
 def test_independent_layers_go_out_in_one_round(model, images):
-    book = Book()
-    assert run_pass(model, images, LAYERS, book) == [None] * 3
-    assert sorted(book.new) == sorted(
+    log = RequestLog()
+    assert run_pass(model, images, LAYERS, log) == [None] * 3
+    assert sorted(log.new) == sorted(
         (sample, *call) for sample in range(3) for call in [("first", 0), ("first", 1), ("second", 0)]
     )
-    answers(book)
-    assert run_pass(model, images, LAYERS, book) == [None] * 3
-    assert sorted(book.new) == [(sample, "last", 0) for sample in range(3)]
-    answers(book)
-    outputs = run_pass(model, images, LAYERS, book)
-    assert not book.new
+    answers(log)
+    assert run_pass(model, images, LAYERS, log) == [None] * 3
+    assert sorted(log.new) == [(sample, "last", 0) for sample in range(3)]
+    answers(log)
+    outputs = run_pass(model, images, LAYERS, log)
+    assert not log.new
     assert torch.allclose(torch.stack(outputs), model(images), atol=1e-6)
     assert not isinstance(model.first.engine, RecordingEngine)
 
 
 def test_a_missing_result_holds_up_its_own_sample_only(model, images):
-    book = Book()
-    run_pass(model, images, LAYERS, book)
-    answers(book)
-    del book.results[(1, "second", 0)]
-    run_pass(model, images, LAYERS, book)
-    assert sorted(book.new) == [(0, "last", 0), (2, "last", 0)]
+    log = RequestLog()
+    run_pass(model, images, LAYERS, log)
+    answers(log)
+    del log.results[(1, "second", 0)]
+    run_pass(model, images, LAYERS, log)
+    assert sorted(log.new) == [(0, "last", 0), (2, "last", 0)]
 
 
 def test_layers_may_stay_on_the_simulator(model, images):
-    book = Book()
-    run_pass(model, images, ["last"], book)
-    assert sorted(book.new) == [(sample, "last", 0) for sample in range(3)]
+    log = RequestLog()
+    run_pass(model, images, ["last"], log)
+    assert sorted(log.new) == [(sample, "last", 0) for sample in range(3)]
 
 
 def test_angles_must_come_again(model, images):
-    book = Book()
-    run_pass(model, images, LAYERS, book)
-    answers(book)
-    run_pass(model, images + 2e-5, LAYERS, book)
+    log = RequestLog()
+    run_pass(model, images, LAYERS, log)
+    answers(log)
+    run_pass(model, images + 2e-5, LAYERS, log)
     with pytest.raises(HardwareError, match="reproduce the recorded angles"):
-        run_pass(model, images + 1e-3, LAYERS, book)
+        run_pass(model, images + 1e-3, LAYERS, log)
 
 
 def test_weights_must_be_those_of_the_plan(model, images):
-    book = Book()
-    run_pass(model, images, LAYERS, book)
+    log = RequestLog()
+    run_pass(model, images, LAYERS, log)
     with torch.no_grad():
         model.second.weight += 0.1
     with pytest.raises(HardwareError, match="execute the circuit that was recorded"):
-        run_pass(model, images, LAYERS, book)
+        run_pass(model, images, LAYERS, log)
 
 
 @pytest.mark.parametrize("layers", [[], ["third"]])
 def test_layers_must_exist(model, images, layers):
     with pytest.raises(ConfigError, match="quantum layers of the model"):
-        run_pass(model, images, layers, Book())
+        run_pass(model, images, layers, RequestLog())
 
 
 def test_dry_run_finds_all_rounds(model, images):
@@ -147,9 +147,9 @@ def test_workloads_need_samples_and_quantum_layers(model, images):
 
 
 def test_rows_of_an_empty_call_need_no_device(model):
-    book = Book()
-    engine = RecordingEngine("first", book)
+    log = RequestLog()
+    engine = RecordingEngine("first", log)
     values = engine.expectations(model.first.spec, torch.zeros(0, 1), torch.zeros(8))
     assert values.shape == (0, 1)
-    assert not book.new
+    assert not log.new
     assert np.isfinite(values.numpy()).all()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qhybrid.errors import ConfigError
-from qhybrid.inference.windows import axis_starts, plan_strips, plan_windows
+from qhybrid.inference.windows import axis_starts, plan_strips, window_grid
 
 SIZES = st.integers(1, 40)
 OVERLAPS = st.floats(0, 0.95)
@@ -27,7 +27,7 @@ def test_known_plans():
     assert axis_starts(300, 128, 0) == (0, 128, 172)
     assert axis_starts(128, 128, 0.5) == (0,)
     assert axis_starts(1, 128, 0.5) == (0,)
-    assert [tuple(window) for window in plan_windows(10, 5, 6, 0.5)] == [
+    assert [tuple(window) for window in window_grid(10, 5, 6, 0.5)] == [
         (0, 0, 6, 6),
         (3, 0, 6, 6),
         (4, 0, 6, 6),

@@ -14,7 +14,7 @@ from qhybrid.engines import make_engine
 from qhybrid.errors import ConfigError
 from qhybrid.layers import QuantumLayer, quantum_layers
 from qhybrid.models import build_model, list_models, resolve_model, use_engine
-from qhybrid.models.registry import check_task
+from qhybrid.models.build import check_task
 from qhybrid.training.optimizer import build_optimizer
 
 SCENE = {"in_channels": 4, "num_classes": 3, "patch_size": 32, "widths": [4, 4, 6, 6, 8]}

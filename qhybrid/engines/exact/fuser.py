@@ -1,7 +1,7 @@
 """What fusing gates of a transfer network and of a statevector have in common.
 
 Gates are nodes whose first legs are outputs and next legs inputs, one a wire (further legs may follow). A
-gate that does not depend on the data melts into the gate before it where that acts on all its wires;
+gate that does not depend on the data is absorbed by the gate before it where that acts on all its wires;
 one-qubit gates that find no such gate are held back until the next gate on their wire takes them in.
 """
 
@@ -81,7 +81,7 @@ class Fuser(Generic[G]):
                 self.held[qubit] = None
         return tensor
 
-    def melt(self, gate: G, qubits: Sequence[int], tensor: int) -> None:
+    def absorb(self, gate: G, qubits: Sequence[int], tensor: int) -> None:
         """Put a data-free gate, on some of a gate's wires, behind that gate."""
         labels = list(range(len(self.graph.nodes[gate.tensor].dims)))
         inner = [*labels]

@@ -1,4 +1,4 @@
-"""Fuse primitives: what does not depend on the data melts into few tensors without batch dimension."""
+"""Fuse primitives: what does not depend on the data is absorbed by few tensors without batch dimension."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from qhybrid.engines.exact.fuser import Fuser
 from qhybrid.engines.exact.graph import Graph
-from qhybrid.engines.exact.rates import RatePlan
+from qhybrid.engines.exact.rates import RateLayout
 from qhybrid.engines.gates.pauli_transfer import Array, rotation_tensor, transfer_matrix
 from qhybrid.engines.lowering import Lowered, Primitive
 
@@ -31,7 +31,7 @@ class FusedGate:
 
 
 def fuse(
-    lowered: Lowered, graph: Graph, rates: RatePlan | None = None, measured: Sequence[int] = ()
+    lowered: Lowered, graph: Graph, rates: RateLayout | None = None, measured: Sequence[int] = ()
 ) -> list[FusedGate]:
     """Return the fused gates of a circuit in time order.
 
@@ -61,7 +61,7 @@ def fuse(
             if last is None:
                 fuser.gates.append(FusedGate((qubit,), tensor))
             else:
-                fuser.melt(last, (qubit,), tensor)
+                fuser.absorb(last, (qubit,), tensor)
     return fuser.gates
 
 
@@ -69,7 +69,7 @@ def _add(fuser: Fuser[FusedGate], qubits: tuple[int, ...], tensor: int, feature:
     if feature is None:
         before = fuser.gate_before(qubits)
         if before is not None and before.feature is None:
-            fuser.melt(before, qubits, tensor)
+            fuser.absorb(before, qubits, tensor)
             return
         if len(qubits) == 1:
             fuser.hold(qubits[0], tensor)

@@ -11,7 +11,7 @@ from qhybrid.engines.exact.fusion import FusedGate, fuse
 from qhybrid.engines.exact.graph import Graph
 from qhybrid.engines.exact.light_cone import PauliTerm, pauli_terms
 from qhybrid.engines.exact.program import Program, compile_program
-from qhybrid.engines.exact.rates import RatePlan
+from qhybrid.engines.exact.rates import RateLayout
 from qhybrid.engines.exact.readout import Output
 from qhybrid.engines.exact.search import Finals, FinalState, search_cones
 from qhybrid.engines.exact.statevector.plan import StatePlan, plan_states
@@ -75,7 +75,7 @@ class CircuitPlan:
 
 
 def plan_circuit(
-    spec: CircuitSpec, noise: NoiseProfile | None = None, rates: RatePlan | None = None
+    spec: CircuitSpec, noise: NoiseProfile | None = None, rates: RateLayout | None = None
 ) -> CircuitPlan:
     """Plan a circuit; searched paths are kept on disk by the circuit's fingerprint.
 
@@ -112,7 +112,7 @@ def _plan_network(
     lowered: Lowered,
     terms: Sequence[PauliTerm],
     rival_seconds: float,
-    rates: RatePlan | None = None,
+    rates: RateLayout | None = None,
 ) -> tuple[NetworkPlan | None, Cost | None]:
     """Return the plan, or the cost of the light cone for which the search was given up."""
     graph = Graph()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from qhybrid.engines.exact.rates import Leaf, RatePlan
+from qhybrid.engines.exact.rates import Leaf, RateLayout
 from qhybrid.engines.gates.pauli_transfer import Array, transfer_matrix
 from qhybrid.engines.noise.readout import ROTATIONS
 from qhybrid.noise.sections import GateError
@@ -34,7 +34,7 @@ class RateTable:
         like: Real tensor that shows dtype and device.
     """
 
-    def __init__(self, plan: RatePlan, leaves: Sequence[Sequence[Leaf]], like: torch.Tensor) -> None:
+    def __init__(self, plan: RateLayout, leaves: Sequence[Sequence[Leaf]], like: torch.Tensor) -> None:
         self._names, self._like = plan.names, like
         self._tables = {
             size: _error_table(plan, errors, like) for size, errors in plan.errors.items() if errors
@@ -87,7 +87,7 @@ class RateTable:
         return joint * kept.reshape(-1, *(1,) * size, *(4,) * size)
 
 
-def _error_table(plan: RatePlan, errors: Sequence[GateError], like: torch.Tensor) -> _ErrorTable:
+def _error_table(plan: RateLayout, errors: Sequence[GateError], like: torch.Tensor) -> _ErrorTable:
     decays = [[(math.inf, math.inf, 0.0) if one is None else (one.t1_us, one.t2_us, one.ns / 1000)
                for one in error.relaxations] for error in errors]  # fmt: skip
 

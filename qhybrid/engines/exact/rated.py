@@ -11,7 +11,7 @@ from qhybrid.engines.exact.explain import part_samples
 from qhybrid.engines.exact.network import Network
 from qhybrid.engines.exact.plan import CircuitPlan, plan_circuit
 from qhybrid.engines.exact.rate_channels import RateTable
-from qhybrid.engines.exact.rates import RatePlan
+from qhybrid.engines.exact.rates import RateLayout
 from qhybrid.noise import NoiseProfile
 
 
@@ -31,7 +31,7 @@ class RatedCircuit:
     def __init__(
         self, spec: CircuitSpec, noise: NoiseProfile, names: tuple[str, ...], like: torch.Tensor
     ) -> None:
-        rates = RatePlan(noise, names)
+        rates = RateLayout(noise, names)
         self.plan: CircuitPlan = plan_circuit(spec, noise, rates)
         network = self.plan.network
         if network is not None:

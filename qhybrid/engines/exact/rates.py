@@ -76,7 +76,7 @@ def _changed(profile: NoiseProfile, values: Mapping[str, float]) -> NoiseProfile
     return profile.model_copy(update={**own, **sections})
 
 
-class RatePlan:
+class RateLayout:
     """The distinct channels of one circuit, by where their numbers come from.
 
     Args:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from qhybrid.data.images.registry import open_image_dataset
+from qhybrid.data.images.image_datasets import open_image_dataset
 from qhybrid.evaluation.scoring import spread_over
 from qhybrid.evaluation.subject.subject import Outcome, ShownSample, Subject, gray
 from qhybrid.layers import cached_features

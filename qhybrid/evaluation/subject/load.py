@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qhybrid.data.images.registry import is_image_dataset
+from qhybrid.data.images.image_datasets import is_image_dataset
 from qhybrid.evaluation.subject.images import ImageSubject
 from qhybrid.evaluation.subject.scenes import SceneSubject
 from qhybrid.evaluation.subject.subject import Subject

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qhybrid.data.registry import open_dataset
+from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.evaluation.scoring import middle_window, open_labelled, score_scenes, spread_over
 from qhybrid.evaluation.subject.subject import Outcome, ShownSample, Subject
 from qhybrid.training.pictures import stretch

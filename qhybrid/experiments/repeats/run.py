@@ -15,12 +15,12 @@ from typing import Any
 import torch
 
 from qhybrid.config import Recipe, validated
-from qhybrid.data.images.registry import is_image_dataset
+from qhybrid.data.images.image_datasets import is_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError, QHybridError, WorkspaceError
 from qhybrid.evaluation.common import evaluation_folder
 from qhybrid.evaluation.evaluate import evaluate_run
 from qhybrid.evaluation.images import evaluate_image_run
-from qhybrid.experiments.repeats.plan import Plan, Repetition
+from qhybrid.experiments.repeats.schedule import RepeatSchedule, Repetition
 from qhybrid.training import train
 from qhybrid.training.run_folder import RECIPE, kept_epoch, training_ended
 from qhybrid.workspace import locked, write_text
@@ -62,11 +62,11 @@ def is_finished(folder: Path, recipe: Recipe) -> bool:
         return False
 
 
-def all_outcomes(plan: Plan, output: Path, known: Sequence[Outcome] = ()) -> list[Outcome]:
-    """Return how every run of a plan stands, the ones that no call has just ended included.
+def all_outcomes(schedule: RepeatSchedule, output: Path, known: Sequence[Outcome] = ()) -> list[Outcome]:
+    """Return how every run of a schedule stands, the ones that no call has just ended included.
 
     Args:
-        plan: The plan.
+        schedule: The schedule.
         output: Folder of the runs.
         known: Outcomes that are known already.
     """
@@ -74,25 +74,25 @@ def all_outcomes(plan: Plan, output: Path, known: Sequence[Outcome] = ()) -> lis
     rest = f"It is not finished. Go on with: qhybrid train --resume {output}"
     return [
         ended.get(run)
-        or Outcome(run, output / run.name, None if is_finished(output / run.name, plan.recipe) else rest)
-        for run in plan.repetitions
+        or Outcome(run, output / run.name, None if is_finished(output / run.name, schedule.recipe) else rest)
+        for run in schedule.repetitions
     ]
 
 
-def run_plan(
-    plan: Plan,
+def run_schedule(
+    schedule: RepeatSchedule,
     data_root: Path,
     output: Path,
     *,
     jobs: int = 1,
     report: Callable[[Outcome], None] | None = None,
 ) -> list[Outcome]:
-    """Train and test every run of a plan; finished ones are skipped, interrupted ones go on.
+    """Train and test every run of a schedule; finished ones are skipped, interrupted ones go on.
 
     A run that fails does not stop the others.
 
     Args:
-        plan: The plan.
+        schedule: The schedule.
         data_root: Folder that `data.root` is relative to.
         output: Folder of the runs.
         jobs: Runs at the same time, each in a process of its own; 1 runs them one after the other in this
@@ -100,7 +100,7 @@ def run_plan(
         report: Called after each run, in the order in which they end.
 
     Returns:
-        One outcome a run, in the order of the plan.
+        One outcome a run, in the order of the schedule.
 
     Raises:
         ConfigError: If the folder belongs to another recipe, `jobs` is below 1, or the model does not fit the
@@ -110,45 +110,45 @@ def run_plan(
     """
     if jobs < 1:
         raise ConfigError(f"Argument `jobs` must be at least 1, but is {jobs}.")
-    if not all(is_finished(output / run.name, plan.recipe) for run in plan.repetitions):
-        plan.check(data_root)
+    if not all(is_finished(output / run.name, schedule.recipe) for run in schedule.repetitions):
+        schedule.check(data_root)
     outcomes = {}
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WorkspaceError(f"{output} cannot be made ({error.strerror}). Fix: give another one.") from error
     with locked(output):
-        plan.write(output)
-        for outcome in (_one_by_one if jobs == 1 else _side_by_side)(plan, data_root, output, jobs):
+        schedule.write(output)
+        for outcome in (_one_by_one if jobs == 1 else _side_by_side)(schedule, data_root, output, jobs):
             outcomes[outcome.repetition] = outcome
             if report is not None:
                 report(outcome)
-    return [outcomes[repetition] for repetition in plan.repetitions]
+    return [outcomes[repetition] for repetition in schedule.repetitions]
 
 
-def _one_by_one(plan: Plan, data_root: Path, output: Path, _jobs: int) -> Iterator[Outcome]:
-    for repetition in plan.repetitions:
+def _one_by_one(schedule: RepeatSchedule, data_root: Path, output: Path, _jobs: int) -> Iterator[Outcome]:
+    for repetition in schedule.repetitions:
         folder = output / repetition.name
-        if not is_finished(folder, plan.recipe):
-            _train_and_test(repetition.recipe(plan.recipe), data_root, folder)
-        yield _outcome(plan, repetition, folder)
+        if not is_finished(folder, schedule.recipe):
+            _train_and_test(repetition.recipe(schedule.recipe), data_root, folder)
+        yield _outcome(schedule, repetition, folder)
 
 
-def _side_by_side(plan: Plan, data_root: Path, output: Path, jobs: int) -> Iterator[Outcome]:
+def _side_by_side(schedule: RepeatSchedule, data_root: Path, output: Path, jobs: int) -> Iterator[Outcome]:
     """Give each run a process: one that is killed takes no other with it."""
     context = multiprocessing.get_context("spawn")
-    threads = plan.recipe.training.threads or max(1, (os.cpu_count() or 1) // jobs)
-    quiet = plan.recipe.training.model_copy(update={"progress": False})
-    shared = plan.recipe.model_copy(update={"training": quiet})
-    left = list(plan.repetitions)
+    threads = schedule.recipe.training.threads or max(1, (os.cpu_count() or 1) // jobs)
+    quiet = schedule.recipe.training.model_copy(update={"progress": False})
+    shared = schedule.recipe.model_copy(update={"training": quiet})
+    left = list(schedule.repetitions)
     running: dict[Any, tuple[Any, Repetition]] = {}
     try:
         while left or running:
             while left and len(running) < jobs:
                 repetition = left.pop(0)
                 folder = output / repetition.name
-                if is_finished(folder, plan.recipe):
-                    yield _outcome(plan, repetition, folder)
+                if is_finished(folder, schedule.recipe):
+                    yield _outcome(schedule, repetition, folder)
                     continue
                 content = repetition.recipe(shared).model_dump(mode="json")
                 process = context.Process(target=_in_process, args=(content, data_root, folder, threads))
@@ -157,7 +157,7 @@ def _side_by_side(plan: Plan, data_root: Path, output: Path, jobs: int) -> Itera
             for sentinel in wait(list(running)) if running else ():
                 process, repetition = running.pop(sentinel)
                 process.join()
-                yield _outcome(plan, repetition, output / repetition.name, process.exitcode)
+                yield _outcome(schedule, repetition, output / repetition.name, process.exitcode)
     finally:
         for process, _ in running.values():
             process.terminate()
@@ -185,8 +185,10 @@ def _train_and_test(recipe: Recipe, data_root: Path, folder: Path) -> None:
         write_text(folder / ERROR, traceback.format_exc())
 
 
-def _outcome(plan: Plan, repetition: Repetition, folder: Path, exit_code: int | None = 0) -> Outcome:
-    if is_finished(folder, plan.recipe):
+def _outcome(
+    schedule: RepeatSchedule, repetition: Repetition, folder: Path, exit_code: int | None = 0
+) -> Outcome:
+    if is_finished(folder, schedule.recipe):
         return Outcome(repetition, folder)
     if (folder / ERROR).is_file():
         lines = (folder / ERROR).read_text(encoding="utf-8").strip().splitlines()

@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from qhybrid.config import Recipe
-from qhybrid.data.images.registry import IMAGE_DATASETS, is_image_dataset, open_image_dataset
+from qhybrid.data.images.image_datasets import IMAGE_DATASETS, is_image_dataset, open_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError
-from qhybrid.experiments.repeats.plan import Plan
 from qhybrid.experiments.repeats.run import Outcome, result_file
+from qhybrid.experiments.repeats.schedule import RepeatSchedule
 from qhybrid.training.run_folder import METRICS, read_recipe
 from qhybrid.workspace import write_text
 
 HEADLINES = ("accuracy", "soft_iou", "soft_iou_per_image", "iou", "miou", "overall_accuracy")
 
 
-def summarise(plan: Plan, outcomes: Sequence[Outcome], output: Path) -> dict[str, Any]:
+def summarise(schedule: RepeatSchedule, outcomes: Sequence[Outcome], output: Path) -> dict[str, Any]:
     """Collect the test metrics of finished runs into summary.json and summary.csv.
 
     Args:
-        plan: What was repeated.
+        schedule: What was repeated.
         outcomes: How the runs ended.
         output: Folder of the runs.
 
@@ -36,7 +36,7 @@ def summarise(plan: Plan, outcomes: Sequence[Outcome], output: Path) -> dict[str
         run; `metrics`, by name: `mean` and `std` (sample standard deviation) over the `count` finished runs,
         and where there are folds `std_over_seeds`, that of the means over the folds of each complete seed.
     """
-    rows = [_row(plan, outcome) for outcome in outcomes]
+    rows = [_row(schedule, outcome) for outcome in outcomes]
     finished = [row for row in rows if row["error"] is None]
     names = [name for name in HEADLINES if finished and name in finished[0]["metrics"]]
     folded = any(row["fold"] is not None for row in rows)
@@ -46,8 +46,8 @@ def summarise(plan: Plan, outcomes: Sequence[Outcome], output: Path) -> dict[str
         metrics[name] = {**_spread(values), "count": len(values)}
         if folded:
             metrics[name]["std_over_seeds"] = _spread(_seed_means(rows, name))["std"]
-    content = {"name": plan.recipe.name, "model": plan.recipe.model, **_common(plan.recipe)}
-    content["training"]["precision"] = _precision(plan, outcomes)
+    content = {"name": schedule.recipe.name, "model": schedule.recipe.model, **_common(schedule.recipe)}
+    content["training"]["precision"] = _precision(schedule, outcomes)
     content |= {"metrics": metrics, "runs": rows}
     write_text(output / "summary.csv", _csv(rows, names))
     write_text(output / "summary.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
@@ -64,13 +64,13 @@ def _common(recipe: Recipe) -> dict[str, Any]:
     return {"data": data, "training": training, "engine": engine, "test_to_train": _test_to_train(recipe)}
 
 
-def _precision(plan: Plan, outcomes: Sequence[Outcome]) -> str:
-    """Return the number format that the runs themselves note, where it is one: a plan may leave it open."""
+def _precision(schedule: RepeatSchedule, outcomes: Sequence[Outcome]) -> str:
+    """Return the number format that the runs themselves note, where it is one: a schedule may leave it open."""
     noted = set()
     for outcome in outcomes:
         with contextlib.suppress(CheckpointError, ConfigError):
             noted.add(read_recipe(outcome.folder).training.precision)
-    return noted.pop() if len(noted) == 1 else plan.recipe.training.precision
+    return noted.pop() if len(noted) == 1 else schedule.recipe.training.precision
 
 
 def _test_to_train(recipe: Recipe) -> float | None:
@@ -101,12 +101,12 @@ def _seed_means(rows: Sequence[dict[str, Any]], name: str) -> list[float]:
     return means
 
 
-def _row(plan: Plan, outcome: Outcome) -> dict[str, Any]:
+def _row(schedule: RepeatSchedule, outcome: Outcome) -> dict[str, Any]:
     run = outcome.repetition
     row: dict[str, Any] = {"run": run.name, "seed": run.seed, "fold": run.fold, "error": outcome.error}
     if outcome.error is not None:
         return {**row, "metrics": {}}
-    found = json.loads(result_file(outcome.folder, plan.recipe).read_text(encoding="utf-8"))
+    found = json.loads(result_file(outcome.folder, schedule.recipe).read_text(encoding="utf-8"))
     epochs, seconds = _epochs(outcome.folder / METRICS)
     return {
         **row,

@@ -109,7 +109,7 @@ def grid_conditions(grid: SweepGrid, profiles: SweepProfiles) -> Iterator[Condit
             yield Conditions(engine, profile, scale, count, seed, place, mitigation, layers)
 
 
-def plan_cells(
+def list_cells(
     runs: Sequence[SweepRun],
     grids: Sequence[SweepGrid],
     profiles: SweepProfiles,

@@ -10,13 +10,13 @@ from typing import Any
 from qhybrid.config import to_yaml
 from qhybrid.config.sweeps import SweepConfig, SweepGrid
 from qhybrid.evaluation.subject.subject import Subject
-from qhybrid.experiments.sweeps.cells import TRAINED, Cell, Conditions, SweepRun, cell_key, plan_cells
+from qhybrid.experiments.sweeps.cells import TRAINED, Cell, Conditions, SweepRun, cell_key, list_cells
 from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL, SweepProfiles
 from qhybrid.experiments.sweeps.runs import check_run, describe_run, run_names
 from qhybrid.experiments.sweeps.schedule import run_jobs
 from qhybrid.experiments.sweeps.store import CellStore, write_failures, write_run
 from qhybrid.experiments.sweeps.tables import build_tables
-from qhybrid.experiments.sweeps.training import TrainedRun, plan_training
+from qhybrid.experiments.sweeps.training import TrainedRun, list_trainings
 from qhybrid.experiments.sweeps.worker import loaded_subject, run_job
 from qhybrid.noise import NoiseProfile
 from qhybrid.training.run_folder import read_recipe
@@ -114,7 +114,7 @@ class _Sweep:
             for name in grid.profiles:
                 for factor in grid.scales:
                     self.profiles.scaled(name, factor)
-        self.training = plan_training(section.train, folder)
+        self.training = list_trainings(section.train, folder)
 
     def train(self, outcome: SweepOutcome, **work: Any) -> list[TrainedRun]:
         """Train the runs of the training grids that are not finished; return those that are."""
@@ -143,7 +143,7 @@ class _Sweep:
             run = self._load(folder, name, settings, grids)
             if own:
                 cells.append(self._trained_cell(run))
-            cells += plan_cells([run], grids, self.profiles, self.settings)
+            cells += list_cells([run], grids, self.profiles, self.settings)
         return cells
 
     def _load(

@@ -15,7 +15,7 @@ import yaml
 
 from qhybrid.config import Recipe, apply_overrides, read_yaml, validated
 from qhybrid.config.sweeps import TrainGrid
-from qhybrid.data.images.registry import is_image_dataset
+from qhybrid.data.images.image_datasets import is_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.experiments.sweeps.worker import TRAINED_MARK, training_job
 from qhybrid.noise import load_profile
@@ -54,7 +54,7 @@ class TrainedRun:
         return training_job(self.key, self.recipe, str(self.folder), str(data_root))
 
 
-def plan_training(grids: Sequence[TrainGrid], output: Path) -> list[TrainedRun]:
+def list_trainings(grids: Sequence[TrainGrid], output: Path) -> list[TrainedRun]:
     """Return all runs of the training grids, those that several grids have in common once.
 
     Args:

@@ -131,7 +131,7 @@ def _measured_spec(
         for gate in (NATIVE if native else GENERAL)["IXYZ"[letter]]:
             circuit.append(gate, [qubit])
     if native:
-        # The rotation of a read-out melts into the constant gates before it.
+        # The rotation of a read-out is absorbed by the constant gates before it.
         circuit = PassManager([Optimize1qGatesDecomposition(basis=["rz", "sx", "x"])]).run(circuit)
     # Nobody sees the global phase, which the transpiler makes a long sum of all parameters.
     circuit.global_phase = 0.0

@@ -10,7 +10,7 @@ from typing import Any
 from qhybrid import workspace
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.jobs.context import Clock, JobContext, Say
-from qhybrid.hardware.jobs.work import Work
+from qhybrid.hardware.jobs.execution import PlanExecution
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.model.workload import Workload
 from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, load_circuits, read_plan, settings_of
@@ -23,13 +23,13 @@ LOCK_FILE = "lock"
 
 
 @contextmanager
-def open_work(
+def open_plan(
     folder: str | Path,
     load: Callable[[dict[str, Any], Path], Workload],
     service: JobService | None = None,
     clock: Clock | None = None,
     say: Say = lambda _text: None,
-) -> Iterator[Work]:
+) -> Iterator[PlanExecution]:
     """Open a plan; only one process at a time may work on it.
 
     Args:
@@ -59,9 +59,9 @@ def open_work(
                 clock or Clock(),
                 say,
             )
-            work = Work(root, content, load(content, root), bound, context)
-            work.price_later_rounds()
-            yield work
+            execution = PlanExecution(root, content, load(content, root), bound, context)
+            execution.price_later_rounds()
+            yield execution
 
 
 def locked(folder: Path) -> AbstractContextManager[None]:

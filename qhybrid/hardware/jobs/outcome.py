@@ -23,7 +23,7 @@ from torch import Tensor
 
 from qhybrid.circuits.pauli import format_observable
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.jobs.work import Work
+from qhybrid.hardware.jobs.execution import PlanExecution
 from qhybrid.hardware.model.workload import IGNORED, Samples, agreement, plain, predicted_labels, score
 from qhybrid.hardware.plan.prediction import dry_run, exact_answer
 from qhybrid.hardware.services.backends import is_local, open_backend
@@ -34,63 +34,67 @@ RESULTS = "results"
 METRICS_FILE = "metrics.json"
 
 
-def write_outcome(work: Work, outputs: Tensor) -> dict[str, Any]:
+def write_outcome(execution: PlanExecution, outputs: Tensor) -> dict[str, Any]:
     """Write the results of a plan whose outputs are there.
 
     Args:
-        work: The open plan.
+        execution: The open plan.
         outputs: The model's outputs, shape (N, K) or (N, K, H, W).
 
     Returns:
         The content of metrics.json.
     """
-    folder = work.folder / RESULTS
-    samples = work.workload.samples
-    exact = dry_run(work.workload, work.content["layers"], exact_answer(work.bound), lambda *_: None)
-    deviations = _deviations(work)
+    folder = execution.folder / RESULTS
+    samples = execution.workload.samples
+    exact = dry_run(
+        execution.workload, execution.content["layers"], exact_answer(execution.bound), lambda *_: None
+    )
+    deviations = _deviations(execution)
     content = {
-        "plan": work.content["plan"],
-        "backend": work.context.settings.backend,
-        "shots": work.context.settings.shots,
+        "plan": execution.content["plan"],
+        "backend": execution.context.settings.backend,
+        "shots": execution.context.settings.shots,
         "samples": len(outputs),
         "obtained": plain(score(outputs, samples)),
-        "predicted": work.content["predicted"],
+        "predicted": execution.content["predicted"],
         "same_class_as_exact": round(agreement(outputs, exact.outputs), 6),
         "logit_deviation_rms": float((outputs - exact.outputs).square().mean().sqrt()),
         "observable_deviation_rms": _rms([row["rms_deviation"] for row in deviations]),
         "observable_error_rms": _rms([row["rms_error"] for row in deviations]),
-        "status": work.status(),
-        "duplicates": [one.__dict__ for one in work.ledger.duplicates()],
-        "events": [text for _, text in work.ledger.events()],
+        "status": execution.status(),
+        "duplicates": [one.__dict__ for one in execution.ledger.duplicates()],
+        "events": [text for _, text in execution.ledger.events()],
     }
     _write_csv(folder / "deviations.csv", deviations)
     _write_csv(folder / "predictions.csv", _predictions(outputs, samples))
     with atomic_path(folder / "outputs.safetensors") as temporary:
         tensors = {"outputs": outputs.contiguous(), "exact_outputs": exact.outputs.contiguous()}
         save_file({**tensors, "classes": predicted_labels(outputs).contiguous()}, temporary)
-    _snapshot(work, folder)
+    _snapshot(execution, folder)
     write_text(folder / METRICS_FILE, json.dumps(content, indent=2) + "\n")
     return content
 
 
-def _deviations(work: Work) -> list[dict[str, Any]]:
+def _deviations(execution: PlanExecution) -> list[dict[str, Any]]:
     """Return one row for every observable of every layer, over all distinct parameter sets.
 
     Equal parameter sets were executed once: counted as often as they occur, their errors would seem to
     average out.
     """
-    book = work.book()
-    answer = exact_answer(work.bound)
+    log = execution.request_log()
+    answer = exact_answer(execution.bound)
     rows = []
-    for layer, key in dict.fromkeys((r.layer, r.circuit) for r in book.requests.values()):
+    for layer, key in dict.fromkeys((r.layer, r.circuit) for r in log.requests.values()):
         points: dict[int, tuple[Array, Array, Array]] = {}
-        for request in book.requests.values():
-            if (request.layer, request.circuit) == (layer, key) and request.key in book.results:
-                found = zip(request.angles, book.results[request.key], work.errors[request.key], strict=True)
+        for request in log.requests.values():
+            if (request.layer, request.circuit) == (layer, key) and request.key in log.results:
+                found = zip(
+                    request.angles, log.results[request.key], execution.errors[request.key], strict=True
+                )
                 points |= dict(zip(request.points, found, strict=True))
         angles, measured, errors = (np.stack(part) for part in zip(*points.values(), strict=True))
         exact = answer(key, angles)
-        for index, observable in enumerate(work.bound[key].observables):
+        for index, observable in enumerate(execution.bound[key].observables):
             rows.append(
                 {
                     "layer": layer,
@@ -135,15 +139,15 @@ def _predictions(outputs: Tensor, samples: Samples) -> list[dict[str, Any]]:
     return rows
 
 
-def _snapshot(work: Work, folder: Path) -> None:
+def _snapshot(execution: PlanExecution, folder: Path) -> None:
     """Keep the calibration of the day the results came; the one of the plan may be older."""
-    settings = work.context.settings
+    settings = execution.context.settings
     if is_local(settings.backend):
         return
     try:
         backend = open_backend(settings)
     except HardwareError as error:
-        work.context.say(f"no calibration of today: {error}")
+        execution.context.say(f"no calibration of today: {error}")
         return
     if backend.noise is not None:
         backend.noise.save(folder / "calibration.yaml")

@@ -6,7 +6,7 @@ import time
 
 from qhybrid.hardware.ledger.job_part import JobPart
 from qhybrid.hardware.ledger.records import CANCELLED, DONE, PREPARED, Job
-from qhybrid.hardware.ledger.work_part import WorkPart
+from qhybrid.hardware.ledger.request_part import WorkPart
 
 LEDGER_FILE = "ledger.sqlite"
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.base import Engine
 from qhybrid.errors import ConfigError
-from qhybrid.hardware.model.requests import Book, LayerCircuit
+from qhybrid.hardware.model.requests import LayerCircuit, RequestLog
 from qhybrid.layers import quantum_layers
 
 Progress = Callable[[int, int], None]
@@ -32,15 +32,15 @@ class RecordingEngine(Engine):
 
     kind = "recording"
 
-    def __init__(self, layer: str, book: Book) -> None:
-        self._layer, self._book = layer, book
+    def __init__(self, layer: str, log: RequestLog) -> None:
+        self._layer, self._log = layer, log
 
     def expectations(self, spec: CircuitSpec, inputs: Tensor, weights: Tensor) -> Tensor:
         """Return results that are known, shape (B, n_obs), or NaN."""
         angles = np.ascontiguousarray(inputs.detach().cpu().numpy(), dtype=np.float64)
         if not len(angles):
             return inputs.new_zeros((0, spec.num_observables))
-        found = self._book.ask(self._layer, LayerCircuit.of(spec, weights), angles)
+        found = self._log.ask(self._layer, LayerCircuit.of(spec, weights), angles)
         if found is None:
             return inputs.new_full((len(inputs), spec.num_observables), float("nan"))
         return torch.as_tensor(found, dtype=inputs.dtype, device=inputs.device)
@@ -82,7 +82,7 @@ class WaitingEngine(Engine):
 
 
 @contextmanager
-def recording(model: nn.Module, layers: Sequence[str], book: Book) -> Iterator[None]:
+def recording(model: nn.Module, layers: Sequence[str], log: RequestLog) -> Iterator[None]:
     """Let layers of a model record while the block runs, and all others wait for their results.
 
     Raises:
@@ -93,7 +93,7 @@ def recording(model: nn.Module, layers: Sequence[str], book: Book) -> Iterator[N
     before = {name: layer.engine for name, layer in every.items()}
     try:
         for name, layer in every.items():
-            layer.engine = RecordingEngine(name, book) if name in chosen else WaitingEngine(before[name])
+            layer.engine = RecordingEngine(name, log) if name in chosen else WaitingEngine(before[name])
         yield
     finally:
         for name, layer in every.items():
@@ -104,7 +104,7 @@ def run_pass(
     model: nn.Module,
     images: Tensor,
     layers: Sequence[str],
-    book: Book,
+    log: RequestLog,
     progress: Progress | None = None,
 ) -> list[Tensor | None]:
     """Pass all samples through the model once.
@@ -113,16 +113,16 @@ def run_pass(
         model: In evaluation mode.
         images: Shape (N, C, H, W).
         layers: Quantum layers that record.
-        book: What is known; its `new` then holds what can be executed now.
+        log: What is known; its `new` then holds what can be executed now.
         progress: Called with (samples done, samples).
 
     Returns:
         The output of every sample (without the batch dimension); None where a result is missing.
     """
     outputs: list[Tensor | None] = []
-    with recording(model, layers, book), torch.no_grad():
+    with recording(model, layers, log), torch.no_grad():
         for sample in range(len(images)):
-            book.begin(sample)
+            log.begin(sample)
             output = model(images[sample : sample + 1])[0]
             outputs.append(output if bool(torch.isfinite(output).all()) else None)
             if progress is not None:
@@ -135,10 +135,10 @@ def fixed_layers(model: nn.Module, image: Tensor) -> list[str]:
     features = getattr(model, "fixed_features", None)
     if features is None:
         return []
-    book = Book()
-    with recording(model, list(quantum_layers(model)), book), torch.no_grad():
+    log = RequestLog()
+    with recording(model, list(quantum_layers(model)), log), torch.no_grad():
         features(image[None])
-    return sorted(book.calls)
+    return sorted(log.calls)
 
 
 def _chosen(model: nn.Module, layers: Sequence[str]) -> Mapping[str, Any]:

@@ -43,7 +43,7 @@ class LayerCircuit:
 
 
 @dataclass
-class Book:
+class RequestLog:
     """Requests that are known, their results, and the requests of this pass.
 
     Attributes:

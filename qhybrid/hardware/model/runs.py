@@ -8,9 +8,9 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from qhybrid.data.images.registry import is_image_dataset, open_image_dataset
+from qhybrid.data.images.image_datasets import is_image_dataset, open_image_dataset
 from qhybrid.data.patches import GridPatches
-from qhybrid.data.registry import open_dataset
+from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.model.workload import Samples, Workload
 from qhybrid.training.images.run import load_image_run
@@ -72,7 +72,7 @@ def load_workload(content: dict[str, Any], folder: Path) -> Workload:
     if "run" not in origin:
         raise HardwareError(
             f"{folder} must name the run folder of its model, but does not. Fix: open the plan from "
-            "Python with the model, open_work(folder, load)."
+            "Python with the model, open_plan(folder, load)."
         )
     root = _run_folder(Path(origin["run"]), folder)
     which = cast(Which, origin["which"])

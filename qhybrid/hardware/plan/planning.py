@@ -143,7 +143,7 @@ class _Planner:
             self._workload,
             self._layers,
             expected_answer(self.circuits, settings, None, simulation),
-            self._meet,
+            self._map_new_circuit,
         )
         for requests in average.rounds:
             self._add_round(requests)
@@ -177,7 +177,7 @@ class _Planner:
             },
         }
 
-    def _meet(self, layer: LayerCircuit, points: Array) -> None:
+    def _map_new_circuit(self, layer: LayerCircuit, points: Array) -> None:
         """Map a circuit that is seen for the first time, and check what would be sent."""
         self._say(f"mapping circuit `{layer.spec.name}` to {self._settings.backend}")
         bound, prepared = bound_circuit(layer), self.prepare(layer)

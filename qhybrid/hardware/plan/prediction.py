@@ -17,7 +17,7 @@ from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub
 from qhybrid.hardware.circuits.simulation import NO_WEIGHTS, Simulation
 from qhybrid.hardware.ledger import Request
 from qhybrid.hardware.model.recording import run_pass
-from qhybrid.hardware.model.requests import Book, LayerCircuit
+from qhybrid.hardware.model.requests import LayerCircuit, RequestLog
 from qhybrid.hardware.model.workload import Workload, stacked
 from qhybrid.hardware.settings import HardwareSettings
 
@@ -51,15 +51,15 @@ def dry_run(
         answer: What stands in for the device.
         meet: Called with every circuit and points of it, before its first answer.
     """
-    book = Book()
+    log = RequestLog()
     rounds: list[tuple[Request, ...]] = []
     met: set[str] = set()
     while True:
-        book.new = {}
-        outputs = run_pass(workload.model, workload.samples.images, layers, book)
-        if not book.new:
+        log.new = {}
+        outputs = run_pass(workload.model, workload.samples.images, layers, log)
+        if not log.new:
             return DryRun(stacked(outputs), tuple(rounds))
-        requests = tuple(book.new.values())
+        requests = tuple(log.new.values())
         rounds.append(requests)
         for key in dict.fromkeys(request.circuit for request in requests):
             mine = [request for request in requests if request.circuit == key]
@@ -68,12 +68,12 @@ def dry_run(
             )
             if key not in met:
                 met.add(key)
-                meet(book.circuits[key], rows)
+                meet(log.circuits[key], rows)
             values = answer(key, rows)[back.reshape(-1)]
             sizes = np.cumsum([len(request.angles) for request in mine])[:-1]
             for request, part in zip(mine, np.split(values, sizes)):
-                book.requests[request.key] = request
-                book.results[request.key] = part
+                log.requests[request.key] = request
+                log.results[request.key] = part
 
 
 def expected_answer(

@@ -10,7 +10,7 @@ import torch
 
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.model.recording import recording
-from qhybrid.hardware.model.requests import Book, LayerCircuit
+from qhybrid.hardware.model.requests import LayerCircuit, RequestLog
 from qhybrid.hardware.model.workload import Workload
 from qhybrid.hardware.plan.rounds import Round, chunk_bytes, plan_round
 from qhybrid.hardware.settings import HardwareSettings
@@ -81,16 +81,16 @@ def filter_price(
     """
     if not layers:
         return None
-    book = Book()
+    log = RequestLog()
     features: Any = workload.model.fixed_features
-    with recording(workload.model, layers, book), torch.no_grad():
+    with recording(workload.model, layers, log), torch.no_grad():
         for sample in range(len(workload.samples.images)):
-            book.begin(sample)
+            log.begin(sample)
             features(workload.samples.images[sample : sample + 1])
-    circuits = {key: prepare(circuit) for key, circuit in book.circuits.items()}
-    found = plan_round(0, list(book.new.values()), {}, 0, circuits, settings)
+    circuits = {key: prepare(circuit) for key, circuit in log.circuits.items()}
+    found = plan_round(0, list(log.new.values()), {}, 0, circuits, settings)
     facts = round_facts(found, circuits, settings)
-    every = sum(len(one.angles) * len(circuits[one.circuit].variants) for one in book.new.values())
+    every = sum(len(one.angles) * len(circuits[one.circuit].variants) for one in log.new.values())
     return {
         "layers": list(layers),
         "runs_on": "simulator",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qhybrid.config import Recipe
 from qhybrid.data.images import ImageArrays
-from qhybrid.data.images.registry import open_image_dataset
+from qhybrid.data.images.image_datasets import open_image_dataset
 from qhybrid.errors import DataError
 from qhybrid.training.images.batches import ShuffledOrder, TensorBatches
 

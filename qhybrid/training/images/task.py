@@ -18,7 +18,7 @@ from qhybrid.data.statistics import BandStatistics
 from qhybrid.errors import ConfigError
 from qhybrid.layers import cached_features
 from qhybrid.models import build_for_engine, resolve_model
-from qhybrid.models.registry import check_task, model_keys
+from qhybrid.models.build import check_task, model_keys
 from qhybrid.seeding import derive_seed
 from qhybrid.training.base_module import Augmentation
 from qhybrid.training.images.data_module import ImageDataModule

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from qhybrid.config import Recipe
 from qhybrid.data.patches import GridPatches, RandomPatches
-from qhybrid.data.registry import open_dataset
+from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.scenes import SceneDataset
 from qhybrid.data.splits import find_leaks
 from qhybrid.data.statistics import BandStatistics, compute_statistics

@@ -12,7 +12,7 @@ from qhybrid.config import Recipe
 from qhybrid.data.augmentation import PatchAugmentation
 from qhybrid.errors import ConfigError
 from qhybrid.models import build_for_engine, resolve_model
-from qhybrid.models.registry import check_task
+from qhybrid.models.build import check_task
 from qhybrid.seeding import derive_seed
 from qhybrid.training.callbacks import COLUMNS
 from qhybrid.training.losses import CrossEntropyDice, class_weights

@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from qhybrid.config import DataConfig
-from qhybrid.data.images.registry import open_image_dataset
+from qhybrid.data.images.image_datasets import open_image_dataset
 from qhybrid.errors import ConfigError, DataError, DatasetNotFoundError
 
 SMALL = {"train": 8, "validation": 2, "test": 4}

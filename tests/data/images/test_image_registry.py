@@ -7,8 +7,8 @@ import torch
 
 from qhybrid.config import DataConfig
 from qhybrid.data.images import ImageArrays
-from qhybrid.data.images.registry import IMAGE_DATASETS, is_image_dataset, open_image_dataset
-from qhybrid.data.registry import dataset_info, list_datasets, open_dataset
+from qhybrid.data.images.image_datasets import IMAGE_DATASETS, is_image_dataset, open_image_dataset
+from qhybrid.data.scene_datasets import dataset_info, list_datasets, open_dataset
 from qhybrid.errors import ConfigError, DataError
 
 

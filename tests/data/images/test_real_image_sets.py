@@ -3,7 +3,7 @@
 import pytest
 
 from qhybrid.config import DataConfig
-from qhybrid.data.images.registry import open_image_dataset
+from qhybrid.data.images.image_datasets import open_image_dataset
 
 pytestmark = pytest.mark.shared_data
 

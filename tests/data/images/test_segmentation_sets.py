@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from qhybrid.config import DataConfig
-from qhybrid.data.images.registry import open_image_dataset
+from qhybrid.data.images.image_datasets import open_image_dataset
 from qhybrid.errors import ConfigError, DataError, DatasetNotFoundError
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from qhybrid.config import Recipe, validated
-from qhybrid.data.images.registry import open_image_dataset
+from qhybrid.data.images.image_datasets import open_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError, TrainingError
 from qhybrid.experiments.repeats import run as repeats
-from qhybrid.experiments.repeats.plan import Plan, Repetition
-from qhybrid.experiments.repeats.run import Outcome, run_plan
+from qhybrid.experiments.repeats.run import Outcome, run_schedule
+from qhybrid.experiments.repeats.schedule import RepeatSchedule, Repetition
 from qhybrid.experiments.repeats.summary import summarise
 from qhybrid.training import precision
 
@@ -46,51 +46,53 @@ def metrics_of(folder) -> dict:
 
 class TestPlan:
     def test_every_seed_with_every_fold(self, ph2_folder):
-        plan = Plan.make(ph2(ph2_folder), [0, 2, 0], all_folds=True)
-        assert len(plan.repetitions) == 10
-        assert plan.repetitions[6] == Repetition(2, 2)
-        assert plan.repetitions[6].name == "seed-2-fold-2"
-        recipe = plan.repetitions[6].recipe(plan.recipe)
+        schedule = RepeatSchedule.make(ph2(ph2_folder), [0, 2, 0], all_folds=True)
+        assert len(schedule.repetitions) == 10
+        assert schedule.repetitions[6] == Repetition(2, 2)
+        assert schedule.repetitions[6].name == "seed-2-fold-2"
+        recipe = schedule.repetitions[6].recipe(schedule.recipe)
         assert (recipe.seed, recipe.data.options["fold"]) == (2, 2)
-        assert Plan.make(ph2(ph2_folder), folds=[3]).repetitions == (Repetition(0, 3),)
-        assert Plan.make(digits(), [7]).repetitions == (Repetition(7),)
+        assert RepeatSchedule.make(ph2(ph2_folder), folds=[3]).repetitions == (Repetition(0, 3),)
+        assert RepeatSchedule.make(digits(), [7]).repetitions == (Repetition(7),)
 
     def test_folds_must_exist(self, ph2_folder, tiny_content):
         with pytest.raises(ConfigError, match="are 1 to 5, but asked for are 6"):
-            Plan.make(ph2(ph2_folder), folds=[6])
+            RepeatSchedule.make(ph2(ph2_folder), folds=[6])
         with pytest.raises(ConfigError, match="`digits` has no folds"):
-            Plan.make(digits(), all_folds=True)
+            RepeatSchedule.make(digits(), all_folds=True)
         with pytest.raises(ConfigError, match="`geotiff_folder` has no folds"):
-            Plan.make(validated(Recipe, tiny_content(), "x"), folds=[1])
+            RepeatSchedule.make(validated(Recipe, tiny_content(), "x"), folds=[1])
 
     def test_written_plans_are_read_and_grow(self, tmp_path):
-        Plan.make(digits(), [0, 1]).write(tmp_path)
-        Plan.make(digits(), [1, 2]).write(tmp_path)
-        found = Plan.read(tmp_path)
+        RepeatSchedule.make(digits(), [0, 1]).write(tmp_path)
+        RepeatSchedule.make(digits(), [1, 2]).write(tmp_path)
+        found = RepeatSchedule.read(tmp_path)
         assert [run.seed for run in found.repetitions] == [0, 1, 2]
         assert found.recipe.training.loss.dice == 0
 
     def test_a_folder_belongs_to_one_recipe(self, tmp_path):
-        Plan.make(digits(), [0]).write(tmp_path)
+        RepeatSchedule.make(digits(), [0]).write(tmp_path)
         with pytest.raises(ConfigError, match=r"differs in training\.epochs"):
-            Plan.make(digits(epochs=2), [0]).write(tmp_path)
-        Plan.make(digits(progress=True), [0]).write(tmp_path)
+            RepeatSchedule.make(digits(epochs=2), [0]).write(tmp_path)
+        RepeatSchedule.make(digits(progress=True), [0]).write(tmp_path)
 
     def test_no_plan_and_damaged_plans(self, tmp_path):
         with pytest.raises(CheckpointError, match=r"repeats\.json cannot be read"):
-            Plan.read(tmp_path)
+            RepeatSchedule.read(tmp_path)
         (tmp_path / "repeats.json").write_text("{}")
         with pytest.raises(CheckpointError, match="is damaged"):
-            Plan.read(tmp_path)
+            RepeatSchedule.read(tmp_path)
 
 
 def test_seeds_one_after_the_other_and_their_summary(tmp_path):
-    plan, seen = Plan.make(digits(), [0, 1, 2]), []
-    outcomes = run_plan(plan, Path(), tmp_path, report=lambda outcome: seen.append(outcome.repetition.seed))
+    schedule, seen = RepeatSchedule.make(digits(), [0, 1, 2]), []
+    outcomes = run_schedule(
+        schedule, Path(), tmp_path, report=lambda outcome: seen.append(outcome.repetition.seed)
+    )
     assert seen == [0, 1, 2]
     assert all(outcome.error is None for outcome in outcomes)
     accuracies = [metrics_of(tmp_path / f"seed-{seed}")["accuracy"] for seed in range(3)]
-    summary = summarise(plan, outcomes, tmp_path)
+    summary = summarise(schedule, outcomes, tmp_path)
     assert summary["metrics"]["accuracy"] == {
         "mean": pytest.approx(statistics.fmean(accuracies)),
         "std": pytest.approx(statistics.stdev(accuracies)),
@@ -103,8 +105,8 @@ def test_seeds_one_after_the_other_and_their_summary(tmp_path):
 
 
 def test_finished_runs_are_skipped_and_interrupted_ones_go_on(tmp_path, monkeypatch):
-    plan = Plan.make(digits(), [0, 1])
-    run_plan(Plan.make(digits(), [0]), Path(), tmp_path)
+    schedule = RepeatSchedule.make(digits(), [0, 1])
+    run_schedule(RepeatSchedule.make(digits(), [0]), Path(), tmp_path)
     (tmp_path / "seed-1").mkdir()
     (tmp_path / "seed-1" / "recipe.yaml").write_text((tmp_path / "seed-0" / "recipe.yaml").read_text())
     calls = []
@@ -116,7 +118,7 @@ def test_finished_runs_are_skipped_and_interrupted_ones_go_on(tmp_path, monkeypa
         return original(recipe, data_root, folder)
 
     monkeypatch.setattr(repeats, "train", train)
-    assert [outcome.error for outcome in run_plan(plan, Path(), tmp_path)] == [None, None]
+    assert [outcome.error for outcome in run_schedule(schedule, Path(), tmp_path)] == [None, None]
     assert calls == [("seed-1", True)]
 
 
@@ -131,33 +133,33 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path, monkeypatch):
         return original(recipe, *rest, **named)
 
     monkeypatch.setattr(repeats, "train", train)
-    plan = Plan.make(digits(), [0, 1, 2])
-    outcomes = run_plan(plan, Path(), tmp_path)
+    schedule = RepeatSchedule.make(digits(), [0, 1, 2])
+    outcomes = run_schedule(schedule, Path(), tmp_path)
     assert [outcome.error for outcome in outcomes] == [
         None,
         "The loss is nan. Fix: lower it.",
         "ZeroDivisionError: a defect",
     ]
     assert "Traceback" in (tmp_path / "seed-2" / "error.txt").read_text()
-    summary = summarise(plan, outcomes, tmp_path)
+    summary = summarise(schedule, outcomes, tmp_path)
     assert summary["metrics"]["accuracy"]["count"] == 1
     assert summary["metrics"]["accuracy"]["std"] is None
     monkeypatch.setattr(repeats, "train", original)
-    assert [outcome.error for outcome in run_plan(plan, Path(), tmp_path)] == [None, None, None]
+    assert [outcome.error for outcome in run_schedule(schedule, Path(), tmp_path)] == [None, None, None]
     assert not (tmp_path / "seed-2" / "error.txt").exists()
 
 
 def test_folds_have_a_deviation_over_seeds(tmp_path, ph2_folder):
-    plan = Plan.make(ph2(ph2_folder), [0, 1], [1, 2])
+    schedule = RepeatSchedule.make(ph2(ph2_folder), [0, 1], [1, 2])
     values = {(0, 1): 0.5, (0, 2): 0.7, (1, 1): 0.6, (1, 2): 0.8}
-    for run in plan.repetitions:
+    for run in schedule.repetitions:
         folder = tmp_path / run.name
         (folder / "evaluation" / "test-exact").mkdir(parents=True)
         content = {"soft_iou": values[run.seed, run.fold], "accuracy": 1.0, "epoch": 1}
         (folder / "evaluation" / "test-exact" / "metrics.json").write_text(json.dumps(content))
         (folder / "metrics.csv").write_text("epoch,epoch_seconds\n1,2.0\n")
-    outcomes = [Outcome(run, tmp_path / run.name) for run in plan.repetitions]
-    found = summarise(plan, outcomes, tmp_path)["metrics"]["soft_iou"]
+    outcomes = [Outcome(run, tmp_path / run.name) for run in schedule.repetitions]
+    found = summarise(schedule, outcomes, tmp_path)["metrics"]["soft_iou"]
     assert found["mean"] == pytest.approx(0.65)
     assert found["std"] == pytest.approx(statistics.stdev(values.values()))
     assert found["std_over_seeds"] == pytest.approx(statistics.stdev([0.6, 0.7]))
@@ -167,15 +169,15 @@ def test_folds_have_a_deviation_over_seeds(tmp_path, ph2_folder):
 def test_a_summary_says_what_a_comparison_must_know(tmp_path, ph2_folder, validation):
     recipe = ph2(ph2_folder)
     recipe.data.options["validation"] = validation
-    plan = Plan.make(recipe, folds=[2])
-    outcomes = [Outcome(run, tmp_path / run.name, "lost") for run in plan.repetitions]
-    found = summarise(plan, outcomes, tmp_path)
-    dataset = open_image_dataset(plan.repetitions[0].recipe(plan.recipe).data, Path())
+    schedule = RepeatSchedule.make(recipe, folds=[2])
+    outcomes = [Outcome(run, tmp_path / run.name, "lost") for run in schedule.repetitions]
+    found = summarise(schedule, outcomes, tmp_path)
+    dataset = open_image_dataset(schedule.repetitions[0].recipe(schedule.recipe).data, Path())
     assert found["test_to_train"] == pytest.approx(len(dataset.load("test")) / len(dataset.load("train")))
     assert found["data"]["options"] == {"size": [32, 48], "validation": validation}
     assert found["training"]["epochs"] == 1
     assert found["training"]["augmentation"]["flip"] is False
-    unfolded = summarise(Plan.make(digits(), [0]), [], tmp_path)
+    unfolded = summarise(RepeatSchedule.make(digits(), [0]), [], tmp_path)
     assert unfolded["test_to_train"] is None
 
 
@@ -183,49 +185,49 @@ def test_a_summary_says_what_a_comparison_must_know(tmp_path, ph2_folder, valida
 def test_all_runs_of_a_plan_have_one_number_format(tmp_path, monkeypatch, native, chosen):
     monkeypatch.setattr(precision, "native_bf16_cpu", lambda: native)
     monkeypatch.setattr(precision, "native_bf16_gpu", lambda: native)
-    plan = Plan.make(digits(precision="bf16-if-native"), [0])
-    plan.write(tmp_path)
+    schedule = RepeatSchedule.make(digits(precision="bf16-if-native"), [0])
+    schedule.write(tmp_path)
     # On another machine the plan keeps what it has, and a command of its own would be another recipe.
     monkeypatch.setattr(precision, "native_bf16_cpu", lambda: not native)
     monkeypatch.setattr(precision, "native_bf16_gpu", lambda: not native)
-    assert Plan.read(tmp_path).recipe.training.precision == chosen
+    assert RepeatSchedule.read(tmp_path).recipe.training.precision == chosen
     with pytest.raises(ConfigError, match=r"differs in training\.precision"):
-        Plan.make(digits(precision="bf16-if-native"), [1]).write(tmp_path)
+        RepeatSchedule.make(digits(precision="bf16-if-native"), [1]).write(tmp_path)
 
 
 def test_a_summary_names_the_number_format_of_its_runs(tmp_path):
-    plan = Plan.make(digits(precision="32-true"), [0, 1])
+    schedule = RepeatSchedule.make(digits(precision="32-true"), [0, 1])
     left_open = replace(
-        plan, recipe=Recipe.model_validate(digits(precision="bf16-if-native").model_dump(mode="json"))
+        schedule, recipe=Recipe.model_validate(digits(precision="bf16-if-native").model_dump(mode="json"))
     )
-    outcomes = [Outcome(run, tmp_path / run.name) for run in plan.repetitions]
+    outcomes = [Outcome(run, tmp_path / run.name) for run in schedule.repetitions]
     empty = summarise(left_open, [replace(outcome, error="lost") for outcome in outcomes], tmp_path)
     assert empty["training"]["precision"] == "bf16-if-native"
-    for outcome in run_plan(plan, Path(), tmp_path):
+    for outcome in run_schedule(schedule, Path(), tmp_path):
         assert outcome.error is None
     assert summarise(left_open, outcomes, tmp_path)["training"]["precision"] == "32-true"
 
 
 def test_side_by_side_gives_the_same_and_survives_a_killed_process(tmp_path, ph2_folder):
-    plan = Plan.make(ph2(ph2_folder), folds=[1, 2])
+    schedule = RepeatSchedule.make(ph2(ph2_folder), folds=[1, 2])
     (tmp_path / "two" / "seed-0-fold-2").mkdir(parents=True)
     (tmp_path / "two" / "seed-0-fold-2" / "stray").touch()
-    outcomes = run_plan(plan, Path(), tmp_path / "two", jobs=2)
+    outcomes = run_schedule(schedule, Path(), tmp_path / "two", jobs=2)
     assert outcomes[0].error is None
     assert "already exists and is not empty" in (outcomes[1].error or "")
-    alone = run_plan(Plan.make(ph2(ph2_folder), folds=[1]), Path(), tmp_path / "one")
+    alone = run_schedule(RepeatSchedule.make(ph2(ph2_folder), folds=[1]), Path(), tmp_path / "one")
     assert alone[0].error is None
     first, second = (metrics_of(tmp_path / part / "seed-0-fold-1")["soft_iou"] for part in ("one", "two"))
     assert first == pytest.approx(second, abs=1e-6)
 
 
 def test_scenes_can_be_repeated_too(tmp_path, tiny_data, tiny_content):
-    plan = Plan.make(validated(Recipe, tiny_content(epochs=1), "tiny.yaml"), [0])
-    outcomes = run_plan(plan, tiny_data, tmp_path)
+    schedule = RepeatSchedule.make(validated(Recipe, tiny_content(epochs=1), "tiny.yaml"), [0])
+    outcomes = run_schedule(schedule, tiny_data, tmp_path)
     assert outcomes[0].error is None
-    assert set(summarise(plan, outcomes, tmp_path)["metrics"]) == {"miou", "overall_accuracy"}
+    assert set(summarise(schedule, outcomes, tmp_path)["metrics"]) == {"miou", "overall_accuracy"}
 
 
 def test_jobs_must_be_positive(tmp_path):
     with pytest.raises(ConfigError, match="`jobs` must be at least 1, but is 0"):
-        run_plan(Plan.make(digits(), [0]), Path(), tmp_path, jobs=0)
+        run_schedule(RepeatSchedule.make(digits(), [0]), Path(), tmp_path, jobs=0)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from qhybrid.circuits import build_circuit
-from qhybrid.data.images.registry import open_image_dataset
+from qhybrid.data.images.image_datasets import open_image_dataset
 from qhybrid.engines import make_engine
 from qhybrid.errors import WorkspaceError
 from qhybrid.experiments.sweeps import read_cells, read_results, run_sweep

@@ -13,7 +13,7 @@ from qhybrid.config import Recipe, validated
 from qhybrid.config.sweeps import SweepConfig
 from qhybrid.errors import ConfigError
 from qhybrid.experiments.sweeps import read_results, run_sweep
-from qhybrid.experiments.sweeps.training import _key, plan_training
+from qhybrid.experiments.sweeps.training import _key, list_trainings
 from qhybrid.noise import NoiseProfile
 from qhybrid.training import train
 from qhybrid.training.images.run import load_image_run
@@ -99,11 +99,11 @@ def test_a_profile_of_other_content_is_another_run(training_sweep, tmp_path):
     for rate in (0.1, 0.2, 0.1):
         NoiseProfile.depolarizing(p_1q=rate).save(profile)
         sweep = training_sweep({"seed": [0]}, **{"engine.noise": str(profile)})
-        keys += [run.key for run in plan_training(sweep.sweep.train, tmp_path / "out")]
+        keys += [run.key for run in list_trainings(sweep.sweep.train, tmp_path / "out")]
     assert keys[0] == keys[2] != keys[1]
     profile.unlink()
     with pytest.raises(ConfigError, match=r"mine.yaml must be a YAML file or a known name"):
-        plan_training(sweep.sweep.train, tmp_path / "out")
+        list_trainings(sweep.sweep.train, tmp_path / "out")
 
 
 def test_what_a_run_keeps_is_part_of_its_key(tiny_recipe):
@@ -154,7 +154,7 @@ def test_sections_can_be_varied_and_starts_follow_the_seed(training_sweep, make_
     start = {"training.start": str(tmp_path / "before" / "seed-{seed}"), "training.learning_rate": 1e-5}
     (grid,) = training_sweep({"engine": engines, "seed": [0, 4]}, **start).sweep.train
     grid = grid.model_copy(update={"set": start})
-    runs = plan_training([grid], tmp_path / "out")
+    runs = list_trainings([grid], tmp_path / "out")
     assert [run.recipe.training.start[-6:] for run in runs] == ["seed-0", "seed-4"] * 2
     assert runs[2].recipe.engine.options == {"backend": "fake_manila", "scale": 2.0}
     assert runs[0].recipe.training.learning_rate == 1e-5

@@ -17,7 +17,7 @@ import yaml
 from safetensors.torch import load_file
 
 from qhybrid.config import Recipe, validated
-from qhybrid.data.images.registry import open_image_dataset
+from qhybrid.data.images.image_datasets import open_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError, DatasetNotFoundError
 from qhybrid.training import callbacks, load_run, train
 from qhybrid.training.images import data_module as image_data_module

@@ -33,8 +33,8 @@ class StateGate:
 def fuse_state_gates(primitives: Sequence[Primitive], num_qubits: int, graph: Graph) -> list[StateGate]:
     """Return the fused steps in time order.
 
-    Runs of one-qubit gates become one matrix (one a sample where data enter); data-free ones melt into a
-    neighbouring data-free gate; consecutive data-free gates on the same wires become one.
+    Runs of one-qubit gates become one matrix (one a sample where data enter); data-free ones are absorbed by
+    a neighbouring data-free gate; consecutive data-free gates on the same wires become one.
     """
     fuser: Fuser[StateGate] = Fuser(graph, num_qubits)
     for primitive in primitives:
@@ -52,7 +52,7 @@ def _add(fuser: Fuser[StateGate], primitive: Primitive) -> None:
         fuser.append(StateGate(qubits, fuser.graph.feature(angle.scaled(0.5)), primitive.pauli))
         return
     tensor = _tensor(fuser.graph, primitive)
-    if _melted(fuser, qubits, tensor):
+    if _absorbed(fuser, qubits, tensor):
         return
     if len(qubits) == 1:
         fuser.hold(qubits[0], tensor)
@@ -64,12 +64,12 @@ def _add(fuser: Fuser[StateGate], primitive: Primitive) -> None:
     fuser.append(StateGate(qubits, fuser.take_held(qubits, tensor)))
 
 
-def _melted(fuser: Fuser[StateGate], qubits: tuple[int, ...], tensor: int) -> bool:
+def _absorbed(fuser: Fuser[StateGate], qubits: tuple[int, ...], tensor: int) -> bool:
     """Melt a data-free gate into the data-free gate before it, if that acts on all its wires."""
     nodes, before = fuser.graph.nodes, fuser.gate_before(qubits)
     if nodes[tensor].batched or before is None or before.pauli or nodes[before.tensor].batched:
         return False
-    fuser.melt(before, qubits, tensor)
+    fuser.absorb(before, qubits, tensor)
     return True
 
 
@@ -78,7 +78,7 @@ def _release(fuser: Fuser[StateGate], qubit: int) -> None:
     held = fuser.held[qubit]
     if held is not None:
         fuser.held[qubit] = None
-        if not _melted(fuser, (qubit,), held):
+        if not _absorbed(fuser, (qubit,), held):
             fuser.append(StateGate((qubit,), held))
 
 

@@ -20,7 +20,7 @@ from qhybrid.hardware.jobs.status import status_of
 from qhybrid.hardware.ledger import Ledger
 from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, TOO_LONG
 from qhybrid.hardware.model.recording import run_pass
-from qhybrid.hardware.model.requests import Book
+from qhybrid.hardware.model.requests import RequestLog
 from qhybrid.hardware.model.workload import Workload, stacked
 from qhybrid.hardware.plan.rounds import plan_round
 
@@ -29,7 +29,7 @@ DECIDE = (CANCELLED, FAILED, TOO_LONG)
 
 
 @dataclass(eq=False)
-class Work:
+class PlanExecution:
     """An open plan.
 
     Attributes:
@@ -103,21 +103,21 @@ class Work:
         """
         if any(chunk.state != DONE for chunk in self.ledger.chunks()):
             return None
-        book = self.book()
-        outputs = self._pass(book)
-        if not book.new:
+        log = self.request_log()
+        outputs = self._pass(log)
+        if not log.new:
             return stacked(outputs)
-        unknown = [key for key in book.circuits if key not in self.context.circuits]
+        unknown = [key for key in log.circuits if key not in self.context.circuits]
         if unknown:
             raise HardwareError(
                 f"A re-run must execute the circuits of the plan, but circuit {unknown[0]} is new. Fix: "
                 "use the weights and version of the plan; results that were paid for are in the ledger."
             )
         chunks = self.ledger.chunks()
-        number = 1 + max((request.round for request in book.requests.values()), default=-1)
+        number = 1 + max((request.round for request in log.requests.values()), default=-1)
         found = plan_round(
             number,
-            list(book.new.values()),
+            list(log.new.values()),
             self.ledger.points(),
             len(chunks),
             self.context.circuits,
@@ -134,22 +134,22 @@ class Work:
             HardwareError: If it does not: a run that was trained on since, or other samples.
         """
         if not self._compared and any(chunk.state != DONE for chunk in self.ledger.chunks()):
-            self._pass(self.book())
+            self._pass(self.request_log())
 
-    def _pass(self, book: Book) -> list[Tensor | None]:
-        outputs = run_pass(self.workload.model, self.workload.samples.images, self.content["layers"], book)
+    def _pass(self, log: RequestLog) -> list[Tensor | None]:
+        outputs = run_pass(self.workload.model, self.workload.samples.images, self.content["layers"], log)
         self._compared = True
         return outputs
 
-    def book(self) -> Book:
+    def request_log(self) -> RequestLog:
         """Return all requests with the results that are there."""
         values = self._values()
-        book = Book(requests={request.key: request for request in self.ledger.requests()})
-        for key, request in book.requests.items():
+        log = RequestLog(requests={request.key: request for request in self.ledger.requests()})
+        for key, request in log.requests.items():
             if all(point in values for point in request.points):
-                book.results[key] = np.stack([values[point][0] for point in request.points])
+                log.results[key] = np.stack([values[point][0] for point in request.points])
                 self.errors[key] = np.stack([values[point][1] for point in request.points])
-        return book
+        return log
 
     def _values(self) -> dict[int, tuple[Array, Array]]:
         """Return observables and their standard errors of every point that has a result."""

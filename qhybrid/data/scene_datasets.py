@@ -10,7 +10,7 @@ from typing import Any
 
 from qhybrid.config import DataConfig
 from qhybrid.data.geotiff_folder import GeoTiffFolder
-from qhybrid.data.images.registry import IMAGE_DATASETS, is_image_dataset
+from qhybrid.data.images.image_datasets import IMAGE_DATASETS, is_image_dataset
 from qhybrid.data.landcover_ai import LandCoverAI, fetch_landcover_ai
 from qhybrid.data.scenes import SceneDataset
 from qhybrid.data.synthetic import SyntheticScenes

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qhybrid.config import Recipe, validated
-from qhybrid.data.images.registry import is_image_dataset, open_image_dataset
+from qhybrid.data.images.image_datasets import is_image_dataset, open_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.training.images.defaults import with_image_defaults
 from qhybrid.training.images.task import image_model_section
@@ -45,7 +45,7 @@ class Repetition:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RepeatSchedule:
     """What is repeated; kept as repeats.json in the folder of the runs.
 
     Attributes:
@@ -64,8 +64,8 @@ class Plan:
         folds: Sequence[int] | None = None,
         *,
         all_folds: bool = False,
-    ) -> Plan:
-        """Plan every seed with every fold.
+    ) -> RepeatSchedule:
+        """RepeatSchedule every seed with every fold.
 
         Args:
             recipe: The recipe.
@@ -87,8 +87,8 @@ class Plan:
         return cls(recipe, tuple(runs))
 
     @classmethod
-    def read(cls, folder: Path) -> Plan:
-        """Read the plan of a folder.
+    def read(cls, folder: Path) -> RepeatSchedule:
+        """Read the schedule of a folder.
 
         Raises:
             CheckpointError: If there is none, or it is damaged.
@@ -125,14 +125,14 @@ class Plan:
         dataset.load("test")
 
     def write(self, folder: Path) -> None:
-        """Write the plan to a new folder, or add its runs to the plan that is there.
+        """Write the schedule to a new folder, or add its runs to the schedule that is there.
 
         Raises:
             ConfigError: If the folder belongs to another recipe.
         """
         known: tuple[Repetition, ...] = ()
         if (folder / PLAN).is_file():
-            before = Plan.read(folder)
+            before = RepeatSchedule.read(folder)
             different = _differences(before.recipe, self.recipe)
             if different:
                 raise ConfigError(
