@@ -33,7 +33,8 @@ def test_show_prints_counts(capsys):
     assert lines["gates"].startswith("168 (")
     assert "24 cx" in lines["gates"]
     assert lines["two-qubit"] == "24"
-    assert set(lines) == {"qubits", "inputs", "weights", "observables", "gates", "two-qubit", "depth"}
+    assert lines["from"].endswith("hq_unet_qcnn.yaml: builder hq_unet_qcnn")
+    assert set(lines) == {"from", "qubits", "inputs", "weights", "observables", "gates", "two-qubit", "depth"}
 
 
 def test_show_draws_small_circuits(capsys):
