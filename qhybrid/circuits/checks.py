@@ -49,15 +49,23 @@ def _check(name: str, operation: Any) -> None:
     try:
         definition = getattr(operation, "definition", None)
     except Exception as error:  # anything may go wrong in gates of others
-        if not symbolic and operation.num_qubits <= WITH_MATRIX and hasattr(operation, "to_matrix"):
+        if not symbolic and operation.num_qubits <= WITH_MATRIX and _has_matrix(operation):
             return
         free = " while its parameters are free" if symbolic else ""
         raise CircuitError(
-            f"Circuit `{name}` has gate `{operation.name}`, which must have a definition{free}, but making it "
-            f"fails ({type(error).__name__}: {error}). Fix: write it with rotations and standard gates."
+            f"Circuit `{name}` has gate `{operation.name}`, which must have a definition{free}, but making "
+            f"it fails ({type(error).__name__}: {error}). Fix: write it with rotations and standard gates."
         ) from error
     for inner in getattr(definition, "data", ()):
         _check(name, inner.operation)
+
+
+def _has_matrix(operation: Any) -> bool:
+    try:
+        operation.to_matrix()
+    except Exception:  # anything may go wrong in gates of others
+        return False
+    return True
 
 
 def _amplitudes(name: str, gate: str, symbolic: bool) -> str:

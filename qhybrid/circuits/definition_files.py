@@ -137,5 +137,3 @@ def read_program_file(file: Path, definition: CircuitDefinition) -> ResolvedFile
         weights=definition.weights,
         observables=definition.observables or (),
     )
-
-

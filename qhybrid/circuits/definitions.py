@@ -32,7 +32,7 @@ from qhybrid.circuits.program import TITLES, read_program
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.circuits.transpile import virtual_qubits
 from qhybrid.config import validated
-from qhybrid.errors import CircuitError
+from qhybrid.errors import CircuitError, ConfigError
 from qhybrid.workspace import definition_files
 
 
@@ -121,11 +121,17 @@ def circuit_origin(reference: str | Path) -> str:
     return f"{file}: {definition.file}"
 
 
-def program_file(reference: str | Path) -> Path | None:
-    """Return the OpenQASM or QPY file that a circuit is read from; None for one of a builder."""
-    file = definition_file(reference)
-    definition = None if file is None else read_definition(file)
-    return None if file is None or definition is None or not definition.file else file.parent / definition.file
+def program_files() -> set[Path]:
+    """Return the OpenQASM and QPY files that definitions in circuits/ read, as full paths."""
+    found = set()
+    for file in definition_files(FOLDER).values():
+        try:
+            definition = read_definition(file)
+        except ConfigError:
+            continue
+        if definition.file is not None:
+            found.add((file.parent / definition.file).resolve())
+    return found
 
 
 def _builder_origin(name: str) -> str:

@@ -114,7 +114,7 @@ def _check_arguments(name: str, builder: Builder, arguments: Mapping[str, Any], 
 
 register_circuit("hq_unet_qcnn", hq_unet_qcnn, "Non-pooling QCNN on a grid, the bottleneck of HQ-UNet.")
 register_circuit("qcnn", qcnn, "Quantum convolutional network with pooling by controlled rotations.")
-register_circuit("qcq_classifier", qcq_classifier, "Classifier of QCQ-CNN, ZZ feature map and real amplitudes.")
+register_circuit("qcq_classifier", qcq_classifier, "Classifier of QCQ-CNN: ZZ feature map, real amplitudes.")
 register_circuit("qcq_filter", qcq_filter, "Fixed random filter of QCQ-CNN for patches of pixels.")
 register_circuit("qufex_filter1", qufex_filter1, "First filter of QuFeX, the bottleneck of Qu-Net.")
 register_circuit("qufex_filter2", qufex_filter2, "Second filter of QuFeX, the bottleneck of Qu-Net.")

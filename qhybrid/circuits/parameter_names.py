@@ -1,4 +1,4 @@
-"""Which parameters of a circuit are meant: names, vectors and patterns, in an order that is the same everywhere.
+"""Which parameters of a circuit are meant, and in which order: names, vectors and patterns.
 
 An entry is one of
 

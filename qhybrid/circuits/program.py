@@ -1,9 +1,10 @@
-"""Circuits of other programs: OpenQASM 3, OpenQASM 2 and QPY, read as unitary circuits with free parameters.
+"""Circuits in OpenQASM 3, OpenQASM 2 and QPY, read as unitary circuits with free parameters.
 
-Nothing in such a file is executed. OpenQASM is parsed; its includes other than the standard gates are refused,
-so that a text says all. QPY is binary data: Qiskit makes gates of its own library by name, and all other gates
-as plain gates with the definition in the file, never as the Python class they had. QPY before version 13 is
-refused: it holds expressions as text of sympy or objects of symengine, which Qiskit has evaluated.
+Nothing in such a file is executed. OpenQASM is parsed; its includes other than the standard gates are
+refused, so that a text says all. QPY is binary data: Qiskit makes gates of its own library by name, and all
+other gates as plain gates with the definition in the file, never as the Python class they had. QPY before
+version 13 is refused: it holds expressions as text of sympy or objects of symengine, which Qiskit has
+evaluated.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ OLDEST_QPY = 13
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _VERSION = re.compile(r"\s*OPENQASM\s+(\d+)")
+_LOOP = re.compile(r"^(?!\s*//).*?\b(?:for|while)\b", re.MULTILINE)
 _PLACE = re.compile(r"(?:<input>:|L|line )?(\d+)(?:,|:C|:)\d+:? (.*)", re.DOTALL)
 
 
@@ -71,10 +73,27 @@ def _from_qasm(kind: Format, text: str, place: str) -> QuantumCircuit:
                 )
             return qasm3.loads(text)
     except Exception as error:  # the readers raise many kinds
-        message = str(getattr(error, "message", "") or error) or printed.getvalue().strip()
-        match = _PLACE.fullmatch(message)
-        reason = f"line {match[1]}: {match[2]}" if match else message or type(error).__name__
-        raise CircuitError(f"{place}: cannot be read as {TITLES[kind]}: {reason.rstrip('.')}.") from error
+        raise CircuitError(
+            f"{place}: cannot be read as {TITLES[kind]}: {_reason(error, printed.getvalue(), text)}."
+        ) from error
+
+
+def _reason(error: BaseException, printed: str, text: str) -> str:
+    """Return what a reader of OpenQASM says, with the line: in its message, its output, or a token."""
+    message = str(getattr(error, "message", "") or error) or printed.strip()
+    match = _PLACE.fullmatch(message)
+    if match:
+        hint = " (names of gates in stdgates.inc are taken)" if "already inserted" in message else ""
+        return f"line {match[1]}: {match[2].rstrip('.')}{hint}"
+    cause = error.__cause__
+    for inner in getattr(cause, "args", ()):
+        token = getattr(inner, "offendingToken", None)
+        if token is not None:
+            return f"line {token.line}: `{token.text}` is not expected"
+    loop = _LOOP.search(text)
+    if loop:
+        return f"line {text.count(chr(10), 0, loop.start()) + 1}: loops must be taken apart"
+    return message.rstrip(".") or type(error).__name__
 
 
 def _from_qpy(content: bytes, place: str) -> QuantumCircuit:
@@ -88,9 +107,7 @@ def _from_qpy(content: bytes, place: str) -> QuantumCircuit:
     try:
         circuits = qpy.load(io.BytesIO(content))
     except Exception as error:  # a damaged file may fail anywhere
-        raise CircuitError(
-            f"{place}: cannot be read as QPY ({type(error).__name__}: {error})."
-        ) from error
+        raise CircuitError(f"{place}: cannot be read as QPY ({type(error).__name__}: {error}).") from error
     if len(circuits) != 1:
         raise CircuitError(f"{place}: must hold one circuit, but holds {len(circuits)}.")
     return circuits[0]

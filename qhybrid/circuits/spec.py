@@ -162,9 +162,7 @@ class CircuitSpec:
             )
             for circuit in candidates
         ]
-        return min(
-            specs, key=cost or (lambda spec: two_qubit_cost(spec.circuit, spec.observables, usable))
-        )
+        return min(specs, key=cost or (lambda spec: two_qubit_cost(spec.circuit, spec.observables, usable)))
 
     def restrict(self, qubits: Sequence[int]) -> CircuitSpec:
         """Return the circuit on some qubits alone, numbered anew: the first of `qubits` becomes 0.
@@ -184,9 +182,7 @@ class CircuitSpec:
     def fingerprint(self) -> str:
         """Hash of gates, parameter order and observables; the name does not enter."""
         if not self._fingerprint:
-            found = circuit_fingerprint(
-                self.circuit, self.input_params, self.weight_params, self.observables
-            )
+            found = circuit_fingerprint(self.circuit, self.input_params, self.weight_params, self.observables)
             self._fingerprint.append(found)
         return self._fingerprint[0]
 

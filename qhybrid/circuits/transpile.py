@@ -80,13 +80,11 @@ def follow_layout(
     wrong = [one.num_qubits for one in given if one.num_qubits != before]
     if applied is False and wrong:
         raise CircuitError(
-            f"Argument `observables` must act on the {before} qubits that circuit `{circuit.name}` had before "
-            f"it was transpiled, but one has {wrong[0]}. Fix: say layout_applied=True if they are on the "
-            "device's qubits."
+            f"Argument `observables` must act on the {before} qubits that circuit `{circuit.name}` had "
+            f"before it was transpiled, but one has {wrong[0]}. Fix: say layout_applied=True if they are on "
+            "the device's qubits."
         )
-    mapped = tuple(
-        one.apply_layout(circuit.layout) if one.num_qubits == before else one for one in given
-    )
+    mapped = tuple(one.apply_layout(circuit.layout) if one.num_qubits == before else one for one in given)
     same_size = before == circuit.num_qubits
     if applied is None and same_size and any(one != other for one, other in zip(given, mapped)):
         warnings.warn(
@@ -253,8 +251,8 @@ def _check_arguments(
         )
     for layout in layouts:
         chosen = set(layout)
-        known = range(target.num_qubits or 0)
-        if len(layout) != circuit.num_qubits or len(chosen) < len(layout) or not all(q in known for q in chosen):
+        distinct = len(layout) == len(chosen) == circuit.num_qubits
+        if not distinct or not chosen <= set(range(target.num_qubits or 0)):
             raise CircuitError(
                 f"Argument `initial_layouts` must hold lists of {circuit.num_qubits} distinct qubits of the "
                 f"target, but one is {list(layout)}."

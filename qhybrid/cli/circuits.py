@@ -85,19 +85,20 @@ def export(
     to: Annotated[Path, typer.Option(help="Folder for NAME.qasm and NAME.svg.")] = Path("circuits"),
 ) -> None:
     """Write circuits as OpenQASM 3 and as SVG drawings; a file that a circuit is read from stays."""
-    from qhybrid.circuits.definitions import find_circuit, program_file
+    from qhybrid.circuits.definitions import find_circuit, program_files
     from qhybrid.circuits.export import draw_svg, export_circuit
 
-    failed = []
+    failed, sources = [], program_files()
     for name in names or sorted(definition_files("circuits")):
         try:
-            spec, program = find_circuit(name), program_file(name)
+            spec = find_circuit(name)
         except QHybridError as error:
             failed.append(str(error))
             continue
-        if program is not None and program.resolve() == (to / f"{spec.name}.qasm").resolve():
-            say(f"kept {short(program)}, which the circuit is read from")
-            say(f"wrote {short(draw_svg(spec, to / f'{spec.name}.svg'))}")
+        qasm = to / f"{spec.name}.qasm"
+        if qasm.resolve() in sources:
+            say(f"kept {short(qasm)}, which a circuit is read from")
+            say(f"wrote {short(draw_svg(spec, qasm.with_suffix('.svg')))}")
             continue
         for file in export_circuit(spec, to):
             say(f"wrote {short(file)}")
