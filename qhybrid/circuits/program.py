@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from contextlib import redirect_stderr
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 from qiskit import QuantumCircuit, qasm2, qasm3, qpy
 from qiskit.circuit import ControlFlowOp, Gate
-from qiskit.circuit.library import get_standard_gate_name_mapping
+from qiskit.circuit.library import UnitaryGate, get_standard_gate_name_mapping
 from qiskit.quantum_info import Operator
 
 from qhybrid.errors import CircuitError
@@ -157,11 +159,16 @@ def _with_standard_gates(circuit: QuantumCircuit, place: str) -> QuantumCircuit:
     return result
 
 
+@cache
+def _standard_gates() -> dict[str, Any]:
+    return dict(get_standard_gate_name_mapping())
+
+
 def _standard(operation: Any, place: str) -> Gate | None:
     """Return Qiskit's gate in place of one that is defined in the file under the same name."""
-    known = get_standard_gate_name_mapping().get(operation.name)
-    if known is None or operation.name == "barrier":
-        for inner in getattr(operation.definition, "data", ()) if isinstance(operation, Gate) else ():
+    known = _standard_gates().get(operation.name)
+    if known is None:
+        for inner in _inside(operation):
             _standard(inner.operation, place)
         return None
     if operation.base_class is known.base_class:
@@ -174,6 +181,17 @@ def _standard(operation: Any, place: str) -> Gate | None:
             "is another one. Fix: name it otherwise."
         )
     return standard
+
+
+def _inside(operation: Any) -> Sequence[Any]:
+    """Return the instructions of an operation's definition, if it has one that can be made."""
+    if isinstance(operation, UnitaryGate):
+        return ()
+    try:
+        definition = getattr(operation, "definition", None)
+    except Exception:  # `CircuitSpec` says what is wrong
+        return ()
+    return () if definition is None else list(definition.data)
 
 
 def _equal(first: Gate, second: Gate) -> bool:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from qiskit import QuantumCircuit, qasm2, qasm3, qpy
 from qiskit.circuit import Gate, Parameter, ParameterVector
-from qiskit.quantum_info import Operator
+from qiskit.circuit.library import HamiltonianGate
+from qiskit.quantum_info import Operator, SparsePauliOp
 
+from qhybrid.circuits import CircuitSpec
 from qhybrid.circuits.program import qasm_format, read_program
 from qhybrid.errors import CircuitError
 
@@ -139,6 +141,14 @@ def test_other_definitions_of_a_standard_name_are_refused():
     block = "gate block a, b { rzz(0.3) a, b; }\n"
     with pytest.raises(CircuitError, match="defines a gate `rzz`"):
         read_program("qasm3", START + wrong + block + "block q[0], q[1];", "f")
+    inner = QuantumCircuit(1, name="x")
+    inner.y(0)
+    outer = QuantumCircuit(1, name="block")
+    outer.append(inner.to_instruction(), [0])
+    circuit = QuantumCircuit(1)
+    circuit.append(outer.to_instruction(), [0])
+    with pytest.raises(CircuitError, match="defines a gate `x`"):
+        read_program("qpy", as_qpy(circuit), "f")
     narrow = "gate rzz(p) a { rz(p) a; }\n"
     with pytest.raises(CircuitError, match="defines a gate `rzz`"):
         read_program("qasm3", START + narrow + "rzz(0.3) q[0];", "f")
@@ -180,6 +190,14 @@ def test_classes_of_gates_do_not_come_in_with_qpy():
     assert not MADE
     assert type(read.data[0].operation) is not Loud
     assert Operator(read) == Operator.from_label("X")
+
+
+def test_gates_that_cannot_be_opened_are_left_to_the_spec():
+    circuit = QuantumCircuit(1)
+    circuit.append(HamiltonianGate(np.diag([1.0, -1.0]), Parameter("t")), [0])
+    read = read_program("qpy", as_qpy(circuit), "f")
+    with pytest.raises(CircuitError, match="`hamiltonian`.*while its parameters are free"):
+        CircuitSpec.from_circuit(read, list(read.parameters), [], SparsePauliOp("Z"))
 
 
 def test_bad_qpy_is_explained():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from qiskit.quantum_info import Statevector
 
 from qhybrid import plugins
 from qhybrid.circuits import CIRCUITS, build_circuit, list_circuits
+from qhybrid.circuits.definition_files import CircuitDefinition
 from qhybrid.circuits.definitions import build_resolved, circuit_origin, find_circuit, resolve_circuit
 from qhybrid.errors import CircuitError
 from qhybrid.layers import QuantumLayer
@@ -113,3 +115,12 @@ def test_without_the_plugin_its_file_says_so_and_the_others_work(workspace):
     with pytest.raises(CircuitError, match=r"ring6\.yaml: circuit 'ring' is unknown"):
         find_circuit("ring6")
     assert find_circuit("ring4").num_qubits == 4
+
+
+def test_the_guide_names_all_keys_and_shows_the_example(workspace):
+    guide = (EXAMPLES.parents[1] / "circuits.md").read_text()
+    block = guide.split("```yaml\n", 1)[1].split("```", 1)[0]
+    (workspace / "circuits" / "shown.yaml").write_text(block)
+    assert find_circuit("shown").fingerprint == find_circuit("ring4").fingerprint
+    table = "".join(line.split("|")[1] for line in guide.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`(\w+)`", table)) == set(CircuitDefinition.model_fields)
