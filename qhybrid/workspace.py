@@ -18,7 +18,7 @@ DATA_VARIABLE = "QHYBRID_DATA"
 CACHE_VARIABLE = "QHYBRID_CACHE"
 LOCK_FILE = ".lock"
 STARTER_FOLDERS = ("circuits", "noise_profiles", "runs")
-STARTER_SUFFIXES = (".yaml", ".md", ".qasm", ".svg")
+STARTER_SUFFIXES = (".yaml", ".md", ".qasm", ".qpy", ".svg")
 
 
 def data_root(given: str | Path | None = None) -> Path:

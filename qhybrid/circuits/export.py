@@ -35,13 +35,15 @@ def draw_svg(spec: CircuitSpec, path: str | Path, fold: int = 40) -> Path:
     import matplotlib
 
     matplotlib.use("Agg", force=False)
+    from matplotlib import pyplot
+
     with (
         atomic_path(path) as temporary,
         matplotlib.rc_context({"svg.hashsalt": spec.name, "svg.fonttype": "path"}),
     ):
         figure = spec.circuit.draw("mpl", style="iqp", fold=fold, plot_barriers=True)
         figure.savefig(temporary, format="svg", bbox_inches="tight", metadata={"Date": None})
-        figure.clear()
+        pyplot.close(figure)
     return Path(path)
 
 

@@ -1,93 +1,120 @@
-"""The named circuits: build one by name, list them, or build one from its definition file."""
+"""Builders of circuits by name: ours, and those that plugins and scripts register."""
 
 from __future__ import annotations
 
+import difflib
 import inspect
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field
-
 from qhybrid.circuits.hq_unet_qcnn import hq_unet_qcnn
-from qhybrid.circuits.pauli import parse_observables
 from qhybrid.circuits.qcnn import qcnn
 from qhybrid.circuits.qcq_classifier import qcq_classifier
 from qhybrid.circuits.qcq_filter import qcq_filter
 from qhybrid.circuits.qufex import qufex_filter1, qufex_filter2
 from qhybrid.circuits.spec import CircuitSpec
-from qhybrid.config import StrictModel, read_yaml, validated
-from qhybrid.errors import CircuitError
+from qhybrid.errors import CircuitError, QHybridError
+from qhybrid.plugins import Registry
 
-_BUILDERS: dict[str, Callable[..., CircuitSpec]] = {
-    "hq_unet_qcnn": hq_unet_qcnn,
-    "qcnn": qcnn,
-    "qcq_classifier": qcq_classifier,
-    "qcq_filter": qcq_filter,
-    "qufex_filter1": qufex_filter1,
-    "qufex_filter2": qufex_filter2,
-}
+Builder = Callable[..., CircuitSpec]
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-class CircuitDefinition(StrictModel):
-    """Content of `circuits/NAME.yaml`.
+@dataclass(frozen=True)
+class RegisteredCircuit:
+    """A circuit that is built by a function.
 
     Attributes:
-        builder: Name of a registered circuit.
+        build: The function; its arguments are those of `build_circuit` and of circuits/NAME.yaml.
         description: One sentence for lists.
-        source: Where the circuit comes from.
-        arguments: Arguments of the builder.
-        observables: Read-outs such as `Z0` or `0.5 * Z0 Z1`; absent: the builder's own.
     """
 
-    builder: str
-    description: str = ""
-    source: str = ""
-    arguments: dict[str, Any] = Field(default_factory=dict)
-    observables: tuple[str, ...] | None = None
+    build: Builder
+    description: str
+
+
+CIRCUITS: Registry[RegisteredCircuit] = Registry("circuit", CircuitError)
+
+
+def register_circuit(name: str, builder: Builder, description: str = "", *, replace: bool = False) -> Builder:
+    """Make a circuit known by name: to `build_circuit`, to files in circuits/, to recipes and commands.
+
+    Args:
+        name: Its name.
+        builder: Returns a `CircuitSpec`. Its arguments must be plain values, with defaults: they are what
+            `arguments` in circuits/NAME.yaml may hold.
+        description: One sentence for lists; the first line of the builder's docstring if absent.
+        replace: Whether it may take the place of another one.
+
+    Returns:
+        The builder.
+
+    Raises:
+        PluginError: If the name is taken.
+    """
+    text = description or (inspect.getdoc(builder) or "").partition("\n")[0]
+    CIRCUITS.register(name, RegisteredCircuit(builder, text), replace=replace)
+    return builder
 
 
 def list_circuits() -> list[str]:
-    """Return the names that `build_circuit` accepts."""
-    return sorted(_BUILDERS)
+    """Return the names of all builders; the files in circuits/ are beside them."""
+    return list(CIRCUITS.names())
 
 
-def build_circuit(name: str, /, **arguments: Any) -> CircuitSpec:
-    """Build a named circuit.
+def build_registered(name: str, arguments: Mapping[str, Any], source: str = "") -> CircuitSpec:
+    """Build a circuit by its builder.
 
     Args:
-        name: One of `list_circuits()`.
-        **arguments: Arguments of its builder, for example ``grid=4``.
+        name: Name of the builder.
+        arguments: Its arguments.
+        source: File that asks for it, for messages.
 
     Raises:
-        CircuitError: If the name or an argument is unknown, or a value is out of range.
+        CircuitError: If the name or an argument is unknown, a value is out of range, or the builder fails.
     """
-    if name not in _BUILDERS:
-        raise CircuitError(f"Circuit {name!r} is unknown. Known circuits: {', '.join(list_circuits())}.")
-    builder = _BUILDERS[name]
-    allowed = inspect.signature(builder).parameters
-    unknown = sorted(set(arguments) - set(allowed))
-    if unknown:
+    builder = CIRCUITS.get(name, source).build
+    place = f"{source}: " if source else ""
+    _check_arguments(name, builder, arguments, place)
+    try:
+        spec = builder(**arguments)
+    except QHybridError as error:
+        if not source:
+            raise
+        raise type(error)(f"{source}: {error}") from error
+    except Exception as error:  # anything may go wrong in code of others
         raise CircuitError(
-            f"Circuit `{name}` has no argument(s) {', '.join(unknown)}. Its arguments: {', '.join(allowed)}."
+            f"{place}Builder `{name}` failed ({type(error).__name__}: {error}). Fix: check its arguments."
+        ) from error
+    if not isinstance(spec, CircuitSpec):
+        raise CircuitError(
+            f"{place}Builder `{name}` must return a CircuitSpec, but returned {type(spec).__name__}. "
+            "Fix: CircuitSpec.from_circuit(circuit, inputs, weights, observables)."
         )
-    return builder(**arguments)
+    return spec
 
 
-def load_circuit(path: str | Path) -> CircuitSpec:
-    """Build the circuit that a definition file describes.
+def _check_arguments(name: str, builder: Builder, arguments: Mapping[str, Any], place: str) -> None:
+    parameters = inspect.signature(builder).parameters.values()
+    allowed = [one.name for one in parameters if one.kind not in VARIADIC]
+    unknown = sorted(set(arguments) - set(allowed))
+    if unknown and not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
+        close = difflib.get_close_matches(unknown[0], allowed, n=1)
+        hint = f" Did you mean `{close[0]}`?" if close else ""
+        raise CircuitError(
+            f"{place}Circuit `{name}` has no argument(s) {', '.join(unknown)}. "
+            f"Its arguments: {', '.join(allowed) or 'none'}.{hint}"
+        )
+    needed = [one.name for one in parameters if one.default is one.empty and one.kind not in VARIADIC]
+    missing = [one for one in needed if one not in arguments]
+    if missing:
+        raise CircuitError(f"{place}Circuit `{name}` needs argument(s) {', '.join(missing)}.")
 
-    Args:
-        path: A `circuits/NAME.yaml`.
 
-    Raises:
-        ConfigError: If the file cannot be read or has unknown keys.
-        CircuitError: If the circuit cannot be built.
-    """
-    file = Path(path)
-    definition = validated(CircuitDefinition, read_yaml(file), str(file))
-    built = build_circuit(definition.builder, **definition.arguments)
-    observables = built.observables
-    if definition.observables is not None:
-        observables = parse_observables(definition.observables, built.num_qubits)
-    return CircuitSpec(file.stem, built.circuit, built.input_params, built.weight_params, observables)
+register_circuit("hq_unet_qcnn", hq_unet_qcnn, "Non-pooling QCNN on a grid, the bottleneck of HQ-UNet.")
+register_circuit("qcnn", qcnn, "Quantum convolutional network with pooling by controlled rotations.")
+register_circuit("qcq_classifier", qcq_classifier, "Classifier of QCQ-CNN: ZZ feature map, real amplitudes.")
+register_circuit("qcq_filter", qcq_filter, "Fixed random filter of QCQ-CNN for patches of pixels.")
+register_circuit("qufex_filter1", qufex_filter1, "First filter of QuFeX, the bottleneck of Qu-Net.")
+register_circuit("qufex_filter2", qufex_filter2, "Second filter of QuFeX, the bottleneck of Qu-Net.")

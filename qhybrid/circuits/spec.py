@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 from qiskit.quantum_info import SparsePauliOp
 
+from qhybrid.circuits.checks import check_gates
 from qhybrid.circuits.fingerprint import circuit_fingerprint
-from qhybrid.circuits.transpile import restrict_spec, transpile_spec, used_qubits
+from qhybrid.circuits.transpile import (
+    follow_layout,
+    restricted,
+    target_of,
+    transpiled,
+    two_qubit_cost,
+    usable_target,
+    used_qubits,
+)
 from qhybrid.errors import CircuitError
 
 
@@ -37,7 +46,7 @@ class CircuitSpec:
     _fingerprint: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Check that parameters and observables fit the circuit."""
+        """Check that parameters and observables fit the circuit, and that its gates can be taken apart."""
         _check_parameters(self.circuit, self.input_params, self.weight_params)
         for index, observable in enumerate(self.observables):
             if observable.num_qubits != self.circuit.num_qubits:
@@ -46,6 +55,7 @@ class CircuitSpec:
                     f"circuit, but observable {index} has {observable.num_qubits}. Fix: pad it with "
                     f"identities (SparsePauliOp.from_sparse_list(..., num_qubits={self.circuit.num_qubits}))."
                 )
+        check_gates(self.name, self.circuit)
 
     @classmethod
     def from_circuit(
@@ -55,8 +65,15 @@ class CircuitSpec:
         weights: Sequence[Parameter],
         observables: SparsePauliOp | Sequence[SparsePauliOp],
         name: str | None = None,
+        *,
+        layout_applied: bool | None = None,
     ) -> CircuitSpec:
         """Build a spec from any Qiskit circuit.
+
+        Observables follow the layout of a circuit that has been transpiled. Those with as many qubits as it
+        had before are mapped by `SparsePauliOp.apply_layout`; those with as many qubits as it has now are
+        read as they are. Where both numbers are equal the observables are mapped, with a warning unless
+        `layout_applied` says which it is.
 
         Args:
             circuit: Unmeasured parameterised circuit.
@@ -64,12 +81,15 @@ class CircuitSpec:
             weights: Its trainable parameters, in weight order.
             observables: One observable or several.
             name: Name for messages; the circuit's own if absent.
+            layout_applied: Whether the observables are on the qubits of the transpiled circuit (True) or on
+                those before (False); None goes by their number.
 
         Raises:
             CircuitError: If parameters or observables do not fit the circuit.
         """
         several = [observables] if isinstance(observables, SparsePauliOp) else list(observables)
-        return cls(name or str(circuit.name), circuit, tuple(inputs), tuple(weights), tuple(several))
+        found = follow_layout(circuit, several, layout_applied)
+        return cls(name or str(circuit.name), circuit, tuple(inputs), tuple(weights), found)
 
     @property
     def num_qubits(self) -> int:
@@ -94,7 +114,7 @@ class CircuitSpec:
     @property
     def used_qubits(self) -> tuple[int, ...]:
         """Qubits that a gate or an observable acts on, in order; of the device for a transpiled circuit."""
-        return used_qubits(self)
+        return used_qubits(self.circuit, self.observables)
 
     def transpile(
         self,
@@ -126,15 +146,23 @@ class CircuitSpec:
         Raises:
             CircuitError: If the circuit does not fit the target.
         """
-        return transpile_spec(
-            self,
-            target,
+        usable = usable_target(target_of(target))
+        candidates = transpiled(
+            self.name,
+            self.circuit,
+            usable,
             seed,
             trials=trials,
-            cost=cost,
             initial_layouts=initial_layouts,
             optimization_level=optimization_level,
         )
+        specs = [
+            replace(
+                self, circuit=circuit, observables=follow_layout(circuit, self.observables, applied=False)
+            )
+            for circuit in candidates
+        ]
+        return min(specs, key=cost or (lambda spec: two_qubit_cost(spec.circuit, spec.observables, usable)))
 
     def restrict(self, qubits: Sequence[int]) -> CircuitSpec:
         """Return the circuit on some qubits alone, numbered anew: the first of `qubits` becomes 0.
@@ -147,16 +175,14 @@ class CircuitSpec:
         Raises:
             CircuitError: If a qubit is missing or given twice.
         """
-        circuit, observables = restrict_spec(self, qubits)
-        return type(self).from_circuit(circuit, self.input_params, self.weight_params, observables, self.name)
+        circuit, observables = restricted(self.circuit, self.observables, qubits)
+        return replace(self, circuit=circuit, observables=observables)
 
     @property
     def fingerprint(self) -> str:
         """Hash of gates, parameter order and observables; the name does not enter."""
         if not self._fingerprint:
-            found = circuit_fingerprint(
-                self.circuit, self.input_params, self.weight_params, self.observables
-            )
+            found = circuit_fingerprint(self.circuit, self.input_params, self.weight_params, self.observables)
             self._fingerprint.append(found)
         return self._fingerprint[0]
 

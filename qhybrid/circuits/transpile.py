@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from qiskit import QuantumCircuit
 from qiskit.circuit import Gate
@@ -14,54 +15,103 @@ from qiskit.transpiler.exceptions import TranspilerError
 from qhybrid.errors import CircuitError
 from qhybrid.seeding import derive_seed
 
-if TYPE_CHECKING:
-    from qhybrid.circuits.spec import CircuitSpec
-
 ROTATIONS = ("rx", "ry", "rz", "p", "rzz", "rxx", "ryy")
 DEAD_ERROR = 0.5
 """Gates and read-outs with at least this error are out of order: 1 stands for a failed calibration."""
 KEPT = frozenset({"measure", "delay", "reset"})
 
-Cost = Callable[["CircuitSpec"], Any]
+Observables = Sequence[SparsePauliOp]
 
 
-def transpile_spec(
-    spec: CircuitSpec,
-    target: Any,
-    seed: int = 0,
+def transpiled(
+    name: str,
+    circuit: QuantumCircuit,
+    target: Target,
+    seed: int,
     *,
-    trials: int = 4,
-    cost: Cost | None = None,
-    initial_layouts: Sequence[Sequence[int]] = (),
-    optimization_level: int = 2,
-) -> CircuitSpec:
-    """Return a circuit as a device executes it; see `CircuitSpec.transpile`."""
-    usable = usable_target(_target(target))
-    _check_arguments(spec, usable, trials, initial_layouts)
-    circuit = merge_rotations(spec.circuit)
-    candidates = []
+    trials: int,
+    initial_layouts: Sequence[Sequence[int]],
+    optimization_level: int,
+) -> Iterator[QuantumCircuit]:
+    """Yield a circuit as a device executes it, once for each layout that is tried.
+
+    See `CircuitSpec.transpile` for the arguments.
+    """
+    _check_arguments(name, circuit, target, trials, initial_layouts)
+    merged = merge_rotations(circuit)
     for layout in [*initial_layouts, None] if initial_layouts else [None]:
         for trial in range(trials):
             manager = generate_preset_pass_manager(
                 optimization_level,
-                target=usable,
+                target=target,
                 initial_layout=None if layout is None else list(layout),
                 seed_transpiler=derive_seed(seed, "transpile", trial) % 2**31,
             )
-            candidates.append(_routed(spec, manager, circuit))
-    judged = cost or (lambda candidate: two_qubit_cost(candidate, usable))
-    return min(candidates, key=judged)
+            try:
+                yield manager.run(merged)
+            except TranspilerError as error:
+                raise CircuitError(
+                    f"Circuit `{name}` cannot be mapped to the target: {error.message}. Fix: circuits must "
+                    "consist of gates, and need enough connected qubits that are not out of order."
+                ) from error
 
 
-def two_qubit_cost(spec: CircuitSpec, target: Target) -> tuple[int, float]:
+def follow_layout(
+    circuit: QuantumCircuit, observables: Iterable[SparsePauliOp], applied: bool | None
+) -> tuple[SparsePauliOp, ...]:
+    """Return observables on the qubits of a circuit that may have been transpiled.
+
+    Args:
+        circuit: The circuit; without a layout the observables stay as they are.
+        observables: On the qubits that the circuit had before, or has now.
+        applied: Whether they are on the circuit's present qubits (`SparsePauliOp.apply_layout`). None: those
+            with as many qubits as the circuit had before are mapped; others stay.
+
+    Raises:
+        CircuitError: If `applied` is False, and one has another number of qubits than the circuit had.
+
+    Warns:
+        UserWarning: If `applied` is None, the circuit has as many qubits as before, and it matters.
+    """
+    given = tuple(observables)
+    if circuit.layout is None or applied:
+        return given
+    before = virtual_qubits(circuit)
+    wrong = [one.num_qubits for one in given if one.num_qubits != before]
+    if applied is False and wrong:
+        raise CircuitError(
+            f"Argument `observables` must act on the {before} qubits that circuit `{circuit.name}` had "
+            f"before it was transpiled, but one has {wrong[0]}. Fix: say layout_applied=True if they are on "
+            "the device's qubits."
+        )
+    mapped = tuple(one.apply_layout(circuit.layout) if one.num_qubits == before else one for one in given)
+    same_size = before == circuit.num_qubits
+    if applied is None and same_size and any(one != other for one, other in zip(given, mapped)):
+        warnings.warn(
+            f"Circuit `{circuit.name}` has been transpiled, and its observables are taken to be on its "
+            f"{before} qubits before that. Fix: say layout_applied=True if they are on the device's qubits "
+            "(apply_layout) already, else layout_applied=False.",
+            stacklevel=3,
+        )
+    return mapped
+
+
+def virtual_qubits(circuit: QuantumCircuit) -> int:
+    """Return the number of qubits that a circuit had before it was transpiled, if it was."""
+    if circuit.layout is None:
+        return int(circuit.num_qubits)
+    return len(circuit.layout.final_index_layout(filter_ancillas=True))
+
+
+def two_qubit_cost(circuit: QuantumCircuit, observables: Observables, target: Target) -> tuple[int, float]:
     """Return the number of two-qubit gates, and the sum of their and the read-outs' errors for equals."""
     count, error = 0, 0.0
-    for instruction in spec.circuit.data:
+    for instruction in circuit.data:
         if len(instruction.qubits) == 2:
             count += 1
-            qubits = tuple(spec.circuit.find_bit(qubit).index for qubit in instruction.qubits)
+            qubits = tuple(circuit.find_bit(qubit).index for qubit in instruction.qubits)
             error += _error(target, instruction.operation.name, qubits)
-    read = {qubit for one in spec.observables for _, qubits, _ in one.to_sparse_list() for qubit in qubits}
+    read = {qubit for one in observables for _, qubits, _ in one.to_sparse_list() for qubit in qubits}
     return count, error + sum(_error(target, "measure", (qubit,)) for qubit in read)
 
 
@@ -125,37 +175,39 @@ def _same_gate(instruction: Any, name: str, qubits: tuple[Any, ...]) -> bool:
     return instruction.operation.name == name and tuple(instruction.qubits) == qubits
 
 
-def used_qubits(spec: CircuitSpec) -> tuple[int, ...]:
+def used_qubits(circuit: QuantumCircuit, observables: Observables) -> tuple[int, ...]:
     """Return the qubits that a gate or an observable acts on, in order."""
     found = {
-        spec.circuit.find_bit(qubit).index
-        for instruction in spec.circuit.data
+        circuit.find_bit(qubit).index
+        for instruction in circuit.data
         if instruction.operation.name not in ("barrier", "delay")
         for qubit in instruction.qubits
     }
-    for observable in spec.observables:
+    for observable in observables:
         found.update(qubit for _, qubits, _ in observable.to_sparse_list() for qubit in qubits)
     return tuple(sorted(found))
 
 
-def restrict_spec(spec: CircuitSpec, qubits: Sequence[int]) -> tuple[QuantumCircuit, list[SparsePauliOp]]:
+def restricted(
+    circuit: QuantumCircuit, observables: Observables, qubits: Sequence[int]
+) -> tuple[QuantumCircuit, tuple[SparsePauliOp, ...]]:
     """Return circuit and observables on some qubits alone; see `CircuitSpec.restrict`."""
     place = {qubit: index for index, qubit in enumerate(qubits)}
-    missing = sorted(set(used_qubits(spec)) - set(place))
+    missing = sorted(set(used_qubits(circuit, observables)) - set(place))
     if len(place) < len(qubits) or missing:
         raise CircuitError(
-            f"Argument `qubits` must be distinct and hold all qubits that circuit `{spec.name}` uses, but "
+            f"Argument `qubits` must be distinct and hold all qubits that circuit `{circuit.name}` uses, but "
             f"{list(qubits)} lacks {missing or 'none and repeats one'}. Fix: spec.used_qubits."
         )
-    circuit = QuantumCircuit(len(place), name=spec.circuit.name, global_phase=spec.circuit.global_phase)
-    for instruction in spec.circuit.data:
-        places = [place.get(spec.circuit.find_bit(qubit).index) for qubit in instruction.qubits]
+    part = QuantumCircuit(len(place), name=circuit.name, global_phase=circuit.global_phase)
+    for instruction in circuit.data:
+        places = [place.get(circuit.find_bit(qubit).index) for qubit in instruction.qubits]
         kept = [one for one in places if one is not None]
         if instruction.operation.name == "barrier" and kept:
-            circuit.barrier(kept)
+            part.barrier(kept)
         elif len(kept) == len(places):
-            circuit.append(instruction.operation, kept)
-    observables = [
+            part.append(instruction.operation, kept)
+    renumbered = tuple(
         SparsePauliOp.from_sparse_list(
             [
                 (letters, [place[qubit] for qubit in places], factor)
@@ -163,12 +215,17 @@ def restrict_spec(spec: CircuitSpec, qubits: Sequence[int]) -> tuple[QuantumCirc
             ],
             num_qubits=len(place),
         )
-        for observable in spec.observables
-    ]
-    return circuit, observables
+        for observable in observables
+    )
+    return part, renumbered
 
 
-def _target(target: Any) -> Target:
+def target_of(target: Any) -> Target:
+    """Return the Target of what `CircuitSpec.transpile` may be given.
+
+    Raises:
+        CircuitError: If it has none.
+    """
     found = getattr(target, "target", target)
     if not isinstance(found, Target):
         raise CircuitError(
@@ -183,32 +240,20 @@ def _dead(known: Any) -> bool:
 
 
 def _check_arguments(
-    spec: CircuitSpec, target: Target, trials: int, layouts: Sequence[Sequence[int]]
+    name: str, circuit: QuantumCircuit, target: Target, trials: int, layouts: Sequence[Sequence[int]]
 ) -> None:
     if trials < 1:
         raise CircuitError(f"Argument `trials` must be at least 1, but is {trials}.")
-    if target.num_qubits is not None and target.num_qubits < spec.num_qubits:
+    if target.num_qubits is not None and target.num_qubits < circuit.num_qubits:
         raise CircuitError(
-            f"Circuit `{spec.name}` must fit the target, but has {spec.num_qubits} qubits and the target "
+            f"Circuit `{name}` must fit the target, but has {circuit.num_qubits} qubits and the target "
             f"{target.num_qubits}."
         )
     for layout in layouts:
         chosen = set(layout)
-        known = range(target.num_qubits or 0)
-        if len(layout) != spec.num_qubits or len(chosen) < len(layout) or not all(q in known for q in chosen):
+        distinct = len(layout) == len(chosen) == circuit.num_qubits
+        if not distinct or not chosen <= set(range(target.num_qubits or 0)):
             raise CircuitError(
-                f"Argument `initial_layouts` must hold lists of {spec.num_qubits} distinct qubits of the "
+                f"Argument `initial_layouts` must hold lists of {circuit.num_qubits} distinct qubits of the "
                 f"target, but one is {list(layout)}."
             )
-
-
-def _routed(spec: CircuitSpec, manager: Any, circuit: QuantumCircuit) -> CircuitSpec:
-    try:
-        routed = manager.run(circuit)
-    except TranspilerError as error:
-        raise CircuitError(
-            f"Circuit `{spec.name}` cannot be mapped to the target: {error.message}. Fix: circuits must "
-            "consist of gates, and need enough connected qubits that are not out of order."
-        ) from error
-    observables = [observable.apply_layout(routed.layout) for observable in spec.observables]
-    return type(spec).from_circuit(routed, spec.input_params, spec.weight_params, observables, spec.name)

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from qhybrid.cli.console import console, say, short
 from qhybrid.config import apply_overrides
+from qhybrid.errors import CircuitError, QHybridError
 from qhybrid.workspace import definition_files
 
 if TYPE_CHECKING:
@@ -23,29 +24,48 @@ LARGEST_DRAWING = 9
 
 @app.command("list")
 def list_() -> None:
-    """List the circuits of ./circuits and of the starter files, and the builders."""
-    from qhybrid.circuits import list_circuits, load_circuit
+    """List the circuits of ./circuits and of the package, and the builders."""
+    from qhybrid.circuits import CIRCUITS
+    from qhybrid.circuits.definitions import find_circuit
 
     table = Table("circuit", "qubits", "inputs", "weights", "observables")
     table.add_column("file", overflow="fold")
+    wrong = []
     for name, file in sorted(definition_files("circuits").items()):
-        spec = load_circuit(file)
+        try:
+            spec = find_circuit(name)
+        except QHybridError as error:
+            wrong.append(str(error))
+            table.add_row(name, "unusable", "-", "-", "-", short(file))
+            continue
         numbers = (spec.num_qubits, spec.num_inputs, spec.num_weights, spec.num_observables)
         table.add_row(name, *map(str, numbers), short(file))
     console.print(table)
-    say(f"Builders: {', '.join(list_circuits())}")
+    for message in wrong:
+        say(f"Unusable: {message}")
+    builders = Table("builder", "from", "description")
+    for name in CIRCUITS.names():
+        plugin = CIRCUITS.origin(name)
+        builders.add_row(name, "qhybrid" if plugin is None else plugin.name, CIRCUITS.get(name).description)
+    console.print(builders)
 
 
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="A definition file, its name, or a builder.")],
-    arg: Annotated[list[str] | None, typer.Option(help="Argument of the builder, as in grid=3.")] = None,
+    arg: Annotated[
+        list[str] | None,
+        typer.Option(help="Argument of the builder, as in grid=3; the others of the file stay."),
+    ] = None,
 ) -> None:
-    """Print what a circuit consists of, and draw it if it is small."""
-    spec = _find(name, arg or [])
+    """Print what a circuit consists of and where it comes from, and draw it if it is small."""
+    from qhybrid.circuits.definitions import circuit_origin, find_circuit
+
+    spec = find_circuit(name, apply_overrides({}, arg or [], "--arg"))
     circuit = spec.circuit
     counts = ", ".join(f"{count} {gate}" for gate, count in circuit.count_ops().items() if gate != "barrier")
     for label, value in (
+        ("from", circuit_origin(name)),
         ("qubits", spec.num_qubits),
         ("inputs", spec.num_inputs),
         ("weights", spec.num_weights),
@@ -64,22 +84,26 @@ def export(
     names: Annotated[list[str] | None, typer.Argument(help="All that `list` shows if absent.")] = None,
     to: Annotated[Path, typer.Option(help="Folder for NAME.qasm and NAME.svg.")] = Path("circuits"),
 ) -> None:
-    """Write circuits as OpenQASM 3 and as SVG drawings."""
-    from qhybrid.circuits.export import export_circuit
+    """Write circuits as OpenQASM 3 and as SVG drawings; a file that a circuit is read from stays."""
+    from qhybrid.circuits.definitions import find_circuit, program_files
+    from qhybrid.circuits.export import draw_svg, export_circuit
 
+    failed, sources = [], program_files()
     for name in names or sorted(definition_files("circuits")):
-        for file in export_circuit(_find(name, []), to):
+        try:
+            spec = find_circuit(name)
+        except QHybridError as error:
+            failed.append(str(error))
+            continue
+        qasm = to / f"{spec.name}.qasm"
+        if qasm.resolve() in sources:
+            say(f"kept {short(qasm)}, which a circuit is read from")
+            say(f"wrote {short(draw_svg(spec, qasm.with_suffix('.svg')))}")
+            continue
+        for file in export_circuit(spec, to):
             say(f"wrote {short(file)}")
-
-
-def _find(name: str, arguments: list[str]) -> CircuitSpec:
-    """Load a definition, or build by name; arguments replace those of the definition."""
-    from qhybrid.circuits import build_circuit, load_circuit
-
-    file = Path(name) if name.endswith(".yaml") else definition_files("circuits").get(name)
-    if file is not None and not arguments:
-        return load_circuit(file)
-    return build_circuit(file.stem if file else name, **apply_overrides({}, arguments, "--arg"))
+    if failed:
+        raise CircuitError("\n".join(failed))
 
 
 def _observables(spec: CircuitSpec) -> str:

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import SparsePauliOp
+from qiskit.quantum_info.operators.base_operator import BaseOperator
 from qiskit_machine_learning.connectors import TorchConnector
-from qiskit_machine_learning.neural_networks import EstimatorQNN
+from qiskit_machine_learning.neural_networks import EstimatorQNN, SamplerQNN
 from torch import Tensor
 
 from qhybrid.circuits.spec import CircuitSpec
@@ -64,18 +66,44 @@ class QuantumLayer(TorchConnector):  # type: ignore[misc]
             self.weight.requires_grad_(False)
 
     @classmethod
-    def from_qnn(cls, qnn: EstimatorQNN, engine: Engine | None = None) -> QuantumLayer:
+    def from_qnn(
+        cls, qnn: EstimatorQNN, engine: Engine | None = None, *, layout_applied: bool | None = None
+    ) -> QuantumLayer:
         """Turn a Qiskit Machine Learning `EstimatorQNN` into a layer on one of our engines.
+
+        Observables follow the layout of a circuit that has been transpiled, so that the values are those of
+        the circuit before; see `CircuitSpec.from_circuit`. `EstimatorQNN` itself reads observables at the
+        numbers of the transpiled circuit, also its default Z on every qubit.
+
+        Args:
+            qnn: The network.
+            engine: What executes it; the noiseless exact engine if absent.
+            layout_applied: Whether the observables are on the qubits of the transpiled circuit (True) or on
+                those before (False); None goes by their number.
 
         Raises:
             CircuitError: If `qnn` is not an EstimatorQNN.
         """
+        if isinstance(qnn, SamplerQNN):
+            raise CircuitError(
+                "Argument `qnn` must be an EstimatorQNN, but is a SamplerQNN, which returns probabilities of "
+                "bit strings. Fix: EstimatorQNN(circuit=..., observables=[...]) without measurements; the "
+                "probability of even parity is (1 + <Z...Z>) / 2, that of a 1 in one qubit (1 - <Z>) / 2."
+            )
         if not isinstance(qnn, EstimatorQNN):
             raise CircuitError(f"Argument `qnn` must be an EstimatorQNN, but is {type(qnn).__name__}.")
-        observables = qnn.observables
-        several = [observables] if isinstance(observables, SparsePauliOp) else list(observables)
+        given = qnn.observables
+        several = [given] if isinstance(given, BaseOperator) else list(given)
+        observables = [_sparse(one) for one in several]
+        if observables == [_default_observable(qnn)]:
+            letters = "Z" * qnn.num_virtual_qubits
+            observables, layout_applied = [SparsePauliOp(letters)], False
         spec = CircuitSpec.from_circuit(
-            qnn.circuit, list(qnn.input_params), list(qnn.weight_params), [SparsePauliOp(o) for o in several]
+            qnn.circuit,
+            list(qnn.input_params),
+            list(qnn.weight_params),
+            observables,
+            layout_applied=layout_applied,
         )
         return cls(spec, engine)
 
@@ -147,6 +175,23 @@ class QuantumLayer(TorchConnector):  # type: ignore[misc]
             f"weights={spec.num_weights}, "
             f"outputs={spec.num_observables}, engine={self.engine.kind}"
         )
+
+
+def _default_observable(qnn: EstimatorQNN) -> SparsePauliOp:
+    """Return what an EstimatorQNN reads if it was given no observables."""
+    count = qnn.num_virtual_qubits
+    letters = [("Z" * count, range(count), 1.0)]
+    return SparsePauliOp.from_sparse_list(letters, num_qubits=qnn.circuit.num_qubits)
+
+
+def _sparse(observable: Any) -> SparsePauliOp:
+    """Return any kind of Qiskit operator as a sum of Pauli strings."""
+    if isinstance(observable, SparsePauliOp):
+        return observable
+    try:
+        return SparsePauliOp(observable)
+    except (QiskitError, TypeError, ValueError):
+        return SparsePauliOp.from_operator(observable)
 
 
 def quantum_layers(module: torch.nn.Module) -> Mapping[str, QuantumLayer]:

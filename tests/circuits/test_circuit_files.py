@@ -141,7 +141,7 @@ def test_definition_with_own_observables(tmp_path):
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("arguments: {grid: 2}\n", ConfigError, r"mine\.yaml: key `builder` is missing"),
+        ("arguments: {grid: 2}\n", ConfigError, r"mine\.yaml: one of the keys `builder` and `file`.*neither"),
         (
             "builder: hq_unet_qcnn\nargs: {}\n",
             ConfigError,

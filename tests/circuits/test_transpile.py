@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
-from qiskit import QuantumCircuit
-from qiskit.circuit import Parameter
+from qiskit import QuantumCircuit, transpile
+from qiskit.circuit import Parameter, ParameterVector
 from qiskit.quantum_info import SparsePauliOp, Statevector
 from qiskit.transpiler import CouplingMap, Target
 from qiskit_ibm_runtime.utils.utils import is_isa_circuit
@@ -172,3 +174,83 @@ def test_bad_arguments_are_refused(options, message):
 def test_needed_qubits_cannot_be_dropped(qubits):
     with pytest.raises(CircuitError, match="used_qubits"):
         build_circuit("hq_unet_qcnn", grid=2).restrict(qubits)
+
+
+def layered_circuit(num_qubits=4):
+    """A circuit in which every qubit has another value, with entangling gates that a line must route."""
+    x = ParameterVector("x", num_qubits)
+    circuit = QuantumCircuit(num_qubits)
+    for qubit in range(num_qubits):
+        circuit.ry(x[qubit], qubit)
+    for first in range(num_qubits):
+        for second in range(first + 1, num_qubits):
+            circuit.crx(0.3 + first, first, second)
+    labels = ["".join("Z" if qubit == one else "I" for qubit in reversed(range(num_qubits)))
+              for one in range(num_qubits)]  # fmt: skip
+    return circuit, x, [SparsePauliOp(label) for label in [*labels, "XY" + "I" * (num_qubits - 2)]]
+
+
+def on_a_line(circuit, length, initial_layout=None, level=1):
+    """Transpile to a line of qubits."""
+    return transpile(
+        circuit,
+        coupling_map=CouplingMap.from_line(length),
+        basis_gates=["cz", "rz", "sx", "x"],
+        initial_layout=initial_layout,
+        optimization_level=level,
+        seed_transpiler=3,
+    )
+
+
+ROUTINGS = {
+    "a permuting layout": (4, [2, 0, 3, 1]),
+    "ancillas": (6, [4, 1, 5, 2]),
+    "a layout of the transpiler": (6, None),
+    "none but the final permutation": (4, [0, 1, 2, 3]),
+}
+
+
+@pytest.mark.parametrize("routing", ROUTINGS)
+@pytest.mark.parametrize("applied", [False, True, None])
+def test_observables_follow_the_layout_of_a_transpiled_circuit(routing, applied):
+    circuit, x, observables = layered_circuit()
+    routed = on_a_line(circuit, *ROUTINGS[routing])
+    assert routed.layout.final_index_layout() != [0, 1, 2, 3]
+    given = [one.apply_layout(routed.layout) for one in observables] if applied else observables
+    with warnings.catch_warnings():
+        warnings.simplefilter("error" if applied is not None or routed.num_qubits > 4 else "ignore")
+        spec = CircuitSpec.from_circuit(routed, list(x), [], given, layout_applied=applied)
+    plain = CircuitSpec.from_circuit(circuit, list(x), [], observables)
+    inputs, weights = arguments(plain)
+    expected = statevector_values(plain, inputs, weights)
+    np.testing.assert_allclose(statevector_values(spec, inputs, weights), expected, atol=1e-10)
+
+
+def test_observables_on_the_devices_qubits_stay_where_numbers_tell():
+    circuit, x, observables = layered_circuit()
+    routed = on_a_line(circuit, 6, [4, 1, 5, 2])
+    mapped = tuple(one.apply_layout(routed.layout) for one in observables)
+    assert CircuitSpec.from_circuit(routed, list(x), [], mapped).observables == mapped
+
+
+def test_what_numbers_cannot_tell_is_warned_about_only_where_it_matters():
+    circuit, x, observables = layered_circuit()
+    routed = on_a_line(circuit, 4, [2, 0, 3, 1])
+    with pytest.warns(UserWarning, match="taken to be on its 4 qubits before.*layout_applied=True"):
+        CircuitSpec.from_circuit(routed, list(x), [], observables)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CircuitSpec.from_circuit(routed, list(x), [], SparsePauliOp("ZZZZ"))
+    with pytest.raises(CircuitError, match="must act on the 4 qubits .* but one has 3"):
+        CircuitSpec.from_circuit(routed, list(x), [], SparsePauliOp("ZZZ"), layout_applied=False)
+
+
+def test_a_circuit_can_be_transpiled_twice():
+    circuit, x, observables = layered_circuit()
+    routed = on_a_line(circuit, 5, [4, 1, 0, 2])
+    spec = CircuitSpec.from_circuit(routed, list(x), [], observables)
+    again = spec.transpile(LINE, initial_layouts=[[5, 3, 0, 1, 2]], trials=1, cost=lambda one: one.num_inputs)
+    plain = CircuitSpec.from_circuit(circuit, list(x), [], observables)
+    inputs, weights = arguments(plain)
+    expected = statevector_values(plain, inputs, weights)
+    np.testing.assert_allclose(statevector_values(again, inputs, weights), expected, atol=1e-10)

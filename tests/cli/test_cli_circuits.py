@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from qhybrid.circuits import CIRCUITS
+from qhybrid.circuits.library import RegisteredCircuit
 from qhybrid.cli.main import execute
+from qhybrid.plugins import Plugin
 from qhybrid.workspace import starter_files, starter_root
 
 
@@ -23,6 +26,85 @@ def test_list_shows_starter_and_own_circuits(capsys, tmp_path):
     assert "circuits/mine" in out
 
 
+ROTATION = 'OPENQASM 3.0;\ninclude "stdgates.inc";\ninput float a;\nqubit q;\nry(a) q;\n'
+
+
+@pytest.fixture
+def circuits(tmp_path):
+    """The folder circuits/ with a good file `turn` and two bad ones."""
+    folder = tmp_path / "circuits"
+    folder.mkdir()
+    (folder / "turn.qasm").write_text(ROTATION)
+    (folder / "turn.yaml").write_text("file: turn.qasm\ninputs: [a]\nobservables: [Z0, X0]\n")
+    (folder / "absent.yaml").write_text("file: none.qasm\nobservables: [Z0]\n")
+    (folder / "broken.yaml").write_text("builder: qcnn\nargument: {}\n")
+    return folder
+
+
+def rows(out):
+    """Return the words between the vertical lines of a table, row by row."""
+    lines = [line for line in out.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+
+
+def test_list_names_bad_files_and_hides_no_other(capsys, circuits):
+    assert execute(["circuits", "list"]) == 0
+    out = capsys.readouterr().out
+    table = {row[0]: row[1:5] for row in rows(out) if row[0]}
+    assert table["turn"] == ["1", "1", "0", "2"]
+    assert table["absent"] == table["broken"] == ["unusable", "-", "-", "-"]
+    assert table["qcnn"][:1] in (["8"], ["qhybrid"])  # a circuit, and below a builder of that name
+    assert "Unusable: circuits/absent.yaml: key `file`: circuits/none.qasm cannot be read" in out
+    assert "Unusable: circuits/broken.yaml: key `argument` is unknown. Did you mean `arguments`?" in out
+
+
+def test_list_shows_builders_and_their_plugins(capsys):
+    plugin = Plugin("acme-circuits", "acme", "2.1")
+    with CIRCUITS.temporarily("acme", RegisteredCircuit(lambda: None, "One of Acme's.")):
+        CIRCUITS._origins["acme"] = plugin
+        assert execute(["circuits", "list"]) == 0
+    table = {row[0]: row[1:] for row in rows(capsys.readouterr().out) if row[0]}
+    assert table["acme"] == ["acme-circuits", "One of Acme's."]
+
+
+def test_a_file_circuit_is_shown_like_a_named_one(capsys, circuits):
+    assert execute(["circuits", "show", "turn"]) == 0
+    out = capsys.readouterr().out
+    assert "from         circuits/turn.yaml: turn.qasm" in out
+    assert "observables  2 (Z0, X0)" in out
+    assert "Ry(a)" in out
+    assert execute(["circuits", "show", "turn", "--arg", "reps=2"]) == 1
+    assert "is read from a file and takes no arguments" in capsys.readouterr().err
+
+
+def test_show_keeps_the_other_arguments_of_a_file(capsys, circuits):
+    (circuits / "wide.yaml").write_text("builder: hq_unet_qcnn\narguments: {grid: 2, reps: 3}\n")
+    assert execute(["circuits", "show", "wide", "--arg", "readout=X"]) == 0
+    lines = capsys.readouterr().out
+    assert "from         circuits/wide.yaml: builder hq_unet_qcnn" in lines
+    assert "weights      24" in lines
+    assert "observables  4 (X0, X1, X2, X3)" in lines
+
+
+def test_export_keeps_the_file_that_a_circuit_is_read_from(capsys, circuits):
+    assert execute(["circuits", "export", "turn"]) == 0
+    assert (circuits / "turn.qasm").read_text() == ROTATION
+    assert (circuits / "turn.svg").is_file()
+    assert "kept circuits/turn.qasm" in capsys.readouterr().out
+    (circuits / "other.yaml").write_text("file: qcnn.qasm\nobservables: [Z0]\n")
+    (circuits / "qcnn.qasm").write_text(ROTATION)
+    assert execute(["circuits", "export", "qcnn"]) == 0
+    assert (circuits / "qcnn.qasm").read_text() == ROTATION
+
+
+def test_export_of_all_names_bad_files_and_writes_the_others(capsys, circuits, tmp_path):
+    assert execute(["circuits", "export", "--to", "out"]) == 1
+    captured = capsys.readouterr()
+    assert "circuits/absent.yaml" in captured.err
+    assert "circuits/broken.yaml" in captured.err
+    assert {"turn.qasm", "turn.svg", "qcnn.qasm"} <= {file.name for file in (tmp_path / "out").iterdir()}
+
+
 def test_show_prints_counts(capsys):
     assert execute(["circuits", "show", "hq_unet_qcnn"]) == 0
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
@@ -33,7 +115,8 @@ def test_show_prints_counts(capsys):
     assert lines["gates"].startswith("168 (")
     assert "24 cx" in lines["gates"]
     assert lines["two-qubit"] == "24"
-    assert set(lines) == {"qubits", "inputs", "weights", "observables", "gates", "two-qubit", "depth"}
+    assert lines["from"].endswith("hq_unet_qcnn.yaml: builder hq_unet_qcnn")
+    assert set(lines) == {"from", "qubits", "inputs", "weights", "observables", "gates", "two-qubit", "depth"}
 
 
 def test_show_draws_small_circuits(capsys):

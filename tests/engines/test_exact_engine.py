@@ -232,7 +232,9 @@ def test_layout_of_a_transpiled_circuit_is_followed():
         seed_transpiler=3,
     )
     observables = [observable.apply_layout(routed.layout) for observable in spec.observables]
-    there = CircuitSpec.from_circuit(routed, spec.input_params, spec.weight_params, observables)
+    there = CircuitSpec.from_circuit(
+        routed, spec.input_params, spec.weight_params, observables, layout_applied=True
+    )
     inputs, weights = random_arguments(spec)
     engine = make_engine("exact")
     torch.testing.assert_close(

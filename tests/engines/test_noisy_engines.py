@@ -114,7 +114,9 @@ def test_device_circuits_with_swaps_keep_their_noise():
                        seed_transpiler=1, optimization_level=0)  # fmt: skip
     assert "swap" in routed.count_ops()
     observables = [observable.apply_layout(routed.layout) for observable in spec.observables]
-    there = CircuitSpec.from_circuit(routed, spec.input_params, spec.weight_params, observables)
+    there = CircuitSpec.from_circuit(
+        routed, spec.input_params, spec.weight_params, observables, layout_applied=True
+    )
     inputs, weights = random_arguments(there, batch=1)
     values = make_engine("exact", noise=FULL).expectations(there, inputs, weights)
     np.testing.assert_allclose(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from qiskit import transpile
 from qiskit.circuit import ParameterVector, QuantumCircuit
-from qiskit.quantum_info import SparsePauliOp, Statevector
+from qiskit.quantum_info import Operator, Pauli, SparsePauliOp, Statevector
 from qiskit_machine_learning.connectors import TorchConnector
-from qiskit_machine_learning.neural_networks import EstimatorQNN
+from qiskit_machine_learning.neural_networks import EstimatorQNN, SamplerQNN
 from safetensors.torch import load_file, save_model
 
 from qhybrid.circuits import CircuitSpec, build_circuit
@@ -135,6 +136,76 @@ def test_from_qnn_gives_the_same_numbers_as_the_qnn():
     with torch.no_grad():
         layer.weight.copy_(torch.tensor(w))
     np.testing.assert_allclose(layer(torch.tensor(x)).detach().numpy(), qnn.forward(x, w), atol=1e-6)
+
+
+def transpiled_qnn(observables, **options):
+    """An EstimatorQNN of three different qubits, plain or transpiled to a line."""
+    x, w = ParameterVector("x", 3), ParameterVector("w", 1)
+    circuit = QuantumCircuit(3)
+    for qubit in range(3):
+        circuit.ry(x[qubit], qubit)
+    circuit.cx(0, 1)
+    circuit.cx(0, 2)
+    circuit.ry(w[0], 0)
+    if options:
+        circuit = transpile(circuit, basis_gates=["rz", "sx", "cx"], seed_transpiler=1, optimization_level=1,
+                            **options)  # fmt: skip
+    return EstimatorQNN(
+        circuit=circuit,
+        input_params=list(x),
+        weight_params=list(w),
+        observables=observables(circuit),
+        default_precision=0.0,
+    )
+
+
+ON_QUBITS = [SparsePauliOp("IIZ"), SparsePauliOp("IZI"), SparsePauliOp("XIZ")]
+KINDS = {
+    "before": lambda circuit: ON_QUBITS,
+    "after": lambda circuit: [one.apply_layout(circuit.layout) for one in ON_QUBITS],
+    "default": lambda circuit: None,
+}
+LINES = {
+    "permuted": {"coupling_map": [[0, 1], [1, 2]], "initial_layout": [2, 0, 1]},
+    "wider": {"coupling_map": [[0, 1], [1, 2], [2, 3], [3, 4]], "initial_layout": [4, 2, 1]},
+}
+
+
+@pytest.mark.filterwarnings("ignore:Circuit .* has been transpiled")
+@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_transpiled_qnn_gives_the_numbers_of_the_plain_one(line, kind):
+    x, w = np.array([[0.3, 0.8, 1.4], [-0.2, 2.0, 0.6]]), np.array([0.4])
+    plain = transpiled_qnn(KINDS["before" if kind == "after" else kind])
+    if (line, kind) == ("wider", "before"):
+        # EstimatorQNN itself takes no observables of the circuit before.
+        with pytest.raises(ValueError, match="does not match"):
+            transpiled_qnn(KINDS[kind], **LINES[line]).forward(x, w)
+    qnn = transpiled_qnn(KINDS[kind], **LINES[line])
+    layer = QuantumLayer.from_qnn(qnn, layout_applied={"after": True}.get(kind)).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(w))
+    found = layer(torch.tensor(x)).detach().numpy()
+    np.testing.assert_allclose(found, plain.forward(x, w), atol=1e-6)
+
+
+def test_other_kinds_of_observables_of_a_qnn():
+    spec = one_qubit_spec()
+    for observable in (Pauli("X"), Operator(Pauli("X"))):
+        qnn = EstimatorQNN(circuit=spec.circuit, input_params=list(spec.input_params),
+                           weight_params=list(spec.weight_params), observables=observable)  # fmt: skip
+        assert QuantumLayer.from_qnn(qnn).spec.observables == (SparsePauliOp("X"),)
+
+
+def test_sampler_qnn_is_refused_with_a_remedy_that_holds():
+    spec = one_qubit_spec()
+    sampler = SamplerQNN(circuit=spec.circuit, input_params=list(spec.input_params),
+                         weight_params=list(spec.weight_params))  # fmt: skip
+    with pytest.raises(CircuitError, match=r"SamplerQNN.*Fix: EstimatorQNN.*\(1 - <Z>\) / 2"):
+        QuantumLayer.from_qnn(sampler)
+    layer = QuantumLayer(spec, initial_weights=np.array([0.2])).double()
+    by_remedy = (1 - layer(torch.tensor([[0.4]], dtype=torch.float64))[0, 0].item()) / 2
+    assert by_remedy == pytest.approx(np.sin(0.3) ** 2, abs=1e-8)  # probability of 1 after RY(0.6)
 
 
 def test_network_face_gives_full_jacobians():

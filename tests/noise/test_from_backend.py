@@ -49,7 +49,7 @@ def isa_spec(backend, seed=0, **options):
         circuit.sx(pair[1])
     routed = transpile(circuit, backend, seed_transpiler=seed, optimization_level=1, **options)
     observables = [SparsePauliOp(letters).apply_layout(routed.layout) for letters in LETTERS]
-    return CircuitSpec.from_circuit(routed, list(inputs), list(weights), observables)
+    return CircuitSpec.from_circuit(routed, list(inputs), list(weights), observables, layout_applied=True)
 
 
 def arguments(seed=0):

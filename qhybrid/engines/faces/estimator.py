@@ -107,7 +107,7 @@ class ExactEstimator(BaseEstimatorV2):  # type: ignore[misc]
 
 def circuit_spec(circuit: QuantumCircuit, observables: Sequence[SparsePauliOp]) -> CircuitSpec:
     """Return a circuit as spec with all its parameters, in Qiskit's order, as inputs."""
-    return CircuitSpec.from_circuit(circuit, list(circuit.parameters), [], observables)
+    return CircuitSpec(str(circuit.name), circuit, tuple(circuit.parameters), (), tuple(observables))
 
 
 def _table(pub: EstimatorPub) -> tuple[Array, list[Operator]]:

@@ -1,0 +1,208 @@
+"""Circuits in OpenQASM 3, OpenQASM 2 and QPY, read as unitary circuits with free parameters.
+
+Nothing in such a file is executed. OpenQASM is parsed; its includes other than the standard gates are
+refused, so that a text says all. QPY is binary data: Qiskit makes gates of its own library by name, and all
+other gates as plain gates with the definition in the file, never as the Python class they had. QPY before
+version 13 is refused: it holds expressions as text of sympy or objects of symengine, which Qiskit has
+evaluated.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+from qiskit import QuantumCircuit, qasm2, qasm3, qpy
+from qiskit.circuit import ControlFlowOp, Gate
+from qiskit.circuit.library import UnitaryGate, get_standard_gate_name_mapping
+from qiskit.quantum_info import Operator
+
+from qhybrid.errors import CircuitError
+
+Format = Literal["qasm3", "qasm2", "qpy"]
+TITLES: dict[str, str] = {"qasm3": "OpenQASM 3", "qasm2": "OpenQASM 2", "qpy": "QPY"}
+OLDEST_QPY = 13
+"""Of Qiskit 1.3."""
+
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_VERSION = re.compile(r"\s*OPENQASM\s+(\d+)")
+_LOOP = re.compile(r"^(?!\s*//).*?\b(?:for|while)\b", re.MULTILINE)
+_PLACE = re.compile(r"(?:<input>:|L|line )?(\d+)(?:,|:C|:)\d+:? (.*)", re.DOTALL)
+
+
+def qasm_format(text: str) -> Format:
+    """Return which OpenQASM a text is: what it says of itself, else 3."""
+    match = _VERSION.match(_COMMENT.sub("", text))
+    return "qasm2" if match and match[1] == "2" else "qasm3"
+
+
+def read_program(kind: Format, content: str | bytes, place: str) -> QuantumCircuit:
+    """Read a circuit.
+
+    Measurements at the end are taken out, with barriers in front of them: observables say what is read.
+
+    Args:
+        kind: What it is written in.
+        content: Text of OpenQASM, bytes of QPY.
+        place: What holds it, for messages.
+
+    Raises:
+        CircuitError: If it cannot be read (with the line), holds something else than gates, or defines a
+            gate of a standard name that is another gate.
+    """
+    if isinstance(content, bytes):
+        circuit = _from_qpy(content, place)
+    else:
+        circuit = _from_qasm(kind, content, place)
+    return _with_standard_gates(_unitary(circuit, place), place)
+
+
+def _from_qasm(kind: Format, text: str, place: str) -> QuantumCircuit:
+    printed = io.StringIO()
+    try:
+        with redirect_stderr(printed):  # the parser's generator prints the reason and raises without it
+            if kind == "qasm2":
+                return qasm2.loads(
+                    text,
+                    include_path=(),
+                    custom_instructions=qasm2.LEGACY_CUSTOM_INSTRUCTIONS,
+                    custom_classical=qasm2.LEGACY_CUSTOM_CLASSICAL,
+                )
+            return qasm3.loads(text)
+    except Exception as error:  # the readers raise many kinds
+        raise CircuitError(
+            f"{place}: cannot be read as {TITLES[kind]}: {_reason(error, printed.getvalue(), text)}."
+        ) from error
+
+
+def _reason(error: BaseException, printed: str, text: str) -> str:
+    """Return what a reader of OpenQASM says, with the line: in its message, its output, or a token."""
+    message = str(getattr(error, "message", "") or error) or printed.strip()
+    match = _PLACE.fullmatch(message)
+    if match:
+        hint = " (names of gates in stdgates.inc are taken)" if "already inserted" in message else ""
+        return f"line {match[1]}: {match[2].rstrip('.')}{hint}"
+    cause = error.__cause__
+    for inner in getattr(cause, "args", ()):
+        token = getattr(inner, "offendingToken", None)
+        if token is not None:
+            return f"line {token.line}: `{token.text}` is not expected"
+    loop = _LOOP.search(text)
+    if loop:
+        return f"line {text.count(chr(10), 0, loop.start()) + 1}: loops must be taken apart"
+    return message.rstrip(".") or type(error).__name__
+
+
+def _from_qpy(content: bytes, place: str) -> QuantumCircuit:
+    if content[:6] != b"QISKIT" or len(content) < 7:
+        raise CircuitError(f"{place}: must be a QPY file (qiskit.qpy.dump), but is not one.")
+    if content[6] < OLDEST_QPY:
+        raise CircuitError(
+            f"{place}: must be QPY of version {OLDEST_QPY} or newer, but is of version {content[6]}, whose "
+            "expressions are code. Fix: qpy.load and qpy.dump it with Qiskit 1.3 or newer."
+        )
+    try:
+        circuits = qpy.load(io.BytesIO(content))
+    except Exception as error:  # a damaged file may fail anywhere
+        raise CircuitError(f"{place}: cannot be read as QPY ({type(error).__name__}: {error}).") from error
+    if len(circuits) != 1:
+        raise CircuitError(f"{place}: must hold one circuit, but holds {len(circuits)}.")
+    return circuits[0]
+
+
+def _unitary(circuit: QuantumCircuit, place: str) -> QuantumCircuit:
+    """Return the circuit without measurements at the end and without classical bits."""
+    later: set[Any] = set()
+    final: set[int] = set()
+    for index in reversed(range(len(circuit.data))):
+        instruction = circuit.data[index]
+        if instruction.operation.name in ("measure", "barrier") and not later & set(instruction.qubits):
+            final.add(index)
+        else:
+            later |= set(instruction.qubits)
+    measured = any(circuit.data[index].operation.name == "measure" for index in final)
+    kept = [one for index, one in enumerate(circuit.data) if not measured or index not in final]
+    for instruction in kept:
+        operation = instruction.operation
+        if isinstance(operation, ControlFlowOp) or operation.name in ("measure", "reset", "store"):
+            raise CircuitError(
+                f"{place}: must be a unitary circuit, but has `{operation.name}` on qubit(s) "
+                f"{[circuit.find_bit(qubit).index for qubit in instruction.qubits]}. Fix: take loops apart, "
+                "and leave out resets, branches and measurements that are not at the end."
+            )
+    if not circuit.clbits:
+        return circuit
+    bare = QuantumCircuit(
+        circuit.qubits, *circuit.qregs, name=circuit.name, global_phase=circuit.global_phase
+    )
+    for instruction in kept:
+        bare.append(instruction.operation, instruction.qubits)
+    bare._layout = circuit.layout
+    return bare
+
+
+def _with_standard_gates(circuit: QuantumCircuit, place: str) -> QuantumCircuit:
+    """Return the circuit with Qiskit's own gates where the file defines the same ones.
+
+    OpenQASM 3 knows few gates, so that exports define `rzz` and others. Noise and engines go by names, which
+    must therefore say the truth.
+    """
+    result = circuit.copy_empty_like()
+    for instruction in circuit.data:
+        operation = instruction.operation
+        result.append(_standard(operation, place) or operation, instruction.qubits)
+    return result
+
+
+@cache
+def _standard_gates() -> dict[str, Any]:
+    return dict(get_standard_gate_name_mapping())
+
+
+def _standard(operation: Any, place: str) -> Gate | None:
+    """Return Qiskit's gate in place of one that is defined in the file under the same name."""
+    known = _standard_gates().get(operation.name)
+    if known is None:
+        for inner in _inside(operation):
+            _standard(inner.operation, place)
+        return None
+    if operation.base_class is known.base_class:
+        return None
+    same = len(operation.params) == len(known.params) and operation.num_qubits == known.num_qubits
+    standard = known.base_class(*operation.params) if same and isinstance(known, Gate) else None
+    if standard is None or not _equal(operation, standard):
+        raise CircuitError(
+            f"{place}: defines a gate `{operation.name}`, which must be the standard gate of that name, but "
+            "is another one. Fix: name it otherwise."
+        )
+    return standard
+
+
+def _inside(operation: Any) -> Sequence[Any]:
+    """Return the instructions of an operation's definition, if it has one that can be made."""
+    if isinstance(operation, UnitaryGate):
+        return ()
+    try:
+        definition = getattr(operation, "definition", None)
+    except Exception:  # `CircuitSpec` says what is wrong
+        return ()
+    return () if definition is None else list(definition.data)
+
+
+def _equal(first: Gate, second: Gate) -> bool:
+    """Return whether two gates are the same up to a global phase, tried at random angles."""
+    parameters = sorted(
+        {one for value in first.params for one in getattr(value, "parameters", ())}, key=lambda one: one.name
+    )
+    angles = np.random.default_rng(0).uniform(-3, 3, len(parameters))
+    operators = []
+    for gate in (first, second):
+        circuit = QuantumCircuit(gate.num_qubits)
+        circuit.append(gate, range(gate.num_qubits))
+        operators.append(Operator(circuit.assign_parameters(dict(zip(parameters, angles)), strict=False)))
+    return bool(operators[0].equiv(operators[1]))

@@ -1,0 +1,214 @@
+"""Reading OpenQASM and QPY: against Qiskit's own simulation of circuits written by hand."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from qiskit import QuantumCircuit, qasm2, qasm3, qpy
+from qiskit.circuit import Gate, Parameter, ParameterVector
+from qiskit.circuit.library import HamiltonianGate
+from qiskit.quantum_info import Operator, SparsePauliOp
+
+from qhybrid.circuits import CircuitSpec
+from qhybrid.circuits.program import qasm_format, read_program
+from qhybrid.errors import CircuitError
+
+START = 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[2] q;\n'
+
+
+def unitary(circuit, angle=0.7):
+    return Operator(circuit.assign_parameters([angle] * circuit.num_parameters))
+
+
+def as_qpy(*circuits, version=None):
+    file = io.BytesIO()
+    qpy.dump(circuits, file, **({} if version is None else {"version": version}))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("OPENQASM 2.0;", "qasm2"),
+        ("// OPENQASM 3.0;\n/* a\n OPENQASM 3; */ OPENQASM 2.0;", "qasm2"),
+        ("OPENQASM 3;", "qasm3"),
+        ("qubit q;", "qasm3"),
+        ("OPENQASM 3.1;\n// OPENQASM 2.0;", "qasm3"),
+    ],
+)
+def test_a_text_says_which_openqasm_it_is(text, kind):
+    assert qasm_format(text) == kind
+
+
+def test_inputs_of_openqasm3_become_parameters():
+    text = (
+        START.replace("qubit", "input float a;\ninput angle b;\nqubit", 1) + "rx(2*a+b) q[1];\ncx q[1], q[0];"
+    )
+    read = read_program("qasm3", text, "f")
+    a, b = Parameter("a"), Parameter("b")
+    expected = QuantumCircuit(2)
+    expected.rx(2 * a + b, 1)
+    expected.cx(1, 0)
+    assert [parameter.name for parameter in read.parameters] == ["a", "b"]
+    ours, theirs = (Operator(one.assign_parameters([0.3, 0.5])) for one in (read, expected))
+    assert ours == theirs
+
+
+def test_openqasm2_with_qiskits_additions():
+    circuit = QuantumCircuit(2)
+    circuit.sx(0)
+    circuit.rzz(0.3, 0, 1)
+    circuit.p(0.1, 1)
+    read = read_program("qasm2", qasm2.dumps(circuit), "f")
+    assert read.count_ops() == circuit.count_ops()
+    assert Operator(read).equiv(Operator(circuit))
+
+
+def test_measurements_at_the_end_go():
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.barrier()
+    circuit.cx(0, 1)
+    measured = circuit.measure_all(inplace=False)
+    for read in (
+        read_program("qasm3", qasm3.dumps(measured), "f"),
+        read_program("qpy", as_qpy(measured), "f"),
+    ):
+        assert read.count_ops() == circuit.count_ops()
+        assert read.num_clbits == 0
+        assert Operator(read) == Operator(circuit)
+
+
+@pytest.mark.parametrize(
+    ("lines", "operation"),
+    [
+        ("bit c;\nc = measure q[0];\nh q[0];", "measure"),
+        ("bit c;\nc = measure q[0];\nif (c) { x q[1]; }", "if_else"),
+        ("reset q[1];", "reset"),
+    ],
+)
+def test_what_is_no_gate_is_refused(lines, operation):
+    with pytest.raises(CircuitError, match=rf"f: must be a unitary circuit, but has `{operation}` on"):
+        read_program("qasm3", START + lines, "f")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [
+        ("qasm3", START + "foo q[0];", "OpenQASM 3: line 4: gate 'foo' is not defined"),
+        ("qasm3", START + "h q[0]\nx q[0];", "line 5: `x` is not expected"),
+        ("qasm3", START + "rx(0.5 q[0];", "line 4: no viable alternative"),
+        ("qasm3", START + "// for\nfor int i in [0:1] { h q[i]; }", "line 5: loops must be taken apart"),
+        ("qasm3", START + "input float x;", "line 4: Symbol 'x' already .*gates in stdgates.inc are taken"),
+        ("qasm3", 'include "mine.inc";', "line 1: non-stdgates imports"),
+        ("qasm3", "input array[float, 2] x;", "line 1: only 'float' and 'angle'"),
+        ("qasm2", "OPENQASM 2.0;\nqreg q[1];\nfoo q[0];", "OpenQASM 2: line 3: 'foo' is not defined"),
+        ("qasm2", 'OPENQASM 2.0;\ninclude "mine.inc";', "line 2: unable to find 'mine.inc'"),
+    ],
+)
+def test_errors_name_the_line(kind, text, message, capfd):
+    with pytest.raises(CircuitError, match=f"f: cannot be read as .*{message}"):
+        read_program(kind, text, "f")
+    assert capfd.readouterr().err == ""
+
+
+def test_includes_are_not_searched_in_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.inc").write_text("gate mine a { U(0,0,0) a; }")
+    with pytest.raises(CircuitError, match="line 2: unable to find"):
+        read_program("qasm2", 'OPENQASM 2.0;\ninclude "mine.inc";\nqreg q[1];\nmine q[0];', "f")
+
+
+def test_exported_definitions_become_the_standard_gate():
+    circuit = QuantumCircuit(2)
+    circuit.rzz(Parameter("a"), 0, 1)
+    circuit.rxx(0.4, 1, 0)
+    circuit.sxdg(1)
+    text = qasm3.dumps(circuit)
+    assert "gate rzz" in text
+    read = read_program("qasm3", text, "f")
+    classes = [one.operation.base_class for one in read.data]
+    assert classes == [one.operation.base_class for one in circuit.data]
+    assert unitary(read).equiv(unitary(circuit))
+
+
+def test_other_definitions_of_a_standard_name_are_refused():
+    wrong = "gate rzz(p) a, b { cx a, b; rz(2*p) b; cx a, b; }\n"
+    with pytest.raises(CircuitError, match="defines a gate `rzz`.*Fix: name it otherwise"):
+        read_program("qasm3", START + wrong + "rzz(0.3) q[0], q[1];", "f")
+    block = "gate block a, b { rzz(0.3) a, b; }\n"
+    with pytest.raises(CircuitError, match="defines a gate `rzz`"):
+        read_program("qasm3", START + wrong + block + "block q[0], q[1];", "f")
+    inner = QuantumCircuit(1, name="x")
+    inner.y(0)
+    outer = QuantumCircuit(1, name="block")
+    outer.append(inner.to_instruction(), [0])
+    circuit = QuantumCircuit(1)
+    circuit.append(outer.to_instruction(), [0])
+    with pytest.raises(CircuitError, match="defines a gate `x`"):
+        read_program("qpy", as_qpy(circuit), "f")
+    narrow = "gate rzz(p) a { rz(p) a; }\n"
+    with pytest.raises(CircuitError, match="defines a gate `rzz`"):
+        read_program("qasm3", START + narrow + "rzz(0.3) q[0];", "f")
+
+
+def test_qpy_keeps_vectors_definitions_and_expressions():
+    x = ParameterVector("x", 2)
+    inner = QuantumCircuit(1, name="block")
+    inner.rx(x[1] ** 2, 0)
+    circuit = QuantumCircuit(2)
+    circuit.ry(2 * x[0] - 1, 0)
+    circuit.append(inner.to_gate(), [1])
+    read = read_program("qpy", as_qpy(circuit), "f")
+    assert [parameter.name for parameter in read.parameters] == ["x[0]", "x[1]"]
+    np.testing.assert_allclose(unitary(read).data, unitary(circuit).data, atol=1e-12)
+
+
+MADE = []
+
+
+class Loud(Gate):
+    """A gate whose class does something when it is made."""
+
+    def __init__(self):
+        MADE.append("made")
+        super().__init__("loud", 1, [])
+
+    def _define(self):
+        self.definition = QuantumCircuit(1)
+        self.definition.x(0)
+
+
+def test_classes_of_gates_do_not_come_in_with_qpy():
+    circuit = QuantumCircuit(1)
+    circuit.append(Loud(), [0])
+    data = as_qpy(circuit)
+    MADE.clear()
+    read = read_program("qpy", data, "f")
+    assert not MADE
+    assert type(read.data[0].operation) is not Loud
+    assert Operator(read) == Operator.from_label("X")
+
+
+def test_gates_that_cannot_be_opened_are_left_to_the_spec():
+    circuit = QuantumCircuit(1)
+    circuit.append(HamiltonianGate(np.diag([1.0, -1.0]), Parameter("t")), [0])
+    read = read_program("qpy", as_qpy(circuit), "f")
+    with pytest.raises(CircuitError, match="`hamiltonian`.*while its parameters are free"):
+        CircuitSpec.from_circuit(read, list(read.parameters), [], SparsePauliOp("Z"))
+
+
+def test_bad_qpy_is_explained():
+    circuit = QuantumCircuit(1)
+    with pytest.raises(CircuitError, match="must be a QPY file"):
+        read_program("qpy", b"text", "f")
+    with pytest.raises(CircuitError, match="holds 2"):
+        read_program("qpy", as_qpy(circuit, circuit), "f")
+    whole = as_qpy(circuit)
+    with pytest.raises(CircuitError, match="cannot be read as QPY"):
+        read_program("qpy", whole[: len(whole) // 2], "f")
+    old = whole[:6] + bytes([12]) + whole[7:]
+    with pytest.raises(CircuitError, match=r"version 13 or newer, but is of version 12.*Qiskit 1\.3"):
+        read_program("qpy", old, "f")
