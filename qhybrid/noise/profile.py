@@ -1,8 +1,9 @@
-"""What goes wrong on a device: error rates of gates, decay times, read-out errors.
+"""What goes wrong on a device: error rates of gates, decay times, read-out errors, other channels.
 
 Conventions are Qiskit's. Depolarizing with parameter p on k qubits maps rho to (1 - p) rho + p I / 2^k, so p
 may be up to 4^k / (4^k - 1). After a gate that lasts `ns` nanoseconds each of its qubits also relaxes with T1
-and T2 towards |0>. p01 = P(read 0 | prepared 1) and p10 = P(read 1 | prepared 0).
+and T2 towards |0>; listed channels follow in their order. p01 = P(read 0 | prepared 1) and p10 = P(read 1 |
+prepared 0).
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from qhybrid.config import StrictModel, read_yaml, validated
 from qhybrid.errors import ConfigError, EngineError
+from qhybrid.noise.base import LARGEST_P, NoiseChannel, check_factor
+from qhybrid.noise.basis import DEFAULT_BASIS, check_basis
 from qhybrid.noise.sections import (
-    LARGEST_P,
     SYMMETRIC,
     GateError,
     GateNoise,
+    PlacedChannel,
     QubitNoise,
     Relaxation,
     gate_key,
 )
-from qhybrid.noise.transforms import restricted, scaled
+from qhybrid.noise.sites import DELAY, ChannelNoise
+from qhybrid.noise.transforms import restricted, scaled, scaled_channels
 from qhybrid.workspace import write_text
 
 
@@ -55,6 +59,9 @@ class NoiseProfile(StrictModel):
         listed_only: Profiles of devices: a one-qubit gate must be listed in `gates` by its name and its qubit
             in `qubits`, a two-qubit gate in `gates` with its qubits; any other gate is an error.
         idle: `scheduled`: qubits also relax while they wait for others, in a schedule as late as possible.
+        channels: Channels of any kind, after depolarizing and relaxation, and where each of them acts.
+        basis: What composite gates and gates on more than two qubits are taken apart into before noise is
+            applied: Qiskit's names of gates on one and two qubits.
     """
 
     name: str = "noise"
@@ -74,6 +81,15 @@ class NoiseProfile(StrictModel):
     gates: dict[str, GateNoise] = Field(default_factory=dict)
     listed_only: bool = False
     idle: Literal["none", "scheduled"] = "none"
+    channels: tuple[ChannelNoise, ...] = ()
+    basis: tuple[str, ...] = DEFAULT_BASIS
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what older profiles do not have: their hashes stay."""
+        content: dict[str, Any] = plain(self)
+        unused = {"channels": not self.channels, "basis": self.basis == DEFAULT_BASIS}
+        return {key: value for key, value in content.items() if not unused.get(key, False)}
 
     @field_validator("date", mode="before")
     @classmethod
@@ -105,6 +121,18 @@ class NoiseProfile(StrictModel):
             if t2 > 2 * t1:
                 place = "" if qubit is None else f" of qubit {qubit}"
                 raise ValueError(f"t2_us{place} must be at most 2 * t1_us, but is {t2} with t1_us = {t1}")
+        return self
+
+    @field_validator("basis")
+    @classmethod
+    def _basis_is_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_basis(value)
+        return value
+
+    @model_validator(mode="after")
+    def _basis_is_used(self) -> NoiseProfile:
+        if self.listed_only and self.basis != DEFAULT_BASIS:
+            raise ValueError("`basis` is not used with listed_only: circuits are transpiled to the device")
         return self
 
     @classmethod
@@ -146,9 +174,22 @@ class NoiseProfile(StrictModel):
         Raises:
             ConfigError: If there is no such device.
         """
-        from qhybrid.noise.from_device import profile_of_device
+        from qhybrid.noise.from_device import calibrated_rates  # loads Qiskit
 
-        return profile_of_device(backend, symmetric_readout)
+        content = calibrated_rates(backend, symmetric_readout)
+        return validated(cls, content, str(content["description"]))
+
+    def with_channels(self, *channels: NoiseChannel | ChannelNoise) -> NoiseProfile:
+        """Return the profile with more channels.
+
+        Args:
+            *channels: Each with where it acts; a bare channel acts after all gates that it fits.
+
+        Raises:
+            ConfigError: If one cannot act where it is said to.
+        """
+        content = {**dict(self), "channels": (*self.channels, *channels)}
+        return validated(type(self), content, f"noise profile `{self.name}`")
 
     def save(self, path: str | Path) -> Path:
         """Write the profile as YAML that `load` reads back: one line a qubit and a gate, defaults left out.
@@ -157,7 +198,7 @@ class NoiseProfile(StrictModel):
             WorkspaceError: If the file cannot be written.
         """
         content = {"name": self.name, **self.model_dump(exclude_defaults=True, exclude_none=True)}
-        sections = {key: content.pop(key) for key in ("qubits", "gates") if key in content}
+        sections = {key: content.pop(key) for key in ("qubits", "gates", "channels") if key in content}
         style: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": 110}
         text = yaml.safe_dump(content, **style)
         if sections:
@@ -169,7 +210,7 @@ class NoiseProfile(StrictModel):
 
         Depolarizing parameters saturate at 1 (fully mixed), read-out errors at 1/2 (no information); decay
         times are divided. Values that are beyond those bounds already stay as they are when the factor is at
-        least 1.
+        least 1. Channels are scaled as each of them says, and go where nothing is left of them.
 
         Args:
             factor: At least 0.
@@ -177,9 +218,12 @@ class NoiseProfile(StrictModel):
         Raises:
             ConfigError: If the factor is negative or not finite.
         """
-        if not (math.isfinite(factor) and factor >= 0):
-            raise ConfigError(f"Argument `factor` must be a number of at least 0, but is {factor}.")
-        content = {**scaled(self.model_dump(), factor), "name": f"{self.name} x {factor:g}"}
+        check_factor(factor)
+        content = {
+            **scaled(self.model_dump(), factor),
+            "name": f"{self.name} x {factor:g}",
+            "channels": scaled_channels(self.channels, factor),
+        }
         return validated(type(self), content, f"noise profile `{self.name}` scaled by {factor:g}")
 
     def restrict(self, qubits: Sequence[int]) -> NoiseProfile:
@@ -201,7 +245,7 @@ class NoiseProfile(StrictModel):
                 f"{', '.join(map(str, missing))}. Fix: give the profile of the device that the circuit was "
                 "transpiled to."
             )
-        return self.model_copy(update=restricted(self.qubits, self.gates, chosen))
+        return self.model_copy(update=restricted(self.qubits, self.gates, self.channels, chosen))
 
     def gate_error(self, name: str, qubits: tuple[int, ...]) -> GateError:
         """Return the noise after a gate.
@@ -214,7 +258,9 @@ class NoiseProfile(StrictModel):
             EngineError: If the profile has listed gates only, and this one is not among them.
         """
         p, ns = self._rates(name, qubits)
-        return GateError(p, tuple(self._relaxation(qubit, ns) for qubit in qubits))
+        return GateError(
+            p, tuple(self._relaxation(qubit, ns) for qubit in qubits), self._placed(name, qubits)
+        )
 
     def idle_error(self, qubit: int, ns: float) -> GateError:
         """Return the noise of a qubit that waits.
@@ -223,7 +269,7 @@ class NoiseProfile(StrictModel):
             qubit: The qubit.
             ns: Duration in nanoseconds.
         """
-        return GateError(0.0, (self._relaxation(qubit, ns),))
+        return GateError(0.0, (self._relaxation(qubit, ns),), self._placed(DELAY, (qubit,)))
 
     def duration_ns(self, name: str, qubits: tuple[int, ...]) -> float:
         """Return how long a gate takes, in nanoseconds; see `gate_error`."""
@@ -236,11 +282,17 @@ class NoiseProfile(StrictModel):
             EngineError: If the profile has listed qubits only, and this one is not among them.
         """
         if self.listed_only and qubit not in self.qubits:
-            raise self._not_listed("read-out", (qubit,))
+            raise self.not_listed("read-out", (qubit,))
         own = self.qubits.get(qubit, QubitNoise())
         p01 = self.readout_p01 if own.readout_p01 is None else own.readout_p01
         p10 = self.readout_p10 if own.readout_p10 is None else own.readout_p10
         return p01, p10
+
+    @property
+    def gate_names(self) -> tuple[str, ...]:
+        """Names of the gates that the profile lists, in `gates` and in its channels."""
+        listed = [key.split()[0] for key in self.gates]
+        return tuple(dict.fromkeys([*listed, *(name for one in self.channels for name in one.gate_names)]))
 
     @property
     def fingerprint(self) -> str:
@@ -257,14 +309,18 @@ class NoiseProfile(StrictModel):
         if self.listed_only and exact is None:
             known = len(qubits) == 1 and kind is not None and qubits[0] in self.qubits
             if not known:
-                raise self._not_listed(f"gate `{name}`", qubits)
+                raise self.not_listed(f"gate `{name}`", qubits)
         p, ns = self._own(qubits)
         for noise in (kind, exact):
             p = noise.p if noise is not None and noise.p is not None else p
             ns = noise.ns if noise is not None and noise.ns is not None else ns
         return p, ns
 
-    def _not_listed(self, what: str, qubits: tuple[int, ...]) -> EngineError:
+    def _placed(self, name: str, qubits: tuple[int, ...]) -> tuple[PlacedChannel, ...]:
+        return tuple(placed for one in self.channels for placed in one.placed(name, qubits))
+
+    def not_listed(self, what: str, qubits: tuple[int, ...]) -> EngineError:
+        """Return the error for a gate or read-out that a device does not have."""
         return EngineError(
             f"Noise profile `{self.name}` of a device must list all that the circuit uses, but has no values "
             f"for {what} on qubit(s) {', '.join(map(str, qubits))}. Fix: transpile the circuit to the device "
