@@ -23,7 +23,7 @@ from qhybrid.engines.gates.pauli_transfer import Array, check_unitary
 from qhybrid.engines.noise.channels import gate_channel
 from qhybrid.engines.noise.composites import is_not_unitary
 from qhybrid.engines.noise.gate_names import check_gate_names
-from qhybrid.engines.noise.instructions import as_executed, instruction_error
+from qhybrid.engines.noise.instructions import as_executed, instruction_error, noise_carrier
 from qhybrid.errors import CircuitError
 from qhybrid.noise import NoiseProfile
 from qhybrid.noise.paulis import ComplexArray
@@ -148,8 +148,9 @@ def with_noise(
         if gate.matrix is None and gate.angle is None:
             gate = replace(gate, matrix=SWAP)
         return [replace(gate, channel=channel, error=error)]
-    carrier = np.eye(2 ** len(places), dtype=complex)
-    return [*opened, Primitive(places, matrix=carrier, channel=channel, error=error, operation=operation)]
+    carrier = noise_carrier(operation, bool(opened), error)
+    matrix = np.eye(2 ** len(places), dtype=complex)
+    return [*opened, Primitive(places, matrix=matrix, channel=channel, error=error, operation=carrier)]
 
 
 def open_instruction(

@@ -12,18 +12,23 @@ def check_basis(basis: Sequence[str]) -> None:
     """Check the names of a basis.
 
     Raises:
-        ValueError: If one is not Qiskit's name of a gate on one or two qubits, or none acts on one qubit, or
-            none on two.
+        ValueError: If one is not Qiskit's name of a gate on one or two qubits, or no gate on one qubit has an
+            angle, or none acts on two.
     """
     if tuple(basis) == DEFAULT_BASIS:
         return
     from qhybrid.circuits.standard_gates import standard_gates  # loads Qiskit
 
-    sizes = {name: gate.num_qubits for name, gate in standard_gates().items() if gate.num_qubits in (1, 2)}
+    known = {name: gate for name, gate in standard_gates().items() if gate.num_qubits in (1, 2)}
     for name in basis:
-        if name not in sizes:
-            close = difflib.get_close_matches(name, sizes, n=1)
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
             hint = f". Did you mean `{close[0]}`?" if close else ""
             raise ValueError(f"`basis` must name Qiskit's gates on one or two qubits, but has {name!r}{hint}")
-    if {sizes[name] for name in basis} != {1, 2}:
-        raise ValueError(f"`basis` must have gates on one qubit and on two, but is {list(basis)}")
+    # Without a rotation Qiskit would approximate gates.
+    rotation = any(known[name].params and known[name].num_qubits == 1 for name in basis)
+    if not rotation or all(known[name].num_qubits == 1 for name in basis):
+        raise ValueError(
+            "`basis` must have a gate on one qubit with an angle, such as rz, and a gate on two qubits, such "
+            f"as cx, but is {list(basis)}"
+        )

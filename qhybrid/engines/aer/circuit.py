@@ -13,7 +13,7 @@ from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.gates.expression import Angle, AngleReader
 from qhybrid.engines.lowering import Primitive, open_instruction, with_noise
 from qhybrid.engines.noise.gate_names import check_gate_names
-from qhybrid.engines.noise.instructions import AFTER_LABEL, PART_LABEL, as_executed, delay_label
+from qhybrid.engines.noise.instructions import PART_LABEL, as_executed
 from qhybrid.noise import NoiseProfile
 
 
@@ -55,38 +55,28 @@ def angle_circuit(
             else:
                 operation = _with_numbers(gate)
             if noise is not None:
-                operation = _known_to_noise(operation, gate, whole, len(gates), native)
+                operation = _known_to_noise(operation, gate, whole, native)
             circuit.append(operation, gate.qubits)
     return circuit, parameters, angles
 
 
-def _known_to_noise(
-    operation: Any, gate: Primitive, whole: Any, count: int, native: Container[str]
-) -> Operation:
+def _known_to_noise(operation: Any, gate: Primitive, whole: Any, native: Container[str]) -> Operation:
     """Return a primitive as an operation whose noise Aer's model finds by name or label.
 
     Args:
         operation: The primitive's operation.
         gate: The primitive.
         whole: The instruction's operation.
-        count: Number of the instruction's primitives.
         native: Names of the gates that the simulator runs as they are.
     """
     name: str = whole.name
-    if gate.operation is not whole:
+    if gate.operation is not whole and gate.error is None:
         if gate.matrix is not None:
             return UnitaryGate(gate.matrix, label=PART_LABEL)
         part = operation.to_mutable()
         part.label = PART_LABEL
         return part
-    if gate.matrix is None:
-        return operation
-    if name == "delay" and gate.error is not None:
-        # Aer's model knows gates by name: every duration needs one of its own.
-        return UnitaryGate(gate.matrix, label=delay_label(whole, gate.error))
-    if count > 1:
-        return UnitaryGate(gate.matrix, label=f"{AFTER_LABEL}{name}")
-    if name not in native:
+    if gate.operation is whole and gate.matrix is not None and name not in native:
         # Aer would replace the gate by several, each with noise; a labelled matrix stays one gate.
         return UnitaryGate(gate.matrix, label=name)
     return operation

@@ -56,7 +56,7 @@ def taken_apart(circuit: QuantumCircuit, profile: NoiseProfile) -> QuantumCircui
     warnings.warn(
         f"Noise profile `{profile.name}`: {', '.join(opened)} taken apart into {', '.join(profile.basis)}, "
         "whose gates the noise follows. Fix for another basis: the profile's key `basis`.",
-        stacklevel=2,
+        stacklevel=1,  # the same place for all callers: Python shows a line once
     )
     return result
 
@@ -96,8 +96,8 @@ def _in_basis(operation: Any, profile: NoiseProfile) -> QuantumCircuit:
     except QiskitError as error:
         raise CircuitError(
             f"Gate `{operation.name}` must be taken apart into {', '.join(profile.basis)} (`basis` of noise "
-            f"profile `{profile.name}`), but cannot: {error}. Fix: a basis with a rotation, such as rz, sx, "
-            "cx."
+            f"profile `{profile.name}`), but cannot: {error}. Fix: a basis that can write any gate, such "
+            "as rz, sx, cx."
         ) from error
 
 

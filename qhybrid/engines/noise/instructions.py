@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from qiskit import QuantumCircuit
+from qiskit.circuit.library import UnitaryGate
 
 from qhybrid.engines.noise.composites import taken_apart
 from qhybrid.engines.noise.gate_names import NOTHING, noise_name
@@ -20,9 +22,22 @@ PART_LABEL = "part of a gate"
 """Label of those parts, which have no noise of their own."""
 
 
-def delay_label(operation: Any, error: GateError) -> str:
-    """Return the label that stands for a delay; `instruction_error` reads it."""
-    return f"{DELAY_LABEL}{delay_ns(operation) if error.relaxes else 0.0!r}"
+def noise_carrier(operation: Any, in_parts: bool, error: GateError) -> Any:
+    """Return the identity that carries the noise of a pause, or of a gate that runs in parts before it.
+
+    Aer's model knows gates by name or label, so every gate, and every duration of a delay, needs one of its
+    own; `instruction_error` reads it.
+
+    Args:
+        operation: The pause or gate.
+        in_parts: Whether it is a gate in parts.
+        error: Its noise.
+    """
+    if not in_parts and operation.name != "delay":
+        return operation
+    delay = f"{DELAY_LABEL}{delay_ns(operation) if error.relaxes else 0.0!r}" if not in_parts else ""
+    side = 2**operation.num_qubits
+    return UnitaryGate(np.eye(side), label=delay or f"{AFTER_LABEL}{noise_name(operation)}")
 
 
 def instruction_error(profile: NoiseProfile, operation: Any, qubits: tuple[int, ...]) -> GateError | None:
