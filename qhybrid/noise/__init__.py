@@ -1,14 +1,18 @@
 """Noise profiles: error rates with units, and channels of any kind; one source for every engine."""
 
-from qhybrid.noise.base import CHANNELS, NoiseChannel, Rate, on_each, register_noise_channel
 from qhybrid.noise.channels import (
+    CHANNELS,
     AmplitudeDamping,
     BitFlip,
     CoherentRotation,
     Depolarizing,
+    NoiseChannel,
     PauliChannel,
     PhaseDamping,
+    Rate,
     ThermalRelaxation,
+    on_each,
+    register_noise_channel,
 )
 from qhybrid.noise.library import load_profile, profile_files
 from qhybrid.noise.profile import NoiseProfile

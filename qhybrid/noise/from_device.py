@@ -17,7 +17,7 @@ from typing import Any
 
 from qhybrid.devices import Device, load_device
 from qhybrid.devices.device import GateCalibration, QubitCalibration
-from qhybrid.noise.base import LARGEST_P
+from qhybrid.noise.channels.base import LARGEST_P
 from qhybrid.noise.sections import SYMMETRIC, gate_key
 
 READOUT_ROTATIONS = {"h": {}, "sdg": {"p": 0.0, "ns": 0.0}}

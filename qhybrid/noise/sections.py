@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from qhybrid.config import StrictModel
-from qhybrid.noise.base import LARGEST_P, NoiseChannel, is_identity
+from qhybrid.noise.channels.base import LARGEST_P, NoiseChannel, is_identity
 
 SYMMETRIC = frozenset({"cz", "swap", "iswap", "rzz", "rxx", "ryy", "cp"})
 """Two-qubit gates that do the same whichever qubit comes first."""

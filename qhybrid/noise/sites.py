@@ -9,7 +9,7 @@ from pydantic import SerializeAsAny, field_validator, model_serializer, model_va
 
 from qhybrid.config import StrictModel, validated
 from qhybrid.errors import ConfigError, EngineError
-from qhybrid.noise.base import CHANNELS, NoiseChannel
+from qhybrid.noise.channels.base import CHANNELS, NoiseChannel
 from qhybrid.noise.sections import SYMMETRIC, PlacedChannel, gate_key, renumbered
 
 SIZES = {"1q": 1, "2q": 2}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qhybrid.noise.base import saturated
+from qhybrid.noise.channels.base import saturated
 from qhybrid.noise.sections import GateNoise, QubitNoise, renumbered
 from qhybrid.noise.sites import ChannelNoise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -63,14 +64,12 @@ def test_listed_channels_follow_depolarizing_and_relaxation_in_order(tmp_path):
         ("amplitude_damping", (1,)),
         ("coherent_rotation", (0, 1)),
     ]
-    assert [one.channel.kind for one in profile.gate_error("cz", (3, 4)).channels] == [
-        "amplitude_damping"
-    ] * 2
-    assert [one.channel.kind for one in profile.gate_error("h", (3,)).channels] == [
+    assert kinds(profile.gate_error("cz", (3, 4)).channels) == ["amplitude_damping"] * 2
+    assert kinds(profile.gate_error("h", (3,)).channels) == [
         "amplitude_damping",
         "pauli",
     ]
-    assert [one.channel.kind for one in profile.idle_error(0, 10.0).channels] == ["thermal_relaxation"]
+    assert kinds(profile.idle_error(0, 10.0).channels) == ["thermal_relaxation"]
     assert not profile.gate_error("x", (0,)).ideal
     assert NoiseProfile(channels=[BitFlip(p=0.0)]).gate_error("x", (0,)).ideal
 
@@ -80,7 +79,7 @@ def test_listed_channels_follow_depolarizing_and_relaxation_in_order(tmp_path):
     [
         (
             "{kind: amplitude_dampin, gamma: 0.1}",
-            "'amplitude_dampin' is unknown.*Did you mean `amplitude_damping`",
+            "'amplitude_dampin' is unknown.*mean `amplitude_damping`",
         ),
         ("{gamma: 0.1}", "`kind`: one of amplitude_damping"),
         ("{kind: amplitude_damping, gama: 0.1}", "`gama` is unknown. Did you mean `gamma`"),
@@ -119,7 +118,7 @@ def test_restricted_channels_are_renumbered(tmp_path):
     assert part.basis == ("ry", "rz", "cz")
     # A rotation of two qubits together is nothing where only one of them is left.
     other = loaded(tmp_path, TEXT).restrict([5, 4])
-    assert [one.channel.kind for one in other.channels] == [
+    assert kinds(other.channels) == [
         "amplitude_damping",
         "pauli",
         "thermal_relaxation",
@@ -198,3 +197,24 @@ def test_channels_say_what_they_are():
     assert hash(turn) == hash(CoherentRotation(axis="ZZ", angle_rad=0.1))
     with pytest.raises(ValueError, match="cannot follow `1q`"):
         ChannelNoise(channel=turn, after="1q")
+
+
+def test_the_kind_that_the_readme_shows_is_a_channel():
+    """Z with probability p on each qubit: off-diagonal elements shrink by 1 - 2 p."""
+    text = (Path(__file__).parents[2] / "noise_profiles" / "README.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0].replace("@register_noise_channel\n", "")
+    found: dict[str, type[NoiseChannel]] = {}
+    exec(code, found)
+    with CHANNELS.temporarily("phase_flip", found["PhaseFlip"]):
+        profile = NoiseProfile(channels=[{"kind": "phase_flip", "p": 0.1}])
+        channel = profile.channels[0].channel
+        rho = sum(one @ np.full((2, 2), 0.5) @ one.conj().T for one in channel.kraus(1))
+        np.testing.assert_allclose(rho, [[0.5, 0.4], [0.4, 0.5]])
+        assert channel.scaled(10).rates == {"p": 0.5}
+
+
+def test_the_profile_that_the_readme_shows_is_one(tmp_path):
+    text = (Path(__file__).parents[2] / "noise_profiles" / "README.md").read_text()
+    profile = loaded(tmp_path, text.split("```yaml\n")[1].split("```")[0])
+    assert kinds(profile.channels) == ["amplitude_damping", "coherent_rotation", "pauli"]
+    assert profile.gate_error("ecr", (0, 1)).channels[-1].channel.axis == "ZX"

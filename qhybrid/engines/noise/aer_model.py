@@ -11,7 +11,7 @@ from qhybrid.engines.noise.gate_names import noise_name
 from qhybrid.engines.noise.instructions import instruction_error
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
-from qhybrid.noise.base import checked_kraus
+from qhybrid.noise.channels.base import checked_kraus
 from qhybrid.noise.sections import GateError, PlacedChannel
 
 

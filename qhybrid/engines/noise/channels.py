@@ -13,7 +13,7 @@ import numpy as np
 from qhybrid.engines.gates.pauli_transfer import Array, transfer_matrix
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseChannel
-from qhybrid.noise.base import checked_kraus
+from qhybrid.noise.channels.base import checked_kraus
 from qhybrid.noise.sections import GateError, Relaxation
 
 TRACE_TOLERANCE = 1e-12
