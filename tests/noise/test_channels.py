@@ -204,7 +204,7 @@ def test_the_kind_that_the_readme_shows_is_a_channel():
     text = (Path(__file__).parents[2] / "noise_profiles" / "README.md").read_text()
     code = text.split("```python\n")[1].split("```")[0].replace("@register_noise_channel\n", "")
     found: dict[str, type[NoiseChannel]] = {}
-    exec(code, found)
+    exec(compile(code, "README.md", "exec", dont_inherit=True), found)
     with CHANNELS.temporarily("phase_flip", found["PhaseFlip"]):
         profile = NoiseProfile(channels=[{"kind": "phase_flip", "p": 0.1}])
         channel = profile.channels[0].channel
