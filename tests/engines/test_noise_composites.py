@@ -92,6 +92,36 @@ def test_every_standard_gate_takes_its_channels_once(name):
     np.testing.assert_allclose(exact[0][0].numpy(), cases.by_hand(at, LABELS, PROFILE), atol=1e-10)
 
 
+def test_controls_by_zero_are_standard_gates():
+    circuit = QuantumCircuit(2)
+    circuit.ry(0.3, 0)
+    circuit.append(CRXGate(X, ctrl_state=0), [0, 1])
+    exact, aer = (quiet(lambda: values_and_slopes(*one, PROFILE, spec_of(circuit, [X]))) for one in ENGINES)  # noqa: B023
+    torch.testing.assert_close(exact, aer, atol=1e-8, rtol=0)
+    expected = cases.by_hand(circuit.assign_parameters({X: 0.7}), LABELS, PROFILE)
+    np.testing.assert_allclose(exact[0][0].numpy(), expected, atol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore:.*taken apart")
+def test_rates_have_gradients_through_gates_in_parts():
+    """crx in parts and ccx taken apart: the slope of a channel's rate is that of the profile itself."""
+    circuit = QuantumCircuit(3)
+    circuit.ry(0.9, 0)
+    circuit.crx(W, 0, 1)
+    circuit.ccx(0, 1, 2)
+    spec = spec_of(circuit, weights=[W])
+    nothing = torch.zeros(1, 0, dtype=F64), torch.tensor([1.1], dtype=F64)
+
+    def total(gamma, **options):
+        engine = make_engine("exact", noise=NoiseProfile(channels=[AmplitudeDamping(gamma=gamma)]))
+        return engine.expectations(spec, *nothing, **options).square().sum()
+
+    rate = torch.tensor(0.2, dtype=F64, requires_grad=True)
+    (slope,) = torch.autograd.grad(total(0.2, rates={"channels.0.gamma": rate}), rate)
+    expected = (total(0.2 + 1e-6) - total(0.2 - 1e-6)) / 2e-6
+    assert slope.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
 def composite_circuits():
     block = QuantumCircuit(2, name="block")
     block.h(0)

@@ -27,6 +27,8 @@ COMPLETENESS = 1e-9
 """Largest deviation of sum K^dagger K from the identity."""
 RESERVED = ("kind", "after", "qubits", "channel")
 """Keys of a profile's list of channels that are no fields of a channel."""
+ROUNDING = 1e-12
+"""How far sums and limits may be off by rounding."""
 Rows = Sequence[Sequence[Any]]
 
 

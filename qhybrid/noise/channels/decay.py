@@ -12,10 +12,8 @@ from typing import Annotated, Any, ClassVar, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from qhybrid.noise.channels.base import NoiseChannel, Rate, Rows, on_each, register_noise_channel
+from qhybrid.noise.channels.base import ROUNDING, NoiseChannel, Rate, Rows, on_each, register_noise_channel
 from qhybrid.noise.paulis import ComplexArray
-
-ROUNDING = 1e-12
 
 
 @register_noise_channel

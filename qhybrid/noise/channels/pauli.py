@@ -14,6 +14,7 @@ from qhybrid.config import validated
 from qhybrid.errors import ConfigError
 from qhybrid.noise.channels.base import (
     LARGEST_P,
+    ROUNDING,
     NoiseChannel,
     Rate,
     Rows,
@@ -22,8 +23,6 @@ from qhybrid.noise.channels.base import (
     register_noise_channel,
 )
 from qhybrid.noise.paulis import PAULI, ComplexArray, pauli_matrix
-
-ROUNDING = 1e-12
 
 
 @register_noise_channel
