@@ -175,6 +175,23 @@ def test_composites_take_the_noise_of_their_basis_gates(name, gate, qubits, basi
     np.testing.assert_allclose(found[0][0][0].numpy(), expected, atol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:.*taken apart")
+@pytest.mark.parametrize(("kind", "options"), ENGINES)
+def test_pauses_inside_of_composites_stay(kind, options):
+    """x, then 2 us of relaxation: <Z> = 1 - 2 exp(-t / T1); an identity and a barrier are nothing."""
+    block = QuantumCircuit(2, name="pausing")
+    block.x(0)
+    block.id(0)
+    block.barrier()
+    block.delay(2000, 0, unit="ns")
+    circuit = QuantumCircuit(2)
+    circuit.append(block.to_instruction(), [1, 0])
+    found, _ = values_and_slopes(
+        kind, options, NoiseProfile(t1_us=5.0), spec_of(circuit, labels=["ZI"]), x=[0]
+    )
+    assert found.item() == pytest.approx(1 - 2 * np.exp(-2 / 5))
+
+
 @pytest.mark.parametrize("kind", ["exact", "aer"])
 def test_the_line_is_said_once_a_circuit(kind):
     circuit = QuantumCircuit(3)
@@ -203,6 +220,12 @@ def test_a_gate_that_the_profile_names_stays_whole():
     for kind, options in ENGINES:
         found, _ = quiet(lambda: values_and_slopes(kind, options, profile, spec, x=[0.0]))  # noqa: B023
         assert found.item() == pytest.approx(-0.75)
+    outer = QuantumCircuit(2)
+    outer.append(block.to_gate(), [0, 1])
+    outer.append(circuit.to_gate(), [0, 1])
+    for kind, options in ENGINES:
+        with pytest.raises(EngineError, match="`swapped`.*inside a composite"):
+            values_and_slopes(kind, options, profile, spec_of(outer), x=[0.0])
 
 
 def test_only_qiskits_own_classes_are_standard():

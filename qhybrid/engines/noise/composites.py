@@ -73,6 +73,11 @@ def _stays(operation: Any, profile: NoiseProfile) -> bool:
         return False
     if is_standard_gate(operation) or isinstance(operation, UnitaryGate):
         return True
+    return _has_own_noise(operation, profile)
+
+
+def _has_own_noise(operation: Any, profile: NoiseProfile) -> bool:
+    """Return whether the profile lists a gate that is none of Qiskit's by its name."""
     return operation.name in profile.gate_names and operation.name not in standard_gates()
 
 
@@ -90,7 +95,7 @@ def _check_openable(operation: Any, qubits: tuple[int, ...], profile: NoiseProfi
 def _in_basis(operation: Any, profile: NoiseProfile) -> QuantumCircuit:
     """Return a gate in gates of the basis, on qubits numbered as in the gate."""
     flat = QuantumCircuit(operation.num_qubits)
-    _open(operation, list(range(operation.num_qubits)), flat)
+    _open(operation, list(range(operation.num_qubits)), flat, profile)
     try:
         return _passes(profile.basis).run(flat)
     except QiskitError as error:
@@ -101,15 +106,22 @@ def _in_basis(operation: Any, profile: NoiseProfile) -> QuantumCircuit:
         ) from error
 
 
-def _open(operation: Any, qubits: list[int], circuit: QuantumCircuit) -> None:
+def _open(operation: Any, qubits: list[int], circuit: QuantumCircuit, profile: NoiseProfile) -> None:
     """Append a gate as standard gates and matrices; Qiskit would take a gate for another of the same name."""
-    if operation.name in ("barrier", "delay", "global_phase"):
+    if operation.name in ("barrier", "delay"):
+        circuit.append(operation, qubits)
         return
     if is_not_unitary(operation):
         raise CircuitError(f"Circuits must be unitary, but a composite gate holds `{operation.name}`.")
     if is_standard_gate(operation) or isinstance(operation, UnitaryGate):
         circuit.append(operation, qubits)
         return
+    if _has_own_noise(operation, profile):
+        raise EngineError(
+            f"Noise profile `{profile.name}` lists gate `{operation.name}`, but the circuit has it inside a "
+            "composite gate, which is taken apart. Fix: circuit.decompose() before it is used, or leave the "
+            "gate out of the profile."
+        )
     try:
         definition = getattr(operation, "definition", None)
         if definition is None:
@@ -121,7 +133,12 @@ def _open(operation: Any, qubits: list[int], circuit: QuantumCircuit) -> None:
             f"({type(error).__name__}: {error}). Fix: give it a definition."
         ) from error
     for inner in definition.data:
-        _open(inner.operation, [qubits[definition.find_bit(bit).index] for bit in inner.qubits], circuit)
+        _open(
+            inner.operation,
+            [qubits[definition.find_bit(bit).index] for bit in inner.qubits],
+            circuit,
+            profile,
+        )
 
 
 @lru_cache(maxsize=16)
