@@ -58,6 +58,7 @@ def show(profile: Annotated[str, typer.Argument(help=PROFILE_HELP)]) -> None:
         ("date", found.date),
         ("qubits", _qubits(found)),
         ("idle noise", found.idle),
+        *([] if found.listed_only else [("basis", ", ".join(found.basis))]),
     ):
         say(f"{label:<13}{value or '-'}")
     table = Table("rate", "smallest", "median", "largest")

@@ -12,18 +12,21 @@ from typing import Any
 
 import numpy as np
 from qiskit import QuantumCircuit
-from qiskit.circuit import ControlFlowOp, Operation
+from qiskit.circuit import Operation
 from qiskit.circuit.library import RYGate, RZGate
 from qiskit.quantum_info import Operator
 
 from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.circuits.standard_gates import is_standard_gate
 from qhybrid.engines.gates.expression import Angle, AngleReader
-from qhybrid.engines.gates.pauli_transfer import Array, ComplexArray, check_unitary
+from qhybrid.engines.gates.pauli_transfer import Array, check_unitary
 from qhybrid.engines.noise.channels import gate_channel
+from qhybrid.engines.noise.composites import is_not_unitary
 from qhybrid.engines.noise.gate_names import check_gate_names
-from qhybrid.engines.noise.instructions import as_executed, instruction_error
+from qhybrid.engines.noise.instructions import as_executed, instruction_error, noise_carrier
 from qhybrid.errors import CircuitError
 from qhybrid.noise import NoiseProfile
+from qhybrid.noise.paulis import ComplexArray
 from qhybrid.noise.sections import GateError
 
 ROTATIONS = {
@@ -42,8 +45,8 @@ ROTATIONS = {
 EULER = frozenset({"u", "u3"})
 """Gates that are RZ(phi) RY(theta) RZ(lambda) up to a global phase; `u` has no definition of its own."""
 
-SKIPPED = frozenset({"barrier", "id", "delay", "global_phase"})
-NOT_UNITARY = frozenset({"measure", "reset", "initialize", "kraus", "superop", "quantum_channel", "store"})
+SKIPPED = frozenset({"barrier", "delay"})
+NOTHING = frozenset({"id", "global_phase"})
 SWAP: ComplexArray = np.eye(4, dtype=complex)[[0, 2, 1, 3]]
 LARGEST_MATRIX = 2
 """Qubits up to which a constant gate is taken as one matrix rather than opened."""
@@ -99,12 +102,13 @@ def lower(spec: CircuitSpec, noise: NoiseProfile | None = None) -> Lowered:
 
     Args:
         spec: The circuit.
-        noise: Error rates of its gates; then it must be flat: every instruction one primitive.
+        noise: Error rates of its gates; then composite gates are taken apart into the profile's basis.
 
     Raises:
         CircuitError: If the circuit measures, resets, branches, or holds a gate that has neither a matrix nor
             a definition.
-        EngineError: If `noise` lists a gate of a name that is unknown.
+        EngineError: If `noise` lists a gate of a name that is unknown, or is of a device that does not have
+            all gates of the circuit.
     """
     check_gate_names(noise, spec.circuit)
     return lower_circuit(as_executed(spec.circuit, noise), AngleReader.of(spec), noise)
@@ -115,9 +119,10 @@ def lower_circuit(circuit: QuantumCircuit, reader: AngleReader, noise: NoiseProf
     wires = list(range(circuit.num_qubits))
     primitives: list[Primitive] = []
     for source, instruction in enumerate(circuit.data):
+        operation = instruction.operation
         qubits = [circuit.find_bit(qubit).index for qubit in instruction.qubits]
-        opened = list(open_instruction(instruction.operation, qubits, reader, source))
-        for gate in opened if noise is None else with_noise(opened, instruction.operation, qubits, noise):
+        opened = list(open_instruction(operation, qubits, reader, source))
+        for gate in opened if noise is None else with_noise(opened, operation, qubits, noise):
             if gate.matrix is None and gate.angle is None:
                 first, second = gate.qubits
                 wires[first], wires[second] = wires[second], wires[first]
@@ -129,34 +134,23 @@ def lower_circuit(circuit: QuantumCircuit, reader: AngleReader, noise: NoiseProf
 def with_noise(
     opened: list[Primitive], operation: Any, qubits: Sequence[int], noise: NoiseProfile
 ) -> list[Primitive]:
-    """Attach the noise of one instruction to its primitive; a noisy pause becomes an identity with noise.
+    """Attach the noise of one instruction on one or two qubits to its primitives.
 
-    Raises:
-        CircuitError: If the instruction is not a primitive gate on one or two qubits.
+    A gate of several primitives, and a noisy pause, get an identity behind them that carries the noise.
     """
-    name = operation.name
-    if len(opened) > 1 or any(
-        len(gate.qubits) > 2 or getattr(gate.operation, "name", name) != name for gate in opened
-    ):
-        raise CircuitError(
-            f"Under noise a circuit must be flat, since noise follows each gate as written, but instruction "
-            f"{opened[0].source} (`{name}`) is composite. Fix: transpile it to one- and two-qubit "
-            "gates first."
-        )
-    error = instruction_error(noise, operation, tuple(qubits))
+    places = tuple(qubits)
+    error = instruction_error(noise, operation, places)
     if error is None:
         return opened
-    if not opened:
-        pause = np.eye(2, dtype=complex)
-        return [
-            Primitive(
-                tuple(qubits), matrix=pause, channel=gate_channel(error), error=error, operation=operation
-            )
-        ]
-    gate = opened[0]
-    if gate.matrix is None and gate.angle is None:
-        gate = replace(gate, matrix=SWAP)
-    return [replace(gate, channel=gate_channel(error), error=error)]
+    channel = gate_channel(error)
+    if len(opened) == 1 and opened[0].operation is operation:
+        gate = opened[0]
+        if gate.matrix is None and gate.angle is None:
+            gate = replace(gate, matrix=SWAP)
+        return [replace(gate, channel=channel, error=error)]
+    carrier = noise_carrier(operation, bool(opened), error)
+    matrix = np.eye(2 ** len(places), dtype=complex)
+    return [*opened, Primitive(places, matrix=matrix, channel=channel, error=error, operation=carrier)]
 
 
 def open_instruction(
@@ -173,25 +167,25 @@ def open_instruction(
     Raises:
         CircuitError: If it is not unitary or cannot be opened.
     """
-    name = operation.name
-    if name in SKIPPED:
+    name, standard = operation.name, is_standard_gate(operation)
+    if name in SKIPPED or (standard and name in NOTHING):
         return
-    if isinstance(operation, ControlFlowOp) or name in NOT_UNITARY:
+    if is_not_unitary(operation):
         raise CircuitError(
             f"Circuits must be unitary, but instruction {source} is `{name}`. Fix: take mid-circuit "
             "measurement, reset "
             "and control flow out; read-outs are given as observables (remove_final_measurements())."
         )
     parameters = list(getattr(operation, "params", []))
-    if name == "swap":
+    if standard and name == "swap":
         yield Primitive(tuple(qubits), operation=operation, source=source)
         return
-    if name in ROTATIONS and len(parameters) == 1:
+    if standard and name in ROTATIONS:
         yield Primitive(
             tuple(qubits), ROTATIONS[name], reader.read(parameters[0]), operation=operation, source=source
         )
         return
-    if name in EULER and len(parameters) == 3:
+    if standard and name in EULER:
         theta, phi, lam = parameters
         for rotation in (RZGate(lam), RYGate(theta), RZGate(phi)):
             yield from open_instruction(rotation, qubits, reader, source)

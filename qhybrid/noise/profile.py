@@ -1,111 +1,25 @@
-"""What goes wrong on a device: error rates of gates, decay times, read-out errors.
-
-Conventions are Qiskit's. Depolarizing with parameter p on k qubits maps rho to (1 - p) rho + p I / 2^k, so p
-may be up to 4^k / (4^k - 1). After a gate that lasts `ns` nanoseconds each of its qubits also relaxes with T1
-and T2 towards |0>. p01 = P(read 0 | prepared 1) and p10 = P(read 1 | prepared 0).
-"""
+"""Noise profiles: made, read, written, scaled, restricted to some qubits."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import Field, field_validator, model_validator
 
-from qhybrid.config import StrictModel, read_yaml, validated
-from qhybrid.errors import ConfigError, EngineError
-from qhybrid.noise.sections import (
-    LARGEST_P,
-    SYMMETRIC,
-    GateError,
-    GateNoise,
-    QubitNoise,
-    Relaxation,
-    gate_key,
-)
-from qhybrid.noise.transforms import restricted, scaled
+from qhybrid.config import read_yaml, validated
+from qhybrid.errors import ConfigError
+from qhybrid.noise.channels.base import NoiseChannel, check_factor
+from qhybrid.noise.rates import NoiseRates
+from qhybrid.noise.sites import ChannelNoise
+from qhybrid.noise.transforms import restricted, scaled, scaled_channels
 from qhybrid.workspace import write_text
 
 
-class NoiseProfile(StrictModel):
-    """Error rates of a device; everything is off by default.
-
-    Attributes:
-        name: What reports call it.
-        description: What it stands for.
-        source: Where the numbers come from.
-        date: When they were taken.
-        device: The device that a calibration is of, whatever the profile is called and scaled by: sweeps
-            route circuits to it.
-        p_1q: Depolarizing parameter of one-qubit gates, 0 to 4/3.
-        p_2q: Depolarizing parameter of two-qubit gates, 0 to 16/15.
-        t1_us: Energy relaxation time in microseconds; None for none.
-        t2_us: Dephasing time in microseconds, at most 2 T1; None for none.
-        gate_1q_ns: Duration of one-qubit gates in nanoseconds.
-        gate_2q_ns: Duration of two-qubit gates in nanoseconds.
-        readout_p01: Probability to read 0 after preparing 1.
-        readout_p10: Probability to read 1 after preparing 0.
-        qubits: Values of single qubits, by index.
-        gates: Values of kinds of gates, by `name` or `name qubit ...`; these win over those of qubits. For
-            gates that are the same from both sides (cz, rzz, ...) either order of the qubits is found.
-        listed_only: Profiles of devices: a one-qubit gate must be listed in `gates` by its name and its qubit
-            in `qubits`, a two-qubit gate in `gates` with its qubits; any other gate is an error.
-        idle: `scheduled`: qubits also relax while they wait for others, in a schedule as late as possible.
-    """
-
-    name: str = "noise"
-    description: str = ""
-    source: str = ""
-    date: str = ""
-    device: str = ""
-    p_1q: float = Field(default=0.0, ge=0, le=LARGEST_P[1])
-    p_2q: float = Field(default=0.0, ge=0, le=LARGEST_P[2])
-    t1_us: float | None = Field(default=None, gt=0)
-    t2_us: float | None = Field(default=None, gt=0)
-    gate_1q_ns: float = Field(default=0.0, ge=0)
-    gate_2q_ns: float = Field(default=0.0, ge=0)
-    readout_p01: float = Field(default=0.0, ge=0, le=1)
-    readout_p10: float = Field(default=0.0, ge=0, le=1)
-    qubits: dict[int, QubitNoise] = Field(default_factory=dict)
-    gates: dict[str, GateNoise] = Field(default_factory=dict)
-    listed_only: bool = False
-    idle: Literal["none", "scheduled"] = "none"
-
-    @field_validator("date", mode="before")
-    @classmethod
-    def _date_as_text(cls, value: Any) -> Any:
-        return value.isoformat() if hasattr(value, "isoformat") else value
-
-    @field_validator("qubits")
-    @classmethod
-    def _qubits_exist(cls, value: dict[int, QubitNoise]) -> dict[int, QubitNoise]:
-        if any(qubit < 0 for qubit in value):
-            raise ValueError(f"qubit indices must be at least 0, but are {sorted(value)}")
-        return value
-
-    @field_validator("gates")
-    @classmethod
-    def _gate_keys_are_readable(cls, value: dict[str, GateNoise]) -> dict[str, GateNoise]:
-        for key, noise in value.items():
-            qubits = key.split()[1:]
-            if not all(qubit.isdecimal() for qubit in qubits) or len(qubits) > 2:
-                raise ValueError(f"gate keys must read `name` or `name qubit qubit`, but one is {key!r}")
-            if len(qubits) == 2 and noise.p is not None and noise.p > LARGEST_P[2]:
-                raise ValueError(f"gate `{key}` must have p of at most 16/15, but has {noise.p}")
-        return value
-
-    @model_validator(mode="after")
-    def _decay_is_physical(self) -> NoiseProfile:
-        for qubit in [None, *self.qubits]:
-            t1, t2 = self._decay(qubit)
-            if t2 > 2 * t1:
-                place = "" if qubit is None else f" of qubit {qubit}"
-                raise ValueError(f"t2_us{place} must be at most 2 * t1_us, but is {t2} with t1_us = {t1}")
-        return self
+class NoiseProfile(NoiseRates):
+    """Error rates of a device, or made up; `NoiseRates` has its keys and what it says of a gate."""
 
     @classmethod
     def depolarizing(cls, p_1q: float = 0.0, p_2q: float = 0.0) -> NoiseProfile:
@@ -146,9 +60,22 @@ class NoiseProfile(StrictModel):
         Raises:
             ConfigError: If there is no such device.
         """
-        from qhybrid.noise.from_device import profile_of_device
+        from qhybrid.noise.from_device import calibrated_rates  # loads Qiskit
 
-        return profile_of_device(backend, symmetric_readout)
+        content = calibrated_rates(backend, symmetric_readout)
+        return validated(cls, content, str(content["description"]))
+
+    def with_channels(self, *channels: NoiseChannel | ChannelNoise) -> NoiseProfile:
+        """Return the profile with more channels.
+
+        Args:
+            *channels: Each with where it acts; a bare channel acts after all gates that it fits.
+
+        Raises:
+            ConfigError: If one cannot act where it is said to.
+        """
+        content = {**dict(self), "channels": (*self.channels, *channels)}
+        return validated(type(self), content, f"noise profile `{self.name}`")
 
     def save(self, path: str | Path) -> Path:
         """Write the profile as YAML that `load` reads back: one line a qubit and a gate, defaults left out.
@@ -157,7 +84,7 @@ class NoiseProfile(StrictModel):
             WorkspaceError: If the file cannot be written.
         """
         content = {"name": self.name, **self.model_dump(exclude_defaults=True, exclude_none=True)}
-        sections = {key: content.pop(key) for key in ("qubits", "gates") if key in content}
+        sections = {key: content.pop(key) for key in ("qubits", "gates", "channels") if key in content}
         style: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": 110}
         text = yaml.safe_dump(content, **style)
         if sections:
@@ -169,7 +96,7 @@ class NoiseProfile(StrictModel):
 
         Depolarizing parameters saturate at 1 (fully mixed), read-out errors at 1/2 (no information); decay
         times are divided. Values that are beyond those bounds already stay as they are when the factor is at
-        least 1.
+        least 1. Channels are scaled as each of them says, and go where nothing is left of them.
 
         Args:
             factor: At least 0.
@@ -177,9 +104,12 @@ class NoiseProfile(StrictModel):
         Raises:
             ConfigError: If the factor is negative or not finite.
         """
-        if not (math.isfinite(factor) and factor >= 0):
-            raise ConfigError(f"Argument `factor` must be a number of at least 0, but is {factor}.")
-        content = {**scaled(self.model_dump(), factor), "name": f"{self.name} x {factor:g}"}
+        check_factor(factor)
+        content = {
+            **scaled(self.model_dump(), factor),
+            "name": f"{self.name} x {factor:g}",
+            "channels": scaled_channels(self.channels, factor),
+        }
         return validated(type(self), content, f"noise profile `{self.name}` scaled by {factor:g}")
 
     def restrict(self, qubits: Sequence[int]) -> NoiseProfile:
@@ -201,93 +131,10 @@ class NoiseProfile(StrictModel):
                 f"{', '.join(map(str, missing))}. Fix: give the profile of the device that the circuit was "
                 "transpiled to."
             )
-        return self.model_copy(update=restricted(self.qubits, self.gates, chosen))
-
-    def gate_error(self, name: str, qubits: tuple[int, ...]) -> GateError:
-        """Return the noise after a gate.
-
-        Args:
-            name: Qiskit's name of the gate.
-            qubits: The one or two qubits it acts on.
-
-        Raises:
-            EngineError: If the profile has listed gates only, and this one is not among them.
-        """
-        p, ns = self._rates(name, qubits)
-        return GateError(p, tuple(self._relaxation(qubit, ns) for qubit in qubits))
-
-    def idle_error(self, qubit: int, ns: float) -> GateError:
-        """Return the noise of a qubit that waits.
-
-        Args:
-            qubit: The qubit.
-            ns: Duration in nanoseconds.
-        """
-        return GateError(0.0, (self._relaxation(qubit, ns),))
-
-    def duration_ns(self, name: str, qubits: tuple[int, ...]) -> float:
-        """Return how long a gate takes, in nanoseconds; see `gate_error`."""
-        return self._rates(name, qubits)[1]
-
-    def readout(self, qubit: int) -> tuple[float, float]:
-        """Return (p01, p10) of a qubit.
-
-        Raises:
-            EngineError: If the profile has listed qubits only, and this one is not among them.
-        """
-        if self.listed_only and qubit not in self.qubits:
-            raise self._not_listed("read-out", (qubit,))
-        own = self.qubits.get(qubit, QubitNoise())
-        p01 = self.readout_p01 if own.readout_p01 is None else own.readout_p01
-        p10 = self.readout_p10 if own.readout_p10 is None else own.readout_p10
-        return p01, p10
+        return self.model_copy(update=restricted(self.qubits, self.gates, self.channels, chosen))
 
     @property
     def fingerprint(self) -> str:
         """Hash of everything that changes results; names and notes do not enter."""
         content = self.model_dump_json(exclude={"name", "description", "source", "date", "device"})
         return hashlib.sha256(content.encode()).hexdigest()
-
-    def _rates(self, name: str, qubits: tuple[int, ...]) -> tuple[float, float]:
-        """Return depolarizing parameter and duration of a gate: the most specific values that there are."""
-        exact = self.gates.get(gate_key(name, qubits))
-        if exact is None and name in SYMMETRIC:
-            exact = self.gates.get(gate_key(name, qubits[::-1]))
-        kind = self.gates.get(name)
-        if self.listed_only and exact is None:
-            known = len(qubits) == 1 and kind is not None and qubits[0] in self.qubits
-            if not known:
-                raise self._not_listed(f"gate `{name}`", qubits)
-        p, ns = self._own(qubits)
-        for noise in (kind, exact):
-            p = noise.p if noise is not None and noise.p is not None else p
-            ns = noise.ns if noise is not None and noise.ns is not None else ns
-        return p, ns
-
-    def _not_listed(self, what: str, qubits: tuple[int, ...]) -> EngineError:
-        return EngineError(
-            f"Noise profile `{self.name}` of a device must list all that the circuit uses, but has no values "
-            f"for {what} on qubit(s) {', '.join(map(str, qubits))}. Fix: transpile the circuit to the device "
-            "(spec.transpile(target)), and restrict circuit and profile to the same qubits."
-        )
-
-    def _own(self, qubits: tuple[int, ...]) -> tuple[float, float]:
-        """Return depolarizing parameter and duration of a gate of no special kind."""
-        if len(qubits) != 1:
-            return self.p_2q, self.gate_2q_ns
-        own = self.qubits.get(qubits[0], QubitNoise())
-        p = self.p_1q if own.p_1q is None else own.p_1q
-        return p, self.gate_1q_ns if own.gate_1q_ns is None else own.gate_1q_ns
-
-    def _decay(self, qubit: int | None) -> tuple[float, float]:
-        own = QubitNoise() if qubit is None else self.qubits.get(qubit, QubitNoise())
-        t1 = self.t1_us if own.t1_us is None else own.t1_us
-        t2 = self.t2_us if own.t2_us is None else own.t2_us
-        longest = math.inf if t1 is None else t1
-        return longest, min(math.inf, 2 * longest) if t2 is None else t2
-
-    def _relaxation(self, qubit: int, ns: float) -> Relaxation | None:
-        t1, t2 = self._decay(qubit)
-        if ns == 0 or (math.isinf(t1) and math.isinf(t2)):
-            return None
-        return Relaxation(t1, t2, ns)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
 
 from qhybrid.config import StrictModel
-
-LARGEST_P = {1: 4 / 3, 2: 16 / 15}
-"""Largest depolarizing parameter that is still a channel, by number of qubits."""
+from qhybrid.noise.channels.base import LARGEST_P, NoiseChannel, is_identity
 
 SYMMETRIC = frozenset({"cz", "swap", "iswap", "rzz", "rxx", "ryy", "cp"})
 """Two-qubit gates that do the same whichever qubit comes first."""
@@ -37,21 +35,46 @@ class Relaxation:
 
 
 @dataclass(frozen=True)
-class GateError:
-    """The noise after one gate: depolarizing on all its qubits, then relaxation of each.
+class PlacedChannel:
+    """A channel on some of a gate's qubits.
 
     Attributes:
-        p: Depolarizing parameter.
-        relaxations: One for each qubit of the gate, None without relaxation.
+        channel: The channel.
+        places: Which of the gate's qubits it acts on, by their places in the gate; in the gate's order.
     """
 
-    p: float
-    relaxations: tuple[Relaxation | None, ...]
+    channel: NoiseChannel
+    places: tuple[int, ...]
 
     @property
     def ideal(self) -> bool:
         """Whether nothing happens."""
-        return self.p == 0 and all(relaxation is None for relaxation in self.relaxations)
+        return is_identity(self.channel, len(self.places))
+
+
+@dataclass(frozen=True)
+class GateError:
+    """The noise after one gate: depolarizing on all its qubits, then relaxation of each, then channels.
+
+    Attributes:
+        p: Depolarizing parameter.
+        relaxations: One for each qubit of the gate, None without relaxation.
+        channels: In time order.
+    """
+
+    p: float
+    relaxations: tuple[Relaxation | None, ...]
+    channels: tuple[PlacedChannel, ...] = ()
+
+    @property
+    def relaxes(self) -> bool:
+        """Whether any qubit relaxes."""
+        return any(relaxation is not None for relaxation in self.relaxations)
+
+    @property
+    def ideal(self) -> bool:
+        """Whether nothing happens."""
+        return self.p == 0 and not self.relaxes and all(placed.ideal for placed in self.channels)
 
 
 class QubitNoise(StrictModel):
@@ -89,3 +112,11 @@ class GateNoise(StrictModel):
 def gate_key(name: str, qubits: Sequence[int]) -> str:
     """Return the key of a gate on certain qubits in `NoiseProfile.gates`, as in `cz 3 4`."""
     return " ".join([name, *map(str, qubits)])
+
+
+def renumbered(key: str, place: Mapping[int, int]) -> str | None:
+    """Return the key of a gate (`cz 3 4`) on qubits that are numbered anew; None if one is not kept."""
+    name, *words = key.split()
+    if not all(int(word) in place for word in words):
+        return None
+    return gate_key(name, [place[int(word)] for word in words])

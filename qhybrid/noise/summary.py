@@ -39,7 +39,7 @@ def summary(profile: NoiseProfile) -> tuple[RateSummary, ...]:
     """Return smallest, median and largest value of every rate that is not zero everywhere.
 
     Over the qubits and pairs of a device; of other profiles over the values that are written, the one of all
-    other qubits among them.
+    other qubits among them. Listed channels come last.
     """
     rows = []
     for key, label in LABELS.items():
@@ -53,7 +53,16 @@ def summary(profile: NoiseProfile) -> tuple[RateSummary, ...]:
     rows += _row("two-qubit gates, p", [p for _, p in pairs] if profile.listed_only else [profile.p_2q])
     kinds = [noise.ns for noise in profile.gates.values() if noise.ns and profile.listed_only and pairs]
     rows += _row("two-qubit gates, ns", kinds or [profile.gate_2q_ns])
-    return (*rows, *([] if profile.listed_only else _own_gates(profile)))
+    return (*rows, *([] if profile.listed_only else _own_gates(profile)), *_channels(profile))
+
+
+def _channels(profile: NoiseProfile) -> list[RateSummary]:
+    """Return every rate of every listed channel; 0 is shown too."""
+    return [
+        RateSummary(f"{one.label}, {rate}{f', {unit}' if unit else ''}", value, value, value)
+        for one in profile.channels
+        for (rate, value), unit in zip(one.channel.rates.items(), one.channel.units.values(), strict=True)
+    ]
 
 
 def _own_gates(profile: NoiseProfile) -> list[RateSummary]:

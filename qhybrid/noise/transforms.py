@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qhybrid.noise.sections import GateNoise, QubitNoise, gate_key
+from qhybrid.noise.channels.base import saturated
+from qhybrid.noise.sections import GateNoise, QubitNoise, renumbered
+from qhybrid.noise.sites import ChannelNoise
 
 
 def scaled(content: Mapping[str, Any], factor: float) -> dict[str, Any]:
@@ -16,17 +18,26 @@ def scaled(content: Mapping[str, Any], factor: float) -> dict[str, Any]:
     return result
 
 
+def scaled_channels(channels: Sequence[ChannelNoise], factor: float) -> tuple[ChannelNoise, ...]:
+    """Return channels at another strength; none at all without noise."""
+    return tuple(one.scaled(factor) for one in channels) if factor else ()
+
+
 def restricted(
-    qubits: Mapping[int, QubitNoise], gates: Mapping[str, GateNoise], chosen: Sequence[int]
+    qubits: Mapping[int, QubitNoise],
+    gates: Mapping[str, GateNoise],
+    channels: Sequence[ChannelNoise],
+    chosen: Sequence[int],
 ) -> dict[str, Any]:
-    """Return `qubits` and `gates` of the chosen qubits alone, renumbered by their place in `chosen`."""
+    """Return these parts of a profile for the chosen qubits alone, renumbered by their place in `chosen`."""
     place = {qubit: index for index, qubit in enumerate(chosen)}
-    kept: dict[str, GateNoise] = {}
-    for key, noise in gates.items():
-        name, *words = key.split()
-        if all(int(word) in place for word in words):
-            kept[gate_key(name, [place[int(word)] for word in words])] = noise
-    return {"qubits": {place[q]: noise for q, noise in qubits.items() if q in place}, "gates": kept}
+    keys = {key: renumbered(key, place) for key in gates}
+    sites = (one.restricted(place) for one in channels)
+    return {
+        "qubits": {place[q]: noise for q, noise in qubits.items() if q in place},
+        "gates": {new: gates[key] for key, new in keys.items() if new is not None},
+        "channels": tuple(one for one in sites if one is not None),
+    }
 
 
 def _scaled_section(section: Mapping[str, Any], factor: float) -> dict[str, Any]:
@@ -35,13 +46,9 @@ def _scaled_section(section: Mapping[str, Any], factor: float) -> dict[str, Any]
         if value is None:
             continue
         if key in ("p", "p_1q", "p_2q"):
-            result[key] = _saturated(value, factor, 1.0)
+            result[key] = saturated(value, factor, 1.0)
         elif key.startswith("readout_"):
-            result[key] = _saturated(value, factor, 0.5)
+            result[key] = saturated(value, factor, 0.5)
         elif key in ("t1_us", "t2_us"):
             result[key] = value / factor if factor else None
     return result
-
-
-def _saturated(value: float, factor: float, bound: float) -> float:
-    return value if factor >= 1 and value > bound else min(value * factor, bound)

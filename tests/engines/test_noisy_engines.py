@@ -17,7 +17,7 @@ from qhybrid.engines import make_engine
 from qhybrid.engines.gates.pauli_transfer import transfer_matrix
 from qhybrid.engines.noise.aer_model import aer_error, aer_noise_model
 from qhybrid.engines.noise.channels import gate_channel
-from qhybrid.errors import CircuitError, EngineError
+from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
 
 F64 = torch.float64
@@ -189,18 +189,6 @@ def test_profile_without_rates_changes_nothing():
     inputs, weights = random_arguments(spec)
     silent = make_engine("exact", noise=NoiseProfile()).expectations(spec, inputs, weights)
     torch.testing.assert_close(silent, make_engine("exact").expectations(spec, inputs, weights))
-
-
-def test_composite_instructions_are_refused_under_noise():
-    inner = QuantumCircuit(2)
-    inner.h(0)
-    inner.cx(0, 1)
-    outer = QuantumCircuit(2)
-    outer.append(inner.to_instruction(), [0, 1])
-    spec = CircuitSpec.from_circuit(outer, [], [], SparsePauliOp("ZZ"))
-    for engine in (make_engine("exact", noise=FULL), make_engine("aer", noise=FULL, method="density_matrix")):
-        with pytest.raises(CircuitError, match="flat.*composite"):
-            engine.expectations(spec, torch.zeros(1, 0), torch.zeros(0))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.gates.expression import Angle, AngleReader
 from qhybrid.engines.lowering import Primitive, open_instruction, with_noise
 from qhybrid.engines.noise.gate_names import check_gate_names
-from qhybrid.engines.noise.instructions import as_executed, delay_label
+from qhybrid.engines.noise.instructions import PART_LABEL, as_executed
 from qhybrid.noise import NoiseProfile
 
 
@@ -28,8 +28,8 @@ def angle_circuit(
         native: Names of the gates that the simulator runs as they are.
 
     Returns:
-        The circuit of standard gates (under noise: as written), its parameters, and for each the angle as a
-        function of inputs and weights.
+        The circuit of standard gates, its parameters, and for each the angle as a function of inputs and
+        weights. Under noise each gate's noise goes by its name, or by a label.
 
     Raises:
         EngineError: If `noise` lists a gate of a name that is unknown.
@@ -39,23 +39,47 @@ def angle_circuit(
     circuit = QuantumCircuit(spec.num_qubits)
     parameters: list[Parameter] = []
     angles: list[Angle] = []
-    for source, instruction in enumerate(as_executed(spec.circuit, noise).data):
-        qubits = [spec.circuit.find_bit(qubit).index for qubit in instruction.qubits]
-        opened = list(open_instruction(instruction.operation, qubits, reader, source))
-        for gate in opened if noise is None else with_noise(opened, instruction.operation, qubits, noise):
-            operation = _with_numbers(gate)
+    executed = as_executed(spec.circuit, noise)
+    for source, instruction in enumerate(executed.data):
+        whole = instruction.operation
+        qubits = [executed.find_bit(qubit).index for qubit in instruction.qubits]
+        gates = list(open_instruction(whole, qubits, reader, source))
+        if noise is not None:
+            gates = with_noise(gates, whole, qubits, noise)
+        for gate in gates:
+            operation: Any
             if gate.angle is not None and not gate.angle.constant:
                 parameters.append(Parameter(f"t{len(parameters)}"))
                 angles.append(gate.angle)
                 operation = _with_angle(gate, parameters[-1])
-            elif gate.matrix is not None and instruction.operation.name == "delay":
-                # Aer's model knows gates by name: every duration needs one of its own.
-                operation = UnitaryGate(gate.matrix, label=delay_label(instruction.operation))
-            elif gate.matrix is not None and noise is not None and instruction.operation.name not in native:
-                # Aer would replace the gate by several, each with noise; a labelled matrix stays one gate.
-                operation = UnitaryGate(gate.matrix, label=instruction.operation.name)
+            else:
+                operation = _with_numbers(gate)
+            if noise is not None:
+                operation = _known_to_noise(operation, gate, whole, native)
             circuit.append(operation, gate.qubits)
     return circuit, parameters, angles
+
+
+def _known_to_noise(operation: Any, gate: Primitive, whole: Any, native: Container[str]) -> Operation:
+    """Return a primitive as an operation whose noise Aer's model finds by name or label.
+
+    Args:
+        operation: The primitive's operation.
+        gate: The primitive.
+        whole: The instruction's operation.
+        native: Names of the gates that the simulator runs as they are.
+    """
+    name: str = whole.name
+    if gate.operation is not whole and gate.error is None:
+        if gate.matrix is not None:
+            return UnitaryGate(gate.matrix, label=PART_LABEL)
+        part = operation.to_mutable()
+        part.label = PART_LABEL
+        return part
+    if gate.operation is whole and gate.matrix is not None and name not in native:
+        # Aer would replace the gate by several, each with noise; a labelled matrix stays one gate.
+        return UnitaryGate(gate.matrix, label=name)
+    return operation
 
 
 def _with_numbers(gate: Primitive) -> Any:

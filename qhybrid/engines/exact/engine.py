@@ -102,7 +102,8 @@ class ExactEngine(Engine):
             weights: Trainable angles in radians, shape (n_w,).
             rates: Tensors without dimensions that take the place of rates of the engine's noise profile, by
                 name: `p_1q`, `p_2q`, `t1_us`, `t2_us`, `readout_p01`, `readout_p10`, and those of its
-                sections, `qubits.3.t1_us` or `gates.cx 0 1.p`. Gradients flow to them too.
+                sections, `qubits.3.t1_us` or `gates.cx 0 1.p`, and channels, `channels.0.gamma`. Gradients
+                flow to them too.
 
         Raises:
             EngineError: Also if no method fits the memory; the message carries the numbers.

@@ -5,24 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from qhybrid.engines.exact.rates import Leaf, RateLayout
+from qhybrid.engines.exact.rates import Leaf, RatedChannel, RateLayout
 from qhybrid.engines.gates.pauli_transfer import Array, transfer_matrix
+from qhybrid.engines.noise.channels import channel_transfer
 from qhybrid.engines.noise.readout import ROTATIONS
-from qhybrid.noise.sections import GateError
+from qhybrid.noise.sections import GateError, PlacedChannel
 
 
 @dataclass(frozen=True)
 class _ErrorTable:
-    """Distinct errors of gates of one size: slots of p (G,), of T1 and T2 (G, k), and microseconds (G, k)."""
+    """Distinct errors of gates of one size k.
+
+    Attributes:
+        p: Slots of the depolarizing parameters, shape (G,).
+        t1: Slots of T1, shape (G, k).
+        t2: Slots of T2, shape (G, k).
+        microseconds: Durations, shape (G, k).
+        channels: For each error its listed channels, in time order.
+    """
 
     p: torch.Tensor
     t1: torch.Tensor
     t2: torch.Tensor
     microseconds: torch.Tensor
+    channels: tuple[tuple[PlacedChannel, ...], ...]
 
 
 class RateTable:
@@ -59,9 +70,9 @@ class RateTable:
         """Return the registers of channels: one qubit (N, 4, 4), two qubits (N, 4, 4, 4, 4)."""
         given = torch.stack([rates[name].to(self._like) for name in self._names])
         values = torch.cat([given, 2 * given, self._constants])
-        single = self._channels(self._tables[1], values)
+        single = self._channels(self._tables[1], values, rates)
         none = self._like.new_zeros(0, 4, 4, 4, 4)
-        double = self._channels(self._tables[2], values) if 2 in self._tables else none
+        double = self._channels(self._tables[2], values, rates) if 2 in self._tables else none
         single = torch.cat([single, self._readouts(values, single)])
         return [single.index_select(0, self._order[0]), double.index_select(0, self._order[1])]
 
@@ -75,7 +86,9 @@ class RateTable:
         y = x @ dagger @ self._dagger
         return torch.cat([self._identity[:4].expand(len(z), 1, 4), x, y, z], dim=1)
 
-    def _channels(self, table: _ErrorTable, values: torch.Tensor) -> torch.Tensor:
+    def _channels(
+        self, table: _ErrorTable, values: torch.Tensor, rates: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
         """Return all channels of one size; see `engines.noise.channels.gate_channel`."""
         e1, e2 = (torch.exp(-table.microseconds / values[slots]) for slots in (table.t1, table.t2))
         constant, on_e1, on_e2 = self._decay.unbind(0)
@@ -84,7 +97,38 @@ class RateTable:
         joint = decay[:, 0] if size == 1 else torch.einsum("gab,gcd->gacbd", decay[:, 0], decay[:, 1])
         first = self._identity[: 4**size]
         kept = first + (1 - values[table.p]).unsqueeze(1) * (1 - first)
-        return joint * kept.reshape(-1, *(1,) * size, *(4,) * size)
+        result = joint * kept.reshape(-1, *(1,) * size, *(4,) * size)
+        if not any(table.channels):
+            return result
+        listed = torch.stack([self._listed(own, size, rates) for own in table.channels])
+        return (listed @ result.reshape(-1, 4**size, 4**size)).reshape(result.shape)
+
+    def _listed(
+        self, channels: Sequence[PlacedChannel], size: int, rates: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Return the matrix of a gate's listed channels, shape (4^k, 4^k)."""
+        result = torch.eye(4**size).to(self._like)
+        for placed in channels:
+            matrix = self._transfer(placed, rates)
+            if len(placed.places) < size:
+                around = [torch.eye(4).to(self._like) for _ in range(size)]
+                around[placed.places[0]] = matrix
+                matrix = torch.kron(*around)
+            result = matrix @ result
+        return result
+
+    def _transfer(self, placed: PlacedChannel, rates: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        channel, size = placed.channel, len(placed.places)
+        if not isinstance(channel, RatedChannel):
+            return torch.as_tensor(channel_transfer(channel, size).copy()).to(self._like)
+        own = {rate: self._number(value) for rate, value in channel.channel.rates.items()}
+        own |= {rate: rates[name].to(self._like) for rate, name in channel.names.items()}
+        rows = channel.channel.transfer(own, size)
+        assert rows is not None  # `rates.channel_rate` refuses kinds without
+        return torch.stack([torch.stack([self._number(value) for value in row]) for row in rows])
+
+    def _number(self, value: Any) -> torch.Tensor:
+        return value if isinstance(value, torch.Tensor) else self._like.new_tensor(float(value))
 
 
 def _error_table(plan: RateLayout, errors: Sequence[GateError], like: torch.Tensor) -> _ErrorTable:
@@ -99,6 +143,7 @@ def _error_table(plan: RateLayout, errors: Sequence[GateError], like: torch.Tens
         index([[plan.slot(t1) for t1, _, _ in own] for own in decays]),
         index([[plan.slot(t2) for _, t2, _ in own] for own in decays]),
         like.new_tensor([[us for _, _, us in own] for own in decays]),
+        tuple(error.channels for error in errors),
     )
 
 

@@ -2,14 +2,15 @@
 
 The circuit is lowered once under a probe, the profile with a number of its own in the place of every rate
 that is asked for. Wherever such a number (or its double: T2 is 2 T1 by default) turns up among a gate's error
-rates, that rate enters there. When the circuit is executed, all distinct channels are computed at once.
+rates, that rate enters there. A listed channel with such a rate is replaced by a `RatedChannel`. When the
+circuit is executed, all distinct channels are computed at once.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 
@@ -17,7 +18,8 @@ from qhybrid.config import validated
 from qhybrid.engines.noise.instructions import instruction_error
 from qhybrid.engines.noise.readout import ROTATIONS
 from qhybrid.errors import EngineError
-from qhybrid.noise import NoiseProfile
+from qhybrid.noise import Depolarizing, NoiseChannel, NoiseProfile
+from qhybrid.noise.paulis import ComplexArray
 from qhybrid.noise.sections import GateError
 
 RATES = ("p", "p_1q", "p_2q", "t1_us", "t2_us", "readout_p01", "readout_p10")
@@ -25,6 +27,29 @@ RATES = ("p", "p_1q", "p_2q", "t1_us", "t2_us", "readout_p01", "readout_p10")
 QUIET = GateError(0.0, (None,))
 Leaf = tuple[str, int]
 """("channel 1" or "channel 2" or "readout", index among the distinct ones)."""
+CHANNEL_RATES = "channels"
+
+
+class RatedChannel(NoiseChannel):
+    """Stands for a channel some of whose rates are tensors.
+
+    Attributes:
+        channel: The channel.
+        names: For each of its rates that is a tensor the name among the arguments.
+    """
+
+    kind: ClassVar[str] = "rated"
+    channel: NoiseChannel
+    names: dict[str, str]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Those of the channel."""
+        return self.channel.sizes
+
+    def kraus(self, num_qubits: int) -> list[ComplexArray]:
+        """Not the identity, whatever the rates are: the channel stays in the plan."""
+        return Depolarizing(p=0.5).kraus(num_qubits)
 
 
 def check_rates(profile: NoiseProfile | None, rates: Mapping[str, torch.Tensor]) -> NoiseProfile:
@@ -57,23 +82,88 @@ def check_rates(profile: NoiseProfile | None, rates: Mapping[str, torch.Tensor])
 def _changed(profile: NoiseProfile, values: Mapping[str, float]) -> NoiseProfile:
     """Return a profile with other values, which are not checked; names are `p_2q` or `qubits.3.t1_us`."""
     own: dict[str, object] = {}
-    sections: dict[str, dict[Any, Any]] = {"qubits": dict(profile.qubits), "gates": dict(profile.gates)}
+    sections: dict[str, dict[Any, Any]] = {
+        "qubits": dict(profile.qubits),
+        "gates": dict(profile.gates),
+        CHANNEL_RATES: dict(enumerate(profile.channels)),
+    }
     for name, value in values.items():
         section, _, rest = name.partition(".")
-        key, _, field = rest.rpartition(".")
-        place: Any = int(key) if section == "qubits" and key.isdecimal() else key
         if not rest and name in RATES and name in type(profile).model_fields:
             own[name] = value
             continue
+        if section == CHANNEL_RATES:
+            place, rate = channel_rate(profile, name)
+            site = sections[section][place]
+            sections[section][place] = site.model_copy(
+                update={"channel": site.channel.with_rates({rate: value})}
+            )
+            continue
+        key, _, field = rest.rpartition(".")
+        place = int(key) if section == "qubits" and key.isdecimal() else key  # type: ignore[assignment]
         found = sections.get(section, {}).get(place)
         if found is None or field not in RATES or field not in type(found).model_fields:
-            raise EngineError(
-                f"Argument `rates` must name rates of noise profile `{profile.name}`, but one is {name!r}. "
-                "Fix: use names such as p_2q, t1_us, readout_p01, qubits.0.t1_us, gates.cx.p; sections of "
-                "qubits and gates must be in the profile."
-            )
+            raise _unknown(profile, name)
         sections[section][place] = found.model_copy(update={field: value})
-    return profile.model_copy(update={**own, **sections})
+    channels = tuple(sections.pop(CHANNEL_RATES).values())
+    return profile.model_copy(update={**own, **sections, "channels": channels})
+
+
+def channel_rate(profile: NoiseProfile, name: str) -> tuple[int, str]:
+    """Return the place of a channel in the profile and the name of its rate, for `channels.0.gamma`.
+
+    Raises:
+        EngineError: If there is no such rate, or its kind gives no gradients.
+    """
+    place, _, rate = name.partition(".")[2].partition(".")
+    if not place.isdecimal() or int(place) >= len(profile.channels):
+        raise _unknown(profile, name)
+    channel = profile.channels[int(place)].channel
+    if rate not in channel.rates:
+        raise _unknown(profile, name)
+    if type(channel).transfer is NoiseChannel.transfer:
+        raise EngineError(
+            f"Rate `{name}` can be no tensor: channels of kind `{channel.kind}` have Kraus operators alone. "
+            f"Fix: a method `transfer` in {type(channel).__name__}, or rates among "
+            f"{', '.join(_nameable(profile))}."
+        )
+    return int(place), rate
+
+
+def _nameable(profile: NoiseProfile) -> list[str]:
+    """Return the rates of a profile that may be tensors."""
+    channels = [
+        f"{CHANNEL_RATES}.{place}.{rate}"
+        for place, site in enumerate(profile.channels)
+        if type(site.channel).transfer is not NoiseChannel.transfer
+        for rate in site.channel.rates
+    ]
+    gates = [f"gates.{key}.p" for key in profile.gates]
+    qubits = [f"qubits.{key}.{rate}" for key in profile.qubits for rate in RATES[1:] if rate != "p_2q"]
+    return [*RATES[1:], *channels, *gates[:2], *qubits[:2]]
+
+
+def _unknown(profile: NoiseProfile, name: str) -> EngineError:
+    return EngineError(
+        f"Argument `rates` must name rates of noise profile `{profile.name}`, but one is {name!r}. Fix: use "
+        "names such as p_2q, t1_us, readout_p01, qubits.0.t1_us, gates.cx.p, channels.0.RATE; sections of "
+        f"qubits and gates, and channels, must be in the profile: {', '.join(_nameable(profile))}."
+    )
+
+
+def _rated(profile: NoiseProfile, names: Sequence[str]) -> NoiseProfile:
+    """Return the profile with a `RatedChannel` for every channel that a name belongs to."""
+    asked: dict[int, dict[str, str]] = {}
+    for name in names:
+        place, rate = channel_rate(profile, name)
+        asked.setdefault(place, {})[rate] = name
+    channels = [
+        site.model_copy(update={"channel": RatedChannel(channel=site.channel, names=asked[place])})
+        if place in asked
+        else site
+        for place, site in enumerate(profile.channels)
+    ]
+    return profile.model_copy(update={"channels": tuple(channels)})
 
 
 class RateLayout:
@@ -90,10 +180,13 @@ class RateLayout:
     def __init__(self, profile: NoiseProfile, names: Sequence[str]) -> None:
         self.names = tuple(names)
         # Between 0.3 and 0.6, so that doubles are apart, and numbers that nobody writes into a profile.
+        listed = [name for name in names if name.startswith(f"{CHANNEL_RATES}.")]
         marks = {
             name: 0.3 + math.pi / 11 * (place + 1) / (len(names) + 1) for place, name in enumerate(names)
         }
-        self.probe = _changed(profile, marks)
+        self.probe = _rated(
+            _changed(profile, {name: mark for name, mark in marks.items() if name not in listed}), listed
+        )
         count = len(marks)
         self._slot = {mark: place for place, mark in enumerate(marks.values())}
         self._slot |= {2 * mark: count + place for place, mark in enumerate(marks.values())}

@@ -10,39 +10,34 @@ tensor contracted with the feature vector (1, cos t, sin t).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
 from qhybrid.errors import CircuitError
+from qhybrid.noise.paulis import PAULI, ComplexArray, pauli_matrix
 
 Array = npt.NDArray[np.float64]
-ComplexArray = npt.NDArray[np.complex128]
 
-PAULI: dict[str, ComplexArray] = {
-    "I": np.eye(2, dtype=complex),
-    "X": np.array([[0, 1], [1, 0]], dtype=complex),
-    "Y": np.array([[0, -1j], [1j, 0]], dtype=complex),
-    "Z": np.array([[1, 0], [0, -1]], dtype=complex),
-}
 LETTERS = "IXYZ"
 ZERO_STATE: Array = np.array([1.0, 0.0, 0.0, 1.0])
 UNITARY_TOLERANCE = 1e-9
 
 
-def transfer_matrix(operators: ComplexArray | list[ComplexArray]) -> Array:
+def transfer_matrix(operators: ComplexArray | Sequence[ComplexArray]) -> Array:
     """Return R_PQ = sum_K Tr(P K Q K^dagger) / 2^k of a gate or of a channel's Kraus operators.
 
     Args:
         operators: A unitary in Qiskit's order (first qubit of the gate = least significant bit), shape
-            (2^k, 2^k), or a list of Kraus operators of that shape.
+            (2^k, 2^k), or Kraus operators of that shape.
 
     Returns:
         Real matrix of shape (4^k, 4^k); its row and column indices have the gate's FIRST qubit as the most
         significant base-4 digit.
     """
-    several = operators if isinstance(operators, list) else [operators]
+    several = [operators] if isinstance(operators, np.ndarray) else operators
     qubits = (several[0].shape[0].bit_length()) - 1
     total = sum(_superoperator(np.asarray(operator, dtype=complex), qubits) for operator in several)
     result = np.asarray(total)
@@ -63,14 +58,6 @@ def _superoperator(operator: ComplexArray, qubits: int) -> ComplexArray:
     order = [axis for q in range(qubits) for axis in (q, 2 * qubits + q)]
     order += [axis for q in range(qubits) for axis in (qubits + q, 3 * qubits + q)]
     return outer.transpose(order).reshape((4,) * (2 * qubits))
-
-
-def pauli_matrix(label: str) -> ComplexArray:
-    """Return the matrix, in Qiskit's order, of a Pauli string whose first letter acts on the first qubit."""
-    result = np.eye(1, dtype=complex)
-    for letter in label:
-        result = np.kron(PAULI[letter], result)
-    return result
 
 
 @cache

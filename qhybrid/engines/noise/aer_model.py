@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from qiskit import QuantumCircuit
+from qiskit.quantum_info import Kraus
 from qiskit_aer.noise import NoiseModel, QuantumError, depolarizing_error, thermal_relaxation_error
 
 from qhybrid.engines.noise.channels import check_depolarizing
-from qhybrid.engines.noise.instructions import instruction_error, noise_name
+from qhybrid.engines.noise.gate_names import noise_name
+from qhybrid.engines.noise.instructions import instruction_error
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
-from qhybrid.noise.sections import GateError
+from qhybrid.noise.channels.base import checked_kraus
+from qhybrid.noise.sections import GateError, PlacedChannel
 
 
 def aer_noise_model(profile: NoiseProfile, circuit: QuantumCircuit) -> NoiseModel:
@@ -41,7 +44,7 @@ def aer_noise_model(profile: NoiseProfile, circuit: QuantumCircuit) -> NoiseMode
 
 
 def aer_error(error: GateError) -> QuantumError:
-    """Return the noise of one gate: depolarizing, then relaxation of each qubit."""
+    """Return the noise of one gate: depolarizing, then relaxation of each qubit, then the listed channels."""
     size = len(error.relaxations)
     if size > 2:
         raise EngineError(f"Noise must follow gates on one or two qubits, but a gate acts on {size}.")
@@ -55,4 +58,17 @@ def aer_error(error: GateError) -> QuantumError:
         )
         decay = single if decay is None else decay.expand(single)
     result = depolarizing_error(error.p, size)
-    return result if decay is None else result.compose(decay)
+    if decay is not None:
+        result = result.compose(decay)
+    for placed in error.channels:
+        result = result.compose(aer_channel(placed, size))
+    return result
+
+
+def aer_channel(placed: PlacedChannel, num_qubits: int) -> QuantumError:
+    """Return a channel, from its Kraus operators, as error of a gate on one or two qubits."""
+    found = QuantumError(Kraus(list(checked_kraus(placed.channel, len(placed.places)))))
+    if len(placed.places) == num_qubits:
+        return found
+    nothing = depolarizing_error(0.0, 1)
+    return found.expand(nothing) if placed.places == (0,) else nothing.expand(found)

@@ -1,13 +1,19 @@
-"""Noise channels as real Pauli-transfer matrices."""
+"""Noise as real Pauli-transfer matrices: of a channel of any kind, and of all that follows a gate.
+
+Depolarizing and relaxation have closed forms; any other channel comes from its Kraus operators.
+"""
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
-from qhybrid.engines.gates.pauli_transfer import Array
+from qhybrid.engines.gates.pauli_transfer import Array, transfer_matrix
 from qhybrid.errors import EngineError
+from qhybrid.noise import NoiseChannel
+from qhybrid.noise.channels.base import checked_kraus
 from qhybrid.noise.sections import GateError, Relaxation
 
 TRACE_TOLERANCE = 1e-12
@@ -32,6 +38,33 @@ def relaxation(decay: Relaxation) -> Array:
     return result
 
 
+@lru_cache(maxsize=1024)
+def channel_transfer(channel: NoiseChannel, num_qubits: int) -> Array:
+    """Return the matrix of a channel on one qubit or two, first qubit most significant; not to be written to.
+
+    Raises:
+        ConfigError: If the channel does not act on that many qubits, or its operators are no channel.
+    """
+    result = transfer_matrix(checked_kraus(channel, num_qubits))
+    result.setflags(write=False)
+    return result
+
+
+def on_places(matrix: Array, places: tuple[int, ...], num_qubits: int) -> Array:
+    """Return the matrix of a channel on some of a gate's one or two qubits, on all of them.
+
+    Args:
+        matrix: The channel's matrix.
+        places: The qubits it acts on, in the gate's order.
+        num_qubits: Qubits of the gate.
+    """
+    if len(places) == num_qubits:
+        return matrix
+    around = [np.eye(4), np.eye(4)]
+    around[places[0]] = matrix
+    return np.asarray(np.kron(*around))
+
+
 def gate_channel(error: GateError) -> Array | None:
     """Return the matrix of a gate's noise, first qubit most significant; None if there is none.
 
@@ -46,6 +79,9 @@ def gate_channel(error: GateError) -> Array | None:
     for one in error.relaxations:
         decay = np.asarray(np.kron(decay, np.eye(4) if one is None else relaxation(one)))
     result = decay @ result
+    for placed in error.channels:
+        matrix = channel_transfer(placed.channel, len(placed.places))
+        result = on_places(matrix, placed.places, len(error.relaxations)) @ result
     check_trace_preserving(result)
     return result
 

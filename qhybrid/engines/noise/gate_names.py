@@ -1,26 +1,33 @@
-"""Names of gates that a noise profile lists: a misspelt one would be no noise at all, unnoticed."""
+"""Names that noise goes by, and those that a profile lists: a misspelt one would be no noise, unnoticed."""
 
 from __future__ import annotations
 
 import difflib
 from functools import cache
+from typing import Any
 
 from qiskit import QuantumCircuit
 from qiskit.circuit.library import get_standard_gate_name_mapping
 
-from qhybrid.engines.noise.instructions import NOTHING, noise_name
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
 
+NOTHING = frozenset({"barrier", "global_phase"})
 _ELSEWHERE = {"cnot": "cx", "toffoli": "ccx", "fredkin": "cswap", "cphase": "cp", "phase": "p"}
 """What other tools call Qiskit's gates."""
+
+
+def noise_name(operation: Any) -> str:
+    """Return the name a gate's noise goes by: for a labelled matrix its label, as in Aer."""
+    label = getattr(operation, "label", None)
+    return str(label) if operation.name == "unitary" and label else str(operation.name)
 
 
 def check_gate_names(profile: NoiseProfile | None, circuit: QuantumCircuit) -> None:
     """Check that the gates a profile lists are Qiskit's or the circuit's own.
 
     A gate of Qiskit's that the circuit does not have is no error, since one profile may serve many circuits.
-    Profiles of devices are left alone: they list what the device has.
+    The gates of a device's profile are left alone: they are what the device has.
 
     Args:
         profile: The profile; None fits everything.
@@ -29,11 +36,17 @@ def check_gate_names(profile: NoiseProfile | None, circuit: QuantumCircuit) -> N
     Raises:
         EngineError: If a name is neither one of Qiskit's gates nor in the circuit.
     """
-    if profile is None or profile.listed_only or not profile.gates:
+    if profile is None:
+        return
+    listed = profile.gate_names
+    if profile.listed_only:
+        own = {key.split()[0] for key in profile.gates}
+        listed = tuple(name for name in listed if name not in own)
+    if not listed:
         return
     used = {noise_name(instruction.operation) for instruction in circuit.data}
     known = used | _standard_names()
-    for name in dict.fromkeys(key.split()[0] for key in profile.gates):
+    for name in listed:
         if name not in known:
             close = [_ELSEWHERE.get(name), *difflib.get_close_matches(name, sorted(known), n=1)]
             hint = next((f" Did you mean `{found}`?" for found in close if found), "")

@@ -4,26 +4,40 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from qiskit import QuantumCircuit
+from qiskit.circuit.library import UnitaryGate
 
+from qhybrid.engines.noise.composites import taken_apart
+from qhybrid.engines.noise.gate_names import NOTHING, noise_name
 from qhybrid.engines.noise.waiting import delay_ns, scheduled
 from qhybrid.noise import NoiseProfile
 from qhybrid.noise.sections import GateError
 
 DELAY_LABEL = "delay "
 """Label of the identity matrix that stands for a delay in circuits for Aer, followed by its nanoseconds."""
-NOTHING = frozenset({"barrier", "global_phase"})
+AFTER_LABEL = "after "
+"""Label of the identity matrix that carries the noise of a gate which Aer runs in parts; its name follows."""
+PART_LABEL = "part of a gate"
+"""Label of those parts, which have no noise of their own."""
 
 
-def noise_name(operation: Any) -> str:
-    """Return the name a gate's noise goes by: for a labelled matrix its label, as in Aer."""
-    label = getattr(operation, "label", None)
-    return str(label) if operation.name == "unitary" and label else str(operation.name)
+def noise_carrier(operation: Any, in_parts: bool, error: GateError) -> Any:
+    """Return the identity that carries the noise of a pause, or of a gate that runs in parts before it.
 
+    Aer's model knows gates by name or label, so every gate, and every duration of a delay, needs one of its
+    own; `instruction_error` reads it.
 
-def delay_label(operation: Any) -> str:
-    """Return the label that stands for a delay; `instruction_error` reads it."""
-    return f"{DELAY_LABEL}{delay_ns(operation)!r}"
+    Args:
+        operation: The pause or gate.
+        in_parts: Whether it is a gate in parts.
+        error: Its noise.
+    """
+    if not in_parts and operation.name != "delay":
+        return operation
+    delay = f"{DELAY_LABEL}{delay_ns(operation) if error.relaxes else 0.0!r}" if not in_parts else ""
+    side = 2**operation.num_qubits
+    return UnitaryGate(np.eye(side), label=delay or f"{AFTER_LABEL}{noise_name(operation)}")
 
 
 def instruction_error(profile: NoiseProfile, operation: Any, qubits: tuple[int, ...]) -> GateError | None:
@@ -41,19 +55,29 @@ def instruction_error(profile: NoiseProfile, operation: Any, qubits: tuple[int, 
         CircuitError: If a delay that needs a duration has none in seconds.
     """
     name = noise_name(operation)
-    if name in NOTHING or (name == "id" and "id" not in profile.gates):
+    silent = name in NOTHING or getattr(operation, "label", None) == PART_LABEL
+    if silent or (name == "id" and "id" not in profile.gate_names):
         return None
     if name == "delay":
         # Without relaxation the duration does not matter, whatever its unit.
-        relaxes = not profile.idle_error(qubits[0], 1.0).ideal
+        relaxes = profile.idle_error(qubits[0], 1.0).relaxes
         error = profile.idle_error(qubits[0], delay_ns(operation) if relaxes else 0.0)
     elif name.startswith(DELAY_LABEL):
         error = profile.idle_error(qubits[0], float(name.removeprefix(DELAY_LABEL)))
     else:
-        error = profile.gate_error(name, qubits)
+        error = profile.gate_error(name.removeprefix(AFTER_LABEL), qubits)
     return None if error.ideal else error
 
 
 def as_executed(circuit: QuantumCircuit, profile: NoiseProfile | None) -> QuantumCircuit:
-    """Return the circuit with the delays of a schedule, where the profile asks for them."""
-    return circuit if profile is None or profile.idle == "none" else scheduled(circuit, profile)
+    """Return the circuit whose gates take noise: composites taken apart, with the delays of a schedule.
+
+    Raises:
+        CircuitError: If a composite gate cannot be written in the profile's basis.
+        EngineError: If the profile is of a device, which must have all gates of the circuit, or lists noise
+            of a gate on more than two qubits.
+    """
+    if profile is None:
+        return circuit
+    flat = taken_apart(circuit, profile)
+    return flat if profile.idle == "none" else scheduled(flat, profile)

@@ -18,8 +18,8 @@ from qhybrid.engines.noise.channels import gate_channel
 from qhybrid.noise import NoiseProfile
 
 ROTATIONS = {"X": (HGate(),), "Y": (SdgGate(), HGate()), "Z": ()}
+"""Gates that turn a Pauli letter into Z."""
 NEGLIGIBLE = 1e-15
-LARGEST_EXPANSION = 2**16
 
 
 def readout_map(profile: NoiseProfile, qubit: int) -> Array:

@@ -7,6 +7,7 @@ from typing import Any
 from qiskit import QuantumCircuit
 from qiskit.circuit import Delay
 
+from qhybrid.engines.noise.gate_names import NOTHING, noise_name
 from qhybrid.errors import CircuitError
 from qhybrid.noise import NoiseProfile
 
@@ -75,6 +76,8 @@ def _ends_before_readout(circuit: QuantumCircuit, profile: NoiseProfile) -> list
 
 
 def _length(operation: Any, qubits: tuple[int, ...], profile: NoiseProfile) -> float:
-    if operation.name in ("barrier", "global_phase") or len(qubits) > 2:
+    if operation.name in NOTHING:
         return 0.0
-    return delay_ns(operation) if operation.name == "delay" else profile.duration_ns(operation.name, qubits)
+    if operation.name == "delay":
+        return delay_ns(operation)
+    return profile.duration_ns(noise_name(operation), qubits)

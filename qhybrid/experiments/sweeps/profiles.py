@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.devices import Device, list_devices, load_device
 from qhybrid.engines.mapped import DeviceMapping
-from qhybrid.engines.noise.channels import check_depolarizing
-from qhybrid.engines.noise.gate_names import check_gate_names
-from qhybrid.errors import ConfigError, EngineError
+from qhybrid.engines.noise.channels import gate_channel
+from qhybrid.engines.noise.composites import taken_apart
+from qhybrid.engines.noise.gate_names import check_gate_names, noise_name
+from qhybrid.errors import CircuitError, ConfigError, EngineError
 from qhybrid.noise import NoiseProfile, load_profile
 
 ALL_TO_ALL = "all_to_all"
@@ -94,6 +95,12 @@ def check_profile_fits(
             f"{_listed(qubits)}, but has values for {_listed(profile.qubits)} alone. Fix: renumber its "
             "qubits, or leave out `qubits`."
         )
+    for one in profile.channels:
+        if not profile.listed_only and one.qubits is not None and not set(qubits) & set(one.qubits):
+            raise ConfigError(
+                f"Channel `{one.label}` of noise profile `{profile.name}` must act on a qubit of circuit "
+                f"`{spec.name}`, which uses {_listed(qubits)}. Fix: renumber its `qubits`, or leave them out."
+            )
     _check_gates(profile, circuit, qubits, mapping)
 
 
@@ -105,14 +112,17 @@ def _check_gates(
     where = ALL_TO_ALL if mapping is None else mapping.device.name
     try:
         check_gate_names(profile, circuit.circuit)
-        for instruction in circuit.circuit.data:
-            if instruction.qubits and instruction.operation.name not in _VIRTUAL:
-                acted = [circuit.circuit.find_bit(qubit).index for qubit in instruction.qubits]
-                error = profile.gate_error(instruction.operation.name, tuple(place[q] for q in acted))
-                check_depolarizing(error.p, len(acted))
+        executed = taken_apart(circuit.circuit, profile)
+        asked: set[tuple[str, tuple[int, ...]]] = set()
+        for instruction in executed.data:
+            acted = tuple(place[executed.find_bit(qubit).index] for qubit in instruction.qubits)
+            gate = noise_name(instruction.operation), acted
+            if acted and instruction.operation.name not in _VIRTUAL and gate not in asked:
+                asked.add(gate)
+                gate_channel(profile.gate_error(*gate))
         for qubit in qubits:
             profile.readout(qubit)
-    except EngineError as error:
+    except (EngineError, CircuitError, ConfigError) as error:
         raise ConfigError(
             f"Noise profile `{profile.name}` with mapping `{where}` does not fit circuit `{circuit.name}`: "
             f"{error}{_ROUTED if profile.listed_only else ''}"

@@ -9,8 +9,8 @@ import numpy as np
 
 from qhybrid.engines.exact.fuser import Fuser
 from qhybrid.engines.exact.graph import Graph
-from qhybrid.engines.gates.pauli_transfer import ComplexArray, pauli_matrix
 from qhybrid.engines.lowering import Primitive
+from qhybrid.noise.paulis import ComplexArray, pauli_matrix
 
 
 @dataclass
