@@ -73,9 +73,9 @@ class GridBottleneck(nn.Module):
         size = (features.shape[-2], features.shape[-1])
         if not self.any_size and size != self.map_size:
             raise ConfigError(
-                f"With `post_q: full` the bottleneck takes {self.map_size[0]} x {self.map_size[1]} feature maps, "
-                f"but got {size[0]} x {size[1]}. Fix: use images or windows of the size in training, or train with "
-                "`post_q: grid`."
+                f"With `post_q: full` the bottleneck takes {self.map_size[0]} x {self.map_size[1]} feature "
+                f"maps, but got {size[0]} x {size[1]}. Fix: use images or windows of the training size, or "
+                "train with `post_q: grid`."
             )
         values: Tensor = self.expand(self.core(self.angles(features)))
         result = values.reshape(len(values), -1, *self._made)

@@ -30,7 +30,7 @@ _INTERFACES: dict[Core, tuple[Interface | None, ...]] = {
     "separable": ("grid",),
     "pairwise": ("patches",),
 }
-_CLASSICAL_GRID = ((4, 4), 3)
+_GRID, _FEATURES, _PATCH = (4, 4), 3, (2, 2)
 
 
 class BottleneckOptions(PartOptions):
@@ -146,7 +146,7 @@ class BottleneckOptions(PartOptions):
     def _complete_grid(self) -> None:
         self._fill(angle_scale=self.angle_scale or 1.0, post_q=self.post_q or "full")
         if not self.specs:
-            self._fill(grid=self.grid or _CLASSICAL_GRID[0], features=self.features or _CLASSICAL_GRID[1])
+            self._fill(grid=self.grid or _GRID, features=self.features or _FEATURES)
             if self.name == "separable" and (self.grid[0] != self.grid[1] or self.features != 3):  # type: ignore[index]
                 raise ValueError(
                     f"`name: separable` takes a square `grid` with 3 `features` a cell, but they are "
@@ -161,7 +161,7 @@ class BottleneckOptions(PartOptions):
     def _complete_patches(self) -> None:
         maps = self.maps or 1
         if not self.specs:
-            self._fill(patch=self.patch or (2, 2), maps=maps, filters=self.filters or 1)
+            self._fill(patch=self.patch or _PATCH, maps=maps, filters=self.filters or 1)
             return
         if len(self.specs) > 1 and self.filters not in (None, len(self.specs)):
             raise ValueError(f"`filters` is {self.filters}, but `circuit` lists {len(self.specs)}")
@@ -240,8 +240,7 @@ def build_bottleneck(
         return nn.Identity() if options.name == "identity" else ZeroFilter(), channels
     cores = _cores(options, engine)
     if options.interface == "patches":
-        assert options.patch is not None and options.maps is not None
-        return QuFeXBottleneck(cores, options.patch, options.maps), channels * len(cores)
+        return QuFeXBottleneck(cores, options.patch or _PATCH, options.maps or 1), channels * len(cores)
     return _grid_bottleneck(options, cores[0], channels, size), channels
 
 
@@ -255,9 +254,9 @@ def _cores(options: BottleneckOptions, engine: Engine | None) -> Sequence[nn.Mod
 
 def _classical_core(options: BottleneckOptions) -> nn.Module:
     if options.name == "separable":
-        return SeparableFilter((options.grid or (4, 4))[0])
+        return SeparableFilter((options.grid or _GRID)[0])
     if options.name == "pairwise":
-        patch, maps = options.patch or (2, 2), options.maps or 1
+        patch, maps = options.patch or _PATCH, options.maps or 1
         return PairwiseFilter(patch[0] * patch[1] * maps)
     return nn.Identity() if options.name == "identity" else ZeroFilter()
 
@@ -265,7 +264,7 @@ def _classical_core(options: BottleneckOptions) -> nn.Module:
 def _grid_bottleneck(
     options: BottleneckOptions, core: nn.Module, channels: int, size: tuple[int, int]
 ) -> GridBottleneck:
-    (rows, columns), features = options.grid or _CLASSICAL_GRID[0], options.features or _CLASSICAL_GRID[1]
+    (rows, columns), features = options.grid or _GRID, options.features or _FEATURES
     outputs = rows * columns * (2 if options.name == "separable" else features)
     if options.specs:
         outputs = options.specs[0].num_observables

@@ -117,7 +117,8 @@ class HeadOptions(PartOptions):
             "direct": outputs == num_classes,
             "linear": True,
         }
-        chosen = self.logits or next(way for way, fits in possible.items() if fits)
+        first = next(way for way, fits in possible.items() if fits)
+        chosen = first if self.logits is None else self.logits
         if not possible[chosen]:
             raise ValueError(
                 f"`logits: {chosen}` is not possible with {outputs} observable(s) and {num_classes} classes. "

@@ -14,6 +14,9 @@ from qhybrid.circuits.definitions import resolve_circuit
 from qhybrid.errors import ConfigError
 from qhybrid.models.circuit_part import circuit_spec
 
+Convert = Callable[[Any, Mapping[str, Any]], Any]
+"""Takes an argument's value and the model's keys that are known so far, returns a key's value."""
+
 
 @dataclass(frozen=True)
 class CircuitKeys:
@@ -22,15 +25,14 @@ class CircuitKeys:
     Attributes:
         builder: The circuit.
         keys: The model's key for each argument.
-        convert: Makes the key's value of the argument's, where they differ: called with the value and the
-            keys that are known so far.
+        convert: Makes the key's value of the argument's, where they differ.
         fixed: Arguments that have no key, with the value that a definition may give.
         decided_by: Keys of the recipe that decide the arguments without a key.
     """
 
     builder: str
     keys: Mapping[str, str]
-    convert: Mapping[str, Callable[[Any, Mapping[str, Any]], Any]] = field(default_factory=dict)
+    convert: Mapping[str, Convert] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     decided_by: tuple[str, ...] = ()
 
@@ -60,8 +62,8 @@ def with_workspace_arguments(
             if key is None:
                 _check_fixed(name, circuit, argument, value, given)
             elif key not in given:
-                convert = circuit.convert.get(argument, lambda value, _keys: value)
-                found[key] = convert(value, found)
+                convert = circuit.convert.get(argument)
+                found[key] = value if convert is None else convert(value, found)
     return found
 
 
@@ -80,9 +82,9 @@ def _arguments(name: str, circuit: CircuitKeys) -> Mapping[str, Any]:
         own = build_circuit(builder, **arguments).observables
         if circuit_spec(content).observables != own:
             raise ConfigError(
-                f"circuits/{builder}.yaml: model `{name}` reads the observables that go with `arguments`, but "
-                "`observables` says others. Fix: leave `observables` out, or name the circuit in a model that "
-                f"takes any: `{{name: unet, bottleneck: {{circuit: {builder}}}}}`, or `hybrid_cnn`."
+                f"circuits/{builder}.yaml: model `{name}` reads the observables that go with `arguments`, "
+                "but `observables` says others. Fix: leave `observables` out, or name the circuit in a model "
+                f"that takes any: `{{name: unet, bottleneck: {{circuit: {builder}}}}}`, or `hybrid_cnn`."
             )
     return arguments
 
@@ -92,6 +94,6 @@ def _check_fixed(name: str, circuit: CircuitKeys, argument: str, value: Any, giv
         return
     keys = ", ".join(f"`{key}`" for key in (*circuit.decided_by, *circuit.keys.values()))
     raise ConfigError(
-        f"circuits/{circuit.builder}.yaml: `arguments.{argument}` is {value!r}, but model `{name}` decides it "
-        f"by itself. Fix: leave it out there, and use the model's keys: {keys}."
+        f"circuits/{circuit.builder}.yaml: `arguments.{argument}` is {value!r}, but model `{name}` decides "
+        f"it by itself. Fix: leave it out there, and use the model's keys: {keys}."
     )
