@@ -209,7 +209,7 @@ def test_resume_of_no_run(tiny_data, tmp_path, tiny_content):
 def test_keys_that_the_data_decide(tiny_data, tmp_path, tiny_content):
     content = tiny_content()
     content["model"]["in_channels"] = 5
-    with pytest.raises(ConfigError, match=r"model\.in_channels` is 5, but the data section says 2"):
+    with pytest.raises(ConfigError, match=r"model\.in_channels` is 5, but the data say 2"):
         train(recipe_of(content), tiny_data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
