@@ -1,4 +1,4 @@
-"""Every segmentation model of the registry trains, is evaluated and comes back, on scenes and on whole images."""
+"""Every segmentation model trains, is evaluated and comes back, on scenes and on whole images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ CASES = {**{name: {"name": name} for name in NAMES}, **OF_PARTS}
 def tiny(section):
     """Return a model section with small values for the keys that make a model large."""
     fields = MODELS.get(section["name"]).options.model_fields
-    small = {"grid": 2, "widths": [2, 2, 3, 3, 4] if MODELS.get(section["name"]).size == "patch_size" else [3, 4]}
+    small = {
+        "grid": 2,
+        "widths": [2, 2, 3, 3, 4] if MODELS.get(section["name"]).size == "patch_size" else [3, 4],
+    }
     return {**{key: value for key, value in small.items() if key in fields}, **section}
 
 

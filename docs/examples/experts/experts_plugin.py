@@ -1,9 +1,10 @@
 """A model of one's own: a U-Net with two circuits as experts at its bottleneck and circuits on two skips.
 
-A soft router mixes the experts, y = sum_k w_k(x) E_k(x), its weights w = softmax(linear(mean of x)) chosen
-for each image. Experts and skips are named in the recipe, and may be any circuits. No file of qhybrid changes:
+A soft router mixes the experts: y = sum_k w_k(x) E_k(x) with w = softmax(linear(mean of x)), for each image.
+Experts and skips are named in the recipe, and may be any circuits. No file of qhybrid changes:
 
-    QHYBRID_PLUGINS=docs/examples/experts/experts_plugin.py qhybrid train docs/examples/experts/experts.yaml
+    export QHYBRID_PLUGINS=docs/examples/experts/experts_plugin.py
+    qhybrid train docs/examples/experts/experts.yaml
 """
 
 from __future__ import annotations
