@@ -13,7 +13,14 @@ from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.base import Engine
 from qhybrid.layers import GridBottleneck, PairwiseFilter, QuFeXBottleneck, SeparableFilter
 from qhybrid.layers.patches import PatchLayout
-from qhybrid.models.circuit_part import Circuit, PartOptions, circuit_layer, circuit_spec, near_square
+from qhybrid.models.circuit_part import (
+    Circuit,
+    PartOptions,
+    cells_of,
+    circuit_layer,
+    circuit_spec,
+    near_square,
+)
 
 Core = Literal["conv", "identity", "zero", "separable", "pairwise"]
 Interface = Literal["grid", "patches"]
@@ -40,8 +47,8 @@ class BottleneckOptions(PartOptions):
         name: `conv` (the U-Net's own deepest block), `identity` (hands its inputs on), `zero`, `separable`
             (the classical filter of `hq_unet_twin`) or `pairwise` (that of `qu_net_twin`). `conv` if there
             is no circuit.
-        circuit: Name of a circuit, or the file of its definition; with patches also a list of circuits side
-            by side.
+        circuit: Name of a circuit, the file of its definition, or its content (`name`, `builder`,
+            `arguments`); with patches also a list of circuits side by side.
         interface: `grid` as in HQ-UNet: the feature map is averaged to cells, a 1x1 convolution and tanh
             make angles of them, a linear layer makes a feature map of the circuit's values. `patches` as in
             Qu-Net: x + Q(x) on patches of the feature map, with one observable an input. `grid`, unless keys
@@ -175,36 +182,6 @@ class BottleneckOptions(PartOptions):
                     f"and {spec.num_observables}. Fix: another `patch` or `maps`, or `interface: grid`"
                 )
         self._fill(patch=patch, maps=maps, filters=self.filters or len(self.specs))
-
-
-def cells_of(
-    spec: CircuitSpec, grid: tuple[int, int] | None = None, features: int | None = None
-) -> tuple[tuple[int, int], int]:
-    """Return the grid of cells and the features of a cell that give a circuit its inputs.
-
-    Args:
-        spec: The circuit.
-        grid: Rows and columns, if they are decided already.
-        features: Features of a cell, if they are decided already.
-
-    Raises:
-        ValueError: If cells x features cannot be the number of inputs.
-    """
-    inputs = spec.num_inputs
-    if not inputs:
-        raise ValueError(f"circuit `{spec.name}` must have inputs, but has none")
-    if grid is None:
-        divisor = spec.num_qubits if inputs % spec.num_qubits == 0 else inputs
-        grid = near_square(divisor if features is None else max(1, inputs // features))
-    cells = grid[0] * grid[1]
-    features = features or max(1, inputs // cells)
-    if cells * features != inputs:
-        raise ValueError(
-            f"circuit `{spec.name}` has {inputs} inputs, but `grid` {grid[0]} x {grid[1]} with {features} "
-            f"`features` a cell gives {cells * features}. Fix: choose `grid` and `features` whose product "
-            f"is {inputs}, or leave them out"
-        )
-    return grid, features
 
 
 class ZeroFilter(nn.Module):

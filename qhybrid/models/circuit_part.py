@@ -76,3 +76,33 @@ def near_square(count: int) -> tuple[int, int]:
     """Return rows and columns with rows * columns = count, as square as possible, rows <= columns."""
     rows = next(divisor for divisor in range(int(count**0.5), 0, -1) if count % divisor == 0)
     return rows, count // rows
+
+
+def cells_of(
+    spec: CircuitSpec, grid: tuple[int, int] | None = None, features: int | None = None
+) -> tuple[tuple[int, int], int]:
+    """Return the grid of cells and the features of a cell that give a circuit its inputs.
+
+    Args:
+        spec: The circuit.
+        grid: Rows and columns, if they are decided already.
+        features: Features of a cell, if they are decided already.
+
+    Raises:
+        ValueError: If cells x features cannot be the number of inputs.
+    """
+    inputs = spec.num_inputs
+    if not inputs:
+        raise ValueError(f"circuit `{spec.name}` must have inputs, but has none")
+    if grid is None:
+        divisor = spec.num_qubits if inputs % spec.num_qubits == 0 else inputs
+        grid = near_square(divisor if features is None else max(1, inputs // features))
+    cells = grid[0] * grid[1]
+    features = features or max(1, inputs // cells)
+    if cells * features != inputs:
+        raise ValueError(
+            f"circuit `{spec.name}` has {inputs} inputs, but `grid` {grid[0]} x {grid[1]} with {features} "
+            f"`features` a cell gives {cells * features}. Fix: choose `grid` and `features` whose product "
+            f"is {inputs}, or leave them out"
+        )
+    return grid, features

@@ -19,8 +19,8 @@ class FilterPart(PartOptions):
     """A fixed circuit that slides over the image.
 
     Attributes:
-        circuit: Name of a circuit, or the file of its definition; it has one input a pixel of a patch. Its
-            weights, if it has any, stay at their random initial values.
+        circuit: Name of a circuit, the file of its definition, or its content; it has one input a pixel of a
+            patch. Its weights, if it has any, stay at their random initial values.
         patch: Height and width of a patch; as square as possible by default.
         stride: Pixels from one patch to the next.
     """
@@ -48,7 +48,8 @@ class HeadOptions(PartOptions):
     Attributes:
         name: `dense`, or `layered`, the classical stand-in for `qcq_classifier`. `dense` if there is no
             circuit.
-        circuit: Name of a circuit, or the file of its definition. A dense layer gives its inputs.
+        circuit: Name of a circuit, the file of its definition, or its content. A dense layer makes its
+            inputs.
         latent: What the circuit's inputs go through: `linear` takes them as angles, `tanh` bounds them to
             +-latent_scale.
         latent_scale: Factor from them to angles in radians.

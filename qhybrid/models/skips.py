@@ -20,7 +20,7 @@ class SkipOptions(PartOptions):
     """Circuits on the skip connections.
 
     Attributes:
-        circuit: Name of a circuit, or the file of its definition; or a list, one circuit a level.
+        circuit: Name of a circuit, the file of its definition, or its content; or a list, one a level.
         levels: Which skip connections, 0 being that at full resolution; all of them by default.
         angle_scale: Factor from the tanh output, in [-1, 1], to the input angle in radians.
         frozen: Keep the circuits at their random initial angles (an ablation).

@@ -10,7 +10,7 @@ from qhybrid.circuits import build_circuit
 from qhybrid.errors import ConfigError
 from qhybrid.layers import GridBottleneck, QuantumLayer, quantum_layers
 from qhybrid.models import SkipGate, build_model, resolve_model
-from qhybrid.models.bottlenecks import cells_of
+from qhybrid.models.circuit_part import cells_of
 
 
 def circuit(builder, **arguments):
