@@ -17,7 +17,7 @@ from qhybrid.config import Recipe
 from qhybrid.config.sweeps import SweepConfig
 from qhybrid.data.images.image_datasets import IMAGE_DATASETS
 from qhybrid.data.scene_datasets import _DATASETS
-from qhybrid.models.build import _MODELS
+from qhybrid.models import MODELS
 
 TARGET = Path(__file__).with_name("recipes.md")
 
@@ -88,7 +88,7 @@ def write_page() -> str:
     """Return the whole page."""
     lines = [HEADER.rstrip("\n"), *write_table("The recipe", Recipe)]
     lines += write_table("The sweep file", SweepConfig)
-    for name, entry in sorted(_MODELS.items()):
+    for name, entry in sorted(MODELS.items()):
         lines += write_table(f"`model` with `name: {name}`", entry.options, "model.", entry.description)
     for name, dataset in sorted({**_DATASETS, **IMAGE_DATASETS}.items()):
         title = f"`data.options` with `dataset: {name}`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -90,6 +91,11 @@ def check_window_size(run: SceneModel, window_size: int | None) -> int:
     if size < 1 or (size != run.patch_size and not run.any_size):
         allowed = "at least 1" if run.any_size else f"{run.patch_size}, the training patch size of this model"
         raise ConfigError(f"Argument `window_size` must be {allowed}, but is {size}. Fix: leave it away.")
+    step = math.lcm(*getattr(run.model, "size_multiple", (1, 1)))
+    if size % step:
+        raise ConfigError(
+            f"Argument `window_size` must be a multiple of {step} here, but is {size}. Fix: leave it away."
+        )
     return size
 
 

@@ -23,6 +23,7 @@ class QuFeXBottleneck(nn.Module):
     Attributes:
         layout: How patches are cut.
         filters: Maps from (N, n) to (N, n), n = layout.size: circuits, or classical stand-ins.
+        size_multiple: What height and width of the feature map are multiples of.
     """
 
     def __init__(self, filters: Sequence[nn.Module], patch: tuple[int, int], maps: int = 1) -> None:
@@ -40,6 +41,7 @@ class QuFeXBottleneck(nn.Module):
         super().__init__()
         self.layout = PatchLayout(patch[0], patch[1], maps)
         self.filters = nn.ModuleList(filters)
+        self.size_multiple = (patch[0], patch[1])
         for core in filters:
             if isinstance(core, QuantumLayer):
                 _check_fits(core.spec, self.layout.size)

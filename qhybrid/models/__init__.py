@@ -1,5 +1,55 @@
-"""Models by name: `build_model`, `build_for_engine`, `list_models`, `use_engine`."""
+"""Models by name, and the parts they are made of.
 
-from qhybrid.models.build import build_for_engine, build_model, list_models, resolve_model, use_engine
+`build_model`, `list_models` and `use_engine` are what users of a model need; `register_model` adds one.
+Parts: the U-Nets (`UNet`, `QuUNet`) around any bottleneck, `build_bottleneck`, `SkipGate`, `build_skips`, the
+classifiers' filter and heads.
+"""
 
-__all__ = ["build_for_engine", "build_model", "list_models", "resolve_model", "use_engine"]
+from qhybrid.models.bottlenecks import BottleneckOptions, build_bottleneck
+from qhybrid.models.build import (
+    build_for_engine,
+    build_model,
+    check_task,
+    complete_model,
+    list_models,
+    resolve_model,
+    use_engine,
+)
+from qhybrid.models.circuit_part import Circuit, PartOptions, circuit_layer, circuit_spec
+from qhybrid.models.classifier_keys import FilterPart, HeadOptions
+from qhybrid.models.heads import ExpectationHead, LinearHead, build_head
+from qhybrid.models.qu_unet import QuUNet, QuUNetKeys
+from qhybrid.models.registry import MODELS, ModelEntry, register_model
+from qhybrid.models.skips import SkipGate, SkipOptions, build_skips
+from qhybrid.models.unet import UNet, UNetKeys
+
+__all__ = [
+    "MODELS",
+    "BottleneckOptions",
+    "Circuit",
+    "ExpectationHead",
+    "FilterPart",
+    "HeadOptions",
+    "LinearHead",
+    "ModelEntry",
+    "PartOptions",
+    "QuUNet",
+    "QuUNetKeys",
+    "SkipGate",
+    "SkipOptions",
+    "UNet",
+    "UNetKeys",
+    "build_bottleneck",
+    "build_for_engine",
+    "build_head",
+    "build_model",
+    "build_skips",
+    "check_task",
+    "circuit_layer",
+    "circuit_spec",
+    "complete_model",
+    "list_models",
+    "register_model",
+    "resolve_model",
+    "use_engine",
+]

@@ -1,9 +1,8 @@
-"""All models by name: check their keys, build them, list them, and move them to another engine."""
+"""Models by name: check their keys, build them, list them, and move them to another engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -14,91 +13,14 @@ from qhybrid.engines import make_engine
 from qhybrid.engines.base import Engine
 from qhybrid.errors import ConfigError
 from qhybrid.layers import quantum_layers
-from qhybrid.models.hq_unet import HQUNetOptions, TwinOptions, build_hq_unet, build_hq_unet_twin
-from qhybrid.models.qcnn import QCNN, QCNNOptions
-from qhybrid.models.qcq_cnn import (
-    CNNOptions,
-    LatentOptions,
-    MLPOptions,
-    QCCNNOptions,
-    QCQCNNOptions,
-    QuanvoMLPOptions,
-    build_cnn,
-    build_mlp,
-    build_qccnn,
-    build_qcq_cnn,
-    build_qcq_cnn_twin,
-    build_quanvo_mlp,
-)
-from qhybrid.models.qu_net import QuNetOptions, QuNetTwinOptions, build_qu_net, build_qu_net_twin
-from qhybrid.models.qu_unet import QuUNetOptions, build_qu_unet
-from qhybrid.models.unet import UNetOptions, build_unet
-
-
-@dataclass(frozen=True)
-class ModelEntry:
-    """One model of the registry.
-
-    Attributes:
-        options: Class of its keys.
-        build: Builds it from checked keys and an engine.
-        description: One sentence for lists.
-        task: What its logits are for: one class an image, or one class a pixel.
-    """
-
-    options: type[StrictModel]
-    build: Callable[[Any, Engine | None], nn.Module]
-    description: str
-    task: Task = "classification"
-
-
-def _classical(build: Callable[[Any], nn.Module]) -> Callable[[Any, Engine | None], nn.Module]:
-    """Return a builder that takes an engine and leaves it alone."""
-    return lambda options, _engine: build(options)
-
-
-_MODELS: dict[str, ModelEntry] = {
-    "cnn": ModelEntry(CNNOptions, _classical(build_cnn), "Convolutions and a dense layer"),
-    "hq_unet": ModelEntry(
-        HQUNetOptions, build_hq_unet, "U-Net with a 16-qubit QCNN at the bottleneck", "segmentation"
-    ),
-    "hq_unet_twin": ModelEntry(
-        TwinOptions,
-        _classical(build_hq_unet_twin),
-        "HQ-UNet with a classical core in place of the circuit",
-        "segmentation",
-    ),
-    "mlp": ModelEntry(MLPOptions, _classical(build_mlp), "Dense layers on the pixels"),
-    "qccnn": ModelEntry(QCCNNOptions, build_qccnn, "Fixed quantum filter, convolutions, dense layer"),
-    "qcnn": ModelEntry(QCNNOptions, QCNN, "Quantum convolutional network on averaged image cells"),
-    "qcq_cnn": ModelEntry(
-        QCQCNNOptions, build_qcq_cnn, "Fixed quantum filter, convolutions, 2-qubit quantum classifier"
-    ),
-    "qcq_cnn_twin": ModelEntry(
-        LatentOptions, build_qcq_cnn_twin, "QCQ-CNN with a classical classifier of as many weights"
-    ),
-    "qu_net": ModelEntry(
-        QuNetOptions, build_qu_net, "Small U-Net with QuFeX circuits at the bottleneck", "segmentation"
-    ),
-    "qu_net_twin": ModelEntry(
-        QuNetTwinOptions,
-        _classical(build_qu_net_twin),
-        "Qu-Net with classical filters in place of its circuits",
-        "segmentation",
-    ),
-    "qu_unet": ModelEntry(
-        QuUNetOptions, _classical(build_qu_unet), "Small U-Net that Qu-Net is compared with", "segmentation"
-    ),
-    "quanvo_mlp": ModelEntry(QuanvoMLPOptions, build_quanvo_mlp, "Fixed quantum filter and dense layers"),
-    "unet": ModelEntry(
-        UNetOptions, _classical(build_unet), "U-Net with depthwise-separable convolutions", "segmentation"
-    ),
-}
+from qhybrid.models import named as _named  # noqa: F401 - registers the models of this package
+from qhybrid.models.registry import MODELS
+from qhybrid.models.workspace_circuits import with_workspace_arguments
 
 
 def list_models() -> dict[str, str]:
     """Return the names that `build_model` accepts, with one sentence each."""
-    return {name: entry.description for name, entry in sorted(_MODELS.items())}
+    return {name: MODELS.get(name).description for name in MODELS.names()}
 
 
 def check_task(name: str, task: Task, dataset: str) -> None:
@@ -112,25 +34,36 @@ def check_task(name: str, task: Task, dataset: str) -> None:
     Raises:
         ConfigError: If there is no such model, or it does something else.
     """
-    model_keys(name)
-    own = _MODELS[name].task
-    if own != task:
-        other = sorted(known for known, entry in _MODELS.items() if entry.task == task)
+    own = MODELS.get(name, "model").tasks
+    if task not in own:
+        other = sorted(known for known, entry in MODELS.items() if task in entry.tasks)
         raise ConfigError(
             f"Key `model.name` must be a model for {task}, which data set `{dataset}` is for, but `{name}` "
-            f"is one for {own}. Fix: choose one of {', '.join(other)}."
+            f"is one for {' and '.join(sorted(own))}. Fix: choose one of {', '.join(other)}."
         )
 
 
-def model_keys(name: str) -> frozenset[str]:
-    """Return the keys that a model has beside `name`.
+def complete_model(
+    section: Mapping[str, Any], in_channels: int, num_classes: int, size: tuple[int, int]
+) -> dict[str, Any]:
+    """Return a model section with the keys filled in that the data decide and the model has.
+
+    Args:
+        section: `model` of a recipe.
+        in_channels: Bands of the images.
+        num_classes: Classes, or 1 for one logit of two classes.
+        size: Height and width of the images or of training patches, in pixels.
 
     Raises:
-        ConfigError: If there is no such model.
+        ConfigError: If the section gives one of these keys another value, a key is unknown, or the model
+            does not take such images.
     """
-    if name not in _MODELS:
-        raise ConfigError(f"model: model {name!r} is unknown. Known models: {', '.join(list_models())}.")
-    return frozenset(_MODELS[name].options.model_fields)
+    decided = MODELS.get(str(section["name"]), "model").data_keys(in_channels, num_classes, size)
+    for key, value in decided.items():
+        found = section.get(key, value)
+        if (list(found) if isinstance(found, tuple) else found) != value:
+            raise ConfigError(f"Key `model.{key}` is {found}, but the data say {value}. Fix: leave it out.")
+    return resolve_model({**section, **decided})
 
 
 def resolve_model(config: Mapping[str, Any], source: str = "model") -> dict[str, Any]:
@@ -164,7 +97,7 @@ def build_model(config: Mapping[str, Any], engine: Engine | None = None) -> nn.M
         ConfigError: If the name or a key is unknown, or a value is out of range.
     """
     name, options = _checked(config, "model")
-    model = _MODELS[name].build(options, engine)
+    model = MODELS.get(name).build(options, engine)
     model.config = {"name": name, **options.model_dump(mode="json")}  # type: ignore[assignment]
     return model
 
@@ -216,7 +149,7 @@ def use_engine(model: nn.Module, engine: Engine, layers: Iterable[str] | None = 
 
 def _checked(config: Mapping[str, Any], source: str) -> tuple[str, StrictModel]:
     keys = dict(config)
-    name = keys.pop("name", None)
-    if name not in _MODELS:
-        raise ConfigError(f"{source}: model {name!r} is unknown. Known models: {', '.join(list_models())}.")
-    return name, validated(_MODELS[name].options, keys, f"{source} ({name})")
+    name = str(keys.pop("name", None))
+    entry = MODELS.get(name, source)
+    complete = with_workspace_arguments(name, keys, entry.circuits)
+    return name, validated(entry.options, complete, f"{source} ({name})")

@@ -1,4 +1,4 @@
-"""Classifiers behind a fixed quantum filter, which a data set needs to go through only once."""
+"""A fixed quantum filter in front of a classifier, which a data set needs to go through only once."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Literal
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from qhybrid.circuits import build_circuit
 from qhybrid.engines.base import Engine
 from qhybrid.layers import Quanvolution
-from qhybrid.models.classifier_parts import CheckedImages, ClassifierOptions, Shape
+from qhybrid.models.circuit_part import circuit_spec, named_circuit, near_square
+from qhybrid.models.classifier_keys import ClassifierOptions, FilterPart, Shape
+from qhybrid.models.classifier_parts import CheckedImages
 
 
 class FilterOptions(ClassifierOptions):
@@ -44,6 +45,20 @@ class FilterOptions(ClassifierOptions):
                 f"({low:g}, {high:g})"
             )
         return self
+
+    @property
+    def filter_part(self) -> FilterPart:
+        """The circuit `qcq_filter` with these keys."""
+        circuit = named_circuit(
+            "qcq_filter",
+            num_qubits=self.filter_patch[0] * self.filter_patch[1],
+            layers=self.filter_layers,
+            filter=self.filter,
+            angle_range=list(self.filter_angle_range),
+            seed=self.filter_seed,
+            structure_seed=self.filter_structure_seed,
+        )
+        return FilterPart(circuit=circuit, patch=self.filter_patch, stride=self.filter_stride)
 
     @model_validator(mode="after")
     def _patch_fits(self) -> FilterOptions:
@@ -94,16 +109,8 @@ class FixedFilterModel(nn.Module):
         return self.forward_features(self.fixed_features(images))
 
 
-def build_filter(options: FilterOptions, engine: Engine | None) -> tuple[Quanvolution, Shape]:
-    """Return the filter that the keys describe, and the shape of its features for one image."""
-    spec = build_circuit(
-        "qcq_filter",
-        num_qubits=options.filter_patch[0] * options.filter_patch[1],
-        layers=options.filter_layers,
-        filter=options.filter,
-        angle_range=options.filter_angle_range,
-        seed=options.filter_seed,
-        structure_seed=options.filter_structure_seed,
-    )
-    layer = Quanvolution(spec, engine, options.filter_patch, options.filter_stride)
-    return layer, layer.output_shape(*options.image_shape)
+def build_filter(options: FilterPart, shape: Shape, engine: Engine | None) -> tuple[Quanvolution, Shape]:
+    """Return the filter that the keys describe, and the shape of its features for an image of `shape`."""
+    spec = circuit_spec(options.circuit)
+    layer = Quanvolution(spec, engine, options.patch or near_square(spec.num_inputs), options.stride)
+    return layer, layer.output_shape(*shape)

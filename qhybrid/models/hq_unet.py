@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
-from torch import nn
 
-from qhybrid.circuits import build_circuit
-from qhybrid.engines.base import Engine
-from qhybrid.layers import GridBottleneck, QuantumLayer, SeparableFilter
-from qhybrid.models.unet import DOWNSAMPLING, UNet, UNetOptions
+from qhybrid.models.bottlenecks import BottleneckOptions
+from qhybrid.models.circuit_part import named_circuit
+from qhybrid.models.unet import UNetKeys
 
 FEATURES_OF_TWIN = 3
 
 
-class _GridOptions(UNetOptions):
+class _GridOptions(UNetKeys):
     """Keys of the pre-Q and post-Q interfaces.
 
     Attributes:
@@ -48,6 +46,26 @@ class HQUNetOptions(_GridOptions):
     reps: int = Field(1, ge=0)
     frozen: bool = False
 
+    @property
+    def at_bottleneck(self) -> BottleneckOptions:
+        """The circuit behind a grid of one cell a qubit."""
+        return BottleneckOptions(
+            circuit=named_circuit(
+                "hq_unet_qcnn",
+                grid=self.grid,
+                pair_order=self.pair_order,
+                encoding=self.encoding,
+                readout=self.readout,
+                reps=self.reps,
+            ),
+            interface="grid",
+            grid=(self.grid, self.grid),
+            features=len(self.encoding),
+            angle_scale=self.angle_scale,
+            post_q=self.post_q,
+            frozen=self.frozen,
+        )
+
 
 class TwinOptions(_GridOptions):
     """Keys of `hq_unet_twin`.
@@ -59,39 +77,14 @@ class TwinOptions(_GridOptions):
 
     core: Literal["separable", "identity"] = "separable"
 
-
-def build_hq_unet(options: HQUNetOptions, engine: Engine | None) -> UNet:
-    """Build HQ-UNet on an engine (the exact one if None)."""
-    spec = build_circuit(
-        "hq_unet_qcnn",
-        grid=options.grid,
-        pair_order=options.pair_order,
-        encoding=options.encoding,
-        readout=options.readout,
-        reps=options.reps,
-    )
-    layer = QuantumLayer(spec, engine)
-    layer.weight.requires_grad_(not options.frozen)
-    return _with_core(options, layer, spec.num_observables, len(options.encoding))
-
-
-def build_hq_unet_twin(options: TwinOptions) -> UNet:
-    """Build HQ-UNet with a classical core in place of the circuit."""
-    cells = options.grid**2
-    if options.core == "identity":
-        return _with_core(options, nn.Identity(), cells * FEATURES_OF_TWIN, FEATURES_OF_TWIN)
-    return _with_core(options, SeparableFilter(options.grid), 2 * cells, FEATURES_OF_TWIN)
-
-
-def _with_core(options: _GridOptions, core: nn.Module, outputs: int, cell_features: int) -> UNet:
-    bottleneck = GridBottleneck(
-        options.widths[4],
-        core,
-        outputs,
-        grid=options.grid,
-        cell_features=cell_features,
-        angle_scale=options.angle_scale,
-        post_q=options.post_q,
-        map_size=options.patch_size // DOWNSAMPLING,
-    )
-    return UNet(options, bottleneck)
+    @property
+    def at_bottleneck(self) -> BottleneckOptions:
+        """The classical core behind the grid."""
+        return BottleneckOptions(
+            name=self.core,
+            interface="grid",
+            grid=(self.grid, self.grid),
+            features=FEATURES_OF_TWIN,
+            angle_scale=self.angle_scale,
+            post_q=self.post_q,
+        )

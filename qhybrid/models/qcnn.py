@@ -7,10 +7,11 @@ from typing import Literal
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from qhybrid.circuits import build_circuit
 from qhybrid.engines.base import Engine
-from qhybrid.layers import QuantumLayer
-from qhybrid.models.classifier_parts import BinaryOptions, CheckedImages, ExpectationHead
+from qhybrid.models.circuit_part import circuit_layer, named_circuit
+from qhybrid.models.classifier_keys import BinaryOptions
+from qhybrid.models.classifier_parts import CheckedImages
+from qhybrid.models.heads import ExpectationHead
 
 
 class QCNNOptions(BinaryOptions):
@@ -49,13 +50,13 @@ class QCNN(nn.Module):
         super().__init__()
         self.check = CheckedImages(options.image_shape)
         self.pool = nn.AdaptiveAvgPool2d(options.grid)
-        spec = build_circuit(
+        circuit = named_circuit(
             "qcnn",
             num_qubits=options.grid[0] * options.grid[1],
             convolution=options.convolution,
             shared=options.shared,
         )
-        self.head = ExpectationHead(QuantumLayer(spec, engine), options)
+        self.head = ExpectationHead(circuit_layer(circuit, engine), options)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, C, H, W) with pixels in [0, 1] to logits (B, 2).

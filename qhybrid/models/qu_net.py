@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
 
-from qhybrid.circuits import build_circuit
 from qhybrid.circuits.qufex import FEWEST_QUBITS
-from qhybrid.engines.base import Engine
-from qhybrid.layers import PairwiseFilter, QuantumLayer, QuFeXBottleneck
 from qhybrid.layers.patches import PatchLayout
+from qhybrid.models.bottlenecks import BottleneckOptions
+from qhybrid.models.circuit_part import named_circuit
 from qhybrid.models.qu_net_variants import parse_variant
-from qhybrid.models.qu_unet import QuUNet, QuUNetOptions
+from qhybrid.models.qu_unet import QuUNetKeys
 
 
-class PatchOptions(QuUNetOptions):
+class PatchOptions(QuUNetKeys):
     """Keys of the patches at the bottleneck.
 
     Attributes:
@@ -76,6 +73,21 @@ class QuNetOptions(PatchOptions):
     observables: str = Field("ZX", pattern="^[XYZ]{2}$")
     frozen: bool = False
 
+    @property
+    def at_bottleneck(self) -> BottleneckOptions:
+        """The two filters, or the first one, on patches."""
+        circuits = tuple(
+            named_circuit(
+                f"qufex_filter{number + 1}",
+                num_qubits=self.layout.size,
+                observable=self.observables[number],
+            )
+            for number in range(self.filters)
+        )
+        return BottleneckOptions(
+            circuit=circuits, interface="patches", patch=self.patch, maps=self.maps, frozen=self.frozen
+        )
+
 
 class QuNetTwinOptions(PatchOptions):
     """Keys of `qu_net_twin`.
@@ -87,39 +99,9 @@ class QuNetTwinOptions(PatchOptions):
 
     core: Literal["pairwise", "zero"] = "pairwise"
 
-
-class ZeroFilter(nn.Module):
-    """The filter that adds nothing."""
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return zeros of the shape of `rows`."""
-        return torch.zeros_like(rows)
-
-
-def build_qu_net(options: QuNetOptions, engine: Engine | None) -> QuUNet:
-    """Build Qu-Net on an engine (the exact one if None)."""
-    layers = []
-    for number in range(options.filters):
-        spec = build_circuit(
-            f"qufex_filter{number + 1}",
-            num_qubits=options.layout.size,
-            observable=options.observables[number],
+    @property
+    def at_bottleneck(self) -> BottleneckOptions:
+        """As many classical filters on patches."""
+        return BottleneckOptions(
+            name=self.core, interface="patches", patch=self.patch, maps=self.maps, filters=self.filters
         )
-        layer = QuantumLayer(spec, engine)
-        layer.weight.requires_grad_(not options.frozen)
-        layers.append(layer)
-    return _with_filters(options, layers)
-
-
-def build_qu_net_twin(options: QuNetTwinOptions) -> QuUNet:
-    """Build Qu-Net with classical filters in place of its circuits."""
-    filters = [
-        PairwiseFilter(options.layout.size) if options.core == "pairwise" else ZeroFilter()
-        for _ in range(options.filters)
-    ]
-    return _with_filters(options, filters)
-
-
-def _with_filters(options: PatchOptions, filters: list[Any]) -> QuUNet:
-    bottleneck = QuFeXBottleneck(filters, options.patch, options.maps)
-    return QuUNet(options, bottleneck, options.widths[-1] * options.filters)

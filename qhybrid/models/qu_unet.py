@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor, nn
 
 from qhybrid.config import StrictModel
+from qhybrid.engines.base import Engine
 from qhybrid.errors import ConfigError
+from qhybrid.models.bottlenecks import BottleneckOptions, build_bottleneck
+from qhybrid.models.skips import SkipOptions, apply_skip, build_skips
 
 Initialization = Literal["glorot", "he", "torch"]
 
 
-class QuUNetOptions(StrictModel):
-    """Keys of `qu_unet`, and of the models that share its encoder and decoder.
+class QuUNetKeys(StrictModel):
+    """Keys of every model that is built on the small U-Net.
 
     Attributes:
         in_channels: Channels of the image.
@@ -26,6 +29,7 @@ class QuUNetOptions(StrictModel):
         batch_norm: Normalise after each convolution of a block; the authors' model does not.
         initialization: `glorot` (uniform, biases 0) is what the authors' framework does; `he` is its variant
             for ReLU; `torch` leaves PyTorch's own.
+        skips: Circuits on the skip connections; none by default.
     """
 
     in_channels: int = Field(ge=1)
@@ -34,9 +38,10 @@ class QuUNetOptions(StrictModel):
     widths: tuple[int, ...] = Field((8, 16, 32, 16, 8), min_length=1)
     batch_norm: bool = False
     initialization: Initialization = "glorot"
+    skips: SkipOptions | None = None
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> QuUNetOptions:
+    def _sizes_fit(self) -> QuUNetKeys:
         if min(self.widths) < 1:
             raise ValueError("`widths` must be at least 1 each")
         factor = self.downsampling
@@ -45,7 +50,14 @@ class QuUNetOptions(StrictModel):
                 f"`image_size` must be multiples of {factor} (2^{len(self.widths)}, from the number of "
                 f"`widths`), but is {self.image_size[0]} x {self.image_size[1]}"
             )
+        if self.skips is not None:
+            self.skips.contents(len(self.widths))
         return self
+
+    @model_serializer(mode="wrap")
+    def _used_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        unused = {key for key in ("skips", "bottleneck") if getattr(self, key, None) is None}
+        return {key: value for key, value in dump(self).items() if key not in unused}
 
     @property
     def downsampling(self) -> int:
@@ -56,6 +68,31 @@ class QuUNetOptions(StrictModel):
     def bottleneck_size(self) -> tuple[int, int]:
         """Height and width of the feature map at the bottleneck."""
         return self.image_size[0] // self.downsampling, self.image_size[1] // self.downsampling
+
+    @property
+    def at_bottleneck(self) -> BottleneckOptions:
+        """What stands at the bottleneck."""
+        return BottleneckOptions()
+
+
+class QuUNetOptions(QuUNetKeys):
+    """Keys of `qu_unet`.
+
+    Attributes:
+        bottleneck: What stands at the bottleneck; the U-Net's own convolution (`conv`) by default.
+    """
+
+    bottleneck: BottleneckOptions | None = None
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> QuUNetOptions:
+        self.at_bottleneck.check_size(*self.bottleneck_size)
+        return self
+
+    @property
+    def at_bottleneck(self) -> BottleneckOptions:
+        """What stands at the bottleneck."""
+        return self.bottleneck or BottleneckOptions()
 
 
 class ConvBlock(nn.Sequential):
@@ -89,14 +126,26 @@ class QuUNet(nn.Module):
 
     Attributes:
         bottleneck: Map from (B, widths[-1], h, w) to (B, bottleneck_channels, h, w).
+        skips: Gates of the skip connections by level.
+        any_size: Whether images of other sizes than in training are accepted.
+        size_multiple: What height and width of images must be multiples of.
     """
 
-    def __init__(self, options: QuUNetOptions, bottleneck: nn.Module, bottleneck_channels: int) -> None:
+    def __init__(
+        self,
+        options: QuUNetKeys,
+        bottleneck: nn.Module,
+        bottleneck_channels: int,
+        skips: nn.ModuleDict | None = None,
+    ) -> None:
         """Build the network around `bottleneck`."""
         super().__init__()
         widths = options.widths
         inputs = (options.in_channels, *widths[:-1])
         self._downsampling = options.downsampling
+        self.any_size = bool(getattr(bottleneck, "any_size", True))
+        rows, columns = getattr(bottleneck, "size_multiple", (1, 1))
+        self.size_multiple = (options.downsampling * rows, options.downsampling * columns)
         self.encoder = nn.ModuleList(
             ConvBlock(before, after, options.batch_norm) for before, after in zip(inputs, widths, strict=True)
         )
@@ -109,6 +158,8 @@ class QuUNet(nn.Module):
         )
         self.head = nn.Conv2d(widths[0], options.num_classes, 1)
         initialize(self, options.initialization)
+        # After the initialisation, which is the encoder's and decoder's: gates start near the identity.
+        self.skips = nn.ModuleDict() if skips is None else skips
 
     def forward(self, image: Tensor) -> Tensor:
         """Map an image (B, C, H, W) to logits (B, K, H, W).
@@ -122,9 +173,10 @@ class QuUNet(nn.Module):
                 f"Height and width must be multiples of {self._downsampling}, but are {height} x {width}."
             )
         features, skips = image, []
-        for block in self.encoder:
-            skips.append(block(features))
-            features = self.pool(skips[-1])
+        for level, block in enumerate(self.encoder):
+            features = block(features)
+            skips.append(apply_skip(self.skips, level, features))
+            features = self.pool(features)
         features = self.bottleneck(features)
         for block in self.decoder:
             features = block(features, skips.pop())
@@ -146,8 +198,17 @@ def initialize(module: nn.Module, initialization: Initialization) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def build_qu_unet(options: QuUNetOptions) -> QuUNet:
-    """Build the authors' U-Net, with one 3x3 convolution to twice the last width at the bottleneck."""
+def build_qu_unet(options: QuUNetKeys, engine: Engine | None = None) -> QuUNet:
+    """Build the small U-Net of a model's keys.
+
+    Where they say nothing of the bottleneck, it is the authors' one 3x3 convolution to twice the last width.
+    """
     last = options.widths[-1]
-    bottleneck = nn.Sequential(nn.Conv2d(last, 2 * last, 3, padding=1), nn.ReLU(inplace=True))
-    return QuUNet(options, bottleneck, 2 * last)
+
+    def conv() -> tuple[nn.Module, int]:
+        return nn.Sequential(nn.Conv2d(last, 2 * last, 3, padding=1), nn.ReLU(inplace=True)), 2 * last
+
+    bottleneck, channels = build_bottleneck(
+        options.at_bottleneck, last, options.bottleneck_size, engine, conv
+    )
+    return QuUNet(options, bottleneck, channels, build_skips(options.skips, options.widths, engine))

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from typing import Any
+
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 from torch import Tensor, nn
 
 from qhybrid.config import StrictModel
+from qhybrid.engines.base import Engine
 from qhybrid.errors import ConfigError
 from qhybrid.models.blocks import DoubleConv, Down, Stem, Up
+from qhybrid.models.bottlenecks import BottleneckOptions, build_bottleneck
+from qhybrid.models.skips import SkipOptions, apply_skip, build_skips
 
 DOWNSAMPLING = 16
+_OPTIONAL = ("image_size", "skips", "bottleneck")
 
 
-class UNetOptions(StrictModel):
-    """Keys of `unet`, and of every model built on it.
+class UNetKeys(StrictModel):
+    """Keys of every model that is built on the U-Net.
 
     Attributes:
         in_channels: Bands of the image.
-        num_classes: Classes to tell apart.
+        num_classes: Classes to tell apart; 1 gives one logit, for binary segmentation with a sigmoid.
         patch_size: Side of training patches in pixels, a multiple of 16.
+        image_size: Height and width of whole images in pixels, multiples of 16, where they are not square; in
+            place of `patch_size`.
         widths: Channels after the stem and after each of the four Down blocks.
+        skips: Circuits on the skip connections; none by default.
     """
 
     in_channels: int = Field(ge=1)
-    num_classes: int = Field(ge=2)
+    num_classes: int = Field(ge=1)
     patch_size: int = Field(128, ge=DOWNSAMPLING, multiple_of=DOWNSAMPLING)
+    image_size: tuple[int, int] | None = None
     widths: tuple[int, int, int, int, int] = (16, 32, 64, 128, 256)
+    skips: SkipOptions | None = None
 
     @field_validator("widths")
     @classmethod
@@ -34,25 +45,90 @@ class UNetOptions(StrictModel):
             raise ValueError("widths must be at least 1")
         return widths
 
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> UNetKeys:
+        if self.skips is not None:
+            self.skips.contents(len(self.widths) - 1)
+        if self.image_size is None:
+            return self
+        if "patch_size" in self.model_fields_set:
+            raise ValueError("give either `patch_size` or `image_size`, but not both")
+        if any(size < DOWNSAMPLING or size % DOWNSAMPLING for size in self.image_size):
+            raise ValueError(
+                f"`image_size` must be multiples of {DOWNSAMPLING}, but is {self.image_size[0]} x "
+                f"{self.image_size[1]}. Fix: let the data set resize the images, or use `qu_unet` with fewer "
+                "`widths`"
+            )
+        return self
 
-class UNet(nn.Module):
-    """Stem, four Down blocks, a bottleneck that keeps its shape, four Up blocks, 1x1 convolution.
+    @model_serializer(mode="wrap")
+    def _used_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        unused = {key for key in _OPTIONAL if getattr(self, key, None) is None}
+        unused |= set() if self.image_size is None else {"patch_size"}
+        return {key: value for key, value in dump(self).items() if key not in unused}
+
+    @property
+    def map_size(self) -> tuple[int, int]:
+        """Height and width of the feature map at the bottleneck, in training."""
+        height, width = self.image_size or (self.patch_size, self.patch_size)
+        return height // DOWNSAMPLING, width // DOWNSAMPLING
+
+    @property
+    def at_bottleneck(self) -> BottleneckOptions:
+        """What stands at the bottleneck."""
+        return BottleneckOptions()
+
+
+class UNetOptions(UNetKeys):
+    """Keys of `unet`.
 
     Attributes:
-        bottleneck: Map from (B, widths[4], h/16, w/16) to the same shape.
-        any_size: Whether images of any height and width (multiples of 16) are accepted.
+        bottleneck: What stands at the bottleneck; the U-Net's own deepest block (`conv`) by default.
     """
 
-    def __init__(self, options: UNetOptions, bottleneck: nn.Module) -> None:
-        """Build the network around `bottleneck`."""
+    bottleneck: BottleneckOptions | None = None
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> UNetOptions:
+        self.at_bottleneck.check_size(*self.map_size)
+        return self
+
+    @property
+    def at_bottleneck(self) -> BottleneckOptions:
+        """What stands at the bottleneck."""
+        return self.bottleneck or BottleneckOptions()
+
+
+class UNet(nn.Module):
+    """Stem, four Down blocks, a bottleneck, four Up blocks, 1x1 convolution.
+
+    Attributes:
+        bottleneck: Map from (B, widths[4], h/16, w/16) to (B, bottleneck_channels, h/16, w/16).
+        skips: Gates of the skip connections by level.
+        any_size: Whether images of other sizes than in training are accepted.
+        size_multiple: What height and width of images must be multiples of.
+    """
+
+    def __init__(
+        self,
+        options: UNetKeys,
+        bottleneck: nn.Module,
+        bottleneck_channels: int | None = None,
+        skips: nn.ModuleDict | None = None,
+    ) -> None:
+        """Build the network around `bottleneck`, which keeps the number of channels unless it is given."""
         super().__init__()
         widths = options.widths
         self.any_size = bool(getattr(bottleneck, "any_size", True))
+        rows, columns = getattr(bottleneck, "size_multiple", (1, 1))
+        self.size_multiple = (DOWNSAMPLING * rows, DOWNSAMPLING * columns)
+        deep = (*widths[:4], bottleneck_channels or widths[4])
         self.stem = Stem(options.in_channels, widths[0])
         self.down = nn.ModuleList(Down(widths[i], widths[i + 1]) for i in range(4))
         self.bottleneck = bottleneck
-        self.up = nn.ModuleList(Up(widths[i + 1], widths[i], widths[i]) for i in reversed(range(4)))
+        self.up = nn.ModuleList(Up(deep[i + 1], widths[i], widths[i]) for i in reversed(range(4)))
         self.head = nn.Conv2d(widths[0], options.num_classes, 1)
+        self.skips = nn.ModuleDict() if skips is None else skips
 
     def forward(self, image: Tensor) -> Tensor:
         """Map an image (B, C, H, W) to logits (B, K, H, W).
@@ -67,8 +143,8 @@ class UNet(nn.Module):
             )
         features = self.stem(image)
         skips = []
-        for down in self.down:
-            skips.append(features)
+        for level, down in enumerate(self.down):
+            skips.append(apply_skip(self.skips, level, features))
             features = down(features)
         features = self.bottleneck(features)
         for up in self.up:
@@ -77,6 +153,10 @@ class UNet(nn.Module):
         return logits
 
 
-def build_unet(options: UNetOptions) -> UNet:
-    """Build the classical U-Net, whose bottleneck is its deepest DoubleConv."""
-    return UNet(options, DoubleConv(options.widths[4], options.widths[4]))
+def build_unet(options: UNetKeys, engine: Engine | None = None) -> UNet:
+    """Build the U-Net of a model's keys: what they say of the bottleneck, or else its deepest DoubleConv."""
+    last = options.widths[4]
+    bottleneck, channels = build_bottleneck(
+        options.at_bottleneck, last, options.map_size, engine, lambda: (DoubleConv(last, last), last)
+    )
+    return UNet(options, bottleneck, channels, build_skips(options.skips, options.widths[:4], engine))

@@ -20,13 +20,18 @@ from qhybrid.data.images.image_datasets import is_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError, TrainingError, WorkspaceError, optional_import
 from qhybrid.training.callbacks import EpochBar, RunKeeper, StepClock, WeightAverage, completed_epochs
 from qhybrid.training.images.defaults import with_image_defaults
+from qhybrid.training.images.run import ImageMeta
 from qhybrid.training.images.task import build_image_task
 from qhybrid.training.precision import trains_on_gpu, with_resolved_precision
 from qhybrid.training.provenance import environment
 from qhybrid.training.run_folder import (
     ENVIRONMENT,
+    META,
     RECIPE,
     RESUME_STATE,
+    Meta,
+    MetaHead,
+    read_meta,
     read_recipe,
     write_recipe,
 )
@@ -58,6 +63,8 @@ def train(recipe: Recipe, data_root: Path, output: Path, *, resume: bool = False
     recipe = with_resolved_precision(recipe)
     recipe = with_shots_seed(recipe)
     state = _prepare_folder(recipe, output, resume)
+    if state is not None:
+        recipe = _with_kept_model(recipe, output, ImageMeta if images else Meta)
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)
     task = build_image_task(recipe, data_root) if images else build_scene_task(recipe, data_root)
@@ -104,6 +111,14 @@ def _check_same_run(before: Recipe, now: Recipe, output: Path) -> None:
             f"{output / RECIPE} differs from the given recipe in {', '.join(sorted(different))}. Fix: "
             "resume with the run's own recipe, or start a new run."
         )
+
+
+def _with_kept_model(recipe: Recipe, output: Path, kind: type[MetaHead]) -> Recipe:
+    """A resumed run has the model that it began with, whatever circuits/ says by now."""
+    file = output / "last" / META
+    if not file.is_file():
+        return recipe
+    return recipe.model_copy(update={"model": read_meta(file, kind).model})
 
 
 def _check_early_stopping(recipe: Recipe, task: Task) -> None:

@@ -13,14 +13,16 @@ from qhybrid.config import TrainingConfig
 from qhybrid.engines import make_engine
 from qhybrid.errors import ConfigError
 from qhybrid.layers import QuantumLayer, quantum_layers
-from qhybrid.models import build_model, list_models, resolve_model, use_engine
-from qhybrid.models.build import check_task
+from qhybrid.models import MODELS, build_model, check_task, list_models, resolve_model, use_engine
 from qhybrid.training.optimizer import build_optimizer
 
 SCENE = {"in_channels": 4, "num_classes": 3, "patch_size": 32, "widths": [4, 4, 6, 6, 8]}
 MASK = {"in_channels": 3, "num_classes": 1, "image_size": [24, 32], "widths": [3, 4]}
 CLASS = {"in_channels": 1, "num_classes": 2, "image_size": [12, 10], "channels": [3, 4]}
 FLAT = {"in_channels": 2, "num_classes": 3, "image_size": [6, 8]}
+GRID_OF_2 = {"name": "four", "builder": "hq_unet_qcnn", "arguments": {"grid": 2}, "observables": None}
+FOUR = {"name": "f", "builder": "qufex_filter1", "arguments": {"num_qubits": 4}, "observables": None}
+ONE_VALUE = {"name": "one", "builder": "qcq_classifier", "arguments": {}, "observables": None}
 CONFIGS = {
     "unet": {"name": "unet", **SCENE},
     "hq_unet": {"name": "hq_unet", "grid": 2, **SCENE},
@@ -33,6 +35,48 @@ CONFIGS = {
     "qu_net mixed, 3 classes": {"name": "qu_net", "variant": "8_2_2", **MASK, "num_classes": 3},
     "qu_net_twin": {"name": "qu_net_twin", "variant": "4_2", **MASK},
     "qu_net_twin zero": {"name": "qu_net_twin", "core": "zero", **MASK, "batch_norm": True},
+    "unet, any circuit behind a grid": {"name": "unet", **SCENE, "bottleneck": {"circuit": GRID_OF_2}},
+    "unet, two circuits on patches": {
+        "name": "unet",
+        **SCENE,
+        "bottleneck": {"circuit": [FOUR, FOUR], "interface": "patches"},
+    },
+    "unet, circuits on skips": {"name": "unet", **SCENE, "skips": {"circuit": FOUR, "levels": [1, 3]}},
+    "unet without bottleneck": {"name": "unet", **SCENE, "bottleneck": "identity"},
+    "hq_unet, circuit on a skip": {
+        "name": "hq_unet",
+        "grid": 2,
+        **SCENE,
+        "skips": {"circuit": FOUR, "levels": [0]},
+    },
+    "unet, images that are not square": {
+        "name": "unet",
+        **{key: value for key, value in SCENE.items() if key != "patch_size"},
+        "image_size": [32, 48],
+        "num_classes": 1,
+        "bottleneck": {"circuit": GRID_OF_2},
+    },
+    "qu_unet, circuit and skips": {
+        "name": "qu_unet",
+        **MASK,
+        "bottleneck": {"circuit": GRID_OF_2, "post_q": "grid"},
+        "skips": {"circuit": FOUR},
+    },
+    "hybrid_cnn": {"name": "hybrid_cnn", **CLASS},
+    "hybrid_cnn, filter and circuit": {
+        "name": "hybrid_cnn",
+        **CLASS,
+        "num_classes": 3,
+        "filter": {"circuit": FOUR},
+        "head": {"circuit": FOUR, "latent": "tanh"},
+    },
+    "hybrid_cnn, one logit an observable": {
+        "name": "hybrid_cnn",
+        **CLASS,
+        "num_classes": 4,
+        "channels": [],
+        "head": {"circuit": FOUR, "trainable_scale": True},
+    },
     "mlp": {"name": "mlp", "hidden": [5], **FLAT},
     "cnn": {"name": "cnn", **CLASS, "dropout": 0.1, "num_classes": 4},
     "quanvo_mlp": {"name": "quanvo_mlp", **FLAT},
@@ -55,7 +99,7 @@ def images_for(config, batch):
 
 def shape_of_logits(config, batch):
     """Return (B, K, H, W) for segmentation and (B, K) for classification."""
-    pixels = images_for(config, 0).shape[2:] if "net" in config["name"] else ()
+    pixels = images_for(config, 0).shape[2:] if "segmentation" in MODELS.get(config["name"]).tasks else ()
     return (batch, config["num_classes"], *pixels)
 
 
@@ -121,6 +165,7 @@ class TestEveryModel:
     def test_its_task_is_what_its_logits_say(self, config):
         task = "segmentation" if build_model(config)(images_for(config, 2)).ndim == 4 else "classification"
         check_task(config["name"], task, "x")
+        assert task in MODELS.get(config["name"]).tasks
         other = {"segmentation": "classification", "classification": "segmentation"}[task]
         with pytest.raises(
             ConfigError, match=f"must be a model for {other}, .*is one for {task}. Fix: choose"
@@ -217,10 +262,12 @@ def test_frozen_circuit_is_not_trained():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "unett"}, "model 'unett' is unknown. Known models: cnn, hq_unet"),
+        ({"name": "unett"}, "model 'unett' is unknown. Known models: cnn, hq_unet.*Did you mean `unet`"),
+        ({"name": "hqunet"}, "Did you mean `hq_unet`"),
         ({"patch_size": 100}, "multiple of 16"),
         ({"widths": [1, 2, 3]}, "widths"),
-        ({"num_classes": 1}, "num_classes"),
+        ({"num_classes": 0}, "num_classes"),
+        ({"image_size": [32, 48]}, "either `patch_size` or `image_size`"),
         ({"in_channels": None}, "in_channels"),
     ],
 )

@@ -11,8 +11,9 @@ from qhybrid.engines import make_engine
 from qhybrid.errors import ConfigError
 from qhybrid.layers import QuantumLayer, cached_features, quantum_layers
 from qhybrid.models import build_model, resolve_model
-from qhybrid.models.classifier_parts import BinaryOptions, ExpectationHead
+from qhybrid.models.classifier_keys import BinaryOptions
 from qhybrid.models.fixed_filter import FixedFilterModel
+from qhybrid.models.heads import ExpectationHead
 
 MNIST = {"in_channels": 1, "num_classes": 2, "image_size": [28, 28]}
 SMALL = {"in_channels": 1, "num_classes": 2, "image_size": [12, 10], "channels": [3, 4]}

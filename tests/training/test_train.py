@@ -209,7 +209,7 @@ def test_resume_of_no_run(tiny_data, tmp_path, tiny_content):
 def test_keys_that_the_data_decide(tiny_data, tmp_path, tiny_content):
     content = tiny_content()
     content["model"]["in_channels"] = 5
-    with pytest.raises(ConfigError, match=r"model\.in_channels` is 5, but the data section says 2"):
+    with pytest.raises(ConfigError, match=r"model\.in_channels` is 5, but the data say 2"):
         train(recipe_of(content), tiny_data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -279,3 +279,18 @@ def test_overlapping_splits_are_not_used_in_silence(tiny_data, tmp_path, tiny_co
         shutil.copy(tmp_path / f"data/tiny/train/{kind}/a.tif", tmp_path / f"data/tiny/val/{kind}/again.tif")
     with pytest.warns(UserWarning, match=r"1 pair\(s\) of scenes in different splits show the same ground"):
         train(recipe_of(tiny_content(epochs=1)), tmp_path / "data", tmp_path / "run")
+
+
+def test_a_resumed_run_keeps_its_circuit(tiny_data, tmp_path, tiny_content, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    definition = tmp_path / "circuits" / "hq_unet_qcnn.yaml"
+    definition.parent.mkdir()
+    definition.write_text("builder: hq_unet_qcnn\narguments: {reps: 2}\n")
+    run = train(recipe_of(tiny_content()), tiny_data, tmp_path / "run")
+    before = load_file(run / "last/weights.safetensors")
+    assert before["bottleneck.core.weight"].shape == (16,)
+    definition.write_text("builder: hq_unet_qcnn\narguments: {reps: 3}\n")
+    train(recipe_of(tiny_content()), tiny_data, run, resume=True)
+    after = load_file(run / "last/weights.safetensors")
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)

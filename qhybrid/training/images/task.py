@@ -15,10 +15,8 @@ from qhybrid.data.augmentation import PatchAugmentation
 from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.data.images import ImageDataset
 from qhybrid.data.statistics import BandStatistics
-from qhybrid.errors import ConfigError
 from qhybrid.layers import cached_features
-from qhybrid.models import build_for_engine, resolve_model
-from qhybrid.models.build import check_task, model_keys
+from qhybrid.models import build_for_engine, check_task, complete_model
 from qhybrid.seeding import derive_seed
 from qhybrid.training.base_module import Augmentation
 from qhybrid.training.images.data_module import ImageDataModule
@@ -110,9 +108,9 @@ def _columns(kind: str) -> tuple[str, ...]:
 
 
 def image_model_section(recipe: Recipe, dataset: ImageDataset) -> dict[str, Any]:
-    """Return the model section with what the data decide filled in: in_channels, num_classes, image_size.
+    """Return the model section with the keys filled in that the data decide and the model has.
 
-    A model gets the keys that it has. Segmentation of two classes has one logit (`num_classes: 1`), unless
+    Segmentation of two classes has one logit (`num_classes: 1`), unless
     the recipe asks for two.
 
     Raises:
@@ -125,19 +123,7 @@ def image_model_section(recipe: Recipe, dataset: ImageDataset) -> dict[str, Any]
     binary = dataset.task == "segmentation" and num_classes == 2
     given = recipe.model.get("num_classes")
     classes = given if binary and given in (1, 2) else (1 if binary else num_classes)
-    decided: dict[str, Any] = {
-        "in_channels": bands,
-        "num_classes": classes,
-        "image_size": [height, width],
-    }
-    if height == width:
-        decided["patch_size"] = height
-    keys = model_keys(str(recipe.model["name"]))
-    for key, value in decided.items():
-        found = recipe.model.get(key, value)
-        if (list(found) if isinstance(found, tuple) else found) != value:
-            raise ConfigError(f"Key `model.{key}` is {found}, but the data say {value}. Fix: leave it out.")
-    return resolve_model({**recipe.model, **{key: decided[key] for key in decided if key in keys}})
+    return complete_model(recipe.model, bands, classes, (height, width))
 
 
 def image_augmentation(recipe: Recipe, bands: int) -> Augmentation | None:

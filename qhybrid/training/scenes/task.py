@@ -11,8 +11,7 @@ import qhybrid
 from qhybrid.config import Recipe
 from qhybrid.data.augmentation import PatchAugmentation
 from qhybrid.errors import ConfigError
-from qhybrid.models import build_for_engine, resolve_model
-from qhybrid.models.build import check_task
+from qhybrid.models import build_for_engine, check_task, complete_model
 from qhybrid.seeding import derive_seed
 from qhybrid.training.callbacks import COLUMNS
 from qhybrid.training.losses import CrossEntropyDice, class_weights
@@ -24,21 +23,24 @@ from qhybrid.training.task import Task
 
 
 def model_section(recipe: Recipe, bands: tuple[int, ...], num_classes: int) -> dict[str, Any]:
-    """Return the model section with what the data decide filled in: in_channels, num_classes, patch_size.
+    """Return the model section with the keys filled in that the data decide and the model has.
 
     Raises:
         ConfigError: If the recipe gives one of these keys another value than the data do, or a key is
             unknown.
     """
     check_task(str(recipe.model["name"]), "segmentation", recipe.data.dataset)
-    decided = {"in_channels": len(bands), "num_classes": num_classes, "patch_size": recipe.data.patch_size}
-    for key, value in decided.items():
-        if recipe.model.get(key, value) != value:
-            raise ConfigError(
-                f"Key `model.{key}` is {recipe.model[key]}, but the data section says {value}. Fix: leave it "
-                "out."
-            )
-    return resolve_model({**recipe.model, **decided})
+    if num_classes < 2:
+        raise ConfigError(
+            f"Key `data.classes` must hold at least 2 classes to tell apart, but holds {num_classes}."
+        )
+    side = recipe.data.patch_size
+    try:
+        return complete_model(recipe.model, len(bands), num_classes, (side, side))
+    except ConfigError as error:
+        if "`image_size` must" not in str(error):
+            raise
+        raise ConfigError(f"{error} (`image_size` is {side} x {side}, the key `data.patch_size`.)") from error
 
 
 def build_scene_task(recipe: Recipe, data_root: Path) -> Task:

@@ -328,7 +328,7 @@ class TestErrors:
         [
             (
                 {"name": "qu_unet"},
-                r"`model\.name` must be a model for classification.*`digits`.*one of cnn, mlp",
+                r"`model\.name` must be a model for classification.*`digits`.*one of cnn, hybrid_cnn, mlp",
             ),
             ({"name": "mlp", "num_classes": 3}, r"`model\.num_classes` is 3, but the data say 2"),
             (

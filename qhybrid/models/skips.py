@@ -1,0 +1,142 @@
+"""Circuits on the skip connections of a U-Net: each gates the channels of one level."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from qhybrid.engines.base import Engine
+from qhybrid.errors import ConfigError
+from qhybrid.models.circuit_part import Circuit, PartOptions, circuit_layer, circuit_spec
+
+_START = 0.01
+"""Standard deviation of a gate's initial weights: near the identity, but with a gradient for the circuit."""
+
+
+class SkipOptions(PartOptions):
+    """Circuits on the skip connections.
+
+    Attributes:
+        circuit: Name of a circuit, the file of its definition, or its content; or a list, one a level.
+        levels: Which skip connections, 0 being that at full resolution; all of them by default.
+        angle_scale: Factor from the tanh output, in [-1, 1], to the input angle in radians.
+        frozen: Keep the circuits at their random initial angles (an ablation).
+    """
+
+    circuit: Circuit | tuple[Circuit, ...]
+    levels: tuple[int, ...] | None = Field(None, min_length=1)
+    angle_scale: float = Field(1.0, gt=0)
+    frozen: bool = False
+
+    @model_validator(mode="after")
+    def _levels_fit(self) -> SkipOptions:
+        levels = self.levels or ()
+        if len(set(levels)) != len(levels) or min(levels, default=0) < 0:
+            raise ValueError(f"`levels` must be different numbers from 0, but are {list(levels)}")
+        contents = self.circuit if isinstance(self.circuit, tuple) else (self.circuit,)
+        for spec in map(circuit_spec, contents):
+            if not spec.num_inputs:
+                raise ValueError(f"circuit `{spec.name}` must have inputs, but has none")
+        if isinstance(self.circuit, tuple) and levels and len(levels) != len(self.circuit):
+            raise ValueError(f"`circuit` lists {len(self.circuit)} for {len(levels)} `levels`")
+        return self
+
+    def contents(self, levels: int) -> dict[int, dict[str, Any]]:
+        """Return the circuit of each chosen level of a U-Net.
+
+        Args:
+            levels: Skip connections that the U-Net has.
+
+        Raises:
+            ConfigError: If a level does not exist, or circuits and levels are not as many.
+        """
+        chosen = tuple(range(levels)) if self.levels is None else self.levels
+        if max(chosen) >= levels:
+            raise ConfigError(
+                f"Key `skips.levels` must be from 0 to {levels - 1}, but is {list(chosen)}. Fix: leave out "
+                "what the U-Net does not have."
+            )
+        several = self.circuit if isinstance(self.circuit, tuple) else (self.circuit,) * len(chosen)
+        if len(several) != len(chosen):
+            raise ConfigError(
+                f"Key `skips.circuit` lists {len(several)} circuits, but there are {len(chosen)} skip "
+                "connections. Fix: name as many `skips.levels`."
+            )
+        return dict(zip(chosen, several, strict=True))
+
+
+class SkipGate(nn.Module):
+    """y_c = x_c (1 + tanh(g_c)), with g a linear map of what a core says of the mean of every channel.
+
+    With zero weights of the gate it is the identity; a new gate is near it.
+
+    Attributes:
+        core: Map from (B, n_in) angles to (B, n_out): a circuit, or what stands in its place.
+        gate: The linear map from (B, n_out) to (B, channels).
+    """
+
+    def __init__(
+        self, channels: int, core: nn.Module, inputs: int, outputs: int, angle_scale: float = 1.0
+    ) -> None:
+        """Build the gate.
+
+        Args:
+            channels: Channels of the skip connection.
+            core: The circuit, or what stands in its place.
+            inputs: Its inputs.
+            outputs: Its outputs.
+            angle_scale: Factor from the tanh output to the input angle in radians.
+        """
+        super().__init__()
+        self.angle_scale = angle_scale
+        self.reduce = nn.Linear(channels, inputs)
+        self.core = core
+        self.gate = nn.Linear(outputs, channels)
+        nn.init.normal_(self.gate.weight, std=_START)
+        nn.init.zeros_(self.gate.bias)
+
+    def forward(self, skip: Tensor) -> Tensor:
+        """Map features (B, channels, h, w) to the same shape."""
+        means = skip.mean(dim=(2, 3))
+        angles = self.reduce(means).float().tanh() * self.angle_scale
+        factor = 1 + torch.tanh(self.gate(self.core(angles)))
+        return skip * factor[:, :, None, None].to(skip.dtype)
+
+
+def build_skips(
+    options: SkipOptions | None, channels: tuple[int, ...], engine: Engine | None
+) -> nn.ModuleDict:
+    """Build the gates of a U-Net.
+
+    Args:
+        options: The section `skips`; none gives no gates.
+        channels: Channels of every skip connection, that at full resolution first.
+        engine: What executes the circuits; the noiseless exact engine if absent.
+
+    Returns:
+        Gates by the number of their level, as text.
+
+    Raises:
+        ConfigError: If a level does not exist.
+    """
+    gates = nn.ModuleDict()
+    if options is None:
+        return gates
+    for level, content in options.contents(len(channels)).items():
+        layer = circuit_layer(content, engine, frozen=options.frozen)
+        spec = layer.spec
+        gates[str(level)] = SkipGate(
+            channels[level], layer, spec.num_inputs, spec.num_observables, options.angle_scale
+        )
+    return gates
+
+
+def apply_skip(gates: nn.ModuleDict, level: int, skip: Tensor) -> Tensor:
+    """Return the features of a skip connection, gated where its level has a gate."""
+    if str(level) not in gates:
+        return skip
+    gated: Tensor = gates[str(level)](skip)
+    return gated

@@ -1,0 +1,73 @@
+"""The example of a model plugin: two experts and two quantum skips, without a change of the package."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from qhybrid.config import load_recipe
+from qhybrid.errors import ConfigError
+from qhybrid.training import load_run
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "experts"
+SCRIPT = """
+import sys, torch
+from pathlib import Path
+from qhybrid.config import load_recipe
+from qhybrid.layers import quantum_layers
+from qhybrid.training import load_run, train
+
+recipe, data, output = map(Path, sys.argv[1:])
+folder = train(load_recipe(recipe), data, output)
+model = load_run(folder).model
+print(*quantum_layers(model))
+router, features = model.bottleneck, torch.rand(3, 4, 1, 1)
+weights = router.weights(features)
+both = [expert(features) for expert in router.experts]
+by_hand = sum(weights[:, k, None, None, None] * both[k] for k in range(2))
+torch.testing.assert_close(router(features), by_hand)
+torch.testing.assert_close(weights.sum(dim=1), torch.ones(3))
+"""
+
+
+def test_it_trains_through_the_plugin_alone(tiny_data, tiny_content, tmp_path):
+    content = tiny_content(epochs=1)
+    four = {"name": "four", "builder": "hq_unet_qcnn", "arguments": {"grid": 2}, "observables": None}
+    content["model"] = {
+        "name": "experts_unet",
+        "widths": [2, 2, 3, 3, 4],
+        "experts": [{"circuit": four, "post_q": "grid"}, {"circuit": four}],
+        "skips": {"circuit": four, "levels": [2, 3]},
+    }
+    recipe = tmp_path / "experts.yaml"
+    recipe.write_text(yaml.safe_dump(content))
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(recipe), str(tiny_data), str(tmp_path / "run")],
+        env={**os.environ, "QHYBRID_PLUGINS": str(EXAMPLE / "experts_plugin.py")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [
+        "bottleneck.experts.0.core",
+        "bottleneck.experts.1.core",
+        "skips.2.core",
+        "skips.3.core",
+    ]
+    meta = json.loads((tmp_path / "run" / "best" / "meta.json").read_text())["model"]
+    assert [expert["circuit"] for expert in meta["experts"]] == [four, four]
+    with pytest.raises(ConfigError, match="model 'experts_unet' is unknown"):
+        load_run(tmp_path / "run")
+
+
+def test_its_recipe_is_valid():
+    recipe = load_recipe(EXAMPLE / "experts.yaml")
+    assert recipe.model["name"] == "experts_unet"
+    assert recipe.model["skips"]["levels"] == [2, 3]
