@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -92,7 +92,7 @@ class Registry(Generic[T]):
                 "Fix: choose another name, or say replace=True on purpose."
             )
         self._entries[name] = entry
-        self._origins[name] = _STATE.loading
+        self._origins[name] = _registering()
         return entry
 
     def get(self, name: str, source: str = "") -> T:
@@ -165,6 +165,28 @@ _STATE = _State()
 _LOCK = threading.RLock()
 
 
+def resolved(reference: Any) -> Any:
+    """Return a thing that is given as itself, or as `module:name`, which is imported now.
+
+    Tables that must load quickly name what is behind their entries in this way.
+    """
+    if not isinstance(reference, str):
+        return reference
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _registering() -> Plugin | None:
+    """Return the plugin whose code adds a name; None where it is code of ours that a plugin imports first."""
+    frame = sys._getframe(1) if _STATE.loading is not None else None
+    while frame is not None:
+        if frame.f_code.co_name == "<module>":
+            package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+            return None if package == "qhybrid" else _STATE.loading
+        frame = frame.f_back
+    return _STATE.loading
+
+
 def load_plugins(modules: Sequence[str] = ()) -> tuple[Plugin, ...]:
     """Import all plugins that are not loaded yet.
 
@@ -186,11 +208,10 @@ def load_plugins(modules: Sequence[str] = ()) -> tuple[Plugin, ...]:
                 for point in entry_points(group=GROUP):
                     _load_installed(point)
             if wanted != _STATE.asked:
-                _STATE.asked = wanted
-                modules = [*(part.strip() for part in wanted.split(",")), *modules]
+                modules = [*_listed(wanted), *modules]
             for module in modules:
-                if module:
-                    _load_named(module)
+                _load_named(module)
+            _STATE.asked = wanted  # one that failed is an error again at the next look-up
         return tuple(_PLUGINS.values())
 
 
@@ -200,10 +221,23 @@ def name_plugins(modules: Sequence[str]) -> None:
     Raises:
         PluginError: If one cannot be imported.
     """
-    named = [part.strip() for part in os.environ.get(VARIABLE, "").split(",") if part.strip()]
     added = [str(Path(one).absolute()) if one.endswith(".py") else one for one in modules]
-    os.environ[VARIABLE] = ",".join(dict.fromkeys([*named, *added]))
-    load_plugins()
+    before = named_plugins()
+    os.environ[VARIABLE] = ",".join(dict.fromkeys([*before, *added]))
+    try:
+        load_plugins()
+    except PluginError:
+        os.environ[VARIABLE] = ",".join(before)
+        raise
+
+
+def named_plugins() -> list[str]:
+    """Return the modules and .py files that QHYBRID_PLUGINS names."""
+    return _listed(os.environ.get(VARIABLE, ""))
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def loaded_plugins() -> list[dict[str, Any]]:
@@ -214,7 +248,9 @@ def loaded_plugins() -> list[dict[str, Any]]:
     ]
 
 
-def check_plugins(recorded: Sequence[Mapping[str, Any]], source: str) -> None:
+def check_plugins(
+    recorded: Sequence[Mapping[str, Any]], source: str, used: Collection[str] | None = None
+) -> None:
     """Compare plugins that a run was made with to those of this process.
 
     Other versions are a warning. Nothing is imported: a file may not name the code that is run.
@@ -222,9 +258,10 @@ def check_plugins(recorded: Sequence[Mapping[str, Any]], source: str) -> None:
     Args:
         recorded: What `loaded_plugins` returned when the run was made.
         source: The run's file, for messages.
+        used: Names that the run uses: others may be missing. All are needed if absent.
 
     Raises:
-        PluginError: If one is missing and a name that it added is not known.
+        PluginError: If one is missing and a name that it added is needed and not known.
     """
     here = {plugin.name: plugin for plugin in load_plugins()}
     known = {registry.kind: registry.names() for registry in _REGISTRIES}
@@ -234,7 +271,7 @@ def check_plugins(recorded: Sequence[Mapping[str, Any]], source: str) -> None:
             f"{kind} `{added}`"
             for kind, names in one.get("adds", {}).items()
             for added in names
-            if added not in known.get(kind, ())
+            if added not in known.get(kind, ()) and (used is None or added in used)
         ]
         if name not in here and missing:
             raise PluginError(

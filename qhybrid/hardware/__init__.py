@@ -1,4 +1,4 @@
-"""Inference on devices: plan, submit, collect. Importing this package registers the engine `runtime`."""
+"""Inference on devices: plan, submit, collect."""
 
 from qhybrid.hardware.engine import RuntimeEngine
 
