@@ -141,9 +141,10 @@ def check_mitigation(name: str) -> str:
 
 
 def _check_folds(name: str, folds: Sequence[int]) -> None:
-    if any(fold < 1 or fold % 2 == 0 for fold in folds) or len(set(folds)) < len(folds) or len(folds) == 1:
+    odd = all(fold >= 1 and fold % 2 == 1 for fold in folds)
+    if folds and (not odd or 1 not in folds or len(folds) < 2 or len(set(folds)) < len(folds)):
         raise PluginError(
-            f"Mitigation `{name}`: `folds` must be no or several different odd numbers from 1, but are "
+            f"Mitigation `{name}`: `folds` must be empty, or 1 and other odd numbers, each once, but are "
             f"{list(folds)}."
         )
 

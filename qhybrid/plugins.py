@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -113,9 +113,8 @@ class Registry(Generic[T]):
     def unknown(self, name: object, source: str = "") -> str:
         """Return the message for a name that is not known."""
         known = self.names()
-        close = difflib.get_close_matches(str(name), known, n=1)
-        hint = f" Did you mean `{close[0]}`?" if close else ""
         place = f"{source}: " if source else ""
+        hint = near_name(name, known)
         return f"{place}{self.kind} {name!r} is unknown. Known {self.kind}s: {', '.join(known)}.{hint}"
 
     def names(self) -> tuple[str, ...]:
@@ -163,6 +162,12 @@ _REGISTRIES: list[Registry[Any]] = []
 _PLUGINS: dict[str, Plugin] = {}
 _STATE = _State()
 _LOCK = threading.RLock()
+
+
+def near_name(name: object, known: Iterable[str]) -> str:
+    """Return ` Did you mean ...?` with the name that is nearest; empty if none is near."""
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" Did you mean `{close[0]}`?" if close else ""
 
 
 def resolved(reference: Any) -> Any:
@@ -284,6 +289,15 @@ def check_plugins(
                 f"{source}: made with plugin `{name}` {version}, but {here[name].version} is loaded.",
                 stacklevel=2,
             )
+
+
+def words(content: Any) -> set[str]:
+    """Return all texts in plain values: the names that a file may use."""
+    if isinstance(content, Mapping):
+        content = [*content, *content.values()]
+    if isinstance(content, list | tuple):
+        return {word for one in content for word in words(one)}
+    return {content} if isinstance(content, str) else set()
 
 
 def _added_by(plugin: Plugin) -> dict[str, list[str]]:

@@ -13,11 +13,18 @@ from qhybrid.hardware.jobs.context import Clock, JobContext, Say
 from qhybrid.hardware.jobs.execution import PlanExecution
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.model.workload import Workload
-from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, load_circuits, read_plan, settings_of
-from qhybrid.hardware.services.backends import is_local, make_service
+from qhybrid.hardware.plan.plan_files import (
+    CALIBRATION_FILE,
+    PLAN_FILE,
+    load_circuits,
+    read_plan,
+    settings_of,
+)
+from qhybrid.hardware.services.backends import is_paid, make_service
 from qhybrid.hardware.services.deferred import DeferredService
 from qhybrid.hardware.services.interface import JobService
 from qhybrid.noise import NoiseProfile
+from qhybrid.plugins import check_plugins, words
 
 LOCK_FILE = "lock"
 
@@ -44,15 +51,17 @@ def open_plan(
     """
     root = Path(folder)
     content = read_plan(root)
+    used = words({key: value for key, value in content.items() if key != "plugins"})
+    check_plugins(content.get("plugins", ()), str(root / PLAN_FILE), used)
     settings = settings_of(content, root)
     noise = NoiseProfile.load(root / CALIBRATION_FILE) if (root / CALIBRATION_FILE).is_file() else None
+    paid = is_paid(settings.backend, settings.service)
     with locked(root):
         bound, circuits = load_circuits(root, settings, noise)
         with Ledger(root / LEDGER_FILE, content["plan"]) as ledger:
             context = JobContext(
                 ledger,
-                service
-                or DeferredService(lambda: make_service(settings, root), not is_local(settings.backend)),
+                service or DeferredService(lambda: make_service(settings, root), paid),
                 circuits,
                 settings,
                 0.0,
