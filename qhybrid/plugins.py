@@ -236,6 +236,31 @@ def name_plugins(modules: Sequence[str]) -> None:
         raise
 
 
+@contextmanager
+def temporary_plugins(*modules: str | Path) -> Iterator[None]:
+    """Load plugins for the length of a `with` block, and take back what they added: for tests of plugins.
+
+    Args:
+        *modules: Modules or .py files.
+
+    Raises:
+        PluginError: If one cannot be imported.
+    """
+    variable, asked, before = os.environ.get(VARIABLE, ""), _STATE.asked, set(_PLUGINS)
+    tables = [(registry, dict(registry._entries), dict(registry._origins)) for registry in _REGISTRIES]
+    try:
+        name_plugins([str(one) for one in modules])
+        yield
+    finally:
+        for module in _PLUGINS.keys() - before:
+            _forget(_PLUGINS.pop(module))
+            sys.modules.pop(Path(module).stem if module.endswith(".py") else module, None)
+        for registry, entries, origins in tables:  # those that were replaced
+            registry._entries.update(entries)
+            registry._origins.update(origins)
+        os.environ[VARIABLE], _STATE.asked = variable, asked
+
+
 def named_plugins() -> list[str]:
     """Return the modules and .py files that QHYBRID_PLUGINS names."""
     return _listed(os.environ.get(VARIABLE, ""))

@@ -52,8 +52,8 @@ def register_dataset(dataset: ClassT, fetch: Fetch | None = None, *, replace: bo
     problems = _problems(dataset)
     if problems:
         raise PluginError(
-            f"Data set {getattr(dataset, '__name__', dataset)} must declare all that its base class asks for, "
-            f"but {'; '.join(problems)}. Fix: see `qhybrid.data.SceneDataset` and `qhybrid.data.ImageDataset`."
+            f"Data set {getattr(dataset, '__name__', dataset)} must declare what its base class asks for, "
+            f"but {'; '.join(problems)}. Fix: see qhybrid.data.SceneDataset and qhybrid.data.ImageDataset."
         )
     DATASETS.register(dataset.name, DatasetEntry(dataset, fetch), replace=replace)  # type: ignore[attr-defined]
     return dataset
