@@ -148,6 +148,15 @@ class Registry(Generic[T]):
             if was_there:
                 self._entries[name], self._origins[name] = before, origin  # type: ignore[assignment]
 
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Take back, at the end of a `with` block, whatever was added or replaced in it."""
+        entries, origins = dict(self._entries), dict(self._origins)
+        try:
+            yield
+        finally:
+            self._entries, self._origins = entries, origins
+
 
 @dataclass
 class _State:

@@ -109,11 +109,11 @@ def describe_mitigation(found: Mapping[str, Any]) -> str:
     Args:
         found: Plain values of `Mitigation`.
     """
-    words = [mitigation_label(key) for key in ("readout", "zne") if found.get(key)]
-    if found.get("method"):
-        words = [mitigation_label("readout")] * bool(found.get("readout"))
-        words.append(mitigation_label(str(found["method"])))
-    words[1:1] = [text for key, text in _PARTS.items() if found.get(key)]
+    # A plugin's method makes its own use of the stretched circuits.
+    last = found.get("method") or ("zne" if found.get("zne") else "")
+    words = [mitigation_label("readout")] if found.get("readout") else []
+    words += [text for key, text in _PARTS.items() if found.get(key)]
+    words += [mitigation_label(last)] if last else []
     return ", ".join(words) or mitigation_label("none")
 
 
