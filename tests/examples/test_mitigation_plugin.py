@@ -37,7 +37,7 @@ ANGLES = torch.tensor([[0.3], [1.2], [2.5]], dtype=torch.float64)
 NONE = torch.zeros(0, dtype=torch.float64)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def plugin():
     with temporary_plugins(PLUGIN):
         yield
@@ -52,7 +52,7 @@ def rotations():
     return CircuitSpec.from_circuit(circuit, [x], [], [SparsePauliOp("Z"), SparsePauliOp("Y")])
 
 
-def test_it_is_exact_where_noise_shrinks_all_values_alike():
+def test_it_is_exact_where_noise_shrinks_all_values_alike(plugin):
     def make(profile, _number):
         return make_engine("exact", noise=profile)
 
@@ -65,7 +65,7 @@ def test_it_is_exact_where_noise_shrinks_all_values_alike():
     assert engine.describe()["mitigation"]["method"] == "rescaling"
 
 
-def test_results_of_a_device_are_rescaled_by_its_calibration():
+def test_results_of_a_device_are_rescaled_by_its_calibration(plugin):
     settings = HardwareSettings(backend="fake_manila", layouts=1, copies=2, mitigation="rescaling")
     assert settings.mitigation.method == "rescaling"
     layer = LayerCircuit.of(rotations(), NONE)
@@ -90,37 +90,48 @@ def test_results_of_a_device_are_rescaled_by_its_calibration():
 
 def test_sweep_on_two_processes_report_and_hardware(make_image_run, mnist_root, tmp_path, capsys):
     run, out, page = make_image_run(), tmp_path / "sweep", tmp_path / "page.html"
-    grid = {
-        "profiles": ["depolarizing_0.05_0.1"],
-        "mitigations": ["none", "rescaling"],
-        "layers": [[CLASSIFIER]],
-    }
-    content = {"name": "s", "sweep": {"runs": [str(run)], "samples": 8, "grids": [grid]}}
+    grid = {"profiles": ["depolarizing_0.05_0.1"], "mitigations": ["none", "rescaling"]}
+    grids = [{**grid, "layers": [[CLASSIFIER]]}]
     file = tmp_path / "s.yaml"
-    file.write_text(yaml.safe_dump(content))
-    ours = ["--plugin", str(PLUGIN)]
-    words = ["sweep", str(file), "--jobs", "2", "--output", str(out), "--data-root", str(mnist_root)]
-    assert execute([*ours, *words]) == 0
+    sweep = {"runs": [str(run)], "samples": 8, "grids": grids}
+    file.write_text(yaml.safe_dump({"name": "s", "sweep": sweep}))
+    data = ["--data-root", str(mnist_root)]
+    report = ["report", str(out), str(run), "--output", str(page)]
+    with temporary_plugins():
+        ours = ["--plugin", str(PLUGIN)]
+        assert execute([*ours, "sweep", str(file), "--jobs", "2", "--output", str(out), *data]) == 0
+        check_cells(out, direct(run, mnist_root))
+        device = ["--backend", "fake_manila", "--limit", "2", "--shots", "100", *data]
+        quick = ["--set", "layouts=1", "--set", "copies=1", "--mitigation", "rescaling"]
+        assert execute([*ours, "hardware", "run", str(run), *device, *quick]) == 0
+        assert execute(report) == 0
+        text = page.read_text()
+        assert "Error mitigation: the shots" in text
+        assert text.count("rescaled signal") > 2  # table, chart and plan
+    (plan,) = (run / "hardware").glob("[!.]*/plan.json")
+    content = json.loads(plan.read_text())
+    assert content["settings"]["mitigation"]["method"] == "rescaling"
+    assert [one["name"] for one in content["plugins"]] == ["rescaling"]
+    # Without the plugin: results that are there can be reported, and a plan says what it lacks.
+    assert execute(report) == 0
+    assert "rescaled signal" not in page.read_text()
+    assert "rescaling" in page.read_text()
+    capsys.readouterr()
+    assert execute(["hardware", "status", str(plan.parent)]) == 1
+    said = capsys.readouterr().err
+    assert f"--plugin {PLUGIN}" in said
+    assert "mitigation `rescaling`" in said
+
+
+def check_cells(out, expected):
+    """Check the cells against the value without a sweep, and what is noted of their making."""
     table = read_results(out)
     values = table[table["metric"] == "cross_entropy"].set_index("mitigation")["value"]
     assert set(values.index) == {"none", "rescaling"}
-    assert values["rescaling"] == pytest.approx(direct(run, mnist_root), abs=1e-6)
-    assert values["none"] != pytest.approx(values["rescaling"], abs=1e-6)
+    assert values["rescaling"] == pytest.approx(expected, abs=1e-6)
+    assert values["none"] != pytest.approx(expected, abs=1e-6)
     cell = json.loads(next((out / "cells").glob("[!.]*.json")).read_text())
     assert [one["name"] for one in cell["made_with"]["plugins"]] == ["rescaling"]
-
-    device = ["--backend", "fake_manila", "--limit", "2", "--shots", "100", "--data-root", str(mnist_root)]
-    quick = ["--set", "layouts=1", "--set", "copies=1", "--mitigation", "rescaling"]
-    assert execute([*ours, "hardware", "run", str(run), *device, *quick]) == 0
-    (plan,) = (run / "hardware").glob("[!.]*/plan.json")
-    planned = json.loads(plan.read_text())
-    assert planned["settings"]["mitigation"]["method"] == "rescaling"
-    assert [one["name"] for one in planned["plugins"]] == ["rescaling"]
-    assert execute([*ours, "report", str(out), str(run), "--output", str(page)]) == 0
-    text = page.read_text()
-    assert "rescaled signal" in text
-    assert "Error mitigation" in text
-    capsys.readouterr()
 
 
 def direct(run, root):
@@ -130,10 +141,3 @@ def direct(run, root):
     engine = mitigated_engine("rescaling", lambda noise, _: make_engine("exact", noise=noise), profile)
     subject.use(engine, [CLASSIFIER])
     return subject.evaluate().metrics["cross_entropy"]
-
-
-def test_a_report_needs_no_plugin_for_results_that_are_there(tmp_path):
-    from qhybrid.mitigations import mitigation_label
-
-    assert mitigation_label("rescaling") == "rescaled signal"
-    assert mitigation_label("unheard_of") == "unheard_of"

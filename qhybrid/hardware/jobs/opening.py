@@ -15,7 +15,7 @@ from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.model.workload import Workload
 from qhybrid.hardware.plan.plan_files import (
     CALIBRATION_FILE,
-    PLAN_FILE,
+    check_plan_plugins,
     load_circuits,
     read_plan,
     settings_of,
@@ -24,7 +24,6 @@ from qhybrid.hardware.services.backends import is_paid, make_service
 from qhybrid.hardware.services.deferred import DeferredService
 from qhybrid.hardware.services.interface import JobService
 from qhybrid.noise import NoiseProfile
-from qhybrid.plugins import check_plugins, words
 
 LOCK_FILE = "lock"
 
@@ -48,11 +47,11 @@ def open_plan(
 
     Raises:
         HardwareError: If the folder holds no usable plan, cannot be written, or another process works on it.
+        PluginError: If it needs a plugin that is not loaded.
     """
     root = Path(folder)
     content = read_plan(root)
-    used = words({key: value for key, value in content.items() if key != "plugins"})
-    check_plugins(content.get("plugins", ()), str(root / PLAN_FILE), used)
+    check_plan_plugins(content, root)
     settings = settings_of(content, root)
     noise = NoiseProfile.load(root / CALIBRATION_FILE) if (root / CALIBRATION_FILE).is_file() else None
     paid = is_paid(settings.backend, settings.service)

@@ -8,7 +8,7 @@ from typing import Any
 
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.ledger.records import OPEN, SENDING, SENT
-from qhybrid.hardware.plan.plan_files import read_plan
+from qhybrid.hardware.plan.plan_files import check_plan_plugins, read_plan
 from qhybrid.hardware.services.backends import is_paid
 
 
@@ -20,8 +20,10 @@ def ledger_status(folder: str | Path) -> dict[str, Any]:
 
     Raises:
         HardwareError: If the folder holds no usable plan.
+        PluginError: If it needs a plugin that is not loaded.
     """
     content = read_plan(Path(folder))
+    check_plan_plugins(content, Path(folder))
     with Ledger(Path(folder) / LEDGER_FILE, content["plan"], read_only=True) as ledger:
         return status_of(content, ledger)
 
