@@ -15,8 +15,10 @@ from pydantic.fields import FieldInfo
 
 from qhybrid.config import Recipe
 from qhybrid.config.sweeps import SweepConfig
-from qhybrid.data.images.image_datasets import IMAGE_DATASETS
-from qhybrid.data.scene_datasets import _DATASETS
+from qhybrid.data import list_datasets
+from qhybrid.data.datasets import dataset_class
+from qhybrid.engine_kinds import ENGINES
+from qhybrid.mitigations import MITIGATIONS
 from qhybrid.models import MODELS
 
 TARGET = Path(__file__).with_name("recipes.md")
@@ -84,13 +86,29 @@ def write_table(title: str, section: type[BaseModel], prefix: str = "", about: s
     return lines + inner
 
 
+def write_names() -> list[str]:
+    """Return the tables of engines and mitigations."""
+    lines = ["", "## Engines", "", "| name | what it is | in sweeps |", "| --- | --- | --- |"]
+    lines += [
+        f"| `{name}` | {one.description} | {'yes' if one.sweeps else ''} |" for name, one in ENGINES.items()
+    ]
+    lines += ["", "## Error mitigation", "", "| name | what it does | what it needs | on hardware |"]
+    lines.append("| --- | --- | --- | --- |")
+    for name, one in MITIGATIONS.items():
+        device = "" if one.device is None else "yes"
+        lines.append(f"| `{name}` | {one.description} | {one.needs} | {device} |")
+    return lines
+
+
 def write_page() -> str:
     """Return the whole page."""
     lines = [HEADER.rstrip("\n"), *write_table("The recipe", Recipe)]
     lines += write_table("The sweep file", SweepConfig)
+    lines += write_names()
     for name, entry in sorted(MODELS.items()):
         lines += write_table(f"`model` with `name: {name}`", entry.options, "model.", entry.description)
-    for name, dataset in sorted({**_DATASETS, **IMAGE_DATASETS}.items()):
+    for name in list_datasets():
+        dataset = dataset_class(name)
         title = f"`data.options` with `dataset: {name}`"
         lines += write_table(title, dataset.Options, "data.options.", dataset.description)
     return "\n".join(lines) + "\n"

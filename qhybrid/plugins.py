@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -92,7 +92,7 @@ class Registry(Generic[T]):
                 "Fix: choose another name, or say replace=True on purpose."
             )
         self._entries[name] = entry
-        self._origins[name] = _STATE.loading
+        self._origins[name] = _registering()
         return entry
 
     def get(self, name: str, source: str = "") -> T:
@@ -113,9 +113,8 @@ class Registry(Generic[T]):
     def unknown(self, name: object, source: str = "") -> str:
         """Return the message for a name that is not known."""
         known = self.names()
-        close = difflib.get_close_matches(str(name), known, n=1)
-        hint = f" Did you mean `{close[0]}`?" if close else ""
         place = f"{source}: " if source else ""
+        hint = near_name(name, known)
         return f"{place}{self.kind} {name!r} is unknown. Known {self.kind}s: {', '.join(known)}.{hint}"
 
     def names(self) -> tuple[str, ...]:
@@ -149,6 +148,15 @@ class Registry(Generic[T]):
             if was_there:
                 self._entries[name], self._origins[name] = before, origin  # type: ignore[assignment]
 
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Take back, at the end of a `with` block, whatever was added or replaced in it."""
+        entries, origins = dict(self._entries), dict(self._origins)
+        try:
+            yield
+        finally:
+            self._entries, self._origins = entries, origins
+
 
 @dataclass
 class _State:
@@ -163,6 +171,34 @@ _REGISTRIES: list[Registry[Any]] = []
 _PLUGINS: dict[str, Plugin] = {}
 _STATE = _State()
 _LOCK = threading.RLock()
+
+
+def near_name(name: object, known: Iterable[str]) -> str:
+    """Return ` Did you mean ...?` with the name that is nearest; empty if none is near."""
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" Did you mean `{close[0]}`?" if close else ""
+
+
+def resolved(reference: Any) -> Any:
+    """Return a thing that is given as itself, or as `module:name`, which is imported now.
+
+    Tables that must load quickly name what is behind their entries in this way.
+    """
+    if not isinstance(reference, str):
+        return reference
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _registering() -> Plugin | None:
+    """Return the plugin whose code adds a name; None where it is code of ours that a plugin imports first."""
+    frame = sys._getframe(1) if _STATE.loading is not None else None
+    while frame is not None:
+        if frame.f_code.co_name == "<module>":
+            package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+            return None if package == "qhybrid" else _STATE.loading
+        frame = frame.f_back
+    return _STATE.loading
 
 
 def load_plugins(modules: Sequence[str] = ()) -> tuple[Plugin, ...]:
@@ -186,11 +222,10 @@ def load_plugins(modules: Sequence[str] = ()) -> tuple[Plugin, ...]:
                 for point in entry_points(group=GROUP):
                     _load_installed(point)
             if wanted != _STATE.asked:
-                _STATE.asked = wanted
-                modules = [*(part.strip() for part in wanted.split(",")), *modules]
+                modules = [*_listed(wanted), *modules]
             for module in modules:
-                if module:
-                    _load_named(module)
+                _load_named(module)
+            _STATE.asked = wanted  # one that failed is an error again at the next look-up
         return tuple(_PLUGINS.values())
 
 
@@ -200,10 +235,48 @@ def name_plugins(modules: Sequence[str]) -> None:
     Raises:
         PluginError: If one cannot be imported.
     """
-    named = [part.strip() for part in os.environ.get(VARIABLE, "").split(",") if part.strip()]
     added = [str(Path(one).absolute()) if one.endswith(".py") else one for one in modules]
-    os.environ[VARIABLE] = ",".join(dict.fromkeys([*named, *added]))
-    load_plugins()
+    before = named_plugins()
+    os.environ[VARIABLE] = ",".join(dict.fromkeys([*before, *added]))
+    try:
+        load_plugins()
+    except PluginError:
+        os.environ[VARIABLE] = ",".join(before)
+        raise
+
+
+@contextmanager
+def temporary_plugins(*modules: str | Path) -> Iterator[None]:
+    """Load plugins for the length of a `with` block, and take back what they added: for tests of plugins.
+
+    Args:
+        *modules: Modules or .py files.
+
+    Raises:
+        PluginError: If one cannot be imported.
+    """
+    variable, asked, before = os.environ.get(VARIABLE, ""), _STATE.asked, set(_PLUGINS)
+    tables = [(registry, dict(registry._entries), dict(registry._origins)) for registry in _REGISTRIES]
+    try:
+        name_plugins([str(one) for one in modules])
+        yield
+    finally:
+        for module in _PLUGINS.keys() - before:
+            _forget(_PLUGINS.pop(module))
+            sys.modules.pop(Path(module).stem if module.endswith(".py") else module, None)
+        for registry, entries, origins in tables:  # those that were replaced
+            registry._entries.update(entries)
+            registry._origins.update(origins)
+        os.environ[VARIABLE], _STATE.asked = variable, asked
+
+
+def named_plugins() -> list[str]:
+    """Return the modules and .py files that QHYBRID_PLUGINS names."""
+    return _listed(os.environ.get(VARIABLE, ""))
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def loaded_plugins() -> list[dict[str, Any]]:
@@ -214,7 +287,9 @@ def loaded_plugins() -> list[dict[str, Any]]:
     ]
 
 
-def check_plugins(recorded: Sequence[Mapping[str, Any]], source: str) -> None:
+def check_plugins(
+    recorded: Sequence[Mapping[str, Any]], source: str, used: Collection[str] | None = None
+) -> None:
     """Compare plugins that a run was made with to those of this process.
 
     Other versions are a warning. Nothing is imported: a file may not name the code that is run.
@@ -222,9 +297,10 @@ def check_plugins(recorded: Sequence[Mapping[str, Any]], source: str) -> None:
     Args:
         recorded: What `loaded_plugins` returned when the run was made.
         source: The run's file, for messages.
+        used: Names that the run uses: others may be missing. All are needed if absent.
 
     Raises:
-        PluginError: If one is missing and a name that it added is not known.
+        PluginError: If one is missing and a name that it added is needed and not known.
     """
     here = {plugin.name: plugin for plugin in load_plugins()}
     known = {registry.kind: registry.names() for registry in _REGISTRIES}
@@ -234,7 +310,7 @@ def check_plugins(recorded: Sequence[Mapping[str, Any]], source: str) -> None:
             f"{kind} `{added}`"
             for kind, names in one.get("adds", {}).items()
             for added in names
-            if added not in known.get(kind, ())
+            if added not in known.get(kind, ()) and (used is None or added in used)
         ]
         if name not in here and missing:
             raise PluginError(
@@ -247,6 +323,15 @@ def check_plugins(recorded: Sequence[Mapping[str, Any]], source: str) -> None:
                 f"{source}: made with plugin `{name}` {version}, but {here[name].version} is loaded.",
                 stacklevel=2,
             )
+
+
+def words(content: Any) -> set[str]:
+    """Return all texts in plain values: the names that a file may use."""
+    if isinstance(content, Mapping):
+        content = [*content, *content.values()]
+    if isinstance(content, list | tuple):
+        return {word for one in content for word in words(one)}
+    return {content} if isinstance(content, str) else set()
 
 
 def _added_by(plugin: Plugin) -> dict[str, list[str]]:

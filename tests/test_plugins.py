@@ -87,14 +87,44 @@ def test_the_variable_reaches_child_processes(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content", ["raise OSError('no')", "import nothing_of_that_name", "def"])
-def test_a_named_plugin_that_fails_is_an_error_and_leaves_nothing(tmp_path, content):
+def test_a_named_plugin_that_fails_is_an_error_and_leaves_nothing(tmp_path, content, monkeypatch):
     path = tmp_path / "broken_shapes.py"
     path.write_text(f"from test_plugins import SHAPES\nSHAPES.register('half', 1)\n{content}\n")
     with pytest.raises(PluginError, match=r"broken_shapes\.py cannot be loaded"):
         name_plugins([str(path)])
     assert "half" not in SHAPES
+    monkeypatch.setenv(plugins.VARIABLE, str(path))
+    for _ in range(2):  # it stays an error as long as it is named
+        with pytest.raises(PluginError, match="cannot be loaded"):
+            SHAPES.names()
+    monkeypatch.setenv(plugins.VARIABLE, "")
     with pytest.raises(PluginError, match="no such file"):
         load_plugins([str(tmp_path / "absent.py")])
+
+
+def test_what_a_plugin_imports_of_ours_is_not_its_own(tmp_path):
+    """A table of ours that a plugin imports first belongs to us, also after the plugin has failed."""
+    path = tmp_path / "early_shapes.py"
+    path.write_text(
+        "import types\n"
+        "from test_plugins import SHAPES\n"
+        "module = types.ModuleType('qhybrid.shapes')\n"
+        "exec('from test_plugins import SHAPES\\nSHAPES.register(\"oval\", 0)', module.__dict__)\n"
+        "SHAPES.register('square', 4)\n"
+        "raise RuntimeError('late')\n"
+    )
+    with pytest.raises(PluginError, match="late"):
+        name_plugins([str(path)])
+    assert SHAPES.names() == ("circle", "oval")
+    assert SHAPES.origin("oval") is None
+
+
+def test_only_names_that_are_used_are_missed(shape_file):
+    name_plugins([str(shape_file)])
+    absent = [{**loaded_plugins()[0], "name": "gone", "adds": {"shape": ["hexagon"]}}]
+    check_plugins(absent, "meta.json", used={"square"})
+    with pytest.raises(PluginError, match="hexagon"):
+        check_plugins(absent, "meta.json", used={"hexagon"})
 
 
 class Point:

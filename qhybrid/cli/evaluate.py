@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qhybrid.cli.console import console, image_metrics_table, metrics_table, progress_bar, say_path
-from qhybrid.cli.lookup import RECIPE_IN_RUN, find_run
+from qhybrid.cli.lookup import find_run
 from qhybrid.cli.train import DATA_ROOT_HELP
-from qhybrid.config import EngineConfig, apply_overrides, load_recipe, validated
+from qhybrid.config import EngineConfig, apply_overrides, validated
 from qhybrid.workspace import data_root as find_data_root
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 BASELINES = {"majority_class": "majority class", "color_classifier": "colour alone"}
 RUN_HELP = "A run folder, or runs/NAME for its newest run."
 EngineOption = Annotated[
-    str | None, typer.Option(help="Engine that executes the circuits: exact or aer; otherwise the recipe's.")
+    str | None,
+    typer.Option(help="Engine that executes the circuits, as in aer; otherwise the recipe's."),
 ]
 EngineOptions = Annotated[
     list[str] | None, typer.Option("--engine-option", help="Option of the engine, as in method=statevector.")
@@ -51,13 +52,14 @@ def evaluate(
 ) -> None:
     """Evaluate a trained run on all scenes or images of a split: one confusion matrix."""
     folder = find_run(run)
-    recipe = load_recipe(folder / RECIPE_IN_RUN)
     chosen = engine_config(engine, engine_option, noise, shots)
     weights = check_which(which)
 
     from qhybrid.data.images.image_datasets import is_image_dataset
     from qhybrid.evaluation import evaluate_image_run, evaluate_run, evaluation_folder
+    from qhybrid.training.run_folder import read_recipe
 
+    recipe = read_recipe(folder)
     target = output or evaluation_folder(folder, split, chosen or recipe.engine, weights)
     if is_image_dataset(recipe.data.dataset):
         if baselines:

@@ -16,6 +16,7 @@ from qhybrid.cli.evaluate import check_which
 from qhybrid.cli.lookup import find_run
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.config import apply_overrides, validated
+from qhybrid.errors import HardwareError
 
 if TYPE_CHECKING:
     from qhybrid.hardware.model.workload import Workload
@@ -37,9 +38,12 @@ class WorkOptions:
     limit: Annotated[int, typer.Option(help="Number of samples, spread over the split.")] = 64
     shots: Annotated[int, typer.Option(help="Executions of every measured circuit and sample.")] = 1024
     layer: Annotated[list[str] | None, typer.Option(help="Quantum layer for the device.")] = None
-    mitigation: Annotated[str, typer.Option(help="Error mitigation: none, cheap, standard or strong.")] = (
-        "cheap"
-    )
+    mitigation: Annotated[
+        str,
+        typer.Option(
+            help="Error mitigation: none, cheap, standard, strong, or readout, zne, a plugin's name."
+        ),
+    ] = "cheap"
     set_: Settings = None
     which: Annotated[str, typer.Option(help="Weights of the `best` or of the `last` epoch.")] = "best"
     data_root: Annotated[Path | None, typer.Option(help=DATA_ROOT_HELP)] = None
@@ -53,14 +57,16 @@ class WorkOptions:
         Raises:
             ConfigError: If a setting is unknown or wrong.
         """
-        from qhybrid.hardware.settings import LEVELS, HardwareSettings
+        from qhybrid.hardware.settings import HardwareSettings, mitigation_of
 
-        if self.mitigation not in LEVELS:
-            raise typer.BadParameter(f"must be one of {', '.join(LEVELS)}", param_hint="--mitigation")
+        try:
+            mitigation = mitigation_of(self.mitigation)
+        except HardwareError as error:
+            raise typer.BadParameter(str(error), param_hint="--mitigation") from error
         content: dict[str, Any] = {
             "shots": self.shots,
             "layers": self.layer or None,
-            "mitigation": LEVELS[self.mitigation].model_dump(mode="json"),
+            "mitigation": mitigation.model_dump(mode="json"),
             **others,
         }
         content = apply_overrides(content, self.set_ or [], "--set")
@@ -83,10 +89,14 @@ class PlanOptions(WorkOptions):
         str, typer.Option(help="fake_torino, ..., aer (no noise), or a device of the service.")
     ] = "fake_torino"
     max_qpu_seconds: Annotated[float | None, typer.Option(help="Refuse plans beyond this.")] = None
+    service: Annotated[
+        str | None, typer.Option(help="Plugin's service that executes; otherwise the backend's own.")
+    ] = None
 
     def settings(self, **others: Any) -> HardwareSettings:
         """Return the settings of a plan."""
-        return super().settings(backend=self.backend, max_qpu_seconds=self.max_qpu_seconds, **others)
+        own = {"backend": self.backend, "max_qpu_seconds": self.max_qpu_seconds, "service": self.service}
+        return super().settings(**own, **others)
 
     def fits(self, content: dict[str, Any], run: Path) -> bool:
         """Return whether a plan is what these options ask for.

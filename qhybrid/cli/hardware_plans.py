@@ -60,14 +60,15 @@ def _known_plan(run: str, options: PlanOptions) -> Path | None:
     Where nothing is paid, those with results do not count.
     """
     from qhybrid.hardware.plan.plan_files import read_plan
-    from qhybrid.hardware.services.backends import is_local
+    from qhybrid.hardware.services.backends import is_paid
 
     for folder in reversed(_plans(run)):
         try:
             content = read_plan(folder)
         except HardwareError:
             continue  # of another version: it cannot be gone on with
-        again = is_local(options.backend) and (folder / FINISHED).is_file()
+        free = not is_paid(options.backend, options.service)
+        again = free and (folder / FINISHED).is_file()
         if not again and options.fits(content, find_run(run)):
             return folder
     return None

@@ -26,6 +26,7 @@ from qhybrid.cli import (
 )
 from qhybrid.cli.console import errors
 from qhybrid.errors import QHybridError
+from qhybrid.plugins import VARIABLE, name_plugins
 
 DEBUG_VARIABLE = "QHYBRID_DEBUG"
 LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
@@ -64,8 +65,19 @@ def root(
     debug: Annotated[
         bool, typer.Option("--debug", help=f"Show tracebacks of errors, as {DEBUG_VARIABLE}=1 does.")
     ] = False,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugin",
+            metavar="MODULE",
+            help="Load code of others, a module or a .py file, before the command; may be repeated. "
+            f"{VARIABLE} does the same (separated by commas).",
+        ),
+    ] = None,
 ) -> None:
     """Image models with Qiskit circuits inside: train them, evaluate them, map scenes with them."""
+    if plugin:
+        name_plugins(plugin)
 
 
 def execute(arguments: list[str]) -> int:

@@ -172,11 +172,11 @@ def _table(head: pd.DataFrame, shown: list[str], title: str) -> Table:
 
 
 def _cell(name: str, value: str) -> str:
-    from qhybrid.report.labels import ENGINES, settings_label
+    from qhybrid.report.labels import executed_by, settings_label
 
     if name == "settings":
         return settings_label(json.loads(value))
-    return ENGINES.get(value, value) if name == "engine" else value
+    return executed_by(value) if name == "engine" else value
 
 
 def _report_failures(outcome: SweepOutcome) -> None:

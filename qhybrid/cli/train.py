@@ -63,6 +63,10 @@ def train(
         raise typer.BadParameter("--jobs is for repeated runs: give --seeds or --folds")
     folder = find_run(resume) if resume is not None else None
     file = folder / RECIPE_IN_RUN if folder is not None else find_recipe(recipe or "")
+    if folder is not None:
+        from qhybrid.training.run_folder import read_recipe
+
+        read_recipe(folder)  # says which plugin is missing before its names are looked up
     checked = load_recipe(file, set_)
     target = folder or output or new_run_folder(checked.name)
     train_and_hint(checked, find_data_root(data_root), target, resume=folder is not None)

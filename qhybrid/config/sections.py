@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from qhybrid.engine_kinds import check_engine
 
 
 class StrictModel(BaseModel):
@@ -114,7 +116,8 @@ class EngineConfig(StrictModel):
     """What executes the circuits: passed on to `qhybrid.engines.make_engine`.
 
     Attributes:
-        kind: `exact`, `aer`, or `routed` (as a device executes it: `options: {backend: fake_torino}`).
+        kind: `exact`, `aer`, or `routed` (as a device executes it: `options: {backend: fake_torino}`), or a
+            plugin's engine.
         noise: Noise profile of gates and read-outs: a YAML file, or a name in noise_profiles/ (see
             `qhybrid noise list`).
         shots: Samples that an expectation value is estimated from, for engines that can; absent: exact
@@ -127,7 +130,7 @@ class EngineConfig(StrictModel):
         options: The engine's own options, such as `method: statevector` of `aer`.
     """
 
-    kind: str = "exact"
+    kind: Annotated[str, AfterValidator(check_engine)] = "exact"
     noise: str | None = None
     shots: int | None = Field(None, ge=1)
     seed: int | None = None

@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from qhybrid.config.reading import read_yaml, validated
 from qhybrid.config.sections import StrictModel
+from qhybrid.engine_kinds import check_sweep_engine
 from qhybrid.errors import ConfigError
+from qhybrid.mitigations import check_mitigation
 
-SweepEngine = Literal["exact", "aer_density_matrix", "aer_trajectories"]
-Mitigation = Literal["none", "readout", "zne", "readout_zne"]
+SweepEngine = Annotated[str, AfterValidator(check_sweep_engine)]
+Mitigation = Annotated[str, AfterValidator(check_mitigation)]
 Shots = Annotated[int, Field(ge=1)] | Literal["infinite"]
 LayerChoice = Literal["all"] | Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -24,12 +26,13 @@ class SweepGrid(StrictModel):
         profiles: Noise profiles: names in noise_profiles/ or YAML files.
         scales: Factors on the error rates of each profile.
         shots: Shots of each measured basis, or `infinite` for exact values.
-        seeds: Seeds of shots and trajectories; a cell without chance is computed once for all of them.
-        engines: What executes the circuits: `exact`, `aer_density_matrix` or `aer_trajectories`.
+        seeds: Seeds of shots and trajectories; a cell without random draws is computed once for all of them.
+        engines: What executes the circuits: `exact`, `aer_density_matrix`, `aer_trajectories`, or a plugin's
+            engine.
         mappings: `auto` (profiles of a device are routed to it, others run as written), `all_to_all`, or the
             name of a fake device.
-        mitigations: `none`, `readout` (correction from the profile), `zne` (zero-noise extrapolation) or
-            `readout_zne` (both).
+        mitigations: `none`, `readout` (correction from the profile), `zne` (zero-noise extrapolation),
+            `readout_zne` (both), or a plugin's mitigation.
         layers: Quantum layers that noise and shots apply to, each `all` or a list of names; the others are
             exact.
     """

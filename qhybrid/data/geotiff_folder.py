@@ -125,7 +125,7 @@ def list_rasters(folder: Path, remedy: str) -> dict[str, Path]:
 class GeoTiffFolder(SceneDataset):
     """Scenes from folders of images and masks."""
 
-    name: str = "geotiff_folder"
+    name: ClassVar[str] = "geotiff_folder"
     description: ClassVar[str] = "any folders of images and masks with the same file names"
     Options: ClassVar[type[StrictModel]] = GeoTiffFolderOptions
 
@@ -143,7 +143,7 @@ class GeoTiffFolder(SceneDataset):
         self._found: dict[str, tuple[Scene, ...]] = {}
 
     @classmethod
-    def from_config(cls, config: DataConfig, root: Path) -> GeoTiffFolder:
+    def from_config(cls, config: DataConfig, root: Path) -> Self:
         """Build the data set of a recipe.
 
         Raises:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -54,7 +54,7 @@ class LandCoverOptions(StrictModel):
 class LandCoverAI(SceneDataset):
     """Scenes, or the official tiles as windows of scenes, from folders images/ and masks/."""
 
-    name: str = "landcover_ai"
+    name: ClassVar[str] = "landcover_ai"
     description: ClassVar[str] = (
         "LandCover.ai: aerial RGB of Poland, background, building, woodland, water, road"
     )
@@ -74,7 +74,7 @@ class LandCoverAI(SceneDataset):
         self._pairs: dict[str, tuple[Path, Path, tuple[int, int]]] = {}
 
     @classmethod
-    def from_config(cls, config: DataConfig, root: Path) -> LandCoverAI:
+    def from_config(cls, config: DataConfig, root: Path) -> Self:
         """Build the data set of a recipe; its label map is the published one unless the recipe has its own.
 
         Raises:

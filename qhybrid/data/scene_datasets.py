@@ -1,25 +1,31 @@
-"""The data sets a recipe can name."""
+"""The data sets of scenes that come with qhybrid; opening one, and what there is to know of any."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from qhybrid.config import DataConfig
+from qhybrid.data.datasets import (
+    DATASETS,
+    dataset_class,
+    is_image_dataset,
+    list_datasets,
+    names_of,
+    register_dataset,
+)
 from qhybrid.data.geotiff_folder import GeoTiffFolder
-from qhybrid.data.images.image_datasets import IMAGE_DATASETS, is_image_dataset
 from qhybrid.data.landcover_ai import LandCoverAI, fetch_landcover_ai
 from qhybrid.data.scenes import SceneDataset
 from qhybrid.data.synthetic import SyntheticScenes
 from qhybrid.errors import ConfigError
 
-_DATASETS: dict[str, Any] = {
-    dataset.name: dataset for dataset in (GeoTiffFolder, LandCoverAI, SyntheticScenes)
-}
-_FETCHERS = {LandCoverAI.name: fetch_landcover_ai}
+__all__ = ["DatasetInfo", "dataset_info", "fetch_dataset", "list_datasets", "open_dataset"]
+
+register_dataset(GeoTiffFolder)
+register_dataset(LandCoverAI, fetch_landcover_ai)
+register_dataset(SyntheticScenes)
 
 
 @dataclass(frozen=True)
@@ -39,33 +45,18 @@ class DatasetInfo:
     fetchable: bool
 
 
-def list_datasets() -> tuple[str, ...]:
-    """Return the names of all data sets."""
-    return tuple(sorted([*_DATASETS, *IMAGE_DATASETS]))
-
-
-def _dataset_class(name: str) -> Any:
-    if name not in list_datasets():
-        close = difflib.get_close_matches(name, list_datasets(), n=1)
-        hint = f" Did you mean `{close[0]}`?" if close else ""
-        raise ConfigError(
-            f"Key `data.dataset` must be one of {', '.join(list_datasets())}, but is `{name}`.{hint}"
-        )
-    return _DATASETS.get(name) or IMAGE_DATASETS[name]
-
-
 def dataset_info(name: str) -> DatasetInfo:
     """Return what there is to know about a data set without opening it.
 
     Raises:
         ConfigError: If there is no such data set.
     """
-    dataset = _dataset_class(name)
+    dataset = dataset_class(name)
     options = {
         key: "required" if field.is_required() else repr(field.get_default(call_default_factory=True))
         for key, field in dataset.Options.model_fields.items()
     }
-    return DatasetInfo(name, dataset.description, options, name in _FETCHERS)
+    return DatasetInfo(name, dataset.description, options, DATASETS.get(name).fetch is not None)
 
 
 def open_dataset(config: DataConfig, data_root: Path) -> SceneDataset:
@@ -79,11 +70,11 @@ def open_dataset(config: DataConfig, data_root: Path) -> SceneDataset:
         ConfigError: If the data set or one of its options is unknown or wrong, or it holds whole images
             instead of scenes.
     """
-    dataset = _dataset_class(config.dataset)
+    dataset = dataset_class(config.dataset)
     if is_image_dataset(config.dataset):
         raise ConfigError(
             f"Key `data.dataset` must name a data set of scenes here, but `{config.dataset}` holds whole "
-            f"images. Fix: choose one of {', '.join(sorted(_DATASETS))}."
+            f"images. Fix: choose one of {', '.join(names_of(SceneDataset))}."
         )
     opened: SceneDataset = dataset.from_config(config, Path(data_root) / config.root)
     return opened
@@ -111,8 +102,9 @@ def fetch_dataset(
         DataError: If what comes is damaged.
         WorkspaceError: If the folder is in use, the disk too small, or the server cannot be reached.
     """
-    _dataset_class(name)
-    if name not in _FETCHERS:
-        raise ConfigError(f"Data set {name} cannot be downloaded; these can: {', '.join(_FETCHERS)}.")
-    folder, fetcher = Path(data_root) / name, _FETCHERS[name]
+    dataset_class(name)
+    folder, fetcher = Path(data_root) / name, DATASETS.get(name).fetch
+    if fetcher is None:
+        known = ", ".join(one for one, entry in DATASETS.items() if entry.fetch is not None)
+        raise ConfigError(f"Data set {name} cannot be downloaded; these can: {known}.")
     return fetcher(folder, progress=progress) if url is None else fetcher(folder, url, progress=progress)

@@ -6,12 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
+from qhybrid.config import DataConfig, StrictModel
 from qhybrid.data.classes import IGNORE_INDEX, ClassMap
 from qhybrid.data.pairs import MaskReader
 from qhybrid.data.raster import RasterInfo, RasterReader, Window
@@ -43,12 +44,29 @@ class SceneDataset(ABC):
     """Scenes in three splits, with one label map.
 
     Attributes:
-        name: Name of the registered data set.
+        name: Name in recipes (`data.dataset`).
+        description: One line for lists.
+        Options: Class of its own keys (`data.options`).
         classes: The label map.
     """
 
-    name: str
+    name: ClassVar[str]
+    description: ClassVar[str]
+    Options: ClassVar[type[StrictModel]]
     classes: ClassMap
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: DataConfig, root: Path) -> Self:
+        """Build the data set of a recipe; no file is read yet.
+
+        Args:
+            config: The recipe's section `data`.
+            root: The data set's folder.
+
+        Raises:
+            ConfigError: If one of its options is unknown or wrong, or a label map is needed and missing.
+        """
 
     @abstractmethod
     def scenes(self, split: str) -> tuple[Scene, ...]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import rasterio
@@ -115,7 +115,7 @@ def write_scenes(options: SyntheticOptions, output: str | Path) -> Path:
 class SyntheticScenes(SceneDataset):
     """Scenes drawn on first use and kept in the cache folder."""
 
-    name: str = "synthetic"
+    name: ClassVar[str] = "synthetic"
     description: ClassVar[str] = "generated aerial scenes with LandCover.ai's classes (no download)"
     Options: ClassVar[type[StrictModel]] = SyntheticOptions
 
@@ -133,7 +133,7 @@ class SyntheticScenes(SceneDataset):
         self.root = (cache_dir() if cache is None else cache) / "synthetic" / key
 
     @classmethod
-    def from_config(cls, config: DataConfig, root: Path) -> SyntheticScenes:
+    def from_config(cls, config: DataConfig, root: Path) -> Self:
         """Build the data set of a recipe; `root` is not used.
 
         Raises:

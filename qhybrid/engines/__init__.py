@@ -5,17 +5,16 @@ from qhybrid.engines.base import Engine
 from qhybrid.engines.exact.engine import ExactEngine
 from qhybrid.engines.make import list_engines, make_engine, register_engine
 from qhybrid.engines.routed import RoutedEngine
+from qhybrid.mitigations import DeviceForm, register_mitigation
 
 __all__ = [
     "AerEngine",
+    "DeviceForm",
     "Engine",
     "ExactEngine",
     "RoutedEngine",
     "list_engines",
     "make_engine",
     "register_engine",
+    "register_mitigation",
 ]
-
-register_engine("exact", ExactEngine)
-register_engine("aer", AerEngine)
-register_engine("routed", RoutedEngine)

@@ -1,4 +1,4 @@
-"""Engines by name; rooms above may add their own."""
+"""Engines by name: making them, and adding others."""
 
 from __future__ import annotations
 
@@ -9,27 +9,49 @@ from typing import Any
 
 import torch
 
+from qhybrid.engine_kinds import ENGINES, NEEDED_IN_SWEEPS, EngineKind
 from qhybrid.engines.base import Engine
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile, load_profile
 
-_FACTORIES: dict[str, Callable[..., Engine]] = {}
 _DEFAULTS: dict[str, Any] = {"noise": None, "shots": None, "seed": None, "device": "cpu", "dtype": None}
 
 
-def register_engine(kind: str, factory: Callable[..., Engine]) -> None:
-    """Make an engine known to `make_engine`.
+def register_engine(
+    kind: str,
+    factory: Callable[..., Engine],
+    *,
+    label: str = "",
+    description: str = "",
+    sweeps: bool | None = None,
+    trajectories: bool = False,
+    replace: bool = False,
+) -> None:
+    """Make an engine known to `make_engine`, recipes, sweeps and reports.
 
     Args:
         kind: Its name.
         factory: Class or function; its keyword arguments are the options that the engine honours.
+        label: What tables and charts call it; the name if absent.
+        description: One line for lists.
+        sweeps: Whether sweeps can use it; absent: if the factory takes noise, shots and a seed.
+        trajectories: Whether values under noise without shots are averages over random trajectories; the
+            factory takes their number as `trajectories` then.
+        replace: Whether it may take the place of another one.
+
+    Raises:
+        PluginError: If the name is taken.
     """
-    _FACTORIES[kind] = factory
+    if sweeps is None:
+        sweeps = set(inspect.signature(factory).parameters) >= NEEDED_IN_SWEEPS
+    label = label or kind.replace("_", " ")
+    entry = EngineKind(factory, label, description, sweeps=sweeps, trajectories=trajectories)
+    ENGINES.register(kind, entry, replace=replace)
 
 
 def list_engines() -> tuple[str, ...]:
     """Return the names of all engines."""
-    return tuple(sorted(_FACTORIES))
+    return ENGINES.names()
 
 
 def make_engine(
@@ -44,7 +66,7 @@ def make_engine(
     """Create an engine.
 
     Args:
-        kind: "exact", "aer", "routed", or another registered name.
+        kind: "exact", "aer", "routed", or another name of `list_engines()`.
         noise: A noise profile, its YAML file or its name in noise_profiles/, or None.
         shots: Number of samples an expectation value is estimated from; None for exact values.
         seed: Seed of everything random.
@@ -55,9 +77,8 @@ def make_engine(
     Raises:
         EngineError: If the kind or an option is unknown, or the engine would ignore an argument.
     """
-    if kind not in _FACTORIES:
-        raise EngineError(f"Argument `kind` must be one of {', '.join(list_engines())}, but is {kind!r}.")
-    known = list(inspect.signature(_FACTORIES[kind]).parameters)
+    entry = ENGINES.get(kind, "Argument `kind`")
+    known = entry.arguments()
     if isinstance(noise, str | Path):
         noise = load_profile(noise)
     if isinstance(dtype, str):
@@ -72,7 +93,8 @@ def make_engine(
             f"Engine `{kind}` takes {', '.join(f'`{name}`' for name in known)}, but was given "
             f"{', '.join(f'`{name}`' for name in unknown)}, which it would ignore."
         )
-    return _FACTORIES[kind](**wanted)
+    engine: Engine = entry.make(**wanted)
+    return engine
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from qhybrid.circuits.spec import CircuitSpec
-from qhybrid.engines import register_engine
 from qhybrid.engines.aer.circuit import angle_circuit
 from qhybrid.engines.base import Engine, attached, check_arguments, empty_result
 from qhybrid.engines.gates.angle_table import AngleTable
@@ -143,6 +142,3 @@ class RuntimeEngine(Engine):
                     values.update(zip(numbers, observables_from(prepared, one.means)))
         order = found.requests[0].points
         return torch.as_tensor([values[number].tolist() for number in order], dtype=torch.float64)
-
-
-register_engine("runtime", RuntimeEngine)

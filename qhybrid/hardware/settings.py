@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from qhybrid.config import StrictModel
+from qhybrid.errors import HardwareError
+from qhybrid.mitigations import MITIGATIONS, DeviceForm, mitigation_label
+from qhybrid.plugins import near_name
 
 
 class Mitigation(StrictModel):
@@ -19,6 +23,8 @@ class Mitigation(StrictModel):
         measure_twirling: Randomise read-outs, which makes their errors symmetric.
         zne: Factors by which two-qubit gates are repeated for an extrapolation to zero noise, odd numbers
             from 1; each costs as much as the plain circuit. Empty for none.
+        method: A plugin's mitigation, which makes its own estimates from the results; absent: none. The
+            factors that it needs are those of `zne`.
     """
 
     readout: bool = True
@@ -26,6 +32,7 @@ class Mitigation(StrictModel):
     gate_twirling: bool = False
     measure_twirling: bool = False
     zne: tuple[int, ...] = ()
+    method: str | None = None
 
     @model_validator(mode="after")
     def _factors_can_be_folded(self) -> Mitigation:
@@ -34,6 +41,21 @@ class Mitigation(StrictModel):
             raise ValueError(f"zne must be at least two different odd numbers, but is {list(self.zne)}")
         return self
 
+    @model_validator(mode="after")
+    def _method_has_its_factors(self) -> Self:
+        if self.method is not None and self.zne != device_form(self.method).folds:
+            raise ValueError(
+                f"zne must be {list(device_form(self.method).folds)} for mitigation `{self.method}`, but is "
+                f"{list(self.zne)}. Fix: --mitigation {self.method} sets it"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `method` where there is none: plans stay as they were before the key existed."""
+        content: dict[str, Any] = handler(self)
+        return {key: value for key, value in content.items() if key != "method" or value is not None}
+
 
 LEVELS = {
     "none": Mitigation(readout=False),
@@ -41,7 +63,58 @@ LEVELS = {
     "standard": Mitigation(dynamical_decoupling=True, measure_twirling=True),
     "strong": Mitigation(dynamical_decoupling=True, measure_twirling=True, gate_twirling=True, zne=(1, 3)),
 }
-"""Error mitigation by name."""
+"""Error mitigation by strength."""
+
+_PARTS = {
+    "dynamical_decoupling": "dynamical decoupling",
+    "gate_twirling": "twirled gates",
+    "measure_twirling": "twirled read-outs",
+}
+"""What only a device does."""
+
+
+def device_form(name: str) -> DeviceForm:
+    """Return how a mitigation is done on hardware.
+
+    Raises:
+        HardwareError: If it is unknown, or has no form for hardware.
+    """
+    usable = [one for one, method in MITIGATIONS.items() if method.device is not None]
+    form = MITIGATIONS.get(name).device if name in MITIGATIONS else None
+    if form is None:
+        what = "has no form for hardware" if name in MITIGATIONS else "is unknown"
+        raise HardwareError(
+            f"Mitigation `{name}` {what}.{near_name(name, [*usable, *LEVELS])} Fix: choose one of "
+            f"{', '.join(dict.fromkeys([*LEVELS, *usable]))}."
+        )
+    return form
+
+
+def mitigation_of(name: str) -> Mitigation:
+    """Return the settings of a mitigation: one of `LEVELS`, or a registered one that hardware can do.
+
+    Raises:
+        HardwareError: If it is unknown, or has no form for hardware.
+    """
+    if name in LEVELS:
+        return LEVELS[name]
+    form = device_form(name)
+    method = None if form.estimate is None else name
+    return Mitigation(readout=form.readout, zne=form.folds, method=method)
+
+
+def describe_mitigation(found: Mapping[str, Any]) -> str:
+    """Return the mitigation of a plan's settings in words.
+
+    Args:
+        found: Plain values of `Mitigation`.
+    """
+    # A plugin's method makes its own use of the stretched circuits.
+    last = found.get("method") or ("zne" if found.get("zne") else "")
+    words = [mitigation_label("readout")] if found.get("readout") else []
+    words += [text for key, text in _PARTS.items() if found.get(key)]
+    words += [mitigation_label(last)] if last else []
+    return ", ".join(words) or mitigation_label("none")
 
 
 class Limits(StrictModel):
@@ -116,7 +189,8 @@ class HardwareSettings(StrictModel):
         layouts: Transpiler runs with different seeds, of which the best is kept.
         max_qpu_seconds: Cap of all rounds and layers together; None for none.
         max_execution_seconds: Time after which the service stops a job.
-        mitigation: Error mitigation.
+        mitigation: Error mitigation; a name stands for what `mitigation_of` returns.
+        service: A plugin's service that executes; absent: the backend's own.
         limits: Bounds of one job.
         price: For the estimate of QPU seconds.
         patience: How the service is asked.
@@ -134,6 +208,21 @@ class HardwareSettings(StrictModel):
     max_qpu_seconds: float | None = Field(None, gt=0)
     max_execution_seconds: int | None = Field(None, ge=1)
     mitigation: Mitigation = Mitigation()
+    service: str | None = None
     limits: Limits = Limits()
     price: Price = Price()
     patience: Patience = Patience()
+
+    @field_validator("mitigation", mode="before")
+    @classmethod
+    def _mitigation_by_name(cls, value: Any) -> Any:
+        try:
+            return mitigation_of(value) if isinstance(value, str) else value
+        except HardwareError as error:
+            raise ValueError(str(error)) from error
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `service` where there is none: plans stay as they were before the key existed."""
+        content: dict[str, Any] = handler(self)
+        return {key: value for key, value in content.items() if key != "service" or value is not None}

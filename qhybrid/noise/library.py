@@ -10,11 +10,18 @@ from qhybrid.noise.profile import NoiseProfile
 from qhybrid.workspace import definition_files
 
 FOLDER = "noise_profiles"
+IDEAL = "ideal"
+"""Profile without noise."""
 
 
 def profile_files() -> dict[str, Path]:
     """Return the files of all named profiles."""
     return definition_files(FOLDER)
+
+
+def profile_label(profile: str) -> str:
+    """Return what tables and charts call a profile: its name, of a file without folder and ending."""
+    return profile.rsplit("/", 1)[-1].removesuffix(".yaml")
 
 
 def load_profile(profile: str | Path) -> NoiseProfile:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL
 from qhybrid.report.circuit_cards import CircuitCard, circuit_cards
 from qhybrid.report.confusion import ConfusionTable, confusion_table
 from qhybrid.report.curves import learning_curves
@@ -16,7 +17,7 @@ from qhybrid.report.labels import (
     short_hash,
 )
 from qhybrid.report.parts import Figure, Table
-from qhybrid.report.pictures import ALL_TO_ALL, png_file
+from qhybrid.report.pictures import png_file
 from qhybrid.report.sources import RunSource, SweepSource, plain_yaml
 from qhybrid.report.sweep_part import SweepPart, sweep_part
 

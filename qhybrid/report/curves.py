@@ -11,12 +11,12 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from qhybrid.noise.library import IDEAL
 from qhybrid.report.labels import metric_label, settings_label
 from qhybrid.report.sources import RunSource
 from qhybrid.report.svg import MUTED, SERIES, chart_style, figure_svg
 
 SHOTS, KIND, NOISE = "engine.shots", "engine.kind", "engine.noise"
-IDEAL = "ideal"
 PANELS = (
     ("train_accuracy",),
     ("val_accuracy",),

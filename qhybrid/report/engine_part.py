@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from qhybrid.experiments.sweeps.agreement import Agreement, engine_agreement
-from qhybrid.report.labels import ENGINES, metric_label
+from qhybrid.report.labels import executed_by, metric_label
 from qhybrid.report.parts import Table
 
 LEVEL = 0.01
@@ -32,7 +32,7 @@ def engines_table(cells: pd.DataFrame) -> Table | None:
     )  # fmt: skip
     rows = [
         (
-            ENGINES.get(one.engine, one.engine),
+            executed_by(one.engine),
             metric_label(one.metric),
             str(one.cells),
             _small(one.largest_exact),

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from qhybrid.mitigations import NONE, mitigation_label
 from qhybrid.report.labels import (
-    ENGINES,
-    MITIGATIONS,
+    executed_by,
     noise_label,
     shots_label,
     training_label,
@@ -109,7 +109,7 @@ def noise_charts_of(rows: pd.DataFrame) -> list[Chart]:
     Args:
         rows: From `labelled`.
     """
-    plain = rows[rows["mitigation"] == "none"]
+    plain = rows[rows["mitigation"] == NONE]
     chosen = plain if len(plain) else rows
     several = chosen["layers"].nunique() > 1
     charts = []
@@ -127,8 +127,8 @@ def noise_charts_of(rows: pd.DataFrame) -> list[Chart]:
 
 
 def _title(values: dict[str, Any]) -> str:
-    words = {"engine": ENGINES, "mitigation": MITIGATIONS}
-    parts = [words.get(name, {}).get(str(value), str(value)) for name, value in values.items()]
+    words = {"engine": executed_by, "mitigation": mitigation_label}
+    parts = [words.get(name, str)(str(value)) for name, value in values.items()]
     return ", ".join(part for part in parts if part)
 
 

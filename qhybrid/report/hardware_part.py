@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from qhybrid.errors import DataError
+from qhybrid.hardware.settings import describe_mitigation
 from qhybrid.report.confusion import ConfusionTable, confusion_table
 from qhybrid.report.hardware_charts import accuracy_chart, deviation_chart
 from qhybrid.report.hardware_sources import PlanSource, read_plans
@@ -128,19 +129,8 @@ def _facts(plan: dict[str, Any]) -> str:
         f"Planned {plan['created'][:10]}: {len(plan['samples'])} samples, {settings['shots']:,} shots, "
         f"{executions:,} executions in {jobs} job{'s' * (jobs != 1)} and {len(rounds)} "
         f"round{'s' * (len(rounds) != 1)}; layers {', '.join(plan['layers'])}; "
-        f"{_mitigation(settings['mitigation'])}."
+        f"{describe_mitigation(settings['mitigation'])}."
     )
-
-
-def _mitigation(found: dict[str, Any]) -> str:
-    words = {
-        "readout": "read-out correction",
-        "dynamical_decoupling": "dynamical decoupling",
-        "gate_twirling": "twirled gates",
-        "measure_twirling": "twirled read-outs",
-        "zne": "zero-noise extrapolation",
-    }
-    return ", ".join(text for key, text in words.items() if found.get(key)) or "no mitigation"
 
 
 def _confusions(plan: PlanSource, title: str) -> list[ConfusionTable]:

@@ -7,6 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from qhybrid.engine_kinds import engine_label
+from qhybrid.experiments.sweeps.cells import TRAINED
+from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL
+from qhybrid.mitigations import NONE
+from qhybrid.noise.library import profile_label
+
 METRICS = {
     "accuracy": "accuracy",
     "miou": "mIoU",
@@ -16,20 +22,6 @@ METRICS = {
     "cross_entropy": "cross-entropy",
     "loss": "loss",
 }
-ENGINES = {
-    "exact": "exact",
-    "aer_density_matrix": "Aer density matrix",
-    "aer_trajectories": "Aer trajectories",
-    "trained": "as trained",
-}
-MITIGATIONS = {
-    "none": "no mitigation",
-    "readout": "read-out correction",
-    "zne": "zero-noise extrapolation",
-    "readout_zne": "read-out correction and extrapolation",
-}
-ALL_TO_ALL = "all_to_all"
-TRAINED = "trained"
 IN_AXES = ("engine.noise", "engine.shots")
 """Settings of a training that are the conditions of cells which run as trained."""
 LAYERS = "engine.layers"
@@ -44,9 +36,14 @@ def metric_label(name: str) -> str:
     return METRICS.get(name, name.replace("_", " "))
 
 
+def executed_by(engine: str) -> str:
+    """Return what a cell was executed with: an engine's label, or that of its own training."""
+    return "as trained" if engine == TRAINED else engine_label(engine)
+
+
 def noise_label(row: Any) -> str:
     """Return profile, scale and device of a row of a sweep's table."""
-    text = str(row["profile"]).removesuffix(".yaml").rsplit("/", 1)[-1]
+    text = profile_label(str(row["profile"]))
     if row["scale"] != 1:
         text += f" x {row['scale']:g}"
     if row["mapping"] not in (ALL_TO_ALL, row["profile"]):
@@ -92,7 +89,7 @@ def _entry(key: str, value: Any) -> str:
 
 def failure_label(failure: dict[str, Any]) -> str:
     """Return what failed, but for what is usual, and why."""
-    usual = {"scale": 1.0, "mitigation": "none", "mapping": ALL_TO_ALL, "layers": "all"}
+    usual = {"scale": 1.0, "mitigation": NONE, "mapping": ALL_TO_ALL, "layers": "all"}
     said = {
         name: value
         for name, value in failure["what"].items()

@@ -11,8 +11,9 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from qhybrid.report.facets import Look
-from qhybrid.report.labels import MITIGATIONS, metric_label
+from qhybrid.mitigations import MITIGATIONS, NONE, mitigation_label
+from qhybrid.report.facets import Look, looks
+from qhybrid.report.labels import metric_label
 from qhybrid.report.noise_charts import add_legend, draw_line
 from qhybrid.report.svg import chart_style, figure_svg
 
@@ -37,6 +38,15 @@ def mitigated_noises(rows: pd.DataFrame) -> list[tuple[tuple[str, ...], pd.DataF
         if table["mitigation"].nunique() > 1
     ]
     return groups[:MOST_FACETS]
+
+
+def mitigation_looks(rows: pd.DataFrame) -> dict[str, Look]:
+    """Return how each mitigation is drawn, by its label: those that are known, then others of the rows.
+
+    Colours do not depend on which ones a sweep has; one whose plugin is not loaded goes by its name.
+    """
+    names = dict.fromkeys([*(name for name, _ in MITIGATIONS.items()), *map(str, rows["mitigation"])])
+    return looks([mitigation_label(name) for name in names])
 
 
 def mitigation_charts(
@@ -90,7 +100,7 @@ class _Axis:
     def of(cls, tables: Sequence[pd.DataFrame]) -> _Axis:
         everything = pd.concat(tables)
         finite = everything["shots_total"].dropna()
-        own = everything[everything["mitigation"] == "none"]["shots_total"].dropna()
+        own = everything[everything["mitigation"] == NONE]["shots_total"].dropna()
         return cls(
             sorted({int(count) for count in own}),
             math.log10(finite.max()) + INFINITE if len(finite) else 0.0,
@@ -104,7 +114,7 @@ def _lines(axis: Any, table: pd.DataFrame, look: Mapping[str, Look], shots: _Axi
     several = table["mitigation"].nunique()
     for index, (mitigation, part) in enumerate(table.groupby("mitigation", sort=False)):
         aside = ASIDE * ((index + 0.5) / several - 0.5)
-        label = MITIGATIONS.get(str(mitigation), str(mitigation))
+        label = mitigation_label(str(mitigation))
         part = part.assign(x=[shots.place(count) for count in part["shots_total"]]).sort_values("x")
         draw_line(axis, part["x"] + aside, part, look[label], label)
     labels = [f"{count:,}" for count in shots.counts]

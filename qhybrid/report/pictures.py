@@ -16,12 +16,13 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from qhybrid.experiments.sweeps.arrays import unpack
+from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL
+from qhybrid.mitigations import NONE
 from qhybrid.report.labels import noise_label, shots_label
 from qhybrid.report.sources import SweepSource
 from qhybrid.training.pictures import LINE_COLORS, NO_DATA_COLOR
 
 IGNORED = 255
-ALL_TO_ALL = "all_to_all"
 MOST_WORDS = 10
 MOST_WRONG = 6
 
@@ -76,7 +77,7 @@ def chosen_cells(sweep: SweepSource, weights: str) -> list[tuple[str, str]]:
     cells = sweep.cells[(sweep.cells["weights"] == weights)]
     cells = cells[cells["metric"] == cells["metric"].iloc[0]].copy()
     cells["budget"] = cells["shots"].astype("float64").fillna(np.inf)
-    cells["plain"] = (cells["mitigation"] != "none").astype(int) + (cells["engine"] != "exact").astype(int)
+    cells["plain"] = (cells["mitigation"] != NONE).astype(int) + (cells["engine"] != "exact").astype(int)
     noisy, device = cells["profile_hash"] != "", cells["mapping"] != ALL_TO_ALL
     found = []
     for title, kind, most in (

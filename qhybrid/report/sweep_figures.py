@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from qhybrid.report.facets import Chart, labelled, looks, noise_charts_of
-from qhybrid.report.labels import MITIGATIONS, metric_label
-from qhybrid.report.mitigation_charts import mitigated_noises, mitigation_charts
+from qhybrid.report.labels import metric_label
+from qhybrid.report.mitigation_charts import mitigated_noises, mitigation_charts, mitigation_looks
 from qhybrid.report.noise_charts import heat_and_lines, heat_maps, line_charts
 from qhybrid.report.parts import Figure
 
@@ -35,11 +35,11 @@ def sweep_figures(results: pd.DataFrame, metric: str, name: str) -> list[Figure]
         figures.append(Figure(_line_caption(chart, metric), lines))
     groups = mitigated_noises(rows)
     if groups:
-        drawing = mitigation_charts(groups, metric, f"{name}mitigation", looks(list(MITIGATIONS.values())))
+        drawing = mitigation_charts(groups, metric, f"{name}mitigation", mitigation_looks(rows))
         figures.append(
             Figure(
-                "Error mitigation: the shots are all that one estimate takes, those of every strength of an "
-                "extrapolation together.",
+                "Error mitigation: the shots are all that one estimate takes, those of every execution "
+                "that a method needs together.",
                 drawing,
             )
         )

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from qhybrid.experiments.sweeps.cells import TRAINED
+from qhybrid.mitigations import NONE, mitigation_label
 from qhybrid.report.confusion import ConfusionTable, confusion_table
 from qhybrid.report.engine_part import engines_table
 from qhybrid.report.labels import (
-    ENGINES,
-    MITIGATIONS,
+    executed_by,
     failure_label,
     metric_label,
     noise_label,
@@ -24,7 +25,7 @@ from qhybrid.report.parts import Figure, Table, without_constant
 from qhybrid.report.pictures import SampleTable, chosen_cells, sample_tables
 from qhybrid.report.sources import SweepSource
 from qhybrid.report.sweep_figures import sweep_figures
-from qhybrid.report.training_part import TRAINED, training_table
+from qhybrid.report.training_part import training_table
 
 LONGEST_TABLE = 300
 
@@ -107,8 +108,8 @@ def _sweep_summary(results: pd.DataFrame, metric: str) -> Table:
         rows.append(
             (
                 f"{run}{', ' if what else ''}{what}",
-                ENGINES.get(engine, engine),
-                MITIGATIONS.get(mitigation, mitigation),
+                executed_by(engine),
+                mitigation_label(mitigation),
                 layers,
                 "–" if best is None else with_error(best["value"], best["standard_error"]),
                 with_error(worst["value"], worst["standard_error"]),
@@ -127,7 +128,7 @@ def _ideal_of(table: pd.DataFrame, group: pd.DataFrame) -> pd.DataFrame:
         return own
     same = ["run", "settings", "engine", "layers"]
     alike = (table[same] == group[same].iloc[0]).all(axis=1)
-    return table[alike & (table["profile_hash"] == "") & (table["mitigation"] == "none")]
+    return table[alike & (table["profile_hash"] == "") & (table["mitigation"] == NONE)]
 
 
 def _results_table(results: pd.DataFrame, metric: str) -> Table:
@@ -140,10 +141,10 @@ def _results_table(results: pd.DataFrame, metric: str) -> Table:
         (
             str(row["run"]),
             training_label(json.loads(row["settings"]), str(row["engine"])) or "–",
-            ENGINES.get(str(row["engine"]), str(row["engine"])),
+            executed_by(str(row["engine"])),
             noise_label(row),
             shots_label(row["shots"]),
-            MITIGATIONS.get(str(row["mitigation"]), str(row["mitigation"])),
+            mitigation_label(str(row["mitigation"])),
             shots_label(row["shots_total"]),
             str(row["layers"]),
             with_error(row["value"], row["standard_error"]),

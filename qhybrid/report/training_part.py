@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from qhybrid.experiments.sweeps.cells import TRAINED
 from qhybrid.report.labels import metric_label, settings_label, with_error
 from qhybrid.report.parts import Table, without_constant
 from qhybrid.report.sources import RunSource, SweepSource
 
-TRAINED = "trained"
 MISSING = "–"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 import qhybrid
+from qhybrid.plugins import loaded_plugins
 
 PACKAGES = (
     "torch",
@@ -30,6 +31,7 @@ PACKAGES = (
 
 def environment(seed: int) -> dict[str, Any]:
     """Return versions, git state, machine and seed as plain values (no host or user names)."""
+    plugins = loaded_plugins()
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seed": seed,
@@ -41,6 +43,7 @@ def environment(seed: int) -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         "git": git_state(),
+        **({"plugins": plugins} if plugins else {}),
     }
 
 

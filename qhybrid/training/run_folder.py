@@ -26,11 +26,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_model
 from torch import nn
 
-from qhybrid.config import Recipe, StrictModel, load_recipe, to_yaml
+from qhybrid.config import Recipe, StrictModel, load_recipe, read_yaml, to_yaml
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.statistics import BandStatistics
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.models import build_for_engine
+from qhybrid.plugins import check_plugins, loaded_plugins, words
 from qhybrid.workspace import atomic_path, write_text
 
 RECIPE = "recipe.yaml"
@@ -51,11 +52,14 @@ class MetaHead(StrictModel):
         format: Version of the file's layout.
         model: Resolved model section.
         stopped: Whether early stopping ended training with this epoch.
+        plugins: Plugins that were loaded, and the names that each has added; not written where there were
+            none.
     """
 
     format: int
     model: dict[str, Any]
     stopped: bool = False
+    plugins: tuple[dict[str, Any], ...] = ()
 
 
 class Meta(MetaHead):
@@ -123,12 +127,28 @@ def read_recipe(folder: Path) -> Recipe:
 
     Raises:
         CheckpointError: If the folder is no run folder.
+        PluginError: If it needs a plugin that is not loaded.
     """
     if not (folder / RECIPE).is_file():
         raise CheckpointError(
             f"{folder} is not a run folder: it has no {RECIPE}. Fix: give the folder that training printed."
         )
+    _check_plugins(folder)
     return load_recipe(folder / RECIPE)
+
+
+def _check_plugins(folder: Path) -> None:
+    """Check that the plugins are loaded whose names a run uses; a run folder itself never loads one."""
+    for which in ("best", "last"):
+        file = folder / which / META
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            recorded = content.get("plugins", ())
+        except (OSError, ValueError, AttributeError):
+            continue  # no weights yet, or damaged: whoever reads them says so
+        if recorded:
+            used = words([read_yaml(folder / RECIPE), content.get("model")])
+            check_plugins(recorded, str(file), used)
 
 
 def training_ended(folder: Path) -> bool:
@@ -194,7 +214,11 @@ def save_weights(folder: Path, which: Which, model: nn.Module, meta: Meta) -> No
     """Write weights and meta.json of one epoch; each file appears whole, the weights first."""
     with atomic_path(folder / which / WEIGHTS) as temporary:
         save_model(model, str(temporary), metadata={"epoch": str(meta.epoch)})
-    write_text(folder / which / META, json.dumps(meta.model_dump(mode="json"), indent=2) + "\n")
+    content = meta.model_dump(mode="json", exclude={"plugins"})
+    plugins = loaded_plugins()
+    if plugins:
+        content["plugins"] = plugins
+    write_text(folder / which / META, json.dumps(content, indent=2) + "\n")
 
 
 def load_run(folder: str | Path, which: Which = "best") -> LoadedRun:

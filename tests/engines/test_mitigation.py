@@ -172,7 +172,7 @@ def test_descriptions_tell_mitigated_engines_apart():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: mitigated_engine("magic", exact, NoiseProfile()), "none, readout, zne, readout_zne"),
+        (lambda: mitigated_engine("magic", exact, NoiseProfile()), "none, readout, readout_zne, zne"),
         (lambda: ZeroNoiseExtrapolation(exact, NoiseProfile(), scales=(1,)), "at least two"),
         (lambda: ZeroNoiseExtrapolation(exact, NoiseProfile(), scales=(0.5, 2)), "at least 1"),
         (lambda: ZeroNoiseExtrapolation(exact, NoiseProfile(), extrapolation="cubic"), "richardson, linear"),

@@ -11,7 +11,7 @@ import qhybrid
 from qhybrid.config import EngineConfig, PredictionConfig
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.scenes import SceneReader
-from qhybrid.errors import CheckpointError, ConfigError, DataError, EngineError, WorkspaceError
+from qhybrid.errors import CheckpointError, ConfigError, DataError, WorkspaceError
 from qhybrid.evaluation import evaluate_baselines, evaluate_run, evaluation_folder
 from qhybrid.inference import predict_scene
 from qhybrid.training.metrics import SegmentationMetrics
@@ -105,12 +105,6 @@ def test_folder_names():
 def test_engine_for_a_model_without_circuits(run_folder, scenes_root):
     with pytest.raises(ConfigError, match="no quantum layers"):
         evaluate_run(run_folder, engine=EngineConfig(kind="aer"), data_root=scenes_root)
-
-
-def test_unknown_engine(make_run, scenes_root):
-    folder = make_run(name="hq_unet", grid=2)
-    with pytest.raises(EngineError, match="abacus"):
-        evaluate_run(folder, engine=EngineConfig(kind="abacus"), data_root=scenes_root)
 
 
 def test_no_run(tmp_path, scenes_root):

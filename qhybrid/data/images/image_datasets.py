@@ -1,10 +1,11 @@
-"""The data sets of whole images by name."""
+"""The data sets of whole images that come with qhybrid, and opening one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from qhybrid.config import DataConfig
+from qhybrid.data.datasets import dataset_class, is_image_dataset, names_of, register_dataset
 from qhybrid.data.images.brain_mri import BrainMri
 from qhybrid.data.images.dataset import ImageDataset
 from qhybrid.data.images.digits import Digits
@@ -14,14 +15,10 @@ from qhybrid.data.images.mnist import FashionMnist, Mnist
 from qhybrid.data.images.ph2 import Ph2
 from qhybrid.errors import ConfigError
 
-IMAGE_DATASETS: dict[str, type[ImageDataset]] = {
-    dataset.name: dataset for dataset in (BrainMri, Digits, FashionMnist, FruitSeg30, Isbi2012, Mnist, Ph2)
-}
+__all__ = ["is_image_dataset", "open_image_dataset"]
 
-
-def is_image_dataset(name: str) -> bool:
-    """Return whether a recipe's `data.dataset` names a data set of whole images."""
-    return name in IMAGE_DATASETS
+for _dataset in (BrainMri, Digits, FashionMnist, FruitSeg30, Isbi2012, Mnist, Ph2):
+    register_dataset(_dataset)
 
 
 def open_image_dataset(config: DataConfig, data_root: Path) -> ImageDataset:
@@ -34,9 +31,11 @@ def open_image_dataset(config: DataConfig, data_root: Path) -> ImageDataset:
     Raises:
         ConfigError: If it is no data set of whole images, or one of its options is unknown or wrong.
     """
-    if config.dataset not in IMAGE_DATASETS:
+    dataset = dataset_class(config.dataset)
+    if not is_image_dataset(config.dataset):
         raise ConfigError(
-            f"Key `data.dataset` must be one of {', '.join(sorted(IMAGE_DATASETS))} here, but is "
+            f"Key `data.dataset` must be one of {', '.join(names_of(ImageDataset))} here, but is "
             f"`{config.dataset}`."
         )
-    return IMAGE_DATASETS[config.dataset].from_config(config, Path(data_root) / config.root)
+    opened: ImageDataset = dataset.from_config(config, Path(data_root) / config.root)
+    return opened

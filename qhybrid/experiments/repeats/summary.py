@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from qhybrid.config import Recipe
-from qhybrid.data.images.image_datasets import IMAGE_DATASETS, is_image_dataset, open_image_dataset
+from qhybrid.data.datasets import dataset_class
+from qhybrid.data.images.image_datasets import is_image_dataset, open_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.experiments.repeats.run import Outcome, result_file
 from qhybrid.experiments.repeats.schedule import RepeatSchedule
@@ -65,7 +66,7 @@ def _common(recipe: Recipe) -> dict[str, Any]:
 
 
 def _precision(schedule: RepeatSchedule, outcomes: Sequence[Outcome]) -> str:
-    """Return the number format that the runs themselves note, if it is one: a schedule may leave it open."""
+    """Return the number format that all runs note; a schedule may leave it open."""
     noted = set()
     for outcome in outcomes:
         with contextlib.suppress(CheckpointError, ConfigError):
@@ -75,7 +76,7 @@ def _precision(schedule: RepeatSchedule, outcomes: Sequence[Outcome]) -> str:
 
 def _test_to_train(recipe: Recipe) -> float | None:
     """Return how many test images there are to one training image where there are folds."""
-    if not is_image_dataset(recipe.data.dataset) or not IMAGE_DATASETS[recipe.data.dataset].folds:
+    if not is_image_dataset(recipe.data.dataset) or not dataset_class(recipe.data.dataset).folds:
         return None
     dataset = open_image_dataset(recipe.data, Path())
     held_out = float(dataset.options.validation)

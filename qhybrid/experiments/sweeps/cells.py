@@ -10,14 +10,15 @@ from itertools import product
 from typing import Any
 
 from qhybrid.config.sweeps import LayerChoice, SweepGrid
+from qhybrid.engine_kinds import ENGINES
 from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL, SweepProfiles
+from qhybrid.mitigations import MITIGATIONS
 from qhybrid.noise import NoiseProfile
 
 VERSION = 1
 """Counted up when the same conditions give other numbers."""
 TRAINED = "trained"
 """Engine of cells that run on the engine of their own recipe."""
-TRAJECTORIES = "aer_trajectories"
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def grid_conditions(grid: SweepGrid, profiles: SweepProfiles) -> Iterator[Condit
     )
     for layers, engine, profile, scale, mapping, mitigation, shots in axes:
         count = None if shots == "infinite" else shots
-        random = count is not None or (engine == TRAJECTORIES and profiles.scaled(profile, scale) is not None)
+        noisy = profiles.scaled(profile, scale) is not None
+        random = count is not None or (ENGINES.get(engine).trajectories and noisy)
         for seed in grid.seeds if random else (None,):
             place = profiles.mapping(profile, mapping)
             yield Conditions(engine, profile, scale, count, seed, place, mitigation, layers)
@@ -133,6 +135,13 @@ def list_cells(
     return list(cells.values())
 
 
+def averages_trajectories(conditions: Conditions, noise: NoiseProfile | None) -> bool:
+    """Return whether values are averages over random trajectories."""
+    if conditions.engine == TRAINED or conditions.shots is not None or noise is None:
+        return False
+    return ENGINES.get(conditions.engine).trajectories
+
+
 def cell_key(
     run: SweepRun, conditions: Conditions, noise: NoiseProfile | None, settings: dict[str, Any]
 ) -> str:
@@ -149,11 +158,14 @@ def cell_key(
         content["trained"] = run.facts["engine"]
     elif conditions.seed is not None:
         content["shots_of"] = "run"  # before, all runs had the same
-    if conditions.engine == TRAJECTORIES and conditions.shots is None and noise is not None:
+    if averages_trajectories(conditions, noise):
         content["trajectories"] = settings["trajectories"]
     if conditions.mapping != ALL_TO_ALL:
         content["transpile_seed"] = settings["transpile_seed"]
-    if "zne" in conditions.mitigation:
-        content["zne"] = settings["zne"]
+    method = MITIGATIONS.get(conditions.mitigation)
+    if method.options:
+        content[method.options] = settings[method.options]
+    if method.version > 1:
+        content["mitigation_version"] = method.version
     text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -9,12 +9,11 @@ from qhybrid.engines import make_engine
 from qhybrid.engines.base import Engine
 from qhybrid.engines.mapped import DeviceMapping, MappedEngine
 from qhybrid.engines.mitigation import mitigated_engine
-from qhybrid.experiments.sweeps.cells import TRAJECTORIES, Conditions
+from qhybrid.experiments.sweeps.cells import Conditions, averages_trajectories
 from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL, find_device
+from qhybrid.mitigations import MITIGATIONS, NONE
 from qhybrid.noise import NoiseProfile
 from qhybrid.seeding import derive_seed
-
-METHODS = {"aer_density_matrix": "density_matrix", TRAJECTORIES: "statevector"}
 
 
 def cell_engine(
@@ -35,19 +34,19 @@ def cell_engine(
 
     def make(profile: NoiseProfile | None, number: int = 0) -> Engine:
         options: dict[str, Any] = {"noise": profile, "shots": conditions.shots}
-        averaged = conditions.engine == TRAJECTORIES and conditions.shots is None and profile is not None
+        averaged = averages_trajectories(conditions, profile)
         if averaged:
             options["trajectories"] = settings["trajectories"]
         if conditions.seed is not None and (averaged or conditions.shots is not None):
             options["seed"] = derive_seed(conditions.seed, "sweep", weights, number) % 2**31
-        if conditions.engine == "exact":
-            return make_engine("exact", **options)
-        return make_engine("aer", method=METHODS[conditions.engine], **options)
+        return make_engine(conditions.engine, **options)
 
     def mitigated(profile: NoiseProfile | None) -> Engine:
-        if profile is None or conditions.mitigation == "none":
+        if profile is None or conditions.mitigation == NONE:
             return make(profile)
-        return mitigated_engine(conditions.mitigation, make, profile, **settings["zne"])
+        section = MITIGATIONS.get(conditions.mitigation).options
+        options = settings[section] if section else {}
+        return mitigated_engine(conditions.mitigation, make, profile, **options)
 
     if conditions.mapping == ALL_TO_ALL:
         return mitigated(noise)
@@ -60,14 +59,14 @@ def device_mapping(device: str, seed: int) -> DeviceMapping:
     return DeviceMapping(find_device(device), seed)
 
 
-def shots_of_estimate(conditions: Conditions, scales: int, noisy: bool = True) -> int | None:
-    """Return the shots of one basis of one estimate, all strengths of an extrapolation together.
+def shots_of_estimate(conditions: Conditions, settings: dict[str, Any], noisy: bool = True) -> int | None:
+    """Return the shots of one basis of one estimate, all executions of its mitigation together.
 
     Args:
         conditions: The conditions of the cell.
-        scales: Number of strengths.
-        noisy: Whether there is noise: without any, nothing is extrapolated.
+        settings: Sections of the sweep, such as `zne`.
+        noisy: Whether there is noise: without any, nothing is mitigated.
     """
     if conditions.shots is None:
         return None
-    return conditions.shots * (scales if noisy and "zne" in conditions.mitigation else 1)
+    return conditions.shots * (MITIGATIONS.get(conditions.mitigation).times(settings) if noisy else 1)

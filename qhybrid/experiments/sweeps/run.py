@@ -19,6 +19,7 @@ from qhybrid.experiments.sweeps.tables import build_tables
 from qhybrid.experiments.sweeps.training import TrainedRun, list_trainings
 from qhybrid.experiments.sweeps.worker import loaded_subject, run_job
 from qhybrid.noise import NoiseProfile
+from qhybrid.noise.library import IDEAL
 from qhybrid.training.run_folder import read_recipe
 from qhybrid.workspace import data_root as default_data_root
 from qhybrid.workspace import write_text
@@ -166,7 +167,7 @@ class _Sweep:
         engine = run.facts["engine"]
         layers, options = engine.get("layers"), engine["options"]
         device = options.get("backend") if engine["kind"] == "routed" else None
-        profile, scale = engine.get("noise") or device or "ideal", float(options.get("scale", 1.0))
+        profile, scale = engine.get("noise") or device or IDEAL, float(options.get("scale", 1.0))
         conditions = Conditions(
             TRAINED,
             profile,

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from qhybrid.errors import QHybridError, WorkspaceError
+from qhybrid.errors import PluginError, QHybridError, WorkspaceError
+from qhybrid.plugins import check_plugins, load_plugins, loaded_plugins, named_plugins
 
 Job = dict[str, Any]
 Answer = dict[str, Any]
@@ -124,9 +125,12 @@ class _Owned:
 def _answers(client: Any, jobs: Sequence[Job], work: Callable[[Job], Answer]) -> Iterator[Answer]:
     from distributed import as_completed
 
+    needed = loaded_plugins()
     # No worker starts with a convolution on all cores: there is one worker a core.
     futures = {
-        client.submit(_single_threaded, work, job, pure=False, key=f"{job['key']}-{os.getpid()}"): job["key"]
+        client.submit(
+            _on_worker, work, job, named_plugins(), needed, pure=False, key=f"{job['key']}-{os.getpid()}"
+        ): job["key"]
         for job in jobs
     }
     for future in as_completed(list(futures)):
@@ -141,8 +145,19 @@ def _answers(client: Any, jobs: Sequence[Job], work: Callable[[Job], Answer]) ->
         future.release()
 
 
-def _single_threaded(work: Callable[[Job], Answer], job: Job) -> Answer:
+def _on_worker(
+    work: Callable[[Job], Answer], job: Job, named: Sequence[str], needed: Sequence[dict[str, Any]]
+) -> Answer:
+    """Do a job in a worker process, with the plugins of the process that gave it.
+
+    A worker of a cluster inherits no variables, and may lack a plugin that is installed elsewhere.
+    """
     import torch
 
     torch.set_num_threads(1)
+    try:
+        load_plugins(named)
+        check_plugins(needed, "This worker")
+    except PluginError as error:
+        return {"key": job["key"], "error": str(error), "details": type(error).__name__}
     return work(job)

@@ -47,7 +47,7 @@ def cell_rows(cell: Cell, result: dict[str, Any], settings: dict[str, Any]) -> l
         "mapping": conditions.mapping,
         "mitigation": conditions.mitigation,
         "layers": conditions.layers if conditions.layers == "all" else " ".join(conditions.layers),
-        "shots_total": shots_of_estimate(conditions, len(settings["zne"]["scales"]), cell.noise is not None),
+        "shots_total": shots_of_estimate(conditions, settings, cell.noise is not None),
         "count": result["count"],
         "seconds": result["seconds"],
         "cpu_seconds": result.get("cpu_seconds"),

@@ -91,13 +91,11 @@ def _evaluate(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def provenance() -> dict[str, Any]:
-    """Return versions, git state and machine of this process."""
+    """Return versions, plugins, git state and machine of this process."""
     found = _environment()
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return {
-        "created": created,
-        **{key: found[key] for key in ("qhybrid", "python", "platform", "packages", "git")},
-    }
+    kept = ("qhybrid", "python", "platform", "packages", "git", "plugins")
+    return {"created": created, **{key: found[key] for key in kept if key in found}}
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from qhybrid.engines.mitigation import extrapolation_coefficients
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.prepared import REGISTER, Copy, PreparedCircuit
 from qhybrid.hardware.circuits.preparation import z_strings
-from qhybrid.hardware.settings import HardwareSettings
+from qhybrid.hardware.circuits.readings import Readings
+from qhybrid.hardware.settings import HardwareSettings, device_form
 from qhybrid.noise import NoiseProfile
 
 Array = NDArray[np.float64]
@@ -123,9 +124,52 @@ def estimates_from(
             where = np.ix_(rows, np.asarray(variant.group))
             means[fold][where] = mean[: len(rows)]
             variances[fold][where] = variance[: len(rows)]
+    if settings.mitigation.method is not None:
+        return _by_method(settings.mitigation.method, circuit, tuple(folds), means, variances)
     factors = np.ones(1) if len(folds) == 1 else np.asarray(extrapolation_coefficients(folds, "linear"))
     total = np.einsum("f,fbt->bt", factors, means)
     return Estimates(total, np.sqrt(np.einsum("f,fbt->bt", factors**2, variances)))
+
+
+def _by_method(
+    name: str, circuit: PreparedCircuit, folds: tuple[int, ...], means: Array, variances: Array
+) -> Estimates:
+    """Return the estimates of a plugin's mitigation, place by place.
+
+    Args:
+        name: The mitigation.
+        circuit: The circuit.
+        folds: Factors of the two-qubit gates.
+        means: Means of the strings, shape (F, B, T).
+        variances: Their variances, shape (F, B, T).
+
+    Raises:
+        HardwareError: If the mitigation fails, or its values are not finite or of another shape.
+    """
+    estimate = device_form(name).estimate
+    if estimate is None:
+        raise HardwareError(f"Mitigation `{name}` must have an estimate of its own on hardware, but has none.")
+    plain = [index for index, variant in enumerate(circuit.variants) if variant.fold == folds[0]]
+    groups = tuple(circuit.variants[index].group for index in plain)
+    total, spread = np.zeros(means.shape[1:]), np.zeros(means.shape[1:])
+    for number, copy in enumerate(circuit.copies):
+        rows = np.arange(number, means.shape[1], len(circuit.copies))
+        if not len(rows):
+            continue
+        circuits = tuple(copy.specs[index] for index in plain)
+        readings = Readings(folds, means[:, rows], variances[:, rows], circuits, groups, copy.noise)
+        try:
+            found, variance = (np.asarray(part, dtype=np.float64) for part in estimate(readings))
+        except Exception as error:  # anything may go wrong in code of others
+            raise HardwareError(f"Mitigation `{name}` fails: {type(error).__name__}: {error}") from error
+        wanted = means[0, rows].shape
+        if {found.shape, variance.shape} != {wanted} or not np.isfinite([found, variance]).all():
+            raise HardwareError(
+                f"Mitigation `{name}` must return finite means and variances of shape {wanted}, but returns "
+                f"shapes {found.shape} and {variance.shape}."
+            )
+        total[rows], spread[rows] = found, variance
+    return Estimates(total, np.sqrt(spread))
 
 
 def _copy_estimates(

@@ -13,8 +13,14 @@ from qhybrid.hardware.jobs.context import Clock, JobContext, Say
 from qhybrid.hardware.jobs.execution import PlanExecution
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.model.workload import Workload
-from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, load_circuits, read_plan, settings_of
-from qhybrid.hardware.services.backends import is_local, make_service
+from qhybrid.hardware.plan.plan_files import (
+    CALIBRATION_FILE,
+    check_plan_plugins,
+    load_circuits,
+    read_plan,
+    settings_of,
+)
+from qhybrid.hardware.services.backends import is_paid, make_service
 from qhybrid.hardware.services.deferred import DeferredService
 from qhybrid.hardware.services.interface import JobService
 from qhybrid.noise import NoiseProfile
@@ -41,18 +47,20 @@ def open_plan(
 
     Raises:
         HardwareError: If the folder holds no usable plan, cannot be written, or another process works on it.
+        PluginError: If it needs a plugin that is not loaded.
     """
     root = Path(folder)
     content = read_plan(root)
+    check_plan_plugins(content, root)
     settings = settings_of(content, root)
     noise = NoiseProfile.load(root / CALIBRATION_FILE) if (root / CALIBRATION_FILE).is_file() else None
+    paid = is_paid(settings.backend, settings.service)
     with locked(root):
         bound, circuits = load_circuits(root, settings, noise)
         with Ledger(root / LEDGER_FILE, content["plan"]) as ledger:
             context = JobContext(
                 ledger,
-                service
-                or DeferredService(lambda: make_service(settings, root), not is_local(settings.backend)),
+                service or DeferredService(lambda: make_service(settings, root), paid),
                 circuits,
                 settings,
                 0.0,

@@ -26,7 +26,7 @@ from qhybrid.errors import HardwareError
 from qhybrid.hardware.jobs.execution import PlanExecution
 from qhybrid.hardware.model.workload import IGNORED, Samples, agreement, plain, predicted_labels, score
 from qhybrid.hardware.plan.prediction import dry_run, exact_answer
-from qhybrid.hardware.services.backends import is_local, open_backend
+from qhybrid.hardware.services.backends import is_paid, open_backend
 from qhybrid.workspace import atomic_path, write_text
 
 Array = NDArray[np.float64]
@@ -142,7 +142,7 @@ def _predictions(outputs: Tensor, samples: Samples) -> list[dict[str, Any]]:
 def _snapshot(execution: PlanExecution, folder: Path) -> None:
     """Keep the calibration of the day the results came; the one of the plan may be older."""
     settings = execution.context.settings
-    if is_local(settings.backend):
+    if not is_paid(settings.backend, settings.service):
         return
     try:
         backend = open_backend(settings)

@@ -8,8 +8,8 @@ from typing import Any
 
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.ledger.records import OPEN, SENDING, SENT
-from qhybrid.hardware.plan.plan_files import read_plan
-from qhybrid.hardware.services.backends import is_local
+from qhybrid.hardware.plan.plan_files import check_plan_plugins, read_plan
+from qhybrid.hardware.services.backends import is_paid
 
 
 def ledger_status(folder: str | Path) -> dict[str, Any]:
@@ -20,8 +20,10 @@ def ledger_status(folder: str | Path) -> dict[str, Any]:
 
     Raises:
         HardwareError: If the folder holds no usable plan.
+        PluginError: If it needs a plugin that is not loaded.
     """
     content = read_plan(Path(folder))
+    check_plan_plugins(content, Path(folder))
     with Ledger(Path(folder) / LEDGER_FILE, content["plan"], read_only=True) as ledger:
         return status_of(content, ledger)
 
@@ -40,7 +42,8 @@ def status_of(content: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
     of_chunks = Counter(chunk.state for chunk in chunks)
     of_jobs = Counter(job.state for job in jobs)
     busy = {job.chunk for job in jobs if job.state in (SENDING, SENT)}
-    local = is_local(content["settings"]["backend"])
+    settings = content["settings"]
+    local = not is_paid(settings["backend"], settings.get("service"))
     return {
         "plan": content["plan"],
         "backend": content["settings"]["backend"],

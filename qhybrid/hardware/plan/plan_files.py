@@ -20,6 +20,7 @@ from qhybrid.hardware.circuits.preparation import place_noise, z_strings
 from qhybrid.hardware.circuits.prepared import Copy, PreparedCircuit, Variant
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile
+from qhybrid.plugins import check_plugins, words
 from qhybrid.workspace import atomic_path, whole_files, write_text
 
 FORMAT = 1
@@ -53,6 +54,16 @@ def read_plan(folder: Path) -> dict[str, Any]:
             f"{folder / PLAN_FILE} must have format {FORMAT}, but has {found}. Fix: plan again."
         )
     return content
+
+
+def check_plan_plugins(content: dict[str, Any], folder: Path) -> None:
+    """Check that the plugins are loaded whose names a plan uses.
+
+    Raises:
+        PluginError: If one is missing.
+    """
+    used = words({key: value for key, value in content.items() if key != "plugins"})
+    check_plugins(content.get("plugins", ()), str(folder / PLAN_FILE), used)
 
 
 def settings_of(content: dict[str, Any], folder: Path) -> HardwareSettings:

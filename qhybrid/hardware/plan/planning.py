@@ -29,6 +29,7 @@ from qhybrid.hardware.plan.rounds import Round, plan_round
 from qhybrid.hardware.services.backends import Backend, open_backend
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.layers import quantum_layers
+from qhybrid.plugins import loaded_plugins
 from qhybrid.workspace import atomic_folder
 
 Array = NDArray[np.float64]
@@ -156,6 +157,7 @@ class _Planner:
         )
         exact = dry_run(self._workload, self._layers, exact_answer(self.bound), lambda *_: None)
         rounds = [round_facts(one, self.circuits, settings) for one in self.rounds]
+        plugins = loaded_plugins()
         return {
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "origin": self._workload.origin,
@@ -175,6 +177,7 @@ class _Planner:
                 "device_and_shots": plain(score(drawn.outputs, samples)),
                 "same_class_as_exact": round(agreement(drawn.outputs, exact.outputs), 6),
             },
+            **({"plugins": plugins} if plugins else {}),
         }
 
     def _map_new_circuit(self, layer: LayerCircuit, points: Array) -> None:

@@ -6,15 +6,16 @@ import pytest
 import torch
 
 from qhybrid.config import DataConfig
-from qhybrid.data.images import ImageArrays
-from qhybrid.data.images.image_datasets import IMAGE_DATASETS, is_image_dataset, open_image_dataset
+from qhybrid.data.datasets import dataset_class, names_of
+from qhybrid.data.images import ImageArrays, ImageDataset
+from qhybrid.data.images.image_datasets import is_image_dataset, open_image_dataset
 from qhybrid.data.scene_datasets import dataset_info, list_datasets, open_dataset
 from qhybrid.errors import ConfigError, DataError
 
 
-@pytest.mark.parametrize("name", sorted(IMAGE_DATASETS))
+@pytest.mark.parametrize("name", names_of(ImageDataset))
 def test_every_data_set_says_what_it_is(name):
-    dataset = IMAGE_DATASETS[name]
+    dataset = dataset_class(name)
     assert dataset.name == name
     assert all([dataset.description, dataset.source, dataset.licence, dataset.layout])
     assert dataset.task in ("classification", "segmentation")
