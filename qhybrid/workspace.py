@@ -17,6 +17,18 @@ from qhybrid.errors import QHybridError, WorkspaceError
 DATA_VARIABLE = "QHYBRID_DATA"
 CACHE_VARIABLE = "QHYBRID_CACHE"
 LOCK_FILE = ".lock"
+RECIPE_FILE = "recipe.yaml"
+"""In a run's folder, beside its weights."""
+SWEEP_FILE = "sweep.yaml"
+"""In a sweep's folder."""
+REPEATS_FILE = "repeats.json"
+"""In the folder of repeated runs: what is repeated."""
+SUMMARY_FILE = "summary.json"
+"""In the folder of repeated runs: mean and standard deviation."""
+PLAN_FILE = "plan.json"
+"""In a hardware plan's folder."""
+PLAN_METRICS_FILE = "results/metrics.json"
+"""In a hardware plan's folder, once all its results are there."""
 PACKAGED_FOLDERS = ("circuits", "noise_profiles", "runs")
 PACKAGED_SUFFIXES = (".yaml", ".qasm", ".svg")
 STARTER_FILES = (

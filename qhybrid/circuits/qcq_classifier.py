@@ -23,7 +23,8 @@ def qcq_classifier(num_qubits: int = 2, reps: int = 2, feature_map_reps: int = 2
 
     Returns:
         Inputs: one feature a qubit, radians. Weights: (reps + 1) * num_qubits RY angles, radians, layer by
-        layer; those of the last layer on qubits other than 0 do not reach the output. Observable: Z of qubit 0.
+        layer; those of the last layer on qubits other than 0 do not reach the output. Observable: Z of
+        qubit 0.
 
     Raises:
         CircuitError: If an argument is out of range.

@@ -10,10 +10,10 @@ import typer
 
 from qhybrid.cli.console import console, metrics_table, progress_bar, say, say_path, short
 from qhybrid.cli.evaluate import read_baselines
-from qhybrid.cli.lookup import RECIPE_IN_RUN, find_recipe, new_run_folder
+from qhybrid.cli.lookup import find_recipe, new_run_folder
 from qhybrid.cli.train import train_and_hint
 from qhybrid.config import load_recipe
-from qhybrid.workspace import data_root
+from qhybrid.workspace import RECIPE_FILE, data_root
 
 if TYPE_CHECKING:
     from qhybrid.config import Recipe
@@ -54,7 +54,7 @@ def _compare(folder: Path) -> dict[str, SegmentationMetrics]:
 
     with progress_bar("test split") as progress:
         metrics = evaluate_run(folder, "test", data_root=data_root(), baselines=True, progress=progress)
-    results = evaluation_folder(folder, "test", load_recipe(folder / RECIPE_IN_RUN).engine)
+    results = evaluation_folder(folder, "test", load_recipe(folder / RECIPE_FILE).engine)
     return {"HQ-UNet": metrics, **read_baselines(results)}
 
 

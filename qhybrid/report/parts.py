@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
+DASH = "–"
+"""Stands for a number that is not known."""
+
 
 @dataclass
 class Table:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from qhybrid.experiments.sweeps.cells import TRAINED
 from qhybrid.report.confusion import ConfusionTable, confusion_table
 from qhybrid.report.engine_part import engines_table
 from qhybrid.report.labels import (
@@ -24,7 +25,7 @@ from qhybrid.report.parts import Figure, Table, without_constant
 from qhybrid.report.pictures import SampleTable, chosen_cells, sample_tables
 from qhybrid.report.sources import SweepSource
 from qhybrid.report.sweep_figures import sweep_figures
-from qhybrid.report.training_part import TRAINED, training_table
+from qhybrid.report.training_part import training_table
 
 LONGEST_TABLE = 300
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from qhybrid.config import DataConfig, StrictModel, validated
+from qhybrid.data.scenes import SPLITS
 from qhybrid.errors import ConfigError, DataError, DatasetNotFoundError
 
 Task = Literal["classification", "segmentation"]
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, eq=False)

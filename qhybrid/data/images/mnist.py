@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from qhybrid.config import StrictModel
-from qhybrid.data.images.dataset import SPLITS, ImageArrays, ImageDataset
+from qhybrid.data.images.dataset import ImageArrays, ImageDataset
 from qhybrid.data.images.idx import find_idx, read_idx
 from qhybrid.data.images.options import check_digit_classes
 from qhybrid.data.images.partition import stratified_parts
+from qhybrid.data.scenes import SPLITS
 from qhybrid.errors import DataError
 
 SIDE = 28

@@ -19,7 +19,6 @@ from qhybrid.noise import NoiseProfile
 
 ROTATIONS = {"X": (HGate(),), "Y": (SdgGate(), HGate()), "Z": ()}
 NEGLIGIBLE = 1e-15
-LARGEST_EXPANSION = 2**16
 
 
 def readout_map(profile: NoiseProfile, qubit: int) -> Array:

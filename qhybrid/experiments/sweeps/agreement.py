@@ -11,6 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from qhybrid.experiments.sweeps.cells import TRAINED
+
 EXACT = "exact"
 METRIC = "cross_entropy"
 """Compared where there is one: unlike an accuracy it feels every image's probability."""
@@ -69,7 +71,7 @@ def compared_cells(cells: pd.DataFrame, metric: str = "") -> pd.DataFrame:
     for values, group in cells[cells["metric"] == chosen].groupby(list(CONDITIONS), dropna=False, sort=False):
         own = group[group["engine"] == EXACT]
         for engine, other in group[group["engine"] != EXACT].groupby("engine", sort=False):
-            if len(own) and engine != "trained":
+            if len(own) and engine != TRAINED:
                 place = {**dict(zip(CONDITIONS, values, strict=True)), "engine": engine, "metric": chosen}
                 rows.append({**place, **_compared(own, other)})
     return pd.DataFrame(rows)

@@ -11,8 +11,8 @@ from qiskit_ibm_runtime.decoders.defaults import DEFAULT_DECODERS
 
 from qhybrid.engines.mitigation import extrapolation_coefficients
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.circuits.prepared import REGISTER, Copy, PreparedCircuit
 from qhybrid.hardware.circuits.preparation import z_strings
+from qhybrid.hardware.circuits.prepared import REGISTER, Copy, PreparedCircuit
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile
 

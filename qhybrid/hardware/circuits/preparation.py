@@ -7,26 +7,25 @@ from dataclasses import replace
 
 import numpy as np
 from qiskit import QuantumCircuit
-from qiskit.circuit.library import HGate, RZGate, SdgGate, SXGate
-from qiskit.quantum_info import SparsePauliOp
+from qiskit.circuit.library import RZGate, SXGate
 from qiskit.transpiler import PassManager
 from qiskit.transpiler.passes import Optimize1qGatesDecomposition
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.circuits.transpile import usable_target
 from qhybrid.devices import Device
+from qhybrid.engines.noise.readout import ROTATIONS
 from qhybrid.engines.shots.strings import MeasuredStrings, PauliString, as_observable, measured_strings
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.model.requests import LayerCircuit
-from qhybrid.hardware.circuits.prepared import Copy, PreparedCircuit, Variant
 from qhybrid.hardware.circuits.merging import AngleMap, merge_runs
 from qhybrid.hardware.circuits.packing import disjoint_places
+from qhybrid.hardware.circuits.prepared import Copy, PreparedCircuit, Variant
+from qhybrid.hardware.model.requests import LayerCircuit
 from qhybrid.hardware.settings import HardwareSettings, Mitigation
 from qhybrid.noise import NoiseProfile, QubitNoise
 
 NATIVE = {"X": (RZGate(np.pi / 2), SXGate()), "Y": (SXGate(),), "Z": ()}
 """Gates that turn a Pauli letter into Z: those of Heron and Nighthawk devices."""
-GENERAL = {"X": (HGate(),), "Y": (SdgGate(), HGate()), "Z": ()}
 READOUT_SECONDS = 1.5e-6
 """Length of a read-out where the device reports none."""
 
@@ -128,7 +127,7 @@ def _measured_spec(
     letters = {qubit: letter for index in variant.group for qubit, letter in strings.strings[index]}
     circuit = folded(spec.circuit, variant.fold)
     for qubit, letter in sorted(letters.items()):
-        for gate in (NATIVE if native else GENERAL)["IXYZ"[letter]]:
+        for gate in (NATIVE if native else ROTATIONS)["IXYZ"[letter]]:
             circuit.append(gate, [qubit])
     if native:
         # The rotation of a read-out is absorbed by the constant gates before it.
@@ -188,9 +187,3 @@ def _seconds(circuit: QuantumCircuit, copy: Copy, device: Device) -> float:
     found = [reads.get((qubit,)) for qubit in copy.physical]
     lengths = [one.duration for one in found if one is not None and one.duration is not None]
     return max(ends, default=0.0) + max(lengths, default=READOUT_SECONDS)
-
-
-def observables_of(prepared: PreparedCircuit) -> tuple[SparsePauliOp, ...]:
-    """Return the strings of a prepared circuit as operators on its qubits."""
-    qubits = len(prepared.copies[0].physical)
-    return tuple(as_observable(string, qubits) for string in prepared.strings.strings)
