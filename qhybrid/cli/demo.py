@@ -34,7 +34,7 @@ def demo(
     train_and_hint(recipe, data_root(), folder)
     results = _compare(folder)
     console.print(metrics_table("test split", results))
-    say(_verdict(results))
+    say(verdict(results))
     scene, truth, written = _map_test_scene(recipe, folder)
     for label, path in (
         ("scene", scene),
@@ -58,7 +58,8 @@ def _compare(folder: Path) -> dict[str, SegmentationMetrics]:
     return {"HQ-UNet": metrics, **read_baselines(results)}
 
 
-def _verdict(results: dict[str, SegmentationMetrics]) -> str:
+def verdict(results: dict[str, SegmentationMetrics]) -> str:
+    """Say whether the model is better than the best of what it must beat."""
     ours = results["HQ-UNet"].miou
     name, best = max(
         ((name, found.miou) for name, found in results.items() if name != "HQ-UNet"), key=lambda pair: pair[1]

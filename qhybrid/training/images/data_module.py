@@ -15,7 +15,7 @@ from qhybrid.errors import DataError
 from qhybrid.training.images.batches import ShuffledOrder, TensorBatches
 
 _CLASSIFICATION_BATCH = 256
-_VALUES_A_BLOCK = 2**20
+VALUES_A_BLOCK = 2**20
 
 
 def evaluation_batch(task: str, batch_size: int) -> int:
@@ -73,7 +73,7 @@ class ImageDataModule(lightning.LightningDataModule):
         if self.recipe.training.weight_average:
             return 1
         values = self.train.images[0].numel() * self.recipe.training.batch_size
-        return min(max(1, _VALUES_A_BLOCK // values), self.steps_per_epoch)
+        return min(max(1, VALUES_A_BLOCK // values), self.steps_per_epoch)
 
     def train_dataloader(self) -> TensorBatches:
         """Serve training images in blocks of steps; their order depends on (seed, epoch) alone."""
