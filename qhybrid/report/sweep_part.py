@@ -76,11 +76,11 @@ def _facts(sweep: SweepSource, metric: str) -> str:
     unit = "images" if sweep.runs and _is_classification(sweep) else "pixels"
     runs = cells["run_folder"].nunique()
     seeds = cells[cells["engine"] != TRAINED]["seed"].nunique()
-    chance = f", {seeds} seeds of shots where there is chance" if seeds > 1 else ""
+    repeated = f", {seeds} seeds where shots are drawn" if seeds > 1 else ""
     data = f"the {cells['split'].iloc[0]} split of {cells['dataset'].iloc[0]}"
     return (
         f"{len(cells):,} cells of {runs} trained run{'s' * (runs > 1)} on {data} "
-        f"({int(cells['count'].iloc[0]):,} {unit}){chance}, "
+        f"({int(cells['count'].iloc[0]):,} {unit}){repeated}, "
         f"{seconds_label(cells['seconds'].median())} a cell."
     )
 

@@ -1,4 +1,4 @@
-"""From a recipe to a run folder, and from a run that was cut short to a complete one."""
+"""From a recipe to a run folder, and from an interrupted run to a complete one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came of a plan: predictions, metrics, deviations from exact values, and predicted against obtained.
+"""Results of a plan: predictions, metrics, deviations from exact values, and predicted against obtained.
 
 results/metrics.json            accuracy obtained and predicted, cost, duplicates
 results/predictions.csv         one row a sample: class and truth, or the share of right pixels
