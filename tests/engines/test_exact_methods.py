@@ -20,8 +20,8 @@ from qhybrid.engines.exact import explain as explain_module
 from qhybrid.engines.exact import plan as plan_module
 from qhybrid.engines.exact import search as search_module
 from qhybrid.engines.exact.plan import plan_circuit
-from qhybrid.engines.exact.plan_cache import load_paths, plan_file
-from qhybrid.engines.exact.statevector import chunk
+from qhybrid.engines.exact.search import load_paths, plan_file
+from qhybrid.engines.exact.statevector import execute
 from qhybrid.errors import EngineError
 
 F64 = torch.float64
@@ -62,7 +62,7 @@ def test_statevector_in_parts_of_the_batch(monkeypatch):
     spec = entangled(3)
     inputs, weights = random_arguments(spec, batch=5)
     whole = make_engine("exact", method="statevector")
-    monkeypatch.setattr(chunk, "CHUNK_AMPLITUDES", 16)
+    monkeypatch.setattr(execute, "CHUNK_AMPLITUDES", 16)
     parts = make_engine("exact", method="statevector")
     results = []
     for engine in (whole, parts):

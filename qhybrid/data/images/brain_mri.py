@@ -16,8 +16,7 @@ import torch
 from pydantic import Field
 
 from qhybrid.data.images.dataset import ImageArrays, ImageDataset
-from qhybrid.data.images.options import FractionOptions
-from qhybrid.data.images.partition import stratified_parts
+from qhybrid.data.images.partition import FractionOptions, stratified_parts
 from qhybrid.data.images.pictures import PICTURE_SUFFIXES, list_pictures, stack_pictures
 from qhybrid.data.scenes import SPLITS
 from qhybrid.errors import DataError

@@ -15,8 +15,7 @@ from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.model.workload import Workload
 from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, load_circuits, read_plan, settings_of
 from qhybrid.hardware.services.backends import is_local, make_service
-from qhybrid.hardware.services.deferred import DeferredService
-from qhybrid.hardware.services.interface import JobService
+from qhybrid.hardware.services.interface import DeferredService, JobService
 from qhybrid.noise import NoiseProfile
 
 LOCK_FILE = "lock"
