@@ -29,8 +29,10 @@ PLAN_FILE = "plan.json"
 """In a hardware plan's folder."""
 PLAN_METRICS_FILE = "results/metrics.json"
 """In a hardware plan's folder, once all its results are there."""
-PACKAGED_FOLDERS = ("circuits", "noise_profiles", "runs")
-PACKAGED_SUFFIXES = (".yaml", ".qasm", ".svg")
+STARTER_FOLDERS = ("circuits", "noise_profiles", "runs")
+STARTER_SUFFIXES = (".yaml", ".md", ".qasm", ".qpy", ".svg")
+FINDINGS = "LOG.md"
+"""The project's own log of experiments, beside its recipes."""
 STARTER_FILES = (
     "circuits/hq_unet_qcnn.qasm",
     "circuits/hq_unet_qcnn.svg",
@@ -96,11 +98,11 @@ def starter_files(examples: bool = False) -> list[Path]:
     if not examples:
         return [Path(name) for name in STARTER_FILES]
     root = starter_root()
-    found = (file for folder in PACKAGED_FOLDERS for file in (root / folder).glob("*"))
+    found = (file for folder in STARTER_FOLDERS for file in (root / folder).glob("*"))
     return sorted(
         file.relative_to(root)
         for file in found
-        if file.suffix in PACKAGED_SUFFIXES or file.name == "README.md"
+        if file.suffix in STARTER_SUFFIXES and file.name != FINDINGS
     )
 
 

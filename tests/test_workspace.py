@@ -14,7 +14,7 @@ from qhybrid import workspace
 from qhybrid.config import read_yaml
 from qhybrid.errors import WorkspaceError
 from qhybrid.workspace import (
-    PACKAGED_FOLDERS,
+    STARTER_FOLDERS,
     atomic_folder,
     atomic_path,
     cache_dir,
@@ -194,7 +194,7 @@ class TestStarter:
         assert recipes["demo"] == Path("runs/demo.yaml")
         assert recipes["mnist35"] == starter_root() / "runs" / "mnist35.yaml"
         everything = {file.stem for file in starter_files(examples=True) if file.suffix == ".yaml"}
-        assert everything == {name for folder in PACKAGED_FOLDERS for name in definition_files(folder)}
+        assert everything == {name for folder in STARTER_FOLDERS for name in definition_files(folder)}
 
     @pytest.mark.parametrize("examples", [False, True])
     def test_layout_is_a_copy(self, tmp_path, examples):

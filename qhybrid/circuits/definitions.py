@@ -28,9 +28,7 @@ def resolve_circuit(reference: str | Path | Mapping[str, Any]) -> dict[str, Any]
     """
     if isinstance(reference, Mapping):
         return dict(reference)
-    file = (
-        Path(reference) if str(reference).endswith(".yaml") else definition_files(FOLDER).get(str(reference))
-    )
+    file = Path(reference) if str(reference).endswith(".yaml") else definition_files(FOLDER).get(str(reference))
     if file is None:
         if str(reference) not in list_circuits():
             raise CircuitError(

@@ -110,7 +110,7 @@ def _matrix(operation: Any, places: Places) -> list[str]:
 
 
 def _canonical(value: object, places: Places) -> str:
-    """Write a gate's parameter; circuit parameters go by their place: their own names do not matter."""
+    """Write a gate's parameter; circuit parameters are named by their place, not by their names."""
     if isinstance(value, np.ndarray):  # repr leaves out the middle of large ones
         array = np.ascontiguousarray(value)
         return f"{array.dtype}{array.shape}{hashlib.sha256(array.tobytes()).hexdigest()}"

@@ -154,7 +154,9 @@ class CircuitSpec:
     def fingerprint(self) -> str:
         """Hash of gates, parameter order and observables; the name does not enter."""
         if not self._fingerprint:
-            found = circuit_fingerprint(self.circuit, self.input_params, self.weight_params, self.observables)
+            found = circuit_fingerprint(
+                self.circuit, self.input_params, self.weight_params, self.observables
+            )
             self._fingerprint.append(found)
         return self._fingerprint[0]
 

@@ -23,7 +23,7 @@ LARGEST_DRAWING = 9
 
 @app.command("list")
 def list_() -> None:
-    """List the circuits of ./circuits and of the package, and the builders."""
+    """List the circuits of ./circuits and of the starter files, and the builders."""
     from qhybrid.circuits import list_circuits, load_circuit
 
     table = Table("circuit", "qubits", "inputs", "weights", "observables")

@@ -65,7 +65,7 @@ def _common(recipe: Recipe) -> dict[str, Any]:
 
 
 def _precision(schedule: RepeatSchedule, outcomes: Sequence[Outcome]) -> str:
-    """Return the number format that the runs themselves note, if all note the same one."""
+    """Return the number format that the runs themselves note, if it is one: a schedule may leave it open."""
     noted = set()
     for outcome in outcomes:
         with contextlib.suppress(CheckpointError, ConfigError):
