@@ -14,9 +14,6 @@ from filelock import FileLock, Timeout
 
 from qhybrid.errors import QHybridError, WorkspaceError
 
-DATA_VARIABLE = "QHYBRID_DATA"
-CACHE_VARIABLE = "QHYBRID_CACHE"
-LOCK_FILE = ".lock"
 RECIPE_FILE = "recipe.yaml"
 """In a run's folder, beside its weights."""
 SWEEP_FILE = "sweep.yaml"
@@ -29,8 +26,6 @@ PLAN_FILE = "plan.json"
 """In a hardware plan's folder."""
 PLAN_METRICS_FILE = "results/metrics.json"
 """In a hardware plan's folder, once all its results are there."""
-STARTER_FOLDERS = ("circuits", "noise_profiles", "runs")
-STARTER_SUFFIXES = (".yaml", ".md", ".qasm", ".qpy", ".svg")
 FINDINGS = "LOG.md"
 """The project's own log of experiments, beside its recipes."""
 STARTER_FILES = (
@@ -47,6 +42,11 @@ STARTER_FILES = (
     "runs/small_scenes_noise.yaml",
 )
 """What a new workspace begins with: all of it runs without a data set of one's own."""
+DATA_VARIABLE = "QHYBRID_DATA"
+CACHE_VARIABLE = "QHYBRID_CACHE"
+LOCK_FILE = ".lock"
+STARTER_FOLDERS = ("circuits", "noise_profiles", "runs")
+STARTER_SUFFIXES = (".yaml", ".md", ".qasm", ".qpy", ".svg")
 
 
 def data_root(given: str | Path | None = None) -> Path:
@@ -100,9 +100,7 @@ def starter_files(examples: bool = False) -> list[Path]:
     root = starter_root()
     found = (file for folder in STARTER_FOLDERS for file in (root / folder).glob("*"))
     return sorted(
-        file.relative_to(root)
-        for file in found
-        if file.suffix in STARTER_SUFFIXES and file.name != FINDINGS
+        file.relative_to(root) for file in found if file.suffix in STARTER_SUFFIXES and file.name != FINDINGS
     )
 
 
