@@ -14,18 +14,6 @@ from filelock import FileLock, Timeout
 
 from qhybrid.errors import QHybridError, WorkspaceError
 
-RECIPE_FILE = "recipe.yaml"
-"""In a run's folder, beside its weights."""
-SWEEP_FILE = "sweep.yaml"
-"""In a sweep's folder."""
-REPEATS_FILE = "repeats.json"
-"""In the folder of repeated runs: what is repeated."""
-SUMMARY_FILE = "summary.json"
-"""In the folder of repeated runs: mean and standard deviation."""
-PLAN_FILE = "plan.json"
-"""In a hardware plan's folder."""
-PLAN_METRICS_FILE = "results/metrics.json"
-"""In a hardware plan's folder, once all its results are there."""
 FINDINGS = "LOG.md"
 """The project's own log of experiments, beside its recipes."""
 STARTER_FILES = (

@@ -10,10 +10,10 @@ import typer
 
 from qhybrid.cli.console import console, metrics_table, progress_bar, say, say_path, short
 from qhybrid.cli.evaluate import read_baselines
-from qhybrid.cli.lookup import find_recipe, new_run_folder
+from qhybrid.cli.lookup import RECIPE_IN_RUN, find_recipe, new_run_folder
 from qhybrid.cli.train import train_and_hint
 from qhybrid.config import load_recipe
-from qhybrid.workspace import RECIPE_FILE, data_root
+from qhybrid.workspace import data_root
 
 if TYPE_CHECKING:
     from qhybrid.config import Recipe
@@ -34,7 +34,7 @@ def demo(
     train_and_hint(recipe, data_root(), folder)
     results = _compare(folder)
     console.print(metrics_table("test split", results))
-    say(verdict(results))
+    say(_verdict(results))
     scene, truth, written = _map_test_scene(recipe, folder)
     for label, path in (
         ("scene", scene),
@@ -54,12 +54,11 @@ def _compare(folder: Path) -> dict[str, SegmentationMetrics]:
 
     with progress_bar("test split") as progress:
         metrics = evaluate_run(folder, "test", data_root=data_root(), baselines=True, progress=progress)
-    results = evaluation_folder(folder, "test", load_recipe(folder / RECIPE_FILE).engine)
+    results = evaluation_folder(folder, "test", load_recipe(folder / RECIPE_IN_RUN).engine)
     return {"HQ-UNet": metrics, **read_baselines(results)}
 
 
-def verdict(results: dict[str, SegmentationMetrics]) -> str:
-    """Say whether the model is better than the best of what it must beat."""
+def _verdict(results: dict[str, SegmentationMetrics]) -> str:
     ours = results["HQ-UNet"].miou
     name, best = max(
         ((name, found.miou) for name, found in results.items() if name != "HQ-UNet"), key=lambda pair: pair[1]

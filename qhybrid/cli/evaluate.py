@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qhybrid.cli.console import console, image_metrics_table, metrics_table, progress_bar, say_path
-from qhybrid.cli.lookup import find_run
+from qhybrid.cli.lookup import RECIPE_IN_RUN, find_run
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.config import EngineConfig, apply_overrides, load_recipe, validated
-from qhybrid.workspace import RECIPE_FILE
 from qhybrid.workspace import data_root as find_data_root
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def evaluate(
 ) -> None:
     """Evaluate a trained run on all scenes or images of a split: one confusion matrix."""
     folder = find_run(run)
-    recipe = load_recipe(folder / RECIPE_FILE)
+    recipe = load_recipe(folder / RECIPE_IN_RUN)
     chosen = engine_config(engine, engine_option, noise, shots)
     weights = check_which(which)
 

@@ -12,7 +12,7 @@ import typer
 from qhybrid.cli.console import progress_bar, say, say_path, short
 from qhybrid.cli.evaluate import RUN_HELP
 from qhybrid.cli.hardware_options import PlanOptions, RankOptions, given_options, with_options
-from qhybrid.cli.hardware_plans import find_plan, new_plan, plan_of
+from qhybrid.cli.hardware_plans import PLAN_FILE, find_plan, new_plan, plan_of
 from qhybrid.cli.hardware_tables import (
     print_next_step,
     print_outcome,
@@ -20,7 +20,6 @@ from qhybrid.cli.hardware_tables import (
     print_ranking,
     print_status,
 )
-from qhybrid.workspace import PLAN_FILE
 
 if TYPE_CHECKING:
     from qhybrid.hardware.jobs.execution import PlanExecution

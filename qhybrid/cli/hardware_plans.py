@@ -8,9 +8,10 @@ from qhybrid.cli.console import say
 from qhybrid.cli.hardware_options import PlanOptions
 from qhybrid.cli.lookup import find_run
 from qhybrid.errors import HardwareError
-from qhybrid.workspace import PLAN_FILE, PLAN_METRICS_FILE
 
 PLANS = "hardware"
+PLAN_FILE = "plan.json"
+FINISHED = "results/metrics.json"
 
 
 def find_plan(text: str) -> Path:
@@ -48,7 +49,7 @@ def plan_of(run: str, options: PlanOptions) -> Path:
         known = _known_plan(run, options)
         if known is None:
             return new_plan(run, options)
-    state = "has results" if (known / PLAN_METRICS_FILE).is_file() else "goes on"
+    state = "has results" if (known / FINISHED).is_file() else "goes on"
     say(f"{known.name} {state}; `qhybrid hardware plan` makes a new plan")
     return known
 
@@ -66,7 +67,7 @@ def _known_plan(run: str, options: PlanOptions) -> Path | None:
             content = read_plan(folder)
         except HardwareError:
             continue  # of another version: it cannot be gone on with
-        again = is_local(options.backend) and (folder / PLAN_METRICS_FILE).is_file()
+        again = is_local(options.backend) and (folder / FINISHED).is_file()
         if not again and options.fits(content, find_run(run)):
             return folder
     return None

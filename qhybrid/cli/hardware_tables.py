@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Column, Table
 
 from qhybrid.cli.console import IMAGE_METRICS, console, say, short
-from qhybrid.workspace import PLAN_FILE
 
 if TYPE_CHECKING:
     from qhybrid.hardware.plan.ranking import Ranked
@@ -24,7 +23,7 @@ PREDICTIONS = {
 
 def print_plan(folder: Path) -> None:
     """Print circuits, rounds, prices and predictions of a plan."""
-    content = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
+    content = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     settings = content["settings"]
     say(f"{len(content['samples'])} samples, {settings['shots']} shots, {settings['backend']}")
     if content["account"]:

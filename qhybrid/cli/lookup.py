@@ -10,8 +10,12 @@ import time
 from pathlib import Path
 
 from qhybrid.errors import CheckpointError, ConfigError
-from qhybrid.workspace import RECIPE_FILE, REPEATS_FILE, SUMMARY_FILE, SWEEP_FILE, definition_files
+from qhybrid.workspace import definition_files
 
+RECIPE_IN_RUN = "recipe.yaml"
+SWEEP_FILE = "sweep.yaml"
+SEVERAL_RUNS = "repeats.json"
+SUMMARY = "summary.json"
 _TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d+)?")
 
 
@@ -40,8 +44,8 @@ def find_run(text: str) -> Path:
         CheckpointError: If there is none, or it is a folder of repeated runs, of which one must be named.
     """
     for folder in (Path(text), Path("runs") / text):
-        newest = _newest(folder, RECIPE_FILE, REPEATS_FILE)
-        if newest is not None and (newest / REPEATS_FILE).is_file():
+        newest = _newest(folder, RECIPE_IN_RUN, SEVERAL_RUNS)
+        if newest is not None and (newest / SEVERAL_RUNS).is_file():
             run = next(iter(_runs_below(newest)), newest / "seed-0")
             raise CheckpointError(
                 f"{newest} holds repeated runs, but this needs a single one. Fix: name it, for example {run}."
@@ -49,7 +53,7 @@ def find_run(text: str) -> Path:
         if newest is not None:
             return newest
     raise CheckpointError(
-        f"{text} must be a run folder or hold one, but no {RECIPE_FILE} is there. Fix: give the folder "
+        f"{text} must be a run folder or hold one, but no {RECIPE_IN_RUN} is there. Fix: give the folder "
         "that `qhybrid train` printed."
     )
 
@@ -61,9 +65,9 @@ def find_repeats(text: str) -> Path | None:
         The folder, which has a plan or at least a summary; None if the text names something else.
     """
     for folder in (Path(text), Path("runs") / text):
-        newest = _newest(folder, RECIPE_FILE, REPEATS_FILE, SUMMARY_FILE)
+        newest = _newest(folder, RECIPE_IN_RUN, SEVERAL_RUNS, SUMMARY)
         if newest is not None:
-            return None if (newest / RECIPE_FILE).is_file() else newest
+            return None if (newest / RECIPE_IN_RUN).is_file() else newest
     return None
 
 
@@ -86,7 +90,7 @@ def _newest(folder: Path, *files: str) -> Path | None:
 
 def _runs_below(folder: Path) -> list[Path]:
     """Return the runs in a folder of repeated runs, seed-2 before seed-10."""
-    runs = (file.parent for file in folder.glob(f"*/{RECIPE_FILE}"))
+    runs = (file.parent for file in folder.glob(f"*/{RECIPE_IN_RUN}"))
     return sorted(runs, key=lambda run: (len(run.name), run.name))
 
 
@@ -97,9 +101,9 @@ def find_runs(text: str) -> list[Path]:
         CheckpointError: If there is none.
     """
     for folder in (Path(text), Path("runs") / text):
-        newest = _newest(folder, RECIPE_FILE, REPEATS_FILE)
+        newest = _newest(folder, RECIPE_IN_RUN, SEVERAL_RUNS)
         if newest is not None:
-            return _runs_below(newest) if (newest / REPEATS_FILE).is_file() else [newest]
+            return _runs_below(newest) if (newest / SEVERAL_RUNS).is_file() else [newest]
     return [find_run(text)]
 
 

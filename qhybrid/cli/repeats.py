@@ -9,7 +9,6 @@ import typer
 from rich.table import Table
 
 from qhybrid.cli.console import IMAGE_METRICS, console, errors, say, say_path, short
-from qhybrid.workspace import SUMMARY_FILE
 
 if TYPE_CHECKING:
     from qhybrid.experiments.repeats.run import Outcome
@@ -66,7 +65,7 @@ def train_repeatedly(schedule: RepeatSchedule, data_root: Path, target: Path, jo
     summary = summarise(whole, all_outcomes(whole, target, outcomes), target)
     console.print(summary_table(summary))
     say_path("runs", target)
-    say_path("summary", target / SUMMARY_FILE)
+    say_path("summary", target / "summary.json")
     if any(outcome.error is not None for outcome in outcomes):
         raise typer.Exit(1)
 

@@ -16,10 +16,9 @@ from qhybrid.cli.console import (
     say_path,
     short,
 )
-from qhybrid.cli.lookup import find_recipe, find_repeats, find_run, new_run_folder
+from qhybrid.cli.lookup import RECIPE_IN_RUN, find_recipe, find_repeats, find_run, new_run_folder
 from qhybrid.cli.repeats import ALL, parse_numbers, train_repeatedly
 from qhybrid.config import load_recipe
-from qhybrid.workspace import RECIPE_FILE
 from qhybrid.workspace import data_root as find_data_root
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def train(
     if jobs > 1:
         raise typer.BadParameter("--jobs is for repeated runs: give --seeds or --folds")
     folder = find_run(resume) if resume is not None else None
-    file = folder / RECIPE_FILE if folder is not None else find_recipe(recipe or "")
+    file = folder / RECIPE_IN_RUN if folder is not None else find_recipe(recipe or "")
     checked = load_recipe(file, set_)
     target = folder or output or new_run_folder(checked.name)
     train_and_hint(checked, find_data_root(data_root), target, resume=folder is not None)
@@ -126,7 +125,7 @@ def test_run(folder: Path, data_root: Path) -> None:
     from qhybrid.data.images.image_datasets import is_image_dataset
     from qhybrid.evaluation import evaluate_image_run, evaluate_run, evaluation_folder
 
-    recipe = load_recipe(folder / RECIPE_FILE)
+    recipe = load_recipe(folder / RECIPE_IN_RUN)
     with progress_bar("test split") as progress:
         if is_image_dataset(recipe.data.dataset):
             found = evaluate_image_run(folder, "test", data_root=data_root, progress=progress)

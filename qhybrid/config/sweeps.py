@@ -24,7 +24,7 @@ class SweepGrid(StrictModel):
         profiles: Noise profiles: names in noise_profiles/ or YAML files.
         scales: Factors on the error rates of each profile.
         shots: Shots of each measured basis, or `infinite` for exact values.
-        seeds: Seeds of shots and trajectories; a cell without random draws is computed once for all of them.
+        seeds: Seeds of shots and trajectories; a cell without chance is computed once for all of them.
         engines: What executes the circuits: `exact`, `aer_density_matrix` or `aer_trajectories`.
         mappings: `auto` (profiles of a device are routed to it, others run as written), `all_to_all`, or the
             name of a fake device.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL
 from qhybrid.report.circuit_cards import CircuitCard, circuit_cards
 from qhybrid.report.confusion import ConfusionTable, confusion_table
 from qhybrid.report.curves import learning_curves
@@ -17,10 +16,9 @@ from qhybrid.report.labels import (
     short_hash,
 )
 from qhybrid.report.parts import Figure, Table
-from qhybrid.report.pictures import png_file
+from qhybrid.report.pictures import ALL_TO_ALL, png_file
 from qhybrid.report.sources import RunSource, SweepSource, plain_yaml
 from qhybrid.report.sweep_part import SweepPart, sweep_part
-from qhybrid.workspace import SWEEP_FILE
 
 HEADLINES = ("accuracy", "miou", "soft_iou")
 
@@ -64,7 +62,7 @@ def build_content(sources: Sequence[RunSource | SweepSource], title: str) -> Con
         circuit_cards(everything, devices),
         _provenance(everything),
         [(run.name, plain_yaml(run.recipe.model_dump(mode="json"))) for run in single]
-        + [(sweep.name, (sweep.folder / SWEEP_FILE).read_text(encoding="utf-8")) for sweep in sweeps],
+        + [(sweep.name, (sweep.folder / "sweep.yaml").read_text(encoding="utf-8")) for sweep in sweeps],
     )
 
 

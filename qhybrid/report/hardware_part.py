@@ -10,9 +10,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.errors import DataError
-from qhybrid.hardware.model.workload import SAMPLES_FILE
 from qhybrid.report.confusion import ConfusionTable, confusion_table
 from qhybrid.report.hardware_charts import accuracy_chart, deviation_chart
 from qhybrid.report.hardware_sources import PlanSource, read_plans
@@ -26,6 +24,8 @@ from qhybrid.report.hardware_tables import (
 from qhybrid.report.parts import Figure, Table
 
 OUTPUTS = "results/outputs.safetensors"
+SAMPLES = "samples.safetensors"
+NOT_COUNTED = 255
 
 
 @dataclass
@@ -147,7 +147,7 @@ def _confusions(plan: PlanSource, title: str) -> list[ConfusionTable]:
     """Return the confusion that was obtained; nothing where the truth is not known."""
     names = plan.plan["class_names"]
     try:
-        outputs, samples = load_file(plan.folder / OUTPUTS), load_file(plan.folder / SAMPLES_FILE)
+        outputs, samples = load_file(plan.folder / OUTPUTS), load_file(plan.folder / SAMPLES)
     except (OSError, SafetensorError) as error:
         raise DataError(
             f"{plan.folder}: outputs and samples must be readable for the report, but are not: {error}. Fix: "
@@ -156,7 +156,7 @@ def _confusions(plan: PlanSource, title: str) -> list[ConfusionTable]:
     if "targets" not in samples or not names:
         return []
     truth, count = samples["targets"].astype(np.int64), len(names)
-    counted = truth != IGNORE_INDEX
+    counted = truth != NOT_COUNTED
     places = truth[counted] * count + outputs["classes"][counted]
     counts = np.bincount(places, minlength=count * count).reshape(count, count)
     return [confusion_table(f"Obtained on {title}.", names, counts.tolist())]

@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 
 from qhybrid.errors import DataError
-from qhybrid.workspace import PLAN_FILE, PLAN_METRICS_FILE
 
 # Names with a dot in front are folders that a killed process was filling.
-PLANS = f"hardware/[!.]*/{PLAN_FILE}"
+PLANS = "hardware/[!.]*/plan.json"
+METRICS = "results/metrics.json"
 DEVIATIONS = "results/deviations.csv"
 
 
@@ -55,10 +55,10 @@ def read_plans(run: Path) -> list[PlanSource]:
 
 
 def _read_plan(folder: Path) -> PlanSource:
-    file = folder / PLAN_FILE
+    file = folder / "plan.json"
     try:
         plan = json.loads(file.read_text(encoding="utf-8"))
-        file = folder / PLAN_METRICS_FILE
+        file = folder / METRICS
         if not file.is_file():
             return PlanSource(folder, plan)
         metrics = json.loads(file.read_text(encoding="utf-8"))

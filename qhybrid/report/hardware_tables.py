@@ -10,9 +10,10 @@ from qhybrid.noise import NoiseProfile
 from qhybrid.noise.summary import summary
 from qhybrid.report.hardware_sources import PlanSource
 from qhybrid.report.labels import metric_label
-from qhybrid.report.parts import DASH, Table, without_constant
+from qhybrid.report.parts import Table, without_constant
 
 CALIBRATIONS = ("results/calibration.yaml", "calibration.yaml")
+DASH = "–"
 
 
 def _percent(value: float | None) -> str:

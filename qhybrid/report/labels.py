@@ -7,9 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from qhybrid.experiments.sweeps.cells import TRAINED
-from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL
-
 METRICS = {
     "accuracy": "accuracy",
     "miou": "mIoU",
@@ -23,7 +20,7 @@ ENGINES = {
     "exact": "exact",
     "aer_density_matrix": "Aer density matrix",
     "aer_trajectories": "Aer trajectories",
-    TRAINED: "as trained",
+    "trained": "as trained",
 }
 MITIGATIONS = {
     "none": "no mitigation",
@@ -31,6 +28,8 @@ MITIGATIONS = {
     "zne": "zero-noise extrapolation",
     "readout_zne": "read-out correction and extrapolation",
 }
+ALL_TO_ALL = "all_to_all"
+TRAINED = "trained"
 IN_AXES = ("engine.noise", "engine.shots")
 """Settings of a training that are the conditions of cells which run as trained."""
 LAYERS = "engine.layers"

@@ -11,12 +11,13 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from qhybrid.report.facets import MOST_FACETS, Look
+from qhybrid.report.facets import Look
 from qhybrid.report.labels import MITIGATIONS, metric_label
 from qhybrid.report.noise_charts import add_legend, draw_line
 from qhybrid.report.svg import chart_style, figure_svg
 
 COLUMNS = 3
+MOST_FACETS = 12
 ASIDE = 0.16
 """Decades between the first and the last of several lines, so that equal values do not cover each other."""
 INFINITE = 0.7

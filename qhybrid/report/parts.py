@@ -7,9 +7,6 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-DASH = "–"
-"""Stands for a number that is not known."""
-
 
 @dataclass
 class Table:

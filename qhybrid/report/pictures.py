@@ -15,13 +15,13 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.experiments.sweeps.arrays import unpack
-from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL
 from qhybrid.report.labels import noise_label, shots_label
 from qhybrid.report.sources import SweepSource
 from qhybrid.training.pictures import LINE_COLORS, NO_DATA_COLOR
 
+IGNORED = 255
+ALL_TO_ALL = "all_to_all"
 MOST_WORDS = 10
 MOST_WRONG = 6
 
@@ -148,7 +148,7 @@ def _panel(
         return Panel("", kept["class_names"][int(found)], truth is not None and int(found) != int(truth))
     text = "truth"
     if truth is not None:
-        counted = (truth != IGNORE_INDEX) & (found != IGNORE_INDEX)
+        counted = (truth != IGNORED) & (found != IGNORED)
         right = float((found == truth)[counted].mean()) if counted.any() else float("nan")
         text = f"{100 * right:.1f} % of pixels right"
     return Panel(png(paint(found, colors)), text)

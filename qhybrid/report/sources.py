@@ -13,11 +13,12 @@ import yaml
 from qhybrid.config import Recipe, read_yaml
 from qhybrid.data.images.image_datasets import is_image_dataset
 from qhybrid.errors import DataError, QHybridError
+from qhybrid.experiments.sweeps.run import SWEEP
 from qhybrid.experiments.sweeps.store import RUNS, CellStore
 from qhybrid.experiments.sweeps.tables import read_cells, read_results
 from qhybrid.training.images.run import load_image_run
-from qhybrid.training.run_folder import ENVIRONMENT, METRICS, load_run, read_recipe
-from qhybrid.workspace import RECIPE_FILE, SWEEP_FILE, whole_files
+from qhybrid.training.run_folder import ENVIRONMENT, METRICS, RECIPE, load_run, read_recipe
+from qhybrid.workspace import whole_files
 
 
 @dataclass
@@ -89,13 +90,13 @@ def read_source(path: str | Path) -> RunSource | SweepSource:
         ConfigError: If its recipe is damaged.
     """
     folder = Path(path)
-    if (folder / SWEEP_FILE).is_file():
+    if (folder / SWEEP).is_file():
         return read_sweep(folder)
-    if (folder / RECIPE_FILE).is_file():
+    if (folder / RECIPE).is_file():
         return read_run(folder)
     raise DataError(
-        f"{folder}: must be a run folder or a sweep folder, but has neither {RECIPE_FILE} nor {SWEEP_FILE}. "
-        "Fix: give a folder that `qhybrid train` or `qhybrid sweep` printed."
+        f"{folder}: must be a run folder or a sweep folder, but has neither {RECIPE} nor {SWEEP}. Fix: give "
+        "a folder that `qhybrid train` or `qhybrid sweep` printed."
     )
 
 
@@ -118,7 +119,7 @@ def read_sweep(folder: Path) -> SweepSource:
     Raises:
         DataError: If a table is missing or damaged.
     """
-    content = read_yaml(folder / SWEEP_FILE)
+    content = read_yaml(folder / SWEEP)
     kept = [_read_json(file) for file in whole_files(folder / RUNS, ".json")]
     cells = read_cells(folder)
     by_weights = {run["facts"]["weights"]: run for run in kept}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from qhybrid.experiments.sweeps.cells import TRAINED
 from qhybrid.report.confusion import ConfusionTable, confusion_table
 from qhybrid.report.engine_part import engines_table
 from qhybrid.report.labels import (
@@ -25,7 +24,7 @@ from qhybrid.report.parts import Figure, Table, without_constant
 from qhybrid.report.pictures import SampleTable, chosen_cells, sample_tables
 from qhybrid.report.sources import SweepSource
 from qhybrid.report.sweep_figures import sweep_figures
-from qhybrid.report.training_part import training_table
+from qhybrid.report.training_part import TRAINED, training_table
 
 LONGEST_TABLE = 300
 
@@ -76,11 +75,11 @@ def _facts(sweep: SweepSource, metric: str) -> str:
     unit = "images" if sweep.runs and _is_classification(sweep) else "pixels"
     runs = cells["run_folder"].nunique()
     seeds = cells[cells["engine"] != TRAINED]["seed"].nunique()
-    repeated = f", {seeds} seeds where shots are drawn" if seeds > 1 else ""
+    chance = f", {seeds} seeds of shots where there is chance" if seeds > 1 else ""
     data = f"the {cells['split'].iloc[0]} split of {cells['dataset'].iloc[0]}"
     return (
         f"{len(cells):,} cells of {runs} trained run{'s' * (runs > 1)} on {data} "
-        f"({int(cells['count'].iloc[0]):,} {unit}){repeated}, "
+        f"({int(cells['count'].iloc[0]):,} {unit}){chance}, "
         f"{seconds_label(cells['seconds'].median())} a cell."
     )
 

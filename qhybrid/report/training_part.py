@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from qhybrid.experiments.sweeps.cells import TRAINED
 from qhybrid.report.labels import metric_label, settings_label, with_error
-from qhybrid.report.parts import DASH, Table, without_constant
+from qhybrid.report.parts import Table, without_constant
 from qhybrid.report.sources import RunSource, SweepSource
+
+TRAINED = "trained"
+MISSING = "–"
 
 
 def training_table(sweep: SweepSource, metric: str) -> Table | None:
@@ -35,10 +37,10 @@ def training_table(sweep: SweepSource, metric: str) -> Table | None:
         last = [_epoch(run, f"train_{metric}", "last") for run in runs]
         best = [_epoch(run, f"val_{metric}", "best") for run in runs]
         test = [tested[str(run.folder)] for run in runs]
-        rows.append((name, settings or DASH, str(len(runs)), _mean(last), _mean(best), _mean(test)))
+        rows.append((name, settings or MISSING, str(len(runs)), _mean(last), _mean(best), _mean(test)))
     label = metric_label(metric)
     heads = ("run", "trained with", "seeds", f"training {label}", f"validation {label}", f"test {label}")
-    known = [column for column in (3, 4, 5) if any(row[column] != DASH for row in rows)]
+    known = [column for column in (3, 4, 5) if any(row[column] != MISSING for row in rows)]
     return without_constant(Table(heads, rows, (2, 3, 4, 5)), keep=(1, 2, *known))
 
 
@@ -54,4 +56,4 @@ def _epoch(run: RunSource, column: str, which: str) -> float | None:
 
 def _mean(values: Sequence[float | None]) -> str:
     known = pd.Series([value for value in values if value is not None], dtype="float64")
-    return DASH if known.empty else with_error(known.mean(), known.sem() if len(known) > 1 else None)
+    return MISSING if known.empty else with_error(known.mean(), known.sem() if len(known) > 1 else None)

@@ -31,8 +31,9 @@ from qhybrid.data.classes import ClassMap
 from qhybrid.data.statistics import BandStatistics
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.models import build_for_engine
-from qhybrid.workspace import RECIPE_FILE, atomic_path, write_text
+from qhybrid.workspace import atomic_path, write_text
 
+RECIPE = "recipe.yaml"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.csv"
 WEIGHTS = "weights.safetensors"
@@ -114,7 +115,7 @@ class LoadedRun:
 
 def write_recipe(folder: Path, recipe: Recipe) -> None:
     """Write the resolved recipe."""
-    write_text(folder / RECIPE_FILE, to_yaml(recipe))
+    write_text(folder / RECIPE, to_yaml(recipe))
 
 
 def read_recipe(folder: Path) -> Recipe:
@@ -123,12 +124,11 @@ def read_recipe(folder: Path) -> Recipe:
     Raises:
         CheckpointError: If the folder is no run folder.
     """
-    if not (folder / RECIPE_FILE).is_file():
+    if not (folder / RECIPE).is_file():
         raise CheckpointError(
-            f"{folder} is not a run folder: it has no {RECIPE_FILE}. Fix: give the folder that training "
-            "printed."
+            f"{folder} is not a run folder: it has no {RECIPE}. Fix: give the folder that training printed."
         )
-    return load_recipe(folder / RECIPE_FILE)
+    return load_recipe(folder / RECIPE)
 
 
 def training_ended(folder: Path) -> bool:
@@ -312,7 +312,7 @@ def start_weights(start: str | Path) -> Path:
         CheckpointError: If there is no run.
     """
     given = Path(start)
-    runs = [given, *sorted((file.parent for file in given.glob(f"*/{RECIPE_FILE}")), reverse=True)]
+    runs = [given, *sorted((file.parent for file in given.glob(f"*/{RECIPE}")), reverse=True)]
     file = next((file for run in runs for file in _kept_weights(run) if file.is_file()), None)
     if file is None:
         raise CheckpointError(

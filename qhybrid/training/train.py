@@ -1,4 +1,4 @@
-"""From a recipe to a run folder, and from an interrupted run to a complete one."""
+"""From a recipe to a run folder, and from a run that was cut short to a complete one."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from qhybrid.training.precision import trains_on_gpu, with_resolved_precision
 from qhybrid.training.provenance import environment
 from qhybrid.training.run_folder import (
     ENVIRONMENT,
+    RECIPE,
     RESUME_STATE,
     read_recipe,
     write_recipe,
@@ -32,7 +33,7 @@ from qhybrid.training.run_folder import (
 from qhybrid.training.scenes.task import build_scene_task
 from qhybrid.training.shots import shots_callbacks, with_shots_seed
 from qhybrid.training.task import Task
-from qhybrid.workspace import RECIPE_FILE, locked, write_text
+from qhybrid.workspace import locked, write_text
 
 
 def train(recipe: Recipe, data_root: Path, output: Path, *, resume: bool = False) -> Path:
@@ -100,7 +101,7 @@ def _check_same_run(before: Recipe, now: Recipe, output: Path) -> None:
         different.append("seed")
     if different:
         raise ConfigError(
-            f"{output / RECIPE_FILE} differs from the given recipe in {', '.join(sorted(different))}. Fix: "
+            f"{output / RECIPE} differs from the given recipe in {', '.join(sorted(different))}. Fix: "
             "resume with the run's own recipe, or start a new run."
         )
 

@@ -17,7 +17,7 @@ from rich.console import Console
 
 import qhybrid
 from qhybrid.cli.console import metrics_table, progress_bar, short
-from qhybrid.cli.demo import verdict
+from qhybrid.cli.demo import _verdict
 from qhybrid.cli.main import execute
 from qhybrid.training.metrics import SegmentationMetrics
 
@@ -58,9 +58,9 @@ def test_demo_leaves_what_it_says(tmp_path, monkeypatch, capsys):
 def test_verdict_says_which_is_better_either_way():
     right, wrong = metrics([[9, 1], [1, 9]]), metrics([[5, 5], [5, 5]])
     worst = metrics([[10, 0], [10, 0]])
-    above = verdict({"HQ-UNet": right, "majority class": worst, "colour alone": wrong})
+    above = _verdict({"HQ-UNet": right, "majority class": worst, "colour alone": wrong})
     assert above == f"HQ-UNet's mIoU is {right.miou - wrong.miou:.3f} above the best baseline (colour alone)."
-    below = verdict({"HQ-UNet": wrong, "majority class": worst, "colour alone": right})
+    below = _verdict({"HQ-UNet": wrong, "majority class": worst, "colour alone": right})
     assert "BELOW colour alone" in below
 
 

@@ -15,8 +15,8 @@ from scipy import stats
 from qhybrid.config import TrainingConfig
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.experiments.repeats.summary import HEADLINES
-from qhybrid.workspace import SUMMARY_FILE
 
+SUMMARY = "summary.json"
 Pair = tuple[int, int | None]
 
 
@@ -97,7 +97,7 @@ def read_repeats(folder: Path) -> RepeatedRuns:
     Raises:
         CheckpointError: If there is none, it is damaged, or no run has finished.
     """
-    file = folder / SUMMARY_FILE
+    file = folder / SUMMARY
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         finished = [row for row in content["runs"] if row["error"] is None]

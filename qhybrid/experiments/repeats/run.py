@@ -22,8 +22,8 @@ from qhybrid.evaluation.evaluate import evaluate_run
 from qhybrid.evaluation.images import evaluate_image_run
 from qhybrid.experiments.repeats.schedule import RepeatSchedule, Repetition
 from qhybrid.training import train
-from qhybrid.training.run_folder import kept_epoch, training_ended
-from qhybrid.workspace import RECIPE_FILE, locked, write_text
+from qhybrid.training.run_folder import RECIPE, kept_epoch, training_ended
+from qhybrid.workspace import locked, write_text
 
 ERROR = "error.txt"
 
@@ -173,7 +173,7 @@ def _train_and_test(recipe: Recipe, data_root: Path, folder: Path) -> None:
     """Train and test one run; an error is written down, not raised."""
     (folder / ERROR).unlink(missing_ok=True)
     try:
-        train(recipe, data_root, folder, resume=(folder / RECIPE_FILE).is_file())
+        train(recipe, data_root, folder, resume=(folder / RECIPE).is_file())
         if is_image_dataset(recipe.data.dataset):
             evaluate_image_run(folder, data_root=data_root)
         else:

@@ -14,8 +14,9 @@ from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.training.images.defaults import with_image_defaults
 from qhybrid.training.images.task import image_model_section
 from qhybrid.training.precision import with_resolved_precision
-from qhybrid.workspace import REPEATS_FILE, write_text
+from qhybrid.workspace import write_text
 
+PLAN = "repeats.json"
 _SHOWN_ONLY = ("progress", "loggers")
 
 
@@ -92,7 +93,7 @@ class RepeatSchedule:
         Raises:
             CheckpointError: If there is none, or it is damaged.
         """
-        file = folder / REPEATS_FILE
+        file = folder / PLAN
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             runs = tuple(Repetition(int(run["seed"]), run["fold"]) for run in content["runs"])
@@ -130,13 +131,13 @@ class RepeatSchedule:
             ConfigError: If the folder belongs to another recipe.
         """
         known: tuple[Repetition, ...] = ()
-        if (folder / REPEATS_FILE).is_file():
+        if (folder / PLAN).is_file():
             before = RepeatSchedule.read(folder)
             different = _differences(before.recipe, self.recipe)
             if different:
                 raise ConfigError(
-                    f"{folder / REPEATS_FILE} is of a recipe that differs in {', '.join(different)}. Fix: "
-                    "give another --output."
+                    f"{folder / PLAN} is of a recipe that differs in {', '.join(different)}. Fix: give "
+                    "another --output."
                 )
             known = before.repetitions
         runs = dict.fromkeys([*known, *self.repetitions])
@@ -144,7 +145,7 @@ class RepeatSchedule:
             "recipe": self.recipe.model_dump(mode="json"),
             "runs": [{"seed": run.seed, "fold": run.fold} for run in runs],
         }
-        write_text(folder / REPEATS_FILE, json.dumps(content, indent=2) + "\n")
+        write_text(folder / PLAN, json.dumps(content, indent=2) + "\n")
 
 
 def _check_folds(recipe: Recipe, folds: Sequence[int] | None, all_folds: bool) -> tuple[int | None, ...]:

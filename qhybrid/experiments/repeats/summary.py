@@ -18,7 +18,7 @@ from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.experiments.repeats.run import Outcome, result_file
 from qhybrid.experiments.repeats.schedule import RepeatSchedule
 from qhybrid.training.run_folder import METRICS, read_recipe
-from qhybrid.workspace import SUMMARY_FILE, write_text
+from qhybrid.workspace import write_text
 
 HEADLINES = ("accuracy", "soft_iou", "soft_iou_per_image", "iou", "miou", "overall_accuracy")
 
@@ -50,7 +50,7 @@ def summarise(schedule: RepeatSchedule, outcomes: Sequence[Outcome], output: Pat
     content["training"]["precision"] = _precision(schedule, outcomes)
     content |= {"metrics": metrics, "runs": rows}
     write_text(output / "summary.csv", _csv(rows, names))
-    write_text(output / SUMMARY_FILE, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_text(output / "summary.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
     return content
 
 

@@ -20,9 +20,10 @@ from qhybrid.experiments.sweeps.training import TrainedRun, list_trainings
 from qhybrid.experiments.sweeps.worker import loaded_subject, run_job
 from qhybrid.noise import NoiseProfile
 from qhybrid.training.run_folder import read_recipe
-from qhybrid.workspace import SWEEP_FILE, write_text
 from qhybrid.workspace import data_root as default_data_root
+from qhybrid.workspace import write_text
 
+SWEEP = "sweep.yaml"
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
@@ -78,7 +79,7 @@ def run_sweep(
     """
     folder = Path(output) if output else sweep_folder(config.name)
     sweep = _Sweep(config, default_data_root(data_root).absolute(), folder.absolute(), progress)
-    write_text(folder / SWEEP_FILE, to_yaml(config))
+    write_text(folder / SWEEP, to_yaml(config))
     work = {"processes": processes, "scheduler": scheduler}
     outcome = SweepOutcome(folder)
     trained = sweep.train(outcome, **work)

@@ -22,7 +22,8 @@ from qhybrid.experiments.sweeps.engines import cell_engine
 from qhybrid.noise import NoiseProfile
 from qhybrid.training import train
 from qhybrid.training.provenance import environment
-from qhybrid.workspace import RECIPE_FILE, write_text
+from qhybrid.training.run_folder import RECIPE
+from qhybrid.workspace import write_text
 
 SUBJECTS_KEPT = 3
 TRAINED_MARK = "sweep.done"
@@ -114,7 +115,7 @@ def _train(job: dict[str, Any]) -> dict[str, Any]:
     threads = torch.get_num_threads()
     try:
         recipe = Recipe.model_validate(job["recipe"])
-        train(recipe, Path(job["data_root"]), folder, resume=(folder / RECIPE_FILE).is_file())
+        train(recipe, Path(job["data_root"]), folder, resume=(folder / RECIPE).is_file())
     finally:
         torch.set_num_threads(threads)
     write_text(folder / TRAINED_MARK, f"{job['key']}\n")

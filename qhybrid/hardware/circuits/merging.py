@@ -23,13 +23,17 @@ from qiskit.circuit.library import UGate, UnitaryGate
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.gates.angle_table import AngleTable
 from qhybrid.engines.gates.expression import Angle, AngleReader
-from qhybrid.engines.gates.pauli_transfer import PAULI
 from qhybrid.engines.lowering import Primitive, open_instruction
 from qhybrid.errors import CircuitError
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 TINY = 1e-9
+PAULI = {
+    "X": np.array([[0, 1], [1, 0]], dtype=complex),
+    "Y": np.array([[0, -1j], [1j, 0]], dtype=complex),
+    "Z": np.array([[1, 0], [0, -1]], dtype=complex),
+}
 
 
 @dataclass(frozen=True, eq=False)

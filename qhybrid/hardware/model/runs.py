@@ -15,7 +15,6 @@ from qhybrid.errors import HardwareError
 from qhybrid.hardware.model.workload import Samples, Workload
 from qhybrid.training.images.run import load_image_run
 from qhybrid.training.run_folder import Which, existing, load_run, read_recipe
-from qhybrid.workspace import RECIPE_FILE
 from qhybrid.workspace import data_root as default_data_root
 
 
@@ -85,7 +84,7 @@ def load_workload(content: dict[str, Any], folder: Path) -> Workload:
 def _run_folder(recorded: Path, plan: Path) -> Path:
     """Return the run folder that a plan lies in, wherever it was moved; else the recorded one."""
     inside = plan.resolve().parent.parent
-    return inside if (inside / RECIPE_FILE).is_file() else recorded
+    return inside if (inside / "recipe.yaml").is_file() else recorded
 
 
 def _spread(count: int, limit: int | None) -> list[int]:

@@ -20,9 +20,10 @@ from qhybrid.hardware.circuits.preparation import place_noise, z_strings
 from qhybrid.hardware.circuits.prepared import Copy, PreparedCircuit, Variant
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile
-from qhybrid.workspace import PLAN_FILE, atomic_path, whole_files, write_text
+from qhybrid.workspace import atomic_path, whole_files, write_text
 
 FORMAT = 1
+PLAN_FILE = "plan.json"
 CALIBRATION_FILE = "calibration.yaml"
 CIRCUITS = "circuits"
 Observables = list[list[tuple[str, list[int], float]]]
