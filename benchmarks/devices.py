@@ -17,7 +17,7 @@ import torch
 from qhybrid.circuits import CircuitSpec, build_circuit
 from qhybrid.devices import load_device
 from qhybrid.engines import make_engine
-from qhybrid.engines.exact.layout_cost import simulation_cost
+from qhybrid.engines.exact.plan import simulation_cost
 from qhybrid.noise import NoiseProfile
 from qhybrid.workspace import write_text
 

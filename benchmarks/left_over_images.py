@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qhybrid.config import load_recipe
-from qhybrid.data.images.idx import find_idx, read_idx
 from qhybrid.data.images.image_datasets import open_image_dataset
+from qhybrid.data.images.mnist import find_idx, read_idx
 from qhybrid.workspace import atomic_path, data_root
 
 RUNS = Path(__file__).resolve().parent.parent / "runs"

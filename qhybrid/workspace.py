@@ -14,6 +14,22 @@ from filelock import FileLock, Timeout
 
 from qhybrid.errors import QHybridError, WorkspaceError
 
+FINDINGS = "LOG.md"
+"""The project's own log of experiments, beside its recipes."""
+STARTER_FILES = (
+    "circuits/hq_unet_qcnn.qasm",
+    "circuits/hq_unet_qcnn.svg",
+    "circuits/hq_unet_qcnn.yaml",
+    "noise_profiles/README.md",
+    "noise_profiles/depolarizing_0.01_0.02.yaml",
+    "noise_profiles/fake_nighthawk.yaml",
+    "noise_profiles/ideal.yaml",
+    "runs/demo.yaml",
+    "runs/digits_cnn.yaml",
+    "runs/small_scenes.yaml",
+    "runs/small_scenes_noise.yaml",
+)
+"""What a new workspace begins with: all of it runs without a data set of one's own."""
 DATA_VARIABLE = "QHYBRID_DATA"
 CACHE_VARIABLE = "QHYBRID_CACHE"
 LOCK_FILE = ".lock"
@@ -54,30 +70,41 @@ def cache_dir() -> Path:
 
 
 def starter_root() -> Path:
-    """Return the folder that holds the starter files: inside an installed wheel, else the checkout's root."""
+    """Return the folder of the package's own files: inside an installed wheel, else the checkout's root."""
     package = Path(__file__).resolve().parent
     inside = package / "starter"
     return inside if inside.is_dir() else package.parent
 
 
-def starter_files() -> list[Path]:
-    """Return the starter files, relative to `starter_root()`: no results of runs, no other folders."""
+def starter_files(examples: bool = False) -> list[Path]:
+    """Return what a new workspace begins with, relative to `starter_root()`.
+
+    Args:
+        examples: Return all circuits, noise profiles and recipes of the package instead: never results of
+            runs, nor the log of findings.
+    """
+    if not examples:
+        return [Path(name) for name in STARTER_FILES]
     root = starter_root()
     found = (file for folder in STARTER_FOLDERS for file in (root / folder).glob("*"))
-    return sorted(file.relative_to(root) for file in found if file.suffix in STARTER_SUFFIXES)
+    return sorted(
+        file.relative_to(root) for file in found if file.suffix in STARTER_SUFFIXES and file.name != FINDINGS
+    )
 
 
 def definition_files(folder: str) -> dict[str, Path]:
-    """Return the YAML files in ./`folder` and in the starter files by name; the workspace's own win."""
+    """Return the YAML files in ./`folder` and those of the package by name; the workspace's own win."""
     roots = (starter_root(), Path())
     return {file.stem: file for root in roots for file in whole_files(root / folder, ".yaml")}
 
 
-def lay_out_starter(folder: str | Path) -> list[Path]:
-    """Copy the starter files to a workspace folder, all of them or none.
+def lay_out_starter(folder: str | Path, examples: bool = False) -> list[Path]:
+    """Copy starter files to a workspace folder, all of them or none.
 
     Args:
         folder: The workspace; it may exist and hold other files.
+        examples: Copy all other packaged files too. Starter files that are there already stay as they are,
+            so that examples can be added to a workspace.
 
     Returns:
         The files that were written.
@@ -86,8 +113,11 @@ def lay_out_starter(folder: str | Path) -> list[Path]:
         WorkspaceError: If a file of the same name exists already, or the folder cannot be written.
     """
     target = Path(folder)
-    names = starter_files()
+    names = starter_files(examples)
     present = [name for name in names if os.path.lexists(target / name)]
+    if examples:
+        kept = {name for name in present if name in starter_files()}
+        names, present = ([name for name in some if name not in kept] for some in (names, present))
     if present:
         shown = ", ".join(str(name) for name in present[:3]) + (", ..." if len(present) > 3 else "")
         raise WorkspaceError(

@@ -6,16 +6,20 @@ import errno
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from qhybrid import workspace
+from qhybrid.config import read_yaml
 from qhybrid.errors import WorkspaceError
 from qhybrid.workspace import (
+    STARTER_FOLDERS,
     atomic_folder,
     atomic_path,
     cache_dir,
     data_root,
+    definition_files,
     lay_out_starter,
     locked,
     starter_files,
@@ -156,33 +160,70 @@ def test_cache_dir_is_created_or_explained(monkeypatch, tmp_path):
 class TestStarter:
     """The starter files, from a checkout; tests/cli/test_wheel.py does it from a wheel."""
 
-    def test_files_are_the_committed_kinds_in_the_three_folders(self):
+    def test_starter_set_is_short_and_a_part_of_the_package(self):
         files = starter_files()
-        assert {str(file.parent) for file in files} <= {"circuits", "noise_profiles", "runs"}
-        assert {"circuits/hq_unet_qcnn.yaml", "circuits/hq_unet_qcnn.qasm", "runs/LOG.md"} <= set(
-            map(str, files)
-        )
+        assert len(files) <= 12
+        assert set(files) < set(starter_files(examples=True))
+        assert {str(file.parent) for file in files} == {"circuits", "noise_profiles", "runs"}
+
+    def test_starter_recipes_need_no_data_of_the_user(self):
+        recipes = [read_yaml(starter_root() / file) for file in starter_files() if file.parent.name == "runs"]
+        trained = {recipe["name"]: recipe for recipe in recipes if "data" in recipe}
+        assert {recipe["data"]["dataset"] for recipe in trained.values()} == {"synthetic", "digits"}
+        (sweep,) = [recipe for recipe in recipes if "sweep" in recipe]
+        assert set(sweep["sweep"]["runs"]) <= set(trained)
+        laid_out = {file.stem for file in starter_files() if file.parent.name == "noise_profiles"}
+        for grid in sweep["sweep"]["grids"]:
+            assert set(grid["profiles"]) <= laid_out
+
+    def test_the_log_of_findings_is_no_starter_file(self):
+        assert (starter_root() / "runs" / "LOG.md").is_file()
+        assert Path("runs/LOG.md") not in starter_files(examples=True)
 
     def test_results_of_runs_are_no_starter_files(self, tmp_path, monkeypatch):
         write_text(tmp_path / "runs" / "demo.yaml", "name: demo")
         write_text(tmp_path / "runs" / "demo" / "2026-01-01" / "recipe.yaml", "name: demo")
         write_text(tmp_path / "runs" / "demo.ckpt", "weights")
         monkeypatch.setattr(workspace, "starter_root", lambda: tmp_path)
-        assert [str(file) for file in starter_files()] == ["runs/demo.yaml"]
+        assert [str(file) for file in starter_files(examples=True)] == ["runs/demo.yaml"]
 
-    def test_layout_is_a_copy(self, tmp_path):
+    def test_definitions_that_are_not_laid_out_keep_their_names(self, tmp_path, monkeypatch):
+        lay_out_starter(tmp_path)
+        monkeypatch.chdir(tmp_path)
+        recipes = definition_files("runs")
+        assert recipes["demo"] == Path("runs/demo.yaml")
+        assert recipes["mnist35"] == starter_root() / "runs" / "mnist35.yaml"
+        everything = {file.stem for file in starter_files(examples=True) if file.suffix == ".yaml"}
+        assert everything == {name for folder in STARTER_FOLDERS for name in definition_files(folder)}
+
+    @pytest.mark.parametrize("examples", [False, True])
+    def test_layout_is_a_copy(self, tmp_path, examples):
         (tmp_path / "notes.txt").write_text("mine")
-        written = lay_out_starter(tmp_path)
-        assert [file.relative_to(tmp_path) for file in written] == starter_files()
-        for name in starter_files():
+        written = lay_out_starter(tmp_path, examples)
+        assert [file.relative_to(tmp_path) for file in written] == starter_files(examples)
+        for name in starter_files(examples):
             assert (tmp_path / name).read_bytes() == (starter_root() / name).read_bytes()
         assert not [file for file in tmp_path.rglob("*") if file.name.startswith(".")]
 
     def test_existing_files_stay_and_nothing_is_added(self, tmp_path):
-        mine = write_text(tmp_path / "runs" / "LOG.md", "mine")
-        with pytest.raises(WorkspaceError, match=r"already holds runs/LOG\.md"):
+        mine = write_text(tmp_path / "runs" / "demo.yaml", "mine")
+        with pytest.raises(WorkspaceError, match=r"already holds runs/demo\.yaml"):
             lay_out_starter(tmp_path)
         assert mine.read_text() == "mine"
+        assert [file for file in tmp_path.rglob("*") if file.is_file()] == [mine]
+
+    def test_examples_are_added_to_a_workspace_that_is_there(self, tmp_path):
+        lay_out_starter(tmp_path)
+        mine = write_text(tmp_path / "runs" / "demo.yaml", "mine")
+        written = lay_out_starter(tmp_path, examples=True)
+        added = {file.relative_to(tmp_path) for file in written}
+        assert added == set(starter_files(examples=True)) - set(starter_files())
+        assert mine.read_text() == "mine"
+
+    def test_examples_never_overwrite(self, tmp_path):
+        mine = write_text(tmp_path / "runs" / "ph2.yaml", "mine")
+        with pytest.raises(WorkspaceError, match=r"already holds runs/ph2\.yaml\."):
+            lay_out_starter(tmp_path, examples=True)
         assert [file for file in tmp_path.rglob("*") if file.is_file()] == [mine]
 
     def test_a_failure_half_way_removes_what_was_written(self, tmp_path, monkeypatch):

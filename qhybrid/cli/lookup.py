@@ -1,6 +1,6 @@
 """Find what the user names: recipes, runs, circuits.
 
-A name is looked up in the workspace (the working directory), then in the starter files.
+A name is looked up in the workspace (the working directory), then among the files of the package.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d+)?")
 
 
 def find_recipe(text: str) -> Path:
-    """Return a recipe file from its path, or its name in ./runs or the starter files.
+    """Return a recipe file from its path, or its name in ./runs or in the package.
 
     Raises:
         ConfigError: If there is none; the message lists the names.

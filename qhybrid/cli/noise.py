@@ -23,7 +23,7 @@ WORST = 5
 
 @app.command("list")
 def list_() -> None:
-    """List the profiles of ./noise_profiles and of the starter files."""
+    """List the profiles of ./noise_profiles and of the package."""
     from qhybrid.noise import NoiseProfile, profile_files
 
     table = Table("profile", "qubits", "date")

@@ -198,7 +198,7 @@ class TrainingConfig(StrictModel):
             off. The metric is the mIoU of scenes, the accuracy of classified images, the soft IoU of
             segmented ones.
         keep: The weights that a run is used with: those of the `best` epoch by that metric, or of the `last`
-            one. On a small validation split the best epoch may be an early one by chance. With `last` no
+            one. On a small validation split the best epoch may be an early one at random. With `last` no
             others are written.
         accelerator: Where to train.
         precision: `auto` is bf16 (else fp16) mixed precision on a GPU and 32 bit on a CPU; `bf16-if-native`

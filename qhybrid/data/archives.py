@@ -1,4 +1,4 @@
-"""Unpacking archives of strangers: nothing outside the folder, no links, never more than the disk holds."""
+"""Unpacking untrusted archives: nothing outside the folder, no links, never more than the disk holds."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class _Download:
         self.notes = target.with_name(f"{target.name}.part.json")
 
     def known(self) -> _Part | None:
-        """Return what the partial file belongs to, if it can be gone on with."""
+        """Return what the partial file belongs to, if the download can be resumed."""
         if not self.part.is_file():
             return None
         try:
@@ -94,7 +94,7 @@ class _Download:
         self.notes.unlink(missing_ok=True)
 
     def attempt(self, session: requests.Session, timeout: float) -> None:
-        """Send one request and append what comes; requests' own errors mean that it broke off."""
+        """Send one request and append its body; an error of `requests` means a lost connection."""
         known = self.known()
         start = self.part.stat().st_size if known else 0
         headers = {"Accept-Encoding": "identity"}
@@ -185,7 +185,7 @@ def fetch(
     backoff_s: float = 1.0,
     timeout_s: float = 60.0,
 ) -> Path:
-    """Download a file; a later call goes on where an interrupted one stopped.
+    """Download a file; a later call resumes an interrupted one.
 
     A file that is already there with the right checksum is not downloaded again.
 

@@ -169,7 +169,7 @@ def fetch_landcover_ai(
     progress: Callable[[int, int | None], None] | None = None,
     keep_archive: bool = False,
 ) -> Path:
-    """Download and unpack LandCover.ai; an interrupted download goes on where it stopped.
+    """Download and unpack LandCover.ai; an interrupted download is resumed.
 
     Args:
         root: Folder of the data set; it must be empty or absent.

@@ -1,4 +1,4 @@
-"""Reading rasters by windows: any bands, any numeric type, with the pixels that hold data told apart."""
+"""Reading rasters by windows: any bands, any numeric type, with a mask of the valid pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Raster files: opening them, and what they say about themselves."""
+"""Raster files: opening them, and their metadata."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class RasterInfo:
-    """What a raster file says about itself.
+    """Metadata of a raster file.
 
     Attributes:
         path: The file.
@@ -74,7 +74,7 @@ class RasterInfo:
 
     @property
     def georeferenced(self) -> bool:
-        """Whether the file says where it lies: it has a CRS and a transform."""
+        """Whether the file has a CRS and a transform."""
         return self.crs is not None and not self.transform.is_identity
 
     def corners(self, window: Window | None = None) -> NDArray[np.float64]:
@@ -107,7 +107,7 @@ def open_raster(path: Path) -> Any:
 
 
 def read_info(path: Path, handle: Any) -> RasterInfo:
-    """Return what an open raster says about itself; see `raster_info`."""
+    """Return the metadata of an open raster; see `raster_info`."""
     dtypes = set(handle.dtypes)
     dtype = handle.dtypes[0] if handle.dtypes else "none"
     if len(dtypes) != 1 or np.dtype(dtype).kind not in "uif":
@@ -130,7 +130,7 @@ def read_info(path: Path, handle: Any) -> RasterInfo:
 
 
 def raster_info(path: str | Path) -> RasterInfo:
-    """Return what a raster file says about itself.
+    """Return the metadata of a raster file.
 
     Raises:
         DataError: If the file is missing, no raster, or of complex or mixed number types.

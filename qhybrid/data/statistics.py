@@ -14,9 +14,9 @@ from qhybrid.data.raster import Window
 from qhybrid.data.scenes import Scene, SceneReader
 from qhybrid.errors import DataError
 
-_BLOCK_PIXELS = 1 << 21
+BLOCK_PIXELS = 1 << 21
 """Pixels read at once: blocks are whole rows, so that strips and tiles are decoded once."""
-_SAMPLES = 1 << 21
+LARGEST_SAMPLE = 1 << 21
 """Values of each band that percentiles of 32-bit and floating-point rasters are taken from."""
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5
 
@@ -147,7 +147,7 @@ class _BandAccumulator:
 
 
 def _blocks(height: int, width: int) -> list[Window]:
-    rows = max(1, min(height, _BLOCK_PIXELS // width))
+    rows = max(1, min(height, BLOCK_PIXELS // width))
     return [Window(top, 0, min(rows, height - top), width) for top in range(0, height, rows)]
 
 
@@ -178,7 +178,7 @@ def compute_statistics(
     reader = SceneReader(scenes[0], classes, bands, nodata)
     chosen, dtype = reader.image.bands, reader.image.info.dtype
     area = reader.shape[0] * reader.shape[1] * len(scenes)
-    accumulator = _BandAccumulator(len(chosen), dtype, stride=max(1, area // _SAMPLES))
+    accumulator = _BandAccumulator(len(chosen), dtype, stride=max(1, area // LARGEST_SAMPLE))
     counts = np.zeros(classes.num_classes if classes else 0, dtype=np.int64)
     for done, scene in enumerate(scenes, start=1):
         reader.move_to(scene)

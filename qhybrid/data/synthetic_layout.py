@@ -42,7 +42,7 @@ def make_layout(random: np.random.Generator, size: int) -> Layout:
     """Draw a scene.
 
     Args:
-        random: The only source of chance.
+        random: The only source of random numbers.
         size: Side of the scene in pixels.
 
     Returns:

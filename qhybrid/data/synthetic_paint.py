@@ -71,7 +71,7 @@ def paint(random: np.random.Generator, layout: Layout) -> NDArray[np.uint8]:
     """Draw a layout as an aerial image.
 
     Args:
-        random: The only source of chance.
+        random: The only source of random numbers.
         layout: The scene.
 
     Returns:

@@ -16,7 +16,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from qhybrid.data.classes import IGNORE_INDEX, ClassMap
 from qhybrid.data.raster import Window
 from qhybrid.data.scenes import SPLITS, Scene, SceneDataset, SceneReader
-from qhybrid.errors import DataError, DatasetNotFoundError, WorkspaceError
+from qhybrid.errors import DataError, WorkspaceError
 from qhybrid.workspace import atomic_folder
 
 TILE_SIZE = 512
@@ -183,22 +183,3 @@ def tile_dataset(
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     return output
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a tiled data set.
-
-    Raises:
-        DatasetNotFoundError: If there is none.
-        DataError: If it is damaged.
-    """
-    file = folder / MANIFEST
-    if not file.is_file():
-        raise DatasetNotFoundError(f"{file}: must be there, but is missing. Fix: tile the data set first.")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file}: is not valid JSON ({error}). Fix: tile the data set again.") from error
-    if not isinstance(content, dict) or "tiles" not in content or "classes" not in content:
-        raise DataError(f"{file}: is not a manifest of tiles. Fix: tile the data set again.")
-    return content

@@ -11,7 +11,7 @@ import torch
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.devices import load_device
 from qhybrid.engines.base import Engine, check_noise
-from qhybrid.engines.exact.layout_cost import simulation_cost
+from qhybrid.engines.exact.plan import simulation_cost
 from qhybrid.engines.make import make_engine
 from qhybrid.engines.mapped import DeviceMapping, MappedEngine
 from qhybrid.errors import EngineError

@@ -109,7 +109,7 @@ class _TileRows:
         self._rows: NDArray[Any] = np.empty((0, 0))
 
     def add(self, values: NDArray[Any], row: int, col: int) -> None:
-        """Take over n rows of a strip of columns, shape (..., n, width), which come from top to bottom."""
+        """Add n rows of a strip of columns, shape (..., n, width), which come from top to bottom."""
         *bands, count, width = values.shape
         if row == 0:
             self._rows = np.empty((*bands, BLOCK, width), dtype=values.dtype)

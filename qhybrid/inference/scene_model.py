@@ -1,4 +1,4 @@
-"""What inference needs of a trained run, and class probabilities of a batch of windows."""
+"""What inference needs from a trained run, and class probabilities of a batch of windows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features of fixed quantum filters on disk, so that a data set goes through its filter once.
+"""Features of fixed quantum filters on disk, so that a data set is filtered once.
 
 A file's key covers the images, the circuit, its weights, the patches, and everything that the engine says
 about itself: method, precision, noise. A noisy run therefore never reads noiseless features.
@@ -74,7 +74,7 @@ def feature_key(layer: Quanvolution, images: Tensor) -> str:
 
 
 def draws(engine: Mapping[str, Any]) -> bool:
-    """Return whether there is chance in the numbers of an engine that describes itself so."""
+    """Return whether the values of an engine that describes itself so are random."""
     return bool(engine.get("shots") or engine.get("trajectories"))
 
 

@@ -12,8 +12,8 @@ from qhybrid.report.parts import Table
 
 LEVEL = 0.01
 NOTE = (
-    "Cells that differ in their engine alone. Those without chance are compared directly; the others by "
-    "Welch's t-test over seeds, and the smallest p-value is corrected for their number."
+    "Cells that differ in their engine alone. Deterministic values are compared directly, random ones by "
+    "Welch's t-test over seeds; the smallest p-value is corrected for the number of tests."
 )
 
 
@@ -27,8 +27,8 @@ def engines_table(cells: pd.DataFrame) -> Table | None:
     if not found:
         return None
     heads = (
-        "engine", "compared", "cells", "largest difference, no chance", "cells with chance",
-        "largest difference", "p below 0.05", "smallest p, corrected", "verdict",
+        "engine", "compared", "cells", "largest difference, deterministic", "random cells",
+        "largest difference, random", "p below 0.05", "smallest p, corrected", "verdict",
     )  # fmt: skip
     rows = [
         (
@@ -51,7 +51,7 @@ def _verdict(one: Agreement) -> str:
     if one.largest_exact > 1e-3 or one.corrected_p < LEVEL:
         return "they differ"
     if one.random:
-        return "within chance"
+        return "within random variation"
     return "too few seeds" if one.untested else "equal"
 
 

@@ -1,4 +1,4 @@
-"""How the cells of a sweep are shared out over charts, and how each noise profile looks in all of them."""
+"""How the cells of a sweep are distributed over charts, and how each noise profile looks in all of them."""
 
 from __future__ import annotations
 

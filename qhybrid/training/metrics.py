@@ -93,12 +93,12 @@ class SegmentationMetrics:
 
     @property
     def precision(self) -> Floats:
-        """Share of a class's predicted pixels that are right, shape (K,); NaN where it is never predicted."""
+        """Correct fraction of a class's predicted pixels, shape (K,); NaN where it is never predicted."""
         return _ratio(self._hits, self._predicted)
 
     @property
     def recall(self) -> Floats:
-        """Share of the true pixels of a class that are found, shape (K,); NaN where the truth has none."""
+        """Fraction of the true pixels of a class that are found, shape (K,); NaN where the truth has none."""
         return _ratio(self._hits, self.support)
 
     @property
@@ -115,7 +115,7 @@ class SegmentationMetrics:
 
     @property
     def overall_accuracy(self) -> float:
-        """Share of the counted pixels that are right; NaN if no pixel was counted."""
+        """Fraction of the counted pixels that are correct; NaN if no pixel was counted."""
         return float(self._hits.sum() / self.pixels) if self.pixels else math.nan
 
     def rows(self) -> list[dict[str, Any]]:

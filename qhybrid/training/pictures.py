@@ -37,7 +37,7 @@ def save_figure(figure: Figure, output: Path) -> Path:
 
 
 def stretch(images: Sequence[ArrayLike], low: float = 2, high: float = 98) -> list[NDArray[Any]]:
-    """Turn images of any bands and range into colours for the eye.
+    """Convert images of any bands and range to RGB for display.
 
     Every shown band is stretched by itself: the `low` percentile of all images together becomes black, the
     `high` percentile white, so that colours can be compared from image to image.

@@ -1,4 +1,4 @@
-"""Number formats of training: what `training.precision` comes to on a machine."""
+"""Number formats of training: how `training.precision` resolves on this machine."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def with_shots_seed(recipe: Recipe) -> Recipe:
 
 
 def draws_shots(engine: EngineConfig) -> bool:
-    """Return whether there is chance in what an engine gives: shots, or Aer's random trajectories."""
+    """Return whether an engine's values are random: from shots, or from Aer's trajectories."""
     inner = engine.options.get("options")
     options = {**engine.options, **(inner if isinstance(inner, dict) else {})}
     return engine.shots is not None or options.get("trajectories") is not None

@@ -158,8 +158,20 @@ def test_export_of_a_named_circuit(tmp_path):
 
 def test_init_lays_out_a_workspace(capsys, tmp_path):
     assert execute(["init", "work"]) == 0
-    assert capsys.readouterr().out.splitlines() == [f"wrote work/{name}" for name in starter_files()]
+    *files, _, hint = capsys.readouterr().out.splitlines()
+    assert files == [f"wrote work/{name}" for name in starter_files()]
+    assert "qhybrid init work --examples" in hint
     assert (tmp_path / "work" / "runs" / "demo.yaml").is_file()
+    assert not (tmp_path / "work" / "runs" / "ph2.yaml").exists()
+
+
+def test_init_adds_the_examples(capsys, tmp_path):
+    assert execute(["init", "work"]) == 0
+    capsys.readouterr()
+    assert execute(["init", "work", "--examples"]) == 0
+    rest = [name for name in starter_files(examples=True) if name not in starter_files()]
+    assert capsys.readouterr().out.splitlines() == [f"wrote work/{name}" for name in rest]
+    assert (tmp_path / "work" / "runs" / "ph2.yaml").is_file()
 
 
 def test_init_never_overwrites(capsys, tmp_path):

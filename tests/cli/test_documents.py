@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import runpy
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,19 @@ from qhybrid.cli.main import execute
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 README = (CHECKOUT / "README.md").read_text()
+CONTRIBUTING = (CHECKOUT / "CONTRIBUTING.md").read_text()
+KINDS = ("Circuit", "Model", "Data set", "Noise channel", "Mitigation", "Metric", "Engine", "Service")
+TO_COME = {
+    "docs/examples/boundary_f1/", "docs/examples/experts/", "docs/examples/mitigation/",
+    "docs/examples/oem/", "docs/examples/ring/",
+    "qhybrid/engine_kinds.py", "qhybrid/metrics.py", "qhybrid/mitigations.py", "qhybrid/models/named.py",
+    "qhybrid/noise/channels/", "tests/engines/channel_cases.py", "tests/engines/test_noise_channels.py",
+    "qhybrid.circuits.register_circuit", "qhybrid.data.register_dataset",
+    "qhybrid.engines.register_mitigation", "qhybrid.evaluation.register_metric",
+    "qhybrid.hardware.register_service", "qhybrid.models.register_model",
+    "qhybrid.noise.register_noise_channel",
+}  # fmt: skip
+"""What CONTRIBUTING.md names and other changes bring; the list ends empty."""
 TINY = {
     "data synthetic": [
         "--option",
@@ -95,9 +110,58 @@ def test_python_example_runs(block, tmp_path, monkeypatch):
     assert runpy.run_path(str(file))["logits"].shape == (2, 5, 128, 128)
 
 
-def test_links_lead_to_files():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+@pytest.mark.parametrize("text", [README, CONTRIBUTING], ids=["README", "CONTRIBUTING"])
+def test_links_lead_to_files(text):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         assert target.startswith("https://") or (CHECKOUT / target).exists(), target
+
+
+def test_readme_lists_the_rooms_in_the_order_of_imports():
+    table = README.split("## Where things are")[1].split("## Development")[0]
+    contracts = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = [name.removeprefix("qhybrid.") for name in contracts[0]["layers"] if "|" not in name]
+    rooms = [name for name in layers if (CHECKOUT / "qhybrid" / name).is_dir()]
+    assert re.findall(r"^\| `qhybrid/(\w+)/`(?= \|)", table, flags=re.MULTILINE) == rooms
+    assert {*rooms, "config"} == {
+        folder.parent.name for folder in (CHECKOUT / "qhybrid").glob("*/__init__.py")
+    }
+
+
+def in_backticks():
+    """Return the words of all code in running text, command lines taken apart."""
+    text = re.sub(r"^```.*?^```", "", CONTRIBUTING, flags=re.MULTILINE | re.DOTALL)
+    return [word for code in re.findall(r"`([^`\n]+)`", text) for word in code.split()]
+
+
+def test_files_that_the_checklists_name_exist():
+    tops = ("qhybrid/", "tests/", "docs/", "circuits/", "runs/", "noise_profiles/", "benchmarks/")
+    paths = {word for word in in_backticks() if word.startswith(tops) and "NAME" not in word}
+    assert len(paths) > 30
+    missing = {path for path in paths if not (CHECKOUT / path).exists()}
+    assert missing - TO_COME == set()
+
+
+def test_functions_that_the_checklists_name_exist():
+    names = {match for word in in_backticks() for match in re.findall(r"^qhybrid(?:\.\w+)+", word)}
+    assert len([name for name in names if ".register_" in name]) == len(KINDS)
+    for name in names - TO_COME:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name
+
+
+def test_commands_that_the_checklists_name_exist(capsys):
+    lines = re.findall(r"`qhybrid ((?:[a-z]+ ?)+)", CONTRIBUTING)
+    assert len(lines) > 8
+    for line in lines:
+        assert execute([*line.split(), "--help"]) == 0, line
+
+
+def test_every_kind_of_thing_has_a_checklist():
+    sections = re.split(r"^### ", CONTRIBUTING.split("## Checklists")[1], flags=re.MULTILINE)[1:]
+    assert tuple(section.splitlines()[0] for section in sections) == KINDS
+    for section in sections:
+        for part in ("- As a plugin:", "- In the package:", "- Test:", "- Check:"):
+            assert section.count(part) == 1, (section.splitlines()[0], part)
 
 
 def test_recipe_reference_is_up_to_date():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from qhybrid.workspace import STARTER_SUFFIXES, starter_files
+from qhybrid.workspace import starter_files
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -49,8 +49,8 @@ def wheel(tmp_path_factory) -> Path:
 def test_starter_files_enter_the_wheel_and_results_do_not(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     starter = {name.removeprefix("qhybrid/starter/") for name in names if name.startswith("qhybrid/starter/")}
-    assert starter == {str(file) for file in starter_files()}
-    assert {Path(name).suffix for name in starter} <= set(STARTER_SUFFIXES)
+    assert starter == {str(file) for file in starter_files(examples=True)}
+    assert not [name for name in names if name.endswith("LOG.md")]
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"qhybrid"}
     assert "qhybrid/py.typed" in names
@@ -91,3 +91,4 @@ def test_installed_wheel_lays_out_a_workspace(wheel, tmp_path, monkeypatch):
         [*command[:1], "circuits", "list"], cwd=tmp_path / "work", capture_output=True, check=True
     )
     assert b"hq_unet_qcnn" in shown.stdout
+    assert b"qcq_filter" in shown.stdout  # not laid out, found by name

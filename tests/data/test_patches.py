@@ -5,7 +5,7 @@ from torch.utils.data import DataLoader
 
 from qhybrid.data.patches import GridPatches, RandomPatches
 from qhybrid.data.scene_datasets import open_dataset
-from qhybrid.data.scenes import Scene
+from qhybrid.data.scenes import Scene, SceneReader
 from qhybrid.data.statistics import BandStatistics, compute_statistics
 from qhybrid.errors import DataError
 
@@ -171,17 +171,37 @@ def test_the_grid_covers_every_pixel_once(parts, cache_mb):
     assert (last["mask"][:, :16] != 255).all()
 
 
-def test_a_cache_that_holds_only_some_scenes_changes_nothing(parts):
-    dataset, statistics, _ = parts
-    patches = random_patches(parts)
-    from qhybrid.data.scene_store import SceneStore
+@pytest.mark.parametrize(("cache_mb", "in_memory"), [(0, set()), (2, {"a"}), (4, {"a", "b"})])
+def test_a_cache_that_holds_only_some_scenes_changes_nothing(
+    tmp_path, make_raster, parts, monkeypatch, cache_mb, in_memory
+):
+    """Two scenes of 1.4 MiB each in memory; those that fit are read once, as a whole."""
+    dataset, _, config = parts
+    random = np.random.default_rng(0)
+    scenes = []
+    for name in "ab":
+        image = make_raster(tmp_path / f"{name}.tif", random.integers(1, 200, (1, 700, 700), np.uint8))
+        mask = make_raster(tmp_path / f"{name}_mask.tif", np.ones((700, 700), np.uint8))
+        scenes.append(Scene(name, image, mask, name))
+    statistics = compute_statistics(scenes, (1,))
 
-    store = SceneStore(dataset.scenes("train"), dataset.classes, statistics.bands, cache_mb=0)
-    assert not store._kept
-    small = random_patches(parts)
-    small._store._kept = {1}
+    def patches(megabytes):
+        changed = config.model_copy(update={"cache_mb": megabytes})
+        return RandomPatches(scenes, dataset.classes, statistics, changed, 0)
+
+    expected = [patches(64)[index]["image"] for index in range(20)]
+    small, read, original = patches(cache_mb), [], SceneReader.read
+
+    def recorded(reader, window):
+        read.append((reader.scene.id, window.height))
+        return original(reader, window)
+
+    monkeypatch.setattr(SceneReader, "read", recorded)
     for index in range(20):
-        assert torch.equal(small[index]["image"], patches[index]["image"])
+        assert torch.equal(small[index]["image"], expected[index])
+    whole = [name for name, height in read if height == 700]
+    assert sorted(whole) == sorted(in_memory)
+    assert {name for name, height in read if height < 700} == {"a", "b"} - in_memory
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])

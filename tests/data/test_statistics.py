@@ -25,7 +25,7 @@ def scene_files(folder, make_raster, images, masks=None, **options):
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "int32", "float64"])
 def test_agrees_with_numpy_over_all_scenes(tmp_path, make_raster, monkeypatch, dtype):
-    monkeypatch.setattr(module, "_BLOCK_PIXELS", 500)
+    monkeypatch.setattr(module, "BLOCK_PIXELS", 500)
     random = np.random.default_rng(0)
     low = 0 if dtype.startswith("u") else -90
     images = [(random.normal(100, 20, (2, h, 31)).clip(low, 255)).astype(dtype) for h in (40, 77)]
@@ -67,7 +67,7 @@ def test_nodata_counts_neither_in_bands_nor_in_classes(tmp_path, make_raster):
 
 
 def test_float_percentiles_come_from_an_even_sample(tmp_path, make_raster, monkeypatch):
-    monkeypatch.setattr(module, "_SAMPLES", 2000)
+    monkeypatch.setattr(module, "LARGEST_SAMPLE", 2000)
     image = np.random.default_rng(0).normal(0, 1, (1, 300, 300)).astype(np.float32)
     statistics = compute_statistics(scene_files(tmp_path, make_raster, [image]))
     assert statistics.low[0] == pytest.approx(-2.576, abs=0.35)

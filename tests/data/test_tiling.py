@@ -10,8 +10,8 @@ from qhybrid.config import DataConfig
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.scenes import Scene
-from qhybrid.data.tiling import read_manifest, tile_dataset, tile_scene, tile_windows
-from qhybrid.errors import DataError, DatasetNotFoundError, WorkspaceError
+from qhybrid.data.tiling import MANIFEST, tile_dataset, tile_scene, tile_windows
+from qhybrid.errors import DataError, WorkspaceError
 
 CLASSES = ClassMap(("a", "b"), ("#000000", "#ffffff"), ((1,), (700,)), (0,))
 
@@ -77,7 +77,7 @@ def test_a_tiled_data_set_is_read_back(folder_dataset):
     done = []
     folder = tile_dataset(dataset, root / "tiles", size=64, progress=lambda *step: done.append(step))
     assert done[-1] == (6, 6)
-    manifest = read_manifest(folder)
+    manifest = json.loads((folder / MANIFEST).read_text())
     assert len(manifest["tiles"]) == 6 * 4
     assert ClassMap.from_dict(manifest["classes"]) == dataset.classes
     tiled = open_dataset(DataConfig(dataset="geotiff_folder", root="tiles", classes=config.classes), root)
@@ -139,12 +139,3 @@ def test_nothing_is_left_half_done(folder_dataset, make_raster):
     (root / "tiles" / "mine.txt").write_text("x")
     with pytest.raises(WorkspaceError, match="not empty"):
         tile_dataset(open_dataset(config, root), root / "tiles", splits=("train",))
-
-
-def test_manifests_are_checked(tmp_path):
-    with pytest.raises(DatasetNotFoundError, match="tile the data set first"):
-        read_manifest(tmp_path)
-    for content in ("{", "[]", json.dumps({"tiles": []})):
-        (tmp_path / "manifest.json").write_text(content)
-        with pytest.raises(DataError, match=r"manifest.json.*again"):
-            read_manifest(tmp_path)

@@ -19,8 +19,9 @@ from qhybrid.engines.exact import engine as engine_module
 from qhybrid.engines.exact import explain as explain_module
 from qhybrid.engines.exact import plan as plan_module
 from qhybrid.engines.exact import search as search_module
-from qhybrid.engines.exact.plan_cache import load_paths, plan_file
-from qhybrid.engines.exact.statevector import chunk
+from qhybrid.engines.exact.plan import plan_circuit
+from qhybrid.engines.exact.search import load_paths, plan_file
+from qhybrid.engines.exact.statevector import execute
 from qhybrid.errors import EngineError
 
 F64 = torch.float64
@@ -61,7 +62,7 @@ def test_statevector_in_parts_of_the_batch(monkeypatch):
     spec = entangled(3)
     inputs, weights = random_arguments(spec, batch=5)
     whole = make_engine("exact", method="statevector")
-    monkeypatch.setattr(chunk, "CHUNK_AMPLITUDES", 16)
+    monkeypatch.setattr(execute, "CHUNK_AMPLITUDES", 16)
     parts = make_engine("exact", method="statevector")
     results = []
     for engine in (whole, parts):
@@ -136,7 +137,7 @@ def test_searched_paths_give_the_same_values_and_are_kept(eager_search):
     inputs, weights = random_arguments(spec, batch=2)
     engine = make_engine("exact", method="network")
     values = engine.expectations(spec, inputs, weights)
-    assert engine._plan(spec).network.searched > 0
+    assert plan_circuit(spec).network.searched > 0
     reference = make_engine("exact", method="statevector").expectations(spec, inputs, weights)
     torch.testing.assert_close(values, reference, atol=1e-10, rtol=0)
     paths = load_paths(spec.fingerprint)
@@ -153,7 +154,7 @@ def test_searched_paths_of_wide_read_outs(eager_search, monkeypatch):
     inputs, weights = random_arguments(spec)
     engine = make_engine("exact", method="network")
     values = engine.expectations(spec, inputs, weights)
-    assert engine._plan(spec).network.searched == 2
+    assert plan_circuit(spec).network.searched == 2
     reference = cases.statevector_values(spec, inputs.numpy(), weights.numpy())
     np.testing.assert_allclose(values.numpy(), reference, atol=1e-10)
 
@@ -164,7 +165,7 @@ def test_a_search_that_loses_what_cones_share_is_undone(monkeypatch):
     monkeypatch.setattr(search_module, "SEARCH_ABOVE_SECONDS", 0.0)
     engine = make_engine("exact")
     assert engine.explain(spec).flops <= swept.flops
-    assert engine._plan(spec).network.searched == 0
+    assert plan_circuit(spec).network.searched == 0
 
 
 def test_a_hopeless_search_is_given_up_with_the_predicted_cost(monkeypatch):

@@ -6,7 +6,7 @@ import torch
 from qhybrid.circuits import build_circuit
 from qhybrid.devices import load_device
 from qhybrid.engines import make_engine
-from qhybrid.engines.exact.layout_cost import simulation_cost
+from qhybrid.engines.exact.plan import simulation_cost
 from qhybrid.errors import ConfigError, EngineError
 from qhybrid.noise import NoiseProfile
 

@@ -18,10 +18,13 @@ from qhybrid.engines import make_engine
 from qhybrid.engines.exact import network as network_module
 from qhybrid.engines.exact import plan as plan_module
 from qhybrid.engines.exact import search as search_module
+from qhybrid.engines.exact.execute import NetworkExecutor
 from qhybrid.engines.exact.plan import plan_circuit
-from qhybrid.engines.exact.rated import RatedCircuit
+from qhybrid.engines.exact.rate_channels import RateTable
+from qhybrid.engines.exact.rates import RateLayout
 from qhybrid.engines.exact.tape import bound as bound_module
 from qhybrid.engines.exact.tape import contractions as contractions_module
+from qhybrid.engines.exact.tape.function import TapedNetwork
 from qhybrid.engines.exact.tape.rows import affine, grouped, runs
 from qhybrid.noise import NoiseProfile
 
@@ -35,10 +38,22 @@ def random_arguments(spec, batch=3, seed=0, dtype=F64):
     return inputs.to(dtype), torch.randn(spec.num_weights, dtype=F64, generator=generator).to(dtype)
 
 
+def arguments_of(spec, plan, dtype):
+    sizes = spec.num_inputs, spec.num_weights, spec.num_observables
+    return plan.program, plan.outputs, sizes, torch.empty(0, dtype=dtype)
+
+
 def network_of(spec, noise=None, dtype=F64):
     plan = plan_circuit(spec, noise).network
-    sizes = spec.num_inputs, spec.num_weights, spec.num_observables
-    return network_module.Network(plan.program, plan.outputs, sizes, torch.empty(0, dtype=dtype), part=2**30)
+    return network_module.Network(*arguments_of(spec, plan, dtype), part=2**30)
+
+
+def twins_of(spec, plan, dtype=F64):
+    """The tape and the same program by torch operations; None for programs that compute nothing."""
+    if not plan.program.instructions:
+        return None
+    plain = NetworkExecutor(*arguments_of(spec, plan, dtype))
+    return TapedNetwork(*arguments_of(spec, plan, dtype), plain), plain
 
 
 def value_and_slopes(run, tensors, direction=None):
@@ -51,29 +66,29 @@ def value_and_slopes(run, tensors, direction=None):
     return [values, *torch.autograd.grad(values, leaves, above, allow_unused=True, materialize_grads=True)]
 
 
-def assert_twins_agree(network, inputs, weights, tolerance=1e-11):
-    assert network._taped is not None
+def assert_twins_agree(twins, inputs, weights, tolerance=1e-11):
+    taped, plain = twins
     for wanted in ((True, True), (True, False), (False, True), (False, False)):
         tensors = [tensor.clone().requires_grad_(want) for tensor, want in zip((inputs, weights), wanted)]
-        found = value_and_slopes(network._taped, tensors)
-        for a, b in zip(found, value_and_slopes(network._twin, tensors), strict=True):
+        found = value_and_slopes(taped, tensors)
+        for a, b in zip(found, value_and_slopes(plain, tensors), strict=True):
             torch.testing.assert_close(a, b, atol=tolerance, rtol=tolerance)
 
 
 @settings(deadline=None, max_examples=25)
 @given(spec=cases.specs(), seed=st.integers(0, 99), batch=st.sampled_from([1, 2, 5]))
 def test_random_circuits(spec, seed, batch):
-    network = network_of(spec)
-    if network._taped is not None:
-        assert_twins_agree(network, *random_arguments(spec, batch, seed))
+    twins = twins_of(spec, plan_circuit(spec).network)
+    if twins is not None:
+        assert_twins_agree(twins, *random_arguments(spec, batch, seed))
 
 
 @settings(deadline=None, max_examples=15)
 @given(spec=cases.specs(max_qubits=4, max_gates=10, flat=True), seed=st.integers(0, 99))
 def test_random_circuits_with_noise(spec, seed):
-    network = network_of(spec, NOISE)
-    if network._taped is not None:
-        assert_twins_agree(network, *random_arguments(spec, 3, seed))
+    twins = twins_of(spec, plan_circuit(spec, NOISE).network)
+    if twins is not None:
+        assert_twins_agree(twins, *random_arguments(spec, 3, seed))
 
 
 @settings(deadline=None, max_examples=14)
@@ -88,9 +103,9 @@ def test_random_circuits_along_searched_paths(spec, seed, largest):
         patch.setattr(plan_module, "WIDEST_SWEEP", 2)
         patch.setattr(contractions_module, "LARGEST_ELEMENTWISE", largest)
         plan = plan_circuit(spec)
-        network = network_of(spec) if plan.network is not None else None
-    if network is not None and network._taped is not None:
-        assert_twins_agree(network, *random_arguments(spec, 3, seed))
+        twins = twins_of(spec, plan.network) if plan.network is not None else None
+    if twins is not None:
+        assert_twins_agree(twins, *random_arguments(spec, 3, seed))
 
 
 @pytest.mark.parametrize("noise", [None, NOISE], ids=["noiseless", "noisy"])
@@ -100,34 +115,32 @@ def test_circuits_of_the_library(name, noise):
         spec = build_circuit(name, num_qubits=4)
     else:
         spec = build_circuit(name)
-    network = network_of(spec, noise)
+    twins = twins_of(spec, plan_circuit(spec, noise).network)
     for batch in (1, 7):
-        assert_twins_agree(network, *random_arguments(spec, batch))
+        assert_twins_agree(twins, *random_arguments(spec, batch))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_precision_is_kept(dtype):
     spec = build_circuit("hq_unet_qcnn", grid=3)
-    network = network_of(spec, dtype=dtype)
     inputs, weights = random_arguments(spec, 5, dtype=dtype)
-    assert network(inputs, weights).dtype == dtype
-    assert_twins_agree(network, inputs, weights, 1e-4 if dtype == torch.float32 else 1e-12)
-
-
-def rated_circuit(spec, names):
-    return RatedCircuit(spec, NOISE, names, torch.empty(0, dtype=F64))
+    assert network_of(spec, dtype=dtype)(inputs, weights).dtype == dtype
+    twins = twins_of(spec, plan_circuit(spec).network, dtype)
+    assert_twins_agree(twins, inputs, weights, 1e-4 if dtype == torch.float32 else 1e-12)
 
 
 @pytest.mark.parametrize("wanted", [(True, True, True), (False, False, True), (True, False, False)])
 def test_noise_rates(wanted):
     spec = build_circuit("hq_unet_qcnn", grid=2)
     names = ("p_1q", "p_2q")
-    rated = rated_circuit(spec, names)
+    rates = RateLayout(NOISE, names)
+    plan = plan_circuit(spec, NOISE, rates).network
     inputs, weights = random_arguments(spec)
-    channels = rated._table({name: torch.tensor(0.02, dtype=F64) for name in names})
+    table = RateTable(rates, plan.program.channels, torch.empty(0, dtype=F64))
+    channels = table({name: torch.tensor(0.02, dtype=F64) for name in names})
     flags = (*wanted, wanted[2])
     tensors = [t.clone().requires_grad_(want) for t, want in zip((inputs, weights, *channels), flags)]
-    found = [value_and_slopes(run, tensors) for run in (rated._network._taped, rated._network._twin)]
+    found = [value_and_slopes(run, tensors) for run in twins_of(spec, plan)]
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b)
 
@@ -181,7 +194,8 @@ def test_interleaved_calls_do_not_share_memory():
     network = network_of(spec)
     leaves = [tensor.requires_grad_() for tensor in random_arguments(spec, 3)]
     others = [tensor.requires_grad_() for tensor in random_arguments(spec, 3, seed=1)]
-    expected = [value_and_slopes(network._twin, some)[1:] for some in (leaves, others)]
+    plain = NetworkExecutor(*arguments_of(spec, plan_circuit(spec).network, F64))
+    expected = [value_and_slopes(plain, some)[1:] for some in (leaves, others)]
     first, second = network(*leaves), network(*others)
     above = torch.linspace(-1, 2, first.numel(), dtype=F64).reshape(first.shape)
     found = torch.autograd.grad(first, leaves, above, retain_graph=True)
@@ -199,28 +213,33 @@ def test_interleaved_calls_do_not_share_memory():
 
 def test_stale_memory_is_never_read(monkeypatch):
     """New memory is full of NaN: neither values nor gradients may depend on it."""
-    real = torch.Tensor.new_empty
 
-    class Spoilt(bound_module.Workspace):
+    def spoilt(create):
+        def created(*arguments, **options):
+            tensor = create(*arguments, **options)
+            return tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor
+
+        return created
+
+    plans = [(spec, plan_circuit(spec, noise).network) for spec in SPECS.values() for noise in (None, NOISE)]
+    monkeypatch.setattr(torch.Tensor, "new_empty", spoilt(torch.Tensor.new_empty))
+    monkeypatch.setattr(torch, "empty_like", spoilt(torch.empty_like))
+    assert torch.empty_like(torch.zeros(1)).isnan()
+    for spec, plan in plans:
+        assert_twins_agree(twins_of(spec, plan), *random_arguments(spec))
+
+
+@pytest.mark.parametrize(("limit", "made"), [(0, 6), (2**26, 1)])
+def test_workspaces_are_kept_up_to_a_bound(monkeypatch, limit, made):
+    """Six calls of one batch size share a workspace where it may be kept."""
+    sizes = []
+
+    class Counted(bound_module.Workspace):
         def __init__(self, tape, batch, like):
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(torch.Tensor, "new_empty", lambda t, *a: real(t, *a).fill_(torch.nan))
-                super().__init__(tape, batch, like)
+            sizes.append(batch)
+            super().__init__(tape, batch, like)
 
-        def _open_gradients(self):
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(torch, "empty_like", lambda t: torch.full_like(t, torch.nan))
-                patch.setattr(torch.Tensor, "new_empty", lambda t, *a: real(t, *a).fill_(torch.nan))
-                super()._open_gradients()
-
-    monkeypatch.setattr("qhybrid.engines.exact.tape.function.Workspace", Spoilt)
-    for spec in SPECS.values():
-        assert_twins_agree(network_of(spec), *random_arguments(spec))
-        assert_twins_agree(network_of(spec, NOISE), *random_arguments(spec))
-
-
-@pytest.mark.parametrize("limit", [0, 2**26])
-def test_workspaces_are_kept_up_to_a_bound(monkeypatch, limit):
+    monkeypatch.setattr("qhybrid.engines.exact.tape.function.Workspace", Counted)
     monkeypatch.setattr("qhybrid.engines.exact.tape.function.LARGEST_IDLE", limit)
     spec = SPECS["hq_unet"]
     network = network_of(spec)
@@ -228,21 +247,19 @@ def test_workspaces_are_kept_up_to_a_bound(monkeypatch, limit):
     for _ in range(3):
         network(inputs, weights).sum().backward()
         network(inputs.detach(), weights)
-    assert len(network._taped._idle) == (1 if limit else 0)
+    assert sizes == [3] * made
 
 
-def test_large_programs_and_batches_take_the_twin(monkeypatch):
+@pytest.mark.parametrize("bound", ["LARGEST_TAPE", "LARGEST_IDLE"])
+def test_large_programs_and_batches_take_the_twin(monkeypatch, bound):
     spec = SPECS["hq_unet"]
-    monkeypatch.setattr(network_module, "LARGEST_TAPE", 10)
-    network = network_of(spec)
-    assert network._taped is None
-    inputs, weights = random_arguments(spec, 2)
-    assert network(inputs, weights).shape == (spec.num_observables, 2)
-    monkeypatch.undo()
-    monkeypatch.setattr(network_module, "LARGEST_IDLE", 10)
-    network = network_of(spec)
-    torch.testing.assert_close(network(inputs, weights), network._taped(inputs, weights))
-    assert network(inputs.requires_grad_(), weights).grad_fn.name() != "_TapedBackward"
+    inputs, weights = (tensor.requires_grad_() for tensor in random_arguments(spec, 2))
+    by_tape = network_of(spec)(inputs, weights)
+    assert by_tape.grad_fn.name() == "_TapedBackward"
+    monkeypatch.setattr(network_module, bound, 10)
+    by_operations = network_of(spec)(inputs, weights)
+    assert by_operations.grad_fn.name() != "_TapedBackward"
+    torch.testing.assert_close(by_operations, by_tape)
 
 
 def test_products_of_separate_clusters():
@@ -254,11 +271,11 @@ def test_products_of_separate_clusters():
     circuit.ry(w[0], 2)
     observables = [SparsePauliOp("ZZZ"), SparsePauliOp(["IIZ", "ZII"], [2.0, -1.0]), SparsePauliOp("IZZ")]
     spec = CircuitSpec.from_circuit(circuit, list(x), list(w), observables)
-    network = network_of(spec)
+    twins = twins_of(spec, plan_circuit(spec).network)
     inputs, weights = random_arguments(spec)
-    assert_twins_agree(network, inputs, weights)
+    assert_twins_agree(twins, inputs, weights)
     zero = torch.full_like(inputs, np.pi / 2)
-    assert_twins_agree(network, zero, weights)
+    assert_twins_agree(twins, zero, weights)
 
 
 def test_tables_of_rows():

@@ -6,6 +6,7 @@ import os
 import signal
 
 import requests
+from ledger_files import watch_statements
 from outcome_checks import check_complete, finish
 
 from qhybrid.hardware.ledger import Ledger
@@ -29,8 +30,8 @@ class KillAt:
         if statement.startswith(WRITES):
             self.step()
 
-    def install(self, context):
-        context.ledger._connection.set_trace_callback(self.on_statement)
+    def install(self):
+        watch_statements(self.on_statement)
         send = requests.Session.send
 
         def counted(session, request, **options):
@@ -50,9 +51,8 @@ def in_child(plan, number):
     child = os.fork()
     if child == 0:
         try:
-            context = plan.context()
-            KillAt(number).install(context)
-            finish(context)
+            KillAt(number).install()
+            finish(plan.context())
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)

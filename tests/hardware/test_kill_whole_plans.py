@@ -15,11 +15,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from ledger_files import watch_statements
 from plan_cases import class_workload, quick
 
 from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.outcome import write_outcome
-from qhybrid.hardware.ledger.database import Database
 from qhybrid.hardware.plan.planning import make_plan
 from qhybrid.hardware.services.local import LocalService
 from qhybrid.layers import quantum_layers
@@ -61,15 +61,7 @@ class Killer:
             self.around(PaidService, name)
         self.around(Path, "replace")
         self.around(Path, "rename")
-        opened = Database.__init__
-
-        def traced(ledger, *arguments, **options):
-            opened(ledger, *arguments, **options)
-            ledger._connection.set_trace_callback(
-                lambda statement: self.step() if statement.startswith(WRITES) else None
-            )
-
-        Database.__init__ = traced
+        watch_statements(lambda statement: self.step() if statement.startswith(WRITES) else None)
 
 
 def work_through(folder, workload):

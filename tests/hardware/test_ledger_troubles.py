@@ -18,18 +18,35 @@ from qhybrid.hardware.ledger import LEDGER_FILE, Chunk, Ledger
 from qhybrid.hardware.plan.planning import make_plan
 
 
-def fill(ledger):
+@pytest.fixture
+def connections(monkeypatch):
+    """All connections to ledger files, in the order of their opening."""
+    opened, connect = [], sqlite3.connect
+
+    def recorded(*arguments, **options):
+        opened.append(connect(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", recorded)
+    return opened
+
+
+def fill(connection):
     """Let the file grow no further, as on a full disk."""
-    pages = ledger._connection.execute("PRAGMA page_count").fetchone()[0]
-    ledger._connection.execute(f"PRAGMA max_page_count = {pages}")
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")
 
 
-def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path):
+def forbid_writing(connection, forbidden=True):
+    connection.execute(f"PRAGMA query_only = {int(forbidden)}")
+
+
+def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path, connections):
     with Ledger(tmp_path / LEDGER_FILE, "plan") as ledger:
         ledger.begin()
         ledger.add_round([], [], [Chunk(0, 0, (("circuit", (0,)),), 1.0)])
         job = ledger.prepare_job(0)
-        fill(ledger)
+        fill(connections[-1])
         with pytest.raises(HardwareError, match=r"full\. Fix: see that the disk has space"):
             ledger.store_result(job, "id", "x" * 200_000)
         assert not ledger.results()
@@ -39,49 +56,29 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path):
 
 @pytest.mark.parametrize("event", ["before the tag", "after the send", "at the result"])
 def test_work_goes_on_when_there_is_space_again(
-    event, make_plan, server, service_state, samples, monkeypatch
+    event, make_plan, server, service_state, samples, monkeypatch, connections
 ):
     """The disk is full before a tag is written, right after a job was accepted, or when results come."""
     plan = make_plan()
     with (context := plan.context()).ledger:
-        ledger, submit = context.ledger, context.service.submit
-        refuse = sqlite3.OperationalError("database or disk is full")
-
-        def denied(*_):
-            raise refuse
-
-        class Full:
-            """A connection that cannot write any more."""
-
-            def __init__(self, real):
-                self.real = real
-
-            def execute(self, statement, *values):
-                return self.real.execute(statement, *values) if statement.startswith("SELECT") else denied()
-
-            def __enter__(self):
-                return self.real.__enter__()
-
-            def __exit__(self, *error):
-                return self.real.__exit__(*error)
+        connection, submit = connections[-1], context.service.submit
 
         def submit_then_full(package):
             found = submit(package)
-            monkeypatch.setattr(ledger, "_connection", Full(real))
+            forbid_writing(connection)
             return found
 
-        real = ledger._connection
         with monkeypatch.context() as patch:
             if event == "before the tag":
-                patch.setattr(ledger, "_connection", Full(real))
+                forbid_writing(connection)
             elif event == "after the send":
                 patch.setattr(context.service, "submit", submit_then_full)
             else:
                 send_open_chunks(context)
-                patch.setattr(ledger, "_connection", Full(real))
+                forbid_writing(connection)
             with pytest.raises(HardwareError, match="must take what happened"):
                 finish(context)
-        ledger._connection = real
+        forbid_writing(connection, False)
         assert (
             len(service_state.jobs) == {"before the tag": 0, "after the send": 1, "at the result": 3}[event]
         )

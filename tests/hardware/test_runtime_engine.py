@@ -10,15 +10,19 @@ import qhybrid.hardware  # noqa: F401 - registers the engine
 from qhybrid.circuits import build_circuit
 from qhybrid.engines import list_engines, make_engine
 from qhybrid.errors import EngineError, HardwareError
+from qhybrid.hardware.services.local import LocalService
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.layers import QuantumLayer
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    return make_engine(
-        "runtime", backend="aer", shots=20000, seed=3, folder=tmp_path_factory.mktemp("engine")
-    )
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("engine")
+
+
+@pytest.fixture(scope="module")
+def engine(folder):
+    return make_engine("runtime", backend="aer", shots=20000, seed=3, folder=folder)
 
 
 def test_it_is_registered_and_says_what_it_is(engine):
@@ -39,15 +43,15 @@ def test_values_and_gradients_are_near_the_exact_ones(engine):
         assert torch.abs(measured - exact).max() < 6 * 2 / np.sqrt(20000)
 
 
-def test_a_backward_pass_is_one_job(engine):
+def test_a_backward_pass_is_one_job(engine, folder):
     spec = build_circuit("hq_unet_qcnn", grid=1, encoding="x", reps=0)
-    folder = engine._folder / "jobs"
-    before = len(list(folder.glob("local-*.json")))
+    jobs = folder / "jobs"
+    before = len(list(jobs.glob("local-*.json")))
     rows = torch.zeros((3, 1), dtype=torch.float64, requires_grad=True)
     values = QuantumLayer(spec, engine)(rows)
-    assert len(list(folder.glob("local-*.json"))) == before + 1
+    assert len(list(jobs.glob("local-*.json"))) == before + 1
     values.sum().backward()
-    assert len(list(folder.glob("local-*.json"))) == before + 2
+    assert len(list(jobs.glob("local-*.json"))) == before + 2
 
 
 def test_fake_devices_are_noisy():
@@ -67,8 +71,8 @@ def test_the_cap_covers_all_calls_together(tmp_path, monkeypatch):
     weights = torch.zeros(spec.num_weights, dtype=torch.float64)
     settings = HardwareSettings(backend="aer", max_qpu_seconds=5.0)
     engine = make_engine("runtime", backend="aer", shots=100, folder=tmp_path, settings=settings)
-    monkeypatch.setattr(engine._service, "paid", True)
-    monkeypatch.setattr(engine._service, "usage", lambda _job: 2.5)
+    monkeypatch.setattr(LocalService, "paid", True)
+    monkeypatch.setattr(LocalService, "usage", lambda _service, _job: 2.5)
     engine.expectations(spec, inputs, weights)
     with pytest.raises(HardwareError, match="max_qpu_seconds"):
         engine.expectations(spec, inputs, weights)

@@ -131,7 +131,7 @@ def test_engines_are_compared_where_there_are_several():
     table = engines_table(pd.DataFrame(rows))
     assert table is not None
     ((engine, *_, verdict),) = table.rows
-    assert (engine, verdict) == ("Aer density matrix", "within chance")
+    assert (engine, verdict) == ("Aer density matrix", "within random variation")
     rows[-1]["value"] = rows[-2]["value"] = rows[-3]["value"] = 0.9
     changed = engines_table(pd.DataFrame(rows))
     assert changed is not None

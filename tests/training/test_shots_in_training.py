@@ -44,7 +44,7 @@ def content_of(engine, **training):
 @pytest.fixture
 def run(monkeypatch):
     """Train, and stop in the middle of an epoch if one is given."""
-    monkeypatch.setattr(image_task, "_SAVE_INTERVAL", 0.0)
+    monkeypatch.setattr(image_task, "SAVE_INTERVAL", 0.0)
 
     def start(content, folder: Path, stop_in=None, resume=False):
         original = image_module.ImageModule.take_step

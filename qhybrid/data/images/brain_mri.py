@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from qhybrid.data.images.dataset import SPLITS, ImageArrays, ImageDataset
-from qhybrid.data.images.options import FractionOptions
-from qhybrid.data.images.partition import stratified_parts
+from qhybrid.data.images.dataset import ImageArrays, ImageDataset
+from qhybrid.data.images.partition import FractionOptions, stratified_parts
 from qhybrid.data.images.pictures import PICTURE_SUFFIXES, list_pictures, stack_pictures
+from qhybrid.data.scenes import SPLITS
 from qhybrid.errors import DataError
 
 Pairing = Literal["malignant", "any_tumour", "diagnosis"]

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from qhybrid.config import DataConfig, StrictModel, validated
+from qhybrid.data.scenes import SPLITS
 from qhybrid.errors import ConfigError, DataError, DatasetNotFoundError
 
 Task = Literal["classification", "segmentation"]
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,7 @@ class ImageDataset(ABC):
         return arrays
 
     def _check(self, arrays: ImageArrays, split: str) -> None:
-        """Refuse a split without images, and masks that all say the same."""
+        """Refuse a split without images, and masks without any object or background."""
         if not len(arrays):
             raise DataError(
                 f"{self.folder}: split `{split}` of data set `{self.name}` has no images with these options. "

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from pydantic import model_validator
 
-from qhybrid.data.images.dataset import SPLITS, ImageArrays, ImageDataset
-from qhybrid.data.images.options import FractionOptions, check_digit_classes
-from qhybrid.data.images.partition import stratified_parts
+from qhybrid.data.images.dataset import ImageArrays, ImageDataset
+from qhybrid.data.images.partition import FractionOptions, check_digit_classes, stratified_parts
+from qhybrid.data.scenes import SPLITS
 
 SIDE = 8
 _LARGEST_VALUE = 16

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from qhybrid.data.images.dataset import SPLITS, ImageArrays, ImageDataset
-from qhybrid.data.images.options import FractionOptions
-from qhybrid.data.images.partition import stratified_parts
+from qhybrid.data.images.dataset import ImageArrays, ImageDataset
+from qhybrid.data.images.partition import FractionOptions, stratified_parts
 from qhybrid.data.images.pictures import list_pictures, stack_pairs
+from qhybrid.data.scenes import SPLITS
 from qhybrid.errors import DataError
 
 

@@ -1,12 +1,15 @@
-"""Which image is in which split: seeded, stratified, disjoint, and the same on every machine."""
+"""Which image is in which split: seeded, stratified, disjoint, the same on every machine; and its keys."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field, model_validator
 
+from qhybrid.config import StrictModel
 from qhybrid.errors import DataError
 from qhybrid.seeding import numpy_generator
 
@@ -96,3 +99,40 @@ def hold_out(indices: ArrayLike, share: float, *seed: int | str) -> tuple[Indice
     taken = 0 if share == 0 else max(1, round(share * len(given)))
     order = numpy_generator(*seed, "hold out").permutation(given)
     return np.sort(order[taken:]), np.sort(order[:taken])
+
+
+class FractionOptions(StrictModel):
+    """Keys of data sets that are split by shares.
+
+    Attributes:
+        validation: Share of the images for validation; 0 is none.
+        test: Share of the images for test.
+        seed: Decides which image is in which split.
+    """
+
+    validation: float = Field(0.2, ge=0, lt=1)
+    test: float = Field(0.16, gt=0, lt=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test must leave images for training")
+        return self
+
+    def sizes(self, count: int) -> list[int]:
+        """Return how many of `count` images go to train, validation and test."""
+        shares = [1 - self.validation - self.test, self.validation, self.test]
+        return [int(size) for size in apportion(count, shares)]
+
+
+def check_digit_classes(classes: Sequence[int] | None) -> None:
+    """Check a choice among ten classes.
+
+    Raises:
+        ValueError: If it is not at least two different numbers from 0 to 9.
+    """
+    if classes is None:
+        return
+    if len(classes) < 2 or len(set(classes)) < len(classes) or not set(classes) <= set(range(10)):
+        raise ValueError("classes must be at least two different numbers from 0 to 9")

@@ -18,7 +18,7 @@ _MASK_THRESHOLD = 127
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """Return the picture files of a folder by name; hidden files and other kinds are passed over."""
+    """Return the picture files of a folder by name; hidden files and other kinds are ignored."""
     return sorted(
         file
         for file in folder.iterdir()

@@ -23,8 +23,7 @@ from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan, plan_circuit
 from qhybrid.engines.exact.rated import RatedCircuit
 from qhybrid.engines.exact.rates import check_rates
 from qhybrid.engines.exact.statevector.execute import StateExecutor
-from qhybrid.engines.shots.laws import LAWS
-from qhybrid.engines.shots.sampler import ShotSampler
+from qhybrid.engines.shots.sampler import LAWS, ShotSampler
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
 from qhybrid.seeding import derive_seed

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from qhybrid.engines.exact.cost import Cost
 from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan
-from qhybrid.engines.exact.statevector.chunk import chunk_samples
+from qhybrid.engines.exact.statevector.execute import chunk_samples
 
 SAVED_FACTOR = 2.5
 """Bytes of a network's value and gradient over the bytes of all its intermediates."""

@@ -1,4 +1,4 @@
-"""Do other engines give what the exact one gives, cell by cell, within what chance explains?"""
+"""Do other engines agree with the exact one, cell by cell, within the variation of random draws?"""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from qhybrid.experiments.sweeps.cells import TRAINED
+
 EXACT = "exact"
 METRIC = "cross_entropy"
-"""Compared where there is one: unlike an accuracy it feels every image's probability."""
+"""Compared where there is one: unlike an accuracy it depends on every image's probability."""
 CONDITIONS = ("run_folder", "profile", "scale", "mapping", "mitigation", "layers", "shots")
 Values = NDArray[np.float64]
 _SAME = 1e-12
@@ -28,13 +30,15 @@ class Agreement:
         engine: The other engine.
         metric: What is compared.
         cells: Conditions that both engines have.
-        largest_exact: Largest absolute difference where neither has chance; NaN where there is none such.
-        random: Conditions in which at least one of them has chance and seeds enough to test: two at least.
-        untested: Conditions with chance and too few seeds.
-        largest_random: Largest absolute difference of means over seeds among all with chance.
+        largest_exact: Largest absolute difference where both are deterministic; NaN where there is none such.
+        random: Conditions in which at least one of them is random and has seeds enough to test: two at
+            least.
+        untested: Random conditions with too few seeds.
+        largest_random: Largest absolute difference of means over seeds among all random conditions.
         smallest_p: Smallest p-value among them (Welch's t-test over seeds); NaN where there is none.
-        corrected_p: Chance of one as small or smaller among that many (Sidak); below 0.01 or so they differ.
-        below_5_percent: Number of p-values below 0.05; chance alone makes about one in twenty.
+        corrected_p: Probability of one as small or smaller among that many tests if the engines agree
+            (Sidak); below 0.01 or so they differ.
+        below_5_percent: Number of p-values below 0.05; about one in twenty where the engines agree.
     """
 
     engine: str
@@ -58,8 +62,8 @@ def compared_cells(cells: pd.DataFrame, metric: str = "") -> pd.DataFrame:
 
     Returns:
         One row a condition and engine: the conditions, `engine`, `exact` and `other` (means over seeds),
-        `difference`, `chance` (whether there is any in it), `error` (its standard error over seeds) and `p`
-        (both NaN where there is no chance, or too few seeds).
+        `difference`, `chance` (whether a value is random), `error` (standard error of the difference over
+        seeds) and `p` (both NaN where nothing is random, or there are too few seeds).
     """
     if cells.empty:
         return pd.DataFrame()
@@ -69,7 +73,7 @@ def compared_cells(cells: pd.DataFrame, metric: str = "") -> pd.DataFrame:
     for values, group in cells[cells["metric"] == chosen].groupby(list(CONDITIONS), dropna=False, sort=False):
         own = group[group["engine"] == EXACT]
         for engine, other in group[group["engine"] != EXACT].groupby("engine", sort=False):
-            if len(own) and engine != "trained":
+            if len(own) and engine != TRAINED:
                 place = {**dict(zip(CONDITIONS, values, strict=True)), "engine": engine, "metric": chosen}
                 rows.append({**place, **_compared(own, other)})
     return pd.DataFrame(rows)
@@ -82,7 +86,7 @@ def engine_agreement(cells: pd.DataFrame, metric: str = "") -> list[Agreement]:
         return []
     found = []
     for engine, rows in table.groupby("engine", sort=False):
-        chance = rows["chance"].astype(bool)
+        random = rows["chance"].astype(bool)
         p = rows["p"].dropna()
         smallest = float(p.min()) if len(p) else math.nan
         found.append(
@@ -90,10 +94,10 @@ def engine_agreement(cells: pd.DataFrame, metric: str = "") -> list[Agreement]:
                 str(engine),
                 str(rows["metric"].iloc[0]),
                 len(rows),
-                float(rows[~chance]["difference"].abs().max()),
+                float(rows[~random]["difference"].abs().max()),
                 len(p),
-                int(chance.sum()) - len(p),
-                float(rows[chance]["difference"].abs().max()),
+                int(random.sum()) - len(p),
+                float(rows[random]["difference"].abs().max()),
                 smallest,
                 1 - (1 - smallest) ** len(p) if len(p) else math.nan,
                 int((p < 0.05).sum()),
@@ -103,7 +107,7 @@ def engine_agreement(cells: pd.DataFrame, metric: str = "") -> list[Agreement]:
 
 
 def _compared(exact: pd.DataFrame, other: pd.DataFrame) -> dict[str, float | bool]:
-    """Return means, difference and test of the cells of two engines; cells with a seed have chance."""
+    """Return means, difference and test of the cells of two engines; cells with a seed are random."""
     one, two = exact["value"].to_numpy(), other["value"].to_numpy()
     random = [values for cells, values in ((exact, one), (other, two)) if cells["seed"].notna().any()]
     tested = bool(random) and min(map(len, random)) > 1
@@ -121,7 +125,7 @@ def _test(one: Values, two: Values, several: Sequence[Values]) -> tuple[float, f
     Args:
         one: Values of an engine.
         two: Values of the other one.
-        several: Those of them that have chance, at least two values each.
+        several: Those of them that are random, at least two values each.
     """
     error = math.sqrt(sum(values.var(ddof=1) / len(values) for values in several))
     if error < _SAME:

@@ -30,7 +30,7 @@ class Conditions:
         profile: Name of the noise profile.
         scale: Factor on its error rates.
         shots: Shots of each measured basis; None for infinitely many.
-        seed: Seed of shots and trajectories; None where there is no chance.
+        seed: Seed of shots and trajectories; None where nothing is random.
         mapping: `all_to_all`, or the device that circuits are routed to.
         mitigation: Error mitigation.
         layers: Quantum layers that this applies to: `all` or their names.
@@ -98,7 +98,7 @@ class Cell:
 
 
 def grid_conditions(grid: SweepGrid, profiles: SweepProfiles) -> Iterator[Conditions]:
-    """Yield the conditions of a grid; those without chance once, not once a seed."""
+    """Yield the conditions of a grid; deterministic ones once, not once a seed."""
     axes = product(
         grid.layers, grid.engines, grid.profiles, grid.scales, grid.mappings, grid.mitigations, grid.shots
     )

@@ -70,7 +70,7 @@ def list_trainings(grids: Sequence[TrainGrid], output: Path) -> list[TrainedRun]
         for values in product(*grid.vary.values()):
             varied = dict(zip(grid.vary, values, strict=True))
             recipe = _recipe(grid, varied)
-            key = _key(recipe)
+            key = recipe_key(recipe)
             settings = {name: value for name, value in varied.items() if name != "seed"}
             name = (recipe.name, json.dumps(settings, sort_keys=True), recipe.seed)
             if named.setdefault(name, key) != key:
@@ -102,7 +102,7 @@ def _resolved(recipe: Recipe) -> Recipe:
     return with_shots_seed(with_image_defaults(recipe) if is_image_dataset(recipe.data.dataset) else recipe)
 
 
-def _key(recipe: Recipe) -> str:
+def recipe_key(recipe: Recipe) -> str:
     """Return the hash of a recipe, of the noise that it names, and of the weights that it starts from.
 
     Raises:

@@ -12,8 +12,8 @@ from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.devices import Device
 from qhybrid.engines import make_engine
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.circuits.decoding import observables_from
+from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.circuits.simulation import NO_WEIGHTS
 
 Array = NDArray[np.float64]

@@ -11,8 +11,8 @@ from qiskit_ibm_runtime.decoders.defaults import DEFAULT_DECODERS
 
 from qhybrid.engines.mitigation import extrapolation_coefficients
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.circuits.prepared import REGISTER, Copy, PreparedCircuit
 from qhybrid.hardware.circuits.preparation import z_strings
+from qhybrid.hardware.circuits.prepared import REGISTER, Copy, PreparedCircuit
 from qhybrid.hardware.circuits.readings import Readings
 from qhybrid.hardware.settings import HardwareSettings, device_form
 from qhybrid.noise import NoiseProfile
@@ -148,7 +148,9 @@ def _by_method(
     """
     estimate = device_form(name).estimate
     if estimate is None:
-        raise HardwareError(f"Mitigation `{name}` must have an estimate of its own on hardware, but has none.")
+        raise HardwareError(
+            f"Mitigation `{name}` must have an estimate of its own on hardware, but has none."
+        )
     plain = [index for index, variant in enumerate(circuit.variants) if variant.fold == folds[0]]
     groups = tuple(circuit.variants[index].group for index in plain)
     total, spread = np.zeros(means.shape[1:]), np.zeros(means.shape[1:])

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 from qiskit import QuantumCircuit
 from qiskit.circuit.library import RZGate, SXGate
-from qiskit.quantum_info import SparsePauliOp
 from qiskit.transpiler import PassManager
 from qiskit.transpiler.passes import Optimize1qGatesDecomposition
 
@@ -18,10 +17,10 @@ from qhybrid.devices import Device
 from qhybrid.engines.noise.readout import ROTATIONS
 from qhybrid.engines.shots.strings import MeasuredStrings, PauliString, as_observable, measured_strings
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.model.requests import LayerCircuit
-from qhybrid.hardware.circuits.prepared import Copy, PreparedCircuit, Variant
 from qhybrid.hardware.circuits.merging import AngleMap, merge_runs
 from qhybrid.hardware.circuits.packing import disjoint_places
+from qhybrid.hardware.circuits.prepared import Copy, PreparedCircuit, Variant
+from qhybrid.hardware.model.requests import LayerCircuit
 from qhybrid.hardware.settings import HardwareSettings, Mitigation
 from qhybrid.noise import NoiseProfile, QubitNoise
 
@@ -188,9 +187,3 @@ def _seconds(circuit: QuantumCircuit, copy: Copy, device: Device) -> float:
     found = [reads.get((qubit,)) for qubit in copy.physical]
     lengths = [one.duration for one in found if one is not None and one.duration is not None]
     return max(ends, default=0.0) + max(lengths, default=READOUT_SECONDS)
-
-
-def observables_of(prepared: PreparedCircuit) -> tuple[SparsePauliOp, ...]:
-    """Return the strings of a prepared circuit as operators on its qubits."""
-    qubits = len(prepared.copies[0].physical)
-    return tuple(as_observable(string, qubits) for string in prepared.strings.strings)

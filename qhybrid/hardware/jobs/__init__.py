@@ -1,1 +1,1 @@
-"""Jobs of a plan: sent, collected, reconciled with the service, and what came of them."""
+"""Jobs of a plan: sent, collected, reconciled with the service, and their results."""

@@ -1,4 +1,4 @@
-"""Waiting for jobs and entering their results; a failed job costs its own chunk only."""
+"""Waiting for jobs and recording their results; a failed job costs its own chunk only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Progress = Callable[[int, int], None]
 
 
 def collect_jobs(context: JobContext, wait: bool = True, progress: Progress | None = None) -> None:
-    """Enter the results of all jobs that were sent.
+    """Record the results of all jobs that were sent.
 
     Args:
         context: The plan.
@@ -58,11 +58,11 @@ def collect_jobs(context: JobContext, wait: bool = True, progress: Progress | No
 
 
 class UnreadableResultError(ServiceError):
-    """A result cannot be had, or does not decode: others do not wait for it."""
+    """A result cannot be fetched or decoded; other results do not wait for it."""
 
 
 def _look_or_note(context: JobContext, job: Job, unreadable: dict[str, UnreadableResultError]) -> bool:
-    """Look after one job; return whether it is to be asked about no more."""
+    """Update one job; return whether it needs no further polling."""
     try:
         return _look(context, job)
     except UnreadableResultError as error:
@@ -71,7 +71,7 @@ def _look_or_note(context: JobContext, job: Job, unreadable: dict[str, Unreadabl
 
 
 def _look(context: JobContext, job: Job) -> bool:
-    """Look after one job; return whether it has ended."""
+    """Update one job from the service; return whether it has ended."""
     if job.id is None:
         raise HardwareError(f"Job {job.tag} must have an id, but has none. Fix: report this with the ledger.")
     try:
@@ -97,7 +97,7 @@ def _look(context: JobContext, job: Job) -> bool:
 
 
 def _give_up(context: JobContext, job: Job) -> None:
-    """Enter that the service does not know a job any more; its bill is not known, so its limit counts."""
+    """Record that the service no longer knows a job; its cost is unknown, so its limit counts."""
     chunk = next(one for one in context.ledger.chunks() if one.number == job.chunk)
     seconds = float(chunk.limit if job.reserved is None else job.reserved)
     message = f"The service does not know job {job.id} (any more); {seconds:g} s are counted for it."
@@ -108,14 +108,14 @@ def _give_up(context: JobContext, job: Job) -> None:
 
 
 def _chunk_state(context: JobContext, job: Job, status: str) -> str:
-    """Return what becomes of a chunk: only failures of the service are worth another attempt unasked."""
+    """Return what becomes of a chunk: only failures of the service are retried automatically."""
     if status == FAILED:
         return OPEN if job.attempt < context.settings.patience.attempts else FAILED
     return TOO_LONG if status == TOO_LONG else CANCELLED
 
 
 def _fetch(context: JobContext, job: Job, job_id: str) -> None:
-    """Enter a result; one that does not decode is fetched again, since transfers break off."""
+    """Record a result; one that cannot be decoded is fetched again, since transfers can be cut short."""
     chunk = next(one for one in context.ledger.chunks() if one.number == job.chunk)
 
     def fetch() -> str:
@@ -148,7 +148,7 @@ def _finished_duplicate(context: JobContext, job: Job) -> str | None:
 
 
 def _enter_costs(context: JobContext) -> None:
-    """Enter what ended jobs cost, as far as the service knows it; results do not wait for that."""
+    """Record what ended jobs cost, as far as the service knows it; results do not wait for that."""
     try:
         for job in context.ledger.jobs():
             if job.id is not None and job.usage is None and job.state not in (SENDING, SENT):

@@ -35,7 +35,7 @@ class Clock:
 
 @dataclass(eq=False)
 class JobContext:
-    """One plan at work.
+    """All that sending and collecting the jobs of one plan need.
 
     Attributes:
         ledger: The plan's ledger.
@@ -59,12 +59,12 @@ class JobContext:
     say: Say = lambda _text: None
 
     def note(self, text: str) -> None:
-        """Say what happened and enter it in the ledger."""
+        """Print what happened and record it in the ledger."""
         self.ledger.note(text)
         self.say(text)
 
     def asked(self, question: Callable[[], T]) -> T:
-        """Ask the service, again with growing pauses if it does not answer.
+        """Call the service; retry with growing pauses if it does not answer.
 
         Raises:
             ServiceError: The last one.

@@ -1,4 +1,4 @@
-"""A plan at work: submit, collect, cancel, run. Every step may be repeated in another process."""
+"""Executing a plan: submit, collect, cancel, run. Every step may be repeated in another process."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class PlanExecution:
         return send_open_chunks(self.context, again)
 
     def collect(self, wait: bool = True, progress: Progress | None = None) -> Tensor | None:
-        """Enter results; return the model's outputs if no request is left."""
+        """Record results; return the model's outputs if no request is left."""
         collect_jobs(self.context, wait, progress)
         return self.next_round()
 
@@ -128,7 +128,7 @@ class PlanExecution:
         return None if found.chunks else self.next_round()
 
     def _compare_model(self) -> None:
-        """Check before anything is paid for that the model still asks for what the plan holds.
+        """Check, before anything is paid for, that the model still requests what the plan holds.
 
         Raises:
             HardwareError: If it does not: a run that was trained on since, or other samples.
@@ -167,7 +167,7 @@ class PlanExecution:
         return values
 
     def price_later_rounds(self) -> None:
-        """Tell the cap what rounds that are not entered yet are expected to take."""
+        """Count the expected cost of later rounds against the cap."""
         known = {chunk.round for chunk in self.ledger.chunks()}
         later = [r["limit_seconds"] for number, r in enumerate(self.content["rounds"]) if number not in known]
         self.context.later_seconds = float(sum(later))

@@ -21,8 +21,7 @@ from qhybrid.hardware.plan.plan_files import (
     settings_of,
 )
 from qhybrid.hardware.services.backends import is_paid, make_service
-from qhybrid.hardware.services.deferred import DeferredService
-from qhybrid.hardware.services.interface import JobService
+from qhybrid.hardware.services.interface import DeferredService, JobService
 from qhybrid.noise import NoiseProfile
 
 LOCK_FILE = "lock"

@@ -1,4 +1,4 @@
-"""What came of a plan: predictions, metrics, deviations from exact values, and predicted against obtained.
+"""Results of a plan: predictions, metrics, deviations from exact values, and predicted against obtained.
 
 results/metrics.json            accuracy obtained and predicted, cost, duplicates
 results/predictions.csv         one row a sample: class and truth, or the share of right pixels
@@ -22,9 +22,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qhybrid.circuits.pauli import format_observable
+from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.jobs.execution import PlanExecution
-from qhybrid.hardware.model.workload import IGNORED, Samples, agreement, plain, predicted_labels, score
+from qhybrid.hardware.model.workload import Samples, agreement, plain, predicted_labels, score
 from qhybrid.hardware.plan.prediction import dry_run, exact_answer
 from qhybrid.hardware.services.backends import is_paid, open_backend
 from qhybrid.workspace import atomic_path, write_text
@@ -131,7 +132,7 @@ def _predictions(outputs: Tensor, samples: Samples) -> list[dict[str, Any]]:
             row["class"] = int(labels[index])
             row["truth"] = "" if truth is None else int(truth)
         elif truth is not None:
-            counted = truth != IGNORED
+            counted = truth != IGNORE_INDEX
             right = (labels[index] == truth) & counted
             row["labelled_pixels"] = int(counted.sum())
             row["right_pixels"] = int(right.sum())

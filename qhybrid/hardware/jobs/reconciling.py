@@ -1,4 +1,4 @@
-"""Comparing the ledger with what the service has: orphans are adopted, duplicates cancelled.
+"""Comparing the ledger with what the service has: unrecorded jobs are taken over, duplicates cancelled.
 
 A job's tag was on disk before the job was sent, so whatever the service has of ours can be told by its tags.
 """
@@ -57,7 +57,7 @@ def nothing_left(context: JobContext) -> bool:
 
 
 def settle(context: JobContext, job: Job, ids: Sequence[str]) -> bool:
-    """Adopt a job that the service has, and deal with all others of its tag.
+    """Take over the job that the service has; all others with its tag are duplicates.
 
     Args:
         context: The plan.
@@ -108,7 +108,7 @@ def wait_for_certainty(context: JobContext, job: Job) -> bool:
 
 
 def update_duplicates(context: JobContext) -> None:
-    """Enter what duplicates cost, as far as the service knows it."""
+    """Record what duplicates cost, as far as the service knows it."""
     for one in context.ledger.duplicates():
         if one.usage is None:
             usage = context.asked(lambda one=one: context.service.usage(one.id))  # type: ignore[misc]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 
-from qhybrid.hardware.ledger.job_part import JobPart
+from qhybrid.hardware.ledger.parts import JobPart, WorkPart
 from qhybrid.hardware.ledger.records import CANCELLED, DONE, PREPARED, Job
-from qhybrid.hardware.ledger.request_part import WorkPart
 
 LEDGER_FILE = "ledger.sqlite"
 

@@ -19,7 +19,6 @@ from qhybrid.training.metrics import ConfusionMatrix
 from qhybrid.workspace import atomic_path
 
 SAMPLES_FILE = "samples.safetensors"
-IGNORED = 255
 
 
 @dataclass(frozen=True, eq=False)

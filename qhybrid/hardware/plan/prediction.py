@@ -1,4 +1,4 @@
-"""The dry run: what a plan asks for, round by round, and what the device is expected to answer."""
+"""The dry run: what a plan asks for, round by round, and the values expected from the device."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def expected_answer(
     simulation: Simulation,
     seed: int = 0,
 ) -> Answer:
-    """Return what the device would answer, mitigation included.
+    """Return the values expected from the device, mitigation included.
 
     Args:
         circuits: Prepared circuits by key.
@@ -107,7 +107,7 @@ def expected_answer(
 
 
 def exact_answer(circuits: dict[str, CircuitSpec]) -> Answer:
-    """Return what a device without noise would answer, from circuits with their weights bound."""
+    """Return the values of a device without noise, from circuits with their weights bound."""
     engine = make_engine("exact")
 
     def answer(key: str, points: Array) -> Array:

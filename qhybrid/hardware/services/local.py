@@ -1,4 +1,4 @@
-"""Fake devices and simulators with the face of a service: jobs are files, so other processes find them."""
+"""Fake devices and simulators as a service: jobs are files, so that other processes find them."""
 
 from __future__ import annotations
 

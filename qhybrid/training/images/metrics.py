@@ -41,7 +41,7 @@ class ImageMetrics:
 
     @property
     def accuracy(self) -> float:
-        """Share of images or pixels that are right."""
+        """Fraction of images or pixels that are correct."""
         return self.counts.overall_accuracy
 
     @property

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from qhybrid.config import Recipe
 from qhybrid.seeding import derive_seed
 from qhybrid.training.base_module import Augmentation, TrainingModule
-from qhybrid.training.images.batches import Batch
+from qhybrid.training.images.data_module import Batch
 from qhybrid.training.images.metrics import ImageScores, class_logits
 from qhybrid.training.losses import CrossEntropyDice
 

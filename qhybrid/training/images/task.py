@@ -28,7 +28,7 @@ from qhybrid.training.losses import CrossEntropyDice, class_weights
 from qhybrid.training.run_folder import FORMAT, load_start
 from qhybrid.training.task import Task
 
-_SAVE_INTERVAL = 2.0
+SAVE_INTERVAL = 2.0
 _BAR_UPDATES = 20
 _MONITORS = {"classification": "val_accuracy", "segmentation": "val_soft_iou"}
 _SCORES = {
@@ -76,7 +76,7 @@ def build_image_task(recipe: Recipe, data_root: Path) -> Task:
         meta,
         draw_image_run_pictures,
         validated=data.val is not None,
-        save_interval=_SAVE_INTERVAL,
+        save_interval=SAVE_INTERVAL,
         refresh_rate=max(1, data.steps_per_epoch // (data.steps_per_block * _BAR_UPDATES)),
     )
 

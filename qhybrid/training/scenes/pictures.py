@@ -1,4 +1,4 @@
-"""Pictures of a finished run: learning curves, and validation patches beside what the model says."""
+"""Pictures of a finished run: learning curves, and validation patches beside their predictions."""
 
 from __future__ import annotations
 

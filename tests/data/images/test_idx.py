@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from image_folders import write_idx
 
-from qhybrid.data.images.idx import find_idx, read_idx
+from qhybrid.data.images.mnist import find_idx, read_idx
 from qhybrid.errors import DataError
 
 

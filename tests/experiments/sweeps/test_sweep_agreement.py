@@ -1,4 +1,4 @@
-"""Engines compared cell by cell: chance is let through, a difference is not."""
+"""Engines compared cell by cell: random variation passes, a difference does not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLASSIFIER = "head.classifier.circuit"
 
 
 def cells(shift=0.0, profiles=40, exact_shift=0.0):
-    """Two engines in many cells with and without chance; the other one is off by `shift`."""
+    """Two engines in many cells, random and deterministic; the other one is off by `shift`."""
     rng = np.random.default_rng(0)
     rows = []
     for number in range(profiles):
@@ -87,7 +87,7 @@ def test_trajectories_are_compared_with_the_exact_value():
 
 
 def test_a_single_seed_of_shots_is_no_exact_value():
-    """Shots of one seed differ by chance alone, and nothing can be said of how much that is."""
+    """Shots of one seed differ at random, and nothing can be said of how much that is."""
     one = cells(exact_shift=1e-9).query("shots.isna() or seed == 0")
     (found,) = engine_agreement(one)
     assert found.largest_exact == pytest.approx(1e-9, rel=1e-3)

@@ -13,7 +13,7 @@ from qhybrid.config import Recipe, validated
 from qhybrid.config.sweeps import SweepConfig
 from qhybrid.errors import ConfigError
 from qhybrid.experiments.sweeps import read_results, run_sweep
-from qhybrid.experiments.sweeps.training import _key, list_trainings
+from qhybrid.experiments.sweeps.training import list_trainings, recipe_key
 from qhybrid.noise import NoiseProfile
 from qhybrid.training import train
 from qhybrid.training.images.run import load_image_run
@@ -110,8 +110,8 @@ def test_what_a_run_keeps_is_part_of_its_key(tiny_recipe):
     recipe = validated(Recipe, tiny_recipe, "a test")
     content = recipe.model_dump(mode="json")
     last = Recipe.model_validate({**content, "training": {**content["training"], "keep": "last"}})
-    assert _key(recipe) == _key(Recipe.model_validate(content))
-    assert _key(recipe) != _key(last)
+    assert recipe_key(recipe) == recipe_key(Recipe.model_validate(content))
+    assert recipe_key(recipe) != recipe_key(last)
 
 
 def test_a_training_that_fails_stops_no_other(training_sweep, mnist_root, tmp_path):

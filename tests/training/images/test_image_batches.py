@@ -5,7 +5,7 @@ import torch
 
 from qhybrid.config import AugmentationConfig, LossConfig, Recipe, validated
 from qhybrid.errors import ConfigError
-from qhybrid.training.images.batches import ShuffledOrder, TensorBatches
+from qhybrid.training.images.data_module import ShuffledOrder, TensorBatches
 from qhybrid.training.images.defaults import augments, with_image_defaults
 from qhybrid.training.images.task import image_augmentation
 

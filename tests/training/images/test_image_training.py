@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lightning
 import pandas as pd
 import pytest
 import torch
@@ -19,7 +20,7 @@ from safetensors.torch import load_file
 from qhybrid.config import Recipe, validated
 from qhybrid.data.images.image_datasets import open_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError, DatasetNotFoundError
-from qhybrid.training import callbacks, load_run, train
+from qhybrid.training import load_run, train
 from qhybrid.training.images import data_module as image_data_module
 from qhybrid.training.images import module as image_module
 from qhybrid.training.images import task as image_task
@@ -107,7 +108,7 @@ from qhybrid.config import Recipe, validated
 from qhybrid.training import train
 from qhybrid.training.images import module as image_module
 from qhybrid.training.images import task as image_task
-image_task._SAVE_INTERVAL = 0.0
+image_task.SAVE_INTERVAL = 0.0
 original = image_module.ImageModule.take_step
 def take_step(self, batch, step, *rest):
     if self.current_epoch == 1 and step == 1:
@@ -137,7 +138,7 @@ def test_killed_run_resumes_to_the_same_weights(tmp_path):
 def test_steps_do_not_depend_on_the_blocks_they_come_in(finished, tmp_path, monkeypatch):
     blocks = []
     original = image_module.ImageModule.training_step
-    monkeypatch.setattr(image_data_module, "_VALUES_A_BLOCK", 2 * 64 * 64)
+    monkeypatch.setattr(image_data_module, "VALUES_A_BLOCK", 2 * 64 * 64)
     monkeypatch.setattr(
         image_module.ImageModule,
         "training_step",
@@ -182,15 +183,15 @@ def test_gradients_are_clipped(tmp_path):
 
 def test_states_of_short_epochs_are_not_all_written(tmp_path, monkeypatch):
     saved = []
-    original = callbacks.RunKeeper._save
+    original = lightning.Trainer.save_checkpoint
     monkeypatch.setattr(
-        callbacks.RunKeeper,
-        "_save",
-        lambda self, trainer, *rest: (saved.append(1), original(self, trainer, *rest)),
+        lightning.Trainer,
+        "save_checkpoint",
+        lambda trainer, file: (saved.append(trainer.current_epoch + 1), original(trainer, file)),
     )
-    monkeypatch.setattr(image_task, "_SAVE_INTERVAL", 1e9)
+    monkeypatch.setattr(image_task, "SAVE_INTERVAL", 1e9)
     folder = run(content_of(epochs=4), tmp_path / "run")
-    assert len(saved) == 2  # the first epoch and the last one
+    assert saved == [1, 4]
     assert pd.read_csv(folder / "metrics.csv").epoch.tolist() == [1, 2, 3, 4]
     assert json.loads((folder / "last" / "meta.json").read_text())["epoch"] == 4
 

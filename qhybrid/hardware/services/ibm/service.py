@@ -47,7 +47,7 @@ STATUS = {
 
 
 class RawResult(ResultDecoder):  # type: ignore[misc]
-    """Hands the service's text on as it is."""
+    """Returns the service's text unchanged."""
 
     @classmethod
     def decode(cls, data: Any) -> Any:

@@ -56,7 +56,7 @@ def _is_open_ended(timeout: Timeout) -> bool:
 
 
 def bound_requests(service: QiskitRuntimeService, patience: Patience) -> None:
-    """Bound all further requests of a client.
+    """Set time limits for all further requests of a client.
 
     Args:
         service: The client, signed in.
