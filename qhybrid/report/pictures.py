@@ -16,6 +16,7 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from qhybrid.experiments.sweeps.arrays import unpack
+from qhybrid.metrics import find_metric
 from qhybrid.report.labels import noise_label, shots_label
 from qhybrid.report.sources import SweepSource
 from qhybrid.training.pictures import LINE_COLORS, NO_DATA_COLOR
@@ -77,6 +78,7 @@ def chosen_cells(sweep: SweepSource, weights: str) -> list[tuple[str, str]]:
     cells = cells[cells["metric"] == cells["metric"].iloc[0]].copy()
     cells["budget"] = cells["shots"].astype("float64").fillna(np.inf)
     cells["plain"] = (cells["mitigation"] != "none").astype(int) + (cells["engine"] != "exact").astype(int)
+    upwards = find_metric(str(cells["metric"].iloc[0])).larger_is_better
     noisy, device = cells["profile_hash"] != "", cells["mapping"] != ALL_TO_ALL
     found = []
     for title, kind, most in (
@@ -90,7 +92,7 @@ def chosen_cells(sweep: SweepSource, weights: str) -> list[tuple[str, str]]:
             finite = rows[np.isfinite(rows["budget"])]
             rows = rows if most or finite.empty else finite[finite["budget"] == finite["budget"].max()]
             rows = rows[rows["budget"] == rows["budget"].max()]
-            row = rows.sort_values(["value", "key"], ascending=[True, True]).iloc[0]
+            row = rows.sort_values(["value", "key"], ascending=[upwards, True]).iloc[0]
             found.append((f"{title}: {_conditions(row)}", str(row["key"])))
     return found
 

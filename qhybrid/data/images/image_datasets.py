@@ -24,6 +24,11 @@ def is_image_dataset(name: str) -> bool:
     return name in IMAGE_DATASETS
 
 
+def dataset_folds(name: str) -> tuple[int, ...]:
+    """Return the numbers of a data set's folds; nothing where there are none, as in scenes."""
+    return tuple(IMAGE_DATASETS[name].folds) if is_image_dataset(name) else ()
+
+
 def open_image_dataset(config: DataConfig, data_root: Path) -> ImageDataset:
     """Open the data set of a recipe.
 
