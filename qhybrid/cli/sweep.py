@@ -84,8 +84,8 @@ def sweep(
         say(f"{counted(outcome.measured, 'finished cell')} got new metrics from kept predictions")
     for name, count in outcome.unknown.items():
         say(
-            f"{metric_label(name)} is missing in {counted(count, 'finished cell')}, of which too little was kept. "
-            "To compute them again: --recompute"
+            f"{metric_label(name)} is missing in {counted(count, 'finished cell')}, of which too little was "
+            "kept. To compute them again: --recompute"
         )
     say_path("results", target / "results.parquet")
     _report_failures(outcome)

@@ -126,7 +126,8 @@ def _facts(plan: dict[str, Any]) -> str:
     settings, rounds = plan["settings"], plan["rounds"]
     executions, jobs = (sum(one[key] for one in rounds) for key in ("executions", "jobs"))
     return (
-        f"Planned {plan['created'][:10]}: {counted(len(plan['samples']), 'sample')}, {settings['shots']:,} shots, "
+        f"Planned {plan['created'][:10]}: {counted(len(plan['samples']), 'sample')}, "
+        f"{settings['shots']:,} shots, "
         f"{executions:,} executions in {counted(jobs, 'job')} and {counted(len(rounds), 'round')}; "
         f"layers {', '.join(plan['layers'])}; "
         f"{_mitigation(settings['mitigation'])}."

@@ -38,14 +38,8 @@ def training_table(sweep: SweepSource, metric: str) -> Table | None:
         last = [_epoch(run, f"train_{metric}", "last") for run in runs]
         best = [_epoch(run, f"val_{metric}", "best") for run in runs]
         test = [tested[str(run.folder)] for run in runs]
-        rows.append(
-            (
-                name,
-                settings or MISSING,
-                str(len(runs)),
-                *(_mean(metric, values) for values in (last, best, test)),
-            )
-        )
+        means = (_mean(metric, values) for values in (last, best, test))
+        rows.append((name, settings or MISSING, str(len(runs)), *means))
     label = metric_label(metric)
     heads = ("run", "trained with", "seeds", f"training {label}", f"validation {label}", f"test {label}")
     known = [column for column in (3, 4, 5) if any(row[column] != MISSING for row in rows)]
@@ -64,4 +58,5 @@ def _epoch(run: RunSource, column: str, which: str) -> float | None:
 
 def _mean(metric: str, values: Sequence[float | None]) -> str:
     known = pd.Series([value for value in values if value is not None], dtype="float64")
-    return MISSING if known.empty else show_metric(metric, known.mean(), known.sem())
+    error = float(known.std(ddof=1)) / len(known) ** 0.5 if len(known) > 1 else None
+    return MISSING if known.empty else show_metric(metric, float(known.mean()), error)
