@@ -84,7 +84,7 @@ def test_numbers_of_classes_and_undefined_ones(logits, targets):
     ("count", "value", "message"),
     [
         (lambda sample: 1 / 0, lambda total: 0.0, "ZeroDivisionError"),
-        (lambda sample: np.ones(int(sample.predicted) + 1), lambda total: 0.0, "gave shape"),
+        (lambda sample: np.ones(int(sample.truth) + 1), lambda total: 0.0, "gave shape"),
         (None, lambda totals: "high", "could not convert"),
         (None, lambda totals: None, "TypeError"),
     ],
@@ -92,9 +92,9 @@ def test_numbers_of_classes_and_undefined_ones(logits, targets):
 def test_a_metric_that_fails_is_named_and_costs_no_other(
     count, value, message, make_image_run, mnist_root, tmp_path
 ):
-    with METRICS.temporarily("broken", metric("broken", value, count)):
-        with pytest.raises(MetricError, match=rf"Metric `broken` failed \(.*{message}") as caught:
-            evaluate_run(make_image_run(), data_root=mnist_root, output=tmp_path / "out")
+    broken, said = metric("broken", value, count), rf"Metric `broken` failed \(.*{message}"
+    with METRICS.temporarily("broken", broken), pytest.raises(MetricError, match=said) as caught:
+        evaluate_run(make_image_run(), data_root=mnist_root, output=tmp_path / "out")
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert list(written["metrics"]) == ["accuracy", "cross_entropy"]
     assert "broken" in written["metrics_failed"]
@@ -110,9 +110,10 @@ def test_whole_scenes_are_counted_block_by_block_or_not_at_all(run_folder, scene
         places = 3 * sample.truth[counted].astype(int) + sample.predicted[counted]
         return np.bincount(places, minlength=9)
 
-    with METRICS.temporarily(
-        "all", metric("all", lambda total: {str(i): n for i, n in enumerate(total)}, matrix)
-    ):
+    def by_place(total):
+        return {str(place): number for place, number in enumerate(total)}
+
+    with METRICS.temporarily("all", metric("all", by_place, matrix)):
         found = evaluate_run(run_folder, data_root=scenes_root)
     counted = [found[f"all {place}"] for place in range(9)]
     assert counted == found.counts.matrix.flatten().tolist()

@@ -7,13 +7,18 @@ import json
 import pytest
 import torch
 
+from qhybrid.circuits import build_circuit
 from qhybrid.config import EngineConfig, Recipe
-from qhybrid.evaluation import evaluate_run, load_subject
+from qhybrid.engines import make_engine
+from qhybrid.evaluation import evaluate_run, load_subject, routed_to_its_device
 from qhybrid.evaluation.subject.subject import Options
 from qhybrid.experiments.sweeps import run_sweep
+from qhybrid.experiments.sweeps.cells import Conditions
+from qhybrid.experiments.sweeps.engines import cell_engine
 from qhybrid.hardware.model.runs import load_workload, workload_of_run
 from qhybrid.hardware.model.workload import score
 from qhybrid.models import build_model, resolve_model
+from qhybrid.noise import load_profile
 from qhybrid.training.images.run import ImageMeta
 from qhybrid.training.run_folder import FORMAT, save_weights, write_recipe
 
@@ -89,9 +94,8 @@ def test_hardware_scores_as_evaluation_does(segmenter, make_run, mnist_root, mak
     plan = scenes / "hardware" / "plan"
     plan.mkdir(parents=True)
     windows.samples.save(plan)
-    content = {
-        "origin": windows.origin, "samples": windows.samples.names, "class_names": windows.samples.class_names,
-    }  # fmt: skip
+    names = {"samples": windows.samples.names, "class_names": windows.samples.class_names}
+    content = {"origin": windows.origin, **names}
     assert load_workload(content, plan).samples.task == "scenes"
 
 
@@ -124,14 +128,37 @@ def test_kept_predictions_are_those_of_the_model(make_image_run, segmenter, mnis
         assert found.predictions == subject.evaluate(Options(keep=True)).predictions
 
 
-def test_a_device_profile_gives_the_cell_of_a_sweep(make_run, scenes_root, sweep_of, tmp_path):
-    """`evaluate` routes by itself, with the layouts of the sweep; logits tell, as the maps are constant."""
-    run = make_run("scenes", name="hq_unet", grid=2)
-    evaluate_run(run, engine=EngineConfig(noise="fake_nighthawk"), data_root=scenes_root)
-    written = json.loads((run / "evaluation" / "test-routed-fake_nighthawk" / "metrics.json").read_text())
-    grid = {"profiles": ["fake_nighthawk"]}
-    out = run_sweep(sweep_of([run], grid), scenes_root, tmp_path / "out", processes=1).folder
+def test_a_device_profile_gives_the_cell_of_a_sweep(make_image_run, mnist_root, sweep_of, tmp_path):
+    """`evaluate` routes by itself, with the layouts of the sweep."""
+    run, engine = make_image_run(), EngineConfig(noise="fake_nighthawk")
+    found = evaluate_run(run, engine=engine, data_root=mnist_root)
+    assert (run / "evaluation" / "test-routed-fake_nighthawk" / "metrics.json").is_file()
+    out = run_sweep(
+        sweep_of([run], {"profiles": ["fake_nighthawk"]}), mnist_root, tmp_path / "out", processes=1
+    ).folder
     (cell,) = (out / "cells").glob("*.json")
-    content = json.loads(cell.read_text())
-    assert written["metrics"] == close(content["metrics"])
-    assert written["confusion"] == content["confusion"]
+    assert found.metrics == close(json.loads(cell.read_text())["metrics"])
+    ideal = CELLS["e7c952cf632739ae35d0fd0fd540431f"][1]
+    assert abs(found["cross_entropy"] - ideal) > 1e-3
+
+
+def test_engines_under_a_device_profile_are_the_same():
+    spec = build_circuit("hq_unet_qcnn", grid=2)
+    generator = torch.Generator().manual_seed(0)
+    angles = torch.rand(5, spec.num_inputs, generator=generator, dtype=torch.float64)
+    weights = torch.rand(spec.num_weights, generator=generator, dtype=torch.float64)
+    config = routed_to_its_device(EngineConfig(noise="fake_nighthawk"))
+    assert config.kind == "routed"
+    one = make_engine(**config.arguments()).expectations(spec, angles, weights)
+    conditions = Conditions("exact", "fake_nighthawk", mapping="fake_nighthawk")
+    settings = {"transpile_seed": 0, "zne": {}}
+    other = cell_engine(conditions, load_profile("fake_nighthawk"), settings, "")
+    torch.testing.assert_close(one, other.expectations(spec, angles, weights), rtol=0, atol=1e-12)
+    assert (one - make_engine("exact").expectations(spec, angles, weights)).abs().max() > 1e-3
+    # Profiles of no device, and engines that were chosen on purpose, stay.
+    for engine in (EngineConfig(noise=NOISY), EngineConfig(kind="routed", noise="fake_fez"), EngineConfig()):
+        assert routed_to_its_device(engine) is engine
+    aer = routed_to_its_device(
+        EngineConfig(kind="aer", noise="fake_fez", options={"method": "density_matrix"})
+    )
+    assert (aer.options["engine"], aer.options["options"]) == ("aer", {"method": "density_matrix"})
