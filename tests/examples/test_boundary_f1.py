@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
+import io
 import json
 import math
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from image_runs import sweep_of
+from rich.console import Console
 from scene_runs import data_config, make_run, scenes_root
 
-from qhybrid.config import to_yaml
-from qhybrid.evaluation import Sample
-from qhybrid.metrics import METRICS, Metric
-from qhybrid.plugins import VARIABLE
+from qhybrid import plugins
+from qhybrid.cli.console import evaluation_table
+from qhybrid.evaluation import Sample, evaluate_run
+from qhybrid.experiments.sweeps import read_cells, read_results, run_sweep
+from qhybrid.metrics import METRICS
+from qhybrid.report import write_report_page
 
 __all__ = ["data_config", "make_run", "scenes_root", "sweep_of"]
 ROOT = Path(__file__).parents[2]
@@ -27,27 +27,24 @@ FILE = ROOT / "docs" / "examples" / "boundary_f1" / "boundary_f1_plugin.py"
 NAMES = ("a", "b", "c")
 
 
-@pytest.fixture(scope="module")
-def plugin():
-    """The plugin's code, without its entry in the table, which other tests must not see."""
-    spec = importlib.util.spec_from_file_location("boundary_f1_under_test", FILE)
-    module = importlib.util.module_from_spec(spec)
-    with METRICS.temporarily("boundary_f1", Metric("boundary_f1", "taken")):
-        before = METRICS.register
-        METRICS.register = lambda name, entry, replace=False: entry
-        try:
-            spec.loader.exec_module(module)
-        finally:
-            METRICS.register = before
-    return module
+@pytest.fixture
+def plugin(monkeypatch):
+    """The plugin as `--plugin` loads it; other tests do not see what it adds."""
+    monkeypatch.setattr(plugins, "_PLUGINS", {})
+    monkeypatch.setattr(plugins, "_STATE", plugins._State())
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+    monkeypatch.setattr(METRICS, "_origins", dict(METRICS._origins))
+    monkeypatch.setenv(plugins.VARIABLE, "")
+    monkeypatch.delitem(sys.modules, FILE.stem, raising=False)
+    plugins.name_plugins([str(FILE)])
+    yield sys.modules[FILE.stem]
+    del sys.modules[FILE.stem]
 
 
 def by_hand(predicted, truth, tolerance):
     """F1 of every class by its definition: each pixel, each neighbour, each distance."""
     height, width = truth.shape
-    predicted = [
-        [255 if truth[y, x] == 255 else predicted[y, x] for x in range(width)] for y in range(height)
-    ]
+    predicted = np.where(truth == 255, 255, predicted)
 
     def points(labels, number):
         found = []
@@ -108,38 +105,29 @@ def test_counts_of_samples_are_added(plugin):
     assert math.isnan(plugin.value(plugin.count(Sample(truth * 0, truth * 0, NAMES))))
 
 
-def test_through_the_commands_with_no_edit(make_run, scenes_root, sweep_of, tmp_path):
-    """Evaluate, then a sweep that was finished before, on two processes, then the report."""
+def test_through_the_commands_with_no_edit(make_run, scenes_root, sweep_of, tmp_path, monkeypatch, request):
+    """A sweep that is finished without it; then evaluated, swept again on two processes, reported."""
     run = make_run("scenes", name="hq_unet", grid=2)
     config = sweep_of([run], {"profiles": ["ideal", "depolarizing_0.05_0.1"]})
-    sweep, out = tmp_path / "tiny_sweep.yaml", tmp_path / "out"
-    sweep.write_text(to_yaml(config))
-    place = ["--data-root", str(scenes_root)]
-    bare = {key: value for key, value in os.environ.items() if key != VARIABLE}
-
-    def command(*words, **more):
-        found = subprocess.run(
-            [sys.executable, "-m", "qhybrid.cli", *map(str, words)],
-            env={**bare, "PYTHONPATH": str(ROOT), **more}, cwd=tmp_path, capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
-        assert found.returncode == 0, found.stdout + found.stderr
-        return " ".join(found.stdout.split())
-
-    command("sweep", sweep, "--output", out, "--jobs", 1, *place)
-    loaded = {VARIABLE: str(FILE)}
-    said = command("evaluate", run, *place, **loaded)
-    assert "boundary F1 (2 px)" in said
+    out = tmp_path / "out"
+    run_sweep(config, scenes_root, out, processes=1)
+    request.getfixturevalue("plugin")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of the worker processes
+    found = evaluate_run(run, data_root=scenes_root)
+    page = Console(width=80, file=io.StringIO())
+    page.print(evaluation_table("test split", "tiny", found, {}))
+    assert "boundary F1 (2 px)" in page.file.getvalue()
     written = json.loads((run / "evaluation" / "test-exact" / "metrics.json").read_text())["metrics"]
     assert 0 <= written["boundary_f1"] < 1
-    said = command("sweep", sweep, "--output", out, "--jobs", 2, *place, **loaded)
-    assert "0 of them computed now" in said
-    assert "2 finished cells got new metrics" in said
-    for table in ("cells", "results"):
-        rows = pd.read_parquet(out / f"{table}.parquet").query("metric == 'boundary_f1'")
+    again = run_sweep(config, scenes_root, out, processes=2)
+    assert (again.computed, again.measured, again.failures) == (0, 2, [])
+    for rows in (read_cells(out), read_results(out)):
+        rows = rows[rows["metric"] == "boundary_f1"]
         assert len(rows) == 2
         ideal = rows[rows["profile"] == "ideal"]["value"].item()
         assert ideal == pytest.approx(written["boundary_f1"], rel=1e-12)
-    command("report", out, run, "--output", tmp_path / "a.html", **loaded)
-    page = (tmp_path / "a.html").read_text()
-    assert page.count("boundary F1 (2 px)") >= 3
-    assert f"{written['boundary_f1']:.4f}" in page
+    for file in (out / "cells").glob("*.json"):
+        assert json.loads(file.read_text())["measured"]["boundary_f1"] == "boundary_f1_plugin 1.0"
+    text = write_report_page([out, run], tmp_path / "a.html").read_text()
+    assert text.count("boundary F1 (2 px)") >= 3
+    assert f"{written['boundary_f1']:.4f}" in text
