@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import Any
 
 
 class QHybridError(Exception):
@@ -52,6 +53,18 @@ class CheckpointError(QHybridError, ValueError):
 
 class TrainingError(QHybridError, RuntimeError):
     """Training cannot go on, for example because the loss is not finite."""
+
+
+class MetricError(QHybridError, RuntimeError):
+    """A metric could not be computed; all others were, and what they say is kept.
+
+    Attributes:
+        evaluation: The result without it.
+    """
+
+    def __init__(self, message: str, evaluation: Any = None) -> None:
+        super().__init__(message)
+        self.evaluation = evaluation
 
 
 class HardwareError(QHybridError, RuntimeError):

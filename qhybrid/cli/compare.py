@@ -11,7 +11,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from qhybrid.cli.console import IMAGE_METRICS, console, say
+from qhybrid.cli.console import console, say
 from qhybrid.cli.lookup import find_repeats
 
 if TYPE_CHECKING:
@@ -29,18 +29,19 @@ def compare(
 ) -> None:
     """Compare repeated runs of several models of one recipe: means, and differences pair by pair."""
     from qhybrid.experiments.repeats import comparison
+    from qhybrid.metrics import find_metric, metric_label
 
     folders = [find_repeats(text) or Path(text) for text in (reference, *others)]
     runs = [comparison.read_repeats(folder) for folder in folders]
     name = metric or comparison.default_metric(runs)
-    first, percent = runs[0], "accuracy" in name
+    first, shown = runs[0], find_metric(name)
     found = [None, *(comparison.compare(first, each, name) for each in runs[1:])]
-    title = f"{first.name}, {IMAGE_METRICS.get(name, name.replace('_', ' '))}, test split"
+    title = f"{first.name}, {metric_label(name)}, test split"
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("model", overflow="fold")
     for heading in ("weights", "runs", "mean", "std", "- ref.", "95 % interval", "p", "above"):
         table.add_column(heading, justify="right", no_wrap=True)
-    scale, digits = (100, 2) if percent else (1, 4)
+    scale, digits = int(shown.number(1)), shown.digits
     for label, each, difference in zip(comparison.labels(runs), runs, found, strict=True):
         values = [scale * value for value in each.values(name).values()]
         mean = f"{statistics.fmean(values):.{digits}f}"

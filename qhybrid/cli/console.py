@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,18 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from qhybrid.training.images.metrics import ImageMetrics
-    from qhybrid.training.metrics import SegmentationMetrics
+    from qhybrid.evaluation import Evaluation
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
-IMAGE_METRICS = {
-    "soft_iou": "soft IoU",
-    "soft_iou_per_image": "soft IoU, image by image",
-    "iou": "IoU",
-    "miou": "mIoU",
-}
 Progress = Callable[[int, "int | None"], None]
 
 
@@ -62,49 +55,48 @@ def progress_bar(description: str, bytes_: bool = False) -> Iterator[Progress]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def metrics_table(title: str, results: Mapping[str, SegmentationMetrics]) -> Table:
-    """Return a table of metrics: one column a result, one row a number.
+def metrics_table(
+    title: str, results: Mapping[str, Mapping[str, float | None]], more: Sequence[tuple[str, ...]] = ()
+) -> Table:
+    """Return a table of metrics: one column a result, one row a number, the headline first.
 
     Args:
         title: Above the table.
-        results: Metrics by column name; all over the same classes.
+        results: Metrics by their keys, by column name; one that a result lacks is a dash there.
+        more: Further rows, ready to print.
     """
+    from qhybrid.metrics import metric_label, show_metric
+
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for name in results:
         table.add_column(name, justify="right")
-    table.add_row("mIoU", *(f"{metrics.miou:.4f}" for metrics in results.values()), style="bold")
-    accuracies = (f"{100 * metrics.overall_accuracy:.2f} %" for metrics in results.values())
-    table.add_row("overall accuracy", *accuracies, end_section=True)
-    for index, label in enumerate(next(iter(results.values())).class_names):
-        # A class that is in neither truth nor prediction has no IoU (NaN, unequal to itself).
-        ious = [float(metrics.iou[index]) for metrics in results.values()]
-        table.add_row(f"IoU {label}", *(f"{iou:.3f}" if iou == iou else "-" for iou in ious))
+    keys = list(dict.fromkeys(key for metrics in results.values() for key in metrics))
+    for index, key in enumerate(keys):
+        shown = (show_metric(key, metrics.get(key)) for metrics in results.values())
+        # A line before the numbers of single classes.
+        ends = " " not in key and (" " in keys[index + 1] if index + 1 < len(keys) else bool(more))
+        table.add_row(metric_label(key), *shown, style="bold" if index == 0 else None, end_section=ends)
+    for row in more:
+        table.add_row(*row)
     return table
 
 
-def image_metrics_table(title: str, results: Mapping[str, ImageMetrics]) -> Table:
-    """Return a table of metrics of whole images: one column a result, one row a number.
+def evaluation_table(
+    title: str, name: str, found: Evaluation, others: Mapping[str, Mapping[str, float | None]]
+) -> Table:
+    """Return the table of an evaluation.
 
     Args:
         title: Above the table.
-        results: Metrics by column name; all of the same task and classes.
+        name: Of the run.
+        found: The result.
+        others: Metrics of references on the same pixels, by name.
     """
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for name in results:
-        table.add_column(name, justify="right")
-    first = next(iter(results.values()))
-    for index, key in enumerate(first.headline):
-        values = [metrics.headline[key] for metrics in results.values()]
-        shown = [f"{100 * value:.2f} %" if key == "accuracy" else f"{value:.4f}" for value in values]
-        last = index == len(first.headline) - 1
-        table.add_row(
-            IMAGE_METRICS.get(key, key), *shown, style="bold" if index == 0 else None, end_section=last
-        )
-    if first.task == "classification":
-        for index, label in enumerate(first.counts.class_names):
-            recalls = [float(metrics.counts.recall[index]) for metrics in results.values()]
-            shares = (f"{100 * value:.2f} %" if value == value else "-" for value in recalls)
-            table.add_row(f"right of {label}", *shares)
-    return table
+    from qhybrid.metrics import CLASSIFICATION, DASH
+
+    more = []
+    if found.task == CLASSIFICATION:
+        for label, share in zip(found.counts.class_names, found.counts.recall, strict=True):
+            more.append((f"right of {label}", f"{100 * share:.2f} %" if share == share else DASH))
+    return metrics_table(title, {name: found.metrics, **others}, more)

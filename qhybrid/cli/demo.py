@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,9 @@ from qhybrid.workspace import data_root
 
 if TYPE_CHECKING:
     from qhybrid.config import Recipe
-    from qhybrid.training.metrics import SegmentationMetrics
+
+Results = Mapping[str, Mapping[str, "float | None"]]
+"""Metrics by the name of what was evaluated."""
 
 
 def demo(
@@ -48,21 +51,20 @@ def demo(
     say(f"  qhybrid predict {short(folder)} SCENE.tif -o map.tif")
 
 
-def _compare(folder: Path) -> dict[str, SegmentationMetrics]:
+def _compare(folder: Path) -> Results:
     """Evaluate the model and what it must beat, on the same pixels."""
     from qhybrid.evaluation import evaluate_run, evaluation_folder
 
     with progress_bar("test split") as progress:
-        metrics = evaluate_run(folder, "test", data_root=data_root(), baselines=True, progress=progress)
+        found = evaluate_run(folder, "test", data_root=data_root(), baselines=True, progress=progress)
     results = evaluation_folder(folder, "test", load_recipe(folder / RECIPE_IN_RUN).engine)
-    return {"HQ-UNet": metrics, **read_baselines(results)}
+    return {"HQ-UNet": found.metrics, **read_baselines(results)}
 
 
-def _verdict(results: dict[str, SegmentationMetrics]) -> str:
-    ours = results["HQ-UNet"].miou
-    name, best = max(
-        ((name, found.miou) for name, found in results.items() if name != "HQ-UNet"), key=lambda pair: pair[1]
-    )
+def _verdict(results: Results) -> str:
+    scores = {name: found["miou"] or 0.0 for name, found in results.items()}
+    ours = scores.pop("HQ-UNet")
+    name, best = max(scores.items(), key=lambda pair: pair[1])
     if ours > best:
         return f"HQ-UNet's mIoU is {ours - best:.3f} above the best baseline ({name})."
     return f"HQ-UNet's mIoU is {best - ours:.3f} BELOW {name}: it has not learned enough. Train for longer."

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qhybrid.cli.console import console, image_metrics_table, metrics_table, progress_bar, say_path
+from qhybrid.cli.console import console, evaluation_table, progress_bar, say, say_path
 from qhybrid.cli.lookup import find_run
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.config import EngineConfig, apply_overrides, validated
 from qhybrid.workspace import data_root as find_data_root
 
 if TYPE_CHECKING:
-    from qhybrid.training.metrics import SegmentationMetrics
     from qhybrid.training.run_folder import Which
 
 BASELINES = {"majority_class": "majority class", "color_classifier": "colour alone"}
@@ -55,47 +54,55 @@ def evaluate(
     chosen = engine_config(engine, engine_option, noise, shots)
     weights = check_which(which)
 
-    from qhybrid.data.images.image_datasets import is_image_dataset
-    from qhybrid.evaluation import evaluate_image_run, evaluate_run, evaluation_folder
+    from qhybrid.errors import MetricError
+    from qhybrid.evaluation import evaluate_run, evaluation_folder
     from qhybrid.training.run_folder import read_recipe
 
     recipe = read_recipe(folder)
+    chosen = routed(chosen)
     target = output or evaluation_folder(folder, split, chosen or recipe.engine, weights)
-    if is_image_dataset(recipe.data.dataset):
-        if baselines:
-            raise typer.BadParameter("is for runs on scenes", param_hint="--baselines")
-        with progress_bar(f"{split} split") as progress:
-            found = evaluate_image_run(
-                folder, split, chosen, find_data_root(data_root), target, weights, progress, device=device
-            )
-        console.print(image_metrics_table(f"{split} split", {recipe.name: found}))
-        say_path("metrics", target)
-        return
+    failed = None
     with progress_bar(f"{split} split") as progress:
-        metrics = evaluate_run(
-            folder,
-            split,
-            chosen,
-            find_data_root(data_root),
-            target,
-            weights,
-            progress,
-            baselines=baselines,
-            device=device,
-        )
+        try:
+            found = evaluate_run(
+                folder,
+                split,
+                chosen,
+                find_data_root(data_root),
+                target,
+                weights,
+                progress,
+                baselines=baselines,
+                device=device,
+            )
+        except MetricError as error:
+            failed, found = error, error.evaluation
     references = read_baselines(target) if baselines else {}
-    console.print(metrics_table(f"{split} split", {recipe.name: metrics, **references}))
+    console.print(evaluation_table(f"{split} split", recipe.name, found, references))
     say_path("metrics", target)
+    if failed is not None:
+        raise failed
 
 
-def read_baselines(evaluation: Path) -> dict[str, SegmentationMetrics]:
+def routed(engine: EngineConfig | None) -> EngineConfig | None:
+    """Return the engine that routes circuits to the device of a device's noise profile, and say so."""
+    if engine is None:
+        return None
+    from qhybrid.evaluation import routed_to_its_device
+
+    chosen = routed_to_its_device(engine)
+    if chosen != engine:
+        device = chosen.options["backend"]
+        say(f"noise       {engine.noise} is of a device: circuits are routed to {device} (engine `routed`)")
+    return chosen
+
+
+def read_baselines(evaluation: Path) -> dict[str, dict[str, float | None]]:
     """Return what an evaluation with baselines wrote about them, by the names that tables use."""
-    from qhybrid.training.metrics import SegmentationMetrics
+    from qhybrid.metrics import metrics_in
 
     written = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
-    return {
-        BASELINES[name]: SegmentationMetrics.from_dict(found) for name, found in written["baselines"].items()
-    }
+    return {BASELINES[name]: metrics_in(found) for name, found in written["baselines"].items()}
 
 
 def engine_config(

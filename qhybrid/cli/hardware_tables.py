@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Column, Table
 
-from qhybrid.cli.console import IMAGE_METRICS, console, say, short
+from qhybrid.cli.console import console, say, short
 
 if TYPE_CHECKING:
     from qhybrid.hardware.plan.ranking import Ranked
@@ -25,15 +25,19 @@ def print_plan(folder: Path) -> None:
     """Print circuits, rounds, prices and predictions of a plan."""
     content = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     settings = content["settings"]
-    say(f"{len(content['samples'])} samples, {settings['shots']} shots, {settings['backend']}")
+    from qhybrid.hardware.plan.plan_files import circuit_names
+    from qhybrid.report.labels import counted
+
+    samples = counted(len(content["samples"]), "sample")
+    say(f"{samples}, {settings['shots']} shots, {settings['backend']}")
     if content["account"]:
         say(f"account     {content['account']}")
     say(f"layers      {', '.join(content['layers'])}")
     heads = ("qubits", "bases", "copies", "two-qubit gates", "depth", "length")
     circuits = Table(Column("circuit", no_wrap=True), *heads)
-    for one in content["circuits"].values():
+    for name, one in zip(circuit_names(content), content["circuits"].values(), strict=True):
         circuits.add_row(
-            one["name"],
+            name,
             str(one["qubits"]),
             " ".join(dict.fromkeys(one["bases"])),
             str(one["copies"]),
@@ -66,6 +70,8 @@ def _print_filters(found: dict[str, Any]) -> None:
 
 
 def _print_predictions(predicted: dict[str, Any], obtained: dict[str, float] | None = None) -> None:
+    from qhybrid.metrics import metric_label, show_metric
+
     table = Table("")
     columns = {label: predicted[key] for key, label in PREDICTIONS.items()}
     if obtained is not None:
@@ -74,8 +80,8 @@ def _print_predictions(predicted: dict[str, Any], obtained: dict[str, float] | N
         table.add_column(label, justify="right")
     for metric in predicted["exact"]:
         table.add_row(
-            IMAGE_METRICS.get(metric, metric),
-            *(f"{100 * values[metric]:.2f} %" for values in columns.values()),
+            metric_label(metric),
+            *(show_metric(metric, values.get(metric)) for values in columns.values()),
         )
     if predicted["exact"]:
         console.print(table)
@@ -97,20 +103,24 @@ def print_status(found: dict[str, Any]) -> None:
 
 def print_next_step(found: dict[str, Any], plan: Path) -> None:
     """Print what a plan without predictions waits for."""
+    from qhybrid.report.labels import counted
+
     if found["to_send"]:
-        say(f"{found['to_send']} job(s) are to be sent: qhybrid hardware submit {short(plan)}")
+        say(f"{counted(found['to_send'], 'job')} to be sent: qhybrid hardware submit {short(plan)}")
     else:
-        say(f"{found['in_flight']} job(s) have not ended: collect again later")
+        say(f"{counted(found['in_flight'], 'job')} not ended: collect again later")
 
 
 def print_ranking(found: Sequence[Ranked]) -> None:
     """Print backends in their order."""
+    from qhybrid.metrics import show_metric
+
     heads = ("same class as exact", "accuracy", "two-qubit gates", "QPU seconds")
     table = Table(Column("backend", no_wrap=True), *heads)
     for one in found:
         if one.problem:
             continue
-        accuracy = "-" if one.accuracy is None else f"{100 * one.accuracy:.2f} %"
+        accuracy = show_metric("accuracy", one.accuracy)
         numbers = (
             f"{100 * one.same_class:.2f} %",
             accuracy,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.table import Table
 
-from qhybrid.cli.console import IMAGE_METRICS, console, errors, say, say_path, short
+from qhybrid.cli.console import console, errors, say, say_path, short
 
 if TYPE_CHECKING:
     from qhybrid.experiments.repeats.run import Outcome
@@ -72,23 +72,19 @@ def train_repeatedly(schedule: RepeatSchedule, data_root: Path, target: Path, jo
 
 def summary_table(summary: dict[str, Any]) -> Table:
     """Return a table of test metrics: one row a run, then mean and standard deviation."""
+    from qhybrid.metrics import metric_label, show_metric
+
     names = list(summary["metrics"])
     table = Table(title=f"{summary['name']}, test split", title_justify="left")
     table.add_column("run")
     for name in names:
-        table.add_column(IMAGE_METRICS.get(name, name.replace("_", " ")), justify="right")
+        table.add_column(metric_label(name), justify="right")
     for row in summary["runs"]:
-        values = (_shown(name, row["metrics"].get(name)) for name in names)
+        values = (show_metric(name, row["metrics"].get(name)) for name in names)
         table.add_row(row["run"], *values)
     table.add_section()
     for key, label in (("mean", "mean"), ("std", "standard deviation"), ("std_over_seeds", "... over seeds")):
         if any(key in found for found in summary["metrics"].values()):
-            values = (_shown(name, summary["metrics"][name].get(key)) for name in names)
+            values = (show_metric(name, summary["metrics"][name].get(key)) for name in names)
             table.add_row(label, *values, style="bold" if key == "mean" else None)
     return table
-
-
-def _shown(name: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{100 * value:.2f} %" if "accuracy" in name else f"{value:.4f}"

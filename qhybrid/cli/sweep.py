@@ -41,6 +41,10 @@ def sweep(
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a Dask scheduler whose workers do the work instead.")
     ] = None,
+    recompute: Annotated[
+        bool,
+        typer.Option("--recompute", help="Compute cells again whose new metrics cannot be had otherwise."),
+    ] = False,
 ) -> None:
     """Evaluate trained runs under noise and shots; finished cells are never computed again."""
     if jobs is not None and scheduler is not None:
@@ -50,6 +54,8 @@ def sweep(
     config = with_paths(load_sweep(find_recipe(file)))
 
     from qhybrid.experiments.sweeps import read_results, run_sweep, sweep_folder
+    from qhybrid.metrics import metric_label
+    from qhybrid.report.labels import counted
 
     target = output or sweep_folder(config.name)
     try:
@@ -61,6 +67,7 @@ def sweep(
                 processes=jobs,
                 scheduler=scheduler,
                 progress=progress,
+                recompute=recompute,
             )
     except KeyboardInterrupt:
         errors.print(
@@ -72,7 +79,14 @@ def sweep(
     results = read_results(target)
     for table in results_tables(results):
         console.print(table)
-    say(f"{outcome.cells} cells, {outcome.computed} of them computed now")
+    say(f"{counted(outcome.cells, 'cell')}, {outcome.computed} of them computed now")
+    if outcome.measured:
+        say(f"{counted(outcome.measured, 'finished cell')} got new metrics from kept predictions")
+    for name, count in outcome.unknown.items():
+        say(
+            f"{metric_label(name)} is missing in {counted(count, 'finished cell')}, of which too little was "
+            "kept. To compute them again: --recompute"
+        )
     say_path("results", target / "results.parquet")
     _report_failures(outcome)
 
@@ -123,7 +137,7 @@ def results_tables(results: pd.DataFrame) -> list[Table]:
     Args:
         results: From `read_results`.
     """
-    from qhybrid.report.labels import metric_label
+    from qhybrid.metrics import metric_label
 
     if results.empty:
         return []
@@ -142,7 +156,10 @@ def _table(head: pd.DataFrame, shown: list[str], title: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    from qhybrid.report.labels import noise_label, number, shots_label
+    from qhybrid.metrics import find_metric
+    from qhybrid.report.labels import noise_label, shots_label
+
+    metric = find_metric(str(head["metric"].iloc[0]))
 
     # Without side borders the table of two engines fits into 80 columns, as in logs.
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
@@ -152,8 +169,8 @@ def _table(head: pd.DataFrame, shown: list[str], title: str) -> Table:
             *(_cell(name, str(row[name])) for name in shown),
             noise_label(row),
             shots_label(row["shots"]),
-            number(row["value"]),
-            number(row["standard_error"]),
+            metric.show(row["value"]),
+            metric.show(row["standard_error"]),
             str(row["seeds"]),
         )
         for _, row in head.iterrows()

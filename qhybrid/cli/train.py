@@ -10,8 +10,7 @@ import typer
 from qhybrid.cli.console import (
     console,
     errors,
-    image_metrics_table,
-    metrics_table,
+    evaluation_table,
     progress_bar,
     say_path,
     short,
@@ -126,16 +125,16 @@ def train_and_hint(recipe: Recipe, data_root: Path, target: Path, *, resume: boo
 
 def test_run(folder: Path, data_root: Path) -> None:
     """Evaluate a run on the test split and print where everything is."""
-    from qhybrid.data.images.image_datasets import is_image_dataset
-    from qhybrid.evaluation import evaluate_image_run, evaluate_run, evaluation_folder
+    from qhybrid.errors import MetricError
+    from qhybrid.evaluation import evaluate_run, evaluation_folder
 
-    recipe = load_recipe(folder / RECIPE_IN_RUN)
+    recipe, failed = load_recipe(folder / RECIPE_IN_RUN), None
     with progress_bar("test split") as progress:
-        if is_image_dataset(recipe.data.dataset):
-            found = evaluate_image_run(folder, "test", data_root=data_root, progress=progress)
-            table = image_metrics_table("test split", {recipe.name: found})
-        else:
-            metrics = evaluate_run(folder, "test", data_root=data_root, progress=progress)
-            table = metrics_table("test split", {recipe.name: metrics})
-    console.print(table)
+        try:
+            found = evaluate_run(folder, "test", data_root=data_root, progress=progress)
+        except MetricError as error:
+            failed, found = error, error.evaluation
+    console.print(evaluation_table("test split", recipe.name, found, {}))
     say_path("metrics", evaluation_folder(folder, "test", recipe.engine))
+    if failed is not None:
+        raise failed

@@ -13,6 +13,9 @@ from qhybrid.devices import Device
 from qhybrid.engines.base import Engine
 from qhybrid.noise import NoiseProfile
 
+DEFAULT_TRIALS = 4
+"""Runs of the transpiler for one circuit, of which the best is taken."""
+
 
 @dataclass(frozen=True)
 class RoutedCircuit:
@@ -46,7 +49,7 @@ class DeviceMapping:
         self,
         device: Device,
         seed: int = 0,
-        trials: int = 4,
+        trials: int = DEFAULT_TRIALS,
         cost: Callable[[CircuitSpec], Any] | None = None,
     ) -> None:
         self.device = device

@@ -1,7 +1,22 @@
 """Evaluation of trained runs, on whole scenes and on whole images, and the references they must beat."""
 
-from qhybrid.evaluation.common import evaluation_folder
+from qhybrid.evaluation.common import evaluation_folder, routed_to_its_device
 from qhybrid.evaluation.evaluate import evaluate_baselines, evaluate_run
-from qhybrid.evaluation.images import evaluate_image_run
+from qhybrid.evaluation.subject.load import load_subject, load_trained
+from qhybrid.evaluation.subject.subject import Evaluation, Subject
+from qhybrid.metrics import Metric, Sample, Totals, register_metric
 
-__all__ = ["evaluate_baselines", "evaluate_image_run", "evaluate_run", "evaluation_folder"]
+__all__ = [
+    "Evaluation",
+    "Metric",
+    "Sample",
+    "Subject",
+    "Totals",
+    "evaluate_baselines",
+    "evaluate_run",
+    "evaluation_folder",
+    "load_subject",
+    "load_trained",
+    "register_metric",
+    "routed_to_its_device",
+]

@@ -8,10 +8,14 @@ from typing import Any
 
 import qhybrid
 from qhybrid.config import EngineConfig
+from qhybrid.devices import list_devices
 from qhybrid.engines import make_engine
 from qhybrid.engines.base import Engine
+from qhybrid.engines.mapped import DEFAULT_TRIALS
+from qhybrid.engines.routed import INNER
 from qhybrid.errors import WorkspaceError
 from qhybrid.layers import quantum_layers
+from qhybrid.noise import load_profile
 from qhybrid.training.images.run import LoadedImageRun
 from qhybrid.training.run_folder import LoadedRun, Which
 
@@ -25,8 +29,8 @@ def evaluation_folder(folder: str | Path, split: str, engine: EngineConfig, whic
     parts = [split, engine.kind]
     if "backend" in engine.options:
         parts.append(str(engine.options["backend"]))
-    if engine.noise is not None:
-        parts.append(Path(engine.noise).name.removesuffix(".yaml"))
+    if engine.noise is not None and (noise := Path(engine.noise).name.removesuffix(".yaml")) not in parts:
+        parts.append(noise)
     if engine.shots is not None:
         parts.append(f"{engine.shots}-shots")
     if which != "best":
@@ -46,6 +50,29 @@ def check_folder(target: Path) -> None:
             f"{target}: results need a folder that can be written, but {existing} is not one. Fix: choose "
             "another one."
         )
+
+
+def routed_to_its_device(engine: EngineConfig) -> EngineConfig:
+    """Return the engine `routed` in place of another one under the noise profile of a device.
+
+    Such a profile has values for the device's own qubits and gates alone, so circuits are routed to it, as in
+    a sweep and with the same layouts. Other engines are returned as they are.
+
+    Raises:
+        ConfigError: If there is no such profile.
+    """
+    if engine.noise is None or engine.kind not in INNER:
+        return engine
+    profile = load_profile(engine.noise)
+    device = profile.device or profile.name
+    if not profile.listed_only or device not in list_devices():
+        return engine
+    options: dict[str, Any] = {"backend": device, "layout": "gates", "trials": DEFAULT_TRIALS}
+    if engine.kind != "exact":
+        options["engine"] = engine.kind
+    if engine.options:
+        options["options"] = engine.options
+    return engine.model_copy(update={"kind": "routed", "options": options})
 
 
 def engine_of(engine: EngineConfig) -> Engine:

@@ -1,4 +1,4 @@
-"""`evaluate_run`: test a trained model on whole scenes, on any engine, and leave numbers and pictures."""
+"""`evaluate_run`: test a trained run on a split, on any engine, and leave numbers and pictures."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from pathlib import Path
 import torch
 
 from qhybrid.config import EngineConfig, PredictionConfig
-from qhybrid.data.scene_datasets import open_dataset
-from qhybrid.evaluation.baselines import score_baselines
-from qhybrid.evaluation.common import check_folder, engine_of, evaluation_folder, provenance
-from qhybrid.evaluation.report_files import write_report
-from qhybrid.evaluation.scoring import Progress, score_scenes
+from qhybrid.evaluation.common import (
+    check_folder,
+    engine_of,
+    evaluation_folder,
+    provenance,
+    routed_to_its_device,
+)
+from qhybrid.evaluation.subject.load import load_subject, load_trained, subject_of
+from qhybrid.evaluation.subject.subject import Evaluation, Options, Progress
 from qhybrid.models import use_engine
-from qhybrid.training.images.run import LoadedImageRun
 from qhybrid.training.metrics import SegmentationMetrics
-from qhybrid.training.run_folder import LoadedRun, Which, load_run
+from qhybrid.training.run_folder import Which
 from qhybrid.workspace import data_root as default_data_root
-
-SAMPLES = 4
 
 
 def evaluate_run(
@@ -35,87 +36,68 @@ def evaluate_run(
     baselines: bool = False,
     settings: PredictionConfig | None = None,
     device: str | torch.device | None = None,
-) -> SegmentationMetrics:
-    """Evaluate a trained run on every scene of a split.
+    layers: Sequence[str] | None = None,
+) -> Evaluation:
+    """Evaluate a trained run on every scene or image of a split.
 
     Scenes are predicted by the windows and with the blending of `predict`; all pixels that have data and a
-    label go into one confusion matrix. The output folder then holds metrics.json, metrics.csv (one row a
-    class), confusion.png and samples.png.
+    label go into one confusion matrix. The output folder then holds metrics.json, confusion.png and
+    samples.png, and metrics.csv (scenes, one row a class) or predictions.csv (one row an image).
 
     Args:
         folder: The run folder.
         split: `train`, `val` or `test`.
-        engine: What executes the circuits; the run's own engine if absent.
+        engine: What executes the circuits, fixed filters included; the run's own engine if absent. Under the
+            noise profile of a device circuits are routed to it.
         data_root: Folder that the recipe's `data.root` is relative to; QHYBRID_DATA or ./data if absent.
         output: Folder for the results; `evaluation_folder(...)` if absent.
-        which: Weights of the best or of the last epoch.
-        progress: Called with (windows done, windows of all scenes).
-        baselines: Also evaluate the majority class and the colour classifier, into metrics.json.
-        settings: Overlap and batch size; those of the run's recipe if absent.
+        which: Weights of the best or of the last epoch; a run on images without validation has last ones.
+        progress: Called with (windows or images done, all of them).
+        baselines: Also evaluate the majority class and the colour classifier on scenes, into metrics.json.
+        settings: Overlap and batch size of scenes; those of the run's recipe if absent.
         device: Where to run the model: "auto", "cpu", "cuda"; where it is loaded if absent.
+        layers: Dotted names of the quantum layers that run on `engine`; all of them if absent.
 
     Returns:
-        The metrics of the model.
+        The result; `found["miou"]` is a metric of it.
 
     Raises:
         CheckpointError: If the run folder is incomplete or damaged.
         ConfigError: If an engine is given, but the model has no quantum layers.
-        DataError: If the data set or one of its scenes is unusable.
+        DataError: If the data set, a scene or an image is unusable.
         EngineError: If the engine is unknown or cannot execute the circuits.
+        MetricError: If a metric of a plugin has failed; everything else is written, and is the error's
+            `evaluation`.
         WorkspaceError: If the results cannot be written to `output`.
     """
-    run = load_run(folder, which)
-    target = prepare(run, split, engine, output, which)
-    dataset = open_dataset(run.recipe.data, default_data_root(data_root))
-    scenes = dataset.scenes(split)
-    settings = settings or run.recipe.prediction
-    started = time.perf_counter()
-    confusion, samples = score_scenes(
-        run, scenes, settings=settings, device=device, samples=SAMPLES, progress=progress
-    )
-    facts = {
-        **provenance(run, engine),
-        "split": split,
-        "scenes": [scene.id for scene in scenes],
-        "window_size": run.patch_size,
-        "prediction": settings.model_dump(mode="json"),
-        "seconds": round(time.perf_counter() - started, 3),
-    }
-    metrics = confusion.compute()
-    references = score_baselines(run, dataset.scenes("train"), scenes) if baselines else {}
-    write_report(target, run.recipe.name, run.classes, facts, metrics, references, samples)
-    return metrics
-
-
-def prepare(
-    run: LoadedRun | LoadedImageRun,
-    split: str,
-    engine: EngineConfig | None,
-    output: str | Path | None,
-    which: Which,
-    layers: Sequence[str] | None = None,
-) -> Path:
-    """Put the quantum layers of a loaded run on the engine that is asked for; return where results go.
-
-    Args:
-        run: The run.
-        split: Which split is evaluated.
-        engine: What executes the circuits; the run's own engine if absent.
-        output: Folder for the results; `evaluation_folder(...)` if absent.
-        which: The weights that were asked for.
-        layers: Dotted names of the quantum layers that run on `engine`; all of them if absent.
-
-    Raises:
-        ConfigError: If an engine is given, but the model has no quantum layers.
-        EngineError: If the engine is unknown.
-        WorkspaceError: If the results cannot be written.
-    """
+    run = load_trained(folder, which)
+    engine = None if engine is None else routed_to_its_device(engine)
     chosen = engine or run.recipe.engine
     target = Path(output) if output else evaluation_folder(run.folder, split, chosen, which)
     check_folder(target)
     if engine is not None:
         use_engine(run.model, engine_of(engine), layers)
-    return target
+    subject = subject_of(run, split, None, default_data_root(data_root))
+    options = Options(settings, device, progress, as_trained=True)
+    references = subject.baselines() if baselines else {}
+    started = time.perf_counter()
+    found = subject.evaluate(options)
+    facts = {
+        **provenance(run, engine),
+        **subject.facts(options),
+        "seconds": round(time.perf_counter() - started, 3),
+        "metrics": plain_metrics(found.metrics),
+    }
+    if found.measured.failed:
+        facts["metrics_failed"] = found.measured.failed
+    subject.write_report(target, facts, found, references)
+    found.measured.check(found)
+    return found
+
+
+def plain_metrics(metrics: dict[str, float]) -> dict[str, float | None]:
+    """Return metrics for a JSON file: undefined values are None."""
+    return {key: value if abs(value) < float("inf") else None for key, value in metrics.items()}
 
 
 def evaluate_baselines(
@@ -133,8 +115,7 @@ def evaluate_baselines(
 
     Raises:
         CheckpointError: If the run folder is incomplete or damaged.
+        ConfigError: If the run is one on whole images.
         DataError: If the data set or one of its scenes is unusable.
     """
-    run = load_run(folder)
-    dataset = open_dataset(run.recipe.data, default_data_root(data_root))
-    return score_baselines(run, dataset.scenes("train"), dataset.scenes(split))
+    return load_subject(folder, "best", split, None, default_data_root(data_root)).baselines()

@@ -22,7 +22,10 @@ from qhybrid.training.metrics import ConfusionMatrix
 
 Progress = Callable[[int, int], None]
 
+EachScene = Callable[[NDArray[np.uint8], NDArray[np.uint8]], None]
+
 SAMPLE_SIDE = 320
+_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +67,7 @@ def score_scenes(
     device: str | torch.device | None = None,
     samples: int = 0,
     progress: Progress | None = None,
+    each: EachScene | None = None,
 ) -> tuple[ConfusionMatrix, list[Sample]]:
     """Predict scenes as `predict` does and compare them with their masks.
 
@@ -74,6 +78,8 @@ def score_scenes(
         device: Where to run the model; where it already is if absent.
         samples: Number of scenes, evenly spread, of which the middle is kept for pictures.
         progress: Called with (windows done, windows of all scenes).
+        each: Called with the predicted and the true label map of each whole scene; without it no scene is in
+            memory as a whole.
 
     Returns:
         One confusion matrix over all scenes (pixels without data or label are not counted), and the samples.
@@ -92,7 +98,8 @@ def score_scenes(
     for index, reader in enumerate(readers):
         part = middle_window(reader.shape) if index in wanted else None
         share = _share_of(progress, sum(counts[:index]), counts[index], sum(counts))
-        found = _score_scene(run, reader, confusion, part, settings=settings, device=device, progress=share)
+        options = {"settings": settings, "device": device, "progress": share}
+        found = _score_scene(run, reader, confusion, part, each, **options)
         if part is not None and found is not None:
             kept.append(_sample(reader, part, found))
         reader.close()
@@ -100,10 +107,16 @@ def score_scenes(
 
 
 def _score_scene(
-    run: SceneModel, reader: SceneReader, confusion: ConfusionMatrix, part: Window | None, **options: Any
+    run: SceneModel,
+    reader: SceneReader,
+    confusion: ConfusionMatrix,
+    part: Window | None,
+    each: EachScene | None,
+    **options: Any,
 ) -> NDArray[np.uint8] | None:
     """Count one scene; return the predicted labels of `part`."""
     kept = None if part is None else np.full((part.height, part.width), IGNORE_INDEX, dtype=np.uint8)
+    whole = None if each is None else np.full((2, *reader.shape), IGNORE_INDEX, dtype=np.uint8)
     for block in iterate_probabilities(run, reader.scene, **options):
         labels = block.labels()
         truth = reader.read_labels(block.window)
@@ -111,7 +124,24 @@ def _score_scene(
         confusion.update(torch.from_numpy(labels), torch.from_numpy(truth))
         if part is not None and kept is not None:
             _copy_overlap(labels, block.window, kept, part)
+        if whole is not None:
+            at = block.window
+            whole[:, at.row : at.row + at.height, at.col : at.col + at.width] = labels, truth
+    if each is not None and whole is not None:
+        each(whole[0], whole[1])
     return kept
+
+
+def true_map(reader: SceneReader) -> NDArray[np.uint8]:
+    """Return the true label map of a whole scene, shape (H, W), 255 where there is no data or no label."""
+    height, width = reader.shape
+    truth = np.full((height, width), IGNORE_INDEX, dtype=np.uint8)
+    for row in range(0, height, _ROWS):
+        window = Window(row, 0, min(_ROWS, height - row), width)
+        _, valid = reader.read(window)
+        labels = reader.read_labels(window)
+        truth[row : row + window.height] = np.where(valid, labels, IGNORE_INDEX)
+    return truth
 
 
 def _share_of(progress: Progress | None, before: int, own: int, total: int) -> Progress | None:

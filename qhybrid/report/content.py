@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL
+from qhybrid.metrics import DASH, find_metric, metrics_in
 from qhybrid.report.circuit_cards import CircuitCard, circuit_cards
 from qhybrid.report.confusion import ConfusionTable, confusion_table
 from qhybrid.report.curves import learning_curves
 from qhybrid.report.hardware_part import HardwarePart, hardware_part
 from qhybrid.report.labels import (
-    metric_label,
-    number,
     settings_label,
     short_hash,
 )
@@ -20,8 +19,6 @@ from qhybrid.report.parts import Figure, Table
 from qhybrid.report.pictures import png_file
 from qhybrid.report.sources import RunSource, SweepSource, plain_yaml
 from qhybrid.report.sweep_part import SweepPart, sweep_part
-
-HEADLINES = ("accuracy", "miou", "soft_iou")
 
 
 @dataclass
@@ -73,17 +70,20 @@ def _lead(single: Sequence[RunSource], sweeps: Sequence[SweepSource]) -> str:
 
 
 def _runs_table(runs: Sequence[RunSource]) -> Table:
-    """Return one row an evaluation of a run; a run without one has a row of its last validation."""
+    """Return one row a metric of every evaluation of a run; a run without one has a row without a value."""
     rows = []
     for run in runs:
         head = (run.name, str(run.recipe.model["name"]), run.recipe.data.dataset, str(run.recipe.seed))
         epochs = "–" if run.curves is None or run.curves.empty else str(int(run.curves.index.max()))
         for name, found in (run.evaluations or {"–": {}}).items():
-            metric = next((key for key in HEADLINES if key in found), "")
-            value = number(found.get(metric)) if metric else "–"
-            rows.append((*head, epochs, name, metric_label(metric) if metric else "–", value))
-    heads = ("run", "model", "data", "seed", "epochs", "evaluation", "metric", "value")
-    return Table(heads, rows, (3, 4, 7))
+            metrics = metrics_in(found)
+            for key, value in metrics.items():
+                shown = find_metric(key)
+                rows.append((*head, epochs, name, shown.label, shown.direction, shown.show(value)))
+            if not metrics:
+                rows.append((*head, epochs, name, DASH, DASH, DASH))
+    heads = ("run", "model", "data", "seed", "epochs", "evaluation", "metric", "better", "value")
+    return Table(heads, rows, (3, 4, 8))
 
 
 def _titled(runs: Sequence[RunSource]) -> list[tuple[str, RunSource]]:

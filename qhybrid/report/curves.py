@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from qhybrid.metrics import PERCENT, find_metric, metric_label
 from qhybrid.noise.library import IDEAL
-from qhybrid.report.labels import metric_label, settings_label
+from qhybrid.report.labels import settings_label
 from qhybrid.report.sources import RunSource
 from qhybrid.report.svg import MUTED, SERIES, chart_style, figure_svg
 
@@ -137,6 +138,8 @@ def _figure(lines: Sequence[Line], name: str) -> Markup | None:
                 for column in panel:
                     _draw(axis, line, column)
             axis.set_title(_title(panel))
+            if len(panel) == 1 and find_metric(panel[0].partition("_")[2]).unit == PERCENT:
+                axis.yaxis.set_major_formatter(PercentFormatter(1.0))
             axis.set_xlabel("epoch")
             axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         handles, labels = axes[0].get_legend_handles_labels()

@@ -7,7 +7,8 @@ import math
 import pandas as pd
 
 from qhybrid.experiments.sweeps.agreement import Agreement, engine_agreement
-from qhybrid.report.labels import executed_by, metric_label
+from qhybrid.metrics import metric_label
+from qhybrid.report.labels import executed_by
 from qhybrid.report.parts import Table
 
 LEVEL = 0.01

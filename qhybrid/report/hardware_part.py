@@ -22,6 +22,7 @@ from qhybrid.report.hardware_tables import (
     summary_table,
     title_of,
 )
+from qhybrid.report.labels import counted
 from qhybrid.report.parts import Figure, Table
 
 OUTPUTS = "results/outputs.safetensors"
@@ -126,9 +127,10 @@ def _facts(plan: dict[str, Any]) -> str:
     settings, rounds = plan["settings"], plan["rounds"]
     executions, jobs = (sum(one[key] for one in rounds) for key in ("executions", "jobs"))
     return (
-        f"Planned {plan['created'][:10]}: {len(plan['samples'])} samples, {settings['shots']:,} shots, "
-        f"{executions:,} executions in {jobs} job{'s' * (jobs != 1)} and {len(rounds)} "
-        f"round{'s' * (len(rounds) != 1)}; layers {', '.join(plan['layers'])}; "
+        f"Planned {plan['created'][:10]}: {counted(len(plan['samples']), 'sample')}, "
+        f"{settings['shots']:,} shots, "
+        f"{executions:,} executions in {counted(jobs, 'job')} and {counted(len(rounds), 'round')}; "
+        f"layers {', '.join(plan['layers'])}; "
         f"{describe_mitigation(settings['mitigation'])}."
     )
 

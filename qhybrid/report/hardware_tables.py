@@ -6,10 +6,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from qhybrid.hardware.plan.plan_files import circuit_names
+from qhybrid.metrics import metric_label, show_metric
 from qhybrid.noise import NoiseProfile
 from qhybrid.noise.summary import summary
 from qhybrid.report.hardware_sources import PlanSource
-from qhybrid.report.labels import metric_label
 from qhybrid.report.parts import Table, without_constant
 
 CALIBRATIONS = ("results/calibration.yaml", "calibration.yaml")
@@ -45,9 +46,9 @@ def summary_table(plans: list[PlanSource]) -> Table:
                     f"{plan.plan['settings']['shots']:,}",
                     str(len(plan.plan["samples"])),
                     metric_label(metric) if metric else DASH,
-                    _percent(predicted["exact"].get(metric)),
-                    _percent(predicted["device_and_shots"].get(metric)),
-                    _percent(metrics.get("obtained", {}).get(metric)),
+                    show_metric(metric, predicted["exact"].get(metric)),
+                    show_metric(metric, predicted["device_and_shots"].get(metric)),
+                    show_metric(metric, metrics.get("obtained", {}).get(metric)),
                     *(of_plan if number == 0 else ("",) * len(of_plan)),
                 )
             )
@@ -74,7 +75,7 @@ def circuits_table(plan: dict[str, Any]) -> Table:
     heads = ("circuit", "qubits", "bases", "copies", "two-qubit gates", "depth of these", "length")
     rows = [
         (
-            one["name"],
+            name,
             str(one["qubits"]),
             " ".join(dict.fromkeys(one["bases"])),
             str(one["copies"]),
@@ -82,7 +83,7 @@ def circuits_table(plan: dict[str, Any]) -> Table:
             str(one["two_qubit_depth"]),
             f"{one['microseconds']:.2f} µs",
         )
-        for one in plan["circuits"].values()
+        for name, one in zip(circuit_names(plan), plan["circuits"].values(), strict=True)
     ]
     return Table(heads, rows, (1, 3, 4, 5, 6))
 

@@ -13,27 +13,9 @@ from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL
 from qhybrid.mitigations import NONE
 from qhybrid.noise.library import profile_label
 
-METRICS = {
-    "accuracy": "accuracy",
-    "miou": "mIoU",
-    "soft_iou": "soft IoU",
-    "soft_iou_per_image": "soft IoU per image",
-    "iou": "IoU",
-    "cross_entropy": "cross-entropy",
-    "loss": "loss",
-}
 IN_AXES = ("engine.noise", "engine.shots")
 """Settings of a training that are the conditions of cells which run as trained."""
 LAYERS = "engine.layers"
-
-
-def metric_label(name: str) -> str:
-    """Return a metric's name, for example `mIoU`."""
-    for split in ("train_", "val_"):
-        if name.startswith(split):
-            data = "training" if split == "train_" else "validation"
-            return f"{metric_label(name.removeprefix(split))} ({data})"
-    return METRICS.get(name, name.replace("_", " "))
 
 
 def executed_by(engine: str) -> str:
@@ -112,9 +94,9 @@ def seconds_label(seconds: float) -> str:
     return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:,.0f} s"
 
 
-def with_error(value: Any, error: Any) -> str:
-    """Return a mean with its standard error."""
-    return number(value) if pd.isna(error) else f"{number(value)} ± {number(error)}"
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, as in `1 sample` and `2 samples`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def short_hash(text: str) -> str:

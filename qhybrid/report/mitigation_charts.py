@@ -11,10 +11,10 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from qhybrid.metrics import metric_label
 from qhybrid.mitigations import MITIGATIONS, NONE, mitigation_label
 from qhybrid.report.facets import Look, looks
-from qhybrid.report.labels import metric_label
-from qhybrid.report.noise_charts import add_legend, draw_line
+from qhybrid.report.noise_charts import add_legend, draw_line, name_axis
 from qhybrid.report.svg import chart_style, figure_svg
 
 COLUMNS = 3
@@ -73,7 +73,7 @@ def mitigation_charts(
             parts = [part for part, same in zip(title, shared, strict=True) if not same]
             axis.set_title(", ".join(parts or title[:1]))
         for axis in axes[:, 0]:
-            axis.set_ylabel(metric_label(metric))
+            name_axis(axis, metric, "y")
         for place, axis in enumerate(axes.flatten()):
             if place >= len(groups):
                 axis.set_axis_off()

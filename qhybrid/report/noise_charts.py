@@ -11,10 +11,11 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from qhybrid.metrics import PERCENT, find_metric, metric_label
 from qhybrid.report.facets import Chart, Facet, Look, spread
-from qhybrid.report.labels import metric_label, shots_label
+from qhybrid.report.labels import shots_label
 from qhybrid.report.svg import SERIES, chart_style, figure_svg
 
 _COLORS = "cividis"
@@ -39,10 +40,10 @@ def heat_and_lines(chart: Chart, metric: str, name: str, look: Mapping[str, Look
     with chart_style():
         figure = Figure(figsize=(9.8, height), layout="constrained")
         left, right = figure.subplots(1, 2)
-        _heat_map(left, facet, *chart.range)
+        _heat_map(left, facet, metric, *chart.range)
         left.set(xlim=(0, len(facet.shots)), ylim=(len(facet.noises), 0), title="")
         _lines(right, facet, look)
-        right.set_ylabel(metric_label(metric))
+        name_axis(right, metric, "y")
         add_legend(figure, [right], list(look), columns=4)
         return figure_svg(figure, name, f"{metric_label(metric)} by noise and shots: heat map and lines")
 
@@ -65,7 +66,7 @@ def heat_maps(chart: Chart, metric: str, name: str) -> Markup:
             len(heights), columns, squeeze=False, gridspec_kw={"height_ratios": inches}
         ).flatten()
         for place, (axis, facet) in enumerate(zip(axes, found)):
-            _heat_map(axis, facet, *chart.range)
+            _heat_map(axis, facet, metric, *chart.range)
             axis.set(xlim=(0, width), ylim=(heights[place // columns], 0))
             axis.xaxis.label.set_x(len(facet.shots) / (2 * width))
         for axis in axes[len(found) :]:
@@ -73,8 +74,9 @@ def heat_maps(chart: Chart, metric: str, name: str) -> Markup:
         return figure_svg(figure, name, f"Heat maps of {metric_label(metric)} by noise and shots")
 
 
-def _heat_map(axis: Any, facet: Facet, low: float, high: float) -> None:
+def _heat_map(axis: Any, facet: Facet, metric: str, low: float, high: float) -> None:
     noises, shots = facet.noises, facet.shots
+    shown = find_metric(metric)
     colors = colormaps[_COLORS]
     for _, row in facet.table.iterrows():
         x, y = shots.index(shots_label(row["shots"])), noises.index(row["noise"])
@@ -82,7 +84,8 @@ def _heat_map(axis: Any, facet: Facet, low: float, high: float) -> None:
         fill = colors(0.12 + 0.8 * place)
         axis.add_patch(Rectangle((x, y), 1, 1, facecolor=to_hex(fill), edgecolor="none"))
         ink = "#ffffff" if np.dot(fill[:3], (0.299, 0.587, 0.114)) < _DARK else "#111111"
-        axis.text(x + 0.5, y + 0.5, f"{row['value']:.4f}", ha="center", va="center", color=ink, fontsize=8.5)
+        text = f"{shown.number(row['value']):.{shown.digits}f}"
+        axis.text(x + 0.5, y + 0.5, text, ha="center", va="center", color=ink, fontsize=8.5)
     axis.set_xticks(np.arange(len(shots)) + 0.5, shots)
     axis.set_yticks(np.arange(len(noises)) + 0.5, noises)
     axis.tick_params(length=0)
@@ -116,11 +119,28 @@ def line_charts(chart: Chart, metric: str, name: str, look: Mapping[str, Look]) 
             _lines(axis, facet, look)
             axis.set_title(facet.title)
         for axis in axes[::columns]:
-            axis.set_ylabel(metric_label(metric))
+            name_axis(axis, metric, "y")
         for axis in axes[len(found) :]:
             axis.set_axis_off()
         add_legend(figure, axes, list(look))
         return figure_svg(figure, name, f"{metric_label(metric)} by shots and noise with standard errors")
+
+
+def name_axis(axis: Any, metric: str, which: str) -> None:
+    """Write a metric's name and unit at an axis.
+
+    Args:
+        axis: The chart.
+        metric: The metric.
+        which: `x` or `y`.
+    """
+    shown = find_metric(metric)
+    own = axis.xaxis if which == "x" else axis.yaxis
+    if shown.unit == PERCENT:
+        own.set_major_formatter(PercentFormatter(1.0))
+        own.set_label_text(shown.label)
+    else:
+        own.set_label_text(f"{shown.label} ({shown.unit})" if shown.unit else shown.label)
 
 
 def add_legend(figure: Figure, axes: Any, order: list[str], columns: int = 3) -> None:
@@ -178,7 +198,7 @@ def _point_charts(found: list[Facet], metric: str, name: str) -> Markup:
         for axis, facet in zip(axes, found):
             _points(axis, facet)
             axis.set_title(facet.title)
-            axis.set_xlabel(metric_label(metric))
+            name_axis(axis, metric, "x")
         for axis in axes[len(found) :]:
             axis.set_axis_off()
         return figure_svg(figure, name, f"{metric_label(metric)} by noise with standard errors")

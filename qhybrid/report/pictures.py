@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from qhybrid.experiments.sweeps.arrays import unpack
 from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL
+from qhybrid.metrics import find_metric
 from qhybrid.mitigations import NONE
 from qhybrid.report.labels import noise_label, shots_label
 from qhybrid.report.sources import SweepSource
@@ -78,6 +79,7 @@ def chosen_cells(sweep: SweepSource, weights: str) -> list[tuple[str, str]]:
     cells = cells[cells["metric"] == cells["metric"].iloc[0]].copy()
     cells["budget"] = cells["shots"].astype("float64").fillna(np.inf)
     cells["plain"] = (cells["mitigation"] != NONE).astype(int) + (cells["engine"] != "exact").astype(int)
+    upwards = find_metric(str(cells["metric"].iloc[0])).larger_is_better
     noisy, device = cells["profile_hash"] != "", cells["mapping"] != ALL_TO_ALL
     found = []
     for title, kind, most in (
@@ -91,7 +93,7 @@ def chosen_cells(sweep: SweepSource, weights: str) -> list[tuple[str, str]]:
             finite = rows[np.isfinite(rows["budget"])]
             rows = rows if most or finite.empty else finite[finite["budget"] == finite["budget"].max()]
             rows = rows[rows["budget"] == rows["budget"].max()]
-            row = rows.sort_values(["value", "key"], ascending=[True, True]).iloc[0]
+            row = rows.sort_values(["value", "key"], ascending=[upwards, True]).iloc[0]
             found.append((f"{title}: {_conditions(row)}", str(row["key"])))
     return found
 

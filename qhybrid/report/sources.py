@@ -11,13 +11,12 @@ import pandas as pd
 import yaml
 
 from qhybrid.config import Recipe, read_yaml
-from qhybrid.data.images.image_datasets import is_image_dataset
 from qhybrid.errors import DataError, QHybridError
+from qhybrid.evaluation import load_trained
 from qhybrid.experiments.sweeps.run import SWEEP
 from qhybrid.experiments.sweeps.store import RUNS, CellStore
 from qhybrid.experiments.sweeps.tables import read_cells, read_results
-from qhybrid.training.images.run import load_image_run
-from qhybrid.training.run_folder import ENVIRONMENT, METRICS, RECIPE, load_run, read_recipe
+from qhybrid.training.run_folder import ENVIRONMENT, METRICS, RECIPE, read_recipe
 from qhybrid.workspace import whole_files
 
 
@@ -49,8 +48,7 @@ class RunSource:
         Raises:
             CheckpointError: If the run folder is damaged.
         """
-        images = is_image_dataset(self.recipe.data.dataset)
-        return (load_image_run if images else load_run)(self.folder).model
+        return load_trained(self.folder).model
 
 
 @dataclass

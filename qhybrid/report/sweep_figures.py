@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from qhybrid.metrics import metric_label, show_metric
 from qhybrid.report.facets import Chart, labelled, looks, noise_charts_of
-from qhybrid.report.labels import metric_label
 from qhybrid.report.mitigation_charts import mitigated_noises, mitigation_charts, mitigation_looks
 from qhybrid.report.noise_charts import heat_and_lines, heat_maps, line_charts
 from qhybrid.report.parts import Figure
@@ -55,7 +55,10 @@ def _what(chart: Chart, metric: str) -> str:
 def _heat_caption(chart: Chart, metric: str) -> str:
     low, high = chart.range
     more = f" {chart.hidden} more combinations are in results.parquet." if chart.hidden else ""
-    return f"{_what(chart, metric)}, by noise and shots. Colours from {low:.4f} (dark) to {high:.4f}.{more}"
+    return (
+        f"{_what(chart, metric)}, by noise and shots. Colours from {show_metric(metric, low)} (dark) to "
+        f"{show_metric(metric, high)}.{more}"
+    )
 
 
 def _line_caption(chart: Chart, metric: str) -> str:

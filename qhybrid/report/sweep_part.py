@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from qhybrid.experiments.sweeps.cells import TRAINED
+from qhybrid.metrics import DASH, find_metric, metric_label
 from qhybrid.mitigations import NONE, mitigation_label
 from qhybrid.report.confusion import ConfusionTable, confusion_table
 from qhybrid.report.engine_part import engines_table
 from qhybrid.report.labels import (
+    counted,
     executed_by,
     failure_label,
-    metric_label,
     noise_label,
     seconds_label,
     shots_label,
     training_label,
-    with_error,
 )
 from qhybrid.report.parts import Figure, Table, without_constant
 from qhybrid.report.pictures import SampleTable, chosen_cells, sample_tables
@@ -28,6 +29,10 @@ from qhybrid.report.sweep_figures import sweep_figures
 from qhybrid.report.training_part import training_table
 
 LONGEST_TABLE = 300
+CONDITIONS = (
+    "run", "settings", "engine", "profile", "scale", "shots", "mapping", "mitigation", "layers",
+    "profile_hash",
+)  # fmt: skip
 
 
 @dataclass
@@ -44,6 +49,7 @@ class SweepPart:
     confusions: list[ConfusionTable]
     samples: list[SampleTable]
     results: Table
+    remarks: list[str]
     failures: list[str]
 
 
@@ -59,13 +65,14 @@ def sweep_part(sweep: SweepSource, name: str) -> SweepPart:
         sweep.name,
         sweep.description,
         _facts(sweep, metric),
-        _sweep_summary(sweep.results, metric),
+        _sweep_summary(sweep.results),
         training_table(sweep, metric),
         engines_table(sweep.cells),
         sweep_figures(sweep.results, metric, name),
         _sweep_confusions(sweep),
         sample_tables(sweep),
         _results_table(sweep.results, metric),
+        _missing(sweep.cells),
         [failure_label(one) for one in sweep.failures],
     )
 
@@ -73,14 +80,14 @@ def sweep_part(sweep: SweepSource, name: str) -> SweepPart:
 def _facts(sweep: SweepSource, metric: str) -> str:
     """Say in a sentence what was evaluated."""
     cells = sweep.cells[sweep.cells["metric"] == metric]
-    unit = "images" if sweep.runs and _is_classification(sweep) else "pixels"
+    unit = "image" if sweep.runs and _is_classification(sweep) else "pixel"
     runs = cells["run_folder"].nunique()
     seeds = cells[cells["engine"] != TRAINED]["seed"].nunique()
     chance = f", {seeds} seeds of shots where there is chance" if seeds > 1 else ""
     data = f"the {cells['split'].iloc[0]} split of {cells['dataset'].iloc[0]}"
     return (
-        f"{len(cells):,} cells of {runs} trained run{'s' * (runs > 1)} on {data} "
-        f"({int(cells['count'].iloc[0]):,} {unit}){chance}, "
+        f"{counted(len(cells), 'cell')} of {counted(runs, 'trained run')} on {data} "
+        f"({counted(int(cells['count'].iloc[0]), unit)}){chance}, "
         f"{seconds_label(cells['seconds'].median())} a cell."
     )
 
@@ -90,20 +97,32 @@ def _is_classification(sweep: SweepSource) -> bool:
     return bool(samples) and samples[0]["truth"]["shape"] == []
 
 
-def _sweep_summary(results: pd.DataFrame, metric: str) -> Table:
-    """Return one row a run, engine, mitigation and layers: the value without noise, and the worst one.
+def _missing(cells: pd.DataFrame) -> list[str]:
+    """Say of which metrics values are missing: they must not be taken for anything else."""
+    lost = cells[cells["value"].isna()].groupby("metric", sort=False)["key"].nunique()
+    return [
+        f"{metric_label(str(metric))} is missing in {counted(int(count), 'cell')}: it could not be computed "
+        "there, or too little was kept of these cells when it was added."
+        for metric, count in lost.items()
+    ]
 
-    Cells on the engine of the training are left out: they are in the table of what was trained.
+
+def _sweep_summary(results: pd.DataFrame) -> Table:
+    """Return one row a run, engine, mitigation, layers and metric: the value without noise, and the worst.
+
+    Cells on the engine of the training are left out: they are in the table of what was trained. Numbers of
+    single classes are in the table of all results.
     """
     rows = []
-    table = results[(results["metric"] == metric) & (results["engine"] != TRAINED)]
-    by = ["run", "settings", "engine", "mitigation", "layers"]
+    table = results[~results["metric"].str.contains(" ") & (results["engine"] != TRAINED)]
+    by = ["metric", "run", "settings", "engine", "mitigation", "layers"]
     for values, group in table.groupby(by, sort=False):
-        run, settings, engine, mitigation, layers = (str(value) for value in values)
-        ideal = _ideal_of(table, group)
+        metric, run, settings, engine, mitigation, layers = (str(value) for value in values)
+        shown = find_metric(metric)
+        ideal = _ideal_of(table[table["metric"] == metric], group)
         ideal = ideal[ideal["shots"].isna()] if ideal["shots"].isna().any() else ideal
         best = ideal.iloc[0] if len(ideal) else None
-        worst = group.sort_values("value").iloc[0]
+        worst = group.sort_values("value", ascending=shown.larger_is_better).iloc[0]
         what = training_label(json.loads(settings), engine)
         rows.append(
             (
@@ -111,14 +130,17 @@ def _sweep_summary(results: pd.DataFrame, metric: str) -> Table:
                 executed_by(engine),
                 mitigation_label(mitigation),
                 layers,
-                "–" if best is None else with_error(best["value"], best["standard_error"]),
-                with_error(worst["value"], worst["standard_error"]),
+                shown.label,
+                shown.direction,
+                DASH if best is None else shown.show(best["value"], best["standard_error"]),
+                shown.show(worst["value"], worst["standard_error"]),
                 f"{noise_label(worst)}, {shots_label(worst['shots'])} shots",
             )
         )
-    name = metric_label(metric)
-    heads = ("run", "engine", "mitigation", "layers", f"{name} without noise", f"lowest {name}", "found at")
-    return without_constant(Table(heads, rows, (4, 5)), keep=(0, 4, 5, 6))
+    heads = (
+        "run", "engine", "mitigation", "layers", "metric", "better", "without noise", "worst", "found at",
+    )  # fmt: skip
+    return without_constant(Table(heads, rows, (6, 7)), keep=(0, 4, 5, 6, 7, 8))
 
 
 def _ideal_of(table: pd.DataFrame, group: pd.DataFrame) -> pd.DataFrame:
@@ -132,31 +154,45 @@ def _ideal_of(table: pd.DataFrame, group: pd.DataFrame) -> pd.DataFrame:
 
 
 def _results_table(results: pd.DataFrame, metric: str) -> Table:
+    """Return one row a condition, with a column for every metric, the headline first."""
     table = results[results["metric"] == metric]
+    shown = [find_metric(str(key)) for key in dict.fromkeys(results["metric"])]
+    values = {(row["metric"], *_condition(row)): row for _, row in results.iterrows()}
     heads = (
         "run", "settings", "engine", "noise", "shots", "mitigation", "shots in all", "layers",
-        metric_label(metric), "seeds", "s a cell",
+        *(one.label for one in shown), "seeds", "s a cell",
     )  # fmt: skip
-    rows = [
-        (
-            str(row["run"]),
-            training_label(json.loads(row["settings"]), str(row["engine"])) or "–",
-            executed_by(str(row["engine"])),
-            noise_label(row),
-            shots_label(row["shots"]),
-            mitigation_label(str(row["mitigation"])),
-            shots_label(row["shots_total"]),
-            str(row["layers"]),
-            with_error(row["value"], row["standard_error"]),
-            str(row["seeds"]),
-            seconds_label(row["seconds"]).removesuffix(" s"),
+    rows = []
+    for _, row in table.head(LONGEST_TABLE).iterrows():
+        found = [values.get((one.key, *_condition(row))) for one in shown]
+        rows.append(
+            (
+                str(row["run"]),
+                training_label(json.loads(row["settings"]), str(row["engine"])) or DASH,
+                executed_by(str(row["engine"])),
+                noise_label(row),
+                shots_label(row["shots"]),
+                mitigation_label(str(row["mitigation"])),
+                shots_label(row["shots_total"]),
+                str(row["layers"]),
+                *(
+                    DASH if other is None else one.show(other["value"], other["standard_error"])
+                    for one, other in zip(shown, found, strict=True)
+                ),
+                str(row["seeds"]),
+                seconds_label(row["seconds"]).removesuffix(" s"),
+            )
         )
-        for _, row in table.head(LONGEST_TABLE).iterrows()
-    ]
-    found = without_constant(Table(heads, rows, (4, 6, 8, 9, 10)), keep=(3, 4, 8, 9))
+    numbers = tuple(range(8, 8 + len(shown) + 1))
+    result = without_constant(Table(heads, rows, (4, 6, *numbers, numbers[-1] + 1)), keep=(3, 4, *numbers))
     if len(table) > LONGEST_TABLE:
-        found.note = f"{found.note}; the first {LONGEST_TABLE} of {len(table)} rows".lstrip("; ")
-    return found
+        result.note = f"{result.note}; the first {LONGEST_TABLE} of {len(table)} rows".lstrip("; ")
+    return result
+
+
+def _condition(row: Any) -> tuple[str, ...]:
+    """Return what tells the rows of a metric apart."""
+    return tuple(shots_label(row[name]) if name == "shots" else str(row[name]) for name in CONDITIONS)
 
 
 def _sweep_confusions(sweep: SweepSource) -> list[ConfusionTable]:

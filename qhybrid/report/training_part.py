@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from qhybrid.experiments.sweeps.cells import TRAINED
-from qhybrid.report.labels import metric_label, settings_label, with_error
+from qhybrid.metrics import metric_label, show_metric
+from qhybrid.report.labels import settings_label
 from qhybrid.report.parts import Table, without_constant
 from qhybrid.report.sources import RunSource, SweepSource
 
@@ -37,7 +38,8 @@ def training_table(sweep: SweepSource, metric: str) -> Table | None:
         last = [_epoch(run, f"train_{metric}", "last") for run in runs]
         best = [_epoch(run, f"val_{metric}", "best") for run in runs]
         test = [tested[str(run.folder)] for run in runs]
-        rows.append((name, settings or MISSING, str(len(runs)), _mean(last), _mean(best), _mean(test)))
+        means = (_mean(metric, values) for values in (last, best, test))
+        rows.append((name, settings or MISSING, str(len(runs)), *means))
     label = metric_label(metric)
     heads = ("run", "trained with", "seeds", f"training {label}", f"validation {label}", f"test {label}")
     known = [column for column in (3, 4, 5) if any(row[column] != MISSING for row in rows)]
@@ -54,6 +56,7 @@ def _epoch(run: RunSource, column: str, which: str) -> float | None:
     return float(values.iloc[-1] if "last" in (which, run.recipe.training.keep) else values.max())
 
 
-def _mean(values: Sequence[float | None]) -> str:
+def _mean(metric: str, values: Sequence[float | None]) -> str:
     known = pd.Series([value for value in values if value is not None], dtype="float64")
-    return MISSING if known.empty else with_error(known.mean(), known.sem() if len(known) > 1 else None)
+    error = float(known.std(ddof=1)) / len(known) ** 0.5 if len(known) > 1 else None
+    return MISSING if known.empty else show_metric(metric, float(known.mean()), error)

@@ -16,12 +16,9 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
 from qhybrid.config import Recipe
-from qhybrid.data.images.image_datasets import is_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError, TrainingError, WorkspaceError, optional_import
 from qhybrid.training.callbacks import EpochBar, RunKeeper, StepClock, WeightAverage, completed_epochs
-from qhybrid.training.images.defaults import with_image_defaults
-from qhybrid.training.images.run import ImageMeta
-from qhybrid.training.images.task import build_image_task
+from qhybrid.training.kinds import build_task, meta_class, with_task_defaults
 from qhybrid.training.precision import trains_on_gpu, with_resolved_precision
 from qhybrid.training.provenance import environment
 from qhybrid.training.run_folder import (
@@ -29,13 +26,11 @@ from qhybrid.training.run_folder import (
     META,
     RECIPE,
     RESUME_STATE,
-    Meta,
     MetaHead,
     read_meta,
     read_recipe,
     write_recipe,
 )
-from qhybrid.training.scenes.task import build_scene_task
 from qhybrid.training.shots import shots_callbacks, with_shots_seed
 from qhybrid.training.task import Task
 from qhybrid.workspace import locked, write_text
@@ -57,17 +52,15 @@ def train(recipe: Recipe, data_root: Path, output: Path, *, resume: bool = False
     Raises:
         QHybridError: For an invalid recipe, unusable data, a folder in the way, or a loss that is not finite.
     """
-    images = is_image_dataset(recipe.data.dataset)
-    if images:
-        recipe = with_image_defaults(recipe)
+    recipe = with_task_defaults(recipe)
     recipe = with_resolved_precision(recipe)
     recipe = with_shots_seed(recipe)
     state = _prepare_folder(recipe, output, resume)
     if state is not None:
-        recipe = _with_kept_model(recipe, output, ImageMeta if images else Meta)
+        recipe = _with_kept_model(recipe, output, meta_class(recipe))
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)
-    task = build_image_task(recipe, data_root) if images else build_scene_task(recipe, data_root)
+    task = build_task(recipe, data_root)
     _check_early_stopping(recipe, task)
     if state is None:
         write_recipe(output, recipe)

@@ -19,6 +19,7 @@ import qhybrid
 from qhybrid.cli.console import metrics_table, progress_bar, short
 from qhybrid.cli.demo import _verdict
 from qhybrid.cli.main import execute
+from qhybrid.metrics import metrics_in
 from qhybrid.training.metrics import SegmentationMetrics
 
 SMALL = [
@@ -41,7 +42,7 @@ def test_demo_leaves_what_it_says(tmp_path, monkeypatch, capsys):
     settings = [word for setting in SMALL for word in ("--set", setting)]
     assert execute(["demo", "--output", "out", *settings]) == 0
     out = capsys.readouterr().out
-    for name in ("HQ-UNet", "majority class", "colour alone", "mIoU", "overall accuracy"):
+    for name in ("HQ-UNet", "majority class", "colour alone", "mIoU", "accuracy"):
         assert name in out
     paths = dict(
         line.split(maxsplit=1) for line in out.splitlines() if line.startswith(("run", "scene", "pictures"))
@@ -56,24 +57,24 @@ def test_demo_leaves_what_it_says(tmp_path, monkeypatch, capsys):
 
 
 def test_verdict_says_which_is_better_either_way():
-    right, wrong = metrics([[9, 1], [1, 9]]), metrics([[5, 5], [5, 5]])
-    worst = metrics([[10, 0], [10, 0]])
+    right, wrong, worst = {"miou": 0.81, "accuracy": 0.9}, {"miou": 0.33}, {"miou": 0.25}
     above = _verdict({"HQ-UNet": right, "majority class": worst, "colour alone": wrong})
-    assert above == f"HQ-UNet's mIoU is {right.miou - wrong.miou:.3f} above the best baseline (colour alone)."
+    assert above == f"HQ-UNet's mIoU is {0.81 - 0.33:.3f} above the best baseline (colour alone)."
     below = _verdict({"HQ-UNet": wrong, "majority class": worst, "colour alone": right})
     assert "BELOW colour alone" in below
 
 
 def test_table_shows_numbers_and_absent_classes():
-    table = metrics_table("test", {"a": metrics([[3, 1], [0, 4]]), "b": metrics([[5, 0], [0, 0]])})
+    both = {"a": metrics([[3, 1], [0, 4]]), "b": metrics([[5, 0], [0, 0]])}
+    table = metrics_table("test", {name: metrics_in(found.to_dict()) for name, found in both.items()})
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(table)
     rows = [line.split("│")[1:-1] for line in console.export_text().splitlines() if line.startswith("│")]
     cells = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
     assert cells["mIoU"] == [f"{(3 / 4 + 4 / 5) / 2:.4f}", "1.0000"]
-    assert cells["overall accuracy"] == ["87.50 %", "100.00 %"]
-    assert cells["IoU land"] == ["0.750", "1.000"]
-    assert cells["IoU water"] == ["0.800", "-"]
+    assert cells["accuracy"] == ["87.50 %", "100.00 %"]
+    assert cells["IoU of land"] == ["0.7500", "1.0000"]
+    assert cells["IoU of water"] == ["0.8000", "–"]
 
 
 def test_paths_are_relative_below_the_working_directory(tmp_path, monkeypatch):

@@ -87,12 +87,19 @@ def test_evaluate_as_a_device_executes_it(run_folder, capsys):
     assert (layer["device"], layer["calibration"]) == ("fake_manila", "2024-05-27")
 
 
+def test_the_noise_of_a_device_routes_to_it(run_folder, capsys):
+    assert execute(["evaluate", "tiny", "--noise", "fake_torino", "--shots", "64"]) == 0
+    assert "circuits are routed to fake_torino" in capsys.readouterr().out
+    folder = run_folder / "evaluation" / "test-routed-fake_torino-64-shots"
+    (layer,) = json.loads((folder / "metrics.json").read_text())["quantum_layers"].values()
+    assert (layer["device"], layer["shots"], layer["layout"]) == ("fake_torino", 64, "gates")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--split", "everything"], "train, val, test"),
         (["--noise", "fake_torin"], "Did you mean fake_torino"),
-        (["--noise", "fake_fez"], "transpile the circuit to the device"),
         (["--engine", "routed"], "option `backend`"),
         (["--shots", "0"], "shots"),
         (["--engine", "nothing"], "Known engines: aer, "),

@@ -12,8 +12,8 @@ import torch
 
 from qhybrid.config import EngineConfig, Recipe, validated
 from qhybrid.data.images.image_datasets import open_image_dataset
-from qhybrid.errors import CheckpointError, ConfigError, WorkspaceError
-from qhybrid.evaluation import evaluate_image_run, evaluate_run
+from qhybrid.errors import ConfigError, WorkspaceError
+from qhybrid.evaluation import evaluate_run
 from qhybrid.training import train
 from qhybrid.training.images.run import load_image_run
 
@@ -43,7 +43,7 @@ def segmenter(tmp_path_factory, ph2_folder) -> Path:
 
 def test_classification_files_say_what_the_model_says(classifier, tmp_path):
     calls = []
-    metrics = evaluate_image_run(classifier, output=tmp_path, progress=lambda *done: calls.append(done))
+    metrics = evaluate_run(classifier, output=tmp_path, progress=lambda *done: calls.append(done))
     arrays = open_image_dataset(load_image_run(classifier).recipe.data, Path()).load("test")
     with torch.no_grad():
         probabilities = load_image_run(classifier).model(arrays.images).softmax(dim=1).numpy()
@@ -53,7 +53,7 @@ def test_classification_files_say_what_the_model_says(classifier, tmp_path):
     right = probabilities.argmax(axis=1) == arrays.targets.numpy()
     assert ((table.truth == table.prediction) == right).all()
     written = json.loads((tmp_path / "metrics.json").read_text())
-    assert written["accuracy"] == metrics.accuracy == pytest.approx(right.mean())
+    assert written["accuracy"] == metrics["accuracy"] == pytest.approx(right.mean())
     assert written["parameters"] == sum(
         part.numel() for part in load_image_run(classifier).model.parameters() if part.requires_grad
     )
@@ -68,32 +68,32 @@ def test_classification_files_say_what_the_model_says(classifier, tmp_path):
 
 
 def test_other_engines_give_the_same_numbers(classifier):
-    exact = evaluate_image_run(classifier, "val")
-    aer = evaluate_image_run(classifier, "val", EngineConfig(kind="aer", options={"method": "statevector"}))
-    assert exact.to_dict() == aer.to_dict()
+    exact = evaluate_run(classifier, "val")
+    aer = evaluate_run(classifier, "val", EngineConfig(kind="aer", options={"method": "statevector"}))
+    assert exact.images.to_dict() == aer.images.to_dict()
     assert (classifier / "evaluation" / "val-aer" / "metrics.json").is_file()
 
 
 def test_engine_for_some_layers(classifier, tmp_path):
     engine = EngineConfig(kind="aer", options={"method": "statevector"})
     layer = "quanvolution.filter"
-    evaluate_image_run(classifier, "val", engine, output=tmp_path, layers=[layer])
+    evaluate_run(classifier, "val", engine, output=tmp_path, layers=[layer])
     found = json.loads((tmp_path / "metrics.json").read_text())["quantum_layers"]
     assert len({json.dumps(engine) for engine in found.values()}) == 2
     with pytest.raises(ConfigError, match="No quantum layer named nothing"):
-        evaluate_image_run(classifier, "val", engine, output=tmp_path, layers=["nothing"])
+        evaluate_run(classifier, "val", engine, output=tmp_path, layers=["nothing"])
 
 
 def test_segmentation_files(segmenter, tmp_path):
-    metrics = evaluate_image_run(segmenter, output=tmp_path)
+    metrics = evaluate_run(segmenter, output=tmp_path)
     table = pd.read_csv(tmp_path / "predictions.csv")
     assert table["id"].tolist() == ["IMD000", "IMD005", "IMD010", "IMD015"]
-    assert table.soft_iou.mean() == pytest.approx(metrics.soft_iou_per_image, abs=1e-5)
-    assert table.accuracy.mean() == pytest.approx(metrics.accuracy, abs=1e-5)
+    assert table.soft_iou.mean() == pytest.approx(metrics["soft_iou_per_image"], abs=1e-5)
+    assert table.accuracy.mean() == pytest.approx(metrics["accuracy"], abs=1e-5)
     written = json.loads((tmp_path / "metrics.json").read_text())
     assert written["which"] == "last"
     assert written["pixels"] == 4 * 32 * 48
-    assert written["soft_iou"] == pytest.approx(metrics.soft_iou)
+    assert written["soft_iou"] == pytest.approx(metrics["soft_iou"])
     assert (tmp_path / "samples.png").stat().st_size > 1000
 
 
@@ -105,14 +105,15 @@ def test_soft_iou_is_that_of_all_pixels_together(segmenter, tmp_path):
     truth = arrays.targets.double()
     overlap = float((said * truth).sum())
     expected = overlap / (float(said.sum() + truth.sum()) - overlap)
-    assert evaluate_image_run(segmenter, output=tmp_path).soft_iou == pytest.approx(expected, rel=1e-5)
+    assert evaluate_run(segmenter, output=tmp_path)["soft_iou"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_bad_requests(segmenter, classifier, tmp_path):
     with pytest.raises(ConfigError, match="no quantum layers"):
-        evaluate_image_run(segmenter, engine=EngineConfig(kind="aer"), output=tmp_path / "a")
-    with pytest.raises(CheckpointError, match="needs one on scenes"):
-        evaluate_run(classifier)
+        evaluate_run(segmenter, engine=EngineConfig(kind="aer"), output=tmp_path / "a")
+    with pytest.raises(ConfigError, match="baselines are for runs on scenes"):
+        evaluate_run(classifier, baselines=True, output=tmp_path / "a")
+    assert not (tmp_path / "a").exists()
     (tmp_path / "file").touch()
     with pytest.raises(WorkspaceError):
-        evaluate_image_run(classifier, output=tmp_path / "file")
+        evaluate_run(classifier, output=tmp_path / "file")

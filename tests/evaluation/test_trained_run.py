@@ -20,7 +20,7 @@ def test_train_evaluate_predict(scenes_root, data_config, tmp_path):
     folder = train(recipe, scenes_root, tmp_path / "run")
     metrics = evaluate_run(folder, data_root=scenes_root)
     baselines = evaluate_baselines(folder, data_root=scenes_root)
-    assert metrics.miou > baselines["majority_class"].miou + 0.1
+    assert metrics["miou"] > baselines["majority_class"].miou + 0.1
     image = scenes_root / "test" / "images" / "a.tif"
     (output,) = write_map(load_run(folder), image, tmp_path / "map.tif")
     with rasterio.open(output) as written, rasterio.open(image) as scene:

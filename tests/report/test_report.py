@@ -14,13 +14,13 @@ from report_pages import Page, outside_references
 
 from qhybrid.errors import DataError
 from qhybrid.experiments.sweeps import read_results
+from qhybrid.metrics import show_metric
 from qhybrid.report import write_report_page
 from qhybrid.report.labels import (
     noise_label,
     seconds_label,
     settings_label,
     shots_label,
-    with_error,
 )
 from qhybrid.report.svg import inline_svg
 from qhybrid.training.run_folder import read_recipe
@@ -51,7 +51,7 @@ def test_the_numbers_are_those_of_the_table(page_file, reported):
     table = table[table["metric"] == "accuracy"]
     assert len(table) > 10
     for _, row in table.iterrows():
-        assert with_error(row["value"], row["standard_error"]) in text
+        assert show_metric("accuracy", row["value"], row["standard_error"]) in text
         assert noise_label(row) in text
     assert "fake_torino" in text
     assert "128" not in text.split("<style>")[0]

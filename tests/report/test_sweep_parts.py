@@ -92,7 +92,7 @@ def test_a_noise_looks_the_same_in_every_chart():
 def test_captions_say_what_the_error_bars_are():
     (figure,) = sweep_figures(results(layers=("all",)), "accuracy", "x")
     assert "standard errors over seeds of shots" in figure.caption
-    assert "Colours from 0.7000 (dark) to 0.9000" in figure.caption
+    assert "Colours from 70.00 % (dark) to 90.00 %" in figure.caption
     (figure,) = sweep_figures(results(layers=("all",), runs=3), "accuracy", "x")
     assert "standard errors over trained runs" in figure.caption
     (figure,) = sweep_figures(results(layers=("all",), shots=(None,)), "accuracy", "x")
@@ -157,11 +157,11 @@ def test_trained_runs_stand_beside_each_other(reported):
     runs = [run for run in sweep.trained if run.settings["engine.shots"] == 32]
     last = pd.Series([run.curves["train_accuracy"].iloc[-1] for run in runs])
     best = pd.Series([run.curves["val_accuracy"].max() for run in runs])
-    assert table.rows[0][2] == f"{last.mean():.4f} ± {last.sem():.4f}"
-    assert table.rows[0][3] == f"{best.mean():.4f} ± {best.sem():.4f}"
+    assert table.rows[0][2] == f"{100 * last.mean():.2f} ± {100 * last.sem():.2f} %"
+    assert table.rows[0][3] == f"{100 * best.mean():.2f} ± {100 * best.sem():.2f} %"
     own = sweep.results.query("engine == 'trained' and metric == 'accuracy'").set_index("settings")
     tested = own["value"]['{"engine.shots": 32}']
-    assert table.rows[0][4].startswith(f"{tested:.4f} ±")
+    assert table.rows[0][4].startswith(f"{100 * tested:.2f} ±")
 
 
 def test_mitigated_rows_are_compared_with_the_noiseless_cell(reported):

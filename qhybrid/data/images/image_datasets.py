@@ -15,10 +15,15 @@ from qhybrid.data.images.mnist import FashionMnist, Mnist
 from qhybrid.data.images.ph2 import Ph2
 from qhybrid.errors import ConfigError
 
-__all__ = ["is_image_dataset", "open_image_dataset"]
+__all__ = ["dataset_folds", "is_image_dataset", "open_image_dataset"]
 
 for _dataset in (BrainMri, Digits, FashionMnist, FruitSeg30, Isbi2012, Mnist, Ph2):
     register_dataset(_dataset)
+
+
+def dataset_folds(name: str) -> tuple[int, ...]:
+    """Return the numbers of a data set's folds; nothing where there are none, as in scenes."""
+    return tuple(dataset_class(name).folds) if is_image_dataset(name) else ()
 
 
 def open_image_dataset(config: DataConfig, data_root: Path) -> ImageDataset:

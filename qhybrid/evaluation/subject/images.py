@@ -1,22 +1,38 @@
-"""A run on whole images: the test set in memory, features of a fixed filter computed once."""
+"""A run on whole images: a split in memory, features of a fixed filter computed once."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from qhybrid.data.images.image_datasets import open_image_dataset
+from qhybrid.errors import ConfigError, DataError
+from qhybrid.evaluation.image_report import write_image_report
+from qhybrid.evaluation.image_scoring import image_samples, score_logits
+from qhybrid.evaluation.measuring import Measured, Tally
 from qhybrid.evaluation.scoring import spread_over
-from qhybrid.evaluation.subject.subject import Outcome, ShownSample, Subject, gray
+from qhybrid.evaluation.subject.predictions import KeptPredictions, PredictionWriter
+from qhybrid.evaluation.subject.subject import (
+    Evaluation,
+    ModelInputs,
+    Options,
+    ShownSample,
+    Subject,
+    gray,
+)
+from qhybrid.inference.scene_model import place_model
 from qhybrid.layers import cached_features
-from qhybrid.training.images.metrics import ImageScores, class_logits
-from qhybrid.training.images.run import load_image_run
+from qhybrid.metrics import CLASSIFICATION, Totals
+from qhybrid.training.images.data_module import evaluation_batch
+from qhybrid.training.images.metrics import class_logits
+from qhybrid.training.images.run import LoadedImageRun
+from qhybrid.training.metrics import SegmentationMetrics
 
 SHOWN = {"classification": 200, "segmentation": 4}
 VALUES_A_CALL = 2**21
@@ -24,52 +40,83 @@ VALUES_A_CALL = 2**21
 
 
 class ImageSubject(Subject):
-    """A run on whole images.
+    """A run on whole images."""
 
-    Attributes:
-        task: `classification` or `segmentation`.
-    """
+    run: LoadedImageRun
 
-    def __init__(self, folder: Path, which: str, split: str, samples: int | None, data_root: Path) -> None:
-        run = load_image_run(folder, "best" if which == "best" else "last")
-        self.folder, self.recipe, self.model = folder, run.recipe, run.model
-        self.epoch, self.class_names, self.task = run.meta.epoch, run.class_names, run.task
-        self.which = run.which
+    def __init__(self, run: LoadedImageRun, split: str, samples: int | None, data_root: Path) -> None:
+        self._take_run(run, split)
+        self.class_names, self.task = run.class_names, run.task
         arrays = open_image_dataset(run.recipe.data, data_root).load(split)
         self._arrays = arrays if samples is None else arrays.select(range(min(samples, len(arrays))))
         self._shown = spread_over(len(self._arrays), SHOWN[self.task])
         self._features: Tensor | None = None
-        self._keep_own_engines()
 
-    def evaluate(self) -> Outcome:
+    def evaluate(self, options: Options | None = None) -> Evaluation:
         """Evaluate all images; see `Subject.evaluate`."""
-        inputs, network = self._inputs()
+        options = options or Options()
+        logits = torch.cat(list(self._predict(options)))
+        found = score_logits(self.task, self.class_names, logits, self._arrays.targets)
+        return Evaluation(
+            self.task,
+            found.measured,
+            found.images.counts,
+            tuple(found.labels[index].numpy().astype(np.uint8) for index in self._shown),
+            self._kept(logits, found.labels) if options.keep else b"",
+            images=found.images,
+            logits=logits,
+        )
+
+    def _kept(self, logits: Tensor, labels: Tensor) -> bytes:
+        writer = PredictionWriter()
+        if self.task == CLASSIFICATION:
+            writer.add_logits(logits.numpy())
+        else:
+            for one in labels:
+                writer.add_map(one.numpy())
+        return writer.content()
+
+    def _predict(self, options: Options) -> Iterator[Tensor]:
+        """Yield logits batch by batch, on the CPU."""
+        place = place_model(self.run, options.device) if options.as_trained else self._place()
+        inputs, network = self._inputs(place)
         size = max(1, VALUES_A_CALL // max(1, inputs[0].numel()))
-        with torch.no_grad():
-            parts = [network(inputs[start : start + size]) for start in range(0, len(inputs), size)]
-        logits = torch.cat([part.float().cpu() for part in parts])
-        scores = ImageScores(self.task, self.class_names)
-        scores.update(logits, self._arrays.targets)
-        found = scores.compute()
-        metrics = {**found.headline, "cross_entropy": self._cross_entropy(logits)}
-        best = class_logits(logits).argmax(dim=1)
-        shown = tuple(best[index].numpy().astype(np.uint8) for index in self._shown)
-        return Outcome(metrics, found.counts.matrix, found.counts.pixels, shown)
+        if options.as_trained:
+            size = evaluation_batch(self.run.task, self.recipe.training.batch_size)
+        for start in range(0, len(inputs), size):
+            with torch.no_grad():
+                logits: Tensor = network(inputs[start : start + size].to(place))
+            yield logits.float().cpu()
+            if options.progress is not None:
+                options.progress(min(start + size, len(inputs)), len(inputs))
 
-    def _cross_entropy(self, logits: Tensor) -> float:
-        return float(F.cross_entropy(class_logits(logits), self._arrays.targets, ignore_index=255))
+    def _place(self) -> torch.device:
+        return next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
 
-    def _inputs(self) -> tuple[Tensor, Any]:
+    def _inputs(self, place: torch.device) -> tuple[Tensor, Any]:
         """Return what goes into the model, and the part of the model that takes it."""
         images, model = self._arrays.images, self.model
         if not hasattr(model, "forward_features"):
             return images, model
         layer: Any = model.quanvolution
         if layer.filter.engine is not self._exact:
-            return cached_features(layer, images), model.forward_features
+            return cached_features(layer, images.to(place)), model.forward_features
         if self._features is None:
-            self._features = cached_features(layer, images)
+            self._features = cached_features(layer, images.to(place))
         return self._features, model.forward_features
+
+    def measure_kept(self, file: Path | None, counts: SegmentationMetrics, tally: Tally) -> Measured:
+        """Compute metrics of kept predictions; see `Subject.measure_kept`."""
+        targets = self._arrays.targets
+        if file is not None and self.task == CLASSIFICATION:
+            logits = torch.from_numpy(KeptPredictions(file).logits().copy())
+            if len(logits) != len(targets):
+                raise DataError(f"{file}: holds {len(logits)} images, but the split has {len(targets)}.")
+            return score_logits(self.task, self.class_names, logits, targets, tally).measured
+        if file is not None and tally.counting:
+            maps = [torch.from_numpy(one) for one in KeptPredictions(file).maps(len(targets))]
+            tally.add_all(image_samples(self.class_names, torch.stack(maps), targets))
+        return tally.measure(Totals(counts))
 
     def samples(self) -> list[ShownSample]:
         """Return evenly spread images; see `Subject.samples`."""
@@ -82,6 +129,39 @@ class ImageSubject(Subject):
             )
             for index in self._shown
         ]
+
+    def inputs(self, limit: int | None) -> ModelInputs | None:
+        """Return evenly spread images; see `Subject.inputs`."""
+        count = len(self._arrays)
+        if not count:
+            return None
+        chosen = self._arrays.select(spread_over(count, count if limit is None else limit))
+        return ModelInputs(chosen.images, chosen.targets, chosen.ids)
+
+    def write_report(
+        self, target: Path, facts: Mapping[str, Any], found: Evaluation, baselines: Mapping[str, Any]
+    ) -> None:
+        """Write metrics.json, predictions.csv, confusion.png and samples.png."""
+        assert found.logits is not None
+        assert found.images is not None
+        probabilities = class_logits(found.logits).softmax(dim=1)
+        write_image_report(target, self.run, facts, found.images, self._arrays, probabilities)
+
+    def facts(self, options: Options) -> dict[str, Any]:
+        """Return data set and split."""
+        data = self.recipe.data.model_dump(mode="json", include={"dataset", "options"})
+        return {"data": data, "split": self.split}
+
+    def baselines(self) -> dict[str, SegmentationMetrics]:
+        """Refuse: there are none for whole images.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError(
+            f"{self.folder}: baselines are for runs on scenes, but this one is on whole images. Fix: leave "
+            "them out."
+        )
 
     @property
     def data_identity(self) -> dict[str, Any]:

@@ -1,32 +1,68 @@
-"""Load a trained run with a split of its data."""
+"""Load a trained run, alone or with a split of its data; meta.json says of which kind it is."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from qhybrid.data.images.image_datasets import is_image_dataset
+from qhybrid.errors import CheckpointError
 from qhybrid.evaluation.subject.images import ImageSubject
 from qhybrid.evaluation.subject.scenes import SceneSubject
 from qhybrid.evaluation.subject.subject import Subject
-from qhybrid.training.run_folder import read_recipe
+from qhybrid.training.images.run import LoadedImageRun, load_image_run
+from qhybrid.training.run_folder import META, LoadedRun, Which, existing, load_run
 
 
-def load_subject(
-    folder: str | Path, which: str, split: str, samples: int | None, data_root: str | Path
-) -> Subject:
-    """Load a trained run and its test set.
+def load_trained(folder: str | Path, which: Which = "best") -> LoadedRun | LoadedImageRun:
+    """Rebuild the trained model of a run folder, on scenes or on whole images.
 
     Args:
         folder: The run folder.
         which: Weights of the `best` or of the `last` epoch.
-        split: The split to evaluate.
-        samples: Images or scenes at most; all if None.
+
+    Raises:
+        CheckpointError: If the run folder is incomplete or damaged.
+    """
+    root = Path(folder)
+    kept = existing(root, which)
+    file = next((file for name in (kept, "last") if (file := root / name / META).is_file()), None)
+    if file is None:
+        return load_run(root, which)  # it says what is missing
+    try:
+        kind = json.loads(file.read_text(encoding="utf-8")).get("kind")
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{file} is damaged: {error!r}. Fix: start a new run.") from error
+    if kind not in (None, "images"):
+        raise CheckpointError(
+            f"{file}: key `kind` must be `images`, or be absent for scenes, but is {kind!r}. Fix: use the "
+            "version of qhybrid that trained the run."
+        )
+    return load_run(root, which) if kind is None else load_image_run(root, which)
+
+
+def load_subject(
+    folder: str | Path, which: Which, split: str, samples: int | None, data_root: str | Path
+) -> Subject:
+    """Load a trained run and a split of its data.
+
+    Args:
+        folder: The run folder.
+        which: Weights of the `best` or of the `last` epoch.
+        split: The split.
+        samples: Images or scenes at most, from the first; all if None.
         data_root: Folder that the recipe's `data.root` is relative to.
 
     Raises:
         CheckpointError: If the run folder is incomplete or damaged.
         DataError: If the data are unusable.
     """
-    recipe = read_recipe(Path(folder))
-    kind = ImageSubject if is_image_dataset(recipe.data.dataset) else SceneSubject
-    return kind(Path(folder), which, split, samples, Path(data_root))
+    return subject_of(load_trained(folder, which), split, samples, data_root)
+
+
+def subject_of(
+    run: LoadedRun | LoadedImageRun, split: str, samples: int | None, data_root: str | Path
+) -> Subject:
+    """Return a loaded run with a split of its data; see `load_subject`."""
+    if isinstance(run, LoadedImageRun):
+        return ImageSubject(run, split, samples, Path(data_root))
+    return SceneSubject(run, split, samples, Path(data_root))

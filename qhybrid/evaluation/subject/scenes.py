@@ -1,18 +1,35 @@
-"""A run on scenes: every scene of a split through the windows and the blending of `evaluate`."""
+"""A run on scenes: every scene of a split through the windows and the blending of `predict`."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
+from qhybrid.data.classes import IGNORE_INDEX
+from qhybrid.data.patches import GridPatches
 from qhybrid.data.scene_datasets import open_dataset
-from qhybrid.evaluation.scoring import middle_window, open_labelled, score_scenes, spread_over
-from qhybrid.evaluation.subject.subject import Outcome, ShownSample, Subject
+from qhybrid.evaluation.baselines import score_baselines
+from qhybrid.evaluation.measuring import Measured, Tally
+from qhybrid.evaluation.report_files import write_report
+from qhybrid.evaluation.scoring import (
+    middle_window,
+    open_labelled,
+    score_scenes,
+    spread_over,
+    true_map,
+)
+from qhybrid.evaluation.subject.predictions import KeptPredictions, PredictionWriter
+from qhybrid.evaluation.subject.subject import Evaluation, ModelInputs, Options, ShownSample, Subject
+from qhybrid.metrics import SCENES, Sample, Totals
+from qhybrid.training.metrics import SegmentationMetrics
 from qhybrid.training.pictures import stretch
-from qhybrid.training.run_folder import load_run
+from qhybrid.training.run_folder import LoadedRun
 
 SHOWN = 4
 _BLOCKS, _BLOCK_BYTES = 64, 2**14
@@ -22,42 +39,118 @@ _BLOCKS, _BLOCK_BYTES = 64, 2**14
 class SceneSubject(Subject):
     """A run on scenes."""
 
-    def __init__(self, folder: Path, which: str, split: str, samples: int | None, data_root: Path) -> None:
-        self._run = load_run(folder, "best" if which == "best" else "last")
-        self.folder, self.recipe, self.model = folder, self._run.recipe, self._run.model
-        self.epoch, self.which = self._run.meta.epoch, self._run.which
-        self.class_names = self._run.classes.names
-        self.colors = tuple("#{:02x}{:02x}{:02x}".format(*color) for color in self._run.classes.palette())
-        self._scenes = open_dataset(self._run.recipe.data, data_root).scenes(split)[:samples]
-        self._keep_own_engines()
+    task = SCENES
+    run: LoadedRun
 
-    def evaluate(self) -> Outcome:
+    def __init__(self, run: LoadedRun, split: str, samples: int | None, data_root: Path) -> None:
+        self._take_run(run, split)
+        self.class_names = run.classes.names
+        self.colors = tuple("#{:02x}{:02x}{:02x}".format(*color) for color in run.classes.palette())
+        self._dataset = open_dataset(run.recipe.data, data_root)
+        self._scenes = self._dataset.scenes(split)[:samples]
+
+    def evaluate(self, options: Options | None = None) -> Evaluation:
         """Evaluate all scenes; see `Subject.evaluate`."""
-        confusion, shown = score_scenes(self._run, self._scenes, samples=SHOWN)
-        found = confusion.compute()
-        per_class = {
-            f"iou {name}": float(iou)
-            for name, iou in zip(self.class_names, found.iou, strict=True)
-            if not np.isnan(iou)
-        }
-        metrics = {"miou": found.miou, "accuracy": found.overall_accuracy, **per_class}
-        return Outcome(metrics, found.matrix, found.pixels, tuple(sample.prediction for sample in shown))
+        options = options or Options()
+        tally, writer = Tally.of(self.task), PredictionWriter()
+
+        def each(labels: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
+            if options.keep:
+                writer.add_map(labels)
+            tally.add(Sample(labels, truth, self.class_names))
+
+        confusion, pictures = score_scenes(
+            self.run,
+            self._scenes,
+            settings=options.settings,
+            device=options.device,
+            samples=SHOWN,
+            progress=options.progress,
+            each=each if options.keep or tally.counting else None,
+        )
+        counts = confusion.compute()
+        return Evaluation(
+            self.task,
+            tally.measure(Totals(counts)),
+            counts,
+            tuple(picture.prediction for picture in pictures),
+            writer.content() if options.keep else b"",
+            pictures=tuple(pictures),
+        )
+
+    def measure_kept(self, file: Path | None, counts: SegmentationMetrics, tally: Tally) -> Measured:
+        """Compute metrics of kept predictions, scene by scene; see `Subject.measure_kept`."""
+        if file is not None and tally.counting:
+            tally.add_all(self._kept_samples(file))
+        return tally.measure(Totals(counts))
+
+    def _kept_samples(self, file: Path) -> Iterator[Sample]:
+        maps = KeptPredictions(file).maps(len(self._scenes))
+        for scene, labels in zip(self._scenes, maps, strict=True):
+            reader = open_labelled(self.run, scene)
+            yield Sample(labels, true_map(reader), self.class_names)
+            reader.close()
 
     def samples(self) -> list[ShownSample]:
         """Return the middles of evenly spread scenes; see `Subject.samples`."""
         titles, images, truths = [], [], []
         for index in spread_over(len(self._scenes), SHOWN):
-            reader = open_labelled(self._run, self._scenes[index])
+            reader = open_labelled(self.run, self._scenes[index])
             window = middle_window(reader.shape)
             raw, valid = reader.read(window)
             truth = reader.read_labels(window)
-            truth[~valid] = 255
+            truth[~valid] = IGNORE_INDEX
             reader.close()
             titles.append(self._scenes[index].id)
             images.append(np.where(valid, raw.astype(np.float64), np.nan))
             truths.append(truth)
         pictures = [np.asarray((colors * 255).round(), dtype=np.uint8) for colors in stretch(images)]
         return [ShownSample(*parts) for parts in zip(titles, pictures, truths, strict=True)]
+
+    def inputs(self, limit: int | None) -> ModelInputs | None:
+        """Return evenly spread windows; see `Subject.inputs`."""
+        run = self.run
+        patches = GridPatches(self._scenes, run.classes, run.statistics, run.recipe.data, run.patch_size)
+        count = len(patches)
+        wanted = spread_over(count, count if limit is None else limit) if count else []
+        chosen: dict[int, Any] = {}
+        for index in [*wanted, *(i for i in range(count) if i not in set(wanted))]:
+            if len(chosen) == len(wanted):
+                break
+            patch = patches[index]
+            if bool((patch["mask"] != IGNORE_INDEX).any()):
+                chosen[index] = patch
+        order = sorted(chosen)
+        if not order:
+            return None
+        places = (patches.windows[index] for index in order)
+        return ModelInputs(
+            torch.stack([chosen[index]["image"] for index in order]),
+            torch.stack([chosen[index]["mask"] for index in order]),
+            tuple(f"{self._scenes[number].id}:{at.row}:{at.col}" for number, at in places),
+        )
+
+    def write_report(
+        self, target: Path, facts: Mapping[str, Any], found: Evaluation, baselines: Mapping[str, Any]
+    ) -> None:
+        """Write metrics.json, metrics.csv, confusion.png and samples.png."""
+        write_report(
+            target, self.recipe.name, self.run.classes, facts, found.counts, baselines, found.pictures
+        )
+
+    def facts(self, options: Options) -> dict[str, Any]:
+        """Return split and scenes, and how scenes are cut and blended."""
+        settings = options.settings or self.recipe.prediction
+        return {
+            "split": self.split,
+            "scenes": [scene.id for scene in self._scenes],
+            "window_size": self.run.patch_size,
+            "prediction": settings.model_dump(mode="json"),
+        }
+
+    def baselines(self) -> dict[str, SegmentationMetrics]:
+        """Return the metrics of the majority class and of colour alone; see `Subject.baselines`."""
+        return score_baselines(self.run, self._dataset.scenes("train"), self._scenes)
 
     @property
     def data_identity(self) -> dict[str, Any]:

@@ -1,43 +1,73 @@
-"""What is evaluated in a sweep: a trained run with its test set, loaded once for many engines."""
+"""A trained run with a split of its data: the one face for evaluation, sweeps, hardware and the report."""
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from qhybrid.config import Recipe
+from qhybrid.config import PredictionConfig, Recipe
 from qhybrid.engines import make_engine
 from qhybrid.engines.base import Engine
 from qhybrid.errors import CheckpointError
+from qhybrid.evaluation.measuring import Measured, Tally
+from qhybrid.evaluation.scoring import Sample as Picture
 from qhybrid.layers import QuantumLayer, quantum_layers
+from qhybrid.metrics import CLASSIFICATION, Metric
 from qhybrid.models import use_engine
+from qhybrid.training.images.metrics import ImageMetrics
+from qhybrid.training.metrics import SegmentationMetrics
 from qhybrid.training.run_folder import WEIGHTS
 
 Array = NDArray[Any]
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """The result of one cell.
+class Evaluation:
+    """The result of one evaluation.
 
     Attributes:
-        metrics: Numbers by name, the headline first; larger is better but for `cross_entropy`.
-        confusion: Counts of images or pixels, rows = truth, shape (K, K).
-        count: Images or pixels that were counted.
+        task: What was predicted.
+        measured: All metrics.
+        counts: Confusion matrix of images or pixels, and what follows from it.
         shown: Predicted class of each sample picture: shape () for an image's class, (h, w) for a label map.
+        predictions: What `PredictionWriter` made of all predictions, if it was asked for.
+        images: All metrics of whole images as their metrics.json has them.
+        logits: Of whole images, shape (N, K) or (N, K, h, w).
+        pictures: Parts of scenes with their predictions.
     """
 
-    metrics: dict[str, float]
-    confusion: Array
-    count: int
-    shown: tuple[Array, ...]
+    task: str
+    measured: Measured
+    counts: SegmentationMetrics
+    shown: tuple[Array, ...] = ()
+    predictions: bytes = b""
+    images: ImageMetrics | None = None
+    logits: Tensor | None = None
+    pictures: tuple[Picture, ...] = ()
+
+    def __getitem__(self, key: str) -> float:
+        """Return a metric by its key, as in `found["miou"]`."""
+        return self.measured.values[key]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All metrics by their keys, the headline first."""
+        return self.measured.values
+
+    @property
+    def count(self) -> int:
+        """Images or pixels that were counted."""
+        return self.counts.pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,28 +85,55 @@ class ShownSample:
     truth: Array
 
 
-class Subject(ABC):
-    """A trained run and its test set.
+@dataclass(frozen=True, eq=False)
+class ModelInputs:
+    """Samples as the model takes them.
 
     Attributes:
+        images: Shape (N, C, H, W).
+        targets: Class indices, shape (N,) or (N, H, W), 255 where they do not count.
+        names: One a sample.
+    """
+
+    images: Tensor
+    targets: Tensor
+    names: tuple[str, ...]
+
+
+class Subject(ABC):
+    """A trained run and a split of its data.
+
+    Attributes:
+        task: One of `qhybrid.metrics.TASKS`.
         folder: The run folder.
-        recipe: The run's recipe.
+        split: Which split.
+        run: The loaded run.
+        recipe: Its recipe.
         model: The network in evaluation mode.
+        which: Weights of the `best` or of the `last` epoch.
         epoch: Epoch of the weights.
         class_names: Names of the K classes.
         colors: Their colours as `#rrggbb`; empty where classes have none.
     """
 
+    task: str
     folder: Path
+    split: str
+    run: Any
     recipe: Recipe
     model: nn.Module
+    which: str
     epoch: int
     class_names: tuple[str, ...]
     colors: tuple[str, ...] = ()
 
-    def _keep_own_engines(self) -> None:
-        """Remember the engines of the run's recipe, and what runs the layers that a cell leaves alone."""
+    def _take_run(self, run: Any, split: str) -> None:
+        """Take over what all runs have, and remember the engines of the run's recipe."""
+        self.run, self.split = run, split
+        self.folder, self.recipe, self.model = run.folder, run.recipe, run.model
+        self.which, self.epoch = run.which, run.meta.epoch
         self._own = {name: layer.engine for name, layer in self.layers.items()}
+        # It runs the layers that a cell of a sweep leaves alone.
         self._exact = make_engine("exact")
 
     @property
@@ -103,17 +160,93 @@ class Subject(ABC):
             layer.engine = self._own[name]
 
     @abstractmethod
-    def evaluate(self) -> Outcome:
-        """Evaluate the whole test set on the engines that are set."""
+    def evaluate(self, options: Options | None = None) -> Evaluation:
+        """Evaluate the whole split on the engines that are set.
+
+        Raises:
+            DataError: If the split is empty, or an image or mask is unusable.
+        """
+
+    @abstractmethod
+    def measure_kept(self, file: Path | None, counts: SegmentationMetrics, tally: Tally) -> Measured:
+        """Compute metrics of predictions that were kept; no engine is used.
+
+        Args:
+            file: The predictions; None where only the confusion matrix is left.
+            counts: The confusion matrix of the same predictions.
+            tally: The metrics.
+
+        Raises:
+            DataError: If the file is damaged, or of other samples.
+        """
 
     @abstractmethod
     def samples(self) -> list[ShownSample]:
         """Return the sample pictures whose predictions `evaluate` keeps."""
 
+    @abstractmethod
+    def inputs(self, limit: int | None) -> ModelInputs | None:
+        """Return samples as the model takes them, evenly spread over the split; None if there is none.
+
+        Args:
+            limit: How many; all if None. Of scenes a sample is a window of the training patches' size with a
+                label in it.
+        """
+
+    @abstractmethod
+    def write_report(
+        self, target: Path, facts: Mapping[str, Any], found: Evaluation, baselines: Mapping[str, Any]
+    ) -> None:
+        """Write the files of an evaluation to a folder; see `evaluate_run`."""
+
+    @abstractmethod
+    def facts(self, options: Options) -> dict[str, Any]:
+        """Return what metrics.json says of the data."""
+
+    @abstractmethod
+    def baselines(self) -> dict[str, SegmentationMetrics]:
+        """Return the references that need no training worth the name, by name.
+
+        Raises:
+            ConfigError: If there are none for such data.
+        """
+
     @property
     @abstractmethod
     def data_identity(self) -> dict[str, Any]:
         """What tells this test set from others; the same wherever the data lie."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a split is evaluated.
+
+    Attributes:
+        settings: Overlap and batch size of scenes; those of the run's recipe if absent.
+        device: Where to run the model: "auto", "cpu", "cuda"; where it is loaded if absent.
+        progress: Called with (images or windows done, all of them).
+        as_trained: Whether images are placed and go in batches as in the run's validation; otherwise many at
+            a time, as the model lies in memory.
+        keep: Whether all predictions are kept.
+    """
+
+    settings: PredictionConfig | None = None
+    device: str | torch.device | None = None
+    progress: Progress | None = None
+    as_trained: bool = False
+    keep: bool = False
+
+
+def can_measure(task: str, metric: Metric, kept: bool) -> bool:
+    """Return whether a metric can be computed of what is kept of an evaluation.
+
+    Args:
+        task: The task.
+        metric: The metric.
+        kept: Whether predictions were kept; otherwise only the confusion matrix is there.
+    """
+    probabilities = kept and task == CLASSIFICATION
+    return (probabilities or not metric.probabilities) and (kept or metric.count is None)
 
 
 def weights_hash(folder: Path, which: str) -> str:

@@ -14,7 +14,7 @@ from scipy import stats
 
 from qhybrid.config import TrainingConfig
 from qhybrid.errors import CheckpointError, ConfigError
-from qhybrid.experiments.repeats.summary import HEADLINES
+from qhybrid.metrics import METRICS, OTHER_NAMES
 
 SUMMARY = "summary.json"
 Pair = tuple[int, int | None]
@@ -56,6 +56,7 @@ class RepeatedRuns:
         Raises:
             ConfigError: If no run has it.
         """
+        metric = OTHER_NAMES.get(metric, metric)
         found = {pair: row[metric] for pair, row in self.metrics.items() if row.get(metric) is not None}
         if not found:
             known = sorted({name for row in self.metrics.values() for name in row})
@@ -101,7 +102,12 @@ def read_repeats(folder: Path) -> RepeatedRuns:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         finished = [row for row in content["runs"] if row["error"] is None]
-        metrics = {(int(row["seed"]), row["fold"]): dict(row["metrics"]) for row in finished}
+        metrics = {
+            (int(row["seed"]), row["fold"]): {
+                OTHER_NAMES.get(name, name): value for name, value in row["metrics"].items()
+            }
+            for row in finished
+        }
         parameters = finished[0].get("parameters") if finished else None
         runs = RepeatedRuns(
             folder,
@@ -134,7 +140,9 @@ def default_metric(runs: Sequence[RepeatedRuns]) -> str:
     Raises:
         ConfigError: If they have none in common.
     """
-    for name in sorted(HEADLINES, key=lambda name: name not in ("soft_iou", "miou")):
+    for name in sorted(
+        (key for key, _ in METRICS.items()), key=lambda name: name not in ("soft_iou", "miou")
+    ):
         if all(name in row for each in runs for row in each.metrics.values()):
             return name
     raise ConfigError(

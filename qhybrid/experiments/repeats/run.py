@@ -15,11 +15,9 @@ from typing import Any
 import torch
 
 from qhybrid.config import Recipe, validated
-from qhybrid.data.images.image_datasets import is_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError, QHybridError, WorkspaceError
 from qhybrid.evaluation.common import evaluation_folder
 from qhybrid.evaluation.evaluate import evaluate_run
-from qhybrid.evaluation.images import evaluate_image_run
 from qhybrid.experiments.repeats.schedule import RepeatSchedule, Repetition
 from qhybrid.training import train
 from qhybrid.training.run_folder import RECIPE, kept_epoch, training_ended
@@ -174,10 +172,7 @@ def _train_and_test(recipe: Recipe, data_root: Path, folder: Path) -> None:
     (folder / ERROR).unlink(missing_ok=True)
     try:
         train(recipe, data_root, folder, resume=(folder / RECIPE).is_file())
-        if is_image_dataset(recipe.data.dataset):
-            evaluate_image_run(folder, data_root=data_root)
-        else:
-            evaluate_run(folder, data_root=data_root)
+        evaluate_run(folder, data_root=data_root)
     except QHybridError as error:
         write_text(folder / ERROR, f"{error}\n")
     except Exception:

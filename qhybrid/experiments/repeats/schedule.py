@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from qhybrid.config import Recipe, validated
-from qhybrid.data.images.image_datasets import is_image_dataset, open_image_dataset
+from qhybrid.data.images.image_datasets import dataset_folds
 from qhybrid.errors import CheckpointError, ConfigError
-from qhybrid.training.images.defaults import with_image_defaults
-from qhybrid.training.images.task import image_model_section
+from qhybrid.training.kinds import check_recipe, with_task_defaults
 from qhybrid.training.precision import with_resolved_precision
 from qhybrid.workspace import write_text
 
@@ -76,9 +75,8 @@ class RepeatSchedule:
         Raises:
             ConfigError: If the data set has no such folds.
         """
-        if is_image_dataset(recipe.data.dataset):
-            # Before the recipe is written down whole: defaults depend on what was not given.
-            recipe = with_image_defaults(recipe)
+        # Before the recipe is written down whole: defaults depend on what was not given.
+        recipe = with_task_defaults(recipe)
         # One number format for all runs, on whatever machine they go on.
         recipe = with_resolved_precision(recipe)
         chosen = _check_folds(recipe, folds, all_folds)
@@ -116,13 +114,8 @@ class RepeatSchedule:
             QHybridError: If the model does not fit the data, or the data set is not usable. Scenes are
                 checked by their first run.
         """
-        if not is_image_dataset(self.recipe.data.dataset):
-            return
         for fold in dict.fromkeys(run.fold for run in self.repetitions):
-            recipe = Repetition(self.recipe.seed, fold).recipe(self.recipe)
-            dataset = open_image_dataset(recipe.data, data_root)
-            image_model_section(recipe, dataset)
-        dataset.load("test")
+            check_recipe(Repetition(self.recipe.seed, fold).recipe(self.recipe), data_root)
 
     def write(self, folder: Path) -> None:
         """Write the schedule to a new folder, or add its runs to the schedule that is there.
@@ -152,7 +145,7 @@ def _check_folds(recipe: Recipe, folds: Sequence[int] | None, all_folds: bool) -
     if folds is None and not all_folds:
         return (None,)
     name = recipe.data.dataset
-    known = open_image_dataset(recipe.data, Path()).folds if is_image_dataset(name) else ()
+    known = dataset_folds(name)
     if not known:
         raise ConfigError(f"Data set `{name}` has no folds. Fix: leave out --folds.")
     chosen = known if all_folds else tuple(dict.fromkeys(folds or ()))

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from qhybrid.config import Recipe
-from qhybrid.data.datasets import dataset_class
-from qhybrid.data.images.image_datasets import is_image_dataset, open_image_dataset
+from qhybrid.data.images.image_datasets import dataset_folds, open_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.experiments.repeats.run import Outcome, result_file
 from qhybrid.experiments.repeats.schedule import RepeatSchedule
+from qhybrid.metrics import metrics_in
 from qhybrid.training.run_folder import METRICS, read_recipe
 from qhybrid.workspace import write_text
-
-HEADLINES = ("accuracy", "soft_iou", "soft_iou_per_image", "iou", "miou", "overall_accuracy")
 
 
 def summarise(schedule: RepeatSchedule, outcomes: Sequence[Outcome], output: Path) -> dict[str, Any]:
@@ -39,12 +37,13 @@ def summarise(schedule: RepeatSchedule, outcomes: Sequence[Outcome], output: Pat
     """
     rows = [_row(schedule, outcome) for outcome in outcomes]
     finished = [row for row in rows if row["error"] is None]
-    names = [name for name in HEADLINES if finished and name in finished[0]["metrics"]]
+    names = list(dict.fromkeys(name for row in finished for name in row["metrics"]))
     folded = any(row["fold"] is not None for row in rows)
     metrics = {}
     for name in names:
-        values = [row["metrics"][name] for row in finished]
-        metrics[name] = {**_spread(values), "count": len(values)}
+        values = [row["metrics"].get(name) for row in finished]
+        known = sum(value is not None for value in values)
+        metrics[name] = {**_spread(values), "count": known}
         if folded:
             metrics[name]["std_over_seeds"] = _spread(_seed_means(rows, name))["std"]
     content = {"name": schedule.recipe.name, "model": schedule.recipe.model, **_common(schedule.recipe)}
@@ -76,7 +75,7 @@ def _precision(schedule: RepeatSchedule, outcomes: Sequence[Outcome]) -> str:
 
 def _test_to_train(recipe: Recipe) -> float | None:
     """Return how many test images there are to one training image where there are folds."""
-    if not is_image_dataset(recipe.data.dataset) or not dataset_class(recipe.data.dataset).folds:
+    if not dataset_folds(recipe.data.dataset):
         return None
     dataset = open_image_dataset(recipe.data, Path())
     held_out = float(dataset.options.validation)
@@ -111,7 +110,8 @@ def _row(schedule: RepeatSchedule, outcome: Outcome) -> dict[str, Any]:
     epochs, seconds = _epochs(outcome.folder / METRICS)
     return {
         **row,
-        "metrics": {name: found[name] for name in HEADLINES if name in found},
+        # Numbers of single classes are in each run's own files.
+        "metrics": {name: value for name, value in metrics_in(found).items() if " " not in name},
         "epoch": found["epoch"],
         "epochs": epochs,
         "epoch_seconds": seconds,

@@ -11,13 +11,14 @@ from qhybrid.config import to_yaml
 from qhybrid.config.sweeps import SweepConfig, SweepGrid
 from qhybrid.evaluation.subject.subject import Subject
 from qhybrid.experiments.sweeps.cells import TRAINED, Cell, Conditions, SweepRun, cell_key, list_cells
+from qhybrid.experiments.sweeps.later_metrics import lacking, with_metrics
 from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL, SweepProfiles
 from qhybrid.experiments.sweeps.runs import check_run, describe_run, run_names
 from qhybrid.experiments.sweeps.schedule import run_jobs
 from qhybrid.experiments.sweeps.store import CellStore, write_failures, write_run
 from qhybrid.experiments.sweeps.tables import build_tables
 from qhybrid.experiments.sweeps.training import TrainedRun, list_trainings
-from qhybrid.experiments.sweeps.worker import loaded_subject, run_job
+from qhybrid.experiments.sweeps.worker import FAILED, PREDICTIONS, loaded_subject, measuring_job, run_job
 from qhybrid.noise import NoiseProfile
 from qhybrid.noise.library import IDEAL
 from qhybrid.training.run_folder import read_recipe
@@ -37,12 +38,16 @@ class SweepOutcome:
         folder: The sweep folder: sweep.yaml, cells/, runs/, cells.parquet, results.parquet, failures.json.
         cells: Number of cells in the tables.
         computed: Number of cells that were computed now; the others were there.
+        measured: Number of finished cells to which metrics were added now.
+        unknown: Metrics that finished cells lack and that only a new computation can give: number of cells.
         failures: What failed: `key`, `what`, `error`, `details` each.
     """
 
     folder: Path
     cells: int = 0
     computed: int = 0
+    measured: int = 0
+    unknown: dict[str, int] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -59,12 +64,17 @@ def run_sweep(
     processes: int | None = None,
     scheduler: str | None = None,
     progress: Progress | None = None,
+    recompute: bool = False,
 ) -> SweepOutcome:
     """Evaluate trained runs under noise, shots, devices and mitigation.
 
     A finished cell is kept under the hash of all that decides it, and never computed again: a sweep that was
     stopped goes on, and one that was extended computes what is new. A cell that fails is reported, and
-    computed again the next time. Scripts that use several processes need `if __name__ == "__main__":`.
+    computed again the next time. A metric that was added later is computed from the predictions that finished
+    cells keep. Where there are none (cells of earlier versions), or where it needs probabilities of label
+    maps, its value is missing, and `unknown` says so.
+
+    Scripts that use several processes need `if __name__ == "__main__":`.
 
     Args:
         config: The sweep; `runs` are run folders and `train.recipe` recipe files.
@@ -73,6 +83,7 @@ def run_sweep(
         processes: Processes on this machine; all usable cores if absent.
         scheduler: Address of a Dask scheduler instead; its workers need the same files at the same paths.
         progress: Called as cells finish.
+        recompute: Compute cells again whose missing metrics cannot be had otherwise.
 
     Raises:
         QHybridError: Before anything is computed, if a run, a profile, a device or the data are unusable;
@@ -85,10 +96,11 @@ def run_sweep(
     outcome = SweepOutcome(folder)
     trained = sweep.train(outcome, **work)
     cells = sweep.plan(trained)
-    sweep.compute(cells, outcome, **work)
+    sweep.compute(cells, outcome, recompute=recompute, **work)
+    sweep.measure(cells, outcome, **work)
     build_tables(folder, cells, sweep.settings)
     write_failures(folder, outcome.failures)
-    failed = {failure["key"] for failure in outcome.failures}
+    failed = {failure["key"] for failure in outcome.failures if failure["cell"]}
     outcome.cells = sum(cell.key not in failed for cell in cells)
     return outcome
 
@@ -158,7 +170,7 @@ class _Sweep:
             self.settings["data_root"],
         )
         check_run(subject, grids, self.profiles, self.settings["transpile_seed"])
-        run = describe_run(subject, name, getattr(subject, "which", self.settings["which"]), settings)
+        run = describe_run(subject, name, subject.which, settings)
         write_run(self.folder, run, subject)
         return run
 
@@ -183,20 +195,56 @@ class _Sweep:
             noise = self.profiles.scaled(profile, scale)
         return Cell(run, conditions, noise, cell_key(run, conditions, noise, self.settings))
 
-    def compute(self, cells: Sequence[Cell], outcome: SweepOutcome, **work: Any) -> None:
+    def compute(self, cells: Sequence[Cell], outcome: SweepOutcome, recompute: bool, **work: Any) -> None:
         """Compute the cells that are missing; keep each as soon as it is there."""
         store = CellStore(self.folder)
         by_key = {cell.key: cell for cell in cells}
         missing = store.missing(cell.key for cell in cells)
+        if recompute:
+            missing += [one.cell.key for one in lacking(cells, store) if one.unknown]
         total = len(by_key)
         self.progress("cells", total - len(missing), total)
         jobs = [by_key[key].job(self.settings) for key in missing]
         for done, answer in enumerate(run_jobs(jobs, run_job, **work), start=1):
             if "error" in answer:
-                cell = by_key[answer["key"]]
-                what = {"run": cell.run.name, **cell.run.facts["settings"], **cell.conditions.to_dict()}
-                outcome.failures.append({**answer, "what": what, "cell": True})
+                outcome.failures.append({**answer, "what": _what(by_key[answer["key"]]), "cell": True})
             else:
-                store.save(answer["key"], answer["result"])
+                result = answer["result"]
+                store.save_predictions(answer["key"], result.pop(PREDICTIONS))
+                _note_failed_metrics(by_key[answer["key"]], result, outcome)
+                store.save(answer["key"], result)
                 outcome.computed += 1
             self.progress("cells", total - len(missing) + done, total)
+
+    def measure(self, cells: Sequence[Cell], outcome: SweepOutcome, **work: Any) -> None:
+        """Add metrics that finished cells lack, as far as what was kept of them allows."""
+        store = CellStore(self.folder)
+        tried = {(failure["key"], failure.get("metric")) for failure in outcome.failures}
+        found, jobs = {one.cell.key: one for one in lacking(cells, store)}, []
+        for key, one in found.items():
+            outcome.unknown |= {name: outcome.unknown.get(name, 0) + 1 for name in one.unknown}
+            metrics = [name for name in one.metrics if (key, name) not in tried]
+            if metrics:
+                confusion, file = one.found["confusion"], store.predictions(key)
+                jobs.append(measuring_job(one.cell, self.settings, metrics, confusion, file))
+        for done, answer in enumerate(run_jobs(jobs, run_job, **work), start=1):
+            one = found[answer["key"]]
+            if "error" in answer:
+                outcome.failures.append({**answer, "what": _what(one.cell), "cell": False})
+            else:
+                _note_failed_metrics(one.cell, answer["result"], outcome)
+                if answer["result"]["measured"]:
+                    store.save(answer["key"], with_metrics(one.found, answer["result"]))
+                    outcome.measured += 1
+            self.progress("metrics", done, len(jobs))
+
+
+def _what(cell: Cell) -> dict[str, Any]:
+    return {"run": cell.run.name, **cell.run.facts["settings"], **cell.conditions.to_dict()}
+
+
+def _note_failed_metrics(cell: Cell, result: dict[str, Any], outcome: SweepOutcome) -> None:
+    """List the metrics that could not be computed as failures; the next call tries them again."""
+    for name, message in result.pop(FAILED).items():
+        failure = {"key": cell.key, "metric": name, "error": message, "details": message}
+        outcome.failures.append({**failure, "what": _what(cell), "cell": False})

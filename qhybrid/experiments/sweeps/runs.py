@@ -38,6 +38,7 @@ def describe_run(subject: Subject, name: str, which: str, settings: dict[str, An
         "seed": recipe.seed,
         "model": str(recipe.model["name"]),
         "dataset": recipe.data.dataset,
+        "task": subject.task,
         "settings": settings,
         "engine": recipe.engine.model_dump(mode="json"),
         "layers": {key: _layer_facts(layer) for key, layer in subject.layers.items()},

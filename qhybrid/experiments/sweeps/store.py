@@ -1,8 +1,13 @@
-"""Results of a sweep on disk: one JSON file a finished cell, named by its content, whole or not at all."""
+"""Results of a sweep on disk: files of a finished cell, named by its content, each whole or not at all.
+
+KEY.json holds the numbers, KEY.predictions all predictions, from which later metrics are computed. Cells of
+earlier versions have no predictions.
+"""
 
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +15,7 @@ from typing import Any
 from qhybrid.evaluation.subject.subject import Subject
 from qhybrid.experiments.sweeps.arrays import pack
 from qhybrid.experiments.sweeps.cells import SweepRun
-from qhybrid.workspace import write_text
+from qhybrid.workspace import atomic_path, write_text
 
 CELLS = "cells"
 RUNS = "runs"
@@ -39,13 +44,27 @@ class CellStore:
         return content if whole and content["format"] == FORMAT and content["key"] == key else None
 
     def save(self, key: str, result: Mapping[str, Any]) -> None:
-        """Keep the result of a cell.
+        """Keep the result of a cell; one that is there is replaced.
 
         Raises:
             WorkspaceError: If it cannot be written; other cells are not touched.
         """
-        content = {"format": FORMAT, "key": key, **result}
+        content = {**result, "format": FORMAT, "key": key}
         write_text(self._file(key), json.dumps(content) + "\n")
+
+    def save_predictions(self, key: str, content: bytes) -> None:
+        """Keep the predictions of a cell; before its result, so that a finished cell has them.
+
+        Raises:
+            WorkspaceError: If they cannot be written.
+        """
+        with atomic_path(self._predictions(key)) as temporary:
+            temporary.write_bytes(content)
+
+    def predictions(self, key: str) -> Path | None:
+        """Return the file of a cell's predictions; None if none were kept, or it is no whole file."""
+        file = self._predictions(key)
+        return file if zipfile.is_zipfile(file) else None
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Return the keys that have no result yet, each once, in order."""
@@ -53,6 +72,9 @@ class CellStore:
 
     def _file(self, key: str) -> Path:
         return self.folder / CELLS / f"{key}.json"
+
+    def _predictions(self, key: str) -> Path:
+        return self.folder / CELLS / f"{key}.predictions"
 
 
 def write_run(folder: Path, run: SweepRun, subject: Subject) -> None:

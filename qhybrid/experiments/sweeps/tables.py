@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from pyarrow import ArrowException
 from qhybrid.errors import DataError
 from qhybrid.experiments.sweeps.cells import Cell
 from qhybrid.experiments.sweeps.engines import shots_of_estimate
+from qhybrid.experiments.sweeps.later_metrics import unmeasured, with_metrics
 from qhybrid.experiments.sweeps.store import CellStore
+from qhybrid.metrics import place_of
 from qhybrid.workspace import atomic_path
 
 CELLS_TABLE = "cells.parquet"
@@ -28,7 +31,7 @@ _OVER_SEEDS = (
 
 
 def cell_rows(cell: Cell, result: dict[str, Any], settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of a finished cell, one a metric."""
+    """Return the rows of a finished cell, one a metric; one that is not known has no value."""
     made, facts = result["made_with"], cell.run.facts
     git = made["git"] or {}
     conditions = cell.conditions
@@ -63,7 +66,12 @@ def cell_rows(cell: Cell, result: dict[str, Any], settings: dict[str, Any]) -> l
         "git_modified": bool(git.get("modified", False)),
         "created": made["created"],
     }
-    return [{**row, "metric": name, "value": value} for name, value in result["metrics"].items()]
+    unknown = {one.key: "" for one in unmeasured(cell, result)}
+    missing = {"metrics": dict.fromkeys(unknown, math.nan), "measured": unknown}
+    values = with_metrics(result, missing)["metrics"]
+    # Metrics that were added later stand where they belong, so that all cells have one order.
+    names = sorted(values, key=lambda name: place_of(name, facts["task"]))
+    return [{**row, "metric": name, "value": values[name]} for name in names]
 
 
 def build_tables(folder: Path, cells: Sequence[Cell], settings: dict[str, Any]) -> tuple[Path, Path]:

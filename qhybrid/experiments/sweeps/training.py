@@ -15,11 +15,10 @@ import yaml
 
 from qhybrid.config import Recipe, apply_overrides, read_yaml, validated
 from qhybrid.config.sweeps import TrainGrid
-from qhybrid.data.images.image_datasets import is_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.experiments.sweeps.worker import TRAINED_MARK, training_job
 from qhybrid.noise import load_profile
-from qhybrid.training.images.defaults import with_image_defaults
+from qhybrid.training.kinds import with_task_defaults
 from qhybrid.training.run_folder import start_weights
 from qhybrid.training.shots import with_shots_seed
 
@@ -99,7 +98,7 @@ def _resolved(recipe: Recipe) -> Recipe:
 
     Shots without a seed are drawn by the run's own.
     """
-    return with_shots_seed(with_image_defaults(recipe) if is_image_dataset(recipe.data.dataset) else recipe)
+    return with_shots_seed(with_task_defaults(recipe))
 
 
 def recipe_key(recipe: Recipe) -> str:

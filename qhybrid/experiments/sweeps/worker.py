@@ -1,4 +1,4 @@
-"""What workers do: evaluate one cell, or train one run; plain values in, plain values out."""
+"""What workers do: evaluate one cell, measure a finished one, or train one run; plain values in and out."""
 
 from __future__ import annotations
 
@@ -6,26 +6,33 @@ import datetime
 import functools
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from qhybrid.config import Recipe
 from qhybrid.errors import QHybridError
+from qhybrid.evaluation.measuring import Measured, Tally
 from qhybrid.evaluation.subject.load import load_subject
-from qhybrid.evaluation.subject.subject import Outcome, Subject
+from qhybrid.evaluation.subject.subject import Evaluation, Options, Subject
 from qhybrid.experiments.sweeps.arrays import pack
-from qhybrid.experiments.sweeps.cells import TRAINED, Conditions
+from qhybrid.experiments.sweeps.cells import TRAINED, Cell, Conditions
 from qhybrid.experiments.sweeps.engines import cell_engine
+from qhybrid.metrics import METRICS
 from qhybrid.noise import NoiseProfile
+from qhybrid.plugins import VARIABLE
 from qhybrid.training import train
+from qhybrid.training.metrics import SegmentationMetrics
 from qhybrid.training.provenance import environment
-from qhybrid.training.run_folder import RECIPE
+from qhybrid.training.run_folder import RECIPE, Which
 from qhybrid.workspace import write_text
 
 SUBJECTS_KEPT = 3
+PREDICTIONS = "predictions"
+FAILED = "failed_metrics"
 TRAINED_MARK = "sweep.done"
 """File in the folder of a run that a sweep has trained to its end."""
 
@@ -34,12 +41,16 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     """Do a job; errors come back as text, so that one failed job does not stop the others.
 
     Args:
-        job: From `Cell.job` or `training_job`.
+        job: From `Cell.job`, `measuring_job` or `training_job`.
 
     Returns:
         `{"key", "result"}`, or `{"key", "error", "details"}`.
     """
-    work: Callable[[dict[str, Any]], dict[str, Any]] = _train if "recipe" in job else _evaluate
+    work: Callable[[dict[str, Any]], dict[str, Any]] = _evaluate
+    if "recipe" in job:
+        work = _train
+    elif "metrics" in job:
+        work = _measure
     try:
         return {"key": job["key"], "result": work(job)}
     except QHybridError as error:
@@ -56,7 +67,7 @@ def training_job(key: str, recipe: Recipe, folder: str, data_root: str) -> dict[
 
 
 @functools.lru_cache(maxsize=SUBJECTS_KEPT)
-def loaded_subject(folder: str, which: str, split: str, samples: int | None, data_root: str) -> Subject:
+def loaded_subject(folder: str, which: Which, split: str, samples: int | None, data_root: str) -> Subject:
     """Return a run with its test set, loaded once in a process."""
     return load_subject(folder, which, split, samples, data_root)
 
@@ -67,10 +78,7 @@ def _environment() -> dict[str, Any]:
 
 
 def _evaluate(job: dict[str, Any]) -> dict[str, Any]:
-    settings = job["settings"]
-    subject = loaded_subject(
-        job["folder"], settings["which"], settings["split"], settings["samples"], settings["data_root"]
-    )
+    settings, subject = job["settings"], _subject_of(job)
     content = dict(job["conditions"])
     content["layers"] = "all" if content["layers"] == "all" else tuple(content["layers"])
     conditions = Conditions(**content)
@@ -81,9 +89,10 @@ def _evaluate(job: dict[str, Any]) -> dict[str, Any]:
         noise = None if job["noise"] is None else NoiseProfile.model_validate(job["noise"])
         layers = None if conditions.layers == "all" else list(conditions.layers)
         subject.use(cell_engine(conditions, noise, settings, job["weights"]), layers)
-    outcome = subject.evaluate()
+    outcome = subject.evaluate(Options(keep=True))
     return {
         **_plain(outcome),
+        PREDICTIONS: outcome.predictions,
         "seconds": time.perf_counter() - started,
         "cpu_seconds": time.process_time() - worked,
         "made_with": provenance(),
@@ -98,13 +107,60 @@ def provenance() -> dict[str, Any]:
     return {"created": created, **{key: found[key] for key in kept if key in found}}
 
 
-def _plain(outcome: Outcome) -> dict[str, Any]:
+def _plain(outcome: Evaluation) -> dict[str, Any]:
     return {
-        "metrics": outcome.metrics,
-        "confusion": outcome.confusion.tolist(),
+        **_plain_metrics(outcome.measured),
+        "confusion": outcome.counts.matrix.tolist(),
         "count": outcome.count,
         "shown": [pack(prediction) for prediction in outcome.shown],
     }
+
+
+def _plain_metrics(measured: Measured) -> dict[str, Any]:
+    return {"metrics": measured.values, "measured": measured.versions, FAILED: measured.failed}
+
+
+def _subject_of(job: dict[str, Any]) -> Subject:
+    settings = job["settings"]
+    return loaded_subject(
+        job["folder"], settings["which"], settings["split"], settings["samples"], settings["data_root"]
+    )
+
+
+def measuring_job(
+    cell: Cell,
+    settings: dict[str, Any],
+    metrics: Sequence[str],
+    confusion: list[list[int]],
+    file: Path | None,
+) -> dict[str, Any]:
+    """Return the job of computing metrics of a finished cell from what was kept of it.
+
+    Args:
+        cell: The cell.
+        settings: What holds for all cells.
+        metrics: Keys of the metrics.
+        confusion: The cell's confusion matrix.
+        file: The predictions that were kept; None if there are none.
+    """
+    kept = None if file is None else str(file)
+    return {**cell.job(settings), "metrics": list(metrics), "confusion": confusion, PREDICTIONS: kept}
+
+
+def _measure(job: dict[str, Any]) -> dict[str, Any]:
+    """Compute metrics of a finished cell; no engine is used."""
+    subject = _subject_of(job)
+    known = [METRICS.get(key) for key in job["metrics"] if key in METRICS]
+    counts = SegmentationMetrics(np.array(job["confusion"], dtype=np.int64), subject.class_names)
+    file = None if job[PREDICTIONS] is None else Path(job[PREDICTIONS])
+    measured = subject.measure_kept(file, counts, Tally(known))
+    for key in job["metrics"]:
+        if key not in METRICS:
+            measured.failed[key] = (
+                f"Metric `{key}` is not known to the worker process. Fix: put it into a module, and name "
+                f"that in --plugin or {VARIABLE}; a script alone is not seen by workers."
+            )
+    return _plain_metrics(measured)
 
 
 def _train(job: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from qhybrid.errors import HardwareError
+from qhybrid.evaluation.image_scoring import score_logits
 from qhybrid.layers import quantum_layers
-from qhybrid.training.metrics import ConfusionMatrix
+from qhybrid.metrics import CLASSIFICATION, SEGMENTATION
 from qhybrid.workspace import atomic_path
 
 SAMPLES_FILE = "samples.safetensors"
@@ -30,12 +33,14 @@ class Samples:
         targets: Class indices, shape (N,) or (N, H, W), 255 where they do not count; None if not known.
         names: One a sample.
         class_names: Names of the classes; empty if not known.
+        task: What is predicted, one of `qhybrid.metrics.TASKS`; if empty it follows from the targets' shape.
     """
 
     images: Tensor
     targets: Tensor | None
     names: tuple[str, ...]
     class_names: tuple[str, ...] = ()
+    task: str = ""
 
     def save(self, folder: Path) -> None:
         """Write images and targets to a folder."""
@@ -46,7 +51,9 @@ class Samples:
             save_file(tensors, temporary)
 
     @classmethod
-    def load(cls, folder: Path, names: tuple[str, ...], class_names: tuple[str, ...]) -> Samples:
+    def load(
+        cls, folder: Path, names: tuple[str, ...], class_names: tuple[str, ...], task: str = ""
+    ) -> Samples:
         """Read what `save` wrote.
 
         Raises:
@@ -59,7 +66,7 @@ class Samples:
                 f"{folder / SAMPLES_FILE} must hold the plan's samples, but cannot be read: {error}. "
                 "Fix: copy the plan's folder again, or make a new plan."
             ) from error
-        return cls(tensors["images"], tensors.get("targets"), names, class_names)
+        return cls(tensors["images"], tensors.get("targets"), names, class_names, task)
 
 
 @dataclass(eq=False)
@@ -92,24 +99,24 @@ class Workload:
 
 
 def score(outputs: Tensor, samples: Samples) -> dict[str, float]:
-    """Return accuracy and, for maps, mIoU of outputs; nothing where the truth is not known.
+    """Return all metrics of outputs, as an evaluation has them; nothing where the truth is not known.
 
     Args:
         outputs: Logits, shape (N, K) or (N, K, H, W); with one logit its sign decides.
         samples: The samples.
+
+    Warns:
+        UserWarning: If a metric of a plugin has failed; it is left out, and what was paid for is kept.
     """
     if samples.targets is None:
         return {}
-    labels = predicted_labels(outputs)
     classes = max(2, outputs.shape[1])
     names = samples.class_names if len(samples.class_names) == classes else tuple(map(str, range(classes)))
-    confusion = ConfusionMatrix(classes, names)
-    confusion.update(labels, samples.targets)
-    metrics = confusion.compute()
-    found = {"accuracy": float(metrics.overall_accuracy)}
-    if samples.targets.ndim == 3:
-        found["miou"] = float(metrics.miou)
-    return found
+    task = samples.task or (SEGMENTATION if samples.targets.ndim == 3 else CLASSIFICATION)
+    found = score_logits(task, names, outputs.float(), samples.targets).measured
+    for message in found.failed.values():
+        warnings.warn(message, stacklevel=2)
+    return found.values
 
 
 def predicted_labels(outputs: Tensor) -> Tensor:
@@ -139,6 +146,6 @@ def agreement(first: Tensor, second: Tensor) -> float:
     return float(np.mean((predicted_labels(first) == predicted_labels(second)).numpy()))
 
 
-def plain(values: Mapping[str, float]) -> dict[str, float]:
-    """Return metrics with few enough digits to read."""
-    return {name: round(value, 6) for name, value in values.items()}
+def plain(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Return metrics with few enough digits to read; undefined ones are None."""
+    return {name: round(value, 6) if math.isfinite(value) else None for name, value in values.items()}

@@ -192,3 +192,18 @@ def _observables(listed: Observables, circuit: QuantumCircuit) -> tuple[Any, ...
         SparsePauliOp.from_sparse_list([tuple(term) for term in terms], num_qubits=circuit.num_qubits)
         for terms in listed
     )
+
+
+def circuit_names(content: dict[str, Any]) -> list[str]:
+    """Return what tables call the circuits of a plan; with their layers where several have one name.
+
+    Args:
+        content: The plan's plan.json; plans of earlier versions do not name the layers of a circuit.
+    """
+    circuits = list(content["circuits"].values())
+    names = [str(one["name"]) for one in circuits]
+    layers = [", ".join(one.get("layers", ())) for one in circuits]
+    return [
+        f"{name} ({where})" if where and names.count(name) > 1 else name
+        for name, where in zip(names, layers, strict=True)
+    ]

@@ -131,6 +131,7 @@ class _Planner:
     ) -> None:
         self.circuits: dict[str, PreparedCircuit] = {}
         self.bound: dict[str, CircuitSpec] = {}
+        self._layers_of: dict[str, dict[str, None]] = {}
         self.rounds: list[Round] = []
         self._guards: dict[str, Any] = {}
         self._workload, self._settings = workload, settings
@@ -148,6 +149,8 @@ class _Planner:
         )
         for requests in average.rounds:
             self._add_round(requests)
+            for request in requests:
+                self._layers_of.setdefault(request.circuit, {})[request.layer] = None
         self._say("drawing shots for the predicted accuracy")
         drawn = dry_run(
             self._workload,
@@ -167,7 +170,12 @@ class _Planner:
             "class_names": list(samples.class_names),
             "layers": self._layers,
             "circuits": {
-                key: {**circuit_facts(circuit), **self._guards[key]} for key, circuit in self.circuits.items()
+                key: {
+                    **circuit_facts(circuit),
+                    **self._guards[key],
+                    "layers": list(self._layers_of.get(key, {})),
+                }
+                for key, circuit in self.circuits.items()
             },
             "rounds": rounds,
             "qpu_seconds": round(sum(one["qpu_seconds"] for one in rounds), 2),

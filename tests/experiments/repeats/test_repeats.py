@@ -225,7 +225,7 @@ def test_scenes_can_be_repeated_too(tmp_path, tiny_data, tiny_content):
     schedule = RepeatSchedule.make(validated(Recipe, tiny_content(epochs=1), "tiny.yaml"), [0])
     outcomes = run_schedule(schedule, tiny_data, tmp_path)
     assert outcomes[0].error is None
-    assert set(summarise(schedule, outcomes, tmp_path)["metrics"]) == {"miou", "overall_accuracy"}
+    assert set(summarise(schedule, outcomes, tmp_path)["metrics"]) == {"miou", "accuracy"}
 
 
 def test_jobs_must_be_positive(tmp_path):

@@ -1,0 +1,61 @@
+"""Recipes on scenes and on whole images: the one place of training that tells them apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qhybrid.config import Recipe
+from qhybrid.data.images.image_datasets import is_image_dataset, open_image_dataset
+from qhybrid.training.images.defaults import with_image_defaults
+from qhybrid.training.images.run import ImageMeta
+from qhybrid.training.images.task import build_image_task, image_model_section
+from qhybrid.training.run_folder import Meta, MetaHead
+from qhybrid.training.scenes.task import build_scene_task
+from qhybrid.training.task import Task
+
+
+def with_task_defaults(recipe: Recipe) -> Recipe:
+    """Return a recipe with the defaults of its kind of data where it says nothing.
+
+    The result of a second call is that of the first.
+
+    Raises:
+        ConfigError: If a key is set that means nothing for such data.
+    """
+    return with_image_defaults(recipe) if is_image_dataset(recipe.data.dataset) else recipe
+
+
+def check_recipe(recipe: Recipe, data_root: Path) -> None:
+    """Find out before training whether the model fits the data and the test images are there.
+
+    Args:
+        recipe: The recipe, with the defaults of its kind of data.
+        data_root: Folder that `data.root` is relative to.
+
+    Raises:
+        QHybridError: If the model does not fit, or the data set is not usable. Scenes are checked as they
+            are read.
+    """
+    if is_image_dataset(recipe.data.dataset):
+        dataset = open_image_dataset(recipe.data, data_root)
+        image_model_section(recipe, dataset)
+        dataset.load("test")
+
+
+def build_task(recipe: Recipe, data_root: Path) -> Task:
+    """Load the data and build the model of a recipe.
+
+    Args:
+        recipe: The recipe, with the defaults of its kind of data.
+        data_root: Folder that `data.root` is relative to.
+
+    Raises:
+        QHybridError: For an invalid recipe or unusable data.
+    """
+    build = build_image_task if is_image_dataset(recipe.data.dataset) else build_scene_task
+    return build(recipe, data_root)
+
+
+def meta_class(recipe: Recipe) -> type[MetaHead]:
+    """Return what reads the meta.json of a recipe's runs."""
+    return ImageMeta if is_image_dataset(recipe.data.dataset) else Meta
