@@ -15,7 +15,7 @@ from qhybrid.models.build import (
     resolve_model,
     use_engine,
 )
-from qhybrid.models.circuit_part import Circuit, PartOptions, circuit_layer, circuit_spec
+from qhybrid.models.circuit_part import Circuit, Circuits, PartOptions, circuit_layer, circuit_spec
 from qhybrid.models.classifier_keys import FilterPart, HeadOptions
 from qhybrid.models.heads import ExpectationHead, LinearHead, build_head
 from qhybrid.models.qu_unet import QuUNet, QuUNetKeys
@@ -27,6 +27,7 @@ __all__ = [
     "MODELS",
     "BottleneckOptions",
     "Circuit",
+    "Circuits",
     "ExpectationHead",
     "FilterPart",
     "HeadOptions",

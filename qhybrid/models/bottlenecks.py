@@ -14,7 +14,7 @@ from qhybrid.engines.base import Engine
 from qhybrid.layers import GridBottleneck, PairwiseFilter, QuFeXBottleneck, SeparableFilter
 from qhybrid.layers.patches import PatchLayout
 from qhybrid.models.circuit_part import (
-    Circuit,
+    Circuits,
     PartOptions,
     cells_of,
     circuit_layer,
@@ -67,7 +67,7 @@ class BottleneckOptions(PartOptions):
     """
 
     name: Core | None = None
-    circuit: Circuit | tuple[Circuit, ...] | None = None
+    circuit: Circuits | None = None
     interface: Interface | None = None
     grid: tuple[int, int] | None = None
     features: int | None = Field(None, ge=1)

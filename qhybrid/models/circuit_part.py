@@ -31,6 +31,18 @@ Circuit = Annotated[dict[str, Any], BeforeValidator(_resolved)]
 """Key of a model that holds a circuit: a recipe names it, the resolved key has all of its content."""
 
 
+def _one_or_several(reference: Any) -> Any:
+    if not isinstance(reference, list | tuple):
+        return _resolved(reference)
+    if not reference:
+        raise ValueError("must name at least one circuit, but is an empty list")
+    return tuple(map(_resolved, reference))
+
+
+Circuits = Annotated[dict[str, Any] | tuple[dict[str, Any], ...], BeforeValidator(_one_or_several)]
+"""Key of a model that holds a circuit, or a list of them."""
+
+
 class PartOptions(StrictModel):
     """Keys of one part of a model; keys without a value are left out of what a run keeps."""
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from qhybrid.engines.base import Engine
 from qhybrid.errors import ConfigError
-from qhybrid.models.circuit_part import Circuit, PartOptions, circuit_layer, circuit_spec
+from qhybrid.models.circuit_part import Circuits, PartOptions, circuit_layer, circuit_spec
 
 _START = 0.01
 """Standard deviation of a gate's initial weights: near the identity, but with a gradient for the circuit."""
@@ -26,7 +26,7 @@ class SkipOptions(PartOptions):
         frozen: Keep the circuits at their random initial angles (an ablation).
     """
 
-    circuit: Circuit | tuple[Circuit, ...]
+    circuit: Circuits
     levels: tuple[int, ...] | None = Field(None, min_length=1)
     angle_scale: float = Field(1.0, gt=0)
     frozen: bool = False

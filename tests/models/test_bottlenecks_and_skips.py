@@ -136,7 +136,9 @@ def test_bottlenecks_without_an_interface():
     [
         ({"circuit": FOUR, "name": "conv"}, "either `circuit` or `name`, but not both"),
         ({"circuit": "hq_unet"}, r"key `bottleneck.circuit`: Circuit 'hq_unet' is unknown"),
-        ({"circuit": 3}, "must be a circuit: its name, a definition file"),
+        ({"circuit": 3}, r"must be a circuit: its name, a definition file, .* but is 3 \(given: 3\)\.$"),
+        ({"circuit": [FOUR, "four"]}, "'four' is unknown"),
+        ({"circuit": []}, "must name at least one circuit"),
         ({"circuit": FOUR, "gird": 2}, r"`bottleneck.gird` is unknown. Did you mean `grid`"),
         ({"circuit": FOUR, "patch": [2, 2]}, r"one input and one observable for each of the 4 values"),
         ({"circuit": FOUR, "interface": "grid", "patch": [2, 2]}, "`interface: grid` has no key `patch`"),
