@@ -9,15 +9,15 @@ import pytest
 
 from qhybrid import plugins
 from qhybrid.errors import ConfigError, PluginError
-from qhybrid.plugins import Registry, check_plugins, load_plugins, loaded_plugins, name_plugins
+from qhybrid.plugins import Registry, check_plugins, load_plugins, loaded_plugins, loading, name_plugins
 
 SHAPES: Registry[int] = Registry("shape")
 
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch):
-    monkeypatch.setattr(plugins, "_PLUGINS", {})
-    monkeypatch.setattr(plugins, "_STATE", plugins._State())
+    monkeypatch.setattr(loading, "_PLUGINS", {})
+    monkeypatch.setattr(loading, "_STATE", loading._State())
     monkeypatch.setattr(SHAPES, "_entries", {"circle": 0})
     monkeypatch.setattr(SHAPES, "_origins", {"circle": None})
     monkeypatch.setenv(plugins.VARIABLE, "")
@@ -145,7 +145,7 @@ def test_installed_plugins_are_found_and_broken_ones_only_warn(monkeypatch):
 
     points = [Point(broken), Point(lambda: SHAPES.register("star", 5))]
     points[0].value = "broken.module"
-    monkeypatch.setattr(plugins, "entry_points", lambda group: points if group == plugins.GROUP else [])
+    monkeypatch.setattr(loading, "entry_points", lambda group: points if group == plugins.GROUP else [])
     with pytest.warns(UserWarning, match="installed but cannot be loaded .*old interface"):
         assert SHAPES.get("star") == 5
     assert [(one.name, one.version) for one in load_plugins()] == [("there-plugin", "3.1")]

@@ -18,6 +18,7 @@ from qhybrid.circuits.definition_files import CircuitDefinition
 from qhybrid.circuits.definitions import build_resolved, circuit_origin, find_circuit, resolve_circuit
 from qhybrid.errors import CircuitError
 from qhybrid.layers import QuantumLayer
+from qhybrid.plugins import loading
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples" / "ring"
 
@@ -35,8 +36,8 @@ def workspace(tmp_path, monkeypatch):
 @pytest.fixture
 def plugin(monkeypatch):
     """The plugin, loaded as QHYBRID_PLUGINS does it, and unloaded afterwards."""
-    monkeypatch.setattr(plugins, "_PLUGINS", {})
-    monkeypatch.setattr(plugins, "_STATE", plugins._State())
+    monkeypatch.setattr(loading, "_PLUGINS", {})
+    monkeypatch.setattr(loading, "_STATE", loading._State())
     monkeypatch.setattr(CIRCUITS, "_entries", dict(CIRCUITS._entries))
     monkeypatch.setattr(CIRCUITS, "_origins", dict(CIRCUITS._origins))
     monkeypatch.setenv(plugins.VARIABLE, str(EXAMPLES / "ring_plugin.py"))

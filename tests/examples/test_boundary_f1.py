@@ -19,6 +19,7 @@ from qhybrid.cli.console import evaluation_table
 from qhybrid.evaluation import Sample, evaluate_run
 from qhybrid.experiments.sweeps import read_cells, read_results, run_sweep
 from qhybrid.metrics import METRICS
+from qhybrid.plugins import loading
 from qhybrid.report import write_report_page
 
 __all__ = ["data_config", "make_run", "scenes_root", "sweep_of"]
@@ -30,8 +31,8 @@ NAMES = ("a", "b", "c")
 @pytest.fixture
 def plugin(monkeypatch):
     """The plugin as `--plugin` loads it; other tests do not see what it adds."""
-    monkeypatch.setattr(plugins, "_PLUGINS", {})
-    monkeypatch.setattr(plugins, "_STATE", plugins._State())
+    monkeypatch.setattr(loading, "_PLUGINS", {})
+    monkeypatch.setattr(loading, "_STATE", loading._State())
     monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
     monkeypatch.setattr(METRICS, "_origins", dict(METRICS._origins))
     monkeypatch.setenv(plugins.VARIABLE, "")
