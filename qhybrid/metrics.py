@@ -265,9 +265,8 @@ def _class_iou(totals: Totals) -> Values:
     return {name: float(iou) for name, iou in zip(totals.counts.class_names, totals.counts.iou, strict=True)}
 
 
-def _iou(totals: Totals) -> float:
+def foreground_iou(counts: Counts) -> float:
     """Return the IoU of class 1 of two classes, of more the mean."""
-    counts = totals.counts
     return float(counts.iou[1]) if len(counts.matrix) == 2 else counts.miou
 
 
@@ -280,7 +279,7 @@ _OWN = (
         "soft_iou_per_image", "soft IoU per image", tasks=(SEGMENTATION,),
         value=lambda totals: totals.soft_iou_per_image, probabilities=True,
     ),
-    Metric("iou", "IoU", tasks=(SEGMENTATION,), value=_iou),
+    Metric("iou", "IoU", tasks=(SEGMENTATION,), value=lambda totals: foreground_iou(totals.counts)),
     Metric("miou", "mIoU", tasks=(SEGMENTATION, SCENES), value=lambda totals: totals.counts.miou),
     Metric(
         "accuracy", "accuracy", PERCENT, tasks=TASKS, value=lambda totals: totals.counts.overall_accuracy

@@ -47,7 +47,7 @@ def submit(
     """Send the jobs of the current round, each once."""
     with _open(plan) as execution:
         count = execution.submit(again)
-        say(f"{count} job(s) sent" if count else "nothing to send")
+        say(f"{_jobs(count)} sent" if count else "nothing to send")
         print_status(execution.status())
 
 
@@ -76,7 +76,7 @@ def status(plan: Plan) -> None:
 def cancel(plan: Plan) -> None:
     """Cancel all jobs that have not ended; results that are there are kept."""
     with _open(plan) as execution:
-        say(f"{execution.cancel()} job(s) cancelled")
+        say(f"{_jobs(execution.cancel())} cancelled")
         print_status(execution.status())
 
 
@@ -127,6 +127,12 @@ def backends(
         names += list_service_devices()
     workload = options.workload(run)
     print_ranking(rank_backends(workload, settings, names, lambda one: say(f"{one.backend} done")))
+
+
+def _jobs(count: int) -> str:
+    from qhybrid.report.labels import counted
+
+    return counted(count, "job")
 
 
 @contextmanager

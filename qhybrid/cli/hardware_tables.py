@@ -106,9 +106,11 @@ def print_next_step(found: dict[str, Any], plan: Path) -> None:
     from qhybrid.report.labels import counted
 
     if found["to_send"]:
-        say(f"{counted(found['to_send'], 'job')} to be sent: qhybrid hardware submit {short(plan)}")
+        is_are = "is" if found["to_send"] == 1 else "are"
+        say(f"{counted(found['to_send'], 'job')} {is_are} to be sent: qhybrid hardware submit {short(plan)}")
     else:
-        say(f"{counted(found['in_flight'], 'job')} not ended: collect again later")
+        has_have = "has" if found["in_flight"] == 1 else "have"
+        say(f"{counted(found['in_flight'], 'job')} {has_have} not ended: collect again later")
 
 
 def print_ranking(found: Sequence[Ranked]) -> None:

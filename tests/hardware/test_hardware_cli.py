@@ -38,7 +38,7 @@ def test_plan_submit_status_collect(tiny_run, tiny_data, capsys):
     assert execute(["hardware", "status", plan]) == 0
     assert "none sent" in capsys.readouterr().out
     assert execute(["hardware", "submit", plan]) == 0
-    assert "1 job(s) sent" in capsys.readouterr().out
+    assert "1 job sent" in capsys.readouterr().out
     assert execute(["hardware", "collect", str(tiny_run)]) == 0
     assert "obtained" in capsys.readouterr().out
     content = json.loads((plan_of(tiny_run) / "results" / "metrics.json").read_text())
@@ -157,15 +157,15 @@ def test_collect_says_what_comes_next(tiny_run, tiny_data, server, service_state
     assert "hq_unet_qcnn" in printed
     assert "--max-qpu-seconds must be at least 3" in printed
     assert execute(["hardware", "collect", str(tiny_run)]) == 0
-    assert "1 job(s) are to be sent: qhybrid hardware submit" in capsys.readouterr().out
+    assert "1 job is to be sent: qhybrid hardware submit" in capsys.readouterr().out
     service_state.queue_seconds = 1000.0
     assert execute(["hardware", "submit", str(tiny_run)]) == 0
     printed = capsys.readouterr().out
     assert "predicted: bills are open" in printed
     assert execute(["hardware", "collect", str(tiny_run), "--no-wait"]) == 0
-    assert "1 job(s) have not ended: collect again later" in capsys.readouterr().out
+    assert "1 job has not ended: collect again later" in capsys.readouterr().out
     assert execute(["hardware", "cancel", str(tiny_run)]) == 0
-    assert "1 job(s) cancelled" in capsys.readouterr().out
+    assert "1 job cancelled" in capsys.readouterr().out
 
 
 def test_a_plan_keeps_its_settings(tiny_run, tiny_data, capsys):

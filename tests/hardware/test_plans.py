@@ -47,7 +47,9 @@ def test_plan_says_what_will_be_sent(map_plan):
     assert (one["points"], one["jobs"], one["pubs"]) == (4, 1, 2)
     assert one["executions"] == 4 * 2 * 400
     assert one["qpu_seconds"] == pytest.approx(2 + 3200 * (250e-6 + circuit["microseconds"] * 1e-6), abs=0.01)
-    assert set(content["predicted"]["exact"]) == {"accuracy", "miou"}
+    segmented = ["soft_iou", "soft_iou_per_image", "iou", "miou", "accuracy", "cross_entropy"]
+    assert list(content["predicted"]["exact"]) == segmented
+    assert circuit["layers"] == ["bottleneck.core"]
     assert content["fixed_filters"] is None
     assert (folder / "calibration.yaml").is_file()
     status = ledger_status(folder)
@@ -126,7 +128,7 @@ def test_fixed_filter_stays_on_the_simulator_and_is_priced(tmp_path):
     assert price["executions_of_distinct_points"] == on_device["executions"]
     with open_plan(folder, lambda *_: workload) as execution:
         found = write_outcome(execution, execution.run())
-    assert set(found["obtained"]) == {"accuracy"}
+    assert list(found["obtained"]) == ["accuracy", "cross_entropy"]
     rows = read_rows(folder / "results" / "predictions.csv")
     right = np.mean([row["class"] == row["truth"] for row in rows])
     assert right == pytest.approx(found["obtained"]["accuracy"], abs=1e-6)

@@ -16,12 +16,14 @@ from qhybrid.errors import DataError
 from qhybrid.experiments.sweeps import read_results
 from qhybrid.metrics import show_metric
 from qhybrid.report import write_report_page
+from qhybrid.report.content import build_content
 from qhybrid.report.labels import (
     noise_label,
     seconds_label,
     settings_label,
     shots_label,
 )
+from qhybrid.report.sources import read_run
 from qhybrid.report.svg import inline_svg
 from qhybrid.training.run_folder import read_recipe
 
@@ -79,6 +81,27 @@ def test_runs_of_one_name_are_told_by_their_seeds(reported, tmp_path):
     assert "tiny_qcq, seed 1, test-exact" in both
     alone = write_report_page(runs[:1], tmp_path / "alone.html").read_text()
     assert "tiny_qcq, test-exact" in alone
+
+
+def test_a_run_shows_all_metrics_of_files_of_any_version(reported, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(sorted((reported / "trained").iterdir())[0], folder)
+    old = {"miou": 0.41234, "overall_accuracy": 0.7, "classes": {"road": {"iou": 0.125}}}
+    new = {"metrics": {"miou": 0.5, "boundary_f1": 0.625, "accuracy": 0.75}, "miou": 0.5}
+    for name, content in (("val-old", old), ("test-new", new)):
+        (folder / "evaluation" / name).mkdir(parents=True)
+        (folder / "evaluation" / name / "metrics.json").write_text(json.dumps(content))
+    table = build_content([read_run(folder)], "").runs
+    assert table is not None
+    assert table.heads[5:] == ("evaluation", "metric", "better", "value")
+    assert [row[5:] for row in table.rows] == [
+        ("test-new", "mIoU", "larger", "0.5000"),
+        ("test-new", "boundary f1", "larger", "0.6250"),
+        ("test-new", "accuracy", "larger", "75.00 %"),
+        ("val-old", "mIoU", "larger", "0.4123"),
+        ("val-old", "accuracy", "larger", "70.00 %"),
+        ("val-old", "IoU of road", "larger", "0.1250"),
+    ]
 
 
 def test_what_a_killed_process_left_is_not_read(reported, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -10,7 +12,8 @@ from qhybrid.report.engine_part import engines_table
 from qhybrid.report.facets import labelled, looks, noise_charts_of
 from qhybrid.report.labels import failure_label
 from qhybrid.report.mitigation_charts import mitigated_noises, mitigation_charts
-from qhybrid.report.sources import RunSource, read_sweep
+from qhybrid.report.pictures import chosen_cells
+from qhybrid.report.sources import RunSource, SweepSource, read_sweep
 from qhybrid.report.sweep_figures import sweep_figures
 from qhybrid.report.sweep_part import sweep_part
 from qhybrid.report.training_part import training_table
@@ -168,6 +171,56 @@ def test_mitigated_rows_are_compared_with_the_noiseless_cell(reported):
     rows = sweep_part(read_sweep(reported), "s").summary.rows
     without = {row[-3] for row in rows if "mitigation" in row or "extrapolation" in str(row)}
     assert "–" not in without
+
+
+def sweep_of_metrics():
+    """A sweep of one run without noise and under noise, with a headline, an error, a class and an unknown."""
+    values = {"miou": (0.8, 0.5), "accuracy": (0.9, 0.7), "cross_entropy": (0.2, 0.9), "theirs": (None, 0.25)}
+    values["iou road"] = (0.75, 0.125)
+    rows = [
+        {
+            "run": "r", "settings": "{}", "engine": "exact", "profile": profile, "scale": 1.0, "shots": None,
+            "mapping": "all_to_all", "mitigation": "none", "layers": "all", "shots_total": None,
+            "metric": metric, "value": pair[place], "standard_error": None, "runs": 1, "seeds": 1,
+            "seconds": 1.0, "profile_hash": "" if profile == "ideal" else profile,
+            "run_folder": "r", "weights": "w", "seed": None, "key": profile, "count": 100, "split": "test",
+            "dataset": "d",
+        }
+        for place, profile in enumerate(("ideal", "strong"))
+        for metric, pair in values.items()
+    ]  # fmt: skip
+    table = pd.DataFrame(rows).astype({"shots": "Int64", "shots_total": "Int64", "value": "float64"})
+    return SweepSource(Path("gone"), "s", "", table, table, {}, [], [])
+
+
+def test_every_metric_is_shown_with_label_unit_and_direction():
+    part = sweep_part(sweep_of_metrics(), "s")
+    assert part.summary.heads[1:] == ("metric", "better", "without noise", "worst", "found at")
+    assert [row[1:5] for row in part.summary.rows] == [
+        ("mIoU", "larger", "0.8000", "0.5000"),
+        ("accuracy", "larger", "90.00 %", "70.00 %"),
+        # The worst cross-entropy is the highest one.
+        ("cross-entropy", "smaller", "0.2000", "0.9000"),
+        ("theirs", "larger", "–", "0.2500"),
+    ]
+    assert {row[5] for row in part.summary.rows} == {"strong, infinite shots"}
+    assert part.results.heads == (
+        "noise", "shots", "mIoU", "accuracy", "cross-entropy", "theirs", "IoU of road", "seeds",
+    )  # fmt: skip
+    assert part.results.rows[0] == (
+        "ideal", "infinite", "0.8000", "90.00 %", "0.2000", "–", "0.7500", "1",
+    )  # fmt: skip
+    (remark,) = part.remarks
+    assert remark.startswith("theirs is missing in 1 cell:")
+    assert part.facts.startswith("2 cells of 1 trained run on the test split of d (100 pixels)")
+
+
+@pytest.mark.parametrize("metric", ["miou", "cross_entropy"])
+def test_samples_show_the_worst_cell_whatever_direction_is_better(metric):
+    sweep = sweep_of_metrics()
+    sweep.cells = sweep.cells[sweep.cells["metric"] == metric].assign(profile_hash="x")
+    ((_, key),) = chosen_cells(sweep, "w")
+    assert key == "strong"
 
 
 def test_curves_have_the_noiseless_training_as_reference(reported):

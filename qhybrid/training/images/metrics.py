@@ -12,6 +12,7 @@ from torch import Tensor
 
 from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.data.images.dataset import Task
+from qhybrid.metrics import foreground_iou
 from qhybrid.training.metrics import ConfusionMatrix, SegmentationMetrics
 
 
@@ -47,7 +48,7 @@ class ImageMetrics:
     @property
     def iou(self) -> float:
         """IoU at probability 0.5: of class 1 of two classes, of more the mean."""
-        return float(self.counts.iou[1]) if self.counts.num_classes == 2 else self.counts.miou
+        return foreground_iou(self.counts)
 
     @property
     def headline(self) -> dict[str, float]:
