@@ -17,17 +17,6 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 README = (CHECKOUT / "README.md").read_text()
 CONTRIBUTING = (CHECKOUT / "CONTRIBUTING.md").read_text()
 KINDS = ("Circuit", "Model", "Data set", "Noise channel", "Mitigation", "Metric", "Engine", "Service")
-TO_COME = {
-    "docs/examples/boundary_f1/", "docs/examples/experts/", "docs/examples/mitigation/",
-    "docs/examples/oem/", "docs/examples/ring/",
-    "qhybrid/engine_kinds.py", "qhybrid/metrics.py", "qhybrid/mitigations.py", "qhybrid/models/named.py",
-    "qhybrid/noise/channels/", "tests/engines/channel_cases.py", "tests/engines/test_noise_channels.py",
-    "qhybrid.circuits.register_circuit", "qhybrid.data.register_dataset",
-    "qhybrid.engines.register_mitigation", "qhybrid.evaluation.register_metric",
-    "qhybrid.hardware.register_service", "qhybrid.models.register_model",
-    "qhybrid.noise.register_noise_channel",
-}  # fmt: skip
-"""What CONTRIBUTING.md names and other changes bring; the list ends empty."""
 TINY = {
     "data synthetic": [
         "--option",
@@ -138,13 +127,13 @@ def test_files_that_the_checklists_name_exist():
     paths = {word for word in in_backticks() if word.startswith(tops) and "NAME" not in word}
     assert len(paths) > 30
     missing = {path for path in paths if not (CHECKOUT / path).exists()}
-    assert missing - TO_COME == set()
+    assert missing == set()
 
 
 def test_functions_that_the_checklists_name_exist():
     names = {match for word in in_backticks() for match in re.findall(r"^qhybrid(?:\.\w+)+", word)}
     assert len([name for name in names if ".register_" in name]) == len(KINDS)
-    for name in names - TO_COME:
+    for name in names:
         module, _, attribute = name.rpartition(".")
         assert hasattr(importlib.import_module(module), attribute), name
 
