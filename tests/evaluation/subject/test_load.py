@@ -34,7 +34,7 @@ def test_runs_with_last_weights_alone(make_image_run):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (json.dumps({"kind": "videos"}), "key `kind` must be `images`"),
+        ('{"kind": "videos"}', "key `kind` must be `images`"),
         ("{", "is damaged"),
         ("[]", "is damaged"),
     ],
