@@ -3,7 +3,8 @@
 from qhybrid.evaluation.common import evaluation_folder, routed_to_its_device
 from qhybrid.evaluation.evaluate import evaluate_baselines, evaluate_run
 from qhybrid.evaluation.subject.load import load_subject, load_trained
-from qhybrid.evaluation.subject.subject import Evaluation, Subject
+from qhybrid.evaluation.subject.results import Evaluation
+from qhybrid.evaluation.subject.subject import Subject
 from qhybrid.metrics import Metric, Sample, Totals, register_metric
 
 __all__ = [

@@ -17,7 +17,7 @@ from qhybrid.evaluation.common import (
     routed_to_its_device,
 )
 from qhybrid.evaluation.subject.load import load_subject, load_trained, subject_of
-from qhybrid.evaluation.subject.subject import Evaluation, Options, Progress
+from qhybrid.evaluation.subject.results import Evaluation, Options, Progress
 from qhybrid.models import use_engine
 from qhybrid.training.metrics import SegmentationMetrics
 from qhybrid.training.run_folder import Which

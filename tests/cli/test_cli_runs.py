@@ -11,6 +11,7 @@ import rasterio
 
 from qhybrid.cli.main import execute
 from qhybrid.config import load_recipe
+from qhybrid.metrics import METRICS, Metric
 
 
 def numbers(text):
@@ -85,6 +86,16 @@ def test_evaluate_as_a_device_executes_it(run_folder, capsys):
     written = json.loads((run_folder / "evaluation" / "test-routed-fake_manila" / "metrics.json").read_text())
     (layer,) = written["quantum_layers"].values()
     assert (layer["device"], layer["calibration"]) == ("fake_manila", "2024-05-27")
+
+
+def test_a_metric_that_fails_is_said_after_all_others(run_folder, capsys):
+    broken = Metric("theirs", "theirs", tasks=("scenes",), value=lambda totals: 1 / 0)
+    with METRICS.temporarily("theirs", broken):
+        assert execute(["evaluate", "tiny"]) == 1
+    said = capsys.readouterr()
+    assert "Metric `theirs` failed (ZeroDivisionError" in said.err
+    written = json.loads((run_folder / "evaluation" / "test-exact" / "metrics.json").read_text())
+    assert numbers(said.out)["mIoU"] == f"{written['miou']:.4f}"
 
 
 def test_the_noise_of_a_device_routes_to_it(run_folder, capsys):

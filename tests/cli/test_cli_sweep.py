@@ -15,6 +15,7 @@ from qhybrid.cli.sweep import results_tables
 from qhybrid.config import read_yaml
 from qhybrid.config.sweeps import is_sweep, load_sweep
 from qhybrid.experiments.sweeps import read_results
+from qhybrid.metrics import METRICS, Metric
 from qhybrid.noise import load_profile
 from qhybrid.workspace import starter_root
 
@@ -64,6 +65,30 @@ def test_sweep_then_report(swept, capsys):
     page = (folder / "report.html").read_text()
     assert "depolarizing_0.05_0.1" in page
     assert page.count("<svg") >= 3  # heat map with lines, learning curves, circuit
+
+
+def test_new_metrics_of_finished_cells(swept, capsys):
+    """From kept label maps, which have no probabilities; on request the cells are computed again."""
+    sweep = swept / "runs" / "short.yaml"
+    sweep.write_text("name: short\nsweep: {runs: [tiny], grids: [{}]}\n")
+    assert execute(["sweep", "short", "-j", "1"]) == 0
+    capsys.readouterr()
+    new = {
+        "tasks": ("scenes",),
+        "value": lambda total: float(total),
+        "count": lambda sample: sample.truth.size,
+    }
+    soft = Metric("soft", "their soft score", probabilities=True, **new)
+    with METRICS.temporarily("size", Metric("size", "size", **new)), METRICS.temporarily("soft", soft):
+        assert execute(["sweep", "short", "-j", "1"]) == 0
+        out = capsys.readouterr().out
+        assert "1 cell, 0 of them computed now" in out
+        assert "1 finished cell got new metrics from kept predictions" in out
+        assert "their soft score is missing in 1 finished cell" in out
+        assert execute(["sweep", "short", "-j", "1", "--recompute"]) == 0
+        out = capsys.readouterr().out
+        assert "1 cell, 1 of them computed now" in out
+        assert "missing" not in out
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from qhybrid.circuits import build_circuit
 from qhybrid.config import EngineConfig, Recipe
 from qhybrid.engines import make_engine
 from qhybrid.evaluation import evaluate_run, load_subject, routed_to_its_device
-from qhybrid.evaluation.subject.subject import Options
+from qhybrid.evaluation.subject.results import Options
 from qhybrid.experiments.sweeps import run_sweep
 from qhybrid.experiments.sweeps.cells import Conditions
 from qhybrid.experiments.sweeps.engines import cell_engine

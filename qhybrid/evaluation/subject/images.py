@@ -18,14 +18,8 @@ from qhybrid.evaluation.image_scoring import image_samples, score_logits
 from qhybrid.evaluation.measuring import Measured, Tally
 from qhybrid.evaluation.scoring import spread_over
 from qhybrid.evaluation.subject.predictions import KeptPredictions, PredictionWriter
-from qhybrid.evaluation.subject.subject import (
-    Evaluation,
-    ModelInputs,
-    Options,
-    ShownSample,
-    Subject,
-    gray,
-)
+from qhybrid.evaluation.subject.results import Evaluation, ModelInputs, Options, ShownSample
+from qhybrid.evaluation.subject.subject import Subject, gray
 from qhybrid.inference.scene_model import place_model
 from qhybrid.layers import cached_features
 from qhybrid.metrics import CLASSIFICATION, Totals

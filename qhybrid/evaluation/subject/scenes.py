@@ -25,7 +25,8 @@ from qhybrid.evaluation.scoring import (
     true_map,
 )
 from qhybrid.evaluation.subject.predictions import KeptPredictions, PredictionWriter
-from qhybrid.evaluation.subject.subject import Evaluation, ModelInputs, Options, ShownSample, Subject
+from qhybrid.evaluation.subject.results import Evaluation, ModelInputs, Options, ShownSample
+from qhybrid.evaluation.subject.subject import Subject
 from qhybrid.metrics import SCENES, Sample, Totals
 from qhybrid.training.metrics import SegmentationMetrics
 from qhybrid.training.pictures import stretch

@@ -17,7 +17,8 @@ from qhybrid.config import Recipe
 from qhybrid.errors import QHybridError
 from qhybrid.evaluation.measuring import Measured, Tally
 from qhybrid.evaluation.subject.load import load_subject
-from qhybrid.evaluation.subject.subject import Evaluation, Options, Subject
+from qhybrid.evaluation.subject.results import Evaluation, Options
+from qhybrid.evaluation.subject.subject import Subject
 from qhybrid.experiments.sweeps.arrays import pack
 from qhybrid.experiments.sweeps.cells import TRAINED, Cell, Conditions
 from qhybrid.experiments.sweeps.engines import cell_engine

@@ -1,0 +1,109 @@
+"""What an evaluation is asked for, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qhybrid.config import PredictionConfig
+from qhybrid.evaluation.measuring import Measured
+from qhybrid.evaluation.scoring import Sample as Picture
+from qhybrid.training.images.metrics import ImageMetrics
+from qhybrid.training.metrics import SegmentationMetrics
+
+Array = NDArray[Any]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The result of one evaluation.
+
+    Attributes:
+        task: What was predicted.
+        measured: All metrics.
+        counts: Confusion matrix of images or pixels, and what follows from it.
+        shown: Predicted class of each sample picture: shape () for an image's class, (h, w) for a label map.
+        predictions: What `PredictionWriter` made of all predictions, if it was asked for.
+        images: All metrics of whole images as their metrics.json has them.
+        logits: Of whole images, shape (N, K) or (N, K, h, w).
+        pictures: Parts of scenes with their predictions.
+    """
+
+    task: str
+    measured: Measured
+    counts: SegmentationMetrics
+    shown: tuple[Array, ...] = ()
+    predictions: bytes = b""
+    images: ImageMetrics | None = None
+    logits: Tensor | None = None
+    pictures: tuple[Picture, ...] = ()
+
+    def __getitem__(self, key: str) -> float:
+        """Return a metric by its key, as in `found["miou"]`."""
+        return self.measured.values[key]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All metrics by their keys, the headline first."""
+        return self.measured.values
+
+    @property
+    def count(self) -> int:
+        """Images or pixels that were counted."""
+        return self.counts.pixels
+
+
+@dataclass(frozen=True, eq=False)
+class ShownSample:
+    """One sample picture of the test set.
+
+    Attributes:
+        title: Its name.
+        picture: Colours for the eye, uint8 of shape (h, w, 3).
+        truth: Class indices, shape () or (h, w).
+    """
+
+    title: str
+    picture: Array
+    truth: Array
+
+
+@dataclass(frozen=True, eq=False)
+class ModelInputs:
+    """Samples as the model takes them.
+
+    Attributes:
+        images: Shape (N, C, H, W).
+        targets: Class indices, shape (N,) or (N, H, W), 255 where they do not count.
+        names: One a sample.
+    """
+
+    images: Tensor
+    targets: Tensor
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a split is evaluated.
+
+    Attributes:
+        settings: Overlap and batch size of scenes; those of the run's recipe if absent.
+        device: Where to run the model: "auto", "cpu", "cuda"; where it is loaded if absent.
+        progress: Called with (images or windows done, all of them).
+        as_trained: Whether images are placed and go in batches as in the run's validation; otherwise many at
+            a time, as the model lies in memory.
+        keep: Whether all predictions are kept.
+    """
+
+    settings: PredictionConfig | None = None
+    device: str | torch.device | None = None
+    progress: Progress | None = None
+    as_trained: bool = False
+    keep: bool = False
