@@ -16,6 +16,7 @@ from qhybrid.experiments.sweeps.engines import cell_engine, shots_of_estimate
 from qhybrid.hardware.settings import LEVELS, HardwareSettings, Mitigation, describe_mitigation, mitigation_of
 from qhybrid.mitigations import MITIGATIONS, mitigation_label
 from qhybrid.noise import NoiseProfile
+from qhybrid.noise.library import IDEAL, profile_files, profile_label
 from qhybrid.report.labels import executed_by, noise_label
 from qhybrid.report.mitigation_charts import mitigation_looks
 
@@ -51,6 +52,13 @@ def test_reports_show_the_labels_of_the_tables():
     assert len({(look.color, look.style) for look in looks.values()}) == len(looks)
     row = {"profile": "a/b/mine.yaml", "scale": 2.0, "mapping": "all_to_all"}
     assert noise_label(row) == "mine x 2"
+
+
+def test_every_profile_has_one_label_by_name_and_by_file():
+    found = profile_files()
+    assert IDEAL in found
+    for name, file in found.items():
+        assert profile_label(name) == profile_label(str(file)) == name
 
 
 def test_wrong_names_answer_with_a_near_one():
