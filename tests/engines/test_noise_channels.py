@@ -303,7 +303,9 @@ def test_zero_noise_extrapolation_scales_channels():
     circuit.x(0)
     spec = CircuitSpec.from_circuit(circuit, [], [], SparsePauliOp("Z"))
     profile = noisy(BitFlip(p=0.1))
-    engine = mitigated_engine("zne", lambda noise, _: make_engine("exact", noise=noise), profile, (1.0, 2.0))
+    engine = mitigated_engine(
+        "zne", lambda noise, _: make_engine("exact", noise=noise), profile, scales=(1.0, 2.0)
+    )
     assert engine.expectations(spec, *NOTHING).item() == pytest.approx(-1.0)
     assert make_engine("exact", noise=profile).expectations(spec, *NOTHING).item() == pytest.approx(-0.8)
 
