@@ -8,7 +8,7 @@ from qiskit_aer.noise import NoiseModel, QuantumError, depolarizing_error, therm
 
 from qhybrid.engines.noise.channels import check_depolarizing
 from qhybrid.engines.noise.gate_names import noise_name
-from qhybrid.engines.noise.instructions import instruction_error
+from qhybrid.engines.noise.instructions import PART_LABEL, instruction_error
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
 from qhybrid.noise.channels.base import checked_kraus
@@ -30,7 +30,9 @@ def aer_noise_model(profile: NoiseProfile, circuit: QuantumCircuit) -> NoiseMode
     for instruction in circuit.data:
         name = noise_name(instruction.operation)
         qubits = tuple(circuit.find_bit(qubit).index for qubit in instruction.qubits)
-        if name.startswith("save_") or name == "measure" or (name, qubits) in known:
+        # A part of a gate has no noise, but a whole gate of its name may come later.
+        part = getattr(instruction.operation, "label", None) == PART_LABEL
+        if part or name.startswith("save_") or name == "measure" or (name, qubits) in known:
             continue
         known.add((name, qubits))
         error = instruction_error(profile, instruction.operation, qubits)
