@@ -117,7 +117,7 @@ def test_controls_by_zero_are_standard_gates():
     "gate", [CRXGate(X), CRYGate(X), CRZGate(X), CUGate(X, 0.4, 0.25, 0.1), RXGate(X), UGate(X, 0.4, 1.2)]
 )
 def test_gates_after_one_in_parts_keep_their_noise(gate):
-    """The parts (rz, ry, cx, p) have no noise; whole gates of the same names on the same qubits have theirs."""
+    """The parts (rz, ry, cx, p) have no noise; whole gates of their names on the same qubits have theirs."""
     circuit = QuantumCircuit(2)
     circuit.ry(0.3, 0)
     circuit.append(gate, [1, 0][: gate.num_qubits])
