@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qiskit import qasm3
+from qiskit import QuantumCircuit, qasm3
+from qiskit.qasm3 import QASM3Error
 
 from qhybrid.circuits.pauli import format_observable
 from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.errors import CircuitError
 from qhybrid.workspace import atomic_path, write_text
 
 
@@ -15,13 +17,25 @@ def to_qasm3(spec: CircuitSpec) -> str:
     """Return the circuit as OpenQASM 3, inputs and weights as `input float` declarations.
 
     The observables, which OpenQASM cannot express, are listed in a comment.
+
+    Raises:
+        CircuitError: If it has an operation that OpenQASM 3 does not have.
     """
     observables = ", ".join(format_observable(observable) for observable in spec.observables)
     header = (
         f"// {spec.name}: {spec.num_qubits} qubits, {spec.num_inputs} inputs, {spec.num_weights} weights\n"
         f"// observables: {observables}\n"
     )
-    return f"{header}{qasm3.dumps(spec.circuit)}\n"
+    bare = QuantumCircuit(spec.num_qubits)
+    try:
+        # Registers of other files may share qubits, which OpenQASM 3 has no declarations for.
+        shared = sum(register.size for register in spec.circuit.qregs) > spec.num_qubits
+        text = qasm3.dumps(bare.compose(spec.circuit) if shared else spec.circuit)
+    except QASM3Error as error:
+        raise CircuitError(
+            f"Circuit `{spec.name}` cannot be written as OpenQASM 3: {error.message}"
+        ) from error
+    return f"{header}{text}\n"
 
 
 def draw_svg(spec: CircuitSpec, path: str | Path, fold: int = 40) -> Path:

@@ -100,8 +100,11 @@ def export(
             say(f"kept {short(qasm)}, which a circuit is read from")
             say(f"wrote {short(draw_svg(spec, qasm.with_suffix('.svg')))}")
             continue
-        for file in export_circuit(spec, to):
-            say(f"wrote {short(file)}")
+        try:
+            for file in export_circuit(spec, to):
+                say(f"wrote {short(file)}")
+        except CircuitError as error:
+            failed.append(str(error))
     if failed:
         raise CircuitError("\n".join(failed))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from qiskit.quantum_info import Operator
 
 from qhybrid.circuits import CIRCUITS
+from qhybrid.circuits.definitions import find_circuit
 from qhybrid.circuits.library import RegisteredCircuit
 from qhybrid.cli.main import execute
 from qhybrid.plugins import Plugin
@@ -103,6 +105,19 @@ def test_export_of_all_names_bad_files_and_writes_the_others(capsys, circuits, t
     assert "circuits/absent.yaml" in captured.err
     assert "circuits/broken.yaml" in captured.err
     assert {"turn.qasm", "turn.svg", "qcnn.qasm"} <= {file.name for file in (tmp_path / "out").iterdir()}
+
+
+def test_export_of_registers_that_share_qubits(circuits, tmp_path):
+    (circuits / "turn.qasm").write_text(
+        'OPENQASM 3.0;\ninclude "stdgates.inc";\ninput float a;\nqubit[2] q;\nqubit[1] r;\n'
+        "let both = q[0:1];\ngphase(0.3);\nh both;\nctrl @ rx(a) q[1], r[0];\n"
+    )
+    (circuits / "turn.yaml").write_text("file: turn.qasm\ninputs: [a]\nobservables: [Z2, Y0]\n")
+    assert execute(["circuits", "export", "turn", "--to", "out"]) == 0
+    (circuits / "back.yaml").write_text("file: ../out/turn.qasm\ninputs: [a]\nobservables: [Z2, Y0]\n")
+    found, expected = find_circuit("back").circuit, find_circuit("turn").circuit
+    matrices = [Operator(one.assign_parameters([0.7])) for one in (found, expected)]
+    assert matrices[0].equiv(matrices[1])
 
 
 def test_show_prints_counts(capsys):

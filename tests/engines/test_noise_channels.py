@@ -11,7 +11,7 @@ import pytest
 import torch
 from pydantic import Field
 from qiskit import QuantumCircuit
-from qiskit.quantum_info import SparsePauliOp
+from qiskit.quantum_info import Kraus, SparsePauliOp
 from typer.testing import CliRunner
 
 from qhybrid.circuits import CircuitSpec
@@ -382,6 +382,25 @@ def test_shots_of_aer_include_channels():
     drawn = make_engine("aer", noise=profile, shots=20000, seed=1).expectations(spec, *NOTHING)
     assert (exact - drawn).abs().max() < 5 / 20000**0.5
     assert exact[0].tolist() == pytest.approx([-0.4, 0.3])  # reading X takes a damped h
+
+
+@pytest.mark.parametrize(("channel", "p"), [(BitFlip(p=0.008667), 0.05), (PhaseDamping(lam=0.077667), 0.1)])
+def test_aer_draws_pauli_errors_as_such(channel, p):
+    """Aer turns errors with Kraus operators into others, and fails for some: mixtures need none."""
+    profile = NoiseProfile.depolarizing(p_2q=p).with_channels(
+        channel, CoherentRotation(axis="ZX", angle_rad=0.2)
+    )
+    error = aer_error(profile.gate_error("cx", (0, 1)))
+    assert not any(circuit.count_ops().get("kraus") for circuit in error.circuits)
+    expected = gate_channel(profile.gate_error("cx", (0, 1)))
+    np.testing.assert_allclose(transfer_matrix(Kraus(error).data), expected, atol=1e-9)
+    circuit = QuantumCircuit(2)
+    circuit.ry(0.4, 0)
+    circuit.cx(0, 1)
+    spec = CircuitSpec.from_circuit(circuit, [], [], [SparsePauliOp("ZZ"), SparsePauliOp("IX")])
+    exact = make_engine("exact", noise=profile).expectations(spec, *NOTHING)
+    drawn = make_engine("aer", noise=profile, trajectories=4000, seed=1).expectations(spec, *NOTHING)
+    assert (exact - drawn).abs().max() < 5 / 4000**0.5
 
 
 def test_bad_operators_of_others_are_refused():

@@ -10,7 +10,18 @@ import pytest
 import torch
 from qiskit import QuantumCircuit, transpile
 from qiskit.circuit import Gate, Parameter
-from qiskit.circuit.library import CRXGate, PauliEvolutionGate, RXGate, RZGate, UnitaryGate, XGate
+from qiskit.circuit.library import (
+    CRXGate,
+    CRYGate,
+    CRZGate,
+    CUGate,
+    PauliEvolutionGate,
+    RXGate,
+    RZGate,
+    UGate,
+    UnitaryGate,
+    XGate,
+)
 from qiskit.quantum_info import SparsePauliOp
 
 from qhybrid.circuits import CircuitSpec
@@ -100,6 +111,27 @@ def test_controls_by_zero_are_standard_gates():
     torch.testing.assert_close(exact, aer, atol=1e-8, rtol=0)
     expected = cases.by_hand(circuit.assign_parameters({X: 0.7}), LABELS, PROFILE)
     np.testing.assert_allclose(exact[0][0].numpy(), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "gate", [CRXGate(X), CRYGate(X), CRZGate(X), CUGate(X, 0.4, 0.25, 0.1), RXGate(X), UGate(X, 0.4, 1.2)]
+)
+def test_gates_after_one_in_parts_keep_their_noise(gate):
+    """The parts (rz, ry, cx, p) have no noise; whole gates of their names on the same qubits have theirs."""
+    circuit = QuantumCircuit(2)
+    circuit.ry(0.3, 0)
+    circuit.append(gate, [1, 0][: gate.num_qubits])
+    for qubit in (0, 1):
+        circuit.rz(0.4, qubit)
+        circuit.p(0.2, qubit)
+        circuit.ry(-0.5, qubit)
+        circuit.sx(qubit)
+    circuit.cx(1, 0)
+    circuit.cx(0, 1)
+    expected = cases.by_hand(circuit.assign_parameters({X: 0.7}), LABELS, PROFILE)
+    for kind, options in ENGINES:
+        found, _ = quiet(lambda: values_and_slopes(kind, options, PROFILE, spec_of(circuit, [X])))  # noqa: B023
+        np.testing.assert_allclose(found[0].numpy(), expected, atol=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore:.*taken apart")
