@@ -63,7 +63,7 @@ def test_it_trains_through_the_plugin_alone(tiny_data, tiny_content, tmp_path):
     ]
     meta = json.loads((tmp_path / "run" / "best" / "meta.json").read_text())["model"]
     assert [expert["circuit"] for expert in meta["experts"]] == [four, four]
-    with pytest.raises(ConfigError, match="model 'experts_unet' is unknown"):
+    with pytest.raises(ConfigError, match="adds model `experts_unet` and is not loaded"):
         load_run(tmp_path / "run")
 
 
