@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -19,6 +19,7 @@ from qhybrid.models.circuit_part import (
     cells_of,
     circuit_layer,
     circuit_spec,
+    named_part,
     near_square,
 )
 
@@ -47,8 +48,8 @@ class BottleneckOptions(PartOptions):
         name: `conv` (the U-Net's own deepest block), `identity` (hands its inputs on), `zero`, `separable`
             (the classical filter of `hq_unet_twin`) or `pairwise` (that of `qu_net_twin`). `conv` if there
             is no circuit.
-        circuit: Name of a circuit, the file of its definition, or its content (`name`, `builder`,
-            `arguments`); with patches also a list of circuits side by side.
+        circuit: Name of a circuit, the file of its definition, or a section with `name` and `arguments` that
+            replace its own; with patches also a list of circuits side by side.
         interface: `grid` as in HQ-UNet: the feature map is averaged to cells, a 1x1 convolution and tanh
             make angles of them, a linear layer makes a feature map of the circuit's values. `patches` as in
             Qu-Net: x + Q(x) on patches of the feature map, with one observable an input. `grid`, unless keys
@@ -81,7 +82,7 @@ class BottleneckOptions(PartOptions):
     @model_validator(mode="before")
     @classmethod
     def _name_alone(cls, content: Any) -> Any:
-        return {"name": content} if isinstance(content, str) else content
+        return named_part(content, get_args(Core))
 
     @field_validator("grid", mode="before")
     @classmethod

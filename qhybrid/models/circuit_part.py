@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,9 +22,20 @@ def _resolved(reference: Any) -> dict[str, Any]:
         raise ValueError(  # noqa: TRY004 - pydantic turns it into a message with the key
             f"must be a circuit: its name, a definition file, or its content, but is {reference!r}"
         )
-    content = resolve_circuit(reference)
+    content = _resolved_inline(reference) if isinstance(reference, Mapping) else resolve_circuit(reference)
     circuit_spec(content)
     return content
+
+
+def _resolved_inline(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Resolve a section: what a run keeps, or the name of a circuit with arguments that replace its own."""
+    name = content.get("name")
+    if isinstance(name, str) and content.keys() <= {"name", "arguments"}:
+        arguments = content.get("arguments") or {}
+        if not isinstance(arguments, Mapping):
+            raise ValueError(f"`arguments` of circuit `{name}` must be `key: value`, but is {arguments!r}")
+        return resolve_circuit(name, arguments)
+    return resolve_circuit(content)
 
 
 Circuit = Annotated[dict[str, Any], BeforeValidator(_resolved)]
@@ -41,6 +52,23 @@ def _one_or_several(reference: Any) -> Any:
 
 Circuits = Annotated[dict[str, Any] | tuple[dict[str, Any], ...], BeforeValidator(_one_or_several)]
 """Key of a model that holds a circuit, or a list of them."""
+
+
+def named_part(content: Any, names: Collection[str] = ()) -> Any:
+    """Return the section of a part; a text stands for one of its names.
+
+    Raises:
+        ValueError: If the text is something else, such as the name of a circuit.
+    """
+    if not isinstance(content, str):
+        return content
+    if content in names:
+        return {"name": content}
+    known = f"one of {', '.join(names)}, or " if names else ""
+    raise ValueError(
+        f"must be {known}a section such as `{{circuit: NAME}}`, but is {content!r}. "
+        f"Fix: `{{circuit: {content}}}`, if it is a circuit"
+    )
 
 
 class PartOptions(StrictModel):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from qhybrid.config import StrictModel
-from qhybrid.models.circuit_part import Circuit, PartOptions, circuit_spec, near_square
+from qhybrid.models.circuit_part import Circuit, PartOptions, circuit_spec, named_part, near_square
 
 Shape = tuple[int, int, int]
 """Channels, height, width."""
@@ -19,8 +19,8 @@ class FilterPart(PartOptions):
     """A fixed circuit that slides over the image.
 
     Attributes:
-        circuit: Name of a circuit, the file of its definition, or its content; it has one input a pixel of a
-            patch. Its weights, if it has any, stay at their random initial values.
+        circuit: Name of a circuit, the file of its definition, or a section with `name` and `arguments`; it
+            has one input a pixel of a patch. Its weights, if it has any, stay at their random initial values.
         patch: Height and width of a patch; as square as possible by default.
         stride: Pixels from one patch to the next.
     """
@@ -28,6 +28,11 @@ class FilterPart(PartOptions):
     circuit: Circuit
     patch: tuple[int, int] | None = None
     stride: int = Field(2, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_section(cls, content: Any) -> Any:
+        return named_part(content)
 
     @model_validator(mode="after")
     def _patch_fits_the_circuit(self) -> FilterPart:
@@ -48,8 +53,8 @@ class HeadOptions(PartOptions):
     Attributes:
         name: `dense`, or `layered`, the classical stand-in for `qcq_classifier`. `dense` if there is no
             circuit.
-        circuit: Name of a circuit, the file of its definition, or its content. A dense layer makes its
-            inputs.
+        circuit: Name of a circuit, the file of its definition, or a section with `name` and `arguments`. A
+            dense layer makes its inputs.
         latent: What the circuit's inputs go through: `linear` takes them as angles, `tanh` bounds them to
             +-latent_scale.
         latent_scale: Factor from them to angles in radians.
@@ -74,7 +79,7 @@ class HeadOptions(PartOptions):
     @model_validator(mode="before")
     @classmethod
     def _name_alone(cls, content: Any) -> Any:
-        return {"name": content} if isinstance(content, str) else content
+        return named_part(content, ("dense", "layered"))
 
     @model_validator(mode="after")
     def _keys_fit(self) -> HeadOptions:

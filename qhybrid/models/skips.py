@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from qhybrid.engines.base import Engine
 from qhybrid.errors import ConfigError
-from qhybrid.models.circuit_part import Circuits, PartOptions, circuit_layer, circuit_spec
+from qhybrid.models.circuit_part import Circuits, PartOptions, circuit_layer, circuit_spec, named_part
 
 _START = 0.01
 """Standard deviation of a gate's initial weights: near the identity, but with a gradient for the circuit."""
@@ -20,7 +20,8 @@ class SkipOptions(PartOptions):
     """Circuits on the skip connections.
 
     Attributes:
-        circuit: Name of a circuit, the file of its definition, or its content; or a list, one a level.
+        circuit: Name of a circuit, the file of its definition, or a section with `name` and `arguments`; or a
+            list, one a level.
         levels: Which skip connections, 0 being that at full resolution; all of them by default.
         angle_scale: Factor from the tanh output, in [-1, 1], to the input angle in radians.
         frozen: Keep the circuits at their random initial angles (an ablation).
@@ -30,6 +31,11 @@ class SkipOptions(PartOptions):
     levels: tuple[int, ...] | None = Field(None, min_length=1)
     angle_scale: float = Field(1.0, gt=0)
     frozen: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_section(cls, content: Any) -> Any:
+        return named_part(content)
 
     @model_validator(mode="after")
     def _levels_fit(self) -> SkipOptions:

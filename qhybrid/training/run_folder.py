@@ -234,6 +234,8 @@ def load_run(folder: str | Path, which: Which = "best") -> LoadedRun:
     """
     root = Path(folder)
     which = existing(root, which)
+    if not (root / which).is_dir() and (root / "last" / META).is_file():
+        read_meta(root / "last" / META, Meta)  # says so if this is a run on whole images, without validation
     model, recipe, meta = load_trained(root, which, Meta)
     return LoadedRun(
         model=model,

@@ -43,6 +43,12 @@ def test_train_then_evaluate(recipe, capsys):
     assert "this needs one on scenes" in capsys.readouterr().err
 
 
+def test_a_run_without_validation_is_no_run_on_scenes_either(recipe, capsys):
+    assert execute(["train", str(recipe), "--no-test", "--set", "data.options.validation=0"]) == 0
+    assert execute(["predict", "tiny_digits", "scene.tif", "-o", "map.tif"]) == 1
+    assert "this needs one on scenes" in capsys.readouterr().err
+
+
 def test_repeated_runs_and_going_on(recipe, capsys):
     assert execute(["train", str(recipe), "--seeds", "0,1", "--output", "many"]) == 0
     out = capsys.readouterr().out

@@ -51,3 +51,44 @@ def test_wrong_engines_have_a_near_name(tmp_path, capsys):
     (tmp_path / "recipe.yaml").touch()
     assert execute(["evaluate", str(tmp_path), "--engine", "exakt"]) == 1
     assert "Did you mean `exact`?" in capsys.readouterr().err
+
+
+MODEL = """
+from torch import nn
+from qhybrid.config import StrictModel
+from qhybrid.models import register_model
+
+class Keys(StrictModel):
+    num_classes: int
+
+def build(keys, engine):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, keys.num_classes))
+
+register_model("linear_of_a_plugin", Keys, build, "One layer", "classification")
+"""
+RECIPE = """
+name: linear
+data: {dataset: digits}
+model: {name: linear_of_a_plugin}
+training: {epochs: 1, batch_size: 256, progress: false}
+"""
+
+
+def test_repeats_without_their_plugin_keep_their_results(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "linear_plugin.py").write_text(MODEL)
+    (tmp_path / "linear.yaml").write_text(RECIPE)
+    train = ["train", "linear.yaml", "--seeds", "0-1", "--output", "repeats"]
+    with temporary_plugins():
+        assert execute(["--plugin", "linear_plugin.py", *train]) == 0
+    before = {file: file.read_bytes() for file in Path("repeats").rglob("*") if file.is_file()}
+    for again in (["train", "--resume", "repeats"], train):
+        capsys.readouterr()
+        assert execute(again) == 1
+        said = capsys.readouterr()
+        assert "which adds model `linear_of_a_plugin` and is not loaded. Fix:" in said.err
+        assert "FAILED" not in said.out
+        assert {file: file.read_bytes() for file in before} == before
+    with temporary_plugins():
+        assert execute(["--plugin", "linear_plugin.py", "train", "--resume", "repeats"]) == 0
+    assert "finished" in capsys.readouterr().out

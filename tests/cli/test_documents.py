@@ -5,16 +5,13 @@ from __future__ import annotations
 import importlib
 import re
 import runpy
-import shlex
 import tomllib
-from pathlib import Path
 
 import pytest
+from readme import CHECKOUT, MAIN, OWN_CIRCUIT, README, blocks, check_own_circuit, commands, write_files
 
 from qhybrid.cli.main import execute
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-README = (CHECKOUT / "README.md").read_text()
 CONTRIBUTING = (CHECKOUT / "CONTRIBUTING.md").read_text()
 KINDS = ("Circuit", "Model", "Data set", "Noise channel", "Mitigation", "Metric", "Engine", "Service")
 TINY = {
@@ -39,25 +36,8 @@ TINY = {
             "model.widths=[4, 4, 8, 8, 8]",
         ),
     ],
+    "sweep my_noise": ["--jobs", "1"],  # two processes are for the test of the wheel
 }
-
-
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-
-
-def commands(program):
-    """Return the words after `program` of every shell line, comments left out."""
-    lines = [line for block in blocks("shell") for line in block.splitlines()]
-    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith(f"{program} ")]
-
-
-def write_recipes(folder):
-    """Write the README's YAML blocks to the files that their first lines name."""
-    for block in blocks("yaml"):
-        path = folder / block.splitlines()[0].removeprefix("# ")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(block)
 
 
 def test_every_shell_line_is_checked():
@@ -71,13 +51,18 @@ def test_make_targets_exist():
     assert {"demo", "test", "format", "bench", "clean", "wheel"} <= targets
 
 
-def run_walk_through(tmp_path, monkeypatch, shrink):
-    monkeypatch.chdir(tmp_path)
+def run_commands(text, folder, monkeypatch, shrink):
+    """Run the commands of a part of the README in a folder with the files that it shows."""
+    monkeypatch.chdir(folder)
     monkeypatch.delenv("QHYBRID_DATA", raising=False)
-    write_recipes(tmp_path)
-    for words in commands("qhybrid"):
+    write_files(folder, text)
+    for words in commands("qhybrid", text):
         more = next((extra for name, extra in TINY.items() if " ".join(words).startswith(name)), [])
         assert execute([*words, *(more if shrink else [])]) == 0, words
+
+
+def run_walk_through(tmp_path, monkeypatch, shrink):
+    run_commands(MAIN, tmp_path, monkeypatch, shrink)
     assert (tmp_path / "map.tif").is_file()
     assert (tmp_path / "exports" / "hq_unet_qcnn.svg").is_file()
 
@@ -89,6 +74,11 @@ def test_walk_through_in_small(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_walk_through_as_written(tmp_path, monkeypatch):
     run_walk_through(tmp_path, monkeypatch, shrink=False)
+
+
+def test_own_circuit_in_small(tmp_path, monkeypatch):
+    run_commands(OWN_CIRCUIT, tmp_path, monkeypatch, shrink=True)
+    check_own_circuit(tmp_path)
 
 
 @pytest.mark.parametrize("block", blocks("python"))

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from readme import OWN_CIRCUIT, check_own_circuit, commands, write_files
 
 from qhybrid.workspace import starter_files
 
@@ -57,38 +58,49 @@ def test_starter_files_enter_the_wheel_and_results_do_not(wheel):
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-@pytest.mark.slow
-def test_installed_wheel_lays_out_a_workspace(wheel, tmp_path, monkeypatch):
-    monkeypatch.delenv("PYTHONPATH", raising=False)
-    venv.create(tmp_path / "env", with_pip=False)
-    (packages,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
+@pytest.fixture(scope="module")
+def command(wheel, tmp_path_factory) -> Path:
+    """The command of an installation of the wheel in an environment of its own."""
+    folder = tmp_path_factory.mktemp("installed") / "env"
+    venv.create(folder, with_pip=False)
+    (packages,) = (folder / "lib").glob("python*/site-packages")
     # Dependencies come from this environment; a path in a .pth file does not bring that folder's own .pth
     # files, so that an editable installation of the checkout is not seen.
     (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
-    python = tmp_path / "env" / "bin" / "python"
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        str(python),
-        "install",
-        "--no-deps",
-        "--no-index",
-        "--quiet",
-    ]
-    subprocess.run([*pip, str(wheel)], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install"]
+    subprocess.run([*pip, "--no-deps", "--no-index", "--quiet", str(wheel)], check=True)
+    return folder / "bin" / "qhybrid"
+
+
+@pytest.fixture(autouse=True)
+def _no_checkout(monkeypatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.delenv("QHYBRID_DATA", raising=False)
+
+
+@pytest.mark.slow
+def test_installed_wheel_lays_out_a_workspace(command, tmp_path):
     where = "import qhybrid.workspace as w; print(w.starter_root())"
+    python = command.with_name("python")
     answer = subprocess.run([python, "-c", where], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert Path(answer.stdout.strip()) == packages / "qhybrid" / "starter"
-    command = [tmp_path / "env" / "bin" / "qhybrid", "init", "work"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert Path(answer.stdout.strip()).parts[-3:] == ("site-packages", "qhybrid", "starter")
+    assert Path(answer.stdout.strip()).is_relative_to(command.parents[1])
+    subprocess.run([command, "init", "work"], cwd=tmp_path, check=True, capture_output=True)
     laid_out = {
         str(file.relative_to(tmp_path / "work")) for file in (tmp_path / "work").rglob("*") if file.is_file()
     }
     assert laid_out == {str(file) for file in starter_files()}
     shown = subprocess.run(
-        [*command[:1], "circuits", "list"], cwd=tmp_path / "work", capture_output=True, check=True
+        [command, "circuits", "list"], cwd=tmp_path / "work", capture_output=True, check=True
     )
     assert b"hq_unet_qcnn" in shown.stdout
     assert b"qcq_filter" in shown.stdout  # not laid out, found by name
+
+
+@pytest.mark.slow
+def test_a_circuit_of_ones_own_goes_all_the_way_on_an_installed_wheel(command, tmp_path):
+    write_files(tmp_path, OWN_CIRCUIT)
+    for words in commands("qhybrid", OWN_CIRCUIT):
+        done = subprocess.run([command, *words], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, (words, done.stderr)
+    check_own_circuit(tmp_path)

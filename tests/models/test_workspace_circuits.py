@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
 import pytest
+import torch
 import yaml
+from qiskit.quantum_info import Statevector
 
 from qhybrid.circuits import build_circuit
 from qhybrid.errors import ConfigError
@@ -144,3 +151,72 @@ def test_a_circuit_of_ones_own_is_kept_in_full(define, tmp_path):
     assert resolve_model(kept) == kept
     with pytest.raises(ConfigError, match=r"`bottleneck.circuit`: Circuit 'mine' is unknown"):
         resolve_model(config)
+
+
+def test_arguments_in_a_recipe_replace_those_of_the_definition(define):
+    define("mine", builder="hq_unet_qcnn", grid=2, reps=3)
+    circuit = {"name": "mine", "arguments": {"reps": 2}}
+    kept = resolve_model({"name": "unet", **SCENE, "bottleneck": {"circuit": circuit}})
+    content = kept["bottleneck"]["circuit"]
+    assert (content["builder"], content["arguments"]["grid"], content["arguments"]["reps"]) == (
+        "hq_unet_qcnn",
+        2,
+        2,
+    )
+    assert build_model(kept).bottleneck.core.weight.shape == (2 * 8,)
+    several = {"circuit": [circuit, {"name": "hq_unet_qcnn", "arguments": {"grid": 3}}], "levels": [0, 1]}
+    layers = quantum_layers(build_model({"name": "unet", **SCENE, "skips": several}))
+    assert [layer.spec.num_qubits for layer in layers.values()] == [4, 9]
+
+
+RING = Path(__file__).parents[2] / "docs" / "examples" / "ring"
+PARTS = {
+    "bottleneck": ({"name": "unet", **SCENE}, "bottleneck.core"),
+    "skips": ({"name": "qu_unet", **MASK}, "skips.0.core"),
+    "filter": ({"name": "hybrid_cnn", **CONV}, "quanvolution.filter"),
+    "head": ({"name": "hybrid_cnn", **CONV}, "head.classifier.circuit"),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_circuit_of_a_file_in_every_part(part, tmp_path, monkeypatch):
+    """Layer values are those of Qiskit's Statevector, and the model comes back without the file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "circuits").mkdir()
+    for file in (RING / "ring4.yaml", RING / "ring4.qasm"):
+        shutil.copy(file, tmp_path / "circuits")
+    base, name = PARTS[part]
+    model = build_model({**base, part: {"circuit": "ring4"}}).eval()
+    layer = quantum_layers(model)[name]
+    angles = np.random.default_rng(1).uniform(-3, 3, 4)
+    by_name = {f"x_{i}": value for i, value in enumerate(angles)}
+    by_name |= {f"w_{i}": value for i, value in enumerate(layer.weight.detach().tolist())}
+    circuit = layer.spec.circuit
+    state = Statevector(circuit.assign_parameters({one: by_name[one.name] for one in circuit.parameters}))
+    expected = [2 * state.probabilities([qubit])[0] - 1 for qubit in range(4)]
+    values = layer(torch.tensor(angles[None], dtype=torch.float32)).detach().numpy()[0]
+    np.testing.assert_allclose(values, expected, atol=1e-5)
+
+    images = torch.rand(2, base["in_channels"], *base.get("image_size", (32, 32)))
+    kept, weights, before = json.dumps(model.config), model.state_dict(), model(images)
+    shutil.rmtree(tmp_path / "circuits")
+    again = build_model(json.loads(kept)).eval()
+    again.load_state_dict(weights)
+    assert quantum_layers(again)[name].spec.fingerprint == layer.spec.fingerprint
+    assert torch.equal(again(images), before)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_circuits_name_alone_is_answered_with_the_section(part):
+    base, _ = PARTS[part]
+    with pytest.raises(ConfigError, match=r"`\w+`: must be .*but is 'ring4'\. Fix: `\{circuit: ring4\}`"):
+        resolve_model({**base, part: "ring4"})
+
+
+def test_arguments_for_a_circuit_of_a_file_or_of_a_wrong_kind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(RING, tmp_path / "circuits")
+    for arguments, message in (({"reps": 2}, "takes no arguments, but was given reps"), ([2], "key: value")):
+        circuit = {"name": "ring4", "arguments": arguments}
+        with pytest.raises(ConfigError, match=message):
+            resolve_model({"name": "unet", **SCENE, "bottleneck": {"circuit": circuit}})

@@ -62,8 +62,8 @@ def run(content, root, folder):
 def test_on_scenes(model, tiny_data, tiny_content, tmp_path):
     folder = run(scenes(model, tiny_content), tiny_data, tmp_path / "run")
     metrics = evaluate_run(folder, data_root=tiny_data)
-    assert 0 <= metrics.miou <= 1
-    assert metrics.pixels == 48 * 48
+    assert 0 <= metrics["miou"] <= 1
+    assert metrics.count == 48 * 48
     loaded = load_run(folder)
     meta = json.loads((folder / "best" / "meta.json").read_text())["model"]
     assert loaded.model.config == meta
@@ -75,9 +75,9 @@ def test_on_scenes(model, tiny_data, tiny_content, tmp_path):
 @pytest.mark.parametrize("model", CASES.values(), ids=CASES)
 def test_on_whole_images(model, ph2_folder, tmp_path):
     folder = run(images(model, ph2_folder), Path(), tmp_path / "run")
-    metrics = evaluate_image_run(folder, data_root=Path())
-    assert 0 <= metrics.soft_iou <= 1
-    assert metrics.counts.pixels == 4 * 32 * 48
+    metrics = evaluate_run(folder, data_root=Path())
+    assert 0 <= metrics["soft_iou"] <= 1
+    assert metrics.count == 4 * 32 * 48
     loaded = load_image_run(folder)
     assert (loaded.model.config["num_classes"], loaded.model.config["image_size"]) == (1, [32, 48])
     assert "patch_size" not in loaded.model.config

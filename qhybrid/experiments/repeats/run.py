@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from qhybrid.config import Recipe, validated
-from qhybrid.errors import CheckpointError, ConfigError, QHybridError, WorkspaceError
+from qhybrid.errors import CheckpointError, ConfigError, PluginError, QHybridError, WorkspaceError
 from qhybrid.evaluation.common import evaluation_folder
 from qhybrid.evaluation.evaluate import evaluate_run
 from qhybrid.experiments.repeats.schedule import RepeatSchedule, Repetition
@@ -50,12 +50,17 @@ def is_finished(folder: Path, recipe: Recipe) -> bool:
     """Return whether a run is trained to its end and its test metrics are those of its weights.
 
     An unfinished run may have been evaluated by hand; that does not make it a result.
+
+    Raises:
+        PluginError: If the run needs a plugin that is not loaded; whether it is finished is not known then.
     """
     result = result_file(folder, recipe)
     try:
         if not result.is_file() or not training_ended(folder):
             return False
         return bool(json.loads(result.read_text(encoding="utf-8"))["epoch"] == kept_epoch(folder))
+    except PluginError:
+        raise
     except (CheckpointError, OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -104,6 +109,7 @@ def run_schedule(
         ConfigError: If the folder belongs to another recipe, `jobs` is below 1, or the model does not fit the
             data.
         DatasetNotFoundError: If the data set is not where it is expected.
+        PluginError: If finished runs need a plugin that is not loaded.
         WorkspaceError: If another process works on the folder.
     """
     if jobs < 1:
