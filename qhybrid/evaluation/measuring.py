@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,8 @@ class Tally:
                 self.add(sample)
 
     def add(self, sample: Sample) -> None:
-        """Count one sample."""
+        """Count one sample; code of others may look at it, but cannot change it."""
+        sample = _read_only(sample)
         for metric in self.counting:
             assert metric.count is not None
             try:
@@ -103,6 +104,17 @@ class Tally:
             except Exception as error:
                 found.failed[metric.key] = _failure(metric, error)
         return found
+
+
+def _read_only(sample: Sample) -> Sample:
+    """Return a sample whose arrays refuse to be written: a test set in memory is used again and again."""
+    arrays = {"predicted": sample.predicted, "truth": sample.truth}
+    if sample.probabilities is not None:
+        arrays["probabilities"] = sample.probabilities
+    views = {name: values.view() for name, values in arrays.items()}
+    for view in views.values():
+        view.flags.writeable = False
+    return replace(sample, **views)
 
 
 def _by_key(metric: Metric, value: float | Mapping[str, float]) -> dict[str, float]:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from qhybrid.evaluation.images import evaluate_image_run
 
 from qhybrid.config import Recipe, validated
 from qhybrid.errors import ConfigError
 from qhybrid.evaluation import evaluate_run
-from qhybrid.evaluation.images import evaluate_image_run
 from qhybrid.inference.scene import iterate_probabilities
 from qhybrid.models import MODELS
 from qhybrid.training import load_run, train
