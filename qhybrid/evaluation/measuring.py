@@ -108,13 +108,19 @@ class Tally:
 
 def _read_only(sample: Sample) -> Sample:
     """Return a sample whose arrays refuse to be written: a test set in memory is used again and again."""
-    arrays = {"predicted": sample.predicted, "truth": sample.truth}
-    if sample.probabilities is not None:
-        arrays["probabilities"] = sample.probabilities
-    views = {name: values.view() for name, values in arrays.items()}
-    for view in views.values():
-        view.flags.writeable = False
-    return replace(sample, **views)
+    probabilities = None if sample.probabilities is None else _locked(sample.probabilities)
+    return replace(
+        sample,
+        predicted=_locked(sample.predicted),
+        truth=_locked(sample.truth),
+        probabilities=probabilities,
+    )
+
+
+def _locked(values: NDArray[Any]) -> NDArray[Any]:
+    view = values.view()
+    view.flags.writeable = False
+    return view
 
 
 def _by_key(metric: Metric, value: float | Mapping[str, float]) -> dict[str, float]:
