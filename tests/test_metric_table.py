@@ -92,3 +92,8 @@ def test_what_cannot_be_registered(content, message):
     with pytest.raises(PluginError, match=message):
         register_metric(**{"key": "new", "label": "new", "value": lambda totals: 0.0, **content})
     assert METRICS.names() == names
+
+
+def test_tables_never_have_two_metrics_of_one_name():
+    with pytest.raises(PluginError, match="must have a label of its own, but has 'mIoU', as `miou` has"):
+        register_metric("other", label="mIoU", value=lambda totals: 0.0)

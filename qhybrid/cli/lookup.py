@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from qhybrid.errors import CheckpointError, ConfigError
+from qhybrid.plugins import near_name
 from qhybrid.workspace import definition_files
 
 RECIPE_IN_RUN = "recipe.yaml"
@@ -32,8 +33,8 @@ def find_recipe(text: str) -> Path:
     if text in known:
         return known[text]
     raise ConfigError(
-        f"Recipe {text} must be a YAML file or a known name, but is neither. Known names: "
-        f"{', '.join(known) or 'none'}."
+        f"Recipe {text} must be a YAML file or a known name, but is neither.{near_name(given.stem, known)} "
+        f"Known names: {', '.join(known) or 'none'}."
     )
 
 

@@ -23,12 +23,14 @@ from qhybrid.training.run_folder import LoadedRun, Which
 def evaluation_folder(folder: str | Path, split: str, engine: EngineConfig, which: Which = "best") -> Path:
     """Return where results go by default: `<run>/evaluation/<split>-<engine kind>`.
 
-    Device, noise, shots and `last` weights, where they were asked for by that name, are added to it, so that
-    such results stand beside each other.
+    Device, its inner engine, noise, shots and `last` weights, where they were asked for by that name, are
+    added to it, so that such results stand beside each other.
     """
     parts = [split, engine.kind]
     if "backend" in engine.options:
         parts.append(str(engine.options["backend"]))
+    if (inner := engine.options.get("engine", "exact")) != "exact":
+        parts.append(str(inner))
     if engine.noise is not None and (noise := Path(engine.noise).name.removesuffix(".yaml")) not in parts:
         parts.append(noise)
     if engine.shots is not None:

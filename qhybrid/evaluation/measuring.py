@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,8 @@ class Tally:
                 self.add(sample)
 
     def add(self, sample: Sample) -> None:
-        """Count one sample."""
+        """Count one sample; code of others may look at it, but cannot change it."""
+        sample = _read_only(sample)
         for metric in self.counting:
             assert metric.count is not None
             try:
@@ -103,6 +104,23 @@ class Tally:
             except Exception as error:
                 found.failed[metric.key] = _failure(metric, error)
         return found
+
+
+def _read_only(sample: Sample) -> Sample:
+    """Return a sample whose arrays refuse to be written: a test set in memory is used again and again."""
+    probabilities = None if sample.probabilities is None else _locked(sample.probabilities)
+    return replace(
+        sample,
+        predicted=_locked(sample.predicted),
+        truth=_locked(sample.truth),
+        probabilities=probabilities,
+    )
+
+
+def _locked(values: NDArray[Any]) -> NDArray[Any]:
+    view = values.view()
+    view.flags.writeable = False
+    return view
 
 
 def _by_key(metric: Metric, value: float | Mapping[str, float]) -> dict[str, float]:

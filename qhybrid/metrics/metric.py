@@ -20,7 +20,7 @@ Values = Mapping[str, float]
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One image or one scene with its prediction.
+    """One image or one scene with its prediction; `count` gets arrays that cannot be written.
 
     Attributes:
         predicted: Class indices, shape () for an image's class or (h, w) for a label map; 255: no data.

@@ -55,12 +55,19 @@ def register_metric(
         The metric.
 
     Raises:
-        PluginError: If the key is taken or no word, the label is empty, or a task is unknown.
+        PluginError: If the key is taken or no word, the label is empty or another metric's, or a task is
+            unknown.
     """
     if not isinstance(key, str) or len(key.split()) != 1:
         raise PluginError(f"The key of a metric must be a word without spaces, but is {key!r}.")
     if not label:
         raise PluginError(f"Metric `{key}` must have a label, but has none. Fix: label='...'.")
+    same = next((one.key for _, one in METRICS.items() if one.label == label and one.key != key), None)
+    if same is not None:
+        raise PluginError(
+            f"Metric `{key}` must have a label of its own, but has {label!r}, as `{same}` has. Fix: another "
+            "label."
+        )
     unknown = [task for task in tasks if task not in TASKS]
     if unknown or not tasks:
         raise PluginError(f"Tasks of metric `{key}` must be of {', '.join(TASKS)}, but are {tasks!r}.")

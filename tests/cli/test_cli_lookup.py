@@ -32,6 +32,8 @@ def test_recipe_by_path_then_workspace_then_starter():
     assert find_recipe("elsewhere.yaml") == Path("elsewhere.yaml")
     with pytest.raises(ConfigError, match="Known names: demo, "):
         find_recipe("nothing")
+    with pytest.raises(ConfigError, match=r"Did you mean `digits_cnn`\? Known names: "):
+        find_recipe("digit_cnn.yaml")
 
 
 def test_run_by_folder_or_newest_below_its_name():

@@ -100,6 +100,10 @@ def test_folder_names():
     assert evaluation_folder("run", "val", EngineConfig()).as_posix() == "run/evaluation/val-exact"
     noisy = EngineConfig(kind="aer", shots=100)
     assert evaluation_folder("run", "test", noisy, "last").name == "test-aer-100-shots-last"
+    # Two engines on one device leave their results side by side.
+    inner = {"backend": "fake_torino", "engine": "aer"}
+    routed = EngineConfig(kind="routed", noise="fake_torino", options=inner)
+    assert evaluation_folder("run", "test", routed).name == "test-routed-fake_torino-aer"
 
 
 def test_engine_for_a_model_without_circuits(run_folder, scenes_root):

@@ -117,3 +117,22 @@ def test_whole_scenes_are_counted_block_by_block_or_not_at_all(run_folder, scene
         found = evaluate_run(run_folder, data_root=scenes_root)
     counted = [found[f"all {place}"] for place in range(9)]
     assert counted == found.counts.matrix.flatten().tolist()
+
+
+def test_a_metric_cannot_change_what_others_see(logits, targets):
+    """A test set in memory is used by all metrics, and by all cells of a sweep."""
+
+    def zeros(sample):
+        sample.truth[...] = 0
+
+    def right(sample):
+        return [(sample.predicted == sample.truth).sum(), (sample.truth != 255).sum()]
+
+    before = targets.clone()
+    writing = metric("writing", lambda total: total, zeros)
+    reading = metric("reading", lambda total: total[0] / total[1], right)
+    with METRICS.temporarily("writing", writing), METRICS.temporarily("reading", reading):
+        found = score_logits("segmentation", NAMES, logits, targets).measured
+    assert "read-only" in found.failed["writing"]
+    assert torch.equal(targets, before)
+    assert found.values["reading"] == pytest.approx(found.values["accuracy"], rel=1e-12)

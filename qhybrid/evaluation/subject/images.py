@@ -17,7 +17,7 @@ from qhybrid.evaluation.image_report import write_image_report
 from qhybrid.evaluation.image_scoring import image_samples, score_logits
 from qhybrid.evaluation.measuring import Measured, Tally
 from qhybrid.evaluation.scoring import spread_over
-from qhybrid.evaluation.subject.predictions import KeptPredictions, PredictionWriter
+from qhybrid.evaluation.subject.predictions import REMEDY, KeptPredictions, PredictionWriter
 from qhybrid.evaluation.subject.results import Evaluation, ModelInputs, Options, ShownSample
 from qhybrid.evaluation.subject.subject import Subject, gray
 from qhybrid.inference.scene_model import place_model
@@ -26,7 +26,7 @@ from qhybrid.metrics import CLASSIFICATION, Totals
 from qhybrid.training.images.data_module import evaluation_batch
 from qhybrid.training.images.metrics import class_logits
 from qhybrid.training.images.run import LoadedImageRun
-from qhybrid.training.metrics import SegmentationMetrics
+from qhybrid.training.metrics import ConfusionMatrix, SegmentationMetrics
 
 SHOWN = {"classification": 200, "segmentation": 4}
 VALUES_A_CALL = 2**21
@@ -103,13 +103,21 @@ class ImageSubject(Subject):
         """Compute metrics of kept predictions; see `Subject.measure_kept`."""
         targets = self._arrays.targets
         if file is not None and self.task == CLASSIFICATION:
-            logits = torch.from_numpy(KeptPredictions(file).logits().copy())
-            if len(logits) != len(targets):
-                raise DataError(f"{file}: holds {len(logits)} images, but the split has {len(targets)}.")
-            return score_logits(self.task, self.class_names, logits, targets, tally).measured
+            kept = KeptPredictions(file)
+            logits = torch.from_numpy(kept.logits().copy())
+            if logits.shape[0] != len(targets) or logits.ndim != 2:
+                raise DataError(f"{file}: holds other samples than the test set has. {REMEDY}")
+            found = score_logits(self.task, self.class_names, logits, targets, tally)
+            kept.check(found.images.counts.matrix, counts.matrix)
+            return found.measured
         if file is not None and tally.counting:
-            maps = [torch.from_numpy(one) for one in KeptPredictions(file).maps(len(targets))]
-            tally.add_all(image_samples(self.class_names, torch.stack(maps), targets))
+            kept, confusion = KeptPredictions(file), ConfusionMatrix(len(self.class_names), self.class_names)
+            for one, truth in zip(kept.maps(len(targets)), targets, strict=True):
+                kept.check_shape(one, tuple(truth.shape))
+                labels = torch.from_numpy(one)
+                confusion.update(labels, truth)
+                tally.add_all(image_samples(self.class_names, labels[None], truth[None]))
+            kept.check(confusion.compute().matrix, counts.matrix)
         return tally.measure(Totals(counts))
 
     def samples(self) -> list[ShownSample]:

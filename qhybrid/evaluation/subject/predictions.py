@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from qhybrid.errors import DataError
 
 LOGITS = "logits"
+REMEDY = "Fix: delete the file, and compute its cell anew: qhybrid sweep NAME --recompute."
 
 
 class PredictionWriter:
@@ -80,14 +81,39 @@ class KeptPredictions:
         """
         yield from self._read([str(index) for index in range(count)])
 
+    def check_shape(self, labels: NDArray[Any], shape: tuple[int, ...]) -> None:
+        """Check the shape (h, w) of a label map.
+
+        Raises:
+            DataError: If it is another one.
+        """
+        if labels.shape != shape:
+            raise DataError(f"{self.file}: holds other samples than the test set has. {REMEDY}")
+
+    def check(self, found: NDArray[np.int64], recorded: NDArray[np.int64]) -> None:
+        """Check that these are the predictions whose confusion matrix was recorded.
+
+        Args:
+            found: Confusion matrix of the predictions in the file, shape (K, K).
+            recorded: That of the evaluation they are said to be of.
+
+        Raises:
+            DataError: If they differ.
+        """
+        if not np.array_equal(found, recorded):
+            raise DataError(
+                f"{self.file}: kept predictions must have the confusion matrix that was recorded beside "
+                f"them, but have another one. {REMEDY}"
+            )
+
     def _read(self, names: list[str]) -> Iterator[NDArray[Any]]:
         try:
             with np.load(self.file, allow_pickle=False) as content:
                 if sorted(content.files) != sorted(names):
-                    raise DataError(f"{self.file}: holds other samples than the test set has.")
+                    raise DataError(f"{self.file}: holds other samples than the test set has. {REMEDY}")
                 for name in names:
                     yield content[name]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             if isinstance(error, DataError):
                 raise
-            raise DataError(f"{self.file}: kept predictions cannot be read ({error}).") from error
+            raise DataError(f"{self.file}: kept predictions cannot be read ({error}). {REMEDY}") from error

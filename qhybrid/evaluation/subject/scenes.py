@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from qhybrid.evaluation.subject.predictions import KeptPredictions, PredictionWr
 from qhybrid.evaluation.subject.results import Evaluation, ModelInputs, Options, ShownSample
 from qhybrid.evaluation.subject.subject import Subject
 from qhybrid.metrics import SCENES, Sample, Totals
-from qhybrid.training.metrics import SegmentationMetrics
+from qhybrid.training.metrics import ConfusionMatrix, SegmentationMetrics
 from qhybrid.training.pictures import stretch
 from qhybrid.training.run_folder import LoadedRun
 
@@ -82,15 +82,16 @@ class SceneSubject(Subject):
     def measure_kept(self, file: Path | None, counts: SegmentationMetrics, tally: Tally) -> Measured:
         """Compute metrics of kept predictions, scene by scene; see `Subject.measure_kept`."""
         if file is not None and tally.counting:
-            tally.add_all(self._kept_samples(file))
+            kept, confusion = KeptPredictions(file), ConfusionMatrix(len(self.class_names), self.class_names)
+            for scene, labels in zip(self._scenes, kept.maps(len(self._scenes)), strict=True):
+                reader = open_labelled(self.run, scene)
+                truth = true_map(reader)
+                reader.close()
+                kept.check_shape(labels, truth.shape)
+                confusion.update(torch.from_numpy(labels), torch.from_numpy(truth))
+                tally.add(Sample(labels, truth, self.class_names))
+            kept.check(confusion.compute().matrix, counts.matrix)
         return tally.measure(Totals(counts))
-
-    def _kept_samples(self, file: Path) -> Iterator[Sample]:
-        maps = KeptPredictions(file).maps(len(self._scenes))
-        for scene, labels in zip(self._scenes, maps, strict=True):
-            reader = open_labelled(self.run, scene)
-            yield Sample(labels, true_map(reader), self.class_names)
-            reader.close()
 
     def samples(self) -> list[ShownSample]:
         """Return the middles of evenly spread scenes; see `Subject.samples`."""

@@ -199,5 +199,33 @@ def test_damaged_predictions_are_as_good_as_none(make_image_run, sweep_of, mnist
         assert found.unknown == {"later": 1}
         (failure,) = found.failures
         assert "kept predictions cannot be read" in failure["error"]
+        assert "--recompute" in failure["error"]
         assert found.cells == 2
         assert read_cells(out).groupby("metric")["value"].count()["later"] == 0
+
+
+def test_predictions_of_another_cell_are_not_measured(
+    make_image_run, make_run, sweep_of, mnist_root, scenes_root, tmp_path
+):
+    """The confusion matrix of a cell tells its predictions from others; the remedy of the message works."""
+    images = sweep_of([make_image_run()], GRID), mnist_root, LATER
+    right = Metric("later", "later", tasks=("scenes",), value=mean, count=right_pixels)
+    scenes = sweep_of([make_run("scenes", name="hq_unet", grid=2)], {}), scenes_root, right
+    for number, (config, root, later) in enumerate((images, scenes)):
+        out = run_sweep(config, root, tmp_path / str(number), processes=1).folder
+        file = min((out / "cells").glob("*.predictions"))
+        with np.load(file) as kept:
+            arrays = dict(kept)
+        wrong = {name: -one if one.ndim == 2 and one.dtype == np.float32 else (one == 0).astype(np.uint8)
+                 for name, one in arrays.items()}  # fmt: skip
+        with file.open("wb") as target:
+            np.savez(target, **wrong)
+        with METRICS.temporarily("later", later):
+            found = run_sweep(config, root, out, processes=1)
+            (failure,) = found.failures
+            assert "must have the confusion matrix that was recorded beside them" in failure["error"]
+            assert read_cells(out).query("metric == 'later'")["value"].isna().sum() == 1
+            file.unlink()
+            healed = run_sweep(config, root, out, processes=1, recompute=True)
+            assert (healed.computed, healed.unknown, healed.failures) == (1, {}, [])
+            assert read_cells(out).query("metric == 'later'")["value"].notna().all()
