@@ -83,11 +83,11 @@ def _facts(sweep: SweepSource, metric: str) -> str:
     unit = "image" if sweep.runs and _is_classification(sweep) else "pixel"
     runs = cells["run_folder"].nunique()
     seeds = cells[cells["engine"] != TRAINED]["seed"].nunique()
-    chance = f", {seeds} seeds of shots where there is chance" if seeds > 1 else ""
+    repeats = f", {seeds} seeds where shots are drawn" if seeds > 1 else ""
     data = f"the {cells['split'].iloc[0]} split of {cells['dataset'].iloc[0]}"
     return (
         f"{counted(len(cells), 'cell')} of {counted(runs, 'trained run')} on {data} "
-        f"({counted(int(cells['count'].iloc[0]), unit)}){chance}, "
+        f"({counted(int(cells['count'].iloc[0]), unit)}){repeats}, "
         f"{seconds_label(cells['seconds'].median())} a cell."
     )
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from qhybrid.evaluation.images import evaluate_image_run
 
 from qhybrid.config import Recipe, validated
 from qhybrid.errors import ConfigError
