@@ -104,12 +104,6 @@ def load_circuit(path: str | Path) -> CircuitSpec:
     return _build(*_from_file(Path(path), {}))
 
 
-def workspace_arguments(builder: str) -> dict[str, Any]:
-    """Return the arguments that circuits/BUILDER.yaml gives a builder; none if there is no such file."""
-    file = definition_files(FOLDER).get(builder)
-    return {} if file is None else dict(read_named_definition(file).arguments)
-
-
 def circuit_origin(reference: str | Path) -> str:
     """Return where a circuit comes from, in words: its files, its builder, the plugin that brings it."""
     file = definition_file(reference)

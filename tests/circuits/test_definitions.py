@@ -17,7 +17,6 @@ from qhybrid.circuits.definitions import (
     find_circuit,
     program_files,
     resolve_circuit,
-    workspace_arguments,
 )
 from qhybrid.circuits.export import to_qasm3
 from qhybrid.circuits.library import RegisteredCircuit
@@ -164,7 +163,7 @@ def test_a_bad_file_breaks_nothing_that_does_not_use_it(folder):
     (folder / "bad.yaml").write_text("nonsense: [")
     assert find_circuit("mine").num_qubits == 2
     assert build_circuit("qcnn", num_qubits=4).num_qubits == 4
-    assert workspace_arguments("qcnn")["num_qubits"] == 8
+    assert resolve_circuit("qcnn")["arguments"]["num_qubits"] == 8
     assert program_files() == {(folder / "mine.qasm").resolve()}
 
 
@@ -182,7 +181,7 @@ def test_what_a_run_keeps_is_checked():
 def test_the_content_of_a_definition_is_what_is_used(folder):
     (folder / "hq_unet_qcnn.yaml").write_text("builder: hq_unet_qcnn\narguments: {grid: 2, reps: 5}\n")
     content = resolve_circuit("hq_unet_qcnn")
-    assert content["arguments"] == {"grid": 2, "reps": 5} == workspace_arguments("hq_unet_qcnn")
+    assert content["arguments"] == {"grid": 2, "reps": 5}
     assert build_resolved(content).num_weights == 40
     assert build_circuit("hq_unet_qcnn", grid=2).num_weights == 8
 
@@ -209,9 +208,8 @@ def test_observables_that_only_repeat_the_builders_follow_its_arguments(folder):
 
 def test_a_file_may_not_take_the_name_of_another_builder(folder):
     (folder / "qcnn.yaml").write_text("file: mine.qasm\n" + ROLES)
-    for use in (resolve_circuit, workspace_arguments):
-        with pytest.raises(ConfigError, match=r"qcnn\.yaml: has the name of builder `qcnn`.*Fix: rename"):
-            use("qcnn")
+    with pytest.raises(ConfigError, match=r"qcnn\.yaml: has the name of builder `qcnn`.*Fix: rename"):
+        resolve_circuit("qcnn")
     assert load_circuit(folder / "qcnn.yaml").num_qubits == 2
     assert build_circuit("qcnn").num_qubits == 8
 
