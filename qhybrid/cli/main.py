@@ -76,8 +76,10 @@ def root(
     ] = None,
 ) -> None:
     """Image models with Qiskit circuits inside: train them, evaluate them, map scenes with them."""
-    if plugin:
-        name_plugins(plugin)
+    if plugin or os.environ.get(
+        VARIABLE
+    ):  # a plugin that was named and fails is one error, not one a look-up
+        name_plugins(plugin or [])
 
 
 def execute(arguments: list[str]) -> int:

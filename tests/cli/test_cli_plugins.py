@@ -92,3 +92,11 @@ def test_repeats_without_their_plugin_keep_their_results(tmp_path, monkeypatch, 
     with temporary_plugins():
         assert execute(["--plugin", "linear_plugin.py", "train", "--resume", "repeats"]) == 0
     assert "finished" in capsys.readouterr().out
+
+
+def test_a_named_plugin_that_fails_is_one_error(monkeypatch, capsys):
+    """Also where a command reports files one by one."""
+    monkeypatch.setenv(VARIABLE, "absent_plugin.py")
+    assert execute(["circuits", "list"]) == 1
+    captured = capsys.readouterr()
+    assert (captured.out + captured.err).count("absent_plugin.py") == 1
