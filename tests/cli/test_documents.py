@@ -157,3 +157,17 @@ def test_ci_runs_the_readmes_test_command():
     assert script.stat().st_mode & 0o111
     assert "make test" in script.read_text().splitlines()
     assert ["test"] in commands("make")
+
+
+def test_the_table_of_examples_names_files_that_exist():
+    folder = CHECKOUT / "docs" / "examples"
+    text = (folder / "README.md").read_text()
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text)
+    files = re.findall(r"`((?:tests|qhybrid)/[^`]+)`", text)
+    assert len(links) > 10
+    assert len(files) == 8
+    missing = [link for link in links if not (folder / link).exists()]
+    assert missing + [file for file in files if not (CHECKOUT / file).exists()] == []
+    named = {(folder / link).resolve() for link in links}
+    kept = {file for file in folder.rglob("*") if file.suffix in (".py", ".yaml", ".qasm")}
+    assert kept <= named, "an example that the table does not name"
