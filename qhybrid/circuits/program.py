@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
 from contextlib import redirect_stderr
 from functools import cache
 from typing import Any, Literal
@@ -19,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from qiskit import QuantumCircuit, qasm2, qasm3, qpy
 from qiskit.circuit import ControlFlowOp, Gate
-from qiskit.circuit.library import UnitaryGate, get_standard_gate_name_mapping
+from qiskit.circuit.library import get_standard_gate_name_mapping
 from qiskit.quantum_info import Operator
 
 from qhybrid.errors import CircuitError
@@ -52,14 +51,13 @@ def read_program(kind: Format, content: str | bytes, place: str) -> QuantumCircu
         place: What holds it, for messages.
 
     Raises:
-        CircuitError: If it cannot be read (with the line), holds something else than gates, or defines a
-            gate of a standard name that is another gate.
+        CircuitError: If it cannot be read (with the line), or holds something else than gates.
     """
     if isinstance(content, bytes):
         circuit = _from_qpy(content, place)
     else:
         circuit = _from_qasm(kind, content, place)
-    return _with_standard_gates(_unitary(circuit, place), place)
+    return _with_standard_gates(_unitary(circuit, place))
 
 
 def _from_qasm(kind: Format, text: str, place: str) -> QuantumCircuit:
@@ -146,16 +144,15 @@ def _unitary(circuit: QuantumCircuit, place: str) -> QuantumCircuit:
     return bare
 
 
-def _with_standard_gates(circuit: QuantumCircuit, place: str) -> QuantumCircuit:
+def _with_standard_gates(circuit: QuantumCircuit) -> QuantumCircuit:
     """Return the circuit with Qiskit's own gates where the file defines the same ones.
 
-    OpenQASM 3 knows few gates, so that exports define `rzz` and others. Noise and engines go by names, which
-    must therefore say the truth.
+    OpenQASM 3 knows few gates, so that exports define `rzz` and others.
     """
     result = circuit.copy_empty_like()
     for instruction in circuit.data:
         operation = instruction.operation
-        result.append(_standard(operation, place) or operation, instruction.qubits)
+        result.append(_standard(operation) or operation, instruction.qubits)
     return result
 
 
@@ -164,34 +161,16 @@ def _standard_gates() -> dict[str, Any]:
     return dict(get_standard_gate_name_mapping())
 
 
-def _standard(operation: Any, place: str) -> Gate | None:
+def _standard(operation: Any) -> Gate | None:
     """Return Qiskit's gate in place of one that is defined in the file under the same name."""
     known = _standard_gates().get(operation.name)
-    if known is None:
-        for inner in _inside(operation):
-            _standard(inner.operation, place)
-        return None
-    if operation.base_class is known.base_class:
+    if known is None or operation.base_class is known.base_class:
         return None
     same = len(operation.params) == len(known.params) and operation.num_qubits == known.num_qubits
     standard = known.base_class(*operation.params) if same and isinstance(known, Gate) else None
     if standard is None or not _equal(operation, standard):
-        raise CircuitError(
-            f"{place}: defines a gate `{operation.name}`, which must be the standard gate of that name, but "
-            "is another one. Fix: name it otherwise."
-        )
+        return None  # another gate: `CircuitSpec` gives it a name of its own
     return standard
-
-
-def _inside(operation: Any) -> Sequence[Any]:
-    """Return the instructions of an operation's definition, if it has one that can be made."""
-    if isinstance(operation, UnitaryGate):
-        return ()
-    try:
-        definition = getattr(operation, "definition", None)
-    except Exception:  # `CircuitSpec` says what is wrong
-        return ()
-    return () if definition is None else list(definition.data)
 
 
 def _equal(first: Gate, second: Gate) -> bool:

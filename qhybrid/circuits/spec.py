@@ -12,6 +12,7 @@ from qiskit.quantum_info import SparsePauliOp
 
 from qhybrid.circuits.checks import check_gates
 from qhybrid.circuits.fingerprint import circuit_fingerprint
+from qhybrid.circuits.own_gates import with_own_names
 from qhybrid.circuits.transpile import (
     follow_layout,
     restricted,
@@ -46,7 +47,11 @@ class CircuitSpec:
     _fingerprint: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Check that parameters and observables fit the circuit, and that its gates can be taken apart."""
+        """Take a copy of the circuit, and check that all fits and that its gates can be taken apart.
+
+        What happens to the given circuit afterwards does not matter. See `with_own_names` for names of gates.
+        """
+        object.__setattr__(self, "circuit", with_own_names(self.circuit))
         _check_parameters(self.circuit, self.input_params, self.weight_params)
         for index, observable in enumerate(self.observables):
             if observable.num_qubits != self.circuit.num_qubits:

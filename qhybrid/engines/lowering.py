@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from qiskit import QuantumCircuit
 from qiskit.circuit import Operation
-from qiskit.circuit.library import RYGate, RZGate
+from qiskit.circuit.library import PauliEvolutionGate, RYGate, RZGate
 from qiskit.quantum_info import Operator
 
 from qhybrid.circuits.spec import CircuitSpec
@@ -191,7 +191,9 @@ def open_instruction(
             yield from open_instruction(rotation, qubits, reader, source)
         return
     symbolic = any(getattr(value, "parameters", None) for value in parameters)
-    if not symbolic and operation.num_qubits <= LARGEST_MATRIX:
+    # An evolution is what its definition says, with a bound time as with a free one; its matrix is exact.
+    by_matrix = not symbolic and not isinstance(operation, PauliEvolutionGate)
+    if by_matrix and operation.num_qubits <= LARGEST_MATRIX:
         matrix = _matrix(operation)
         if matrix is not None:
             yield Primitive(tuple(qubits), matrix=matrix, operation=operation, source=source)
