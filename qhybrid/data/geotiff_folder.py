@@ -154,7 +154,8 @@ class GeoTiffFolder(SceneDataset):
             raise ConfigError(
                 "Key `data.classes` is missing: data set geotiff_folder has no label map of its own."
             )
-        return cls(root, options, ClassMap.from_config(config.classes, config.ignore_values))
+        classes = ClassMap.from_config(config.classes, config.ignore_values).read_as(config)
+        return cls(root, options, classes)
 
     def scenes(self, split: str) -> tuple[Scene, ...]:
         """Return the scenes of a split, sorted by name; see `SceneDataset.scenes`."""
@@ -167,7 +168,7 @@ class GeoTiffFolder(SceneDataset):
                 found = self._split_one_folder(split, self.options.split)
             for scene in found:
                 if scene.mask is not None:
-                    check_pair(scene.image, scene.mask)
+                    check_pair(scene.image, scene.mask, self.classes)
             self._found[split] = found
         if not self._found[split]:
             raise DataError(
