@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _NUMBER = r"[-+]?\d+(?:\.\d+)?"
@@ -16,21 +17,33 @@ _BOUND = re.compile(rf"\s*(<=|>=|<|>)\s*({_NUMBER})\s*")
 
 @dataclass(frozen=True)
 class ValueRange:
-    """All numbers from `low` to `high`, both included; an end may be infinite."""
+    """All numbers from `low` to `high`; an end belongs to it unless it is open, and may be infinite."""
 
     low: float
     high: float
+    open_low: bool = False
+    open_high: bool = False
 
     def __contains__(self, number: float) -> bool:
-        return self.low <= number <= self.high
+        return bool(self.holds(number))
+
+    def holds(self, numbers: Any) -> Any:
+        """Return where numbers are in the range; ends are rounded to the type of an array's numbers."""
+        above = numbers > self.low if self.open_low else numbers >= self.low
+        return above & (numbers < self.high if self.open_high else numbers <= self.high)
+
+    def meets(self, other: ValueRange) -> bool:
+        """Return whether two ranges have a number in common."""
+        low, high = max(self.low, other.low), min(self.high, other.high)
+        return low < high or (low == high and low in self and low in other)
 
     @property
     def code(self) -> int | None:
         """The whole number that is written for the range: its lowest one, or its highest if it has none."""
         if math.isfinite(self.low):
-            number = math.ceil(self.low)
+            number = math.floor(self.low) + 1 if self.open_low else math.ceil(self.low)
         else:
-            number = math.floor(self.high)
+            number = math.ceil(self.high) - 1 if self.open_high else math.floor(self.high)
         return number if number in self else None
 
 
@@ -75,8 +88,8 @@ def parse_label_value(value: int | str) -> int | ValueRange | LabelColor | str:
     if match := _BOUND.fullmatch(value):
         end = float(match[2])
         if match[1].startswith("<"):
-            return ValueRange(-math.inf, end if match[1] == "<=" else math.nextafter(end, -math.inf))
-        return ValueRange(end if match[1] == ">=" else math.nextafter(end, math.inf), math.inf)
+            return ValueRange(-math.inf, end, open_high=match[1] == "<")
+        return ValueRange(end, math.inf, open_low=match[1] == ">")
     return value
 
 
@@ -118,7 +131,7 @@ def _meet(first: object, second: object) -> bool:
     """Whether a range or a colour has something in common with another value: grey n is also number n."""
     numbers = [value.grey if isinstance(value, LabelColor) else value for value in (first, second)]
     if isinstance(numbers[0], ValueRange) and isinstance(numbers[1], ValueRange):
-        return numbers[0].low <= numbers[1].high and numbers[1].low <= numbers[0].high
+        return numbers[0].meets(numbers[1])
     for one, other in (numbers, numbers[::-1]):
         if isinstance(one, ValueRange):
             return isinstance(other, int) and other in one

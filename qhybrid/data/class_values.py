@@ -89,7 +89,7 @@ class ValueTables:
         for values, index in self.ranges:
             if not unknown.any():
                 break
-            inside = unknown & (raw >= values.low) & (raw <= values.high)
+            inside = unknown & values.holds(raw)
             indices[inside] = index
             unknown &= ~inside
         return indices, unknown

@@ -92,8 +92,8 @@ class RasterLabels(LabelSource):
             if text:
                 raise DataError(
                     f"{self._reader.path}: a raster mask holds numbers or colours, but class {name} stands "
-                    f"for {text[0]!r}. Fix: write colours as '#rrggbb' and ranges as '0-127'; other text is for "
-                    "labels in vector files."
+                    f"for {text[0]!r}. Fix: write colours as '#rrggbb' and ranges as '0-127'; other text is "
+                    "for vector labels."
                 )
 
     def _encode(self, bands: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:

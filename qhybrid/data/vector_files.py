@@ -63,7 +63,8 @@ class VectorLayer:
         if attribute not in self.attributes:
             raise DataError(
                 f"{self.path}: `{key}` must name an attribute of layer {self.name}, but {attribute!r} is "
-                f"none. There are: {', '.join(self.attributes) or 'none'}.{near_name(attribute, self.attributes)}"
+                f"none. There are: {', '.join(self.attributes) or 'none'}."
+                f"{near_name(attribute, self.attributes)}"
             )
 
     def read(self, attribute: str | None, box: Box) -> Features:
