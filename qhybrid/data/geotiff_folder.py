@@ -17,7 +17,7 @@ from qhybrid.data.scenes import SPLITS, Scene, SceneDataset
 from qhybrid.data.splits import assign_splits, footprints, overlap_groups
 from qhybrid.errors import ConfigError, DataError, DatasetNotFoundError
 
-RASTER_SUFFIXES = (".tif", ".tiff", ".png", ".jp2", ".vrt", ".img", ".bmp")
+RASTER_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".bmp")
 
 
 class SplitOptions(StrictModel):

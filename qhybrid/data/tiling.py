@@ -145,7 +145,8 @@ def tile_dataset(
     """Cut all scenes of a data set into PNG tiles.
 
     The folder `output` has `<split>/images`, `<split>/masks` and `manifest.json`, and is read back by the
-    data set `geotiff_folder` with its default options and the label map that the manifest repeats.
+    data set `geotiff_folder` with its default options and the label map in the manifest: the recipe's, or,
+    where classes are colours or text, class indices.
 
     Args:
         dataset: The data set.
