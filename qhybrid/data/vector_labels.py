@@ -167,6 +167,10 @@ class VectorLabels(LabelSource):
         """Cut polygons to a box, and bring them to the image's pixels; also return which input each is of."""
         layer, like = self._layer, self._like
         same = layer.crs is None or like.crs is None or layer.crs == like.crs
+        # Outlines that cross themselves are cut wrongly; made valid they are what is drawn of them.
+        crossed = ~shapely.is_valid(polygons)
+        polygons = polygons.copy()
+        polygons[crossed] = shapely.make_valid(polygons[crossed])
         cut = shapely.clip_by_rect(polygons, *box)
         parts, owner = shapely.get_parts(cut, return_index=True)
         inner, again = shapely.get_parts(parts, return_index=True)  # a collection may hold multi-polygons

@@ -7,7 +7,7 @@ import pyogrio
 import pytest
 import shapely
 from rasterio.warp import transform as transform_points
-from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box
+from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Point, Polygon, box
 
 from qhybrid.config import ClassConfig, DataConfig, VectorConfig, validated
 from qhybrid.data import open_dataset
@@ -197,6 +197,18 @@ def test_parts_holes_and_features_without_geometry(tmp_path, image):
     expected = np.ones((60, 80), int)
     expected[40:, :20] = expected[:20, 60:] = 2
     np.testing.assert_array_equal(found, expected)
+
+
+def test_outlines_that_cross_themselves_and_collections(tmp_path, image):
+    """The outline reaches over the image's edges: two triangles that meet in a point."""
+    crossing = Polygon([(990, 1965), (1030, 1995), (1030, 1965), (990, 1995)])
+    collection = GeometryCollection([box(1000, 1990, 1005, 2000)])
+    path = write_vector(tmp_path / "l.gpkg", [crossing, collection], kind=["wood", "water"])
+    x, y = centres(image, "EPSG:2180")
+    across, up = x - 1010, (y - 1980) * 4 / 3
+    expected = np.where((np.abs(across) > np.abs(up)) & (np.abs(across) < 20), 1, 0)
+    expected[:20, :10] = 2
+    np.testing.assert_array_equal(read_all(path, with_vector(background="ground"), image), expected)
 
 
 def test_layers_are_chosen_by_name(tmp_path, image):
