@@ -1,6 +1,8 @@
 import json
 
 import pytest
+import yaml
+from readme import CHECKOUT, blocks
 
 from qhybrid.config import DataConfig, validated
 from qhybrid.config.label_values import LabelColor, ValueRange, ambiguous_values, parse_label_value
@@ -77,3 +79,9 @@ def test_new_keys_are_written_where_they_are_used():
     used = config(color_tolerance=9, fit_masks=True, vector={"polygons": "a"})
     assert DataConfig.model_validate_json(used.model_dump_json()) == used
     assert DataConfig.model_validate(plain) == config()
+
+
+@pytest.mark.parametrize("block", blocks("yaml", (CHECKOUT / "docs" / "labels.md").read_text()))
+def test_the_page_about_labels_shows_valid_recipes(block):
+    section = validated(DataConfig, yaml.safe_load(block)["data"], "docs/labels.md")
+    assert all(entry.values or section.vector for entry in section.classes)
