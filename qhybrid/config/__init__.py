@@ -6,11 +6,13 @@ from qhybrid.config.sections import (
     ClassConfig,
     DataConfig,
     EngineConfig,
+    GrowingSection,
     LossConfig,
     PredictionConfig,
     Recipe,
     StrictModel,
     TrainingConfig,
+    VectorConfig,
 )
 
 __all__ = [
@@ -18,11 +20,13 @@ __all__ = [
     "ClassConfig",
     "DataConfig",
     "EngineConfig",
+    "GrowingSection",
     "LossConfig",
     "PredictionConfig",
     "Recipe",
     "StrictModel",
     "TrainingConfig",
+    "VectorConfig",
     "apply_overrides",
     "load_recipe",
     "read_yaml",

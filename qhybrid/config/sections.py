@@ -6,10 +6,21 @@ Keys that belong to one model or one data set alone
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from qhybrid.config.label_values import ambiguous_values, checked_label_value
 from qhybrid.engine_kinds import check_engine
 
 
@@ -19,18 +30,68 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
+class GrowingSection(StrictModel):
+    """A section whose later keys are written only where they are used.
+
+    Recipes and hashes of what existed before such a key stay what they were.
+
+    Attributes:
+        later_keys: Keys that are left out while they have their default.
+    """
+
+    later_keys: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _used_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        unused = {key for key in self.later_keys if getattr(self, key) == fields[key].get_default()}
+        return {key: value for key, value in dump(self).items() if key not in unused}
+
+
+LabelValue = Annotated[int | str, BeforeValidator(checked_label_value)]
+
+
 class ClassConfig(StrictModel):
     """One class of the label map.
 
     Attributes:
         name: What reports call it.
-        values: The values that stand for it in the mask files; several may be merged into one class.
+        values: What stands for it in the label files; several may be merged into one class. Numbers; ranges
+            of numbers with both ends, as "0-127", or open ones, as ">=0.5"; colours of RGB masks and of
+            palettes, as "#ffff00"; text of the attribute of vector labels. Required, but for the classes
+            that `data.vector` names.
         color: Colour of the class in maps and pictures, as `#rrggbb`.
     """
 
     name: str = Field(min_length=1)
-    values: tuple[int, ...] = Field(min_length=1)
+    values: tuple[LabelValue, ...] = ()
     color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$")
+
+
+class VectorConfig(StrictModel):
+    """How polygons (GeoJSON, GeoPackage, Shapefile, FlatGeobuf) become classes.
+
+    A pixel has the class of the polygon that its centre is in; where polygons overlap, of the last one in
+    the file.
+
+    Attributes:
+        attribute: The attribute whose value is looked up in the classes' `values`; polygons without a value
+            are ground without a label. Either this or `polygons` is required.
+        polygons: Name of the class that all polygons stand for.
+        layer: The layer; the only one if absent.
+        background: Name of the class of ground outside all polygons; absent: that ground has no label.
+    """
+
+    attribute: str | None = Field(None, min_length=1)
+    polygons: str | None = None
+    layer: str | None = None
+    background: str | None = None
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> VectorConfig:
+        if (self.attribute is None) == (self.polygons is None):
+            raise ValueError("give either `attribute`, or one class as `polygons`")
+        return self
 
 
 class AugmentationConfig(StrictModel):
@@ -61,7 +122,7 @@ class AugmentationConfig(StrictModel):
     blur: float = Field(0.0, ge=0, le=1)
 
 
-class DataConfig(StrictModel):
+class DataConfig(GrowingSection):
     """Which images, which labels, and how patches are taken from them.
 
     Attributes:
@@ -70,7 +131,14 @@ class DataConfig(StrictModel):
         options: The data set's own keys.
         bands: 1-based band numbers to read, in this order; all if absent, unless one is alpha.
         classes: The label map; a data set with a fixed label map supplies its own when this is absent.
-        ignore_values: Mask values that count neither in loss nor in metrics.
+        ignore_values: Mask values that count neither in loss nor in metrics; written as those of classes.
+        color_tolerance: How much each channel (0 to 255) of a coloured mask may differ from a class's colour;
+            of several such classes a pixel has the nearest (red, green and blue as coordinates), of equally
+            near ones the first. 0 is for exact colours; JPEG changes colours and needs more.
+        fit_masks: Bring masks of another size or grid to the grid of their images while they are read, by
+            the nearest pixel: by coordinates and CRS where both files have them, else by size. Absent: such
+            masks are errors.
+        vector: How polygons become classes, for labels in vector files.
         nodata: Image value that means "no data"; absent: what the file says.
         patch_size: Side of training patches and prediction windows, in pixels.
         patches_per_epoch: Random training patches in one epoch.
@@ -80,12 +148,17 @@ class DataConfig(StrictModel):
         cache_mb: Decoded scenes kept in memory by each reader, in MiB.
     """
 
+    later_keys: ClassVar[tuple[str, ...]] = ("color_tolerance", "fit_masks", "vector")
+
     dataset: str
     root: str = "."
     options: dict[str, Any] = Field(default_factory=dict)
     bands: tuple[int, ...] | None = None
     classes: tuple[ClassConfig, ...] | None = None
-    ignore_values: tuple[int, ...] = ()
+    ignore_values: tuple[LabelValue, ...] = ()
+    color_tolerance: int = Field(0, ge=0, le=255)
+    fit_masks: bool = False
+    vector: VectorConfig | None = None
     nodata: float | None = None
     patch_size: int = Field(128, ge=16)
     patches_per_epoch: int = Field(1024, ge=1)
@@ -102,13 +175,29 @@ class DataConfig(StrictModel):
 
     @model_validator(mode="after")
     def _class_values_are_distinct(self) -> DataConfig:
-        values = [value for entry in self.classes or () for value in entry.values] + list(self.ignore_values)
-        twice = sorted({value for value in values if values.count(value) > 1})
+        groups = [entry.values for entry in self.classes or ()]
+        twice = ambiguous_values([*groups, self.ignore_values])
         if twice:
             raise ValueError(f"mask value(s) {twice} stand for more than one class")
         names = [entry.name for entry in self.classes or ()]
         if len(set(names)) < len(names):
             raise ValueError(f"class names must differ, but are {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_have_values(self) -> DataConfig:
+        vector = self.vector
+        named = () if vector is None else tuple(filter(None, (vector.polygons, vector.background)))
+        classes = {entry.name: entry for entry in self.classes or ()}
+        missing = [name for name in named if self.classes is not None and name not in classes]
+        if missing:
+            raise ValueError(f"`vector` names class {missing[0]!r}, but the classes are {', '.join(classes)}")
+        for index, entry in enumerate(self.classes or ()):
+            if not entry.values and entry.name not in named:
+                raise ValueError(
+                    f"`data.classes.{index}.values` must say what stands for class {entry.name!r} in "
+                    "label files, but is empty"
+                )
         return self
 
 

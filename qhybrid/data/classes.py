@@ -1,39 +1,47 @@
-"""Label maps: from the values in mask files to class indices, and back."""
+"""Label maps: from what label files hold to class indices, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from qhybrid.config import ClassConfig
+from qhybrid.config import ClassConfig, DataConfig, VectorConfig
+from qhybrid.config.label_values import ambiguous_values
+from qhybrid.data.class_values import IGNORE_INDEX, ValueTables, color_counts, pack_colors
 from qhybrid.errors import DataError
 
-IGNORE_INDEX = 255
-"""Label of pixels that count neither in the loss nor in metrics."""
-
-_TABLE_LIMIT = 1 << 17
-"""Longest look-up table; class values further apart than this are found by bisection."""
+__all__ = ["IGNORE_INDEX", "ClassMap"]
 
 
 @dataclass(frozen=True)
 class ClassMap:
-    """Classes in the order of their indices.
+    """Classes in the order of their indices, and how label files are read as them.
 
     Attributes:
         names: Name of each class.
-        colors: Colour of each class as `#rrggbb`.
-        values: Values in mask files that stand for each class; the first one is written by `decode`.
-        ignore_values: Mask values that stand for no class.
+        colors: Colour of each class in maps and pictures, as `#rrggbb`.
+        values: What stands for each class in label files (see `ClassConfig.values`); the first number is
+            written by `decode`.
+        ignore_values: What stands for no class.
+        color_tolerance: How much each channel of a coloured mask may differ from a class's colour.
+        fit_masks: Whether masks are brought to the grid of their images.
+        vector: How polygons become classes; None where labels are rasters.
     """
 
     names: tuple[str, ...]
     colors: tuple[str, ...]
-    values: tuple[tuple[int, ...], ...]
-    ignore_values: tuple[int, ...] = ()
+    values: tuple[tuple[int | str, ...], ...]
+    ignore_values: tuple[int | str, ...] = ()
+    color_tolerance: int = 0
+    fit_masks: bool = False
+    vector: VectorConfig | None = None
 
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.colors) == len(self.values):
@@ -47,19 +55,41 @@ class ClassMap:
             )
         if len(set(self.names)) != len(self.names):
             raise DataError(f"Class names must differ, but are {list(self.names)}.")
-        known = [value for values in self.values for value in values] + list(self.ignore_values)
-        twice = sorted({value for value in known if known.count(value) > 1})
+        try:
+            twice = ambiguous_values([*self.values, self.ignore_values])
+        except ValueError as error:
+            raise DataError(f"A value of a class map {error}.") from error
         if twice:
             raise DataError(f"Each mask value must stand for one class, but {twice} stand for more than one.")
 
     @classmethod
-    def from_config(cls, classes: Sequence[ClassConfig], ignore_values: Sequence[int] = ()) -> ClassMap:
+    def from_config(cls, classes: Sequence[ClassConfig], ignore_values: Sequence[int | str] = ()) -> ClassMap:
         """Build the map from the recipe's `data.classes` and `data.ignore_values`."""
         return cls(
             names=tuple(entry.name for entry in classes),
             colors=tuple(entry.color.lower() for entry in classes),
             values=tuple(tuple(entry.values) for entry in classes),
             ignore_values=tuple(ignore_values),
+        )
+
+    def read_as(self, config: DataConfig) -> ClassMap:
+        """Return the map with the keys of a recipe that say how label files are read.
+
+        Raises:
+            DataError: If `data.vector` names a class that is not in the map.
+        """
+        vector = config.vector
+        for name in () if vector is None else filter(None, (vector.polygons, vector.background)):
+            if name not in self.names:
+                raise DataError(
+                    f"Key `data.vector` must name classes of the map, but {name!r} is none of "
+                    f"{', '.join(self.names)}."
+                )
+        return replace(
+            self,
+            color_tolerance=config.color_tolerance or self.color_tolerance,
+            fit_masks=config.fit_masks or self.fit_masks,
+            vector=vector or self.vector,
         )
 
     @classmethod
@@ -70,23 +100,39 @@ class ClassMap:
             DataError: If the mapping is not one that `to_dict` writes.
         """
         try:
+            vector = content.get("vector")
             return cls(
                 names=tuple(str(name) for name in content["names"]),
                 colors=tuple(str(color) for color in content["colors"]),
-                values=tuple(tuple(int(value) for value in values) for values in content["values"]),
-                ignore_values=tuple(int(value) for value in content.get("ignore_values", ())),
+                values=tuple(tuple(map(_plain_value, values)) for values in content["values"]),
+                ignore_values=tuple(map(_plain_value, content.get("ignore_values", ()))),
+                color_tolerance=int(content.get("color_tolerance", 0)),
+                fit_masks=bool(content.get("fit_masks", False)),
+                vector=None if vector is None else VectorConfig.model_validate(vector),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValidationError) as error:
             raise DataError(f"Not a class map: {error!r} in {content!r}.") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the map as plain lists, for JSON and YAML."""
-        return {
+        """Return the map as plain lists, for JSON and YAML; what has its default is left out."""
+        content: dict[str, Any] = {
             "names": list(self.names),
             "colors": list(self.colors),
             "values": [list(values) for values in self.values],
             "ignore_values": list(self.ignore_values),
         }
+        if self.color_tolerance:
+            content["color_tolerance"] = self.color_tolerance
+        if self.fit_masks:
+            content["fit_masks"] = True
+        if self.vector is not None:
+            content["vector"] = self.vector.model_dump(mode="json")
+        return content
+
+    @cached_property
+    def tables(self) -> ValueTables:
+        """The look-up tables of the values."""
+        return ValueTables.build(self.values, self.ignore_values)
 
     @property
     def num_classes(self) -> int:
@@ -102,35 +148,83 @@ class ClassMap:
         """Turn mask values into class indices.
 
         Args:
-            raw: Values of a mask file, shape (H, W); integers, or whole numbers as floats (NaN is nodata).
+            raw: Values of a mask file, any shape; integers or floats (NaN is nodata). Outside the map's
+                ranges floats must be whole.
             source: The file, for messages.
             nodata: A further value that stands for no class, unless the map gives it a class.
 
         Returns:
-            Class indices, shape (H, W), with `IGNORE_INDEX` where there is no class.
+            Class indices, of the same shape, with `IGNORE_INDEX` where there is no class.
 
         Raises:
             DataError: If a value is neither a class's nor ignored.
         """
-        ignored = np.zeros(raw.shape, dtype=bool)
-        if raw.dtype.kind == "f":
-            raw, ignored = self._whole_numbers(raw, source)
-        known = {value: index for index, values in enumerate(self.values) for value in values}
-        skipped = set(self.ignore_values)
-        if (
-            nodata is not None
-            and np.isfinite(nodata)
-            and float(nodata).is_integer()
-            and int(nodata) not in known
-        ):
-            skipped.add(int(nodata))
-        lookup = {**known, **dict.fromkeys(skipped, IGNORE_INDEX)}
-        indices, unknown = _look_up(raw, lookup)
-        unknown &= ~ignored
+        indices, unknown = self._encode_numbers(raw, nodata)
         if unknown.any():
-            raise DataError(self._unknown_values(raw, unknown, source))
-        indices[ignored] = IGNORE_INDEX
+            raise DataError(self._unknown_values(raw[unknown], source))
         return indices
+
+    def encode_colors(
+        self, bands: NDArray[Any], source: str, nodata: float | None = None, index: NDArray[Any] | None = None
+    ) -> NDArray[np.uint8]:
+        """Turn the colours of a mask into class indices.
+
+        A pixel's exact colour is looked up first; then its number; then the nearest colour within
+        `color_tolerance`.
+
+        Args:
+            bands: Red, green and blue, shape (3, ...).
+            source: The file, for messages.
+            nodata: A number that stands for no class, unless the map gives it one.
+            index: The pixels' own numbers where the colours are those of a palette; absent: the value of
+                pixels whose three channels are equal.
+
+        Returns:
+            Class indices, with `IGNORE_INDEX` where there is no class.
+
+        Raises:
+            DataError: If a colour is neither a class's nor ignored; the message counts the colours.
+        """
+        packed = pack_colors(bands)
+        indices, unknown = self.tables.encode_colors(packed)
+        if unknown.any():
+            numbers = bands[0] if index is None else index
+            usable = unknown if index is not None else unknown & (bands[1:] == bands[:1]).all(axis=0)
+            found, missing = self._encode_numbers(numbers[usable], nodata)
+            indices[usable] = found
+            unknown[usable] = missing
+        if self.color_tolerance and unknown.any():
+            open_pixels = unknown & (packed >= 0)
+            colors, inverse = np.unique(packed[open_pixels], return_inverse=True)
+            found, missing = self.tables.nearest_colors(colors, self.color_tolerance)
+            indices[open_pixels] = found[inverse.reshape(-1)]
+            unknown[open_pixels] = missing[inverse.reshape(-1)]
+        if unknown.any():
+            raise DataError(self._unknown_colors(packed[unknown], source))
+        return indices
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether `decode` has a number for each class: not where one has only colours or text."""
+        return None not in self.tables.codes
+
+    @property
+    def no_class_code(self) -> int:
+        """What `decode` writes for `IGNORE_INDEX`.
+
+        The first number of `ignore_values`, else `IGNORE_INDEX`, unless that number is a class's; then the
+        highest one below that is free, else the lowest one above, else -1 or below.
+
+        Raises:
+            DataError: If the ranges of the classes leave no number of 16 bits free.
+        """
+        found = self._free_code()
+        if found is None:
+            raise DataError(
+                f"A number must be free for pixels without a class, but {self._described()}. Fix: give both "
+                "ends of the ranges under `data.classes`."
+            )
+        return found
 
     def decode(self, indices: NDArray[Any]) -> NDArray[Any]:
         """Turn class indices into mask values.
@@ -139,53 +233,94 @@ class ClassMap:
             indices: Class indices or `IGNORE_INDEX`, any shape.
 
         Returns:
-            The first value of each class; for `IGNORE_INDEX` the first of `ignore_values`, else
-            `IGNORE_INDEX`. uint8 where all values fit, else int64.
+            The first number of each class (of a range its lower end, or its upper end where it has no lower
+            one); `no_class_code` for `IGNORE_INDEX`. uint8 where all values fit, else int64. What is decoded
+            is encoded to the same indices.
+
+        Raises:
+            DataError: If a class has no number, because it stands for colours or text alone; or if none is
+                free for pixels without a class, and there are some.
         """
-        written = [values[0] for values in self.values]
-        nothing = self.ignore_values[0] if self.ignore_values else IGNORE_INDEX
+        written = [code for code in self.tables.codes if code is not None]
+        if len(written) != self.num_classes:
+            names = [name for name, code in zip(self.names, self.tables.codes) if code is None]
+            raise DataError(
+                f"Each class must have a number that can be written, but {', '.join(names)} "
+                f"{'has' if len(names) == 1 else 'have'} colours or text alone. Fix: write class indices, or "
+                "add a number to the `values` of each class."
+            )
+        nothing = self._free_code()
+        if nothing is None:
+            nothing = self.no_class_code if (np.asarray(indices) == IGNORE_INDEX).any() else written[0]
         fits = all(0 <= value <= 255 for value in [*written, nothing])
         table = np.full(IGNORE_INDEX + 1, nothing, dtype=np.uint8 if fits else np.int64)
         table[: self.num_classes] = written
         return np.asarray(table[indices])
 
-    def _whole_numbers(self, raw: NDArray[Any], source: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        missing = np.isnan(raw)
-        filled = np.where(missing, 0, raw)
-        if not np.isfinite(filled).all() or (filled != np.floor(filled)).any():
-            raise DataError(
-                f"{source}: mask values must be whole numbers, but some are not (type {raw.dtype}). "
-                "Fix: write the mask as an integer raster of class values."
-            )
-        return filled.astype(np.int64), missing
+    def as_written(self) -> ClassMap:
+        """Return the map that reads masks written with this one: by `decode`, or else as class indices."""
+        plain = replace(self, color_tolerance=0, fit_masks=False, vector=None)
+        if self.has_codes:
+            return plain
+        indices = tuple((index,) for index in range(self.num_classes))
+        return replace(plain, values=indices, ignore_values=())
 
-    def _unknown_values(self, raw: NDArray[Any], unknown: NDArray[np.bool_], source: str) -> str:
-        values = np.unique(raw[unknown])
-        shown = ", ".join(str(int(value)) for value in values[:10]) + (", ..." if len(values) > 10 else "")
+    def _free_code(self) -> int | None:
+        ignored = [value for value in self.ignore_values if isinstance(value, int)]
+        candidates = chain(
+            ignored, range(IGNORE_INDEX, -1, -1), range(IGNORE_INDEX + 1, 1 << 16), range(-1, -(1 << 15), -1)
+        )
+        free = (number for number in candidates if self.tables.of_number(number) in (None, IGNORE_INDEX))
+        return next(free, None)
+
+    def _encode_numbers(
+        self, raw: NDArray[Any], nodata: float | None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Look up numbers; NaN and nodata without a class stand for no class."""
+        ignored = np.zeros(raw.shape, dtype=bool)
+        skipped = None
+        mapped = nodata is None or not np.isfinite(nodata) or self.tables.of_number(nodata) is not None
+        if raw.dtype.kind == "f":
+            ignored = np.isnan(raw)
+            if not mapped:
+                with np.errstate(over="ignore"):
+                    ignored |= raw == raw.dtype.type(nodata)
+            raw = np.where(ignored, 0, raw)
+        elif not mapped and float(nodata or 0).is_integer() and abs(nodata or 0) < 2**62:
+            skipped = int(nodata or 0)
+        indices, unknown = self.tables.encode_numbers(raw, skipped)
+        indices[ignored] = IGNORE_INDEX
+        return indices, unknown & ~ignored
+
+    def _described(self) -> str:
         classes = ", ".join(f"{name}: {list(values)}" for name, values in zip(self.names, self.values))
+        return f"the map has {classes}; ignored: {list(self.ignore_values)}"
+
+    def _unknown_values(self, raw: NDArray[Any], source: str) -> str:
+        values = np.unique(raw)
+        whole = np.isfinite(values) & (values == np.floor(values))
+        if not whole.all():
+            return (
+                f"{source}: mask values must be whole numbers, but some are not (type {raw.dtype}, such as "
+                f"{values[~whole][0]}). Fix: write the mask as an integer raster of class values, or give "
+                'ranges under `data.classes` (values: ["<0.5"]).'
+            )
+        shown = ", ".join(str(int(value)) for value in values[:10]) + (", ..." if len(values) > 10 else "")
         return (
             f"{source}: every mask value must be in the class map, but {shown} is not "
-            f"({int(unknown.sum())} pixels; the map has {classes}; ignored: {list(self.ignore_values)}). "
-            "Fix: add the value to a class under `data.classes`, or to `data.ignore_values`."
+            f"({raw.size} pixels; {self._described()}). "
+            "Fix: add the value to a class under `data.classes`, or to `data.ignore_values`; masks with soft "
+            'edges need ranges (values: ["0-127"]).'
+        )
+
+    def _unknown_colors(self, packed: NDArray[np.int64], source: str) -> str:
+        return (
+            f"{source}: every colour of a mask must be in the class map, but these are not (pixels): "
+            f"{color_counts(packed)} ({self._described()}; tolerance {self.color_tolerance}). Fix: add the "
+            "colour to a class under `data.classes`, or to `data.ignore_values`; masks that were compressed "
+            "with loss (JPEG) need `data.color_tolerance`."
         )
 
 
-def _look_up(raw: NDArray[Any], lookup: Mapping[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Map integers to indices; also return where a value is not in the mapping."""
-    keys = np.array(sorted(lookup), dtype=np.int64)
-    indices = np.array([lookup[int(key)] for key in keys], dtype=np.uint8)
-    low, high = int(keys[0]), int(keys[-1])
-    if high - low < _TABLE_LIMIT:
-        table = np.full(high - low + 1, IGNORE_INDEX, dtype=np.uint8)
-        missing = np.ones(high - low + 1, dtype=bool)
-        table[keys - low], missing[keys - low] = indices, False
-        if raw.dtype == np.uint8:  # a table of all 256 values needs no clipping
-            full, absent = np.full(256, IGNORE_INDEX, dtype=np.uint8), np.ones(256, dtype=bool)
-            inside = (keys >= 0) & (keys < 256)
-            full[keys[inside]], absent[keys[inside]] = indices[inside], False
-            return full[raw], absent[raw]
-        outside = (raw < low) | (raw > high)
-        position = np.where(outside, low, raw).astype(np.int64) - low
-        return table[position], missing[position] | outside
-    position = np.clip(np.searchsorted(keys, raw), 0, len(keys) - 1)
-    return indices[position], keys[position] != raw
+def _plain_value(value: Any) -> int | str:
+    return value if isinstance(value, str) else int(value)

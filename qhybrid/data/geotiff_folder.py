@@ -11,12 +11,13 @@ from pydantic import Field, field_validator, model_validator
 
 from qhybrid.config import DataConfig, StrictModel, validated
 from qhybrid.data.classes import ClassMap
+from qhybrid.data.label_sources import is_vector_file, label_suffixes
 from qhybrid.data.pairs import check_pair
 from qhybrid.data.scenes import SPLITS, Scene, SceneDataset
 from qhybrid.data.splits import assign_splits, footprints, overlap_groups
 from qhybrid.errors import ConfigError, DataError, DatasetNotFoundError
 
-RASTER_SUFFIXES = (".tif", ".tiff", ".png", ".jp2", ".vrt", ".img", ".bmp")
+RASTER_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".bmp")
 
 
 class SplitOptions(StrictModel):
@@ -77,7 +78,8 @@ class GeoTiffFolderOptions(StrictModel):
 
     Attributes:
         images: Folder of the images below the data set's root; `{split}` stands for train, val and test.
-        masks: Folder of the masks, which have the images' names (the suffix may differ).
+        masks: Folder of the masks, which have the images' names (the suffix may differ); or one vector file
+            for all images.
         split: How to split when the folders have no `{split}`.
     """
 
@@ -88,7 +90,7 @@ class GeoTiffFolderOptions(StrictModel):
     @model_validator(mode="after")
     def _split_is_given_once(self) -> Self:
         placeholders = ["{split}" in self.images, "{split}" in self.masks]
-        if placeholders[0] != placeholders[1]:
+        if placeholders[0] != placeholders[1] and not (placeholders[0] and is_vector_file(self.masks)):
             raise ValueError("`images` and `masks` must both have {split} in them, or neither")
         if placeholders[0] == (self.split is not None):
             raise ValueError(
@@ -154,7 +156,8 @@ class GeoTiffFolder(SceneDataset):
             raise ConfigError(
                 "Key `data.classes` is missing: data set geotiff_folder has no label map of its own."
             )
-        return cls(root, options, ClassMap.from_config(config.classes, config.ignore_values))
+        classes = ClassMap.from_config(config.classes, config.ignore_values).read_as(config)
+        return cls(root, options, classes)
 
     def scenes(self, split: str) -> tuple[Scene, ...]:
         """Return the scenes of a split, sorted by name; see `SceneDataset.scenes`."""
@@ -167,7 +170,7 @@ class GeoTiffFolder(SceneDataset):
                 found = self._split_one_folder(split, self.options.split)
             for scene in found:
                 if scene.mask is not None:
-                    check_pair(scene.image, scene.mask)
+                    check_pair(scene.image, scene.mask, self.classes)
             self._found[split] = found
         if not self._found[split]:
             raise DataError(
@@ -187,7 +190,7 @@ class GeoTiffFolder(SceneDataset):
     def _pairs(
         self, split: str, images: dict[str, Path], locations: dict[str, str] | None = None
     ) -> tuple[Scene, ...]:
-        masks = self._folder_rasters(self.options.masks, split)
+        masks = self._label_files(split, images)
         missing = [name for name in images if name not in masks]
         if missing:
             raise DataError(
@@ -199,6 +202,19 @@ class GeoTiffFolder(SceneDataset):
             Scene(id=name, image=path, mask=masks[name], location=locations[name] if locations else split)
             for name, path in images.items()
         )
+
+    def _label_files(self, split: str, images: dict[str, Path]) -> dict[str, Path]:
+        """Return label files by their names; a vector file stands for an image that has no raster mask."""
+        place = self.root / self.options.masks.replace("{split}", split)
+        if is_vector_file(place) and place.is_file():
+            return dict.fromkeys(images, place)
+        masks = self._folder_rasters(self.options.masks, split)
+        for file in sorted(place.iterdir()):
+            if file.suffix.lower() in label_suffixes() and file.stem in images:
+                other = masks.setdefault(file.stem, file)
+                if other != file and is_vector_file(other):
+                    raise DataError(f"{other}, {file}: an image must have one label file. Fix: remove one.")
+        return masks
 
     def _split_one_folder(self, split: str, options: SplitOptions) -> tuple[Scene, ...]:
         images = self._folder_rasters(self.options.images, split)

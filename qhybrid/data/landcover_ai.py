@@ -81,9 +81,8 @@ class LandCoverAI(SceneDataset):
             ConfigError: If an option is wrong.
         """
         options = validated(LandCoverOptions, config.options, "data.options")
-        return cls(
-            root, options, ClassMap.from_config(config.classes or LANDCOVER_CLASSES, config.ignore_values)
-        )
+        classes = ClassMap.from_config(config.classes or LANDCOVER_CLASSES, config.ignore_values)
+        return cls(root, options, classes.read_as(config))
 
     def scenes(self, split: str) -> tuple[Scene, ...]:
         """Return the scenes or tiles of a split; see `SceneDataset.scenes`."""
@@ -111,7 +110,7 @@ class LandCoverAI(SceneDataset):
                 )
                 raise DatasetNotFoundError(f"{self.root}: each image must have a mask, but {what}. {remedy}")
             for name, image in images.items():
-                info, _ = check_pair(image, masks[name])
+                info, _ = check_pair(image, masks[name], self.classes)
                 self._pairs[name] = (image, masks[name], info.shape)
         return self._pairs
 

@@ -1,111 +1,93 @@
-"""Masks that belong to images: whether they fit, and reading them as class indices."""
+"""Labels that belong to images: whether they fit, and reading them as class indices."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
-from rasterio.warp import transform as transform_points
 
 from qhybrid.data.classes import IGNORE_INDEX, ClassMap
-from qhybrid.data.raster import RasterInfo, RasterReader, Window, raster_info
-from qhybrid.errors import DataError
+from qhybrid.data.label_sources import open_labels
+from qhybrid.data.raster import RasterInfo, Window, raster_info
 
-_TOLERANCE_PIXELS = 0.1
-"""Corners of image and mask may lie this far apart: rounding of coordinates in files, far below a pixel."""
-
-
-def _in_crs_of(target: RasterInfo, source: RasterInfo) -> NDArray[np.float64]:
-    corners = source.corners()
-    if source.crs is None or target.crs is None or source.crs == target.crs:
-        return corners
-    try:
-        x, y = transform_points(source.crs, target.crs, corners[:, 0].tolist(), corners[:, 1].tolist())
-    except RasterioError as error:
-        raise DataError(
-            f"{source.path} and {target.path} must be in one CRS, but theirs cannot be compared ({error})."
-        ) from error
-    return np.stack([x, y], axis=1)
+_ANY = ClassMap(("any",), ("#000000",), ((0,),))
 
 
-def check_pair(image: str | Path, mask: str | Path) -> tuple[RasterInfo, RasterInfo]:
-    """Check that a mask fits its image pixel by pixel.
+def check_pair(
+    image: str | Path, mask: str | Path, classes: ClassMap | None = None
+) -> tuple[RasterInfo, RasterInfo | None]:
+    """Check that labels fit their image; no pixel is read.
 
-    A file without georeference is taken to lie where the other one does. Two ways to write the same CRS are
-    equal when they put the corners at the same place.
+    A raster must have the image's grid, or be brought to it where the class map says so (`fit_masks`). A file
+    without georeference is taken to lie where the other one does. Two ways to write the same CRS are equal
+    when they put the corners at the same place.
+
+    Args:
+        image: Raster file of the image.
+        mask: Label file of any kind.
+        classes: The label map; needed for vector labels, and for masks that are to be fitted.
 
     Returns:
-        What image and mask say about themselves.
+        What image and mask say about themselves; None for vector labels.
 
     Raises:
-        DataError: If size or place differ; the message names both files and both values.
+        DataError: If they do not fit; the message names both files and both values.
     """
-    first, second = raster_info(image), raster_info(mask)
-    if first.shape != second.shape:
-        raise DataError(
-            f"Image and mask must have the same size, but {first.path} has {first.height} x {first.width} "
-            f"pixels and {second.path} has {second.height} x {second.width} (rows x columns). Fix: cut or "
-            "resample the mask to the image's grid (gdalwarp -r near)."
-        )
-    if first.transform.is_identity or second.transform.is_identity:
-        return first, second
-    pixel = max(abs(first.transform.determinant) ** 0.5, 1e-12)
-    apart = np.abs(first.corners() - _in_crs_of(first, second)).max() / pixel
-    if not apart <= _TOLERANCE_PIXELS:
-        raise DataError(
-            f"Image and mask must lie at the same place, but {first.path} has transform "
-            f"{first.transform[:6]} ({first.crs}) and {second.path} has {second.transform[:6]} "
-            f"({second.crs}): {apart:.1f} pixels apart. Fix: resample the mask to the image's grid (gdalwarp "
-            f"-r near)."
-        )
-    return first, second
+    info = raster_info(image)
+    source = open_labels(mask, classes or _ANY, info)
+    source.close()
+    return info, source.info
 
 
 class MaskReader:
-    """A mask file kept open for many windows, read as class indices."""
+    """A label file kept open for many windows, read as class indices on the grid of its image."""
 
-    def __init__(self, path: str | Path, classes: ClassMap) -> None:
-        """Open a mask.
+    def __init__(
+        self,
+        path: str | Path,
+        classes: ClassMap,
+        like: RasterInfo | None = None,
+        fit: bool | None = None,
+    ) -> None:
+        """Open labels.
 
         Args:
-            path: The file: one band, or several equal ones (alpha apart).
+            path: A raster (numbers in one band or in equal ones, a palette, or red, green and blue), or
+                polygons.
             classes: The label map.
+            like: The image's grid, on which windows are read; absent: that of the mask itself.
+            fit: Bring a raster of another grid to the image's, by the nearest pixel; absent: as the label map
+                says (`fit_masks`).
 
         Raises:
-            DataError: If the file cannot be opened.
+            DataError: If the file cannot be opened, or does not fit the image.
         """
         self.classes = classes
-        # Nodata is left to the class map, which may give that value a class (0 often is one).
-        self._reader = RasterReader(path, nodata=float("nan"), alpha_is_mask=True)
+        self._source = open_labels(path, classes, like, fit)
+        grid = like or self._source.info
+        self._shape = None if grid is None else grid.shape
 
     def close(self) -> None:
         """Close the file; reading again opens it again."""
-        self._reader.close()
+        self._source.close()
 
     def read(self, window: Window | tuple[int, int, int, int]) -> NDArray[np.uint8]:
         """Read a window.
 
         Returns:
-            Class indices, shape (h, w); `IGNORE_INDEX` outside the scene and where the mask has no class.
+            Class indices, shape (h, w); `IGNORE_INDEX` outside the scene and where there is no label.
 
         Raises:
-            DataError: If a value is not in the map, the bands differ, or the file is damaged.
+            DataError: If a value is not in the map, or the file is damaged.
         """
-        raw, valid = self._reader.read(window)
-        band, source = self._one_band(raw), str(self._reader.path)
-        if valid.all():
-            return self.classes.encode(band, source, self._reader.info.nodata)
-        labels = np.full(band.shape, IGNORE_INDEX, dtype=np.uint8)
-        labels[valid] = self.classes.encode(band[valid], source, self._reader.info.nodata)
+        window = Window(*window)
+        labels = np.full((window.height, window.width), IGNORE_INDEX, dtype=np.uint8)
+        height, width = self._shape or (window.row + window.height, window.col + window.width)
+        top, left = max(window.row, 0), max(window.col, 0)
+        bottom, right = min(window.row + window.height, height), min(window.col + window.width, width)
+        if top < bottom and left < right:
+            rows = slice(top - window.row, bottom - window.row)
+            cols = slice(left - window.col, right - window.col)
+            labels[rows, cols] = self._source.read(Window(top, left, bottom - top, right - left))
         return labels
-
-    def _one_band(self, raw: NDArray[Any]) -> NDArray[Any]:
-        if len(raw) > 1 and (raw[1:] != raw[:1]).any():
-            raise DataError(
-                f"{self._reader.path}: a mask must have one band or equal ones, but its {len(raw)} bands "
-                "differ. Fix: convert the coloured picture to class values in one band."
-            )
-        return np.asarray(raw[0])

@@ -77,6 +77,9 @@ def open_dataset(config: DataConfig, data_root: Path) -> SceneDataset:
             f"images. Fix: choose one of {', '.join(names_of(SceneDataset))}."
         )
     opened: SceneDataset = dataset.from_config(config, Path(data_root) / config.root)
+    wanted = opened.classes.read_as(config)
+    if opened.classes != wanted:  # of a data set that knows nothing of these keys
+        opened.classes = wanted
     return opened
 
 

@@ -28,7 +28,7 @@ class Scene:
     Attributes:
         id: Name, unique in its data set.
         image: Raster file of the image.
-        mask: Raster file of the labels, on the image's grid.
+        mask: File of the labels: a raster, or polygons.
         location: Scenes with the same location may overlap; no location is in two splits.
         window: The part of the rasters that is this scene; None is all of them.
     """
@@ -134,14 +134,16 @@ class SceneReader:
         Raises:
             DataError: As on construction.
         """
-        if scene.image != self.image.path:
+        other_image = scene.image != self.image.path
+        if other_image:
             self.image.close()
             self.image = RasterReader(scene.image, self.image.bands, self.image.nodata_given)
-        if scene.mask != self._mask_path or self._mask is None:
+        if other_image or scene.mask != self._mask_path or self._mask is None:
             if self._mask is not None:
                 self._mask.close()
-            wanted = scene.mask is not None and self._classes is not None
-            self._mask = MaskReader(scene.mask, self._classes) if wanted else None  # type: ignore[arg-type]
+            self._mask = None
+            if scene.mask is not None and self._classes is not None:
+                self._mask = MaskReader(scene.mask, self._classes, like=self.image.info)
             self._mask_path = scene.mask
         self.scene = scene
         self._origin = scene_window(scene, self.image.info)

@@ -54,7 +54,7 @@ def _write_png(path: Path, bands: NDArray[Any], valid: NDArray[np.bool_]) -> Non
 
 
 def _mask_values(classes: ClassMap, labels: NDArray[np.uint8], source: Path) -> NDArray[Any]:
-    values = classes.decode(labels)
+    values = classes.decode(labels) if classes.has_codes else labels
     kept = values[labels != IGNORE_INDEX]
     if kept.size and (kept.min() < 0 or kept.max() > np.iinfo(np.uint16).max):
         raise DataError(
@@ -81,7 +81,8 @@ def tile_scene(
     Args:
         scene: The scene, with a mask.
         images: Folder for image tiles; it must exist.
-        masks: Folder for mask tiles, which hold the first mask value of each class; it must exist.
+        masks: Folder for mask tiles, which hold what `ClassMap.decode` writes, or class indices where it
+            cannot; it must exist.
         classes: The label map.
         bands: 1-based band numbers; all that hold data if absent.
         nodata: Image value that means "no data"; absent: what the file says.
@@ -144,7 +145,8 @@ def tile_dataset(
     """Cut all scenes of a data set into PNG tiles.
 
     The folder `output` has `<split>/images`, `<split>/masks` and `manifest.json`, and is read back by the
-    data set `geotiff_folder` with its default options and the label map that the manifest repeats.
+    data set `geotiff_folder` with its default options and the label map in the manifest: the recipe's, or,
+    where classes are colours or text, class indices.
 
     Args:
         dataset: The data set.
@@ -178,7 +180,7 @@ def tile_dataset(
             "dataset": dataset.name,
             "tile_size": size,
             "bands": None if bands is None else list(bands),
-            "classes": dataset.classes.to_dict(),
+            "classes": dataset.classes.as_written().to_dict(),
             "tiles": tiles,
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")

@@ -53,7 +53,7 @@ def open_labelled(run: SceneModel, scene: Scene) -> SceneReader:
     """
     if scene.mask is None:
         raise DataError(f"{scene.image}: evaluation needs labels, but scene {scene.id} has no mask.")
-    check_pair(scene.image, scene.mask)
+    check_pair(scene.image, scene.mask, run.classes)
     reader = SceneReader(scene, run.classes, run.bands, run.recipe.data.nodata)
     reader.close()  # reading opens it again: a split may have more scenes than a process may open files
     return reader

@@ -13,7 +13,17 @@ from readme import CHECKOUT, MAIN, OWN_CIRCUIT, README, blocks, check_own_circui
 from qhybrid.cli.main import execute
 
 CONTRIBUTING = (CHECKOUT / "CONTRIBUTING.md").read_text()
-KINDS = ("Circuit", "Model", "Data set", "Noise channel", "Mitigation", "Metric", "Engine", "Service")
+KINDS = (
+    "Circuit",
+    "Model",
+    "Data set",
+    "Label file",
+    "Noise channel",
+    "Mitigation",
+    "Metric",
+    "Engine",
+    "Service",
+)
 TINY = {
     "data synthetic": [
         "--option",

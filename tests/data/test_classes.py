@@ -1,9 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qhybrid.config import ClassConfig
+from qhybrid.config import ClassConfig, VectorConfig
 from qhybrid.data.classes import IGNORE_INDEX, ClassMap
 from qhybrid.errors import DataError
 
@@ -114,3 +116,156 @@ def test_impossible_maps_are_refused(arguments, message):
 def test_damaged_dictionaries_are_refused(content):
     with pytest.raises(DataError, match="Not a class map"):
         ClassMap.from_dict(content)
+
+
+def test_ranges_hold_both_ends_and_open_ends_do_not_meet():
+    soft = class_map(("0-127",), ("128-255",))
+    raw = np.array([0, 1, 127, 128, 254, 255])
+    for dtype in (np.uint8, np.int16, np.uint16, np.float32):
+        np.testing.assert_array_equal(soft.encode(raw.astype(dtype), "m"), [0, 0, 0, 1, 1, 1])
+    with pytest.raises(DataError, match=r"256 is not .*ranges"):
+        soft.encode(np.array([256]), "m")
+    half = class_map(("<0.5",), (">=0.5",))
+    probabilities = np.array([0, 0.25, np.nextafter(np.float32(0.5), 0), 0.5, 1, np.nan], dtype=np.float32)
+    np.testing.assert_array_equal(half.encode(probabilities, "m"), [0, 0, 0, 1, 1, 255])
+    signed = class_map(("-10--1", 4), ("5-7", "9-9"))
+    np.testing.assert_array_equal(signed.encode(np.array([-10, -1, 4, 5, 7, 9]), "m"), [0, 0, 0, 1, 1, 1])
+    for value in (-11, 0, 8):
+        with pytest.raises(DataError, match=f" {value} is not"):
+            signed.encode(np.array([value]), "m")
+
+
+def test_ignored_ranges_and_numbers_inside_a_range_of_their_class():
+    classes = class_map((255, "200-255"), (0,), ignore=("1-199",))
+    np.testing.assert_array_equal(classes.encode(np.array([0, 1, 199, 200, 255]), "m"), [1, 255, 255, 0, 0])
+    np.testing.assert_array_equal(classes.decode(np.array([0, 1, 255])), [255, 0, 199])
+
+
+@pytest.mark.parametrize(
+    ("values", "nodata", "expected"),
+    [
+        (((0,), (1,)), -3.4028234663852886e38, [0, 1, 255]),  # GDAL's usual nodata of float rasters
+        (((0,), (1,)), 0.5, [0, 1, 255]),
+        (((0,), ("1-2",)), 2, [0, 1, 1]),  # a class has it
+    ],
+)
+def test_nodata_of_float_masks(values, nodata, expected):
+    raw = np.array([0, 1, nodata], dtype=np.float32)
+    np.testing.assert_array_equal(class_map(*values).encode(raw, "m", nodata=nodata), expected)
+
+
+def rgb(*colors):
+    """Return hex colours as bands of shape (3, n)."""
+    return np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in colors], dtype=np.uint8).T
+
+
+def test_colours_are_exact_unless_there_is_a_tolerance():
+    classes = class_map(("#ffff00", "#ff8000"), ("#0000FF",), (7,), ignore=("#000000",))
+    colors = ["#ffff00", "#ff8000", "#0000ff", "#000000", "#070707"]
+    np.testing.assert_array_equal(classes.encode_colors(rgb(*colors), "m"), [0, 0, 1, 255, 2])
+    bad = rgb("#ffff01", "#ffff01", "#0000ff", "#102030")
+    with pytest.raises(DataError, match=r"mask.png: .*#ffff01: 2, #102030: 1 .*data\.color_tolerance"):
+        classes.encode_colors(bad, "mask.png")
+
+
+def test_the_tolerance_is_for_each_channel_and_the_nearest_colour_wins():
+    entries = {"names": ("a", "b"), "colors": ("#000000",) * 2, "values": (("#640000",), ("#6e0000",))}
+    classes = ClassMap(**entries, color_tolerance=6)
+    # 0x64 = 100, 0x6e = 110: 105 is as near to both, so the first has it; 106 is nearer to the second.
+    found = classes.encode_colors(rgb("#690000", "#6a0000", "#740606", "#5e0606"), "m")
+    np.testing.assert_array_equal(found, [0, 1, 1, 0])
+    for outside in ("#750000", "#640700"):
+        with pytest.raises(DataError, match=outside):
+            classes.encode_colors(rgb(outside), "m")
+    swapped = ClassMap(**entries | {"values": entries["values"][::-1]}, color_tolerance=6)
+    np.testing.assert_array_equal(swapped.encode_colors(rgb("#690000"), "m"), [0])
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32), st.integers(1, 255))
+def test_the_nearest_colour_agrees_with_a_loop(seed, tolerance):
+    generator = np.random.default_rng(seed)
+    known = generator.choice(2**24, 5, replace=False)
+    classes = ClassMap(
+        tuple("abcde"), ("#000000",) * 5, tuple((f"#{c:06x}",) for c in known), color_tolerance=tolerance
+    )
+    colors = generator.integers(0, 256, (3, 40))
+    expected = []
+    for pixel in colors.T:
+        apart = [np.abs(pixel - [c >> 16, c >> 8 & 255, c & 255]) for c in known]
+        near = [(int((a**2).sum()), i) for i, a in enumerate(apart) if a.max() <= tolerance]
+        expected.append(min(near)[1] if near else None)
+    inside = np.array([index is not None for index in expected])
+    found = classes.encode_colors(colors[:, inside].astype(np.uint8), "m")
+    np.testing.assert_array_equal(found, [index for index in expected if index is not None])
+    if not inside.all():
+        with pytest.raises(DataError, match="every colour"):
+            classes.encode_colors(colors.astype(np.uint8), "m")
+
+
+def test_what_is_written_for_ranges_and_colours():
+    soft = class_map(("0-127",), ("128-255",))
+    np.testing.assert_array_equal(soft.decode(np.array([0, 1])), [0, 128])
+    assert soft.decode(np.array([255])) == 256  # all of 0 to 255 are classes
+    half = class_map(("<0.5",), (">=0.5",))
+    np.testing.assert_array_equal(half.decode(np.array([0, 1])), [0, 1])
+    with pytest.raises(DataError, match="both ends"):
+        half.decode(np.array([255]))
+    mixed = class_map(("#ff0000", 3), ("#00ff00", "5-9"))
+    assert mixed.has_codes
+    assert mixed.decode(np.array([0, 1, 255])).tolist() == [3, 5, 255]
+    colours = class_map(("#ff0000",), (4,))
+    assert not colours.has_codes
+    with pytest.raises(DataError, match=r"class0 has colours or text alone. Fix: write class indices"):
+        colours.decode(np.array([0]))
+
+
+def test_ground_without_a_class_is_not_written_as_a_class():
+    classes = class_map((0,), (255,))
+    written = classes.decode(np.array([0, 1, 255]))
+    assert written.tolist() == [0, 255, 254]
+    assert written.dtype == np.uint8
+    assert classes.no_class_code == 254
+
+
+def test_masks_that_were_written_are_read_back_by_the_map_for_them():
+    colours = class_map(("#ff0000",), (4,), ignore=("#000000",))
+    assert colours.as_written().encode(np.array([0, 1]), "m").tolist() == [0, 1]
+    plain = class_map((4, 5), (9,), ignore=(0,))
+    assert plain.as_written() == plain
+
+
+def test_dictionaries_of_whole_numbers_stay_what_they_were():
+    assert class_map((1, 2), (3,), ignore=(9,)).to_dict() == {
+        "names": ["class0", "class1"],
+        "colors": ["#010203"] * 2,
+        "values": [[1, 2], [3]],
+        "ignore_values": [9],
+    }
+    full = ClassMap(
+        ("a", "b"),
+        ("#000000",) * 2,
+        (("#ff0000", "0-7"), ("wood",)),
+        color_tolerance=9,
+        fit_masks=True,
+        vector=VectorConfig(attribute="kind", background="a"),
+    )
+    assert ClassMap.from_dict(json.loads(json.dumps(full.to_dict()))) == full
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("0-10",), (10,)),
+        (("0-10",), ("10-20",)),
+        (("<=3",), (-5,)),
+        (("#0a0a0a",), (10,)),
+        (("#0a0a0a",), ("5-15",)),
+        (("#FF0000",), ("#ff0000",)),
+        (("wood",), ("wood",)),
+    ],
+)
+def test_values_of_two_classes_must_not_meet(first, second):
+    with pytest.raises(DataError, match="more than one"):
+        class_map(first, second)
+    class_map(first, ("#123456", 99))
