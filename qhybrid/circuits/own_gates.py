@@ -72,7 +72,8 @@ def with_own_names(circuit: QuantumCircuit) -> QuantumCircuit:
 
 def is_own(operation: Any) -> bool:
     """Return whether a gate is a user's: not of a class of Qiskit's that has a meaning of its own."""
-    module = type(operation).__module__
+    # Instances that Qiskit shares have classes without a module.
+    module = getattr(operation, "base_class", type(operation)).__module__
     return not module.startswith(_QISKIT) or module.startswith(_CARRIERS)
 
 
