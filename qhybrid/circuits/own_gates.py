@@ -79,11 +79,13 @@ def is_own(operation: Any) -> bool:
 
 def _named(operation: Any) -> Any:
     """Return an operation with a truthful name: itself where nothing has to change."""
-    if isinstance(operation, ControlFlowOp):
-        return operation.replace_blocks([with_own_names(block) for block in operation.blocks])
     if is_standard_gate(operation):
         return _with_its_name(operation)
-    if not isinstance(operation, Instruction) or not is_own(operation):
+    if (
+        isinstance(operation, ControlFlowOp)
+        or not isinstance(operation, Instruction)
+        or not is_own(operation)
+    ):
         return operation
     taken = operation.name in taken_names()
     definition = _definition(operation, taken)
