@@ -1,14 +1,16 @@
 """Maps of whole scenes: overlapping windows, blended at the seams, streamed from top to bottom."""
 
-from qhybrid.inference.map_writing import probabilities_path, write_map
+from qhybrid.inference.map_writing import MapOptions, probabilities_path, uncertainty_path, write_map
 from qhybrid.inference.scene import ProbabilityBlock, iterate_probabilities, predict_scene
 from qhybrid.inference.scene_model import SceneModel
 
 __all__ = [
+    "MapOptions",
     "ProbabilityBlock",
     "SceneModel",
     "iterate_probabilities",
     "predict_scene",
     "probabilities_path",
+    "uncertainty_path",
     "write_map",
 ]
