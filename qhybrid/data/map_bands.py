@@ -150,12 +150,9 @@ def _attribute_table(values: tuple[tuple[int, str, Colour], ...]) -> str:
         + "</Row>\n"
         for index, (value, name, colour) in enumerate(values)
     )
-    return (
-        f'    <GDALRasterAttributeTable tableType="thematic">\n{fields}{rows}    </GDALRasterAttributeTable>\n'
-    )
+    tag = "GDALRasterAttributeTable"
+    return f'    <{tag} tableType="thematic">\n{fields}{rows}    </{tag}>\n'
 
 
 def _pam(content: str) -> str:
-    return (
-        f'<PAMDataset>\n  <PAMRasterBand band="1">\n{content}  </PAMRasterBand>\n</PAMDataset>\n'
-    )
+    return f'<PAMDataset>\n  <PAMRasterBand band="1">\n{content}  </PAMRasterBand>\n</PAMDataset>\n'

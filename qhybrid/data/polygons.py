@@ -81,6 +81,7 @@ def write_polygons(
     *,
     simplify: float = 1.0,
     min_area: float = 0.0,
+    description: str = "",
 ) -> Path:
     """Turn a map of classes into polygons.
 
@@ -95,6 +96,7 @@ def write_polygons(
         simplify: Tolerance in pixels: corners that span triangles smaller than its square vanish. 0 keeps the
             sides of pixels.
         min_area: Areas smaller than this are left out, in square metres; a hole remains in their place.
+        description: Text to keep in the file; see `read_description`.
 
     Returns:
         The file.
@@ -110,15 +112,24 @@ def write_polygons(
     if not info.georeferenced:
         warnings.warn(
             f"{info.path}: the map has no coordinate system; its polygons are in columns and rows of pixels, "
-            "and their areas are unknown.",
+            "and their areas are unknown. Programs take the coordinates of a GeoJSON for degrees; a "
+            "GeoPackage says that they are not.",
             stacklevel=2,
         )
     parts = [_piece(info, bands, simplify, row, labels) for row, labels in _pieces(info, bands)]
     polygons, values, pixels = (np.concatenate(column) for column in zip(*parts))
     areas = ground_areas(polygons, info) if info.georeferenced else np.full(len(polygons), np.nan)
     kept = ~(areas < min_area)
-    _write(target, info, bands, polygons[kept], values[kept], pixels[kept], areas[kept])
+    _write(target, info, bands, polygons[kept], values[kept], pixels[kept], areas[kept], description)
     return target
+
+
+def read_description(path: Path) -> str:
+    """Return the text that `write_polygons` was told to keep; empty if the file has none."""
+    try:
+        return str((pyogrio.read_info(path)["layer_metadata"] or {}).get("DESCRIPTION", ""))
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError):
+        return ""
 
 
 def _pieces(info: RasterInfo, bands: MapBands) -> Iterator[tuple[int, NDArray[Any]]]:
@@ -210,6 +221,7 @@ def _write(
     values: NDArray[np.int64],
     pixels: NDArray[np.int64],
     areas: NDArray[np.float64],
+    description: str,
 ) -> None:
     numbers = np.array([value for value, _, _ in bands.values], dtype=np.int64)
     order = np.argsort(numbers)
@@ -238,6 +250,7 @@ def _write(
                     layer=target.stem,
                     driver=DRIVERS[target.suffix.lower()],
                     geometry_type="Polygon",
+                    layer_options={"DESCRIPTION": description} if description else None,
                     crs=info.crs.to_wkt() if info.georeferenced else None,
                 )
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:

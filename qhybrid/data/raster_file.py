@@ -74,7 +74,7 @@ class RasterInfo:
 
     @property
     def irregular(self) -> str | None:
-        """What places the pixels where no transform does, in words; None where a transform does or nothing."""
+        """In words what places the pixels if not a transform; None if a transform does, or nothing."""
         if self.gcps is not None:
             return "ground control points"
         return None if self.rpcs is None else "rational polynomial coefficients (RPC)"

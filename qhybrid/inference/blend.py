@@ -61,9 +61,7 @@ class BandBlender:
         top: Row that is taken out first; no window begins above it.
     """
 
-    def __init__(
-        self, num_classes: int, height: int, size: int, begin: int, end: int, top: int = 0
-    ) -> None:
+    def __init__(self, num_classes: int, height: int, size: int, begin: int, end: int, top: int = 0) -> None:
         self.begin, self.end = begin, end
         self._height = height
         self._top = top

@@ -215,9 +215,7 @@ class MapJob:
             self._write(run, part, [bands for bands, _ in layers])
         return self.files
 
-    def _layers(
-        self, run: SceneModel
-    ) -> list[tuple[MapBands, Callable[[ProbabilityBlock], NDArray[Any]]]]:
+    def _layers(self, run: SceneModel) -> list[tuple[MapBands, Callable[[ProbabilityBlock], NDArray[Any]]]]:
         """Return the bands of each file, and what computes them of a finished block."""
         bands = class_bands(run.classes, self.options.codes)
         table = code_table(bands)
@@ -316,9 +314,7 @@ def prepare_map(
         area = box_window(info, options.box, options.box_crs)
     chosen = settings or run.recipe.prediction
     plain = {name: value for name, value in options.__dict__.items() if name != "overwrite"}
-    key = map_key(
-        run, image, chosen, **plain, area=list(area), window_size=size, max_memory_mb=max_memory_mb
-    )
+    key = map_key(run, image, chosen, **plain, area=list(area), window_size=size, max_memory_mb=max_memory_mb)
     return MapJob(
         Path(image), files, options, chosen, window_size, max_memory_mb, area, part_of(info, area), key
     )

@@ -78,7 +78,7 @@ class RawRaster:
                 self._put(part, self._offset(row + index, band, col))
 
     def _put(self, values: NDArray[Any], offset: int) -> None:
-        rest = memoryview(values).cast("B")
+        rest = memoryview(values.data).cast("B")
         try:
             while rest:
                 done = os.pwrite(self._handle, rest, offset)
@@ -108,7 +108,7 @@ class RawRaster:
         return lines.transpose(1, 0, 2)
 
     def _fill(self, values: NDArray[Any], offset: int) -> None:
-        rest = memoryview(values).cast("B")
+        rest = memoryview(values.data).cast("B")
         while rest:
             done = os.preadv(self._handle, [rest], offset)
             if done == 0:

@@ -7,6 +7,7 @@ network; without it the map is shown on plain ground.
 from __future__ import annotations
 
 import base64
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -40,13 +41,21 @@ def preview_path(output: str | Path) -> Path:
     return Path(output).with_suffix(".html")
 
 
-def write_preview(map_file: str | Path, output: str | Path, bands: MapBands) -> Path:
+def read_description(path: Path) -> str:
+    """Return the text that `write_preview` was told to keep; empty if the file has none."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        found = re.search(r'<meta name="description" content="([0-9a-z ]*)">', file.read(2000))
+    return found[1] if found else ""
+
+
+def write_preview(map_file: str | Path, output: str | Path, bands: MapBands, description: str = "") -> Path:
     """Write the page of a map of classes.
 
     Args:
         map_file: The map. One without coordinate system becomes a picture without basemap.
         output: The HTML file; an existing one is replaced.
         bands: Values, names and colours of the classes.
+        description: Small letters and digits to keep in the page; see `read_description`.
 
     Returns:
         The page.
@@ -62,6 +71,7 @@ def write_preview(map_file: str | Path, output: str | Path, bands: MapBands) -> 
     )
     page = template.render(
         title=Path(map_file).stem,
+        description=description,
         picture=base64.b64encode(picture.png).decode(),
         classes=[(name, "#{:02x}{:02x}{:02x}".format(*colour)) for _, name, colour in bands.values],
         bounds=picture.bounds,

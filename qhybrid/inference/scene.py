@@ -143,5 +143,3 @@ def predict_scene(run: SceneModel, scene: Scene | str | Path, **options: Any) ->
     for block in iterate_probabilities(run, scene, **options):
         strips.setdefault(block.col, []).append(block.labels())
     return np.hstack([np.vstack(blocks) for blocks in strips.values()])
-
-
