@@ -57,7 +57,7 @@ def find_scenes(given: Sequence[str | Path], leave_out: Path | None = None) -> t
         if place.is_dir():
             files: Iterable[Path] = place.iterdir()
         elif not place.exists() and glob.has_magic(text):
-            files = map(Path, glob.iglob(text, recursive=True))
+            files = Path(place.anchor).glob(str(place.relative_to(place.anchor)))
         else:
             found[place] = None
             continue
@@ -73,7 +73,8 @@ def find_scenes(given: Sequence[str | Path], leave_out: Path | None = None) -> t
 def _is_raster(file: Path, leave_out: Path | None) -> bool:
     if leave_out is not None and leave_out.absolute() in file.absolute().parents:
         return False
-    return file.is_file() and file.suffix.lower() in _SUFFIXES and not file.name.startswith(".")
+    hidden = any(part.startswith(".") and part.strip(".") for part in file.parts)  # maps in work are, too
+    return file.is_file() and file.suffix.lower() in _SUFFIXES and not hidden
 
 
 def map_places(
