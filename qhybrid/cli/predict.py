@@ -224,6 +224,8 @@ def _hint_after_interrupt() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         errors.print(
-            "Interrupted. What is finished is kept: the same command goes on where it stopped.", markup=False
+            "Interrupted. What is finished is kept: the same command goes on where it stopped.",
+            markup=False,
+            soft_wrap=True,
         )
         raise

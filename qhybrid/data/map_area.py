@@ -62,10 +62,11 @@ def box_window(info: RasterInfo, box: Sequence[float], crs: str | None = None) -
     last_col = min(math.ceil(cols.max() - 1e-6), info.width)
     last_row = min(math.ceil(rows.max() - 1e-6), info.height)
     if first_col >= last_col or first_row >= last_row:
-        x, y = info.corners().T
+        ends = info.corners().min(axis=0), info.corners().max(axis=0)
+        low, high = (",".join(f"{value:.10g}" for value in end) for end in ends)
         raise DataError(
-            f"{info.path}: the box {','.join(f'{value:g}' for value in (left, bottom, right, top))} must "
-            f"overlap the scene, which reaches from {x.min():g},{y.min():g} to {x.max():g},{y.max():g}"
+            f"{info.path}: the box {','.join(f'{value:.10g}' for value in (left, bottom, right, top))} must "
+            f"overlap the scene, which reaches from {low} to {high}"
             f"{'' if info.crs is None else f' in {info.crs.to_string()}'}. Fix: check its order (left,bottom,"
             "right,top) and its coordinate system (--bbox-crs)."
         )
@@ -82,7 +83,7 @@ def _in_crs_of(info: RasterInfo, box: Sequence[float], crs: str | None) -> Seque
         )
     try:
         source = CRS.from_user_input(crs)
-    except RasterioError as error:
+    except (RasterioError, ValueError) as error:
         raise ConfigError(
             f"Option --bbox-crs must be a coordinate system such as EPSG:4326, but is {crs} ({error})."
         ) from error
@@ -94,7 +95,7 @@ def _in_crs_of(info: RasterInfo, box: Sequence[float], crs: str | None) -> Seque
         ) from error
     if found[0] > found[2]:
         raise DataError(
-            f"{info.path}: the box {','.join(f'{value:g}' for value in box)} in {crs} must not cross the "
+            f"{info.path}: the box {','.join(f'{value:.10g}' for value in box)} in {crs} must not cross the "
             "antimeridian. Fix: map the two sides one after the other."
         )
     return found

@@ -85,8 +85,9 @@ def write_polygons(
 ) -> Path:
     """Turn a map of classes into polygons.
 
-    Fields: `class` (name), `index` (number of the class), `value` (on the map), `pixels` (of the area, before
-    simplification) and `area_m2` (of the polygon, on the ellipsoid; empty without coordinate system).
+    Fields: `class` (name), `index` (number of the class), `value` (on the map), `pixels` (of the area) and
+    `area_m2` (of these pixels, on the ellipsoid; empty without coordinate system). Both are counted before
+    simplification, so that their sums are those of the map.
 
     Args:
         map_file: The map.
@@ -117,8 +118,7 @@ def write_polygons(
             stacklevel=2,
         )
     parts = [_piece(info, bands, simplify, row, labels) for row, labels in _pieces(info, bands)]
-    polygons, values, pixels = (np.concatenate(column) for column in zip(*parts))
-    areas = ground_areas(polygons, info) if info.georeferenced else np.full(len(polygons), np.nan)
+    polygons, values, pixels, areas = (np.concatenate(column) for column in zip(*parts))
     kept = ~(areas < min_area)
     _write(target, info, bands, polygons[kept], values[kept], pixels[kept], areas[kept], description)
     return target
@@ -158,8 +158,8 @@ def _pieces(info: RasterInfo, bands: MapBands) -> Iterator[tuple[int, NDArray[An
 
 def _piece(
     info: RasterInfo, bands: MapBands, simplify: float, row: int, labels: NDArray[Any]
-) -> tuple[Geometries, NDArray[np.int64], NDArray[np.int64]]:
-    """Return polygons in the map's coordinates, their values on the map, and their pixels."""
+) -> tuple[Geometries, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return polygons in the map's coordinates, their values on the map, their pixels and ground areas."""
     found = [
         (shapely.geometry.shape(outline), value)
         for outline, value in shapes(labels, mask=labels != bands.nodata, connectivity=4)
@@ -167,16 +167,26 @@ def _piece(
     polygons = np.array([polygon for polygon, _ in found], dtype=object)
     values = np.array([value for _, value in found], dtype=np.int64)
     pixels = np.rint(shapely.area(polygons)).astype(np.int64)
-    if simplify > 0 and len(polygons):
-        # A corner of one outline on the side of another must be a vertex of both.
-        polygons = shapely.coverage_simplify(shapely.segmentize(polygons, 1.0), simplify)
+    strange = set(np.unique(values).tolist()) - {value for value, _, _ in bands.values}
+    if strange:
+        raise DataError(
+            f"{info.path}: the values of a map must be those of its classes, but {sorted(strange)[:10]} are "
+            "not. Fix: say whether the map holds indices or mask values (--codes)."
+        )
     a, b, c, d, e, f = info.transform[:6] if info.georeferenced else (1, 0, 0, 0, 1, 0)
 
     def place(points: NDArray[np.float64]) -> NDArray[np.float64]:
         cols, rows = points[:, 0], points[:, 1] + row
         return np.stack([a * cols + b * rows + c, d * cols + e * rows + f], axis=1)
 
-    return shapely.transform(polygons, place), values, pixels
+    placed = shapely.transform(polygons, place)
+    areas = ground_areas(placed, info) if info.georeferenced else np.full(len(polygons), np.nan)
+    if simplify > 0 and len(polygons):
+        # A corner of one outline on the side of another must be a vertex of both.
+        placed = shapely.transform(
+            shapely.coverage_simplify(shapely.segmentize(polygons, 1.0), simplify), place
+        )
+    return placed, values, pixels, areas
 
 
 def ground_areas(polygons: Geometries, info: RasterInfo) -> NDArray[np.float64]:

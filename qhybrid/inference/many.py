@@ -46,22 +46,23 @@ def find_scenes(given: Sequence[str | Path], leave_out: Path | None = None) -> t
     Args:
         given: Files, folders (their rasters, not those of folders in them) and patterns such as
             `scenes/**/*.tif`.
-        leave_out: A folder whose files are no scenes: that of the maps.
+        leave_out: A folder whose files no pattern means: that of the maps.
 
     Raises:
         DataError: If a folder or a pattern has no rasters.
     """
     found: dict[Path, None] = {}
     for text in map(str, given):
-        place = Path(text)
+        place, outside = Path(text), None
         if place.is_dir():
             files: Iterable[Path] = place.iterdir()
         elif not place.exists() and glob.has_magic(text):
+            outside = leave_out
             files = Path(place.anchor).glob(str(place.relative_to(place.anchor)))
         else:
             found[place] = None
             continue
-        rasters = sorted(file for file in files if _is_raster(file, leave_out))
+        rasters = sorted(file for file in files if _is_raster(file, outside))
         if not rasters:
             raise DataError(
                 f"{text}: must hold scenes ({', '.join(_SUFFIXES)}), but has none. Fix: check the path."

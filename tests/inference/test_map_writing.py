@@ -287,9 +287,20 @@ def test_rational_polynomials_are_kept(run, write_raster, tmp_path):
     scene = write_raster(np.ones((2, 30, 40), dtype=np.uint8))
     one = [1.0, *[0.0] * 19]
     rpc = RPC(
-        height_off=100, height_scale=500, lat_off=50, lat_scale=0.1, line_den_coeff=one,
-        line_num_coeff=[0.0, 0, 1, *[0.0] * 17], line_off=15, line_scale=15, long_off=10, long_scale=0.1,
-        samp_den_coeff=one, samp_num_coeff=[0.0, 1, *[0.0] * 18], samp_off=20, samp_scale=20,
+        height_off=100,
+        height_scale=500,
+        lat_off=50,
+        lat_scale=0.1,
+        line_den_coeff=one,
+        line_num_coeff=[0.0, 0, 1, *[0.0] * 17],
+        line_off=15,
+        line_scale=15,
+        long_off=10,
+        long_scale=0.1,
+        samp_den_coeff=one,
+        samp_num_coeff=[0.0, 1, *[0.0] * 18],
+        samp_off=20,
+        samp_scale=20,
     )
     with rasterio.open(scene, "r+") as file:
         file.rpcs = rpc
