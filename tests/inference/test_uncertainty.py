@@ -80,11 +80,8 @@ def test_bands_of_draws(noisy, scene, tmp_path):
     mean, _ = bands(probabilities)
     np.testing.assert_allclose(found[0], entropy(mean), atol=1e-6)
 
-    (draws,) = [
-        np.concatenate(
-            [block.draws for block in iterate_probabilities(noisy, scene, draws=6, seed=3)], axis=2
-        )
-    ]
+    blocks = list(iterate_probabilities(noisy, scene, draws=6, seed=3))
+    draws = np.concatenate([block.draws for block in blocks], axis=2)
     np.testing.assert_allclose(mean, draws.mean(axis=0), atol=1e-6)
     np.testing.assert_array_equal(found[1:], spread(draws))
     valid = np.isfinite(mean).all(axis=0)
