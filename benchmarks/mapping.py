@@ -3,8 +3,8 @@
     python benchmarks/mapping.py [--side 1024] [--turns 3] [--model unet] [--window 128] [--peer-batch 16]
 
 Both map the same generated scene (3 bands, uint8, GeoTIFF) with the same network and weights, windows of
-equal size and an overlap of 0.5, and write a compressed GeoTIFF of classes. The plain loop is inference as in the
-examples of segmentation_models_pytorch: a batch of windows is read and normalised, goes forward and
+equal size and an overlap of 0.5, and write a compressed GeoTIFF of classes. The plain loop is inference as in
+the examples of segmentation_models_pytorch: a batch of windows is read and normalised, goes forward and
 through softmax, is weighted by a two-dimensional Hann window and summed in an array of the size of the scene;
 at the end the sums are divided by the sum of the weights, and their argmax is written. `qhybrid` is
 `write_map`, with its file format as the second name. Each turn runs all of them in processes of their own,

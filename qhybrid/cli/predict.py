@@ -42,7 +42,8 @@ def predict(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The GeoTIFF to write; of several scenes, their folder.")
+        Path,
+        typer.Option("--output", "-o", help="The GeoTIFF to write, or a folder of maps named as scenes."),
     ],
     probabilities: Annotated[
         bool,
@@ -137,7 +138,7 @@ def _several(scenes: list[str], output: Path) -> bool:
     if len(scenes) > 1 or Path(scenes[0]).is_dir():
         return True
     pattern = glob.has_magic(scenes[0]) and not Path(scenes[0]).exists()
-    return pattern or output.is_dir()
+    return pattern or output.is_dir() or not output.suffix
 
 
 def _check_paths(

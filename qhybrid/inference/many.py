@@ -14,7 +14,8 @@ import torch
 from qhybrid.config import PredictionConfig
 from qhybrid.data.geotiff_folder import RASTER_SUFFIXES
 from qhybrid.errors import ConfigError, DataError, QHybridError, WorkspaceError
-from qhybrid.inference.map_writing import MapJob, MapOptions, map_files, prepare_map
+from qhybrid.inference.map_options import MapOptions, map_files
+from qhybrid.inference.map_writing import MapJob, prepare_map
 from qhybrid.inference.products import Products
 from qhybrid.inference.scene import DEFAULT_MEMORY_MB
 from qhybrid.inference.scene_model import SceneModel
@@ -145,13 +146,17 @@ def map_scenes(
     found = find_scenes(scenes, Path(folder))
     places = map_places(found, folder, wanted, products)
 
+    jobs: dict[Path, MapJob] = {}
+
     def prepared(scene: Path) -> MapJob:
-        job = prepare_map(run, scene, places[scene], wanted, settings, None, max_memory_mb)
-        products.check_scene(job)
-        if not job.finished:
-            job.check_free()
-        products.check_free(job)
-        return job
+        if scene not in jobs:
+            job = prepare_map(run, scene, places[scene], wanted, settings, None, max_memory_mb)
+            products.check_scene(job)
+            if not job.finished:
+                job.check_free()
+            products.check_free(job)
+            jobs[scene] = job
+        return jobs[scene]
 
     _check_existing(found, places, wanted, products, prepared)
     outcomes = []

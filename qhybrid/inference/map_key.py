@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import qhybrid
 from qhybrid.config import PredictionConfig
 from qhybrid.data.raster_content import content_hash
@@ -51,7 +53,7 @@ def _weights(run: SceneModel) -> str:
     for name, value in sorted(run.model.state_dict().items()):
         array = value.detach().cpu().contiguous()
         digest.update(f"{name} {tuple(array.shape)} {array.dtype}".encode())
-        digest.update(array.numpy().tobytes())
+        digest.update(array.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

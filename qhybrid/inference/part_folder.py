@@ -58,7 +58,7 @@ class RawRaster:
         size = bands * height * width * self._dtype.itemsize
         if os.fstat(self._handle).st_size != size:
             try:
-                os.posix_fallocate(self._handle, 0, size)
+                _allocate(self._handle, size)
             except OSError as error:
                 os.close(self._handle)
                 raise _full_disk(path, size, error) from error
@@ -117,13 +117,25 @@ class RawRaster:
 
     def flush(self) -> None:
         """Have the system put all that was written on the disk."""
-        os.fdatasync(self._handle)
+        os.fsync(self._handle)
 
     def close(self) -> None:
         """Close the file."""
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
+
+
+def _allocate(handle: int, size: int) -> None:
+    """Give a file its full size, with room on the disk where the system can promise it."""
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(handle, 0, size)
+            return
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+    os.ftruncate(handle, size)
 
 
 def _full_disk(path: Path, size: int, error: OSError) -> WorkspaceError:

@@ -74,6 +74,8 @@ class SceneWalk:
         self._seed = seed if seed is not None or draws is None else 0
         self._engines = random_engines(run) if self._seed is not None else ()
         check_draws(draws, self._engines)
+        if draws is None:  # an engine of a plugin that cannot be seeded draws as it was made to
+            self._engines = tuple(one for one in self._engines if type(one).reseed is not Engine.reseed)
         self._done = 0
         self._total = 0
 

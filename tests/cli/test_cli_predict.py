@@ -47,6 +47,11 @@ def test_a_folder_of_scenes(run_folder, scenes, tmp_path, capsys):
     ]
 
 
+def test_a_folder_for_a_single_scene(run_folder, scenes, tmp_path):
+    assert execute(["predict", str(run_folder), str(scenes / "one.tif"), "-o", f"{tmp_path / 'new'}/"]) == 0
+    assert (tmp_path / "new" / "one.tif").is_file()
+
+
 def test_everything_at_once(run_folder, scene, tmp_path, capsys):
     target = tmp_path / "map.tif"
     with rasterio.open(scene) as image:

@@ -9,7 +9,8 @@ import torch
 
 from qhybrid.circuits import build_circuit
 from qhybrid.engines import make_engine
-from qhybrid.errors import ConfigError
+from qhybrid.engines.base import Engine
+from qhybrid.errors import ConfigError, EngineError
 from qhybrid.inference import MapOptions, iterate_probabilities, predict_scene, uncertainty_path, write_map
 from qhybrid.inference.uncertainty import entropy, spread
 from qhybrid.layers import QuantumLayer
@@ -118,6 +119,13 @@ def test_draws_need_something_random(run, noisy, scene, tmp_path):
     with pytest.raises(ConfigError, match="at least 2"):
         write_map(noisy, scene, tmp_path / "map.tif", options=MapOptions(draws=1))
     assert not list(tmp_path.glob("*map*"))
+
+
+def test_engines_that_cannot_be_seeded_map_without_draws(noisy, scene, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(noisy.model.quantum.engine), "reseed", Engine.reseed)
+    write_map(noisy, scene, tmp_path / "map.tif")
+    with pytest.raises(EngineError, match="start its random numbers anew"):
+        write_map(noisy, scene, tmp_path / "draws.tif", options=MapOptions(draws=2))
 
 
 def test_entropy_alone_needs_no_draws(run, scene, tmp_path):
