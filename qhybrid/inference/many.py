@@ -15,10 +15,10 @@ from qhybrid.config import PredictionConfig
 from qhybrid.data.geotiff_folder import RASTER_SUFFIXES
 from qhybrid.errors import ConfigError, DataError, QHybridError, WorkspaceError
 from qhybrid.inference.map_options import MapOptions, map_files
-from qhybrid.inference.map_writing import MapJob, prepare_map
+from qhybrid.inference.map_writing import MapJob, check_options, prepare_map
 from qhybrid.inference.products import Products
 from qhybrid.inference.scene import DEFAULT_MEMORY_MB
-from qhybrid.inference.scene_model import SceneModel
+from qhybrid.inference.scene_model import SceneModel, place_model
 from qhybrid.inference.walk import Progress
 
 _SUFFIXES = (*RASTER_SUFFIXES, ".jpg", ".jpeg")
@@ -143,6 +143,8 @@ def map_scenes(
     """
     wanted, products = options or MapOptions(), products or Products()
     products.check()
+    check_options(run, wanted)
+    place_model(run, device)
     found = find_scenes(scenes, Path(folder))
     places = map_places(found, folder, wanted, products)
 

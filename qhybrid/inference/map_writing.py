@@ -221,6 +221,18 @@ class MapJob:
                     place.unlink(missing_ok=True)  # of a map that was here before
 
 
+def check_options(run: SceneModel, options: MapOptions, window_size: int | None = None) -> None:
+    """Check what is wanted against a model; no scene is needed.
+
+    Raises:
+        ConfigError: If the model cannot be mapped so.
+    """
+    check_format(options.file_format)
+    class_bands(run.classes, options.codes)
+    check_draws(options.draws, random_engines(run))
+    check_window_size(run, window_size)
+
+
 def prepare_map(
     run: SceneModel,
     image: str | Path,
@@ -239,17 +251,15 @@ def prepare_map(
     files = map_files(check_output(output), options)
     if any(file.resolve() == Path(image).resolve() for file in files):
         raise ConfigError(f"Argument `output` must not be the scene itself, but {image} is.")
-    check_format(options.file_format)
-    class_bands(run.classes, options.codes)
-    check_draws(options.draws, random_engines(run))
+    check_options(run, options, window_size)
     info = raster_info(image)
     check_scene(run, info)
-    size = check_window_size(run, window_size)
     area = Window(0, 0, info.height, info.width)
     if options.box is not None:
         area = box_window(info, options.box, options.box_crs)
     chosen = settings or run.recipe.prediction
     plain = {name: value for name, value in options.__dict__.items() if name != "overwrite"}
+    size = check_window_size(run, window_size)
     key = map_key(run, image, chosen, **plain, area=list(area), window_size=size, max_memory_mb=max_memory_mb)
     return MapJob(
         Path(image), files, options, chosen, window_size, max_memory_mb, area, part_of(info, area), key

@@ -148,6 +148,17 @@ def test_products_are_refused_before_mapping(run, scenes, tmp_path):
     assert run.model.batches == []
 
 
+def test_wrong_settings_are_one_error(run, scenes, tmp_path):
+    for options, more in (
+        (MapOptions(draws=3), {}),
+        (MapOptions(file_format="x"), {}),
+        (None, {"device": "x"}),
+    ):
+        with pytest.raises(ConfigError):
+            map_scenes(run, [scenes], tmp_path / "out", options=options, **more)
+    assert not (tmp_path / "out").exists()
+
+
 def test_which_scenes_are_meant(scenes, tmp_path):
     (scenes / "notes.txt").write_text("x")
     (scenes / ".hidden.tif").write_text("x")
