@@ -3,7 +3,7 @@
 Areas are connected through the sides of pixels. Outlines are simplified as a coverage (Visvalingam-Whyatt):
 a border between two areas is changed once, for both, so that neighbours never gap or overlap. The map is
 read in pieces of rows, each with at most `MAX_PIXELS` pixels and about `MAX_EDGES` pixel sides between areas
-(some 700 MB at most); a map above that, of which most are not, has polygons that end at a horizontal line.
+(some 350 MB at most); a map above that has polygons that end at a horizontal line.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from qhybrid.errors import ConfigError, DataError, WorkspaceError
 from qhybrid.workspace import atomic_path
 
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".json": "GeoJSON"}
-MAX_PIXELS = 64_000_000
-MAX_EDGES = 2_000_000
+MAX_PIXELS = 50_000_000
+MAX_EDGES = 700_000
 _STEP = 256
 # A GeoPackage notes when it was written; a fixed date keeps equal maps equal files.
 _DATE = {"OGR_CURRENT_DATE": "1970-01-01T00:00:00.000Z"}
@@ -117,10 +117,13 @@ def write_polygons(
             "GeoPackage says that they are not.",
             stacklevel=2,
         )
-    parts = [_piece(info, bands, simplify, row, labels) for row, labels in _pieces(info, bands)]
-    polygons, values, pixels, areas = (np.concatenate(column) for column in zip(*parts))
-    kept = ~(areas < min_area)
-    _write(target, info, bands, polygons[kept], values[kept], pixels[kept], areas[kept], description)
+    parts = []
+    for row, labels in _pieces(info, bands):
+        polygons, values, pixels, areas = _piece(info, bands, simplify, row, labels)
+        kept = ~(areas < min_area)
+        parts.append((shapely.to_wkb(polygons[kept]), values[kept], pixels[kept], areas[kept]))
+    columns = [np.concatenate(column) for column in zip(*parts)]
+    _write(target, info, bands, columns, description)
     return target
 
 
@@ -227,12 +230,11 @@ def _write(
     target: Path,
     info: RasterInfo,
     bands: MapBands,
-    polygons: Geometries,
-    values: NDArray[np.int64],
-    pixels: NDArray[np.int64],
-    areas: NDArray[np.float64],
+    found: list[NDArray[Any]],
     description: str,
 ) -> None:
+    """Write polygons (as WKB), their values on the map, pixels and areas."""
+    polygons, values, pixels, areas = found
     numbers = np.array([value for value, _, _ in bands.values], dtype=np.int64)
     order = np.argsort(numbers)
     index = order[np.searchsorted(numbers, values, sorter=order)]
@@ -253,7 +255,7 @@ def _write(
                 warnings.filterwarnings("ignore", message="'crs' was not provided")
                 pyogrio.raw.write(
                     temporary,
-                    shapely.to_wkb(polygons),
+                    polygons,
                     list(columns.values()),
                     list(columns),
                     field_mask=unknown,
