@@ -72,10 +72,13 @@ def _verdict(results: Results) -> str:
 
 def _map_test_scene(recipe: Recipe, folder: Path) -> tuple[Path, Path, Path]:
     from qhybrid.data.scene_datasets import open_dataset
-    from qhybrid.inference import write_map
+    from qhybrid.inference import MapOptions, write_map
     from qhybrid.training import load_run
 
     scene = open_dataset(recipe.data, data_root()).scenes("test")[0]
     with progress_bar("map") as progress:
-        (written,) = write_map(load_run(folder), scene.image, folder / "map.tif", progress=progress)
+        again = MapOptions(overwrite=True)
+        (written,) = write_map(
+            load_run(folder), scene.image, folder / "map.tif", options=again, progress=progress
+        )
     return scene.image, scene.mask or scene.image, written

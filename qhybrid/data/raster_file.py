@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +53,9 @@ class RasterInfo:
         alpha: 1-based numbers of alpha bands.
         driver: GDAL's name of the file format.
         mask_of_file: The file has a validity mask of its own (alpha band, internal mask or .msk file).
+        gcps: Ground control points and their CRS, (points, crs), of a file that has them in place of a
+            transform; else None.
+        rpcs: Rational polynomial coefficients (`rasterio.rpc.RPC`) of a file without a transform; else None.
     """
 
     path: Path
@@ -66,6 +69,15 @@ class RasterInfo:
     alpha: tuple[int, ...]
     driver: str
     mask_of_file: bool
+    gcps: Any = field(default=None, compare=False)
+    rpcs: Any = field(default=None, compare=False)
+
+    @property
+    def irregular(self) -> str | None:
+        """In words what places the pixels if not a transform; None if a transform does, or nothing."""
+        if self.gcps is not None:
+            return "ground control points"
+        return None if self.rpcs is None else "rational polynomial coefficients (RPC)"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -113,6 +125,8 @@ def read_info(path: Path, handle: Any) -> RasterInfo:
     if len(dtypes) != 1 or np.dtype(dtype).kind not in "uif":
         raise DataError(f"{path}: all bands must have one real number type, but have {sorted(dtypes)}.")
     alpha = tuple(i + 1 for i, kind in enumerate(handle.colorinterp) if kind == ColorInterp.alpha)
+    points, points_crs = handle.gcps
+    free = handle.transform.is_identity
     masked = any(MaskFlags.per_dataset in flags for flags in handle.mask_flag_enums)
     return RasterInfo(
         path=path,
@@ -126,6 +140,8 @@ def read_info(path: Path, handle: Any) -> RasterInfo:
         alpha=alpha,
         driver=handle.driver,
         mask_of_file=masked,
+        gcps=(tuple(points), points_crs) if points and free else None,
+        rpcs=handle.rpcs if free else None,
     )
 
 

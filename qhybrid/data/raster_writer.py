@@ -1,4 +1,9 @@
-"""Writing maps: GeoTIFFs that appear whole or not at all and open correctly in GIS tools."""
+"""Writing maps: GeoTIFFs that appear whole or not at all and open correctly in GIS tools.
+
+A map is written as a tiled GeoTIFF. As `cog` it is then rewritten by GDAL as a Cloud Optimized GeoTIFF: the
+same pixels with overviews, in an order that can be read in parts over the network. Overviews of classes show
+the most frequent class, those of measured quantities the mean. Equal maps are equal files, byte by byte.
+"""
 
 from __future__ import annotations
 
@@ -8,48 +13,72 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from xml.sax.saxutils import escape
 
 import rasterio
+import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from qhybrid.data.classes import IGNORE_INDEX, ClassMap
+from qhybrid.data.classes import ClassMap
+from qhybrid.data.map_bands import MapBands, class_bands, probability_bands
 from qhybrid.data.raster import RasterInfo
-from qhybrid.errors import DataError, WorkspaceError
+from qhybrid.errors import ConfigError, DataError, WorkspaceError
+from qhybrid.plugins import near_name
 from qhybrid.workspace import atomic_path, write_text
 
 BLOCK = 256
 """Side of the tiles inside the file, in pixels; blocks that start at multiples of it are written best."""
+FORMATS = ("cog", "gtiff")
+CACHE_MB = 128
+"""GDAL's block cache while writing; its default, a share of the machine's memory, may be gigabytes."""
 
 
-def _profile(like: RasterInfo, count: int, dtype: str, nodata: float) -> dict[str, Any]:
+def check_format(name: str) -> str:
+    """Return the name of a file format.
+
+    Raises:
+        ConfigError: If it is none of `FORMATS`.
+    """
+    if name not in FORMATS:
+        raise ConfigError(
+            f"The format of a map must be {' or '.join(FORMATS)}, but is {name}.{near_name(name, FORMATS)}"
+        )
+    return name
+
+
+def _profile(like: RasterInfo, bands: MapBands) -> dict[str, Any]:
     return {
         "driver": "GTiff",
         "height": like.height,
         "width": like.width,
-        "count": count,
-        "dtype": dtype,
-        "nodata": nodata,
+        "count": len(bands.names),
+        "dtype": bands.dtype,
+        "nodata": bands.nodata,
         "crs": like.crs,
         "transform": None if like.transform.is_identity else like.transform,
         "tiled": True,
         "blockxsize": BLOCK,
         "blockysize": BLOCK,
         "compress": "deflate",
-        "predictor": 3 if dtype == "float32" else 1,
+        "predictor": 3 if bands.dtype == "float32" else 1,
         "interleave": "band",
         "bigtiff": "if_safer",
     }
 
 
-def _category_names(classes: ClassMap) -> str:
-    """Return GDAL's auxiliary file with the label values' names; a GeoTIFF has no place for them."""
-    names = "".join(f"      <Category>{escape(name)}</Category>\n" for name in classes.names)
-    return (
-        '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
-        f"{names}    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"
+def _optimize(source: Path, target: Path, bands: MapBands) -> None:
+    """Rewrite a GeoTIFF as a Cloud Optimized one."""
+    rasterio.shutil.copy(
+        source,
+        target,
+        driver="COG",
+        blocksize=BLOCK,
+        compress="deflate",
+        predictor="yes" if bands.dtype == "float32" else "no",
+        overview_resampling="mode" if bands.categorical else "average",
+        overviews="auto",
+        bigtiff="if_safer",
     )
 
 
@@ -67,21 +96,27 @@ class MapWriter:
         classes: ClassMap,
         probabilities: bool = False,
         tags: Mapping[str, str] | None = None,
+        *,
+        bands: MapBands | None = None,
+        file_format: str = "gtiff",
     ) -> None:
         """Describe the map; the file is opened on entering the context.
 
         Args:
             path: The GeoTIFF to write; an existing file is replaced.
-            like: Grid, CRS and transform to keep: those of the scene.
+            like: Grid, CRS and transform (or ground control points, or rational polynomials) to keep: those
+                of the scene.
             classes: The classes; their colours become the colour table.
             probabilities: Write one float32 band a class, NaN where there are no data; else one uint8 band of
                 class indices, `IGNORE_INDEX` where there are no data.
             tags: Metadata to keep in the file.
+            bands: What is written, in place of the two above.
+            file_format: `gtiff`, or `cog`: with overviews, as a Cloud Optimized GeoTIFF.
         """
         self.path = Path(path)
         self._like = like
-        self._classes = classes
-        self._probabilities = probabilities
+        self._bands = bands or (probability_bands(classes) if probabilities else class_bands(classes))
+        self._optimized = check_format(file_format) == "cog"
         self._tags = dict(tags or {})
         self._stack = ExitStack()
         self._file: Any = None
@@ -89,46 +124,46 @@ class MapWriter:
         self._written = 0
 
     def __enter__(self) -> Self:
-        classes, count = self._classes, self._classes.num_classes
-        profile = (
-            _profile(self._like, count, "float32", float("nan"))
-            if self._probabilities
-            else _profile(self._like, 1, "uint8", IGNORE_INDEX)
-        )
         self._temporary = self._stack.enter_context(atomic_path(self.path))
         try:
+            self._stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_MB))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                self._file = rasterio.open(self._temporary, "w", **profile)
-            if self._probabilities:
-                self._file.descriptions = classes.names
-            else:
-                self._file.descriptions = ("class",)
-                self._file.colorinterp = [ColorInterp.palette]
-                palette = {index: (*map(int, color), 255) for index, color in enumerate(classes.palette())}
-                self._file.write_colormap(1, {**palette, IGNORE_INDEX: (0, 0, 0, 0)})
-            names = {f"CLASS_{index}": name for index, name in enumerate(classes.names)}
-            self._file.update_tags(**names, **self._tags)
+                self._file = rasterio.open(self._temporary, "w", **_profile(self._like, self._bands))
+            self._describe()
         except RasterioError as error:
             self._abandon(error)
             raise WorkspaceError(f"{self.path}: cannot be written ({error}).") from error
         return self
 
+    def _describe(self) -> None:
+        if self._like.gcps is not None:
+            points, crs = self._like.gcps
+            self._file.gcps = (list(points), crs)
+        if self._like.rpcs is not None:
+            self._file.rpcs = self._like.rpcs
+        self._file.descriptions = self._bands.names
+        colormap = self._bands.colormap()
+        if colormap is not None:
+            self._file.colorinterp = [ColorInterp.palette]
+            self._file.write_colormap(1, colormap)
+        self._file.update_tags(**self._bands.tags, **self._tags)
+
     def write(self, block: NDArray[Any], row: int, col: int = 0) -> None:
         """Write a block of finished pixels.
 
         Args:
-            block: Class indices (h, w), or probabilities (K, h, w); each pixel is written once.
+            block: Values (h, w) of a single band, or (bands, h, w); each pixel is written once.
             row: First row of the block in the map.
             col: First column.
 
         Raises:
-            DataError: If the block has another number of classes or does not lie in the map.
+            DataError: If the block has another number of bands or does not lie in the map.
             WorkspaceError: If it cannot be written, for example because the disk is full.
         """
         bands = block if block.ndim == 3 else block[None]
         count, height, width = bands.shape
-        if count != self._file.count or (block.ndim == 3) != self._probabilities:
+        if count != self._file.count or (block.ndim == 3) == self._bands.categorical:
             raise DataError(
                 f"{self.path}: a block must have {self._file.count} band(s), but has shape {block.shape}."
             )
@@ -156,22 +191,41 @@ class MapWriter:
         try:
             self._file.close()
             self._check_complete()
+            self._finish()
         except (RasterioError, DataError, WorkspaceError) as problem:
             self._abandon(problem)
             if isinstance(problem, RasterioError):
-                raise WorkspaceError(f"{self.path}: cannot be written ({problem}).") from problem
+                raise WorkspaceError(
+                    f"{self.path}: cannot be written ({problem}). Fix: free disk space."
+                ) from problem
             raise
         self._stack.close()
-        sidecar = self.path.with_name(f"{self.path.name}.aux.xml")
+        sidecar = sidecar_path(self.path)
         sidecar.unlink(missing_ok=True)  # of a map that was here before
-        if not self._probabilities:
-            write_text(sidecar, _category_names(self._classes))
+        text = self._bands.sidecar()
+        if text is not None:
+            write_text(sidecar, text)
 
     def _abandon(self, error: BaseException) -> None:
         if self._file is not None and not self._file.closed:
             self._file.close()
         # Unwinding with an error makes `atomic_path` remove the temporary file instead of moving it.
         self._stack.__exit__(type(error), error, error.__traceback__)
+
+    def _finish(self) -> None:
+        if not self._optimized:
+            return
+        with atomic_path(self._temporary) as optimized:
+            optimized.unlink()  # GDAL takes an existing file for a map to be replaced
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                    _optimize(self._temporary, optimized, self._bands)
+                    self._check_readable(optimized)
+            finally:
+                sidecar_path(optimized).unlink(missing_ok=True)
+                for overviews in optimized.parent.glob(f"{optimized.name}.*.tmp"):
+                    overviews.unlink()
 
     def _check_complete(self) -> None:
         expected = self._like.height * self._like.width
@@ -180,13 +234,35 @@ class MapWriter:
                 f"{self.path}: each pixel of the map must be written once, but {self._written} of {expected} "
                 f"were."
             )
-        # GDAL reports some write errors on closing in its log alone; a damaged file fails here.
+        self._check_readable(self._temporary)
+
+    def _check_readable(self, file: Path) -> None:
+        """Read a file back: GDAL reports some write errors on closing in its log alone."""
         try:
-            with rasterio.open(self._temporary) as written:
-                for _, window in written.block_windows(1):
-                    written.read(window=window)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                with rasterio.open(file) as written:
+                    for _, window in written.block_windows(1):
+                        written.read(window=window)
         except RasterioError as error:
             raise WorkspaceError(
                 f"{self.path}: could not be written completely ({error}). Fix: free disk space and write it "
                 f"again."
             ) from error
+
+
+def sidecar_path(path: Path) -> Path:
+    """Return GDAL's auxiliary file of a raster."""
+    return path.with_name(f"{path.name}.aux.xml")
+
+
+def read_tags(path: Path) -> dict[str, str]:
+    """Return the metadata of a map; none if it is no readable raster."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as file:
+                tags: dict[str, str] = file.tags()
+                return tags
+    except RasterioError:
+        return {}

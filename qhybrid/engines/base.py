@@ -43,6 +43,26 @@ class Engine(ABC):
     def describe(self) -> dict[str, Any]:
         """Return kind, options, shots, seed and noise as plain values: for provenance and for cache keys."""
 
+    @property
+    def random(self) -> bool:
+        """Whether values are drawn at random: from shots, or from trajectories under noise."""
+        return any(self.describe().get(key) is not None for key in ("shots", "trajectories"))
+
+    def reseed(self, seed: int) -> None:
+        """Let everything random follow from another seed, from the next call on.
+
+        Args:
+            seed: The seed; the same one gives the same values for the same calls.
+
+        Raises:
+            EngineError: If the engine draws at random and cannot be seeded anew.
+        """
+        if self.random:
+            raise EngineError(
+                f"Engine `{self.kind}` must be able to start its random numbers anew, but cannot. Fix: give "
+                "it a method `reseed(seed)`, or use the engine `exact`."
+            )
+
     def circuit_key(self, spec: CircuitSpec) -> str:
         """Return a hash of the circuit that is executed for `spec`; with `describe` it decides the values.
 

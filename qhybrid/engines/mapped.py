@@ -92,6 +92,7 @@ class MappedEngine(Engine):
         self._mapping = mapping
         self._profile = profile
         self._engines: dict[str, Engine] = {}
+        self._new_seed: int | None = None
 
     def expectations(self, spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Return the routed circuit's expectation values, shape (B, n_obs); see `Engine.expectations`."""
@@ -99,7 +100,15 @@ class MappedEngine(Engine):
         if spec.fingerprint not in self._engines:
             noise = None if self._profile is None else self._profile.restrict(routed.qubits)
             self._engines[spec.fingerprint] = self._make(noise)
+            if self._new_seed is not None:
+                self._engines[spec.fingerprint].reseed(self._new_seed)
         return self._engines[spec.fingerprint].expectations(routed.spec, inputs, weights)
+
+    def reseed(self, seed: int) -> None:
+        """Draw from another seed from now on, for circuits that come later too; see `Engine.reseed`."""
+        self._new_seed = seed
+        for engine in self._engines.values():
+            engine.reseed(seed)
 
     def circuit_key(self, spec: CircuitSpec) -> str:
         """Return the hash of the routed circuit and of its qubits, which decide its noise."""
@@ -108,8 +117,11 @@ class MappedEngine(Engine):
 
     def describe(self) -> dict[str, Any]:
         """Return what the engine says of itself, with the device and the noise on its qubits."""
+        inner = self._make(self._profile)
+        if self._new_seed is not None:
+            inner.reseed(self._new_seed)
         return {
-            **self._make(self._profile).describe(),
+            **inner.describe(),
             "device": self._mapping.device.name,
             "transpile_seed": self._mapping.seed,
         }

@@ -58,12 +58,13 @@ class BandBlender:
         size: Side of a window in pixels.
         begin: First column of the strip.
         end: One past the strip's last column.
+        top: Row that is taken out first; no window begins above it.
     """
 
-    def __init__(self, num_classes: int, height: int, size: int, begin: int, end: int) -> None:
+    def __init__(self, num_classes: int, height: int, size: int, begin: int, end: int, top: int = 0) -> None:
         self.begin, self.end = begin, end
         self._height = height
-        self._top = 0
+        self._top = top
         self._depth = size
         self._values = np.zeros((num_classes, size, end - begin), dtype=np.float32)
         self._valid = np.zeros((size, end - begin), dtype=bool)
@@ -75,6 +76,7 @@ class BandBlender:
         valid: NDArray[np.bool_],
         values: Floats | None,
         weights: tuple[Floats, Floats] | None = None,
+        channel: int = 0,
     ) -> None:
         """Add one window.
 
@@ -82,8 +84,9 @@ class BandBlender:
             row: First row of the window; it must not lie above rows that were taken out.
             column: First column of the window, counted in the scene.
             valid: Which pixels hold data, shape (size, size).
-            values: Values of the window, shape (K, size, size); None: it has no data and adds nothing.
+            values: Values of the window, shape (k, size, size); None: it has no data and adds nothing.
             weights: Normalised weights of its rows and of its columns, each of shape (size,).
+            channel: The first of the k channels that the values belong to.
         """
         rows = np.arange(row, min(row + len(valid), self._height)) % self._depth
         left, right = max(column, self.begin), min(column + valid.shape[1], self.end)
@@ -92,7 +95,8 @@ class BandBlender:
         self._valid[rows, columns] = valid[: len(rows), inside]
         if values is not None and weights is not None:
             share = weights[0][: len(rows), None] * weights[1][None, inside]
-            self._values[:, rows, columns] += values[:, : len(rows), inside] * share
+            channels = slice(channel, channel + len(values))
+            self._values[channels, rows, columns] += values[:, : len(rows), inside] * share
 
     def take(self, until: int) -> tuple[Floats, NDArray[np.bool_]]:
         """Take out all rows above `until`, which no later window may touch.

@@ -1,30 +1,31 @@
-"""From a scene file to a map file: class labels, and class probabilities if wanted."""
+"""From a scene file to map files: classes, and class probabilities and uncertainty if wanted."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
 import qhybrid
 from qhybrid.config import PredictionConfig
-from qhybrid.data.raster import RasterInfo, raster_info
-from qhybrid.data.raster_writer import BLOCK, MapWriter
-from qhybrid.errors import ConfigError
-from qhybrid.inference.scene import DEFAULT_MEMORY_MB, Progress, iterate_probabilities
-from qhybrid.inference.scene_model import SceneModel, check_window_size
-
-SUFFIXES = (".tif", ".tiff")
-
-
-def probabilities_path(output: str | Path) -> Path:
-    """Return where the probabilities of a map go: `<stem>_probabilities<suffix>` beside it."""
-    path = Path(output)
-    return path.with_name(f"{path.stem}_probabilities{path.suffix}")
+from qhybrid.data.map_area import box_window, part_of
+from qhybrid.data.map_bands import MapBands, class_bands, code_table, probability_bands
+from qhybrid.data.raster import RasterInfo, Window, raster_info
+from qhybrid.data.raster_writer import BLOCK, MapWriter, check_format, read_tags, sidecar_path
+from qhybrid.errors import ConfigError, WorkspaceError
+from qhybrid.inference.map_key import TAG, map_key
+from qhybrid.inference.map_options import MapOptions, check_output, map_files
+from qhybrid.inference.part_folder import PartFolder, open_part, part_path, read_state
+from qhybrid.inference.scene import DEFAULT_MEMORY_MB, ProbabilityBlock, iterate_probabilities
+from qhybrid.inference.scene_model import SceneModel, check_scene, check_window_size
+from qhybrid.inference.uncertainty import uncertainty as uncertainty_of
+from qhybrid.inference.uncertainty import uncertainty_bands
+from qhybrid.inference.walk import Progress, check_draws, random_engines
 
 
 def write_map(
@@ -33,6 +34,7 @@ def write_map(
     output: str | Path,
     *,
     probabilities: bool = False,
+    options: MapOptions | None = None,
     settings: PredictionConfig | None = None,
     window_size: int | None = None,
     device: str | torch.device | None = None,
@@ -41,15 +43,21 @@ def write_map(
 ) -> tuple[Path, ...]:
     """Predict a scene and write its map: a tiled, compressed GeoTIFF on the scene's grid.
 
+    A map that was interrupted, or whose process was killed, goes on where it stopped when the same map is
+    asked for again, and ends as the same bytes. What is finished waits in a hidden folder beside the map.
+
     Args:
         run: The trained model.
         image: The scene.
-        output: The map: one uint8 band of class indices with colour table, 255 where there is no data.
+        output: The map: one band of class indices (uint8) or mask values, with colour table, 255 or another
+            free value where there is no data. It keeps CRS and transform; or ground control points or RPCs,
+            with a warning.
         probabilities: Also write `probabilities_path(output)`: one float32 band a class, NaN without data.
+        options: What else is wanted; `probabilities` there or here.
         settings: Overlap and batch size; those of the run's recipe if absent.
         window_size: Side of the windows in pixels; the training patches' if absent.
         device: Where to run the model: "auto", "cpu", "cuda"; where it already is if absent.
-        max_memory_mb: Bound of the memory for blending and for rows that wait to be written, in MiB.
+        max_memory_mb: Bound of the memory for blending, in MiB.
         progress: Called with (windows done, windows in all) after each batch.
 
     Returns:
@@ -58,66 +66,201 @@ def write_map(
     Raises:
         ConfigError: If a setting is out of range, or `output` is no GeoTIFF or one of the input files.
         DataError: If the scene cannot be read or has other bands than the model needs.
-        WorkspaceError: If a file cannot be written.
+        WorkspaceError: If a file exists already, or cannot be written.
     """
-    targets = [Path(output), probabilities_path(output)] if probabilities else [Path(output)]
-    _check_targets(targets, Path(image))
-    info = raster_info(image)
-    classes = run.classes.num_classes
-    blending = 2 * check_window_size(run, window_size) * (4 * classes + 1)
-    waiting = BLOCK * (1 + 4 * classes * probabilities)
-    blocks = iterate_probabilities(
-        run,
-        image,
-        settings=settings,
-        window_size=window_size,
-        device=device,
-        max_memory_mb=max_memory_mb * blending / (blending + waiting),
-        progress=progress,
-    )
-    tags = {"QHYBRID_VERSION": qhybrid.__version__, "QHYBRID_RUN": run.recipe.name}
-    with ExitStack() as stack:
-        files = [
-            _TileRows(stack.enter_context(MapWriter(path, info, run.classes, index == 1, tags)), info)
-            for index, path in enumerate(targets)
+    wanted = options or MapOptions()
+    if probabilities and not wanted.probabilities:
+        wanted = replace(wanted, probabilities=True)
+    job = prepare_map(run, image, output, wanted, settings, window_size, max_memory_mb)
+    job.check_free()
+    return job.make(run, device, progress)
+
+
+@dataclass(frozen=True)
+class MapJob:
+    """One map to be made, all of whose settings have been checked.
+
+    Attributes:
+        image: The scene.
+        files: The files to write, the map itself first.
+        options: What is wanted.
+        settings: How windows are predicted.
+        window_size: Side of the windows.
+        max_memory_mb: Bound of the memory for blending, in MiB.
+        area: The part of the scene.
+        like: Grid of the map.
+        key: Hash of all that decides the map.
+    """
+
+    image: Path
+    files: tuple[Path, ...]
+    options: MapOptions
+    settings: PredictionConfig
+    window_size: int | None
+    max_memory_mb: float
+    area: Window
+    like: RasterInfo
+    key: str
+
+    @property
+    def finished(self) -> bool:
+        """Whether all files are there, and are of this very map."""
+        return all(file.is_file() and read_tags(file).get(TAG) == self.key for file in self.files)
+
+    @property
+    def begun(self) -> bool:
+        """Whether this very map is in work, in this process or one that has ended."""
+        return read_state(self.files[0], self.key) is not None
+
+    def check_free(self) -> None:
+        """Check that no file of another map would be lost.
+
+        Raises:
+            WorkspaceError: If one is there and `overwrite` was not asked for.
+        """
+        if self.options.overwrite:
+            return
+        for file in self.files:
+            # A process that was killed between two files of one map has left the first of them.
+            ours = self.begun and read_tags(file).get(TAG) == self.key
+            if file.exists() and not ours:
+                raise WorkspaceError(
+                    f"{file} exists already and would be lost. Fix: choose another name, or ask for it "
+                    "(--overwrite)."
+                )
+
+    def make(
+        self, run: SceneModel, device: str | torch.device | None = None, progress: Progress | None = None
+    ) -> tuple[Path, ...]:
+        """Predict and write; go on where an earlier process has stopped. See `write_map`."""
+        if self.like.irregular is not None:
+            warnings.warn(
+                f"{self.image}: the scene is not on a regular grid: {self.like.irregular} place its pixels. "
+                "The map keeps them; warp it (gdalwarp) to measure or overlay it.",
+                stacklevel=2,
+            )
+        layers = self._layers(run)
+        if part_path(self.files[0]).exists() and not self.begun:
+            warnings.warn(
+                f"{self.files[0]}: another map was begun here (other weights, scene or settings); it is "
+                "made anew.",
+                stacklevel=2,
+            )
+        with open_part(self.files[0], self.key) as part:
+            self._predict(run, part, layers, device, progress)
+            self._write(run, part, [bands for bands, _ in layers])
+        return self.files
+
+    def _layers(self, run: SceneModel) -> list[tuple[MapBands, Callable[[ProbabilityBlock], NDArray[Any]]]]:
+        """Return the bands of each file, and what computes them of a finished block."""
+        bands = class_bands(run.classes, self.options.codes)
+        table = code_table(bands)
+        layers: list[tuple[MapBands, Callable[[ProbabilityBlock], NDArray[Any]]]] = [
+            (bands, lambda block: table[block.labels()])
         ]
+        if self.options.probabilities:
+            layers.append((probability_bands(run.classes), lambda block: block.probabilities))
+        if self.options.uncertainty:
+            layers.append(
+                (
+                    uncertainty_bands(self.options.draws),
+                    lambda block: uncertainty_of(block.probabilities, block.draws),
+                )
+            )
+        return layers
+
+    def _predict(
+        self,
+        run: SceneModel,
+        part: PartFolder,
+        layers: Sequence[tuple[MapBands, Callable[[ProbabilityBlock], NDArray[Any]]]],
+        device: str | torch.device | None,
+        progress: Progress | None,
+    ) -> None:
+        size = self.like.height, self.like.width
+        rasters = [part.raster(len(bands.names), *size, bands.dtype) for bands, _ in layers]
+        blocks = iterate_probabilities(
+            run,
+            self.image,
+            settings=self.settings,
+            window_size=self.window_size,
+            device=device,
+            max_memory_mb=self.max_memory_mb,
+            progress=progress,
+            area=self.area,
+            draws=self.options.draws,
+            seed=self.options.seed,
+            start=part.position,
+        )
         for block in blocks:
-            files[0].add(block.labels(), block.row, block.col)
-            if probabilities:
-                files[1].add(block.probabilities, block.row, block.col)
-    return tuple(targets)
+            for raster, (_, values) in zip(rasters, layers):
+                raster.write(values(block), block.row - self.area.row, block.col - self.area.col)
+            part.note((block.col, block.row + len(block.valid)))
+        part.note(part.position, force=True)
+
+    def _write(self, run: SceneModel, part: PartFolder, layers: Sequence[MapBands]) -> None:
+        """Turn the raw rasters into the files of the map, and then move all of them to their places."""
+        tags = {"QHYBRID_VERSION": qhybrid.__version__, "QHYBRID_RUN": run.recipe.name, TAG: self.key}
+        finished = [part.path / file.name for file in self.files]
+        for raster, bands, target in zip(part.rasters, layers, finished):
+            with MapWriter(
+                target,
+                self.like,
+                run.classes,
+                tags=tags,
+                bands=bands,
+                file_format=self.options.file_format,
+            ) as writer:
+                for row, col, values in raster.chunks(BLOCK):
+                    writer.write(values[0] if bands.categorical else values, row, col)
+        for source, file in zip(finished, self.files):
+            for made, place in ((source, file), (sidecar_path(source), sidecar_path(file))):
+                if made.exists():
+                    made.replace(place)
+                else:
+                    place.unlink(missing_ok=True)  # of a map that was here before
 
 
-def _check_targets(targets: list[Path], image: Path) -> None:
-    for path in targets:
-        if path.suffix.lower() not in SUFFIXES:
-            raise ConfigError(f"Argument `output` must end in {' or '.join(SUFFIXES)}, but is {path}.")
-        if path.resolve() == image.resolve():
-            raise ConfigError(f"Argument `output` must not be the scene itself, but {path} is.")
+def check_options(run: SceneModel, options: MapOptions, window_size: int | None = None) -> None:
+    """Check what is wanted against a model; no scene is needed.
 
-
-class _TileRows:
-    """Gathers finished rows until a row of the file's tiles is complete.
-
-    A compressed tile that is written in parts may be packed, unpacked and packed again, which leaves holes in
-    the file and costs time.
+    Raises:
+        ConfigError: If the model cannot be mapped so.
     """
+    check_format(options.file_format)
+    class_bands(run.classes, options.codes)
+    check_draws(options.draws, random_engines(run))
+    check_window_size(run, window_size)
 
-    def __init__(self, writer: MapWriter, info: RasterInfo) -> None:
-        self._writer = writer
-        self._height = info.height
-        self._rows: NDArray[Any] = np.empty((0, 0))
 
-    def add(self, values: NDArray[Any], row: int, col: int) -> None:
-        """Add n rows of a strip of columns, shape (..., n, width), which come from top to bottom."""
-        *bands, count, width = values.shape
-        if row == 0:
-            self._rows = np.empty((*bands, BLOCK, width), dtype=values.dtype)
-        done = 0
-        while done < count:
-            at = (row + done) % BLOCK
-            step = min(BLOCK - at, count - done)
-            self._rows[..., at : at + step, :] = values[..., done : done + step, :]
-            done += step
-            if at + step == BLOCK or row + done == self._height:
-                self._writer.write(self._rows[..., : at + step, :], row + done - (at + step), col)
+def prepare_map(
+    run: SceneModel,
+    image: str | Path,
+    output: str | Path,
+    options: MapOptions,
+    settings: PredictionConfig | None = None,
+    window_size: int | None = None,
+    max_memory_mb: float = DEFAULT_MEMORY_MB,
+) -> MapJob:
+    """Check everything about a map before time is spent on it; see `write_map`.
+
+    Raises:
+        ConfigError: If a setting is out of range, or a file to write is the scene itself or no GeoTIFF.
+        DataError: If the scene cannot be read or has other bands than the model needs.
+    """
+    files = map_files(check_output(output), options)
+    if any(file.resolve() == Path(image).resolve() for file in files):
+        raise ConfigError(f"Argument `output` must not be the scene itself, but {image} is.")
+    check_options(run, options, window_size)
+    info = raster_info(image)
+    check_scene(run, info)
+    area = Window(0, 0, info.height, info.width)
+    if options.box is not None:
+        area = box_window(info, options.box, options.box_crs)
+    chosen = settings or run.recipe.prediction
+    plain = {name: value for name, value in options.__dict__.items() if name != "overwrite"}
+    size = check_window_size(run, window_size)
+    key = map_key(run, image, chosen, **plain, area=list(area), window_size=size, max_memory_mb=max_memory_mb)
+    return MapJob(
+        Path(image), files, options, chosen, window_size, max_memory_mb, area, part_of(info, area), key
+    )

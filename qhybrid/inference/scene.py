@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,14 @@ from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.data.raster import Window, raster_info
 from qhybrid.data.scenes import Scene, SceneReader
 from qhybrid.errors import ConfigError
-from qhybrid.inference.blend import BandBlender, axis_weights
 from qhybrid.inference.scene_model import (
     SceneModel,
     check_scene,
     check_window_size,
     place_model,
-    window_probabilities,
 )
-from qhybrid.inference.windows import axis_starts, plan_strips
-
-Progress = Callable[[int, int], None]
-"""Called with the number of finished windows and the number of all windows."""
+from qhybrid.inference.walk import Progress, SceneWalk
+from qhybrid.inference.windows import plan_strips
 
 DEFAULT_MEMORY_MB = 512.0
 
@@ -40,14 +35,17 @@ class ProbabilityBlock:
     Attributes:
         row: First row, counted in the scene.
         col: First column, counted in the scene.
-        probabilities: Class probabilities, float32 of shape (K, h, w); NaN where there is no data.
+        probabilities: Class probabilities, float32 of shape (K, h, w), the mean over all draws; NaN where
+            there is no data.
         valid: Which pixels hold data, shape (h, w).
+        draws: The probabilities of each draw, shape (D, K, h, w); None without draws.
     """
 
     row: int
     col: int
     probabilities: NDArray[np.float32]
     valid: NDArray[np.bool_]
+    draws: NDArray[np.float32] | None = None
 
     @property
     def window(self) -> Window:
@@ -70,6 +68,10 @@ def iterate_probabilities(
     device: str | torch.device | None = None,
     max_memory_mb: float = DEFAULT_MEMORY_MB,
     progress: Progress | None = None,
+    area: Window | None = None,
+    draws: int | None = None,
+    seed: int | None = None,
+    start: tuple[int, int] = (0, 0),
 ) -> Iterator[ProbabilityBlock]:
     """Predict a scene of any size by overlapping windows whose probabilities are blended at the seams.
 
@@ -85,6 +87,13 @@ def iterate_probabilities(
         device: Where to run the model: "auto", "cpu", "cuda"; where it already is if absent.
         max_memory_mb: Bound of the memory for blending, in MiB (a strip has at least the width of one step).
         progress: Called after each batch.
+        area: The part of the scene that is wanted; all of it if absent. Windows are those of the whole scene
+            that touch it, so that values are those of the whole map but for rounding.
+        draws: Predict each window so many times, every time with a seed of its own for shots or trajectories;
+            memory grows with the number, so that strips become narrower.
+        seed: Decides shots and trajectories, by place: a window has the same draws in whatever order windows
+            come. Absent: engines draw as they were made to.
+        start: Column of the strip and first row to go on with; all blocks before it are left out.
 
     Returns:
         Iterator over blocks that cover the scene once, strip by strip, in each strip from top to bottom.
@@ -101,11 +110,25 @@ def iterate_probabilities(
     place = place_model(run, device)
     check_scene(run, raster_info(whole.image))
     reader = SceneReader(whole, bands=run.bands, nodata=run.recipe.data.nodata)
-    columns = axis_starts(reader.shape[1], size, settings.overlap)
+    walk = SceneWalk(run, reader, settings, size, place, progress, draws=draws, seed=seed)
+    wanted = area or Window(0, 0, *reader.shape)
     # A column of the band: values being blended, those being handed out, and their masks.
-    column_bytes = size * 2 * (4 * run.classes.num_classes + 1)
-    strips = plan_strips(columns, reader.shape[1], int(max_memory_mb * 2**20 / column_bytes))
-    return _Walk(run, reader, settings, size, place, progress).blocks(strips)
+    column_bytes = size * 2 * (4 * run.classes.num_classes * (draws or 1) + 1)
+    inside = [c - wanted.col for c in walk.columns if wanted.col < c < wanted.col + wanted.width]
+    strips = plan_strips((0, *inside), wanted.width, int(max_memory_mb * 2**20 / column_bytes))
+    return _blocks(walk, [(begin + wanted.col, end + wanted.col) for begin, end in strips], wanted, start)
+
+
+def _blocks(
+    walk: SceneWalk, strips: list[tuple[int, int]], area: Window, start: tuple[int, int]
+) -> Iterator[ProbabilityBlock]:
+    for row, begin, values, valid in walk.blocks(strips, area, start):
+        values[:, ~valid] = np.nan
+        if walk.draws is None:
+            yield ProbabilityBlock(row, begin, values, valid)
+        else:
+            drawn = values.reshape(walk.draws, -1, *valid.shape)
+            yield ProbabilityBlock(row, begin, drawn.mean(axis=0), valid, drawn)
 
 
 def predict_scene(run: SceneModel, scene: Scene | str | Path, **options: Any) -> NDArray[np.uint8]:
@@ -120,79 +143,3 @@ def predict_scene(run: SceneModel, scene: Scene | str | Path, **options: Any) ->
     for block in iterate_probabilities(run, scene, **options):
         strips.setdefault(block.col, []).append(block.labels())
     return np.hstack([np.vstack(blocks) for blocks in strips.values()])
-
-
-class _Walk:
-    """One pass over a scene: reads windows, runs the model on batches of them, blends."""
-
-    def __init__(
-        self,
-        run: SceneModel,
-        reader: SceneReader,
-        settings: PredictionConfig,
-        size: int,
-        device: torch.device,
-        progress: Progress | None,
-    ) -> None:
-        self._run, self._reader, self._size = run, reader, size
-        self._height, width = reader.shape
-        self._device, self._progress, self._settings = device, progress, settings
-        self._rows = axis_starts(self._height, size, settings.overlap)
-        self._columns = axis_starts(width, size, settings.overlap)
-        self._row_weights = axis_weights(self._rows, self._height, size)
-        self._column_weights = axis_weights(self._columns, width, size)
-        self._done = 0
-        self._total = 0
-
-    def blocks(self, strips: tuple[tuple[int, int], ...]) -> Iterator[ProbabilityBlock]:
-        """Yield the blocks of all strips."""
-        chosen = [[c for c in self._columns if c < end and c + self._size > begin] for begin, end in strips]
-        self._total = len(self._rows) * sum(map(len, chosen))
-        try:
-            for (begin, end), columns in zip(strips, chosen):
-                yield from self._strip(begin, end, columns)
-        finally:
-            self._reader.close()
-
-    def _strip(self, begin: int, end: int, columns: list[int]) -> Iterator[ProbabilityBlock]:
-        blender = BandBlender(self._run.classes.num_classes, self._height, self._size, begin, end)
-        for row, following in pairwise((*self._rows, self._height)):
-            self._add_row(blender, row, columns)
-            probabilities, valid = blender.take(following)
-            probabilities[:, ~valid] = np.nan
-            yield ProbabilityBlock(row, begin, probabilities, valid)
-
-    def _add_row(self, blender: BandBlender, row: int, columns: list[int]) -> None:
-        """Predict all windows that start in one row; batches do not reach into the next row of windows."""
-        waiting: list[tuple[int, NDArray[np.float32], NDArray[np.bool_]]] = []
-        for column in columns:
-            raw, valid = self._reader.read(Window(row, column, self._size, self._size))
-            if valid.any():
-                waiting.append((column, self._run.statistics.standardise(raw, valid), valid))
-            else:
-                blender.add(row, column, valid, None)
-                self._report(1)
-            if len(waiting) == self._settings.batch_size:
-                self._add_batch(blender, row, waiting)
-                waiting = []
-        if waiting:
-            self._add_batch(blender, row, waiting)
-
-    def _add_batch(
-        self,
-        blender: BandBlender,
-        row: int,
-        batch: list[tuple[int, NDArray[np.float32], NDArray[np.bool_]]],
-    ) -> None:
-        images = [image for _, image, _ in batch]
-        source, orientations = str(self._reader.scene.image), self._settings.orientations
-        results = window_probabilities(self._run, images, self._device, source, orientations)
-        for (column, _, valid), values in zip(batch, results):
-            weights = self._row_weights[row], self._column_weights[column]
-            blender.add(row, column, valid, values, weights)
-        self._report(len(batch))
-
-    def _report(self, windows: int) -> None:
-        self._done += windows
-        if self._progress is not None:
-            self._progress(self._done, self._total)

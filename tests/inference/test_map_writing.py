@@ -5,14 +5,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import rasterio
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
+from rasterio.rpc import RPC
 from rasterio.transform import from_origin
+from rio_cogeo.cogeo import cog_validate
 
 from qhybrid.config import PredictionConfig
 from qhybrid.data.classes import ClassMap
-from qhybrid.errors import ConfigError, DataError
-from qhybrid.inference import iterate_probabilities, predict_scene, probabilities_path, write_map
+from qhybrid.data.raster import Window
+from qhybrid.errors import ConfigError, DataError, WorkspaceError
+from qhybrid.inference import (
+    MapOptions,
+    iterate_probabilities,
+    predict_scene,
+    probabilities_path,
+    write_map,
+)
+from qhybrid.inference.part_folder import part_path
 
+CLASSES = ClassMap(("field", "forest", "road"), ("#e0c050", "#207020", "#808080"), ((0,), (1,), (2,)))
 GRID = {"crs": CRS.from_epsg(2180), "transform": from_origin(500_000, 300_000, 0.25, 0.25)}
 
 
@@ -79,7 +91,7 @@ def test_strips_write_the_same_map(run, scene, tmp_path):
 
 
 def test_file_has_no_holes(run, scene, tmp_path):
-    (output,) = write_map(run, scene, tmp_path / "map.tif")
+    (output,) = write_map(run, scene, tmp_path / "map.tif", options=MapOptions(file_format="gtiff"))
     with rasterio.open(output) as written:
         again = tmp_path / "again.tif"
         with rasterio.open(again, "w", **written.profile) as copy:
@@ -124,9 +136,12 @@ def test_a_failure_on_the_way_leaves_the_old_files(run, scene, tmp_path):
         if done > total // 2:
             raise KeyboardInterrupt
 
+    again = MapOptions(probabilities=True, overwrite=True)
     with pytest.raises(KeyboardInterrupt):
-        write_map(run, scene, output, probabilities=True, progress=stop)
-    assert {path: path.read_bytes() for path in output.parent.iterdir()} == before
+        write_map(run, scene, output, options=again, progress=stop)
+    after = {path: path.read_bytes() for path in output.parent.iterdir() if path.is_file()}
+    assert after == before
+    assert part_path(output).is_dir()  # to go on from
 
 
 def test_bad_scene_leaves_nothing(run, write_raster, tmp_path):
@@ -149,3 +164,148 @@ def test_output_must_be_another_geotiff(run, scene, tmp_path):
         write_map(run, scene, tmp_path / "map.png")
     with pytest.raises(ConfigError, match="must not be the scene itself"):
         write_map(run, scene, scene)
+
+
+def test_default_is_a_cloud_optimized_geotiff(run, write_raster, tmp_path):
+    image = np.random.default_rng(4).integers(1, 256, (2, 700, 530), dtype=np.uint8)
+    image[:, :300, :300] = 0
+    scene, run = write_raster(image, nodata=0, **GRID), replace(run, patch_size=128)
+    both = write_map(run, scene, tmp_path / "map.tif", probabilities=True)
+    for file in both:
+        assert cog_validate(file, strict=True) == (True, [], [])
+    plain = MapOptions(probabilities=True, file_format="gtiff")
+    for optimized, tiled in zip(both, write_map(run, scene, tmp_path / "plain.tif", options=plain)):
+        with rasterio.open(optimized) as one, rasterio.open(tiled) as other:
+            np.testing.assert_array_equal(one.read(), other.read())
+            assert (one.overviews(1), other.overviews(1)) == ([2, 4], [])
+            assert (one.crs, one.transform, one.tags()) == (
+                other.crs,
+                other.transform,
+                other.tags() | {"QHYBRID_MAP": one.tags()["QHYBRID_MAP"]},
+            )
+    with rasterio.open(both[0]) as file:
+        small = file.read(1, out_shape=(350, 265))
+        assert set(np.unique(small)) <= {0, 1, 2, 255}  # no class that is a mean of others
+        assert (small[:149, :149] == 255).all()
+    with rasterio.open(both[1]) as file:
+        whole = file.read(1)
+        expected = whole[400:600, 400:500].reshape(100, 2, 50, 2).mean(axis=(1, 3))
+        half = file.read(1, out_shape=(350, 265))
+        np.testing.assert_allclose(half[200:300, 200:250], expected, atol=1e-5)
+
+
+def test_equal_scenes_give_equal_bytes(run, scene, tmp_path):
+    copy = tmp_path / "elsewhere" / "other_name.tif"
+    copy.parent.mkdir()
+    copy.write_bytes(scene.read_bytes())
+    wanted = MapOptions(probabilities=True, uncertainty=True)
+    first = write_map(run, scene, tmp_path / "a" / "map.tif", options=wanted)
+    second = write_map(run, copy, tmp_path / "b" / "map.tif", options=wanted)
+    assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
+
+
+def test_existing_files_are_kept(run, scene, tmp_path):
+    for name in ("map.tif", "map_probabilities.tif"):
+        taken = tmp_path / name
+        taken.write_text("mine")
+        with pytest.raises(WorkspaceError, match=rf"{name} exists already.*--overwrite"):
+            write_map(run, scene, tmp_path / "map.tif", probabilities=True)
+        assert taken.read_text() == "mine"
+        taken.unlink()
+    (tmp_path / "map.tif").write_text("mine")
+    write_map(run, scene, tmp_path / "map.tif", options=MapOptions(overwrite=True))
+    with rasterio.open(tmp_path / "map.tif") as file:
+        assert file.shape == (300, 270)
+
+
+def test_mask_values_in_place_of_indices(run, scene, tmp_path):
+    classes = ClassMap(CLASSES.names, CLASSES.colors, ((10, 11), (255,), (30,)))
+    (output,) = write_map(
+        replace(run, classes=classes), scene, tmp_path / "codes.tif", options=MapOptions(codes=True)
+    )
+    expected = predict_scene(run, scene)
+    with rasterio.open(output) as file:
+        values = file.read(1)
+        assert (file.dtypes[0], file.nodata) == ("uint8", 0)  # 255 is the value of a class
+        assert file.tags()["CLASS_255"] == "forest"
+        assert file.colormap(1)[30] == (0x80, 0x80, 0x80, 255)
+    for index, code in enumerate((10, 255, 30)):
+        np.testing.assert_array_equal(values == code, expected == index)
+    np.testing.assert_array_equal(values == 0, expected == 255)
+
+
+def test_a_part_is_the_same_part_of_the_whole_map(run, scene, tmp_path):
+    whole = write_map(run, scene, tmp_path / "whole.tif", probabilities=True)
+    left, top = 500_000 + 61 * 0.25, 300_000 - 83 * 0.25
+    box = (left, top - 150 * 0.25, left + 97 * 0.25, top)
+    part = write_map(run, scene, tmp_path / "part.tif", options=MapOptions(probabilities=True, box=box))
+    for one, other in zip(whole, part):
+        with rasterio.open(one) as first, rasterio.open(other) as second:
+            assert second.shape == (150, 97)
+            assert second.transform == from_origin(left, top, 0.25, 0.25)
+            expected = first.read()[:, 83:233, 61:158]
+            if other is part[0]:
+                np.testing.assert_array_equal(second.read(), expected)
+            else:
+                np.testing.assert_allclose(second.read(), expected, atol=1e-5)
+    strips = iterate_probabilities(run, scene, area=Window(83, 61, 150, 97), max_memory_mb=0.02)
+    blocks = list(strips)
+    assert len({block.col for block in blocks}) > 1
+    with rasterio.open(whole[0]) as file:
+        labels = file.read(1)
+    for block in blocks:
+        row, col, height, width = block.window
+        np.testing.assert_array_equal(block.labels(), labels[row : row + height, col : col + width])
+    assert sum(block.valid.size for block in blocks) == 150 * 97
+
+
+POINTS = [
+    GroundControlPoint(0, 0, 10.0, 50.0),
+    GroundControlPoint(0, 40, 10.4, 50.1),
+    GroundControlPoint(30, 0, 9.9, 49.7),
+    GroundControlPoint(30, 40, 10.3, 49.8),
+]
+
+
+def test_ground_control_points_are_kept(run, write_raster, tmp_path):
+    scene = write_raster(np.ones((2, 30, 40), dtype=np.uint8))
+    with rasterio.open(scene, "r+") as file:
+        file.gcps = (POINTS, CRS.from_epsg(4326))
+    with pytest.warns(UserWarning, match="not on a regular grid: ground control points"):
+        files = write_map(run, scene, tmp_path / "map.tif", probabilities=True)
+    for file in files:
+        with rasterio.open(file) as written:
+            points, crs = written.gcps
+            assert crs == CRS.from_epsg(4326)
+            assert [(p.row, p.col, p.x, p.y) for p in points] == [(p.row, p.col, p.x, p.y) for p in POINTS]
+            assert written.transform.is_identity
+    with pytest.raises(DataError, match=r"ground control points.*gdalwarp"):
+        write_map(run, scene, tmp_path / "part.tif", options=MapOptions(box=(10, 49, 11, 50)))
+
+
+def test_rational_polynomials_are_kept(run, write_raster, tmp_path):
+    scene = write_raster(np.ones((2, 30, 40), dtype=np.uint8))
+    one = [1.0, *[0.0] * 19]
+    rpc = RPC(
+        height_off=100,
+        height_scale=500,
+        lat_off=50,
+        lat_scale=0.1,
+        line_den_coeff=one,
+        line_num_coeff=[0.0, 0, 1, *[0.0] * 17],
+        line_off=15,
+        line_scale=15,
+        long_off=10,
+        long_scale=0.1,
+        samp_den_coeff=one,
+        samp_num_coeff=[0.0, 1, *[0.0] * 18],
+        samp_off=20,
+        samp_scale=20,
+    )
+    with rasterio.open(scene, "r+") as file:
+        file.rpcs = rpc
+    with pytest.warns(UserWarning, match="rational polynomial"):
+        (output,) = write_map(run, scene, tmp_path / "map.tif")
+    with rasterio.open(output) as written:
+        assert written.rpcs.to_dict()["line_off"] == 15
+        assert written.rpcs.to_dict()["samp_num_coeff"] == rpc.samp_num_coeff

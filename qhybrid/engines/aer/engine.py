@@ -98,6 +98,11 @@ class AerEngine(Engine):
         values = shifted_expectations(angles, shifted, lambda moved: self._run(prepared, moved))
         return attached(values.t().to(device=inputs.device, dtype=inputs.dtype), inputs, weights)
 
+    def reseed(self, seed: int) -> None:
+        """Draw shots and trajectories from another seed from now on; see `Engine.reseed`."""
+        if self.random:
+            self._seed, self._calls = seed, 0
+
     def describe(self) -> dict[str, Any]:
         """Return kind, options, shots, seed and noise."""
         return {

@@ -172,6 +172,12 @@ class ExactEngine(Engine):
         """
         return self._explained(spec, batch, self._dtype or torch.float32)
 
+    def reseed(self, seed: int) -> None:
+        """Draw shots from another seed from now on; see `Engine.reseed`. Exact values stay what they are."""
+        if self._shots is not None:
+            self._seed = seed
+            self._generator.manual_seed(derive_seed(seed, "shots"))
+
     def describe(self) -> dict[str, Any]:
         """Return kind, options, shots, seed and noise."""
         return {

@@ -51,6 +51,10 @@ class ReadoutCorrection(Engine):
             self._corrected[spec.fingerprint] = replace(spec, observables=observables)
         return self._engine.expectations(self._corrected[spec.fingerprint], inputs, weights)
 
+    def reseed(self, seed: int) -> None:
+        """Draw from another seed from now on; see `Engine.reseed`."""
+        self._engine.reseed(seed)
+
     def describe(self) -> dict[str, Any]:
         """Return what the corrected engine says of itself, and that it is corrected."""
         inner = self._engine.describe()

@@ -18,6 +18,7 @@ from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.base import Engine
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
+from qhybrid.seeding import derive_seed
 
 EXTRAPOLATIONS = ("richardson", "linear")
 SCALES = (1.0, 2.0, 3.0)
@@ -67,6 +68,11 @@ class ZeroNoiseExtrapolation(Engine):
             for c, engine in zip(self.coefficients, self._engines)
         ]
         return torch.stack(values).sum(dim=0)
+
+    def reseed(self, seed: int) -> None:
+        """Draw from another seed from now on, each strength from its own; see `Engine.reseed`."""
+        for number, engine in enumerate(self._engines):
+            engine.reseed(derive_seed(seed, "strength", number))
 
     def circuit_key(self, spec: CircuitSpec) -> str:
         """Return the hash of the engines' circuit; it is the same at all strengths."""

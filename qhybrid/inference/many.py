@@ -1,0 +1,246 @@
+"""Maps of many scenes: finished ones are kept, and one that fails does not stop the others."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from qhybrid.config import PredictionConfig
+from qhybrid.data.geotiff_folder import RASTER_SUFFIXES
+from qhybrid.errors import ConfigError, DataError, QHybridError, WorkspaceError
+from qhybrid.inference.map_options import MapOptions, map_files
+from qhybrid.inference.map_writing import MapJob, check_options, prepare_map
+from qhybrid.inference.products import Products
+from qhybrid.inference.scene import DEFAULT_MEMORY_MB
+from qhybrid.inference.scene_model import SceneModel, place_model
+from qhybrid.inference.walk import Progress
+
+_SUFFIXES = (*RASTER_SUFFIXES, ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class MapOutcome:
+    """What became of a scene.
+
+    Attributes:
+        scene: The scene.
+        files: Its map and what is made of it.
+        state: `mapped`, `kept` (it was finished before) or `failed`.
+        reason: Why it failed; else empty.
+    """
+
+    scene: Path
+    files: tuple[Path, ...]
+    state: Literal["mapped", "kept", "failed"]
+    reason: str = ""
+
+
+def find_scenes(given: Sequence[str | Path], leave_out: Path | None = None) -> tuple[Path, ...]:
+    """Return the scenes that are meant, sorted, each once.
+
+    Args:
+        given: Files, folders (their rasters, not those of folders in them) and patterns such as
+            `scenes/**/*.tif`.
+        leave_out: A folder whose files no pattern means: that of the maps.
+
+    Raises:
+        DataError: If a folder or a pattern has no rasters.
+    """
+    found: dict[Path, None] = {}
+    for text in map(str, given):
+        place, outside = Path(text), None
+        if place.is_dir():
+            files: Iterable[Path] = place.iterdir()
+        elif not place.exists() and glob.has_magic(text):
+            outside = leave_out
+            files = Path(place.anchor).glob(str(place.relative_to(place.anchor)))
+        else:
+            found[place] = None
+            continue
+        rasters = sorted(file for file in files if _is_raster(file, outside))
+        if not rasters:
+            raise DataError(
+                f"{text}: must hold scenes ({', '.join(_SUFFIXES)}), but has none. Fix: check the path."
+            )
+        found.update(dict.fromkeys(rasters))
+    return tuple(found)
+
+
+def _is_raster(file: Path, leave_out: Path | None) -> bool:
+    if leave_out is not None and leave_out.absolute() in file.absolute().parents:
+        return False
+    hidden = any(part.startswith(".") and part.strip(".") for part in file.parts)  # maps in work are, too
+    return file.is_file() and file.suffix.lower() in _SUFFIXES and not hidden
+
+
+def map_places(
+    scenes: Sequence[Path], folder: str | Path, options: MapOptions, products: Products
+) -> dict[Path, Path]:
+    """Return where the map of each scene goes: `<name>.tif`, in sub-folders where the scenes are in some.
+
+    Raises:
+        ConfigError: If two maps would have one name, or a map that of a scene.
+    """
+    above = Path(os.path.commonpath([scene.absolute().parent for scene in scenes]))
+    places = {
+        scene: Path(folder) / scene.absolute().relative_to(above).with_suffix(".tif") for scene in scenes
+    }
+    taken: dict[Path, Path] = {scene.absolute(): scene for scene in scenes}
+    for scene, place in places.items():
+        for file in (*map_files(place, options), *products.files(place)):
+            other = taken.setdefault(file.absolute(), scene)
+            if other is not scene or file.absolute() == scene.absolute():
+                raise ConfigError(
+                    f"{file} is to be written for scene {scene}, but belongs to {other}. Fix: choose another "
+                    "folder, or map one of them by itself."
+                )
+    return places
+
+
+def map_scenes(
+    run: SceneModel,
+    scenes: Sequence[str | Path],
+    folder: str | Path,
+    *,
+    options: MapOptions | None = None,
+    products: Products | None = None,
+    settings: PredictionConfig | None = None,
+    device: str | torch.device | None = None,
+    max_memory_mb: float = DEFAULT_MEMORY_MB,
+    progress: Callable[[int, int, Path], Progress | None] | None = None,
+    done: Callable[[MapOutcome], None] | None = None,
+) -> list[MapOutcome]:
+    """Map scenes into a folder; a second call maps what is not finished.
+
+    A finished map is kept if weights, content of the scene and settings are those it was made with.
+
+    Args:
+        run: The trained model.
+        scenes: As for `find_scenes`.
+        folder: Where maps go.
+        options: What is mapped and how it is written.
+        products: What is made of each map.
+        settings: Overlap and batch size; those of the run's recipe if absent.
+        device: Where to run the model.
+        max_memory_mb: Bound of the memory for blending, in MiB.
+        progress: Called with (number of the scene from 1, number of all, scene) before each scene; returns
+            what `write_map` is to report to.
+        done: Called after each scene.
+
+    Returns:
+        What became of each scene, in order.
+
+    Raises:
+        ConfigError: If a setting is out of range, or two maps would have one name.
+        DataError: If there are no scenes.
+        WorkspaceError: If another map is in the place of one of them, and `overwrite` is not asked for.
+    """
+    wanted, products = options or MapOptions(), products or Products()
+    products.check()
+    check_options(run, wanted)
+    place_model(run, device)
+    found = find_scenes(scenes, Path(folder))
+    places = map_places(found, folder, wanted, products)
+
+    jobs: dict[Path, MapJob] = {}
+
+    def prepared(scene: Path) -> MapJob:
+        if scene not in jobs:
+            job = prepare_map(run, scene, places[scene], wanted, settings, None, max_memory_mb)
+            products.check_scene(job)
+            if not job.finished:
+                job.check_free()
+            products.check_free(job)
+            jobs[scene] = job
+        return jobs[scene]
+
+    _check_existing(found, places, wanted, products, prepared)
+    outcomes = []
+    for number, scene in enumerate(found, start=1):
+        report = progress(number, len(found), scene) if progress else None
+        outcome = _map_one(run, scene, prepared, products, device, report)
+        outcomes.append(outcome)
+        if done is not None:
+            done(outcome)
+    return outcomes
+
+
+def _check_existing(
+    scenes: Sequence[Path],
+    places: dict[Path, Path],
+    options: MapOptions,
+    products: Products,
+    prepared: Callable[[Path], MapJob],
+) -> None:
+    """Find out before the first scene whether a file is in the way; scenes that fail do so in their turn."""
+    for scene in scenes:
+        files = (*map_files(places[scene], options), *products.files(places[scene]))
+        if not any(file.exists() for file in files):
+            continue
+        try:
+            prepared(scene)
+        except WorkspaceError:
+            raise
+        except QHybridError:
+            continue
+
+
+def _map_one(
+    run: SceneModel,
+    scene: Path,
+    prepared: Callable[[Path], MapJob],
+    products: Products,
+    device: str | torch.device | None,
+    report: Progress | None,
+) -> MapOutcome:
+    try:
+        job = prepared(scene)
+        files = (*job.files, *products.files(job.files[0]))
+        if job.finished and not products.missing(job):
+            return MapOutcome(scene, files, "kept")
+        if not job.finished:
+            job.make(run, device, report)
+        products.make(job, run.classes)
+    except Exception as error:  # of whatever kind: the other scenes are independent of it
+        named = str(error) if isinstance(error, QHybridError) else f"{type(error).__name__}: {error}"
+        return MapOutcome(scene, (), "failed", named)
+    return MapOutcome(scene, files, "mapped")
+
+
+def map_one_scene(
+    run: SceneModel,
+    scene: str | Path,
+    output: str | Path,
+    *,
+    options: MapOptions | None = None,
+    products: Products | None = None,
+    settings: PredictionConfig | None = None,
+    device: str | torch.device | None = None,
+    max_memory_mb: float = DEFAULT_MEMORY_MB,
+    progress: Progress | None = None,
+) -> tuple[Path, ...]:
+    """Map one scene and make polygons and page of it; see `write_map` and `Products`.
+
+    Returns:
+        The files written, the map first.
+
+    Raises:
+        ConfigError: If a setting is out of range.
+        DataError: If the scene cannot be used.
+        WorkspaceError: If a file exists already, or cannot be written.
+    """
+    wanted, products = options or MapOptions(), products or Products()
+    products.check()
+    job = prepare_map(run, scene, output, wanted, settings, None, max_memory_mb)
+    products.check_scene(job)
+    job.check_free()
+    products.check_free(job)
+    job.make(run, device, progress)
+    products.make(job, run.classes)
+    return (*job.files, *products.files(job.files[0]))

@@ -1,0 +1,66 @@
+"""What decides a map, as one hash: the model, the scene's content, and every setting."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import qhybrid
+from qhybrid.config import PredictionConfig
+from qhybrid.data.raster_content import content_hash
+from qhybrid.inference.scene_model import SceneModel
+from qhybrid.layers import quantum_layers
+
+TAG = "QHYBRID_MAP"
+"""Metadata key of a map's own hash."""
+
+
+def map_key(run: SceneModel, image: str | Path, settings: PredictionConfig, **options: Any) -> str:
+    """Return a hash of all that decides the bytes of a map.
+
+    Args:
+        run: The model; its weights count, not its folder.
+        image: The scene; its content counts, not its name.
+        settings: How windows are predicted.
+        **options: Everything else, as plain values.
+
+    Raises:
+        DataError: If the scene cannot be read.
+    """
+    content = {
+        "qhybrid": qhybrid.__version__,
+        "recipe": run.recipe.model_dump(mode="json"),
+        "weights": _weights(run),
+        "statistics": run.statistics.to_dict(),
+        "classes": run.classes.to_dict(),
+        "bands": list(run.bands),
+        "engines": _engines(run),
+        "settings": settings.model_dump(mode="json"),
+        "scene": content_hash(image),
+        "options": options,
+    }
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _weights(run: SceneModel) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(run.model.state_dict().items()):
+        array = value.detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(array.shape)} {array.dtype}".encode())
+        digest.update(array.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _engines(run: SceneModel) -> Mapping[str, Any]:
+    found = {}
+    for name, layer in quantum_layers(run.model).items():
+        told = layer.engine.describe()
+        # The seed of a map is an option of its own; that of the engine is written over window by window.
+        found[name] = {**told, "seed": None} if layer.engine.random else told
+    return found
