@@ -70,7 +70,7 @@ class SmallCopy:
         length = float(np.linalg.norm(centred))
         if not length / SIDE > _FLAT * max(float(np.abs(cells).max()), 1e-12):
             return None
-        return (centred / length).astype(np.float32)
+        return np.asarray(centred / length, dtype=np.float32)
 
 
 def small_copy(image: NDArray[np.generic]) -> NDArray[np.float32] | None:

@@ -39,8 +39,8 @@ def check_scenes(
         dataset: The data set.
         config: The recipe's section `data`.
         splits: Which splits.
-        quick: Of images read the last row of blocks alone, and no masks of the training split, which its
-            statistics read.
+        quick: Of images read the first and last blocks alone, and of the masks of the training split too,
+            which its statistics read.
         progress: Called with (scenes done, scenes in all).
     """
     classes = dataset.classes
@@ -136,16 +136,20 @@ class _Reader:
         self._found.smallest = min(self._found.smallest, *shape)
 
     def look(self, scene: Scene, labels: bool) -> None:
-        """Open a scene, decode the last row of its blocks, and read its labels if asked."""
+        """Open a scene, decode its first and last rows of blocks, and read its labels if asked.
+
+        Files end with the last row, or with the first one where a format counts from below (BMP).
+        """
         reader = self._opened(scene)
         height, width = reader.shape
-        reader.read(Window(height - 1, 0, 1, width))
+        ends = [Window(row, 0, 1, width) for row in (0, height - 1)]
+        for window in ends:
+            reader.read(window)
         if scene.mask is not None:
-            if labels:
-                for window in row_blocks(height, width):
-                    self._count_labels(reader.read_labels(window))
-            else:
-                reader.read_labels(Window(height - 1, 0, 1, width))
+            for window in row_blocks(height, width) if labels else ends:
+                read = reader.read_labels(window)
+                if labels:
+                    self._count_labels(read)
         self._count(reader.shape)
 
     def read(self, scene: Scene, shown: bool) -> None:

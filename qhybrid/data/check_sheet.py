@@ -84,7 +84,9 @@ def _limits(examples: Sequence[Example]) -> NDArray[Any]:
     """Return the 2nd and 98th percentile of each shown band, shape (2, 3)."""
     values = np.concatenate([_bands(one).reshape(3, -1) for one in examples], axis=1)
     known = values[:, np.isfinite(values).all(axis=0)]
-    return np.percentile(known, [2, 98], axis=1) if known.size else np.array([[0.0] * 3, [1.0] * 3])
+    return (
+        np.asarray(np.percentile(known, [2, 98], axis=1)) if known.size else np.array([[0.0] * 3, [1.0] * 3])
+    )
 
 
 def _picture(example: Example, limits: NDArray[Any]) -> NDArray[Any]:
