@@ -28,7 +28,7 @@ from qhybrid.data.scenes import SPLITS
 from qhybrid.errors import DataError
 from qhybrid.workspace import write_text
 
-__all__ = ["DataCheck", "Problem", "check_data", "draw_contact_sheet", "report_problems", "write_check"]
+__all__ = ["DataCheck", "Problem", "check_data", "draw_contact_sheet", "stop_at_problems", "write_check"]
 
 FAR_MEAN, FAR_SCALE = 1.0, 2.0
 """A split is worth a look when a band's mean is this many of training's standard deviations away from that of
@@ -81,14 +81,7 @@ def compare_labels(check: DataCheck, *, absent_classes: bool = True) -> None:
         if found.per_class is None or not found.count:
             continue
         if not found.per_class.any():
-            check.add(
-                "labels",
-                [split],
-                f"Split {split} must have labels, but no pixel of its {found.count} {check.unit} has "
-                "a class: nothing "
-                "could be learned or judged by it. Fix: check `data.classes`, `data.ignore_values` "
-                "and the masks.",
-            )
+            check.add("labels", [split], no_labels(split, found.count, check.unit))
         elif absent_classes:
             absent = [name for name, count in zip(check.class_names, found.per_class) if not count]
             if absent:
@@ -100,6 +93,14 @@ def compare_labels(check: DataCheck, *, absent_classes: bool = True) -> None:
                     f"{', '.join(absent)}, "
                     f"which {what} by it. Fix: split otherwise, or leave the class out.",
                 )
+
+
+def no_labels(split: str, count: int, unit: str) -> str:
+    """Return what to say of a split without any label."""
+    return (
+        f"Split {split} must have labels, but no pixel of its {count} {unit} has a class: nothing could be "
+        "learned or judged by it. Fix: check `data.classes`, `data.ignore_values` and the masks."
+    )
 
 
 def _compare_values(check: DataCheck) -> None:
@@ -173,24 +174,19 @@ def _find_near_copies(check: DataCheck) -> None:
             )
 
 
-def report_problems(problems: Sequence[Problem]) -> str:
-    """Return the messages of problems as one text, the first ones only if they are many."""
-    lines = [problem.message for problem in problems[:_SHOWN]]
-    if len(problems) > _SHOWN:
-        lines.append(f"... and {len(problems) - _SHOWN} more (`qhybrid data check` names all).")
-    return "\n".join(lines)
-
-
-def stop_at_problems(check: DataCheck, severe: Sequence[Problem]) -> None:
-    """Raise an error that names all given problems of a check.
+def stop_at_problems(problems: Sequence[Problem]) -> None:
+    """Raise an error that names the given problems, the first ones only if they are many.
 
     Raises:
         DataError: If there is one.
     """
-    if len(severe) == 1:
-        raise DataError(severe[0].message)
-    if severe:
-        raise DataError(f"{len(severe)} problems with the data:\n{report_problems(severe)}")
+    lines = [problem.message for problem in problems[:_SHOWN]]
+    if len(problems) > _SHOWN:
+        lines.append(f"... and {len(problems) - _SHOWN} more (`qhybrid data check` names all).")
+    if len(problems) == 1:
+        raise DataError(lines[0])
+    if problems:
+        raise DataError("\n".join([f"{len(problems)} problems with the data:", *lines]))
 
 
 def write_check(check: DataCheck, folder: Path) -> tuple[Path, Path | None]:

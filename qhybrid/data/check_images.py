@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,13 +18,19 @@ _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f
 
 
 def check_images(
-    dataset: ImageDataset, splits: Sequence[str], *, quick: bool = False, progress: Progress | None = None
+    dataset: ImageDataset,
+    splits: Sequence[str],
+    *,
+    loaded: Mapping[str, ImageArrays] | None = None,
+    quick: bool = False,
+    progress: Progress | None = None,
 ) -> DataCheck:
     """Load the images of some splits, and look for images that are in several of them.
 
     Args:
         dataset: The data set.
         splits: Which splits; those that it does not have are passed over.
+        loaded: Splits that are loaded already.
         quick: Only load and count.
         progress: Called with (splits done, splits in all).
     """
@@ -36,7 +42,7 @@ def check_images(
     for done, split in enumerate(wanted, start=1):
         check.splits[split] = SplitFindings()
         try:
-            arrays = dataset.load(split)
+            arrays = (loaded or {}).get(split) or dataset.load(split)
         except DataError as error:
             check.add("file", [split], error)
         else:

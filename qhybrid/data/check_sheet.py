@@ -84,9 +84,9 @@ def _limits(examples: Sequence[Example]) -> NDArray[Any]:
     """Return the 2nd and 98th percentile of each shown band, shape (2, 3)."""
     values = np.concatenate([_bands(one).reshape(3, -1) for one in examples], axis=1)
     known = values[:, np.isfinite(values).all(axis=0)]
-    return (
-        np.asarray(np.percentile(known, [2, 98], axis=1)) if known.size else np.array([[0.0] * 3, [1.0] * 3])
-    )
+    if not known.size:
+        return np.array([[0.0] * 3, [1.0] * 3])
+    return np.asarray(np.percentile(known, [2, 98], axis=1))
 
 
 def _picture(example: Example, limits: NDArray[Any]) -> NDArray[Any]:
@@ -102,7 +102,7 @@ def _with_mask(picture: NDArray[Any], labels: NDArray[np.uint8], colors: Sequenc
     """Return a picture with the colours of the classes over it; pixels without a class stay as they are."""
     palette = np.array([to_rgb(color) for color in colors])
     counted = labels != IGNORE_INDEX
-    painted = picture.copy()
+    painted: NDArray[np.float64] = picture.copy()
     painted[counted] = (1 - _OPACITY) * picture[counted] + _OPACITY * palette[labels[counted]]
     return painted
 

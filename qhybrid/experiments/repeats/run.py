@@ -177,7 +177,7 @@ def _train_and_test(recipe: Recipe, data_root: Path, folder: Path) -> None:
     """Train and test one run; an error is written down, not raised."""
     (folder / ERROR).unlink(missing_ok=True)
     try:
-        train(recipe, data_root, folder, resume=(folder / RECIPE).is_file())
+        train(recipe, data_root, folder, resume=(folder / RECIPE).is_file(), test=True)
         evaluate_run(folder, data_root=data_root)
     except QHybridError as error:
         write_text(folder / ERROR, f"{error}\n")
