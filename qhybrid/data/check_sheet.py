@@ -93,7 +93,9 @@ def _picture(example: Example, limits: NDArray[Any]) -> NDArray[Any]:
     """Return colours in [0, 1], shape (h, w, 3); grey where there is no data."""
     bands = np.moveaxis(_bands(example).astype(np.float64), 0, -1)
     empty = ~np.isfinite(bands).all(axis=-1)
-    colors = np.clip((bands - limits[0]) / np.maximum(limits[1] - limits[0], 1e-12), 0, 1)
+    colors: NDArray[np.float64] = np.clip(
+        (bands - limits[0]) / np.maximum(limits[1] - limits[0], 1e-12), 0, 1
+    )
     colors[empty] = to_rgb(_NO_DATA)
     return colors
 

@@ -202,7 +202,7 @@ class RunKeeper(Checkpoint):
             kept = (
                 f"Epochs up to {self._saved_epoch} are kept: go on after that with `qhybrid train --resume "
                 f"{self.folder}`."
-                if self._saved_epoch
+                if self._saved_epoch and (self.folder / RESUME_STATE).is_file()
                 else "No epoch is kept."
             )
             raise WorkspaceError(f"{error} Epoch {epoch} was trained but not kept. {kept}") from error
