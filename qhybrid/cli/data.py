@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -115,7 +116,9 @@ def check(
     for table in check_tables(found):
         console.print(table)
     for problem in found.problems:
-        say(f"{'WRONG' if problem.severe else 'LOOK'}  {problem.message}")
+        text = f"{'wrong' if problem.severe else 'look'}: {problem.message}"
+        # Paths stay whole, so that they can be copied.
+        say(fill(text, 80, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))
     if output is not None:
         for label, file in zip(("report", "sheet"), write_check(found, output)):
             if file is not None:

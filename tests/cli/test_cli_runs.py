@@ -194,13 +194,13 @@ def test_resume_goes_on_in_the_same_folder(run_folder, tmp_path, capsys):
     shutil.copytree(run_folder, copy)
     before = (copy / "metrics.csv").read_text()
     assert execute(["train", "--resume", str(copy), "--no-test"]) == 0
-    assert capsys.readouterr().out.splitlines() == [f"run         {copy}"]
+    assert capsys.readouterr().out.splitlines()[-1] == f"run         {copy}"
     assert (copy / "metrics.csv").read_text() == before
     assert execute(["train", "--resume", str(copy), "--output", str(tmp_path / "x")]) == 2
 
 
 def test_interrupted_training_says_how_to_go_on(workspace, tmp_path, monkeypatch, capsys):
-    def interrupted(recipe, data_root, target, *, resume):
+    def interrupted(recipe, data_root, target, **_):
         (target / "resume").mkdir(parents=True)
         (target / "resume" / "state.ckpt").touch()
         raise KeyboardInterrupt
@@ -211,7 +211,7 @@ def test_interrupted_training_says_how_to_go_on(workspace, tmp_path, monkeypatch
 
 
 def test_training_interrupted_before_an_epoch_says_so(workspace, tmp_path, monkeypatch, capsys):
-    def interrupted(*_, resume):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("qhybrid.training.train", interrupted)
