@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +66,16 @@ def check_scenes(
                 progress(done, total)
         reader.forget()
         _note_number_types(split, reader.number_types, check)
+    lonely = dataset.masks_without_image()
+    if lonely:
+        names = ", ".join(str(path) for path in lonely[:5])
+        check.add(
+            "file",
+            splits,
+            f"{len(lonely)} mask(s) have no image: {names}{', ...' if len(lonely) > 5 else ''}. Fix: add the "
+            "images, or move the masks away.",
+            severe=not quick,
+        )
     _find_leaks(dataset, {split: whole for split, (_, whole) in listed.items()}, check)
     return check
 
@@ -114,6 +125,7 @@ class _Reader:
         self._config = config
         self._found = found
         self._open: SceneReader | None = None
+        self._looked_at: set[Path] = set()
         self.number_types: dict[str, Scene] = {}
 
     def forget(self) -> None:
@@ -136,20 +148,23 @@ class _Reader:
         self._found.smallest = min(self._found.smallest, *shape)
 
     def look(self, scene: Scene, labels: bool) -> None:
-        """Open a scene, decode its first and last rows of blocks, and read its labels if asked.
+        """Open a scene, decode the first and last blocks of its files, and read its labels if asked.
 
         Files end with the last row, or with the first one where a format counts from below (BMP).
         """
         reader = self._opened(scene)
         height, width = reader.shape
-        ends = [Window(row, 0, 1, width) for row in (0, height - 1)]
-        for window in ends:
-            reader.read(window)
-        if scene.mask is not None:
-            for window in row_blocks(height, width) if labels else ends:
-                read = reader.read_labels(window)
-                if labels:
-                    self._count_labels(read)
+        if scene.image not in self._looked_at:
+            info = reader.image.info
+            for row in (0, info.height - 1):
+                reader.image.read(Window(row, 0, 1, info.width))
+            self._looked_at.add(scene.image)
+        if scene.mask is not None and labels:
+            for window in row_blocks(height, width):
+                self._count_labels(reader.read_labels(window))
+        elif scene.mask is not None and scene.window is None:
+            for row in (0, height - 1):
+                reader.read_labels(Window(row, 0, 1, width))
         self._count(reader.shape)
 
     def read(self, scene: Scene, shown: bool) -> None:

@@ -90,6 +90,10 @@ class SceneDataset(ABC):
         """
         return self.scenes(split)
 
+    def masks_without_image(self) -> tuple[Path, ...]:
+        """Return masks that no image was found for, in the splits that were asked for; none by default."""
+        return ()
+
 
 def scene_window(scene: Scene, info: RasterInfo) -> Window:
     """Return the part of its rasters that is a scene.

@@ -185,6 +185,20 @@ def test_likeness_of_small_copies():
     assert float(found @ found) + 1e-6 > ALIKE
 
 
+def test_masks_without_image(folder_dataset, monkeypatch):
+    from qhybrid.data.geotiff_folder import GeoTiffFolder
+
+    root, config = folder_dataset
+    lonely = tuple(root / f"set/test/masks/{number}.tif" for number in range(7))
+    monkeypatch.setattr(GeoTiffFolder, "masks_without_image", lambda _: lonely, raising=False)
+    (problem,) = check_data(config, root).problems
+    assert problem.message.startswith("7 mask(s) have no image: ")
+    assert (problem.kind, problem.severe) == ("file", True)
+    assert [one.severe for one in check_data(config, root, quick=True).problems] == [
+        False
+    ]  # training goes on
+
+
 def test_empty_and_missing_splits(folder_dataset):
     root, config = folder_dataset
     for file in (root / "set/val").rglob("*.tif"):
