@@ -162,11 +162,28 @@ def _raise_as_workspace_error(error: BaseException, final: Path) -> None:
         ) from error
 
 
+def make_folder(folder: Path) -> Path:
+    """Make a folder that results go into, unless it is there, and return it.
+
+    Raises:
+        WorkspaceError: If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkspaceError(
+            f"Folder {folder} must be writable, since results go into it, but cannot be made "
+            f"({error.strerror}). Fix: choose another one with --output."
+        ) from error
+    return folder
+
+
 def disk_is_full(error: BaseException | None, folder: Path) -> bool:
     """Return whether an error, or one that it came from, means that a disk or a quota is full.
 
     Args:
-        error: The error. Writers in other languages (safetensors, torch) raise none of class `OSError`.
+        error: The error. Writers in other languages (safetensors, torch, GDAL) raise ones of their own, some
+            of which only say that writing failed.
         folder: Where was written.
     """
     while error is not None:
@@ -174,8 +191,8 @@ def disk_is_full(error: BaseException | None, folder: Path) -> bool:
             return True
         if any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT)):
             return True
-        if isinstance(error, RuntimeError) and "write" in str(error):
-            return folder.is_dir() and shutil.disk_usage(folder).free < _NOTHING_LEFT
+        if "write" in str(error).lower() and folder.is_dir():
+            return shutil.disk_usage(folder).free < _NOTHING_LEFT
         error = error.__cause__ or error.__context__
     return False
 

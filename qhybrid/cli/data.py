@@ -14,6 +14,7 @@ from qhybrid.cli.lookup import find_recipe
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.config import apply_overrides, load_recipe, validated
 from qhybrid.workspace import data_root as find_data_root
+from qhybrid.workspace import make_folder
 
 if TYPE_CHECKING:
     from qhybrid.data.check import DataCheck
@@ -111,6 +112,8 @@ def check(
     from qhybrid.data.check import check_data, write_check
 
     config = load_recipe(find_recipe(recipe), set_).data
+    if output is not None:
+        make_folder(output)
     with progress_bar("files") as progress:
         found = check_data(config, find_data_root(data_root), progress=progress)
     for table in check_tables(found):

@@ -21,7 +21,7 @@ from qhybrid.layers import quantum_layers
 from qhybrid.models import check_task, resolve_model
 from qhybrid.training.run_folder import RECIPE, start_weights
 from qhybrid.training.task import Task
-from qhybrid.workspace import LOCK_FILE, locked
+from qhybrid.workspace import LOCK_FILE, locked, make_folder
 
 _LOGGER_PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow"}
 _COPIES = 5
@@ -138,13 +138,7 @@ def claimed(folder: Path, *, resume: bool) -> Iterator[None]:
         WorkspaceError: If it cannot be written, another process works on it, or it is not new.
     """
     made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WorkspaceError(
-            f"Run folder {folder} must be writable, but cannot be made ({error.strerror}). Fix: choose "
-            "another one with --output."
-        ) from error
+    make_folder(folder)
     try:
         with locked(folder):
             if not resume and not is_new(folder):  # another process was quicker

@@ -111,6 +111,14 @@ def test_check_names_all_faults_and_leaves_a_report(scenes, tmp_path, capsys):
     assert sorted(kinds) == ["file", "leak"]
 
 
+def test_check_looks_at_its_folder_first(scenes, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert execute(["data", "check", "folder.yaml", "--output", "file/out"]) == 1
+    answer = capsys.readouterr()
+    assert "file/out must be writable" in answer.err
+    assert answer.out == ""
+
+
 def test_check_of_whole_images(tmp_path, capsys):
     (tmp_path / "digits.yaml").write_text("name: digits\ndata: {dataset: digits}\nmodel: {name: cnn}\n")
     assert execute(["data", "check", "digits.yaml", "--output", "out"]) == 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
+from collections import namedtuple
 from pathlib import Path
 
 import pandas as pd
@@ -81,6 +83,12 @@ def test_errors_of_a_full_disk_are_told_from_others(tmp_path):
     with pytest.raises(SafetensorError), atomic_path(tmp_path / "a"):
         raise SafetensorError("header too large")
     assert not disk_is_full(RuntimeError("file write failed"), tmp_path)  # there is room
+    usage = namedtuple("usage", "total used free")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 0))
+        assert disk_is_full(RuntimeError("PytorchStreamWriter: file write failed"), tmp_path)
+        assert disk_is_full(ValueError("Write error at scanline 3"), tmp_path)
+        assert not disk_is_full(ValueError("something else"), tmp_path)
     assert not disk_is_full(PermissionError(errno.EACCES, "no"), tmp_path)
     assert list(tmp_path.iterdir()) == []
 

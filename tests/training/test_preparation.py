@@ -137,7 +137,7 @@ class TestBeforeTheFirstStep:
 
     def test_a_folder_that_cannot_be_written(self, data, tmp_path, tiny_content):
         write_text(tmp_path / "file", "")
-        with pytest.raises(WorkspaceError, match="Run folder .*file/run must be writable"):
+        with pytest.raises(WorkspaceError, match="Folder .*file/run must be writable"):
             train(recipe_of(tiny_content()), data, tmp_path / "file" / "run")
 
     def test_a_disk_without_room(self, data, tmp_path, tiny_content, monkeypatch):
