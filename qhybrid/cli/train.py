@@ -136,7 +136,8 @@ def start_lines(start: TrainingStart) -> list[str]:
     """Return what is about to be trained, in lines of at most 80 columns."""
     data = start.data
     lines = [
-        f"{split:<12}{found.count:>7,} {data.unit:<7}{found.pixels:>17,} pixels"
+        f"{split:<12}{found.count:>7,} {data.unit.removesuffix('s') if found.count == 1 else data.unit:<7}"
+        f"{found.pixels:>17,} pixels"
         for split, found in data.splits.items()
     ]
     angles = f", {start.circuit_weights:,} of them in circuits" if start.circuit_weights else ""

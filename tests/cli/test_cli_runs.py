@@ -40,8 +40,8 @@ def test_train_takes_settings_an_output_folder_and_no_test(workspace, tmp_path, 
     assert last == f"run         {target}"
     # One training and one validation scene of 64 x 64; without a test, the test split is not looked at.
     assert [line.split() for line in start[:2]] == [
-        ["train", "1", "scenes", "4,096", "pixels"],
-        ["val", "1", "scenes", "4,096", "pixels"],
+        ["train", "1", "scene", "4,096", "pixels"],
+        ["val", "1", "scene", "4,096", "pixels"],
     ]
     weights = sum(array.size for array in load_file(target / "last/weights.safetensors").values())
     assert start[2].startswith("model       unet: ")

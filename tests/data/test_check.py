@@ -102,6 +102,23 @@ def test_the_quick_way_sees_the_end_of_pictures(tmp_path, make_raster, suffix, o
     assert f"a{suffix}" in found[0].message
 
 
+def test_a_damaged_block_in_the_middle_of_a_file(folder_dataset, make_raster):
+    root, config = folder_dataset
+    image = np.random.default_rng(0).integers(1, 255, (3, 320, 256), dtype=np.uint8)
+    mask = np.tile(np.array([1, 2, 3, 7], np.uint8), (320, 64))
+    tiles = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate"}
+    file = make_raster(root / "set/val/images/big.tif", image, origin=(9e5, 9e5), **tiles)
+    make_raster(root / "set/val/masks/big.tif", mask, origin=(9e5, 9e5))
+    assert check_data(config, root).ok
+    content = bytearray(file.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2000] = bytes(2000)
+    file.write_bytes(content)
+    (problem,) = check_data(config, root).problems
+    assert (problem.kind, problem.splits) == ("file", ("val",))
+    assert "images/big.tif: cannot be read at rows" in problem.message
+
+
 @pytest.mark.parametrize("quick", [True, False])
 def test_an_unknown_value_in_a_test_mask(folder_dataset, quick):
     root, config = folder_dataset
