@@ -33,6 +33,8 @@ STARTER_FILES = (
 DATA_VARIABLE = "QHYBRID_DATA"
 CACHE_VARIABLE = "QHYBRID_CACHE"
 LOCK_FILE = ".lock"
+_NOTHING_LEFT = 1 << 16
+"""A disk with fewer bytes free than this is full: file systems keep some for themselves."""
 STARTER_FOLDERS = ("circuits", "noise_profiles", "runs")
 STARTER_SUFFIXES = (".yaml", ".md", ".qasm", ".qpy", ".svg")
 
@@ -150,14 +152,49 @@ def _sibling_for_writing(path: Path) -> Path:
 
 def _raise_as_workspace_error(error: BaseException, final: Path) -> None:
     """Explain a full disk, or a final path that cannot be replaced; leave all other errors alone."""
-    if not isinstance(error, OSError) or isinstance(error, WorkspaceError):
+    if isinstance(error, WorkspaceError) or not isinstance(error, Exception):
         return
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if disk_is_full(error, final.parent):
         raise WorkspaceError(f"The disk is full: {final} was not written. Fix: free some space.") from error
-    if str(final) in (error.filename, error.filename2):
+    if isinstance(error, OSError) and str(final) in (error.filename, error.filename2):
         raise WorkspaceError(
             f"{final} cannot be written ({error.strerror}). Fix: choose another path."
         ) from error
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder that results go into, unless it is there, and return it.
+
+    Raises:
+        WorkspaceError: If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkspaceError(
+            f"Folder {folder} must be writable, since results go into it, but cannot be made "
+            f"({error.strerror}). Fix: choose another one with --output."
+        ) from error
+    return folder
+
+
+def disk_is_full(error: BaseException | None, folder: Path) -> bool:
+    """Return whether an error, or one that it came from, means that a disk or a quota is full.
+
+    Args:
+        error: The error. Writers in other languages (safetensors, torch, GDAL) raise ones of their own, some
+            of which only say that writing failed.
+        folder: Where was written.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT)):
+            return True
+        if "write" in str(error).lower() and folder.is_dir():
+            return shutil.disk_usage(folder).free < _NOTHING_LEFT
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextmanager

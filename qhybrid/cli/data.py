@@ -1,9 +1,10 @@
-"""`qhybrid data`: list, fetch, generate, tile and measure data sets."""
+"""`qhybrid data`: list, fetch, generate, check, tile and measure data sets."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from textwrap import fill
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -13,8 +14,12 @@ from qhybrid.cli.lookup import find_recipe
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.config import apply_overrides, load_recipe, validated
 from qhybrid.workspace import data_root as find_data_root
+from qhybrid.workspace import make_folder
 
-app = typer.Typer(help="List, fetch, generate, tile and measure data sets.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from qhybrid.data.check import DataCheck
+
+app = typer.Typer(help="List, fetch, generate, check, tile and measure data sets.", no_args_is_help=True)
 
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or its name in ./runs.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Replace a value of the recipe.")]
@@ -92,6 +97,66 @@ def tile(
     with progress_bar("scenes") as progress:
         folder = tile_dataset(dataset, to, config.bands, config.nodata, size, partial, progress=progress)
     say_path("tiles", folder)
+
+
+@app.command()
+def check(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    data_root: DataRoot = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for check.json and contact_sheet.png.", show_default=False)
+    ] = None,
+) -> None:
+    """Read every file of every split and its mask, and name all that is wrong; exit code 1 if anything is."""
+    from qhybrid.data.check import check_data, write_check
+
+    config = load_recipe(find_recipe(recipe), set_).data
+    if output is not None:
+        make_folder(output)
+    with progress_bar("files") as progress:
+        found = check_data(config, find_data_root(data_root), progress=progress)
+    for table in check_tables(found):
+        console.print(table)
+    for problem in found.problems:
+        text = f"{'wrong' if problem.severe else 'look'}: {problem.message}"
+        # Paths stay whole, so that they can be copied.
+        say(fill(text, 80, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))
+    if output is not None:
+        for label, file in zip(("report", "sheet"), write_check(found, output)):
+            if file is not None:
+                say_path(label, file)
+    wrong = sum(problem.severe for problem in found.problems)
+    say(f"{wrong} problem(s)." if wrong else "Nothing wrong was found.")
+    if wrong:
+        raise typer.Exit(1)
+
+
+def check_tables(found: DataCheck) -> list[Table]:
+    """Return what a check has counted: amounts, shares of the classes and statistics, a column each split."""
+    splits = found.splits
+    amounts = Table("", *splits)
+    rows = {found.unit: [f"{part.count:,}" for part in splits.values()]}
+    rows["pixels"] = [f"{part.pixels:,}" for part in splits.values()]
+    if found.unit == "scenes":
+        valid = [(part.valid or 0) / max(1, part.pixels) for part in splits.values()]
+        rows["with data"] = [f"{100 * share:.1f} %" for share in valid]
+    for label, cells in rows.items():
+        amounts.add_row(label, *cells)
+    shares = Table(f"class (share of {found.counted})", *splits)
+    counts = [part.per_class for part in splits.values()]
+    for index, name in enumerate(found.class_names):
+        parts = ("" if one is None else f"{100 * one[index] / max(1, one.sum()):.2f} %" for one in counts)
+        shares.add_row(name, *parts)
+    values = Table("band (mean, deviation)", *splits)
+    moments = [part.moments for part in splits.values()]
+    for band in range(max((len(one.mean) for one in moments if one is not None), default=0)):
+        cells = [
+            f"{one.mean[band]:.4g}, {one.std[band]:.3g}" if one is not None and band < len(one.mean) else ""
+            for one in moments
+        ]
+        values.add_row(str(band + 1), *cells)
+    return [amounts, shares, values]
 
 
 @app.command()

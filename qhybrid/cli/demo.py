@@ -11,7 +11,7 @@ import typer
 
 from qhybrid.cli.console import console, metrics_table, progress_bar, say, say_path, short
 from qhybrid.cli.evaluate import read_baselines
-from qhybrid.cli.lookup import RECIPE_IN_RUN, find_recipe, new_run_folder
+from qhybrid.cli.lookup import RECIPE_IN_RUN, find_recipe, run_folder
 from qhybrid.cli.train import train_and_hint
 from qhybrid.config import load_recipe
 from qhybrid.workspace import data_root
@@ -32,9 +32,9 @@ def demo(
     """Train HQ-UNet on generated scenes, compare it with two baselines, and map a test scene."""
     started = time.monotonic()
     recipe = load_recipe(find_recipe("demo"), set_)
-    folder = output or new_run_folder(recipe.name)
     say("Training HQ-UNet, whose deepest block is a 16-qubit circuit, on generated aerial scenes ...")
-    train_and_hint(recipe, data_root(), folder)
+    with run_folder(output, recipe.name) as folder:
+        train_and_hint(recipe, data_root(), folder)
     results = _compare(folder)
     console.print(metrics_table("test split", results))
     say(_verdict(results))

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from qhybrid.errors import CheckpointError, ConfigError
+from qhybrid.errors import CheckpointError, ConfigError, WorkspaceError
 from qhybrid.plugins import near_name
 from qhybrid.workspace import definition_files
 
@@ -122,11 +124,46 @@ def find_report_sources(text: str) -> list[Path]:
 
 
 def new_run_folder(name: str) -> Path:
-    """Return runs/NAME/<time>, a folder that does not exist yet."""
+    """Make runs/NAME/<time> and return it, empty; no other process gets the same one.
+
+    Raises:
+        WorkspaceError: If it cannot be made.
+    """
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     folder = Path("runs") / name / stamp
     number = 2
-    while folder.exists():
-        folder = Path("runs") / name / f"{stamp}_{number}"
-        number += 1
-    return folder
+    while True:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+        except FileExistsError as error:
+            if not folder.parent.is_dir():
+                raise WorkspaceError(f"{folder.parent} must be a folder, but is a file.") from error
+            folder = Path("runs") / name / f"{stamp}_{number}"
+            number += 1
+        except OSError as error:
+            raise WorkspaceError(
+                f"Run folder {folder} must be writable, but cannot be made ({error.strerror}). Fix: choose "
+                "another one with --output."
+            ) from error
+        else:
+            return folder
+
+
+@contextmanager
+def run_folder(given: Path | None, name: str) -> Iterator[Path]:
+    """Give the folder that was asked for, or a new one, which goes again if it stays empty.
+
+    Args:
+        given: The folder that the user wants; None for a new one.
+        name: Of the recipe.
+    """
+    if given is not None:
+        yield given
+        return
+    folder = new_run_folder(name)
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # fails if there is anything in it

@@ -12,10 +12,11 @@ from qhybrid.cli.console import (
     errors,
     evaluation_table,
     progress_bar,
+    say,
     say_path,
     short,
 )
-from qhybrid.cli.lookup import RECIPE_IN_RUN, find_recipe, find_repeats, find_run, new_run_folder
+from qhybrid.cli.lookup import RECIPE_IN_RUN, find_recipe, find_repeats, find_run, run_folder
 from qhybrid.cli.repeats import ALL, parse_numbers, train_repeatedly
 from qhybrid.config import load_recipe
 from qhybrid.workspace import data_root as find_data_root
@@ -23,6 +24,7 @@ from qhybrid.workspace import data_root as find_data_root
 if TYPE_CHECKING:
     from qhybrid.config import Recipe
     from qhybrid.experiments.repeats.schedule import RepeatSchedule
+    from qhybrid.training.preparation import TrainingStart
 
 DATA_ROOT_HELP = "Folder of the data sets; otherwise the variable QHYBRID_DATA, otherwise ./data."
 
@@ -55,8 +57,9 @@ def train(
     if _repeats(recipe, resume, seeds, folds):
         if not test:
             raise typer.BadParameter("--no-test cannot be given with --seeds and --folds: they end in tests")
-        schedule, target = _schedule(recipe, resume, seeds, folds, set_, output)
-        train_repeatedly(schedule, find_data_root(data_root), target, jobs)
+        schedule, given = _schedule(recipe, resume, seeds, folds, set_, output)
+        with run_folder(given, schedule.recipe.name) as target:
+            train_repeatedly(schedule, find_data_root(data_root), target, jobs)
         return
     if jobs > 1:
         raise typer.BadParameter("--jobs is for repeated runs: give --seeds or --folds")
@@ -67,11 +70,11 @@ def train(
 
         read_recipe(folder)  # says which plugin is missing before its names are looked up
     checked = load_recipe(file, set_)
-    target = folder or output or new_run_folder(checked.name)
-    train_and_hint(checked, find_data_root(data_root), target, resume=folder is not None)
-    say_path("run", target)
-    if test:
-        test_run(target, find_data_root(data_root))
+    with run_folder(folder or output, checked.name) as target:
+        train_and_hint(checked, find_data_root(data_root), target, resume=folder is not None, test=test)
+        say_path("run", target)
+        if test:
+            test_run(target, find_data_root(data_root))
 
 
 def _repeats(recipe: str | None, resume: str | None, seeds: str | None, folds: str | None) -> bool:
@@ -89,8 +92,8 @@ def _schedule(
     folds: str | None,
     settings: list[str] | None,
     output: Path | None,
-) -> tuple[RepeatSchedule, Path]:
-    """Return what is to be repeated, and the folder of the runs."""
+) -> tuple[RepeatSchedule, Path | None]:
+    """Return what is to be repeated, and the folder of the runs; None for a new one."""
     from qhybrid.experiments.repeats.schedule import RepeatSchedule
 
     repeated = find_repeats(resume) if resume is not None else None
@@ -105,15 +108,21 @@ def _schedule(
         parse_numbers(folds, "--folds") if folds is not None and folds != ALL else None,
         all_folds=folds == ALL,
     )
-    return schedule, output or new_run_folder(checked.name)
+    return schedule, output
 
 
-def train_and_hint(recipe: Recipe, data_root: Path, target: Path, *, resume: bool = False) -> None:
-    """Train; after Ctrl-C, say how to go on."""
+def train_and_hint(
+    recipe: Recipe, data_root: Path, target: Path, *, resume: bool = False, test: bool = True
+) -> None:
+    """Train, and say what on before the first step; after Ctrl-C, say how to go on."""
     from qhybrid.training import train as train_run
 
+    def say_start(start: TrainingStart) -> None:
+        for line in start_lines(start):
+            say(line)
+
     try:
-        train_run(recipe, data_root, target, resume=resume)
+        train_run(recipe, data_root, target, resume=resume, test=test, on_start=say_start)
     except KeyboardInterrupt:
         if (target / "resume" / "state.ckpt").is_file():
             hint = f"Complete epochs are kept. Go on with: qhybrid train --resume {short(target)}"
@@ -121,6 +130,22 @@ def train_and_hint(recipe: Recipe, data_root: Path, target: Path, *, resume: boo
             hint = "No epoch was complete, so there is nothing to go on with."
         errors.print(f"Interrupted. {hint}", markup=False, soft_wrap=True)
         raise
+
+
+def start_lines(start: TrainingStart) -> list[str]:
+    """Return what is about to be trained, in lines of at most 80 columns."""
+    data = start.data
+    lines = [
+        f"{split:<12}{found.count:>7,} {data.unit.removesuffix('s') if found.count == 1 else data.unit:<7}"
+        f"{found.pixels:>17,} pixels"
+        for split, found in data.splits.items()
+    ]
+    angles = f", {start.circuit_weights:,} of them in circuits" if start.circuit_weights else ""
+    lines.append(f"{'model':<12}{start.model}: {start.parameters:,} parameters{angles}")
+    inputs = "patches" if data.unit == "scenes" else "images"
+    per_step = f"{start.steps:,} steps of {start.batch_size:,} {inputs}"
+    lines.append(f"{'training':<12}{start.epochs:,} epochs x {per_step}, on {start.device}")
+    return lines
 
 
 def test_run(folder: Path, data_root: Path) -> None:

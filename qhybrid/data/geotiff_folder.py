@@ -164,10 +164,7 @@ class GeoTiffFolder(SceneDataset):
         if split not in SPLITS:
             raise DataError(f"A split must be one of {', '.join(SPLITS)}, but is {split!r}.")
         if split not in self._found:
-            if self.options.split is None:
-                found = self._pairs(split, self._folder_rasters(self.options.images, split))
-            else:
-                found = self._split_one_folder(split, self.options.split)
+            found = self.candidates(split)
             for scene in found:
                 if scene.mask is not None:
                     check_pair(scene.image, scene.mask, self.classes)
@@ -179,6 +176,12 @@ class GeoTiffFolder(SceneDataset):
                 f"`data.options`."
             )
         return self._found[split]
+
+    def candidates(self, split: str) -> tuple[Scene, ...]:
+        """Return the scenes of a split whether their masks fit or not; see `SceneDataset.candidates`."""
+        if self.options.split is None:
+            return self._pairs(split, self._folder_rasters(self.options.images, split))
+        return self._split_one_folder(split, self.options.split)
 
     def _folder_rasters(self, pattern: str, split: str) -> dict[str, Path]:
         return list_rasters(

@@ -79,6 +79,21 @@ class SceneDataset(ABC):
             DataError: If there is no such split, it is empty, or a pair of files does not fit.
         """
 
+    def candidates(self, split: str) -> tuple[Scene, ...]:
+        """Return the scenes of a split before their files are compared, for a check that names all faults.
+
+        Args:
+            split: `train`, `val` or `test`.
+
+        Returns:
+            Scenes whose files may not fit; nothing for an empty split. By default as `scenes`.
+        """
+        return self.scenes(split)
+
+    def masks_without_image(self) -> tuple[Path, ...]:
+        """Return masks that no image was found for, in the splits that were asked for; none by default."""
+        return ()
+
 
 def scene_window(scene: Scene, info: RasterInfo) -> Window:
     """Return the part of its rasters that is a scene.

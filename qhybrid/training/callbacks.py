@@ -6,7 +6,9 @@ import csv
 import io
 import math
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, EMAWeightAveraging, RichProgressBar
 from torch import nn
 
+from qhybrid.errors import WorkspaceError
 from qhybrid.training.run_folder import METRICS, RESUME_STATE, Meta, save_weights
-from qhybrid.workspace import atomic_path, write_text
+from qhybrid.workspace import atomic_path
 
 COLUMNS = (
     "epoch",
@@ -126,6 +129,7 @@ class RunKeeper(Checkpoint):
         self.save_interval = save_interval
         self.keep_best = keep_best
         self._saved_at = -math.inf
+        self._saved_epoch = 0
         self.best = -math.inf
         self.rows: list[dict[str, Any]] = []
         self.stopped = False
@@ -135,7 +139,15 @@ class RunKeeper(Checkpoint):
         trainer.should_stop = trainer.should_stop or self.stopped
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Write everything that belongs to the finished epoch."""
+        """Write everything that belongs to the finished epoch.
+
+        Raises:
+            WorkspaceError: If the disk is full or the run folder has gone; it says which epochs are kept.
+        """
+        with self._explained(trainer.current_epoch + 1):
+            self._keep(trainer, pl_module)
+
+    def _keep(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         values = {
             name: float(value) for name, value in trainer.callback_metrics.items() if name in self.columns
@@ -156,7 +168,8 @@ class RunKeeper(Checkpoint):
         )
         network = self.average.averaged() if self.average else pl_module.model
         score = values.get(self.monitor, math.nan)
-        if score > self.best:
+        self._warn_of_values(epoch, values)
+        if math.isfinite(score) and score > self.best:
             self.best = score
             if self.keep_best:
                 save_weights(self.folder, "best", network, meta)
@@ -164,24 +177,52 @@ class RunKeeper(Checkpoint):
         meta = meta.model_copy(update={"stopped": self.stopped})
         if self._is_due(trainer):
             self._save(trainer, network, meta)
+            self._saved_epoch = epoch
 
     def _is_due(self, trainer: lightning.Trainer) -> bool:
         last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         return last or time.monotonic() - self._saved_at >= self.save_interval
 
     def _save(self, trainer: lightning.Trainer, network: nn.Module, meta: Meta) -> None:
-        self._write_table()
-        save_weights(self.folder, "last", network, meta)
+        # The state is written before the others take their places and takes its own after them: on a full
+        # disk all stay as they were after the epoch before.
         with atomic_path(self.folder / RESUME_STATE) as temporary:
             trainer.save_checkpoint(temporary)
+            with atomic_path(self.folder / METRICS) as table:
+                table.write_text(self._table(), encoding="utf-8")
+                save_weights(self.folder, "last", network, meta)
         self._saved_at = time.monotonic()
 
-    def _write_table(self) -> None:
+    @contextmanager
+    def _explained(self, epoch: int) -> Iterator[None]:
+        """Say on a full disk what is left of the run."""
+        try:
+            yield
+        except WorkspaceError as error:
+            kept = (
+                f"Epochs up to {self._saved_epoch} are kept: go on after that with `qhybrid train --resume "
+                f"{self.folder}`."
+                if self._saved_epoch and (self.folder / RESUME_STATE).is_file()
+                else "No epoch is kept."
+            )
+            raise WorkspaceError(f"{error} Epoch {epoch} was trained but not kept. {kept}") from error
+
+    def _warn_of_values(self, epoch: int, values: Mapping[str, float]) -> None:
+        for name in dict.fromkeys((self.monitor, "val_loss")):
+            if not math.isfinite(values.get(name, 0.0)):
+                result = ": this epoch cannot be the best one" if name == self.monitor else ""
+                warnings.warn(
+                    f"Epoch {epoch}: {name} is {values[name]}{result}. Fix: check the validation split "
+                    "(`qhybrid data check`), or lower `training.learning_rate`.",
+                    stacklevel=2,
+                )
+
+    def _table(self) -> str:
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        write_text(self.folder / METRICS, text.getvalue())
+        return text.getvalue()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs: the best score, the table so far, whether it ended early."""
@@ -192,6 +233,7 @@ class RunKeeper(Checkpoint):
         self.best = state_dict["best"]
         self.rows = state_dict["rows"]
         self.stopped = state_dict.get("stopped", False)
+        self._saved_epoch = int(self.rows[-1]["epoch"]) if self.rows else 0
 
 
 def completed_epochs(state: Path) -> int:

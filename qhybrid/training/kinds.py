@@ -9,8 +9,10 @@ from qhybrid.data.images.image_datasets import is_image_dataset, open_image_data
 from qhybrid.training.images.defaults import with_image_defaults
 from qhybrid.training.images.run import ImageMeta
 from qhybrid.training.images.task import build_image_task, image_model_section
+from qhybrid.training.preparation import check_before_data
 from qhybrid.training.run_folder import Meta, MetaHead
-from qhybrid.training.scenes.task import build_scene_task
+from qhybrid.training.scenes.data_module import SceneDataModule
+from qhybrid.training.scenes.task import build_scene_task, model_section
 from qhybrid.training.task import Task
 
 
@@ -33,27 +35,32 @@ def check_recipe(recipe: Recipe, data_root: Path) -> None:
         data_root: Folder that `data.root` is relative to.
 
     Raises:
-        QHybridError: If the model does not fit, or the data set is not usable. Scenes are checked as they
-            are read.
+        QHybridError: If a name is unknown, the model does not fit, or a split is not usable.
     """
+    check_before_data(recipe)
     if is_image_dataset(recipe.data.dataset):
         dataset = open_image_dataset(recipe.data, data_root)
         image_model_section(recipe, dataset)
         dataset.load("test")
+    else:
+        scenes = SceneDataModule(recipe, data_root)
+        model_section(recipe, scenes.bands, scenes.classes.num_classes)
+        scenes.check(test=True)
 
 
-def build_task(recipe: Recipe, data_root: Path) -> Task:
+def build_task(recipe: Recipe, data_root: Path, *, test: bool | None = None) -> Task:
     """Load the data and build the model of a recipe.
 
     Args:
         recipe: The recipe, with the defaults of its kind of data.
         data_root: Folder that `data.root` is relative to.
+        test: Whether the test split must be usable: True; False, it is not looked at; None, if it is there.
 
     Raises:
         QHybridError: For an invalid recipe or unusable data.
     """
     build = build_image_task if is_image_dataset(recipe.data.dataset) else build_scene_task
-    return build(recipe, data_root)
+    return build(recipe, data_root, test=test)
 
 
 def meta_class(recipe: Recipe) -> type[MetaHead]:

@@ -211,14 +211,15 @@ def existing(folder: Path, which: Which) -> Which:
 
 
 def save_weights(folder: Path, which: Which, model: nn.Module, meta: Meta) -> None:
-    """Write weights and meta.json of one epoch; each file appears whole, the weights first."""
-    with atomic_path(folder / which / WEIGHTS) as temporary:
-        save_model(model, str(temporary), metadata={"epoch": str(meta.epoch)})
+    """Write weights and meta.json of one epoch: both appear, the weights first, or on a full disk neither."""
     content = meta.model_dump(mode="json", exclude={"plugins"})
     plugins = loaded_plugins()
     if plugins:
         content["plugins"] = plugins
-    write_text(folder / which / META, json.dumps(content, indent=2) + "\n")
+    # Both are written before one takes its place, so that weights never lie beside another epoch's meta.
+    with atomic_path(folder / which / META) as text, atomic_path(folder / which / WEIGHTS) as weights:
+        text.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        save_model(model, str(weights), metadata={"epoch": str(meta.epoch)})
 
 
 def load_run(folder: str | Path, which: Which = "best") -> LoadedRun:

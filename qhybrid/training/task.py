@@ -13,7 +13,8 @@ class Task:
     """Data, model and bookkeeping of one run.
 
     Attributes:
-        data: Lightning data module; its `first_epoch` is set before training goes on.
+        data: Lightning data module; its `first_epoch` is set before training goes on, and `found` is what the
+            check of the data has counted.
         module: Lightning module; its `model` is the network.
         monitor: Validation metric, larger is better, that decides on the best weights and on early stopping.
         validated: Whether there is a validation split.

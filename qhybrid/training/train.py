@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -16,10 +17,18 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
 from qhybrid.config import Recipe
-from qhybrid.errors import CheckpointError, ConfigError, TrainingError, WorkspaceError, optional_import
+from qhybrid.errors import CheckpointError, ConfigError, TrainingError, WorkspaceError
 from qhybrid.training.callbacks import EpochBar, RunKeeper, StepClock, WeightAverage, completed_epochs
 from qhybrid.training.kinds import build_task, meta_class, with_task_defaults
 from qhybrid.training.precision import trains_on_gpu, with_resolved_precision
+from qhybrid.training.preparation import (
+    TrainingStart,
+    check_before_data,
+    check_free_space,
+    claimed,
+    is_new,
+    training_start,
+)
 from qhybrid.training.provenance import environment
 from qhybrid.training.run_folder import (
     ENVIRONMENT,
@@ -33,11 +42,22 @@ from qhybrid.training.run_folder import (
 )
 from qhybrid.training.shots import shots_callbacks, with_shots_seed
 from qhybrid.training.task import Task
-from qhybrid.workspace import locked, write_text
+from qhybrid.workspace import write_text
 
 
-def train(recipe: Recipe, data_root: Path, output: Path, *, resume: bool = False) -> Path:
+def train(
+    recipe: Recipe,
+    data_root: Path,
+    output: Path,
+    *,
+    resume: bool = False,
+    test: bool | None = None,
+    on_start: Callable[[TrainingStart], None] | None = None,
+) -> Path:
     """Train a model.
+
+    Before the first step all splits are checked: every file opens and ends where it should, masks fit and
+    hold known values.
 
     Args:
         recipe: What to train on what.
@@ -45,12 +65,16 @@ def train(recipe: Recipe, data_root: Path, output: Path, *, resume: bool = False
         output: The run folder; it must be new, unless `resume` is set.
         resume: Go on from the last complete epoch of the run in `output`, with that run's own recipe:
             `recipe` must equal it but for `training.progress` and `training.loggers`.
+        test: Whether the run will be evaluated on the test split: True, so it must be there and usable;
+            False, it is not looked at; None, it must be usable if it is there.
+        on_start: Called once before the first step with what is about to be trained.
 
     Returns:
         The run folder.
 
     Raises:
-        QHybridError: For an invalid recipe, unusable data, a folder in the way, or a loss that is not finite.
+        QHybridError: For an invalid recipe, unusable data, a folder in the way, a full disk, or a loss that
+            is not finite.
     """
     recipe = with_task_defaults(recipe)
     recipe = with_resolved_precision(recipe)
@@ -58,23 +82,40 @@ def train(recipe: Recipe, data_root: Path, output: Path, *, resume: bool = False
     state = _prepare_folder(recipe, output, resume)
     if state is not None:
         recipe = _with_kept_model(recipe, output, meta_class(recipe))
+    check_before_data(recipe)
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)
-    task = build_task(recipe, data_root)
-    _check_early_stopping(recipe, task)
-    if state is None:
-        write_recipe(output, recipe)
-    write_text(output / ENVIRONMENT, json.dumps(environment(recipe.seed), indent=2) + "\n")
-    with locked(output):
-        _fit(_trainer(recipe, task, output), task, state)
-        task.draw_pictures(output)
+    with claimed(output, resume=resume):
+        task = build_task(recipe, data_root, test=test)
+        _check_early_stopping(recipe, task)
+        check_free_space(output, task.module.model)
+        if state is None:
+            write_recipe(output, recipe)
+        write_text(output / ENVIRONMENT, json.dumps(environment(recipe.seed), indent=2) + "\n")
+        trainer = _trainer(recipe, task, output)
+        if on_start is not None:
+            on_start(training_start(recipe, task, trainer.strategy.root_device))
+        _fit(trainer, task, state)
+        _draw_pictures(task, output)
     return output
+
+
+def _draw_pictures(task: Task, output: Path) -> None:
+    """Draw the pictures of a finished run, which is whole without them."""
+    try:
+        task.draw_pictures(output)
+    except Exception as error:
+        warnings.warn(
+            f"The pictures of {output} could not be drawn ({type(error).__name__}: {error}). Its weights and "
+            "metrics are complete.",
+            stacklevel=2,
+        )
 
 
 def _prepare_folder(recipe: Recipe, output: Path, resume: bool) -> Path | None:
     """Check the run folder and return the state to resume from, if any."""
     if not resume:
-        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        if not is_new(output):
             raise WorkspaceError(
                 f"{output} already exists and is not empty. Fix: choose another folder, or resume the run in "
                 "it."
@@ -125,10 +166,6 @@ def _check_early_stopping(recipe: Recipe, task: Task) -> None:
 def _trainer(recipe: Recipe, task: Task, output: Path) -> lightning.Trainer:
     training = recipe.training
     gpu = trains_on_gpu(recipe)
-    if training.accelerator == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            "Key `training.accelerator` is `cuda`, but torch sees no CUDA device. Fix: use `auto` or `cpu`."
-        )
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     return lightning.Trainer(
         default_root_dir=output,
@@ -163,7 +200,9 @@ def _callbacks(recipe: Recipe, task: Task, output: Path) -> list[Callback]:
     if recipe.training.progress:
         callbacks.append(EpochBar(refresh_rate=task.refresh_rate))
     if recipe.training.early_stopping:
-        callbacks.append(EarlyStopping(task.monitor, mode="max", patience=recipe.training.early_stopping))
+        patience = recipe.training.early_stopping
+        # A metric that is not finite is an epoch without progress, which RunKeeper tells.
+        callbacks.append(EarlyStopping(task.monitor, mode="max", patience=patience, check_finite=False))
     average = WeightAverage(decay=recipe.training.weight_average) if recipe.training.weight_average else None
     if average:
         callbacks.append(average)
@@ -185,10 +224,8 @@ def _callbacks(recipe: Recipe, task: Task, output: Path) -> list[Callback]:
 def _loggers(recipe: Recipe, output: Path) -> Any:
     loggers: list[Any] = []
     if "tensorboard" in recipe.training.loggers:
-        optional_import("tensorboard", "loggers")
         loggers.append(lightning.pytorch.loggers.TensorBoardLogger(output, name="tensorboard", version=""))
     if "mlflow" in recipe.training.loggers:
-        optional_import("mlflow", "loggers")
         # A server that the user names, else files in the run folder, which MLflow wants to be asked for.
         address = os.environ.get("MLFLOW_TRACKING_URI") or f"file:{(output / 'mlflow').resolve()}"
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")

@@ -88,6 +88,45 @@ def test_tile_writes_tiles_that_can_be_read_back(scenes, tmp_path, capsys):
     assert execute(again) == 0
 
 
+def test_check_names_all_faults_and_leaves_a_report(scenes, tmp_path, capsys):
+    assert execute(["data", "check", "folder.yaml", "--output", "ok"]) == 0
+    out = capsys.readouterr().out
+    assert "Nothing wrong was found." in out
+    assert f"{2 * 64 * 64:,}" in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert json.loads((tmp_path / "ok" / "check.json").read_text())["ok"] is True
+    assert (tmp_path / "ok" / "contact_sheet.png").stat().st_size > 1000
+    broken = sorted(scenes.glob("test/masks/*.tif"))[0]
+    broken.write_bytes(broken.read_bytes()[:-200])
+    stray = sorted(scenes.glob("train/images/*.tif"))[0]
+    for kind in ("images", "masks"):
+        source = scenes / "train" / kind / stray.name
+        (scenes / "val" / kind / "stray.tif").write_bytes(source.read_bytes())
+    assert execute(["data", "check", "folder.yaml", "--output", "bad"]) == 1
+    out = capsys.readouterr().out
+    assert "2 problem(s)." in out
+    assert f"test/masks/{broken.name}" in out
+    assert "stray.tif" in out
+    kinds = [one["kind"] for one in json.loads((tmp_path / "bad" / "check.json").read_text())["problems"]]
+    assert sorted(kinds) == ["file", "leak"]
+
+
+def test_check_looks_at_its_folder_first(scenes, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert execute(["data", "check", "folder.yaml", "--output", "file/out"]) == 1
+    answer = capsys.readouterr()
+    assert "file/out must be writable" in answer.err
+    assert answer.out == ""
+
+
+def test_check_of_whole_images(tmp_path, capsys):
+    (tmp_path / "digits.yaml").write_text("name: digits\ndata: {dataset: digits}\nmodel: {name: cnn}\n")
+    assert execute(["data", "check", "digits.yaml", "--output", "out"]) == 0
+    out = capsys.readouterr().out
+    assert "images" in out
+    assert (tmp_path / "out" / "contact_sheet.png").is_file()
+
+
 def test_fetch_knows_what_it_can_fetch(capsys):
     assert execute(["data", "fetch", "synthetic"]) == 1
     assert "cannot be downloaded" in capsys.readouterr().err

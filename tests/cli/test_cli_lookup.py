@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from qhybrid.cli.lookup import (
     find_run,
     find_runs,
     new_run_folder,
+    run_folder,
 )
-from qhybrid.errors import CheckpointError, ConfigError
+from qhybrid.errors import CheckpointError, ConfigError, WorkspaceError
 from qhybrid.workspace import starter_root, write_text
 
 
@@ -99,9 +101,30 @@ def test_a_training_of_several_seeds_is_all_its_runs():
 
 def test_new_run_folders_differ_within_a_second(monkeypatch):
     monkeypatch.setattr(lookup.time, "strftime", lambda _: "2026-01-01_00-00-00")
-    first = new_run_folder("a")
-    assert first == Path("runs/a/2026-01-01_00-00-00")
-    first.mkdir(parents=True)
-    second = new_run_folder("a")
-    second.mkdir()
-    assert [second.name, new_run_folder("a").name] == ["2026-01-01_00-00-00_2", "2026-01-01_00-00-00_3"]
+    assert new_run_folder("a") == Path("runs/a/2026-01-01_00-00-00")
+    names = [new_run_folder("a").name, new_run_folder("a").name]
+    assert names == ["2026-01-01_00-00-00_2", "2026-01-01_00-00-00_3"]
+    # Eight at the same moment get eight folders, each of which is there.
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(new_run_folder, ["b"] * 8))
+    assert len(set(folders)) == 8
+    assert all(folder.is_dir() for folder in folders)
+
+
+def test_a_new_run_folder_goes_again_if_nothing_came_of_it():
+    with pytest.raises(ConfigError), run_folder(None, "a") as folder:
+        raise ConfigError("no such model")
+    assert not folder.exists()
+    with run_folder(None, "a") as folder:
+        write_text(folder / "recipe.yaml", "")
+    assert (folder / "recipe.yaml").is_file()
+    Path("mine").mkdir()
+    with pytest.raises(ConfigError), run_folder(Path("mine"), "a") as folder:
+        raise ConfigError("no such model")
+    assert Path("mine").is_dir()
+
+
+def test_a_run_folder_that_cannot_be_made():
+    write_text("runs/a", "a file in the way")
+    with pytest.raises(WorkspaceError, match="runs/a"):
+        new_run_folder("a")

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import rasterio
+from safetensors.numpy import load_file
 
 from qhybrid.cli.main import execute
 from qhybrid.config import load_recipe
@@ -35,7 +36,19 @@ def test_train_takes_settings_an_output_folder_and_no_test(workspace, tmp_path, 
     assert not target.exists()
     settings = ["--set", "model={name: unet, widths: [4, 4, 8, 8, 8]}", "--set", "data.patches_per_epoch=4"]
     assert execute(["train", "runs/tiny.yaml", *settings, "--output", str(target), "--no-test"]) == 0
-    assert capsys.readouterr().out.splitlines() == [f"run         {target}"]
+    *start, last = capsys.readouterr().out.splitlines()
+    assert last == f"run         {target}"
+    # One training and one validation scene of 64 x 64; without a test, the test split is not looked at.
+    assert [line.split() for line in start[:2]] == [
+        ["train", "1", "scene", "4,096", "pixels"],
+        ["val", "1", "scene", "4,096", "pixels"],
+    ]
+    weights = sum(array.size for array in load_file(target / "last/weights.safetensors").values())
+    assert start[2].startswith("model       unet: ")
+    assert 0 < int(start[2].split()[2].replace(",", "")) <= weights  # which has running means too
+    assert start[3] == "training    1 epochs x 1 steps of 4 patches, on cpu"
+    assert len(start) == 4
+    assert max(map(len, start)) <= 80
     recipe = load_recipe(target / "recipe.yaml")
     assert (recipe.model["name"], recipe.data.patches_per_epoch) == ("unet", 4)
     assert not (target / "evaluation").exists()
@@ -181,13 +194,13 @@ def test_resume_goes_on_in_the_same_folder(run_folder, tmp_path, capsys):
     shutil.copytree(run_folder, copy)
     before = (copy / "metrics.csv").read_text()
     assert execute(["train", "--resume", str(copy), "--no-test"]) == 0
-    assert capsys.readouterr().out.splitlines() == [f"run         {copy}"]
+    assert capsys.readouterr().out.splitlines()[-1] == f"run         {copy}"
     assert (copy / "metrics.csv").read_text() == before
     assert execute(["train", "--resume", str(copy), "--output", str(tmp_path / "x")]) == 2
 
 
 def test_interrupted_training_says_how_to_go_on(workspace, tmp_path, monkeypatch, capsys):
-    def interrupted(recipe, data_root, target, *, resume):
+    def interrupted(recipe, data_root, target, **_):
         (target / "resume").mkdir(parents=True)
         (target / "resume" / "state.ckpt").touch()
         raise KeyboardInterrupt
@@ -198,7 +211,7 @@ def test_interrupted_training_says_how_to_go_on(workspace, tmp_path, monkeypatch
 
 
 def test_training_interrupted_before_an_epoch_says_so(workspace, tmp_path, monkeypatch, capsys):
-    def interrupted(*_, resume):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("qhybrid.training.train", interrupted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from qhybrid.errors import DataError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _MASK_THRESHOLD = 127
+_NAMED = 20
 
 
 def list_pictures(folder: Path) -> list[Path]:
@@ -111,7 +112,7 @@ def stack_pictures(files: Sequence[Path], bands: int, size: tuple[int, int] | No
     Raises:
         DataError: If one cannot be read, or differs in size from the first.
     """
-    return _stacked(files, [read_picture(file, bands, size) for file in files])
+    return _stacked(files, _each(files, lambda file: read_picture(file, bands, size)))
 
 
 def stack_masks(files: Sequence[Path], size: tuple[int, int] | None = None) -> torch.Tensor:
@@ -120,7 +121,21 @@ def stack_masks(files: Sequence[Path], size: tuple[int, int] | None = None) -> t
     Raises:
         DataError: If one cannot be read, or differs in size from the first.
     """
-    return _stacked(files, [read_mask(file, size) for file in files])
+    return _stacked(files, _each(files, lambda file: read_mask(file, size)))
+
+
+def _each(files: Sequence[Path], read: Callable[[Path], NDArray[Any]]) -> list[NDArray[Any]]:
+    """Read files, and name all that cannot be read, or the first ones if they are many."""
+    arrays, problems = [], []
+    for file in files:
+        try:
+            arrays.append(read(file))
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        rest = [f"... and {len(problems) - _NAMED} more."] if len(problems) > _NAMED else []
+        raise DataError("\n".join([*problems[:_NAMED], *rest]))
+    return arrays
 
 
 def stack_pairs(

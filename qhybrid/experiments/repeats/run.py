@@ -15,13 +15,13 @@ from typing import Any
 import torch
 
 from qhybrid.config import Recipe, validated
-from qhybrid.errors import CheckpointError, ConfigError, PluginError, QHybridError, WorkspaceError
+from qhybrid.errors import CheckpointError, ConfigError, PluginError, QHybridError
 from qhybrid.evaluation.common import evaluation_folder
 from qhybrid.evaluation.evaluate import evaluate_run
 from qhybrid.experiments.repeats.schedule import RepeatSchedule, Repetition
 from qhybrid.training import train
 from qhybrid.training.run_folder import RECIPE, kept_epoch, training_ended
-from qhybrid.workspace import locked, write_text
+from qhybrid.workspace import locked, make_folder, write_text
 
 ERROR = "error.txt"
 
@@ -117,10 +117,7 @@ def run_schedule(
     if not all(is_finished(output / run.name, schedule.recipe) for run in schedule.repetitions):
         schedule.check(data_root)
     outcomes = {}
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WorkspaceError(f"{output} cannot be made ({error.strerror}). Fix: give another one.") from error
+    make_folder(output)
     with locked(output):
         schedule.write(output)
         for outcome in (_one_by_one if jobs == 1 else _side_by_side)(schedule, data_root, output, jobs):

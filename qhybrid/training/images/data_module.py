@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from qhybrid.config import Recipe
+from qhybrid.data.check import stop_at_problems
+from qhybrid.data.check_images import check_images
 from qhybrid.data.images import ImageArrays
 from qhybrid.data.images.image_datasets import open_image_dataset
+from qhybrid.data.scenes import SPLITS
 from qhybrid.errors import DataError
 from qhybrid.seeding import torch_generator
 
@@ -82,12 +85,13 @@ def evaluation_batch(task: str, batch_size: int) -> int:
 
 
 class ImageDataModule(lightning.LightningDataModule):
-    """Loads training and validation images of a recipe's data set; the test split is never touched.
+    """Loads training and validation images of a recipe's data set; nothing is learned from the test split.
 
     Attributes:
         dataset: The data set.
         train: Training images.
         val: Validation images; None if the data set has none.
+        found: What the check of the splits has counted; empty before it.
         first_epoch: Epoch, counted from 0, that training starts or goes on with.
     """
 
@@ -105,6 +109,22 @@ class ImageDataModule(lightning.LightningDataModule):
         self.val: ImageArrays | None = self.dataset.load("val") if "val" in self.dataset.splits else None
         if not len(self.train) or (self.val is not None and not len(self.val)):
             raise DataError(f"Data set `{self.dataset.name}` must have training and validation images.")
+        self.found = check_images(self.dataset, ())
+
+    def check(self, test: bool | None = None) -> None:
+        """Look at the test split too before time is spent on training, and for images in several splits.
+
+        Args:
+            test: Whether the test split must be usable: True; False, it is not looked at; None, if it is
+                there.
+
+        Raises:
+            DataError: If a split is not usable, or shares images with another one.
+        """
+        splits = ("train", "val") if test is False else SPLITS
+        loaded = {"train": self.train} | ({"val": self.val} if self.val is not None else {})
+        self.found = check_images(self.dataset, splits, loaded=loaded, quick=True)
+        stop_at_problems([one for one in self.found.problems if one.severe])
 
     @property
     def num_classes(self) -> int:

@@ -14,6 +14,7 @@ from qhybrid.config import Recipe
 from qhybrid.data.augmentation import PatchAugmentation
 from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.data.images import ImageDataset
+from qhybrid.data.images.image_datasets import open_image_dataset
 from qhybrid.data.statistics import BandStatistics
 from qhybrid.layers import cached_features
 from qhybrid.models import build_for_engine, check_task, complete_model
@@ -37,19 +38,21 @@ _SCORES = {
 }
 
 
-def build_image_task(recipe: Recipe, data_root: Path) -> Task:
+def build_image_task(recipe: Recipe, data_root: Path, *, test: bool | None = None) -> Task:
     """Load the images and build the model of a recipe for whole images.
 
     Args:
         recipe: The recipe, with the defaults of whole images filled in.
         data_root: Folder that `data.root` is relative to.
+        test: See `qhybrid.training.train`.
 
     Raises:
         QHybridError: For an invalid recipe or unusable data.
     """
+    config = image_model_section(recipe, open_image_dataset(recipe.data, data_root))
     data = ImageDataModule(recipe, data_root)
+    data.check(test)
     kind = data.dataset.task
-    config = image_model_section(recipe, data.dataset)
     module = _build_module(recipe, data, config)
     in_channels, *image_size = data.dataset.image_shape
 

@@ -11,12 +11,14 @@ import lightning
 from torch.utils.data import DataLoader, Sampler
 
 from qhybrid.config import Recipe
+from qhybrid.data.check import compare_labels, no_labels, stop_at_problems
+from qhybrid.data.check_findings import DataCheck
+from qhybrid.data.check_scenes import check_scenes
 from qhybrid.data.patches import GridPatches, RandomPatches
 from qhybrid.data.scene_datasets import open_dataset
-from qhybrid.data.scenes import SceneDataset
-from qhybrid.data.splits import find_leaks
+from qhybrid.data.scenes import SPLITS, SceneReader
 from qhybrid.data.statistics import BandStatistics, compute_statistics
-from qhybrid.errors import DataError
+from qhybrid.errors import DataError, DatasetNotFoundError
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -45,19 +47,20 @@ class SceneDataModule(lightning.LightningDataModule):
     """Opens the data set of a recipe and serves its patches.
 
     Attributes:
+        dataset: The data set.
         classes: The label map.
-        statistics: Per-band statistics of the training split.
         bands: 1-based band numbers that are read.
+        found: What the check of the splits has counted; empty before it.
         first_epoch: Epoch, counted from 0, that training starts or goes on with.
     """
 
     def __init__(self, recipe: Recipe, data_root: Path, statistics: BandStatistics | None = None) -> None:
-        """Open the data set.
+        """Open the data set; of its files only headers are read.
 
         Args:
             recipe: The run's recipe.
             data_root: Folder that `data.root` is relative to.
-            statistics: Known statistics (of the run that is resumed); computed if absent.
+            statistics: Known statistics (of the run that is resumed); computed when asked for if absent.
 
         Raises:
             DataError: If the data set is missing, or the training or the validation split is empty.
@@ -67,14 +70,56 @@ class SceneDataModule(lightning.LightningDataModule):
         self.first_epoch = 0
         self.dataset = open_dataset(recipe.data, data_root)
         self.classes = self.dataset.classes
-        for split in ("train", "val"):
-            if not self.dataset.scenes(split):
-                raise DataError(f"Data set `{recipe.data.dataset}` has no scenes in split `{split}`.")
-        _warn_of_leaks(self.dataset)
-        self.statistics = statistics or compute_statistics(
-            self.dataset.scenes("train"), recipe.data.bands, self.classes, recipe.data.nodata
-        )
-        self.bands = self.statistics.bands
+        self.found = DataCheck("scenes", self.classes.names, "pixels", self.classes.colors)
+        self._statistics = statistics
+        try:
+            for split in ("train", "val"):
+                if not self.dataset.scenes(split):
+                    raise DataError(f"Data set `{recipe.data.dataset}` has no scenes in split `{split}`.")
+            first = SceneReader(self.dataset.scenes("train")[0], None, recipe.data.bands, recipe.data.nodata)
+        except DatasetNotFoundError:
+            raise
+        except DataError:
+            self.check(test=None)  # names this problem and all others
+            raise
+        self.bands = first.image.bands
+        first.close()
+
+    def check(self, test: bool | None = None) -> None:
+        """Look at every file of every split before time is spent on training; see `qhybrid.data.check`.
+
+        Args:
+            test: Whether the test split must be usable: True; False, it is not looked at; None, if it is
+                there.
+
+        Raises:
+            DataError: If a file or a split is not usable; it names all that are not.
+        """
+        splits = SPLITS if test is not False else ("train", "val")
+        self.found = check_scenes(self.dataset, self.recipe.data, splits, quick=True)
+        compare_labels(self.found, absent_classes=False)
+        severe = [one for one in self.found.problems if one.severe and one.kind != "leak"]
+        if test is None:
+            severe = [one for one in severe if (one.kind, one.splits) != ("split", ("test",))]
+        stop_at_problems(severe)
+        for leak in self.found.problems:
+            if leak.kind == "leak":
+                warnings.warn(leak.message, stacklevel=2)
+
+    @property
+    def statistics(self) -> BandStatistics:
+        """Per-band statistics of the training split.
+
+        Raises:
+            DataError: If a file of it cannot be read, or none of its pixels has a label.
+        """
+        if self._statistics is None:
+            data = self.recipe.data
+            found = compute_statistics(self.dataset.scenes("train"), data.bands, self.classes, data.nodata)
+            if not sum(found.pixels_per_class):
+                raise DataError(no_labels("train", len(self.dataset.scenes("train")), "scenes"))
+            self._statistics = found
+        return self._statistics
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Serve random patches; what a patch is depends on (seed, epoch, index) alone, not on workers."""
@@ -99,17 +144,4 @@ class SceneDataModule(lightning.LightningDataModule):
             persistent_workers=self.recipe.data.workers > 0,
             pin_memory=self.recipe.training.accelerator == "cuda",
             **options,
-        )
-
-
-def _warn_of_leaks(dataset: SceneDataset) -> None:
-    """A split that the user gave as folders or lists is used as it is, but not in silence."""
-    leaks = find_leaks(dataset, ("train", "val"))
-    if leaks:
-        first, second = leaks[0]
-        warnings.warn(
-            f"{len(leaks)} pair(s) of scenes in different splits show the same ground, for example "
-            f"{first.image} and {second.image}: validation looks better than it is. Fix: split by location "
-            "(`data.options.split`).",
-            stacklevel=2,
         )

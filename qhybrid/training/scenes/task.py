@@ -43,8 +43,13 @@ def model_section(recipe: Recipe, bands: tuple[int, ...], num_classes: int) -> d
         raise ConfigError(f"{error} (`image_size` is {side} x {side}, the key `data.patch_size`.)") from error
 
 
-def build_scene_task(recipe: Recipe, data_root: Path) -> Task:
-    """Open the data set and build the model of a recipe for scenes.
+def build_scene_task(recipe: Recipe, data_root: Path, *, test: bool | None = None) -> Task:
+    """Build the model of a recipe for scenes, then check the data and measure their statistics.
+
+    Args:
+        recipe: The recipe.
+        data_root: Folder that `data.root` is relative to.
+        test: See `qhybrid.training.train`.
 
     Raises:
         QHybridError: For an invalid recipe or unusable data.
@@ -55,6 +60,7 @@ def build_scene_task(recipe: Recipe, data_root: Path) -> Task:
         torch.manual_seed(derive_seed(recipe.seed, "initial weights"))
         model = build_for_engine(config, recipe.engine)
     load_start(model, recipe.training.start)
+    data.check(test)
     loss = CrossEntropyDice(
         recipe.training.loss, class_weights(recipe.training.loss, data.statistics.pixels_per_class)
     )

@@ -113,6 +113,18 @@ def test_damaged_pictures_are_named(tmp_path):
         read_mask(tmp_path / "b.png")
 
 
+def test_all_damaged_pictures_of_a_split_are_named(tmp_path):
+    files = [save(tmp_path / f"{name}.png", RAMP) for name in "abc"]
+    files[0].write_text("no picture")
+    files[2].unlink()
+    for stack in (lambda: stack_pictures(files, 1), lambda: stack_masks(files)):
+        with pytest.raises(
+            DataError, match=r"a\.png: is not a readable(?s:.*)c\.png: .*is missing"
+        ) as caught:
+            stack()
+        assert "b.png" not in str(caught.value)
+
+
 def test_stacks_need_one_size(tmp_path):
     files = [save(tmp_path / "a.png", RAMP), save(tmp_path / "b.png", RAMP[:4])]
     with pytest.raises(DataError, match=r"b\.png: must have the 6 x 8 pixels .* but has 4 x 8"):
