@@ -13,7 +13,7 @@ from qhybrid.config import DataConfig, StrictModel, validated
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.pairs import check_pair
 from qhybrid.data.scenes import SPLITS, Scene, SceneDataset
-from qhybrid.data.splits import assign_splits, footprints, overlap_groups
+from qhybrid.data.splits import assign_splits, locations_of
 from qhybrid.errors import ConfigError, DataError, DatasetNotFoundError
 
 RASTER_SUFFIXES = (".tif", ".tiff", ".png", ".jp2", ".vrt", ".img", ".bmp")
@@ -222,8 +222,8 @@ class GeoTiffFolder(SceneDataset):
     def _locations(self, images: dict[str, Path], pattern: str | None) -> dict[str, str]:
         names = list(images)
         if pattern is None:
-            groups = overlap_groups(footprints(list(images.values())))
-            return {name: names[group] for name, group in zip(names, groups)}
+            scenes = [Scene(name, image, None, location=name) for name, image in images.items()]
+            return dict(zip(names, locations_of(scenes)))
         matches = {name: re.search(pattern, name) for name in names}
         unmatched = [name for name, match in matches.items() if match is None or match.group(1) is None]
         if unmatched:

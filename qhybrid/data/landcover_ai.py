@@ -19,9 +19,9 @@ from qhybrid.data.geotiff_folder import list_rasters
 from qhybrid.data.pairs import check_pair
 from qhybrid.data.raster import Window
 from qhybrid.data.scenes import SPLITS, Scene, SceneDataset
-from qhybrid.data.splits import assign_splits, footprints, overlap_groups
+from qhybrid.data.splits import assign_splits, locations_of
 from qhybrid.data.tiling import TILE_SIZE
-from qhybrid.errors import DataError, DatasetNotFoundError, WorkspaceError
+from qhybrid.errors import DataError, DatasetNotFoundError, EmptySplitError, WorkspaceError
 
 URL = "https://landcover.ai.linuxpolska.com/download/landcover.ai.v1.zip"
 MD5 = "3268c89070e8734b4e91d531c0617e03"
@@ -93,7 +93,7 @@ class LandCoverAI(SceneDataset):
         official = self.options.split == "official" or (self.options.split == "auto" and listed)
         found = self._tiles(split) if official else self._whole_scenes(split)
         if not found:
-            raise DataError(
+            raise EmptySplitError(
                 f"{self.root}: split {split} must have scenes, but is empty. Fix: change `data.options`."
             )
         return found
@@ -149,8 +149,8 @@ class LandCoverAI(SceneDataset):
     def _whole_scenes(self, split: str) -> tuple[Scene, ...]:
         files = self._files()
         names = list(files)
-        groups = overlap_groups(footprints([image for image, _, _ in files.values()]))
-        location = {name: names[group] for name, group in zip(names, groups)}
+        scenes = [Scene(name, image, mask, location=name) for name, (image, mask, _) in files.items()]
+        location = dict(zip(names, locations_of(scenes)))
         pixels = dict.fromkeys(location.values(), 0)
         for name, (_, _, (height, width)) in files.items():
             pixels[location[name]] += height * width

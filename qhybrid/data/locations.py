@@ -37,6 +37,8 @@ class GdalPath(PosixPath):
     given; `name`, `stem` and `suffix` are those of a path.
     """
 
+    _text: str
+
     def __new__(cls, *parts: str | os.PathLike[str]) -> Self:
         """Take a name, or the parts of one."""
         text = "/".join(os.fspath(part).rstrip("/") for part in parts)
@@ -163,17 +165,17 @@ def list_files(folder: Path, remedy: str) -> list[Path]:
         DatasetNotFoundError: If there is no such folder.
     """
     if isinstance(folder, GdalPath):
+        root = gdal_name(folder)
         try:
-            found = [GdalPath(name) for name in vsi_listtree(gdal_name(folder)) if not name.endswith("/")]
+            names = [name for name in vsi_listtree(root) if not name.endswith("/")]
         except (OSError, RuntimeError, ValueError) as error:
             raise DatasetNotFoundError(
                 f"{folder}: must be a folder of rasters, but cannot be listed ({error}). {remedy}"
             ) from error
-        start = len(GdalPath(gdal_name(folder)).parts)
-        return sorted(file for file in found if not any(part.startswith(".") for part in file.parts[start:]))
+        return [GdalPath(name) for name in sorted(names) if "/." not in name[len(root) :]]
     if not folder.is_dir():
         raise DatasetNotFoundError(f"{folder}: must be a folder of rasters, but is missing. {remedy}")
-    found = []
+    found: list[Path] = []
     for base, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(base, name) for name in names if not name.startswith(".")]

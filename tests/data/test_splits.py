@@ -4,9 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.warp import transform as transform_points
 
-from qhybrid.data.raster import raster_info
 from qhybrid.data.scene_datasets import open_dataset
-from qhybrid.data.splits import assign_splits, find_leaks, footprint, footprints, overlap_groups
+from qhybrid.data.splits import assign_splits, find_leaks, footprints, overlap_groups
 from qhybrid.errors import ConfigError, DataError
 
 FRACTIONS = {"train": 0.6, "val": 0.2, "test": 0.2}
@@ -100,16 +99,9 @@ def test_footprints_in_one_crs(tmp_path, make_raster):
     second = make_raster(
         tmp_path / "b.tif", np.ones((40, 60), np.uint8), crs="EPSG:32634", origin=(x[0], y[0])
     )
-    boxes = footprints([first, second])
-    assert boxes[0] == (500_000.0, 499_980.0, 500_030.0, 500_000.0)
-    assert abs(boxes[1][0] - 500_010) < 2
-    assert overlap_groups(boxes) == [0, 0]
-
-
-def test_scenes_without_a_place_are_refused_with_the_remedy(tmp_path, make_raster):
-    path = make_raster(tmp_path / "a.png", np.ones((4, 4), np.uint8), crs=None)
-    with pytest.raises(DataError, match=r"a.png: a split by location needs georeferenced.*`location`"):
-        footprint(raster_info(path), "EPSG:2180")
+    places = footprints([first, second])
+    assert places[0].bounds == (500_000.0, 499_980.0, 500_030.0, 500_000.0)
+    assert overlap_groups(places) == [0, 0]
 
 
 def test_leaks_between_folders_are_found(folder_dataset, make_raster):
