@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import CRSError, RasterioError
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
 from rasterio.warp import transform as transform_points
 
 from qhybrid.data.locations import local_file
@@ -84,7 +85,7 @@ class Footprint:
         zeros, ones = np.zeros(_EDGE_POINTS), np.ones(_EDGE_POINTS)
         columns = np.concatenate([steps, ones, 1 - steps, zeros])
         rows = np.concatenate([zeros, steps, ones, 1 - steps])
-        return lon_lat_of(self.crs, self.points(columns, rows))
+        return transformed(self.crs, LON_LAT, self.points(columns, rows))
 
     @cached_property
     def cap(self) -> tuple[Points, float] | None:
@@ -93,7 +94,7 @@ class Footprint:
             return None
         fractions = np.linspace(0, 1, 5)
         columns, rows = (part.ravel() for part in np.meshgrid(fractions, fractions))
-        lon_lat = lon_lat_of(self.crs, self.points(columns, rows))
+        lon_lat = transformed(self.crs, LON_LAT, self.points(columns, rows))
         if lon_lat is None:
             return None
         vectors = unit_vectors(lon_lat)
@@ -135,17 +136,14 @@ def trusted(places: Sequence[Footprint]) -> list[Footprint]:
     ]
 
 
-def lon_lat_of(crs: Any, points: Points, whole: bool = True) -> Points | None:
-    """Return longitude and latitude of points in degrees; None where (some, if `whole`) are not known."""
+def transformed(source: Any, target: Any, points: Points) -> Points | None:
+    """Return points (N, 2) of one CRS in another; None where one of them is not known there."""
     try:
-        x, y = transform_points(crs, LON_LAT, points[:, 0].tolist(), points[:, 1].tolist())
-    except (RasterioError, CRSError):
+        x, y = transform_points(source, target, points[:, 0].tolist(), points[:, 1].tolist())
+    except (RasterioError, CPLE_BaseError):
         return None
     found = np.stack([x, y], axis=1)
-    known = np.isfinite(found).all(axis=1)
-    if not known.any() or (whole and not known.all()):
-        return None
-    return np.asarray(found[known])
+    return found if np.isfinite(found).all() else None
 
 
 def unit_vectors(lon_lat: Points) -> Points:

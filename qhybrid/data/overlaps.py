@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from rasterio.warp import transform as transform_points
 
-from qhybrid.data.footprints import LON_LAT, Bounds, Footprint, Points, lon_lat_of, unit_vectors
+from qhybrid.data.footprints import LON_LAT, Bounds, Footprint, Points, transformed, unit_vectors
 
 _TOUCHING = 1e-6
 """Rounding of coordinates must not join neighbours: an overlap is wider than this fraction of their size."""
@@ -23,6 +22,8 @@ _TOUCHING_AREA = 1e-5
 """The same between two CRS, as a fraction of the smaller area."""
 _WIDE = np.pi / 4
 """Angular radius from which outlines are no longer laid into a plane: scenes are compared by points."""
+_HALF_A_WORLD = 1e7
+"""Distance in metres from which places of one CRS may be neighbours across its border."""
 _SAMPLES = 65
 """Points a side of that comparison."""
 
@@ -40,8 +41,8 @@ def overlapping(places: Sequence[Footprint]) -> Iterator[tuple[int, int]]:
     frames = _numbers([None if place.crs is None else place.crs for place in places])
     windows = np.array([place.window for place in places], dtype=np.int64)
     planar = _PlanarBoxes(places)
-    spheres = _Caps(places) if len(set(frames)) > 1 or any(one.crs is not None for one in places) else None
     loose = np.array([place.crs is None for place in places])
+    spheres = _Caps(places) if len(set(frames[~loose])) > 1 or planar.some_far() else None
     for index in range(len(places) - 1):
         rest = np.arange(index + 1, len(places))
         same_file = files[rest] == files[index]
@@ -135,10 +136,18 @@ class _PlanarBoxes:
         return np.asarray(wide & tall)
 
     def far(self, index: int, rest: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return whether boxes are so far apart that only a border of the CRS can bring them together."""
+        """Return whether boxes are so far apart that they may be the same place across a border of the CRS.
+
+        Only a CRS of the whole world is that wide. Longitudes were compared with their turns already.
+        """
         centre = self.boxes[index, :2] + self.boxes[index, 2:]
         apart = np.abs(self.boxes[rest, :2] + self.boxes[rest, 2:] - centre).max(axis=1) / 2
-        return np.asarray(apart > 4 * (self.sizes[index].max() + self.sizes[rest].max(axis=1)))
+        return np.asarray(apart > _HALF_A_WORLD)
+
+    def some_far(self) -> bool:
+        """Return whether any two may be."""
+        known = self.boxes[np.isfinite(self.boxes).all(axis=1)]
+        return len(known) > 1 and bool(np.ptp(known[:, 0]) > _HALF_A_WORLD / 2)
 
 
 class _Caps:
@@ -189,14 +198,17 @@ def _shares_points(first: Footprint, second: Footprint) -> bool:
     """Return whether points of the first, evenly spread over it, lie in the second."""
     fractions = (np.arange(_SAMPLES) + 0.5) / _SAMPLES
     columns, rows = (part.ravel() for part in np.meshgrid(fractions, fractions))
-    lon_lat = lon_lat_of(first.crs, first.points(columns, rows), whole=False)
-    if lon_lat is None:
+    lon_lat = transformed(first.crs, LON_LAT, first.points(columns, rows))
+    if lon_lat is None or second.cap is None:
         return False
-    x, y = transform_points(LON_LAT, second.crs, lon_lat[:, 0].tolist(), lon_lat[:, 1].tolist())
+    centre, radius = second.cap
+    # Far from it the other CRS may not be defined.
+    lon_lat = lon_lat[unit_vectors(lon_lat) @ centre >= np.cos(radius)]
+    points = transformed(LON_LAT, second.crs, lon_lat) if len(lon_lat) else None
+    if points is None:
+        return False
     edges = np.stack([second.corners[1] - second.corners[0], second.corners[3] - second.corners[0]], axis=1)
     turns = (-720.0, -360.0, 0.0, 360.0, 720.0) if second.geographic else (0.0,)
-    points = np.stack([x, y], axis=1)
-    points = points[np.isfinite(points).all(axis=1)]
     for turn in turns:
         inside = np.linalg.solve(edges, (points + [turn, 0.0] - second.corners[0]).T)
         if ((inside > 0) & (inside < 1)).all(axis=0).any():

@@ -1,9 +1,13 @@
+import time
+
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
+from rasterio.transform import from_origin
 from rasterio.warp import transform as transform_points
 
 from qhybrid.data.footprints import Footprint, footprint, footprints, trusted
@@ -33,7 +37,7 @@ def overlap(first, second):
     return found
 
 
-def brute_force(first, second, samples=60):
+def brute_force(first, second, samples=40):
     """Return whether points inside the first lie in the second, through the second's own coordinates."""
     fractions = (np.arange(samples) + 0.5) / samples
     columns, rows = (part.ravel() for part in np.meshgrid(fractions, fractions))
@@ -41,7 +45,14 @@ def brute_force(first, second, samples=60):
     if first.crs != second.crs:
         points = np.stack(transform_points(first.crs, second.crs, *points.T.tolist()), axis=1)
     edges = np.stack([second.corners[1] - second.corners[0], second.corners[3] - second.corners[0]], axis=1)
-    turns = (-360, 0, 360) if second.crs.is_geographic else (0,)
+    world = (
+        360
+        if second.crs.is_geographic
+        else 2 * 20037508.342789244
+        if second.crs == CRS.from_epsg(3857)
+        else 0
+    )
+    turns = (-world, 0, world) if world else (0,)
     inside = [np.linalg.solve(edges, (points + [turn, 0] - second.corners[0]).T) for turn in turns]
     return int(sum(((part > 0) & (part < 1)).all(axis=0).sum() for part in inside))
 
@@ -74,9 +85,9 @@ def brute_force(first, second, samples=60):
         (place(4326, -180.0, 90.0, 360.0, 180.0), around(32760, 179.99, -16.5, 5000.0), True),
         (place(4326, -180.0, 0.0, 360.0, 90.0), around(32652, 127.0, 36.0, 5000.0), False),
         # Boxes overlap, the rotated rasters do not.
-        (place(32652, 0, 0, 1000, 1000, 45), place(32652, 600, -600, 1000, 1000, 45), False),
+        (place(32652, 0, 0, 1000, 1000, 45), place(32652, 800, -800, 1000, 1000, 45), False),
         (place(32652, 0, 0, 1000, 1000, 45), place(32652, 300, -300, 1000, 1000, 45), True),
-        (place(32652, 0, 0, 1000, 1000, 45), place(32652, 750, 690, 500, 500), False),
+        (place(32652, 0, 0, 1000, 1000, 45), place(32652, 1150, 690, 200, 200), False),
     ],
 )
 def test_known_overlaps(first, second, expected):
@@ -107,7 +118,7 @@ def test_overlaps_are_those_of_points(data):
     if max(shared):
         assert overlap(*scenes)
     else:  # points may miss a sliver between them
-        assert not overlap(*scenes) or brute_force(*scenes, 600) + brute_force(*scenes[::-1], 600)
+        assert not overlap(*scenes) or brute_force(*scenes, 400) + brute_force(*scenes[::-1], 400)
 
 
 def test_neighbours_in_a_grid_touch_and_do_not_overlap():
@@ -119,8 +130,6 @@ def test_neighbours_in_a_grid_touch_and_do_not_overlap():
 def test_a_rotated_file(tmp_path, make_raster):
     turned = Affine.translation(500_000, 500_000) * Affine.rotation(30) * Affine.scale(0.5, -0.5)
     file = make_raster(tmp_path / "a.tif", np.ones((8, 8), np.uint8), crs=None)
-    import rasterio
-
     with rasterio.open(file, "r+") as handle:
         handle.crs, handle.transform = CRS.from_epsg(2180), turned
     found = footprint(raster_info(file))
@@ -141,12 +150,12 @@ def test_transforms_without_a_crs(tmp_path, make_raster):
     """Coordinates are compared as they are; where all files start at one point they say nothing."""
 
     def loose(name, x):
-        file = make_raster(tmp_path / name, np.ones((8, 8), np.uint8), origin=(x, 500.0))
-        import rasterio
-
-        with rasterio.open(file, "r+") as handle:
-            handle.crs = None
-        return file
+        profile = {"driver": "GTiff", "height": 8, "width": 8, "count": 1, "dtype": "uint8"}
+        with rasterio.open(
+            tmp_path / name, "w", transform=from_origin(x, 500.0, 0.5, 0.5), **profile
+        ) as file:
+            file.write(np.ones((1, 8, 8), np.uint8))
+        return tmp_path / name
 
     files = [loose("a.tif", 100.0), loose("b.tif", 102.0), loose("c.tif", 200.0)]
     assert overlap_groups(footprints(files)) == [0, 0, 2]
@@ -166,10 +175,8 @@ def test_a_crs_that_cannot_be_related():
     assert not overlap(place(32652, 0, 0, 9, 9), site)
 
 
-def test_ten_thousand_windows_take_seconds():
-    import time
-
+def test_two_thousand_tiles_take_a_second():
     start = time.perf_counter()
     tiles = [place(32652, 512 * i, 512 * j, 512, 512) for i in range(50) for j in range(40)]
     assert list(overlapping(tiles)) == []
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 3
