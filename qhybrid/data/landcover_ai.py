@@ -15,7 +15,7 @@ from qhybrid.config import ClassConfig, DataConfig, StrictModel, validated
 from qhybrid.data.archives import extract_zip
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.download import fetch
-from qhybrid.data.geotiff_folder import list_rasters
+from qhybrid.data.file_patterns import find_files, pair_files
 from qhybrid.data.pairs import check_pair
 from qhybrid.data.raster import Window
 from qhybrid.data.scenes import SPLITS, Scene, SceneDataset
@@ -102,17 +102,19 @@ class LandCoverAI(SceneDataset):
         """Return image, mask and shape of each scene, checked once."""
         if not self._pairs:
             remedy = "Fix: run `qhybrid data fetch landcover_ai`, or check --data-root and `data.root`."
-            images = list_rasters(self.root / "images", remedy)
-            masks = list_rasters(self.root / "masks", remedy)
-            missing = sorted(set(images) - set(masks))
-            if missing or not images:
+            folders = ("images", "masks")
+            images, masks = (find_files(self.root, folder, remedy) for folder in folders)
+            pairs, _ = pair_files(images, masks, folders)
+            missing = sorted(name for name, (_, mask) in pairs.items() if mask is None)
+            if missing or not pairs:
                 what = (
                     f"{len(missing)} images have no mask ({missing[0]})" if missing else "there are no images"
                 )
                 raise DatasetNotFoundError(f"{self.root}: each image must have a mask, but {what}. {remedy}")
-            for name, image in images.items():
-                info, _ = check_pair(image, masks[name])
-                self._pairs[name] = (image, masks[name], info.shape)
+            for name, (image, mask) in pairs.items():
+                if mask is not None:
+                    info, _ = check_pair(image, mask)
+                    self._pairs[name] = (image, mask, info.shape)
         return self._pairs
 
     def _tiles(self, split: str) -> tuple[Scene, ...]:

@@ -17,6 +17,7 @@ from qhybrid.data.datasets import (
 )
 from qhybrid.data.geotiff_folder import GeoTiffFolder
 from qhybrid.data.landcover_ai import LandCoverAI, fetch_landcover_ai
+from qhybrid.data.locations import join_location
 from qhybrid.data.scenes import SceneDataset
 from qhybrid.data.synthetic import SyntheticScenes
 from qhybrid.errors import ConfigError
@@ -76,7 +77,7 @@ def open_dataset(config: DataConfig, data_root: Path) -> SceneDataset:
             f"Key `data.dataset` must name a data set of scenes here, but `{config.dataset}` holds whole "
             f"images. Fix: choose one of {', '.join(names_of(SceneDataset))}."
         )
-    opened: SceneDataset = dataset.from_config(config, Path(data_root) / config.root)
+    opened: SceneDataset = dataset.from_config(config, join_location(Path(data_root), config.root))
     return opened
 
 
