@@ -39,6 +39,11 @@ def is_pattern(text: str) -> bool:
     return "{name}" in text or "*" in text
 
 
+def is_file_name(text: str) -> bool:
+    """Return whether text names one file of rasters or polygons."""
+    return not is_pattern(text) and Path(text).suffix.lower() in (*RASTER_SUFFIXES, *VECTOR_SUFFIXES)
+
+
 def check_pattern(text: str) -> None:
     """Check that a pattern says which image belongs to which mask.
 

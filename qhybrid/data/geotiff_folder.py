@@ -11,8 +11,8 @@ from pydantic import Field, field_validator, model_validator
 
 from qhybrid.config import DataConfig, StrictModel, validated
 from qhybrid.data.classes import ClassMap
-from qhybrid.data.file_patterns import RASTER_SUFFIXES, check_pattern, find_files, is_pattern, pair_files
-from qhybrid.data.locations import join_location, local_file
+from qhybrid.data.file_patterns import RASTER_SUFFIXES, check_pattern, find_files, is_file_name, pair_files
+from qhybrid.data.locations import join_location
 from qhybrid.data.pair_list import read_pairs
 from qhybrid.data.pairs import check_pair
 from qhybrid.data.scenes import SPLITS, Scene, SceneDataset
@@ -141,8 +141,8 @@ class GeoTiffFolder(SceneDataset):
         if (listed.splits is None) == (options is None):
             said = "has no column split" if options is None else "has a column split"
             raise ConfigError(
-                f"Key `data.options.split` must be given exactly when the list has no column split, but {file} "
-                f"{said}. Fix: give one of them."
+                f"Key `data.options.split` must be given exactly when the list has no column split, but "
+                f"{file} {said}. Fix: give one of them."
             )
         if listed.splits is not None:
             splits = listed.splits
@@ -171,8 +171,8 @@ class GeoTiffFolder(SceneDataset):
             if unknown:
                 raise DataError(
                     f"{join_location(self.root, self.options.pairs or self.options.images)}: scene(s) "
-                    f"{', '.join(unknown[:5])} of `data.options.split.{split}` must be there, but are not. Fix: "
-                    f"correct the list."
+                    f"{', '.join(unknown[:5])} of `data.options.split.{split}` must be there, but are not. "
+                    "Fix: correct the list."
                 )
             found[split] = tuple(
                 replace(scene, location=split) for name, scene in known.items() if name in listed
@@ -191,10 +191,9 @@ class GeoTiffFolder(SceneDataset):
         )
         images = find_files(self.root, patterns[0], remedy)
         for_all = join_location(self.root, patterns[1])
-        here = None if is_pattern(patterns[1]) else local_file(for_all)
-        if here is not None and here.is_file():
-            pairs, lonely = pair_files(images, (), patterns)[0], []
-            pairs = {name: (image, for_all) for name, (image, _) in pairs.items()}
+        if is_file_name(patterns[1]) and not for_all.is_dir():
+            alone, lonely = pair_files(images, (), patterns)
+            pairs = {name: (image, for_all) for name, (image, _) in alone.items()}
         else:
             masks = find_files(self.root, patterns[1], remedy, labels=True)
             pairs, lonely = pair_files(images, masks, patterns)
@@ -220,9 +219,9 @@ class GeoTiffFolder(SceneDataset):
             )
         self._lonely_masks[split] = tuple(lonely)
         if lonely:
+            names = ", ".join(path.name for path in lonely[:5])
             warnings.warn(
                 f"{lonely[0]}: {len(lonely)} mask(s) have no image in "
-                f"{join_location(self.root, patterns[0])} ({', '.join(path.name for path in lonely[:5])}) and "
-                "are left out.",
+                f"{join_location(self.root, patterns[0])} ({names}) and are left out.",
                 stacklevel=2,
             )

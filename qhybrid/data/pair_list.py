@@ -65,8 +65,8 @@ def read_pairs(file: Path, mask: Path | None = None) -> PairList:
         near = difflib.get_close_matches(missing[0], columns, n=1)
         hint = f" Did you mean `{near[0]}`?" if near else ""
         raise DataError(
-            f"{file}: must have the columns {', '.join(needed)}, but has {', '.join(columns)}.{hint} Fix: name "
-            f"the columns in the first line; known are {', '.join(COLUMNS)}."
+            f"{file}: must have the columns {', '.join(needed)}, but has {', '.join(columns)}.{hint} Fix: "
+            f"name the columns in the first line; known are {', '.join(COLUMNS)}."
         )
     rows = [_row(file, line, values, mask) for line, values in lines]
     if not rows:
@@ -185,13 +185,13 @@ def _check_locations(
         before = seen.setdefault(location, (split, row.line))
         if before[0] != split:
             raise DataError(
-                f"{file}, lines {before[1]} and {row.line}: location {location} must be in one split, but is in "
-                f"{before[0]} and {split}."
+                f"{file}, lines {before[1]} and {row.line}: location {location} must be in one split, but is "
+                f"in {before[0]} and {split}."
             )
 
 
 def _names(rows: Sequence[_Row]) -> list[str]:
-    """Return unique names: those of the images, with the window's place or the line where several share one."""
+    """Return unique names: those of the images; where several share one, with the window's place or line."""
     names = [row.image.name.split("?")[0].rpartition(".")[0] or row.image.name for row in rows]
     counts = Counter(names)
     names = [

@@ -1,4 +1,4 @@
-"""How scenes without a split of their own are split: by fractions of locations, by blocks, by lists of names."""
+"""How scenes without a split of their own are split: by fractions of locations or blocks, by lists."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ class SplitOptions(StrictModel):
         """
         if self.blocks is not None and self.blocks - self.margin < patch_size:
             raise ConfigError(
-                f"Keys `data.options.split`: `blocks` ({self.blocks}) less `margin` ({self.margin}) must be at "
-                f"least `data.patch_size` ({patch_size}), but is {self.blocks - self.margin}. Fix: set "
+                f"Keys `data.options.split`: `blocks` ({self.blocks}) less `margin` ({self.margin}) must be "
+                f"at least `data.patch_size` ({patch_size}), but is {self.blocks - self.margin}. Fix: set "
                 f"`blocks` to {patch_size + self.margin} or more."
             )
 
@@ -141,8 +141,8 @@ def _assign_blocks(
     if len(sizes) < len(wanted):
         raise DataError(
             f"{scenes[0].image}: there must be a block for each of {', '.join(wanted)}, but "
-            f"{len(scenes)} scene(s) have {len(sizes)} of at least {options.blocks} x {options.blocks} pixels. "
-            "Fix: set a smaller `data.options.split.blocks`."
+            f"{len(scenes)} scene(s) have {len(sizes)} of {options.blocks} x {options.blocks} pixels or "
+            "more. Fix: set a smaller `data.options.split.blocks`."
         )
     return assign_splits(sizes, fractions, options.seed)
 
