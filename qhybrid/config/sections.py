@@ -6,9 +6,18 @@ Keys that belong to one model or one data set alone
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from qhybrid.engine_kinds import check_engine
 
@@ -17,6 +26,24 @@ class StrictModel(BaseModel):
     """A configuration section: immutable, unknown keys are errors, NaN and infinity are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class GrowingSection(StrictModel):
+    """A section whose later keys are written only where they are used.
+
+    Recipes and hashes of what existed before such a key stay what they were.
+
+    Attributes:
+        later_keys: Keys that are left out while they have their default.
+    """
+
+    later_keys: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _used_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        unused = {key for key in self.later_keys if getattr(self, key) == fields[key].get_default()}
+        return {key: value for key, value in dump(self).items() if key not in unused}
 
 
 class ClassConfig(StrictModel):
@@ -61,13 +88,16 @@ class AugmentationConfig(StrictModel):
     blur: float = Field(0.0, ge=0, le=1)
 
 
-class DataConfig(StrictModel):
+class DataConfig(GrowingSection):
     """Which images, which labels, and how patches are taken from them.
 
     Attributes:
         dataset: Name of a registered data set (`qhybrid data list`).
         root: The data set's folder, relative to the data root (`--data-root` or QHYBRID_DATA).
         options: The data set's own keys.
+        folds: For scenes: forget the data set's own splits and divide all of its scenes into this many folds
+            by location, so that what overlaps is in one fold. Absent: the data set's own splits.
+        fold: Which fold is the test split, from 1; the next one is the validation split, the others train.
         bands: 1-based band numbers to read, in this order; all if absent, unless one is alpha.
         classes: The label map; a data set with a fixed label map supplies its own when this is absent.
         ignore_values: Mask values that count neither in loss nor in metrics.
@@ -80,9 +110,13 @@ class DataConfig(StrictModel):
         cache_mb: Decoded scenes kept in memory by each reader, in MiB.
     """
 
+    later_keys: ClassVar[tuple[str, ...]] = ("folds", "fold")
+
     dataset: str
     root: str = "."
     options: dict[str, Any] = Field(default_factory=dict)
+    folds: int | None = Field(None, ge=3)
+    fold: int = Field(1, ge=1)
     bands: tuple[int, ...] | None = None
     classes: tuple[ClassConfig, ...] | None = None
     ignore_values: tuple[int, ...] = ()
@@ -99,6 +133,14 @@ class DataConfig(StrictModel):
         if bands is not None and (not bands or min(bands) < 1):
             raise ValueError("band numbers count from 1 and at least one is needed")
         return bands
+
+    @model_validator(mode="after")
+    def _fold_is_one_of_them(self) -> DataConfig:
+        if self.folds is None and self.fold != 1:
+            raise ValueError("`fold` needs `folds`, their number")
+        if self.folds is not None and self.fold > self.folds:
+            raise ValueError(f"`fold` ({self.fold}) must be 1 to `folds` ({self.folds})")
+        return self
 
     @model_validator(mode="after")
     def _class_values_are_distinct(self) -> DataConfig:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qhybrid.data.footprints import Footprint, footprint, trusted
 from qhybrid.data.overlaps import overlapping
 from qhybrid.data.raster import RasterInfo, Window, raster_info
-from qhybrid.data.scenes import Scene, scene_window
+from qhybrid.data.scenes import Assign, Scene, scene_window
 from qhybrid.data.splits import locations_of
 from qhybrid.errors import DataError
-
-Assign = Callable[[Mapping[str, int]], Mapping[str, str]]
-"""Gives each block, by name and number of blocks' worth of pixels, to a part: a split or a fold."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ def divide(scenes: Sequence[Scene], side: int, margin: int, assign: Assign) -> d
     """Divide scenes into blocks and give each to a part.
 
     Blocks lie side by side in a grid whose cells have at least `side` pixels (or all of a smaller scene).
-    Where a block has a neighbour of another part, diagonal ones included, pixels on that side are left out:
+    Where a block has a neighbour of another part, diagonal ones included, pixels between them are left out:
     two pixels of different parts are always more than `margin` pixels apart in rows or in columns. Scenes
     that touch, or are less than the margin apart, lose half the margin all around.
 
@@ -95,17 +92,28 @@ def _grid(scene: Scene, whole: Window, side: int, inset: int) -> list[_Cell]:
 
 def _without_margin(cell: _Cell, place: Mapping[tuple[str, int, int], str], margin: int) -> Window:
     """Return a cell's pixels without those that keep it apart from other parts."""
-    own, around = place[cell.scene.id, cell.row, cell.col], (-1, 0, 1)
 
-    def foreign(steps: Sequence[tuple[int, int]]) -> bool:
-        near = [place.get((cell.scene.id, cell.row + down, cell.col + right), own) for down, right in steps]
-        return any(part != own for part in near)
+    def part(down: int, right: int) -> str | None:
+        return place.get((cell.scene.id, cell.row + down, cell.col + right))
+
+    own = part(0, 0)
+
+    def foreign(down: int, right: int) -> bool:
+        return part(down, right) not in (own, None)
+
+    def corner(down: int, right: int) -> bool:
+        """Return whether no side keeps the cell apart from a diagonal neighbour: then the row side does."""
+        if not foreign(down, right):
+            return False
+        below, beside, diagonal = part(down, 0), part(0, right), part(down, right)
+        apart_in_rows = below != own and beside != diagonal
+        return not (apart_in_rows or (beside != own and below != diagonal))
 
     less, more = margin // 2, margin - margin // 2
-    top = more if foreign([(-1, step) for step in around]) else 0
-    left = more if foreign([(step, -1) for step in around]) else 0
-    bottom = less if foreign([(1, step) for step in around]) else 0
-    right = less if foreign([(step, 1) for step in around]) else 0
+    top = more if foreign(-1, 0) or corner(-1, -1) or corner(-1, 1) else 0
+    bottom = less if foreign(1, 0) or corner(1, -1) or corner(1, 1) else 0
+    left = more if foreign(0, -1) else 0
+    right = less if foreign(0, 1) else 0
     row, col, height, width = cell.window
     return Window(row + top, col + left, height - top - bottom, width - left - right)
 

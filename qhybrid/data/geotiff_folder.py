@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Self
@@ -10,12 +11,14 @@ from typing import ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 
 from qhybrid.config import DataConfig, StrictModel, validated
+from qhybrid.data.blocks import divide
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.file_patterns import RASTER_SUFFIXES, check_pattern, find_files, is_file_name, pair_files
 from qhybrid.data.locations import join_location
-from qhybrid.data.pair_list import read_pairs
+from qhybrid.data.pair_list import PairList, read_pairs
 from qhybrid.data.pairs import check_pair
-from qhybrid.data.scenes import SPLITS, Scene, SceneDataset
+from qhybrid.data.raster import RasterInfo
+from qhybrid.data.scenes import SPLITS, Assign, Scene, SceneDataset, scene_window
 from qhybrid.data.split_options import SplitOptions, split_by_fractions
 from qhybrid.errors import ConfigError, DataError, EmptySplitError
 
@@ -59,6 +62,17 @@ class GeoTiffFolderOptions(StrictModel):
                 "give `split` exactly when the folders `images` and `masks` have no {split} in them"
             )
         return self
+
+
+def _check_scenes(scenes: Sequence[Scene]) -> None:
+    """Check that masks fit their images, and that images reach as far as windows."""
+    infos: dict[tuple[Path, Path | None], RasterInfo] = {}
+    for scene in scenes:
+        files = (scene.image, scene.mask)
+        if scene.mask is not None and files not in infos:
+            infos[files], _ = check_pair(scene.image, scene.mask)
+        if scene.window is not None and files in infos:
+            scene_window(scene, infos[files])
 
 
 class GeoTiffFolder(SceneDataset):
@@ -105,9 +119,7 @@ class GeoTiffFolder(SceneDataset):
             raise DataError(f"A split must be one of {', '.join(SPLITS)}, but is {split!r}.")
         if split not in self._checked:
             found = self._scenes(split)
-            for image, mask in dict.fromkeys((scene.image, scene.mask) for scene in found):
-                if mask is not None:
-                    check_pair(image, mask)
+            _check_scenes(found)
             self._checked[split] = found
         if not self._checked[split]:
             where = self.options.pairs or self.options.images.replace("{split}", split)
@@ -117,6 +129,17 @@ class GeoTiffFolder(SceneDataset):
                 f"`data.options`."
             )
         return self._checked[split]
+
+    def divided(self, assign: Assign) -> dict[str, tuple[Scene, ...]] | None:
+        """Return the blocks of all scenes for other parts than splits; see `SceneDataset.divided`."""
+        options = self.options.split
+        if options is None or options.blocks is None:
+            return None
+        listed = self._list()
+        scenes = self._pairs("", "") if listed is None else listed.scenes
+        found = divide(scenes, options.blocks, options.margin, assign)
+        _check_scenes([scene for part in found.values() for scene in part])
+        return found
 
     def masks_without_image(self) -> tuple[Path, ...]:
         """Return the masks that no image was found for, in the splits whose scenes were asked for."""
@@ -128,21 +151,26 @@ class GeoTiffFolder(SceneDataset):
         if self.options.pairs is None and options is None:
             return self._pairs(split, split)
         if not self._found:
-            self._found = self._split_list() if self.options.pairs is not None else self._split_folder()
+            listed = self._list()
+            self._found = self._split_folder() if listed is None else self._split_list(listed)
         return self._found.get(split, ())
 
-    def _split_list(self) -> dict[str, tuple[Scene, ...]]:
+    def _list(self) -> PairList | None:
+        """Return what the CSV file says; None where there is none."""
+        if self.options.pairs is None:
+            return None
+        own = "masks" in self.options.model_fields_set
+        for_all = join_location(self.root, self.options.masks) if own else None
+        return read_pairs(join_location(self.root, self.options.pairs), for_all)
+
+    def _split_list(self, listed: PairList) -> dict[str, tuple[Scene, ...]]:
         """Split the scenes of a CSV file by what it says, else by `split`."""
-        file = join_location(self.root, self.options.pairs or "")
-        for_all = (
-            join_location(self.root, self.options.masks) if "masks" in self.options.model_fields_set else None
-        )
-        listed, options = read_pairs(file, for_all), self.options.split
+        options = self.options.split
         if (listed.splits is None) == (options is None):
             said = "has no column split" if options is None else "has a column split"
             raise ConfigError(
-                f"Key `data.options.split` must be given exactly when the list has no column split, but "
-                f"{file} {said}. Fix: give one of them."
+                "Key `data.options.split` must be given exactly when the list has no column split, but "
+                f"{self.options.pairs} {said}. Fix: give one of them."
             )
         if listed.splits is not None:
             splits = listed.splits
@@ -192,8 +220,8 @@ class GeoTiffFolder(SceneDataset):
         images = find_files(self.root, patterns[0], remedy)
         for_all = join_location(self.root, patterns[1])
         if is_file_name(patterns[1]) and not for_all.is_dir():
-            alone, lonely = pair_files(images, (), patterns)
-            pairs = {name: (image, for_all) for name, (image, _) in alone.items()}
+            pairs, lonely = pair_files(images, (), patterns)
+            pairs |= {name: (image, for_all) for name, (image, _) in pairs.items()}
         else:
             masks = find_files(self.root, patterns[1], remedy, labels=True)
             pairs, lonely = pair_files(images, masks, patterns)

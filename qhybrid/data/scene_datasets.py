@@ -15,6 +15,7 @@ from qhybrid.data.datasets import (
     names_of,
     register_dataset,
 )
+from qhybrid.data.folds import FoldedScenes
 from qhybrid.data.geotiff_folder import GeoTiffFolder
 from qhybrid.data.landcover_ai import LandCoverAI, fetch_landcover_ai
 from qhybrid.data.locations import join_location
@@ -77,7 +78,8 @@ def open_dataset(config: DataConfig, data_root: Path) -> SceneDataset:
             f"Key `data.dataset` must name a data set of scenes here, but `{config.dataset}` holds whole "
             f"images. Fix: choose one of {', '.join(names_of(SceneDataset))}."
         )
-    opened: SceneDataset = dataset.from_config(config, join_location(Path(data_root), config.root))
+    kind = dataset if config.folds is None else FoldedScenes
+    opened: SceneDataset = kind.from_config(config, join_location(Path(data_root), config.root))
     return opened
 
 

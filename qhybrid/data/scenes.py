@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -20,6 +20,9 @@ from qhybrid.errors import DataError
 
 SPLITS = ("train", "val", "test")
 
+Assign = Callable[[Mapping[str, int]], Mapping[str, str]]
+"""Gives each of some pieces, known by name and size, to a part: a split or a fold."""
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -27,7 +30,7 @@ class Scene:
 
     Attributes:
         id: Name, unique in its data set.
-        image: Raster file of the image.
+        image: Raster file of the image, or a name that GDAL resolves (`qhybrid.data.locations`).
         mask: Raster file of the labels, on the image's grid.
         location: Scenes with the same location may overlap; no location is in two splits.
         window: The part of the rasters that is this scene; None is all of them.
@@ -76,8 +79,20 @@ class SceneDataset(ABC):
             split: `train`, `val` or `test`.
 
         Raises:
-            DataError: If there is no such split, it is empty, or a pair of files does not fit.
+            EmptySplitError: If it is empty.
+            DataError: If there is no such split, or a pair of files does not fit.
         """
+
+    def divided(self, assign: Assign) -> dict[str, tuple[Scene, ...]] | None:
+        """Return the scenes cut anew, where they were cut to keep splits apart.
+
+        Args:
+            assign: Gives the pieces to parts.
+
+        Returns:
+            The scenes of each part; None where scenes are what they are, and may be grouped anew.
+        """
+        return None
 
 
 def scene_window(scene: Scene, info: RasterInfo) -> Window:
