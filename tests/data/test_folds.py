@@ -154,9 +154,6 @@ def test_any_data_set_of_scenes(kind, tmp_path, make_raster):
                 if split == "val":
                     raise EmptySplitError("nothing")
                 names = {"train": "abcd", "test": "ef"}[split]
-                files = [
-                    make_raster(tmp_path / f"{n}.png", np.ones((9, 9)), crs=None, dtype="uint8") for n in ()
-                ]
                 return tuple(
                     Scene(name, place(name), place(name), location=f"town {name in 'abef'}{name in 'ef'}")
                     for name in names

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.warp import transform as transform_points
 
+from qhybrid.config import ClassConfig, DataConfig
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.splits import assign_splits, find_leaks, footprints, overlap_groups
 from qhybrid.errors import ConfigError, DataError
@@ -116,8 +117,44 @@ def test_leaks_between_folders_are_found(folder_dataset, make_raster):
 
 @pytest.mark.shared_data
 def test_the_real_split_by_location_does_not_leak(shared_data):
-    from qhybrid.config import ClassConfig, DataConfig
-
     classes = tuple(ClassConfig(name=str(v), values=(v,), color="#000000") for v in (10, 30, 50, 70, 100))
     config = DataConfig(dataset="geotiff_folder", root="sentinel2_korea", bands=(3, 2, 1), classes=classes)
     assert find_leaks(open_dataset(config, shared_data)) == []
+
+
+OLD_SPLITS = {
+    0: {
+        "train": "t03 t03, t05 t05, t06 t06, t07 t07, t08 t08, t09 t09, t11 t11, "
+        "t12 t05, t13 t09, t14 t09, t15 t15, t17 t06, t22 t22, t23 t07",
+        "val": "t00 t00, t01 t01, t02 t02, t04 t04, t19 t19",
+        "test": "t10 t10, t16 t16, t18 t18, t20 t20, t21 t21",
+    },
+    7: {
+        "train": "t02 t02, t03 t03, t05 t05, t06 t06, t07 t07, t08 t08, t09 t09, "
+        "t11 t11, t12 t05, t13 t09, t14 t09, t17 t06, t20 t20, t23 t07",
+        "val": "t04 t04, t15 t15, t16 t16, t18 t18, t21 t21",
+        "test": "t00 t00, t01 t01, t10 t10, t19 t19, t22 t22",
+    },
+}
+"""Scenes and their locations as they were before places were compared on the sphere."""
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_recipes_of_before_give_the_same_splits(tmp_path, make_raster, seed):
+    random = np.random.default_rng(5)
+    for number in range(24):
+        origin = (500_000 + 9.0 * random.integers(0, 25), 500_000 + 9.0 * random.integers(0, 25))
+        for folder, bands in (("images", 3), ("masks", 1)):
+            values = np.ones((bands, 40, 40), np.uint8)
+            make_raster(tmp_path / folder / f"t{number:02d}.tif", values, origin=origin)
+    classes = (ClassConfig(name="a", values=(1,), color="#000000"),)
+    split = {"fractions": FRACTIONS, "seed": seed}
+    options = {"images": "images", "masks": "masks", "split": split}
+    configs = [DataConfig(dataset="geotiff_folder", classes=classes, options=options)]
+    if seed == 0:
+        own = {"fractions": FRACTIONS}
+        configs.append(DataConfig(dataset="landcover_ai", classes=classes, options=own))
+    for config in configs:
+        dataset = open_dataset(config, tmp_path)
+        found = {part: [f"{one.id} {one.location}" for one in dataset.scenes(part)] for part in FRACTIONS}
+        assert {part: ", ".join(names) for part, names in found.items()} == OLD_SPLITS[seed]

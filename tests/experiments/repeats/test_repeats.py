@@ -60,8 +60,23 @@ class TestPlan:
             RepeatSchedule.make(ph2(ph2_folder), folds=[6])
         with pytest.raises(ConfigError, match="`digits` has no folds"):
             RepeatSchedule.make(digits(), all_folds=True)
-        with pytest.raises(ConfigError, match="`geotiff_folder` has no folds"):
-            RepeatSchedule.make(validated(Recipe, tiny_content(), "x"), folds=[1])
+        with pytest.raises(ConfigError, match="are 1 to 5, but asked for are 6"):
+            RepeatSchedule.make(validated(Recipe, tiny_content(), "x"), folds=[6])
+
+    def test_folds_of_scenes(self, tiny_content, tmp_path):
+        content = tiny_content()
+        content["data"]["folds"] = 4
+        for recipe, count in ((tiny_content(), 5), (content, 4)):
+            schedule = RepeatSchedule.make(validated(Recipe, recipe, "x"), [3, 4], all_folds=True)
+            assert [run.fold for run in schedule.repetitions] == [*range(1, count + 1)] * 2
+            second = schedule.repetitions[1].recipe(schedule.recipe)
+            assert (second.seed, second.data.folds, second.data.fold) == (3, count, 2)
+            schedule.write(tmp_path / str(count))
+            assert RepeatSchedule.read(tmp_path / str(count)) == schedule
+            # Each fold's own recipe, too, belongs to the folder.
+            replace(schedule, recipe=second.model_copy(update={"seed": 0})).write(tmp_path / str(count))
+        with pytest.raises(ConfigError, match=r"differs in data\.folds"):
+            schedule.write(tmp_path / "5")
 
     def test_written_plans_are_read_and_grow(self, tmp_path):
         RepeatSchedule.make(digits(), [0, 1]).write(tmp_path)
