@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -19,7 +18,7 @@ from qhybrid.data.pair_list import PairList, read_pairs
 from qhybrid.data.pairs import check_pair
 from qhybrid.data.raster import RasterInfo
 from qhybrid.data.scenes import SPLITS, Assign, Scene, SceneDataset, scene_window
-from qhybrid.data.split_options import SplitOptions, split_by_fractions
+from qhybrid.data.split_options import SplitOptions, split_by_fractions, split_by_names
 from qhybrid.errors import ConfigError, DataError, EmptySplitError
 
 
@@ -191,21 +190,8 @@ class GeoTiffFolder(SceneDataset):
         return split_by_fractions(self._pairs("", ""), options)
 
     def _by_names(self, known: dict[str, Scene]) -> dict[str, tuple[Scene, ...]]:
-        """Split scenes by the lists of names; the location is the split."""
-        found = {}
-        for split in SPLITS:
-            listed = set(self.options.split.names(split)) if self.options.split is not None else set()
-            unknown = sorted(listed - set(known))
-            if unknown:
-                raise DataError(
-                    f"{join_location(self.root, self.options.pairs or self.options.images)}: scene(s) "
-                    f"{', '.join(unknown[:5])} of `data.options.split.{split}` must be there, but are not. "
-                    "Fix: correct the list."
-                )
-            found[split] = tuple(
-                replace(scene, location=split) for name, scene in known.items() if name in listed
-            )
-        return found
+        source = str(join_location(self.root, self.options.pairs or self.options.images))
+        return split_by_names(known, self.options.split, source) if self.options.split is not None else {}
 
     def _pairs(self, split: str, location: str, listed: set[str] | None = None) -> tuple[Scene, ...]:
         """Return images with their masks: all, or those of some names."""

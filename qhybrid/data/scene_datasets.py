@@ -20,6 +20,7 @@ from qhybrid.data.geotiff_folder import GeoTiffFolder
 from qhybrid.data.landcover_ai import LandCoverAI, fetch_landcover_ai
 from qhybrid.data.locations import join_location
 from qhybrid.data.scenes import SceneDataset
+from qhybrid.data.stac import StacScenes
 from qhybrid.data.synthetic import SyntheticScenes
 from qhybrid.errors import ConfigError
 
@@ -27,6 +28,7 @@ __all__ = ["DatasetInfo", "dataset_info", "fetch_dataset", "list_datasets", "ope
 
 register_dataset(GeoTiffFolder)
 register_dataset(LandCoverAI, fetch_landcover_ai)
+register_dataset(StacScenes)
 register_dataset(SyntheticScenes)
 
 

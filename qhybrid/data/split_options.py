@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from qhybrid.config import StrictModel
 from qhybrid.data.blocks import divide
-from qhybrid.data.scenes import Scene
+from qhybrid.data.scenes import SPLITS, Scene
 from qhybrid.data.splits import assign_splits, locations_of
 from qhybrid.errors import ConfigError, DataError
 
@@ -131,6 +131,34 @@ def split_by_fractions(
     for scene, location in zip(scenes, locations):
         found.setdefault(chosen[location], []).append(replace(scene, location=location))
     return {split: tuple(part) for split, part in found.items()}
+
+
+def split_by_names(
+    known: Mapping[str, Scene], options: SplitOptions, source: str
+) -> dict[str, tuple[Scene, ...]]:
+    """Split scenes by lists of names; their location is the split.
+
+    Args:
+        known: Scenes by name.
+        options: With the lists.
+        source: Where the scenes are from, for messages.
+
+    Raises:
+        DataError: If a name is not known.
+    """
+    found = {}
+    for split in SPLITS:
+        listed = set(options.names(split))
+        unknown = sorted(listed - set(known))
+        if unknown:
+            raise DataError(
+                f"{source}: scene(s) {', '.join(unknown[:5])} of `data.options.split.{split}` must be there, "
+                "but are not. Fix: correct the list."
+            )
+        found[split] = tuple(
+            replace(scene, location=split) for name, scene in known.items() if name in listed
+        )
+    return found
 
 
 def _assign_blocks(
