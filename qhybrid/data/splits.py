@@ -13,7 +13,15 @@ from qhybrid.data.scenes import SPLITS, Scene, SceneDataset
 from qhybrid.errors import ConfigError, DataError, EmptySplitError
 from qhybrid.seeding import numpy_generator
 
-__all__ = ["assign_splits", "find_leaks", "footprint", "footprints", "locations_of", "overlap_groups"]
+__all__ = [
+    "assign_splits",
+    "count_scenes",
+    "find_leaks",
+    "footprint",
+    "footprints",
+    "locations_of",
+    "overlap_groups",
+]
 
 _OWN_PLACES = (
     "Fix: a pattern `location` that finds the place in the names keeps neighbours together, as do lists of "
@@ -54,6 +62,17 @@ def locations_of(scenes: Sequence[Scene]) -> list[str]:
 
 def _infos(scenes: Sequence[Scene]) -> dict[Path, RasterInfo]:
     return {image: raster_info(image) for image in dict.fromkeys(scene.image for scene in scenes)}
+
+
+def count_scenes(dataset: SceneDataset) -> dict[str, int]:
+    """Return the number of scenes of each split; 0 where it is empty."""
+    found = {}
+    for split in SPLITS:
+        try:
+            found[split] = len(dataset.scenes(split))
+        except EmptySplitError:
+            found[split] = 0
+    return found
 
 
 def find_leaks(dataset: SceneDataset, splits: Sequence[str] = SPLITS) -> list[tuple[Scene, Scene]]:

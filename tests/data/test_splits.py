@@ -6,7 +6,7 @@ from rasterio.warp import transform as transform_points
 
 from qhybrid.config import ClassConfig, DataConfig
 from qhybrid.data.scene_datasets import open_dataset
-from qhybrid.data.splits import assign_splits, find_leaks, footprints, overlap_groups
+from qhybrid.data.splits import assign_splits, count_scenes, find_leaks, footprints, overlap_groups
 from qhybrid.errors import ConfigError, DataError
 
 FRACTIONS = {"train": 0.6, "val": 0.2, "test": 0.2}
@@ -103,6 +103,30 @@ def test_footprints_in_one_crs(tmp_path, make_raster):
     places = footprints([first, second])
     assert places[0].bounds == (500_000.0, 499_980.0, 500_030.0, 500_000.0)
     assert overlap_groups(places) == [0, 0]
+
+
+def test_scenes_are_counted_by_split(folder_dataset):
+    root, config = folder_dataset
+    (root / "set" / "val" / "images" / "val1.tif").unlink()
+    (root / "set" / "val" / "masks" / "val1.tif").unlink()
+    for file in [*(root / "set" / "test").glob("*/*.tif")]:
+        file.unlink()
+    assert count_scenes(open_dataset(config, root)) == {"train": 2, "val": 1, "test": 0}
+
+
+def test_leaks_of_all_pairs_of_splits_and_of_windows(tmp_path, folder_dataset, make_raster):
+    """One image without georeference, listed in three splits by windows that share pixels or not."""
+    root, config = folder_dataset
+    for name, bands in (("i", 3), ("m", 1)):
+        make_raster(tmp_path / f"{name}.png", np.ones((bands, 40, 40), np.uint8), crs=None)
+    windows = {"train": "0 0 20 40", "val": "20 0 10 40", "test": "29 0 11 40"}
+    lines = [f"i.png,m.png,{split},{window}" for split, window in windows.items()]
+    (tmp_path / "list.csv").write_text("\n".join(["image,mask,split,window", *lines]))
+    options = {"pairs": str(tmp_path / "list.csv")}
+    dataset = open_dataset(config.model_copy(update={"options": options}), root)
+    assert [(a.id, b.id) for a, b in find_leaks(dataset)] == [("i_20_0", "i_29_0")]
+    assert find_leaks(dataset, ("train", "val")) == []
+    assert find_leaks(dataset, ("train", "test")) == []
 
 
 def test_leaks_between_folders_are_found(folder_dataset, make_raster):
