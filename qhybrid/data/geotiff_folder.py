@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -28,9 +28,11 @@ class GeoTiffFolderOptions(StrictModel):
     Attributes:
         images: Folder of the images below the data set's root, or a pattern of file names such as
             `images/{name}.jpg` or `**/{name}_sat.*`; `{split}` stands for train, val and test, `*` for any
-            part of a file or folder name, `**` for any folders.
+            part of a file or folder name, `**` for any folders, which a scene's name then starts with
+            (`FOLDER_NAME`).
         masks: Folder or pattern of the masks, which have the images' names (the suffix may differ), as in
             `masks/{name}_gt.png`; or one file with the labels of all images.
+        split_names: What stands for {split} where folders are called otherwise, as in `{val: valid}`.
         pairs: A CSV file instead of both: columns `image`, `mask`, `split`, and if wanted `location` and
             `window` (row, column, height, width). Paths are relative to it.
         split: How to split when neither folders nor list say so.
@@ -38,6 +40,7 @@ class GeoTiffFolderOptions(StrictModel):
 
     images: str = Field("{split}/images", min_length=1)
     masks: str = Field("{split}/masks", min_length=1)
+    split_names: dict[Literal["train", "val", "test"], str] = Field(default_factory=dict)
     pairs: str | None = Field(None, min_length=1)
     split: SplitOptions | None = None
 
@@ -50,17 +53,25 @@ class GeoTiffFolderOptions(StrictModel):
     @model_validator(mode="after")
     def _split_is_given_once(self) -> Self:
         if self.pairs is not None:
-            if "images" in self.model_fields_set:
-                raise ValueError("`pairs` lists the images: leave out `images`")
+            other = sorted({"images", "split_names"} & self.model_fields_set)
+            if other:
+                raise ValueError(f"`pairs` lists the images: leave out `{other[0]}`")
             return self
         placeholders = ["{split}" in self.images, "{split}" in self.masks]
         if placeholders[0] != placeholders[1]:
             raise ValueError("`images` and `masks` must both have {split} in them, or neither")
+        if self.split_names and not placeholders[0]:
+            raise ValueError("`split_names` is for folders with {split} in their names")
         if placeholders[0] == (self.split is not None):
             raise ValueError(
                 "give `split` exactly when the folders `images` and `masks` have no {split} in them"
             )
         return self
+
+    def patterns(self, split: str) -> tuple[str, str]:
+        """Return the folders or patterns of images and of masks of a split."""
+        name = next((own for known, own in self.split_names.items() if known == split), split)
+        return self.images.replace("{split}", name), self.masks.replace("{split}", name)
 
 
 def _check_scenes(scenes: Sequence[Scene]) -> None:
@@ -121,7 +132,7 @@ class GeoTiffFolder(SceneDataset):
             _check_scenes(found)
             self._checked[split] = found
         if not self._checked[split]:
-            where = self.options.pairs or self.options.images.replace("{split}", split)
+            where = self.options.pairs or self.options.patterns(split)[0]
             raise EmptySplitError(
                 f"{join_location(self.root, where)}: split {split} must have "
                 f"scenes, but is empty. Fix: put rasters ({', '.join(RASTER_SUFFIXES)}) there, or change "
@@ -199,10 +210,7 @@ class GeoTiffFolder(SceneDataset):
             "Fix: check --data-root (or QHYBRID_DATA), `data.root` and `data.options`; folders are "
             f"{self.options.images} and {self.options.masks} below {self.root}."
         )
-        patterns = (
-            self.options.images.replace("{split}", split),
-            self.options.masks.replace("{split}", split),
-        )
+        patterns = self.options.patterns(split)
         images = find_files(self.root, patterns[0], remedy)
         for_all = join_location(self.root, patterns[1])
         if is_file_name(patterns[1]) and not for_all.is_dir():

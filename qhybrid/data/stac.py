@@ -39,8 +39,8 @@ class StacOptions(StrictModel):
         datetime: Time of the search, as in `2024-05-01/2024-09-30`.
         query: Further conditions, as in `{eo:cloud_cover: {lt: 10}}`.
         limit: Items at most.
-        assets: Assets that are the bands, in this order: `B04`, or `visual:2` for one of several bands. Coarser
-            ones are resampled to the finest grid.
+        assets: Assets that are the bands, in this order: `B04`, or `visual:2` for one of several bands.
+            Coarser ones are resampled to the finest grid.
         labels: Asset of the labels, or a file of labels of all items below the data set's root.
         resampling: How coarser bands are resampled.
         split: How to split: by fractions of locations, by blocks, or by lists of item ids.

@@ -132,6 +132,20 @@ def test_a_data_set_by_patterns(folder_dataset, make_raster):
         dataset.scenes("train")
 
 
+def test_split_folders_of_other_names(folder_dataset):
+    root, config = folder_dataset
+    (root / "set" / "val").rename(root / "set" / "valid")
+    dataset = open_dataset(with_options(config, split_names={"val": "valid"}), root)
+    assert [scene.id for scene in dataset.scenes("val")] == ["val0", "val1"]
+    assert [scene.id for scene in dataset.scenes("train")] == ["train0", "train1"]
+    for options, message in [
+        ({"split_names": {"valid": "val"}}, "split_names"),
+        ({"split_names": {"val": "x"}, "images": "i", "masks": "m", "split": FRACTIONS}, "with {split}"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            open_dataset(with_options(config, **options), root)
+
+
 def test_a_data_set_in_a_zip_archive(folder_dataset):
     root, config = folder_dataset
     plain = open_dataset(config, root)

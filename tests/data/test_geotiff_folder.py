@@ -90,6 +90,22 @@ def test_location_from_the_name(folder_dataset, make_raster):
         open_dataset(changed(config, split={**by_place, "location": r"^t(\d)"}), root).scenes("train")
 
 
+def test_scenes_with_and_without_a_place(folder_dataset, make_raster):
+    """Overlap is known among those with a place alone, and one warning says of how many it is not."""
+    root, config = folder_dataset
+    one_folder(root / "one", make_raster, count=4, step=15.0)
+    for name in ("p", "q"):
+        make_raster(root / "one" / "images" / f"{name}.png", np.ones((3, 9, 9), np.uint8), crs=None)
+        make_raster(root / "one" / "masks" / f"{name}.png", np.ones((9, 9), np.uint8), crs=None)
+    by_place = {"fractions": {"train": 0.6, "val": 0.2, "test": 0.2}}
+    dataset = open_dataset(changed(config, split=by_place), root)
+    with pytest.warns(UserWarning, match=r"2 of 6 scene\(s\) have no georeference.*p\.png") as said:
+        found = {split: dataset.scenes(split) for split in SPLITS}
+    assert len(said) == 1
+    assert [scene.id for scene in found["train"]] == [f"s0{number}_x" for number in range(4)]
+    assert {scene.location for part in found.values() for scene in part} == {"s00_x", "p", "q"}
+
+
 def test_split_by_lists(folder_dataset, make_raster):
     root, config = folder_dataset
     one_folder(root / "one", make_raster, count=4)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import CLASSES
 
+from qhybrid.config import DataConfig
 from qhybrid.data.locations import (
     GdalPath,
     as_location,
@@ -19,6 +21,8 @@ from qhybrid.data.locations import (
     local_file,
 )
 from qhybrid.data.raster import RasterReader, raster_info, read_window
+from qhybrid.data.scene_datasets import open_dataset
+from qhybrid.data.scenes import SceneReader
 from qhybrid.errors import DataError, DatasetNotFoundError
 
 URL = "https://host.org/a//b/x.tif?sig=1//2"
@@ -161,6 +165,21 @@ def test_a_window_of_a_file_on_a_server_without_the_rest(server, make_raster):
     np.testing.assert_array_equal(data[0], values[300:350, 400:460])
     assert valid.all()
     assert sum(map(int, sent.read_text().split())) < file.stat().st_size / 4
+
+
+def test_scenes_of_a_server_in_a_list(server, make_raster, tmp_path):
+    address, folder, _ = server
+    values = np.arange(1, 1601, dtype=np.uint16).reshape(40, 40)
+    make_raster(folder / "a.tif", values)
+    make_raster(tmp_path / "set" / "m.tif", np.full((40, 40), 7, np.uint8))
+    (tmp_path / "set" / "list.csv").write_text(f"image,mask,split\n{address}/a.tif,m.tif,train\n")
+    config = DataConfig(dataset="geotiff_folder", root="set", classes=CLASSES, options={"pairs": "list.csv"})
+    dataset = open_dataset(config, tmp_path)
+    (scene,) = dataset.scenes("train")
+    assert (scene.id, str(scene.image)) == ("a", f"{address}/a.tif")
+    reader = SceneReader(scene, dataset.classes)
+    np.testing.assert_array_equal(reader.read((5, 5, 10, 10))[0][0], values[5:15, 5:15])
+    assert (reader.read_labels((5, 5, 10, 10)) == 1).all()
 
 
 def test_what_a_server_does_not_have_is_an_error(server):
