@@ -110,7 +110,7 @@ def pair_files(
         DataError: If two files have the same name.
     """
     shared = {file.path for file in images} & {file.path for file in masks}
-    if shared and any(map(is_pattern, patterns)):
+    if shared:
         said = [len(_TOKEN.sub("", pattern)) if is_pattern(pattern) else 0 for pattern in patterns]
         if said[0] == said[1]:
             raise ConfigError(

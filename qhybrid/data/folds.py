@@ -11,10 +11,10 @@ from typing import ClassVar, Self
 from qhybrid.config import DataConfig, StrictModel
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.datasets import dataset_class
-from qhybrid.data.footprints import footprint, trusted
 from qhybrid.data.overlaps import overlap_groups
 from qhybrid.data.raster import raster_info
 from qhybrid.data.scenes import SPLITS, Scene, SceneDataset, scene_window
+from qhybrid.data.splits import places_of
 from qhybrid.errors import DataError, DatasetNotFoundError, EmptySplitError
 from qhybrid.seeding import numpy_generator
 
@@ -159,8 +159,7 @@ def _with_own_names(scenes: Sequence[tuple[str, Scene]]) -> list[Scene]:
 
 def _locations(scenes: Sequence[Scene]) -> list[str]:
     """Return a location of each scene: what it overlaps, names as its place, or shares a file with."""
-    infos = {image: raster_info(image) for image in dict.fromkeys(scene.image for scene in scenes)}
-    places = trusted([footprint(infos[scene.image], scene.window) for scene in scenes])
+    places = places_of(scenes)
     # A location that repeats the split or the scene's own name says nothing of others.
     named = [scene.location not in SPLITS and not scene.id.endswith(scene.location) for scene in scenes]
     silent = [not (place.placed or known) for place, known in zip(places, named)]

@@ -19,6 +19,8 @@ _LOCAL_SYSTEMS = re.compile(r"^(/vsi(?:zip|tar|gzip|7z|rar)/)+", re.IGNORECASE)
 _NESTED = re.compile(r"^\{?/?vsi[a-z0-9_]+/", re.IGNORECASE)
 _ARCHIVE = re.compile(r"\.(zip|tar|tgz|tar\.gz|7z|rar|gz)(?=/|\}|$)", re.IGNORECASE)
 
+_ARCHIVES = {".zip": "vsizip", ".tar": "vsitar", ".tgz": "vsitar"}
+
 _HTTP_DEFAULTS = {
     "GDAL_HTTP_CONNECTTIMEOUT": "10",
     "GDAL_HTTP_TIMEOUT": "120",
@@ -76,15 +78,33 @@ def as_location(place: str | Path) -> Path:
     if isinstance(place, GdalPath):
         return place
     text = str(place)
-    if _URL.match(text) or _STORE.match(text) or text.startswith("/vsi"):
-        return GdalPath(_with_slashes(text))
-    return Path(place)
+    if not (_URL.match(text) or _STORE.match(text) or text.startswith("/vsi")):
+        return Path(place)
+    found = GdalPath(_with_slashes(text))
+    system, archive = _LOCAL_SYSTEMS.match(text), local_file(found)
+    # `/vsizip//a.zip` lost its second slash in a path: without it the archive is below the working folder.
+    if (
+        system
+        and archive
+        and not archive.is_absolute()
+        and not archive.exists()
+        and Path("/", archive).exists()
+    ):
+        return GdalPath(f"{system[0]}/{text[system.end() :]}")
+    return found
 
 
 def join_location(folder: Path, name: str | Path) -> Path:
     """Return a location below a folder; a URL, a `/vsi...` name or an absolute path stands for itself."""
     found = as_location(name)
     return found if isinstance(found, GdalPath) or found.is_absolute() else folder / found
+
+
+def as_folder(place: Path) -> Path:
+    """Return a folder of data: the inside of an archive where the place is one."""
+    system = _ARCHIVES.get(place.suffix.lower())
+    inside = system is not None and not isinstance(place, GdalPath) and place.is_file()
+    return GdalPath(f"/{system}/{place.resolve()}") if inside else place
 
 
 def gdal_name(place: str | Path) -> str:
@@ -136,8 +156,12 @@ def check_present(place: str | Path) -> None:
     if file is not None and not file.is_file():
         raise DataError(f"{place}: must be a raster file, but is missing. Fix: check the path.")
     if is_remote(place):
-        for key, value in _HTTP_DEFAULTS.items():
-            os.environ.setdefault(key, value)
+        _limit_time()
+
+
+def _limit_time() -> None:
+    for key, value in _HTTP_DEFAULTS.items():
+        os.environ.setdefault(key, value)
 
 
 def cannot_open(place: str | Path, error: Exception) -> DataError:
@@ -166,6 +190,8 @@ def list_files(folder: Path, remedy: str) -> list[Path]:
     """
     if isinstance(folder, GdalPath):
         root = gdal_name(folder)
+        if is_remote(folder):
+            _limit_time()
         try:
             names = [name for name in vsi_listtree(root) if not name.endswith("/")]
         except (OSError, RuntimeError, ValueError) as error:

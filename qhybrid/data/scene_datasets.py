@@ -18,7 +18,7 @@ from qhybrid.data.datasets import (
 from qhybrid.data.folds import FoldedScenes
 from qhybrid.data.geotiff_folder import GeoTiffFolder
 from qhybrid.data.landcover_ai import LandCoverAI, fetch_landcover_ai
-from qhybrid.data.locations import join_location
+from qhybrid.data.locations import as_folder, join_location
 from qhybrid.data.scenes import SceneDataset
 from qhybrid.data.stac import StacScenes
 from qhybrid.data.synthetic import SyntheticScenes
@@ -68,7 +68,8 @@ def open_dataset(config: DataConfig, data_root: Path) -> SceneDataset:
 
     Args:
         config: The recipe's section `data`.
-        data_root: Folder that `config.root` is relative to.
+        data_root: Folder that `config.root` is relative to. The root may also be an archive (.zip, .tar), a
+            `/vsi...` name or a URL.
 
     Raises:
         ConfigError: If the data set or one of its options is unknown or wrong, or it holds whole images
@@ -81,7 +82,8 @@ def open_dataset(config: DataConfig, data_root: Path) -> SceneDataset:
             f"images. Fix: choose one of {', '.join(names_of(SceneDataset))}."
         )
     kind = dataset if config.folds is None else FoldedScenes
-    opened: SceneDataset = kind.from_config(config, join_location(Path(data_root), config.root))
+    root = as_folder(join_location(Path(data_root), config.root))
+    opened: SceneDataset = kind.from_config(config, root)
     return opened
 
 

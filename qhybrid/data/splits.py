@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from qhybrid.data.footprints import footprint, footprints, trusted
+from qhybrid.data.footprints import Footprint, footprint, footprints, trusted
 from qhybrid.data.overlaps import overlap_groups, overlapping, unrelated
 from qhybrid.data.raster import RasterInfo, raster_info
 from qhybrid.data.scenes import SPLITS, Scene, SceneDataset
@@ -21,6 +21,7 @@ __all__ = [
     "footprints",
     "locations_of",
     "overlap_groups",
+    "places_of",
 ]
 
 _OWN_PLACES = (
@@ -41,6 +42,23 @@ def locations_of(scenes: Sequence[Scene]) -> list[str]:
     Raises:
         DataError: If the CRS of one cannot be related to that of the others.
     """
+    places = places_of(scenes)
+    lost = [scene for scene, place in zip(scenes, places) if not place.placed]
+    if lost:
+        warnings.warn(
+            f"{len(lost)} of {len(scenes)} scene(s) have no georeference, for example {lost[0].image}: each "
+            f"is taken for a location of its own, and neighbours cannot be recognised. {_OWN_PLACES}",
+            stacklevel=2,
+        )
+    return [scenes[group].id for group in overlap_groups(places)]
+
+
+def places_of(scenes: Sequence[Scene]) -> list[Footprint]:
+    """Return where scenes lie, as far as their files say.
+
+    Raises:
+        DataError: If the CRS of one cannot be related to that of the others.
+    """
     infos = _infos(scenes)
     places = trusted([footprint(infos[scene.image], scene.window) for scene in scenes])
     strange = {place.source for place in unrelated(places)}
@@ -50,14 +68,7 @@ def locations_of(scenes: Sequence[Scene]) -> list[str]:
                 f"{scene.image}: a split by location needs scenes whose places can be compared, but its CRS "
                 f"{place.crs} cannot be related to those of the others. {_OWN_PLACES}"
             )
-    lost = [scene for scene, place in zip(scenes, places) if not place.placed]
-    if lost:
-        warnings.warn(
-            f"{len(lost)} of {len(scenes)} scene(s) have no georeference, for example {lost[0].image}: each "
-            f"is taken for a location of its own, and neighbours cannot be recognised. {_OWN_PLACES}",
-            stacklevel=2,
-        )
-    return [scenes[group].id for group in overlap_groups(places)]
+    return places
 
 
 def _infos(scenes: Sequence[Scene]) -> dict[Path, RasterInfo]:

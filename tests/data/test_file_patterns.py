@@ -3,8 +3,10 @@ import zipfile
 
 import numpy as np
 import pytest
+import rasterio.shutil
 
 from qhybrid.data.file_patterns import find_files, pair_files
+from qhybrid.data.raster import read_window
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.errors import ConfigError, DataError, DatasetNotFoundError
 
@@ -79,7 +81,10 @@ def test_errors(tmp_path):
         find_files(tmp_path, "d/{name}_*.tif", "")
     with pytest.raises(DataError, match=r"several images are called a.*`\*\*/`"):
         paired(tmp_path, "k/**/{name}.tif", "m")
-    with pytest.raises(ConfigError, match=r"must tell files apart, but both match .*m/a\.tif"):
+    for same in ("m", "m/{name}.tif"):
+        with pytest.raises(ConfigError, match=r"must tell files apart, but both match .*m/a\.tif"):
+            paired(tmp_path, same, same)
+    with pytest.raises(ConfigError, match=r"must tell files apart"):
         paired(tmp_path, "m/{name}.tif", "m/{name}.tif")
     with pytest.raises(DatasetNotFoundError, match=r"none: must be a folder of rasters.*Fix: look"):
         find_files(tmp_path, "none/**/{name}.tif", "Fix: look.")
@@ -146,6 +151,27 @@ def test_split_folders_of_other_names(folder_dataset):
             open_dataset(with_options(config, **options), root)
 
 
+def test_formats(folder_dataset, make_raster):
+    """JPEG, JPEG2000, PNG and VRT images beside GeoTIFF."""
+    root, config = folder_dataset
+    folder = root / "set" / "val"
+    image = np.random.default_rng(0).integers(0, 255, (3, 64, 64), dtype=np.uint8)
+    drivers = {"a.jpg": "JPEG", "b.JPEG": "JPEG", "c.jp2": "JP2OpenJPEG", "d.png": "PNG"}
+    for number, (name, driver) in enumerate(drivers.items()):
+        # JPEG2000 from arrays needs a copy of a file.
+        source = make_raster(root / f"{name}.tif", image, origin=(5e5 + 100 * number, 9e5))
+        rasterio.shutil.copy(source, folder / "images" / name, driver=driver)
+    rasterio.shutil.copy(source, folder / "images" / "e.vrt", driver="VRT")
+    for name in "abcde":
+        make_raster(folder / "masks" / f"{name}.png", np.ones((64, 64), np.uint8), crs=None)
+    dataset = open_dataset(config, root)
+    assert [scene.id for scene in dataset.scenes("val")] == [*"abcde", "val0", "val1"]
+    read = {scene.id: read_window(scene.image, (8, 8, 16, 16))[0] for scene in dataset.scenes("val")}
+    np.testing.assert_array_equal(read["d"], image[:, 8:24, 8:24])
+    np.testing.assert_array_equal(read["e"], image[:, 8:24, 8:24])
+    assert all(values.shape == (3, 16, 16) for values in read.values())
+
+
 def test_a_data_set_in_a_zip_archive(folder_dataset):
     root, config = folder_dataset
     plain = open_dataset(config, root)
@@ -155,6 +181,11 @@ def test_a_data_set_in_a_zip_archive(folder_dataset):
     zipped = open_dataset(config.model_copy(update={"root": f"/vsizip/{root}/set.zip/set"}), root)
     for split in ("train", "val", "test"):
         assert [one.id for one in zipped.scenes(split)] == [one.id for one in plain.scenes(split)]
+    with zipfile.ZipFile(root / "flat.zip", "w") as file:
+        for one in sorted((root / "set").rglob("*.tif")):
+            file.write(one, one.relative_to(root / "set"))
+    archive = open_dataset(config.model_copy(update={"root": "flat.zip"}), root)
+    assert [one.id for one in archive.scenes("val")] == ["val0", "val1"]
     assert str(zipped.scenes("val")[0].mask) == f"/vsizip/{root}/set.zip/set/val/masks/val0.tif"
 
 

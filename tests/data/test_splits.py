@@ -105,6 +105,17 @@ def test_footprints_in_one_crs(tmp_path, make_raster):
     assert overlap_groups(places) == [0, 0]
 
 
+def test_a_crs_that_cannot_be_related_is_not_passed_over(folder_dataset, make_raster):
+    root, config = folder_dataset
+    site = 'LOCAL_CS["a building site",UNIT["metre",1]]'
+    for kind, bands in (("images", 3), ("masks", 1)):
+        make_raster(root / "set" / "test" / kind / "site.tif", np.ones((bands, 9, 9), np.uint8), crs=site)
+    with pytest.warns(UserWarning, match=r"1 scene\(s\) have a CRS that cannot be related.*site\.tif"):
+        assert find_leaks(open_dataset(config, root)) == []
+    with pytest.raises(DataError, match=r"site\.tif: a split by location needs.*`location`"):
+        open_dataset(config.model_copy(update={"folds": 3}), root).scenes("train")
+
+
 def test_scenes_are_counted_by_split(folder_dataset):
     root, config = folder_dataset
     (root / "set" / "val" / "images" / "val1.tif").unlink()
