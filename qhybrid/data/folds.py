@@ -48,9 +48,13 @@ class FoldedScenes(SceneDataset):
         self._parts: tuple[tuple[Scene, ...], ...] = ()
 
     @property
-    def classes(self) -> ClassMap:  # type: ignore[override]
+    def classes(self) -> ClassMap:
         """The label map."""
         return self.dataset.classes
+
+    @classes.setter
+    def classes(self, classes: ClassMap) -> None:
+        self.dataset.classes = classes
 
     @classmethod
     def from_config(cls, config: DataConfig, root: Path) -> Self:
@@ -69,6 +73,10 @@ class FoldedScenes(SceneDataset):
                 scene for number, part in enumerate(parts) if number not in (test, val) for scene in part
             )
         return parts[val if split == "val" else test]
+
+    def masks_without_image(self) -> tuple[Path, ...]:
+        """Return masks that no image was found for; see `SceneDataset.masks_without_image`."""
+        return self.dataset.masks_without_image()
 
     def parts(self) -> tuple[tuple[Scene, ...], ...]:
         """Return the scenes of each fold; they do not depend on `fold`.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -15,9 +14,7 @@ from qhybrid.data.classes import ClassMap
 from qhybrid.data.file_patterns import RASTER_SUFFIXES, check_pattern, find_files, is_file_name, pair_files
 from qhybrid.data.locations import join_location
 from qhybrid.data.pair_list import PairList, read_pairs
-from qhybrid.data.pairs import check_pair
-from qhybrid.data.raster import RasterInfo
-from qhybrid.data.scenes import SPLITS, Assign, Scene, SceneDataset, scene_window
+from qhybrid.data.scenes import SPLITS, Assign, Scene, SceneDataset, check_scenes
 from qhybrid.data.split_options import SplitOptions, split_by_fractions, split_by_names
 from qhybrid.errors import ConfigError, DataError, EmptySplitError
 
@@ -58,7 +55,7 @@ class GeoTiffFolderOptions(StrictModel):
                 raise ValueError(f"`pairs` lists the images: leave out `{other[0]}`")
             return self
         placeholders = ["{split}" in self.images, "{split}" in self.masks]
-        if placeholders[0] != placeholders[1]:
+        if placeholders[0] != placeholders[1] and not (placeholders[0] and is_file_name(self.masks)):
             raise ValueError("`images` and `masks` must both have {split} in them, or neither")
         if self.split_names and not placeholders[0]:
             raise ValueError("`split_names` is for folders with {split} in their names")
@@ -72,17 +69,6 @@ class GeoTiffFolderOptions(StrictModel):
         """Return the folders or patterns of images and of masks of a split."""
         name = next((own for known, own in self.split_names.items() if known == split), split)
         return self.images.replace("{split}", name), self.masks.replace("{split}", name)
-
-
-def _check_scenes(scenes: Sequence[Scene]) -> None:
-    """Check that masks fit their images, and that images reach as far as windows."""
-    infos: dict[tuple[Path, Path | None], RasterInfo] = {}
-    for scene in scenes:
-        files = (scene.image, scene.mask)
-        if scene.mask is not None and files not in infos:
-            infos[files], _ = check_pair(scene.image, scene.mask)
-        if scene.window is not None and files in infos:
-            scene_window(scene, infos[files])
 
 
 class GeoTiffFolder(SceneDataset):
@@ -128,8 +114,8 @@ class GeoTiffFolder(SceneDataset):
         if split not in SPLITS:
             raise DataError(f"A split must be one of {', '.join(SPLITS)}, but is {split!r}.")
         if split not in self._checked:
-            found = self._scenes(split)
-            _check_scenes(found)
+            found = self.candidates(split)
+            check_scenes(found)
             self._checked[split] = found
         if not self._checked[split]:
             where = self.options.pairs or self.options.patterns(split)[0]
@@ -148,15 +134,15 @@ class GeoTiffFolder(SceneDataset):
         listed = self._list()
         scenes = self._pairs("", "") if listed is None else listed.scenes
         found = divide(scenes, options.blocks, options.margin, assign)
-        _check_scenes([scene for part in found.values() for scene in part])
+        check_scenes([scene for part in found.values() for scene in part])
         return found
 
     def masks_without_image(self) -> tuple[Path, ...]:
         """Return the masks that no image was found for, in the splits whose scenes were asked for."""
         return tuple(path for part in self._lonely_masks.values() for path in part)
 
-    def _scenes(self, split: str) -> tuple[Scene, ...]:
-        """Return the scenes of a split before their masks are compared with them."""
+    def candidates(self, split: str) -> tuple[Scene, ...]:
+        """Return the scenes of a split whether their masks fit or not; see `SceneDataset.candidates`."""
         options = self.options.split
         if self.options.pairs is None and options is None:
             return self._pairs(split, split)

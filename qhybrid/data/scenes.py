@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from qhybrid.config import DataConfig, StrictModel
 from qhybrid.data.classes import IGNORE_INDEX, ClassMap
-from qhybrid.data.pairs import MaskReader
+from qhybrid.data.pairs import MaskReader, check_pair
 from qhybrid.data.raster import RasterInfo, RasterReader, Window
 from qhybrid.errors import DataError
 
@@ -83,6 +83,21 @@ class SceneDataset(ABC):
             DataError: If there is no such split, or a pair of files does not fit.
         """
 
+    def candidates(self, split: str) -> tuple[Scene, ...]:
+        """Return the scenes of a split before their files are compared, for a check that names all faults.
+
+        Args:
+            split: `train`, `val` or `test`.
+
+        Returns:
+            Scenes whose files may not fit; nothing for an empty split. By default as `scenes`.
+        """
+        return self.scenes(split)
+
+    def masks_without_image(self) -> tuple[Path, ...]:
+        """Return masks that no image was found for, in the splits that were asked for; none by default."""
+        return ()
+
     def divided(self, assign: Assign) -> dict[str, tuple[Scene, ...]] | None:
         """Return the scenes cut anew, where they were cut to keep splits apart.
 
@@ -113,6 +128,24 @@ def scene_window(scene: Scene, info: RasterInfo) -> Window:
             f"{info.height} x {info.width} pixels. Fix: use the files that the split list was made for."
         )
     return window
+
+
+def check_scenes(scenes: Sequence[Scene]) -> None:
+    """Check that labels fit their images, and that images reach as far as windows.
+
+    Args:
+        scenes: Scenes; files that several share are opened once.
+
+    Raises:
+        DataError: If one does not fit.
+    """
+    infos: dict[tuple[Path, Path | None], RasterInfo] = {}
+    for scene in scenes:
+        files = (scene.image, scene.mask)
+        if scene.mask is not None and files not in infos:
+            infos[files], _ = check_pair(scene.image, scene.mask)
+        if scene.window is not None and files in infos:
+            scene_window(scene, infos[files])
 
 
 class SceneReader:

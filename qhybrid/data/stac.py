@@ -17,8 +17,7 @@ from qhybrid.data.blocks import divide
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.file_patterns import is_file_name
 from qhybrid.data.locations import join_location
-from qhybrid.data.pairs import check_pair
-from qhybrid.data.scenes import SPLITS, Assign, Scene, SceneDataset
+from qhybrid.data.scenes import SPLITS, Assign, Scene, SceneDataset, check_scenes
 from qhybrid.data.split_options import SplitOptions, split_by_fractions, split_by_names
 from qhybrid.errors import ConfigError, DataError, DatasetNotFoundError, EmptySplitError, optional_import
 
@@ -88,7 +87,7 @@ class StacScenes(SceneDataset):
         self.classes = classes
         self._all: tuple[Scene, ...] = ()
         self._found: dict[str, tuple[Scene, ...]] = {}
-        self._checked: set[tuple[Path, Path | None]] = set()
+        self._checked: set[str] = set()
 
     @classmethod
     def from_config(cls, config: DataConfig, root: Path) -> Self:
@@ -120,8 +119,9 @@ class StacScenes(SceneDataset):
             raise EmptySplitError(
                 f"{self._source}: split {split} must have items, but is empty. Fix: change `data.options`."
             )
-        for scene in self._found[split]:
-            self._check(scene)
+        if split not in self._checked:
+            check_scenes(self._found[split])
+            self._checked.add(split)
         return self._found[split]
 
     def divided(self, assign: Assign) -> dict[str, tuple[Scene, ...]] | None:
@@ -129,16 +129,8 @@ class StacScenes(SceneDataset):
         options = self.options.split
         if options.blocks is None:
             return None
-        for scene in self._scenes():
-            self._check(scene)
+        check_scenes(self._scenes())
         return divide(self._scenes(), options.blocks, options.margin, assign)
-
-    def _check(self, scene: Scene) -> None:
-        """Compare the labels of an item with its bands, once."""
-        files = (scene.image, scene.mask)
-        if scene.mask is not None and files not in self._checked:
-            check_pair(scene.image, scene.mask)
-            self._checked.add(files)
 
     @property
     def _source(self) -> str:

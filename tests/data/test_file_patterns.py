@@ -195,5 +195,8 @@ def test_one_file_of_labels_for_all_images(folder_dataset, make_raster):
     make_raster(root / "set" / "i" / "a.tif", image)
     make_raster(root / "set" / "i" / "b.tif", image)
     labels = make_raster(root / "set" / "labels.tif", np.ones((40, 40), np.uint8))
-    config = with_options(config, images="i", masks="labels.tif", split=FRACTIONS)
-    assert [scene.mask for scene in open_dataset(config, root).scenes("train")] == [labels, labels]
+    alone = with_options(config, images="i", masks="labels.tif", split=FRACTIONS)
+    assert [scene.mask for scene in open_dataset(alone, root).scenes("train")] == [labels, labels]
+    make_raster(root / "set" / "train" / "i" / "a.tif", image)
+    by_folder = with_options(config, images="{split}/i", masks="labels.tif")
+    assert [scene.mask for scene in open_dataset(by_folder, root).scenes("train")] == [labels]

@@ -6,7 +6,14 @@ from rasterio.warp import transform as transform_points
 
 from qhybrid.config import ClassConfig, DataConfig
 from qhybrid.data.scene_datasets import open_dataset
-from qhybrid.data.splits import assign_splits, count_scenes, find_leaks, footprints, overlap_groups
+from qhybrid.data.splits import (
+    assign_splits,
+    count_scenes,
+    find_leaks,
+    footprints,
+    locations_of,
+    overlap_groups,
+)
 from qhybrid.errors import ConfigError, DataError
 
 FRACTIONS = {"train": 0.6, "val": 0.2, "test": 0.2}
@@ -114,6 +121,34 @@ def test_a_crs_that_cannot_be_related_is_not_passed_over(folder_dataset, make_ra
         assert find_leaks(open_dataset(config, root)) == []
     with pytest.raises(DataError, match=r"site\.tif: a split by location needs.*`location`"):
         open_dataset(config.model_copy(update={"folds": 3}), root).scenes("train")
+
+
+def test_scenes_around_the_antimeridian(folder_dataset, make_raster):
+    """One place in UTM zones 60 and 1 and in degrees beyond 180: one location, and leaks between folders."""
+    root, config = folder_dataset
+    scenes = {
+        "zone60": ("EPSG:32760", 180.0),
+        "zone1": ("EPSG:32701", -180.0),
+        "away": ("EPSG:32701", -179.9),
+    }
+    for split, (name, (crs, longitude)) in zip(("train", "val", "test"), scenes.items()):
+        x, y = transform_points("EPSG:4326", crs, [longitude], [-16.5])
+        place = {"crs": crs, "origin": (x[0] - 100, y[0]), "pixel": 10.0}
+        for kind, bands in (("images", 3), ("masks", 1)):
+            shape = np.ones((bands, 40, 40), np.uint8)
+            make_raster(root / "set" / split / kind / f"{name}.tif", shape, **place)
+    place = {"crs": "EPSG:4326", "origin": (179.999, -16.499), "pixel": 1e-4}
+    for kind, bands in (("images", 3), ("masks", 1)):
+        make_raster(root / "set" / "test" / kind / "degrees.tif", np.ones((bands, 40, 40), np.uint8), **place)
+    dataset = open_dataset(config, root)
+    leaks = {frozenset((first.id, second.id)) for first, second in find_leaks(dataset)}
+    assert leaks == {
+        frozenset(pair) for pair in (("zone60", "zone1"), ("zone60", "degrees"), ("zone1", "degrees"))
+    }
+    everything = [scene for split in ("train", "val", "test") for scene in dataset.scenes(split)]
+    found = dict(zip([scene.id for scene in everything], locations_of(everything)))
+    assert found["zone60"] == found["zone1"] == found["degrees"] == "zone60"
+    assert found["away"] == "away"
 
 
 def test_scenes_are_counted_by_split(folder_dataset):
