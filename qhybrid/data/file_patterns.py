@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qhybrid.data.locations import GdalPath, join_location, list_files
+from qhybrid.data.locations import GdalPath, gdal_name, join_location, list_files
 from qhybrid.errors import ConfigError, DataError, DatasetNotFoundError
 
 RASTER_SUFFIXES = (".tif", ".tiff", ".png", ".jp2", ".vrt", ".img", ".bmp", ".jpg", ".jpeg")
@@ -78,10 +78,9 @@ def find_files(root: Path, pattern: str, remedy: str, labels: bool = False) -> l
     start = pattern[: _TOKEN.search(pattern).start()].rpartition("/")[0]  # type: ignore[union-attr]
     folder = join_location(root, start) if start else root
     expression = _expression(pattern[len(start) :].lstrip("/"))
-    offset = len(str(folder).rstrip("/")) + 1
     found = []
     for file in list_files(folder, remedy):
-        match = expression.fullmatch(str(file)[offset:])
+        match = expression.fullmatch(_below(file, folder))
         if match and _is_raster(file, labels):
             parts = [value or "" for key, value in match.groupdict().items() if key != "name"]
             found.append(FoundFile(file, match["name"], "".join(parts)))
@@ -147,6 +146,13 @@ def _by_name(files: Iterable[FoundFile], deep: bool, all_folders: bool = False) 
             )
         found[name] = file.path
     return found
+
+
+def _below(file: Path, folder: Path) -> str:
+    """Return the name of a file from a folder on, with slashes."""
+    if isinstance(file, GdalPath):
+        return str(file)[len(gdal_name(folder).rstrip("/")) + 1 :]
+    return file.relative_to(folder).as_posix()
 
 
 def _children(folder: Path, remedy: str) -> list[Path]:

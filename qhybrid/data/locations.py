@@ -7,8 +7,6 @@ import re
 from pathlib import Path, PosixPath
 from typing import Self
 
-from pyogrio import vsi_listtree
-
 from qhybrid.errors import DataError, DatasetNotFoundError
 
 _URL = re.compile(r"^(https?|ftp):/+", re.IGNORECASE)
@@ -189,6 +187,8 @@ def list_files(folder: Path, remedy: str) -> list[Path]:
         DatasetNotFoundError: If there is no such folder.
     """
     if isinstance(folder, GdalPath):
+        from pyogrio import vsi_listtree  # takes a second, and few data sets need it
+
         root = gdal_name(folder)
         if is_remote(folder):
             _limit_time()

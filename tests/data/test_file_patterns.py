@@ -1,5 +1,6 @@
 import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,6 +65,13 @@ def test_what_belongs_together(tmp_path, files, images, masks, expected):
     (tmp_path / "m").mkdir()
     touch(tmp_path, *files)
     assert paired(tmp_path, images, masks) == (expected, [])
+
+
+def test_the_working_folder(tmp_path, monkeypatch):
+    touch(tmp_path, "a.png", "m/a.png")
+    monkeypatch.chdir(tmp_path)
+    assert [file.name for file in find_files(Path(), "{name}.png", "")] == ["a"]
+    assert [file.name for file in find_files(Path(), "**/m/{name}.png", "")] == ["a"]
 
 
 def test_what_is_left_over(tmp_path):
@@ -184,8 +192,10 @@ def test_a_data_set_in_a_zip_archive(folder_dataset):
     with zipfile.ZipFile(root / "flat.zip", "w") as file:
         for one in sorted((root / "set").rglob("*.tif")):
             file.write(one, one.relative_to(root / "set"))
-    archive = open_dataset(config.model_copy(update={"root": "flat.zip"}), root)
-    assert [one.id for one in archive.scenes("val")] == ["val0", "val1"]
+    patterns = {"images": "{split}/images/{name}.tif", "masks": "{split}/**/masks/{name}"}
+    for options in ({}, patterns):
+        inside = config.model_copy(update={"root": "flat.zip", "options": options})
+        assert [one.id for one in open_dataset(inside, root).scenes("val")] == ["val0", "val1"]
     assert str(zipped.scenes("val")[0].mask) == f"/vsizip/{root}/set.zip/set/val/masks/val0.tif"
 
 
