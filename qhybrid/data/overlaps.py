@@ -35,29 +35,19 @@ def overlapping(places: Sequence[Footprint]) -> Iterator[tuple[int, int]]:
     the CRS of the one that it is compared with. Footprints without a place overlap nothing else, and neither
     do those whose CRS cannot be related to the other's (see `unrelated`).
     """
-    if len(places) < 2:
-        return
     files = _numbers([place.source or f"#{index}" for index, place in enumerate(places)])
     frames = _numbers([None if place.crs is None else place.crs for place in places])
-    windows = np.array([place.window for place in places], dtype=np.int64)
-    planar = _PlanarBoxes(places)
-    loose = np.array([place.crs is None for place in places])
-    spheres = _Caps(places) if len(set(frames[~loose])) > 1 or planar.some_far() else None
-    for index in range(len(places) - 1):
-        rest = np.arange(index + 1, len(places))
-        same_file = files[rest] == files[index]
-        found = same_file & _windows_overlap(windows[index], windows[rest])
-        one_plane = ~same_file & ((frames[rest] == frames[index]) | loose[rest] | loose[index])
-        near = planar.near(index, rest) & one_plane
-        for position in np.flatnonzero(near):
-            found[position] = _overlap_in_plane(places[index], places[rest[position]])
-        if spheres is not None:
-            others = ~same_file & ~found & ~loose[rest] & ~loose[index]
-            others &= (frames[rest] != frames[index]) | planar.far(index, rest)
-            for position in np.flatnonzero(others & spheres.near(index, rest)):
-                found[position] = _overlap_on_sphere(places[index], places[rest[position]])
-        for other in rest[found]:
-            yield index, int(other)
+    loose = np.array([place.crs is None for place in places], dtype=bool)
+    found = set(_shared_pixels(places, files))
+    for first, second in _near_in_plane(places):
+        one_plane = frames[first] == frames[second] or loose[first] or loose[second]
+        if one_plane and files[first] != files[second] and _overlap_in_plane(places[first], places[second]):
+            found.add((first, second))
+    for first, second in _near_on_sphere(places, frames, loose):
+        open_case = (first, second) not in found and files[first] != files[second]
+        if open_case and _overlap_on_sphere(places[first], places[second]):
+            found.add((first, second))
+    yield from sorted(found)
 
 
 def unrelated(places: Sequence[Footprint]) -> list[Footprint]:
@@ -108,62 +98,64 @@ def _numbers(values: Sequence[Any]) -> NDArray[np.int64]:
     return np.array(result, dtype=np.int64)
 
 
-def _windows_overlap(window: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
-    ends, other_ends = window[:2] + window[2:], others[:, :2] + others[:, 2:]
-    return np.asarray(((others[:, :2] < ends) & (window[:2] < other_ends)).all(axis=1))
+def _box_pairs(boxes: Points, queries: Points) -> Iterator[tuple[int, int]]:
+    """Yield (index of the query, index of the box) of boxes that overlap or touch; NaN is nowhere."""
+    known, asked = (np.flatnonzero(np.isfinite(part).all(axis=1)) for part in (boxes, queries))
+    tree = shapely.STRtree(shapely.box(*boxes[known].T))
+    for query, box in tree.query(shapely.box(*queries[asked].T)).T:
+        yield int(asked[query]), int(known[box])
 
 
-class _PlanarBoxes:
-    """Bounding boxes in the coordinates of each CRS."""
-
-    def __init__(self, places: Sequence[Footprint]) -> None:
-        self.boxes = np.array([place.bounds for place in places], dtype=np.float64).reshape(-1, 4)
-        self.sizes = self.boxes[:, 2:] - self.boxes[:, :2]
-        self.margins = _TOUCHING * self.sizes.min(axis=1)
-        self.geographic = np.array([place.geographic for place in places])
-
-    def near(self, index: int, rest: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return whether boxes overlap; longitudes that are 360 degrees apart are the same."""
-        left, bottom, right, top = self.boxes[index]
-        others = self.boxes[rest]
-        slack = np.minimum(self.margins[index], self.margins[rest])
-        tall = np.minimum(top, others[:, 3]) - np.maximum(bottom, others[:, 1]) > slack
-        wide = np.minimum(right, others[:, 2]) - np.maximum(left, others[:, 0]) > slack
-        if self.geographic[index]:
-            for turn in (-360.0, 360.0):
-                shared = np.minimum(right + turn, others[:, 2]) - np.maximum(left + turn, others[:, 0])
-                wide |= shared > slack
-        return np.asarray(wide & tall)
-
-    def far(self, index: int, rest: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return whether boxes are so far apart that they may be the same place across a border of the CRS.
-
-        Only a CRS of the whole world is that wide. Longitudes were compared with their turns already.
-        """
-        centre = self.boxes[index, :2] + self.boxes[index, 2:]
-        apart = np.abs(self.boxes[rest, :2] + self.boxes[rest, 2:] - centre).max(axis=1) / 2
-        return np.asarray(apart > _HALF_A_WORLD)
-
-    def some_far(self) -> bool:
-        """Return whether any two may be."""
-        known = self.boxes[np.isfinite(self.boxes).all(axis=1)]
-        return len(known) > 1 and bool(np.ptp(known[:, 0]) > _HALF_A_WORLD / 2)
+def _shared_pixels(places: Sequence[Footprint], files: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of windows of one file that share pixels."""
+    for number in np.flatnonzero(np.bincount(files, minlength=1) > 1):
+        members = np.flatnonzero(files == number)
+        windows = np.array([places[int(index)].window for index in members], dtype=np.float64)
+        # Less than half a pixel is left out on each side: windows that touch share none.
+        boxes = np.hstack([windows[:, :2] + 0.25, windows[:, :2] + windows[:, 2:] - 0.25])
+        for first, second in _box_pairs(boxes, boxes):
+            if first < second:
+                yield int(members[first]), int(members[second])
 
 
-class _Caps:
-    """Circles on the sphere around footprints."""
+def _near_in_plane(places: Sequence[Footprint]) -> Iterator[tuple[int, int]]:
+    """Yield the pairs whose bounding boxes overlap; longitudes that are 360 degrees apart are the same."""
+    boxes = np.array([place.bounds for place in places], dtype=np.float64).reshape(-1, 4)
+    margins = _TOUCHING * (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf)
+    geographic = np.array([place.geographic for place in places], dtype=bool)
+    turned = boxes.copy()
+    turned[~geographic] = np.nan
+    for turn in (0.0, -360.0, 360.0):
+        queries = (turned if turn else boxes) + np.array([turn, 0.0, turn, 0.0])
+        for first, second in _box_pairs(boxes, queries):
+            if first >= second:
+                continue
+            one, other, slack = queries[first], boxes[second], min(margins[first], margins[second])
+            shared = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+            if (shared > slack).all():
+                yield first, second
 
-    def __init__(self, places: Sequence[Footprint]) -> None:
-        caps = [place.cap for place in places]
-        self.centres = np.array([(np.nan,) * 3 if cap is None else cap[0] for cap in caps])
-        self.radii = np.array([np.nan if cap is None else cap[1] for cap in caps])
 
-    def near(self, index: int, rest: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return whether circles overlap."""
+def _near_on_sphere(
+    places: Sequence[Footprint], frames: NDArray[np.int64], loose: NDArray[np.bool_]
+) -> Iterator[tuple[int, int]]:
+    """Yield the pairs to compare on the sphere: of two CRS, or on two sides of a CRS of the whole world."""
+    left = np.array([place.bounds[0] for place in places], dtype=np.float64)
+    known = left[np.isfinite(left)]
+    wide = len(known) > 1 and bool(np.ptp(known) > _HALF_A_WORLD)
+    if len(set(frames[~loose])) < 2 and not wide:
+        return
+    caps = [place.cap for place in places]
+    centres = np.array([(np.nan,) * 3 if cap is None else cap[0] for cap in caps])
+    radii = np.array([np.nan if cap is None else cap[1] for cap in caps])
+    for index in range(len(places) - 1):
+        rest = np.arange(index + 1, len(places))
         # From the chord: the cosine of a small angle has no digits left.
-        chord = np.linalg.norm(self.centres[rest] - self.centres[index], axis=1)
-        angle = 2 * np.arcsin(np.clip(chord / 2, 0, 1))
-        return np.asarray(angle < self.radii[rest] + self.radii[index])
+        chord = np.linalg.norm(centres[rest] - centres[index], axis=1)
+        near = 2 * np.arcsin(np.clip(chord / 2, 0, 1)) < radii[rest] + radii[index]
+        across = (frames[rest] != frames[index]) | (np.abs(left[rest] - left[index]) > _HALF_A_WORLD)
+        for other in rest[near & across & ~loose[rest] & ~loose[index]]:
+            yield index, int(other)
 
 
 def _overlap_in_plane(first: Footprint, second: Footprint) -> bool:
