@@ -35,6 +35,10 @@ class DatasetNotFoundError(DataError):
     """A data set is not where it is expected; the message says how to get it and how it must be laid out."""
 
 
+class EmptySplitError(DataError):
+    """A split has no scenes; the others may have some."""
+
+
 class CircuitError(QHybridError, ValueError):
     """A circuit cannot be built, or is of a kind that is not supported."""
 

@@ -129,6 +129,9 @@ class DataConfig(GrowingSection):
         dataset: Name of a registered data set (`qhybrid data list`).
         root: The data set's folder, relative to the data root (`--data-root` or QHYBRID_DATA).
         options: The data set's own keys.
+        folds: For scenes: forget the data set's own splits and divide all of its scenes into this many folds
+            by location, so that what overlaps is in one fold. Absent: the data set's own splits.
+        fold: Which fold is the test split, from 1; the next one is the validation split, the others train.
         bands: 1-based band numbers to read, in this order; all if absent, unless one is alpha.
         classes: The label map; a data set with a fixed label map supplies its own when this is absent.
         ignore_values: Mask values that count neither in loss nor in metrics; written as those of classes.
@@ -148,11 +151,13 @@ class DataConfig(GrowingSection):
         cache_mb: Decoded scenes kept in memory by each reader, in MiB.
     """
 
-    later_keys: ClassVar[tuple[str, ...]] = ("color_tolerance", "fit_masks", "vector")
+    later_keys: ClassVar[tuple[str, ...]] = ("color_tolerance", "fit_masks", "vector", "folds", "fold")
 
     dataset: str
     root: str = "."
     options: dict[str, Any] = Field(default_factory=dict)
+    folds: int | None = Field(None, ge=3)
+    fold: int = Field(1, ge=1)
     bands: tuple[int, ...] | None = None
     classes: tuple[ClassConfig, ...] | None = None
     ignore_values: tuple[LabelValue, ...] = ()
@@ -172,6 +177,14 @@ class DataConfig(GrowingSection):
         if bands is not None and (not bands or min(bands) < 1):
             raise ValueError("band numbers count from 1 and at least one is needed")
         return bands
+
+    @model_validator(mode="after")
+    def _fold_is_one_of_them(self) -> DataConfig:
+        if self.folds is None and self.fold != 1:
+            raise ValueError("`fold` needs `folds`, their number")
+        if self.folds is not None and self.fold > self.folds:
+            raise ValueError(f"`fold` ({self.fold}) must be 1 to `folds` ({self.folds})")
+        return self
 
     @model_validator(mode="after")
     def _class_values_are_distinct(self) -> DataConfig:

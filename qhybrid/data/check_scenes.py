@@ -94,7 +94,7 @@ def _listed(dataset: SceneDataset, split: str, check: DataCheck) -> tuple[tuple[
     for scene in candidates:
         try:
             if scene.mask is not None:
-                check_pair(scene.image, scene.mask)
+                check_pair(scene.image, scene.mask, dataset.classes)
             fitting.append(scene)
         except DataError as error:
             check.add("file", [split], error)

@@ -1,131 +1,78 @@
-"""Data set `geotiff_folder`: any folders of images and masks."""
+"""Data set `geotiff_folder`: any folders, patterns or lists of images and masks."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
+import warnings
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from qhybrid.config import DataConfig, StrictModel, validated
+from qhybrid.data.blocks import divide
 from qhybrid.data.classes import ClassMap
-from qhybrid.data.label_sources import is_vector_file, label_suffixes
-from qhybrid.data.pairs import check_pair
-from qhybrid.data.scenes import SPLITS, Scene, SceneDataset
-from qhybrid.data.splits import assign_splits, footprints, overlap_groups
-from qhybrid.errors import ConfigError, DataError, DatasetNotFoundError
-
-RASTER_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".bmp")
-
-
-class SplitOptions(StrictModel):
-    """How one pair of folders is split: by fractions of the locations, or by lists of scene names.
-
-    Attributes:
-        fractions: Shares of train, val and test.
-        seed: Seed of the split by fractions.
-        location: Regular expression whose first group is the location in a scene's name; absent: scenes with
-            overlapping footprints are one location.
-        train: Scene names (file names without suffix).
-        val: Scene names.
-        test: Scene names.
-    """
-
-    fractions: dict[str, float] | None = None
-    seed: int = 0
-    location: str | None = None
-    train: tuple[str, ...] | None = None
-    val: tuple[str, ...] | None = None
-    test: tuple[str, ...] | None = None
-
-    @field_validator("location")
-    @classmethod
-    def _pattern_with_a_group(cls, pattern: str | None) -> str | None:
-        if pattern is not None:
-            try:
-                groups = re.compile(pattern).groups
-            except re.error as error:
-                raise ValueError(f"is not a regular expression ({error})") from error
-            if groups < 1:
-                raise ValueError("needs a group in parentheses around the location")
-        return pattern
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        lists = [self.train, self.val, self.test]
-        if (self.fractions is None) == all(names is None for names in lists):
-            raise ValueError("give either `fractions`, or lists of names as `train`, `val` and `test`")
-        names = Counter(name for part in lists for name in part or ())
-        twice = sorted(name for name, count in names.items() if count > 1)
-        if twice:
-            raise ValueError(f"scene(s) {', '.join(twice[:5])} are listed more than once")
-        return self
-
-    @property
-    def by_lists(self) -> bool:
-        """Whether the split is given as lists of names."""
-        return self.fractions is None
-
-    def names(self, split: str) -> tuple[str, ...]:
-        """Return the names listed for a split."""
-        return {"train": self.train, "val": self.val, "test": self.test}[split] or ()
+from qhybrid.data.file_patterns import RASTER_SUFFIXES, check_pattern, find_files, is_file_name, pair_files
+from qhybrid.data.locations import join_location
+from qhybrid.data.pair_list import PairList, read_pairs
+from qhybrid.data.scenes import SPLITS, Assign, Scene, SceneDataset, check_pairs
+from qhybrid.data.split_options import SplitOptions, split_by_fractions, split_by_names
+from qhybrid.errors import ConfigError, DataError, EmptySplitError
 
 
 class GeoTiffFolderOptions(StrictModel):
     """Keys of `data.options`.
 
     Attributes:
-        images: Folder of the images below the data set's root; `{split}` stands for train, val and test.
-        masks: Folder of the masks, which have the images' names (the suffix may differ); or one vector file
-            for all images.
-        split: How to split when the folders have no `{split}`.
+        images: Folder of the images below the data set's root, or a pattern of file names such as
+            `images/{name}.jpg` or `**/{name}_sat.*`; `{split}` stands for train, val and test, `*` for any
+            part of a file or folder name, `**` for any folders, which a scene's name then starts with
+            (`FOLDER_NAME`).
+        masks: Folder or pattern of the masks, which have the images' names (the suffix may differ), as in
+            `masks/{name}_gt.png`; or one file with the labels of all images.
+        split_names: What stands for {split} where folders are called otherwise, as in `{val: valid}`.
+        pairs: A CSV file instead of both: columns `image`, `mask`, `split`, and if wanted `location` and
+            `window` (row, column, height, width). Paths are relative to it.
+        split: How to split when neither folders nor list say so.
     """
 
     images: str = Field("{split}/images", min_length=1)
     masks: str = Field("{split}/masks", min_length=1)
+    split_names: dict[Literal["train", "val", "test"], str] = Field(default_factory=dict)
+    pairs: str | None = Field(None, min_length=1)
     split: SplitOptions | None = None
+
+    @field_validator("images", "masks")
+    @classmethod
+    def _pattern_has_a_name(cls, pattern: str) -> str:
+        check_pattern(pattern)
+        return pattern
 
     @model_validator(mode="after")
     def _split_is_given_once(self) -> Self:
+        if self.pairs is not None:
+            other = sorted({"images", "split_names"} & self.model_fields_set)
+            if other:
+                raise ValueError(f"`pairs` lists the images: leave out `{other[0]}`")
+            return self
         placeholders = ["{split}" in self.images, "{split}" in self.masks]
-        if placeholders[0] != placeholders[1] and not (placeholders[0] and is_vector_file(self.masks)):
+        if placeholders[0] != placeholders[1] and not (placeholders[0] and is_file_name(self.masks)):
             raise ValueError("`images` and `masks` must both have {split} in them, or neither")
+        if self.split_names and not placeholders[0]:
+            raise ValueError("`split_names` is for folders with {split} in their names")
         if placeholders[0] == (self.split is not None):
             raise ValueError(
                 "give `split` exactly when the folders `images` and `masks` have no {split} in them"
             )
         return self
 
-
-def list_rasters(folder: Path, remedy: str) -> dict[str, Path]:
-    """Return the raster files of a folder by their names without suffix.
-
-    Args:
-        folder: The folder; hidden files and files of other kinds are passed over.
-        remedy: What to tell the user when it is missing.
-
-    Raises:
-        DatasetNotFoundError: If there is no such folder.
-        DataError: If two files have the same name.
-    """
-    if not folder.is_dir():
-        raise DatasetNotFoundError(f"{folder}: must be a folder of rasters, but is missing. {remedy}")
-    found: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in RASTER_SUFFIXES or file.name.startswith("."):
-            continue
-        if file.stem in found:
-            raise DataError(
-                f"{found[file.stem]} and {file}: names must differ without their suffix. Fix: remove one."
-            )
-        found[file.stem] = file
-    return found
+    def patterns(self, split: str) -> tuple[str, str]:
+        """Return the folders or patterns of images and of masks of a split."""
+        name = next((own for known, own in self.split_names.items() if known == split), split)
+        return self.images.replace("{split}", name), self.masks.replace("{split}", name)
 
 
 class GeoTiffFolder(SceneDataset):
-    """Scenes from folders of images and masks."""
+    """Scenes from folders, patterns or lists of images and masks."""
 
     name: ClassVar[str] = "geotiff_folder"
     description: ClassVar[str] = "any folders of images and masks with the same file names"
@@ -135,7 +82,7 @@ class GeoTiffFolder(SceneDataset):
         """Describe the data set; files are looked at when `scenes` is called.
 
         Args:
-            root: Folder that `options.images` and `options.masks` are in.
+            root: Folder that `options.images` and `options.masks` are in, or a `/vsi...` name of one.
             options: Where files are and how they are split.
             classes: The label map.
         """
@@ -143,6 +90,8 @@ class GeoTiffFolder(SceneDataset):
         self.options = options
         self.classes = classes
         self._found: dict[str, tuple[Scene, ...]] = {}
+        self._checked: dict[str, tuple[Scene, ...]] = {}
+        self._lonely_masks: dict[str, tuple[Path, ...]] = {}
 
     @classmethod
     def from_config(cls, config: DataConfig, root: Path) -> Self:
@@ -152,6 +101,8 @@ class GeoTiffFolder(SceneDataset):
             ConfigError: If an option is wrong or the label map is missing.
         """
         options = validated(GeoTiffFolderOptions, config.options, "data.options")
+        if options.split is not None:
+            options.split.check_patches(config.patch_size)
         if config.classes is None:
             raise ConfigError(
                 "Key `data.classes` is missing: data set geotiff_folder has no label map of its own."
@@ -163,91 +114,123 @@ class GeoTiffFolder(SceneDataset):
         """Return the scenes of a split, sorted by name; see `SceneDataset.scenes`."""
         if split not in SPLITS:
             raise DataError(f"A split must be one of {', '.join(SPLITS)}, but is {split!r}.")
-        if split not in self._found:
+        if split not in self._checked:
             found = self.candidates(split)
-            for scene in found:
-                if scene.mask is not None:
-                    check_pair(scene.image, scene.mask, self.classes)
-            self._found[split] = found
-        if not self._found[split]:
-            raise DataError(
-                f"{self.root / self.options.images.replace('{split}', split)}: split {split} must have "
+            check_pairs(found, self.classes)
+            self._checked[split] = found
+        if not self._checked[split]:
+            where = self.options.pairs or self.options.patterns(split)[0]
+            raise EmptySplitError(
+                f"{join_location(self.root, where)}: split {split} must have "
                 f"scenes, but is empty. Fix: put rasters ({', '.join(RASTER_SUFFIXES)}) there, or change "
                 f"`data.options`."
             )
-        return self._found[split]
+        return self._checked[split]
+
+    def divided(self, assign: Assign) -> dict[str, tuple[Scene, ...]] | None:
+        """Return the blocks of all scenes for other parts than splits; see `SceneDataset.divided`."""
+        options = self.options.split
+        if options is None or options.blocks is None:
+            return None
+        listed = self._list()
+        scenes = self._pairs("", "") if listed is None else listed.scenes
+        found = divide(scenes, options.blocks, options.margin, assign)
+        check_pairs([scene for part in found.values() for scene in part], self.classes)
+        return found
+
+    def masks_without_image(self) -> tuple[Path, ...]:
+        """Return the masks that no image was found for, in the splits whose scenes were asked for."""
+        return tuple(path for part in self._lonely_masks.values() for path in part)
 
     def candidates(self, split: str) -> tuple[Scene, ...]:
         """Return the scenes of a split whether their masks fit or not; see `SceneDataset.candidates`."""
-        if self.options.split is None:
-            return self._pairs(split, self._folder_rasters(self.options.images, split))
-        return self._split_one_folder(split, self.options.split)
+        options = self.options.split
+        if self.options.pairs is None and options is None:
+            return self._pairs(split, split)
+        if not self._found:
+            listed = self._list()
+            self._found = self._split_folder() if listed is None else self._split_list(listed)
+        return self._found.get(split, ())
 
-    def _folder_rasters(self, pattern: str, split: str) -> dict[str, Path]:
-        return list_rasters(
-            self.root / pattern.replace("{split}", split),
+    def _list(self) -> PairList | None:
+        """Return what the CSV file says; None where there is none."""
+        if self.options.pairs is None:
+            return None
+        own = "masks" in self.options.model_fields_set
+        for_all = join_location(self.root, self.options.masks) if own else None
+        return read_pairs(join_location(self.root, self.options.pairs), for_all)
+
+    def _split_list(self, listed: PairList) -> dict[str, tuple[Scene, ...]]:
+        """Split the scenes of a CSV file by what it says, else by `split`."""
+        options = self.options.split
+        if (listed.splits is None) == (options is None):
+            said = "has no column split" if options is None else "has a column split"
+            raise ConfigError(
+                "Key `data.options.split` must be given exactly when the list has no column split, but "
+                f"{self.options.pairs} {said}. Fix: give one of them."
+            )
+        if listed.splits is not None:
+            splits = listed.splits
+            return {
+                split: tuple(scene for scene, own in zip(listed.scenes, splits) if own == split)
+                for split in SPLITS
+            }
+        if options is None or options.by_lists:
+            return self._by_names({scene.id: scene for scene in listed.scenes})
+        return split_by_fractions(listed.scenes, options, listed.locations)
+
+    def _split_folder(self) -> dict[str, tuple[Scene, ...]]:
+        """Split what lies in one pair of folders by `split`."""
+        options = self.options.split
+        if options is None or options.by_lists:
+            listed = None if options is None else {name for split in SPLITS for name in options.names(split)}
+            return self._by_names({scene.id: scene for scene in self._pairs("", "", listed)})
+        return split_by_fractions(self._pairs("", ""), options)
+
+    def _by_names(self, known: dict[str, Scene]) -> dict[str, tuple[Scene, ...]]:
+        source = str(join_location(self.root, self.options.pairs or self.options.images))
+        return split_by_names(known, self.options.split, source) if self.options.split is not None else {}
+
+    def _pairs(self, split: str, location: str, listed: set[str] | None = None) -> tuple[Scene, ...]:
+        """Return images with their masks: all, or those of some names."""
+        remedy = (
             "Fix: check --data-root (or QHYBRID_DATA), `data.root` and `data.options`; folders are "
-            f"{self.options.images} and {self.options.masks} below {self.root}.",
+            f"{self.options.images} and {self.options.masks} below {self.root}."
         )
+        patterns = self.options.patterns(split)
+        images = find_files(self.root, patterns[0], remedy)
+        for_all = join_location(self.root, patterns[1])
+        if is_file_name(patterns[1]) and not for_all.is_dir():
+            pairs, lonely = pair_files(images, (), patterns)
+            pairs |= {name: (image, for_all) for name, (image, _) in pairs.items()}
+        else:
+            masks = find_files(self.root, patterns[1], remedy, labels=True)
+            pairs, lonely = pair_files(images, masks, patterns)
+        if listed is not None:
+            pairs = {name: pair for name, pair in pairs.items() if name in listed}
+        self._check_complete(split, pairs, lonely, patterns)
+        return tuple(Scene(name, image, mask, location or name) for name, (image, mask) in pairs.items())
 
-    def _pairs(
-        self, split: str, images: dict[str, Path], locations: dict[str, str] | None = None
-    ) -> tuple[Scene, ...]:
-        masks = self._label_files(split, images)
-        missing = [name for name in images if name not in masks]
+    def _check_complete(
+        self,
+        split: str,
+        pairs: dict[str, tuple[Path, Path | None]],
+        lonely: list[Path],
+        patterns: tuple[str, str],
+    ) -> None:
+        """Name images without a mask in an error, and masks without an image in a warning."""
+        missing = [name for name, (_, mask) in pairs.items() if mask is None]
         if missing:
             raise DataError(
-                f"{images[missing[0]]}: each image must have a mask of the same name, but {len(missing)} "
-                f"have none in {self.root / self.options.masks.replace('{split}', split)} "
+                f"{pairs[missing[0]][0]}: each image must have a mask of the same name, but {len(missing)} "
+                f"have none in {join_location(self.root, patterns[1])} "
                 f"({', '.join(missing[:5])}). Fix: add the masks or move the images away."
             )
-        return tuple(
-            Scene(id=name, image=path, mask=masks[name], location=locations[name] if locations else split)
-            for name, path in images.items()
-        )
-
-    def _label_files(self, split: str, images: dict[str, Path]) -> dict[str, Path]:
-        """Return label files by their names; a vector file stands for an image that has no raster mask."""
-        place = self.root / self.options.masks.replace("{split}", split)
-        if is_vector_file(place) and place.is_file():
-            return dict.fromkeys(images, place)
-        masks = self._folder_rasters(self.options.masks, split)
-        for file in sorted(place.iterdir()):
-            if file.suffix.lower() in label_suffixes() and file.stem in images:
-                other = masks.setdefault(file.stem, file)
-                if other != file and is_vector_file(other):
-                    raise DataError(f"{other}, {file}: an image must have one label file. Fix: remove one.")
-        return masks
-
-    def _split_one_folder(self, split: str, options: SplitOptions) -> tuple[Scene, ...]:
-        images = self._folder_rasters(self.options.images, split)
-        if options.by_lists:
-            unknown = sorted(set(options.names(split)) - set(images))
-            if unknown:
-                raise DataError(
-                    f"{self.root / self.options.images}: scene(s) {', '.join(unknown[:5])} of "
-                    f"`data.options.split."
-                    f"{split}` must be there, but are not. Fix: correct the list."
-                )
-            listed = set(options.names(split))
-            return self._pairs(split, {name: path for name, path in images.items() if name in listed})
-        if not images:
-            return ()
-        locations = self._locations(images, options.location)
-        chosen = assign_splits(Counter(locations.values()), options.fractions or {}, options.seed)
-        mine = {name: path for name, path in images.items() if chosen[locations[name]] == split}
-        return self._pairs(split, mine, locations)
-
-    def _locations(self, images: dict[str, Path], pattern: str | None) -> dict[str, str]:
-        names = list(images)
-        if pattern is None:
-            groups = overlap_groups(footprints(list(images.values())))
-            return {name: names[group] for name, group in zip(names, groups)}
-        matches = {name: re.search(pattern, name) for name in names}
-        unmatched = [name for name, match in matches.items() if match is None or match.group(1) is None]
-        if unmatched:
-            raise DataError(
-                f"{images[unmatched[0]]}: `data.options.split.location` ({pattern}) must match every name, "
-                f"but does not match {unmatched[0]}."
+        self._lonely_masks[split] = tuple(lonely)
+        if lonely:
+            names = ", ".join(path.name for path in lonely[:5])
+            warnings.warn(
+                f"{lonely[0]}: {len(lonely)} mask(s) have no image in "
+                f"{join_location(self.root, patterns[0])} ({names}) and are left out.",
+                stacklevel=2,
             )
-        return {name: match.group(1) for name, match in matches.items() if match is not None}

@@ -15,13 +15,13 @@ from qhybrid.config import ClassConfig, DataConfig, StrictModel, validated
 from qhybrid.data.archives import extract_zip
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.download import fetch
-from qhybrid.data.geotiff_folder import list_rasters
+from qhybrid.data.file_patterns import find_files, pair_files
 from qhybrid.data.pairs import check_pair
 from qhybrid.data.raster import Window
 from qhybrid.data.scenes import SPLITS, Scene, SceneDataset
-from qhybrid.data.splits import assign_splits, footprints, overlap_groups
+from qhybrid.data.splits import assign_splits, locations_of
 from qhybrid.data.tiling import TILE_SIZE
-from qhybrid.errors import DataError, DatasetNotFoundError, WorkspaceError
+from qhybrid.errors import DataError, DatasetNotFoundError, EmptySplitError, WorkspaceError
 
 URL = "https://landcover.ai.linuxpolska.com/download/landcover.ai.v1.zip"
 MD5 = "3268c89070e8734b4e91d531c0617e03"
@@ -92,7 +92,7 @@ class LandCoverAI(SceneDataset):
         official = self.options.split == "official" or (self.options.split == "auto" and listed)
         found = self._tiles(split) if official else self._whole_scenes(split)
         if not found:
-            raise DataError(
+            raise EmptySplitError(
                 f"{self.root}: split {split} must have scenes, but is empty. Fix: change `data.options`."
             )
         return found
@@ -101,17 +101,19 @@ class LandCoverAI(SceneDataset):
         """Return image, mask and shape of each scene, checked once."""
         if not self._pairs:
             remedy = "Fix: run `qhybrid data fetch landcover_ai`, or check --data-root and `data.root`."
-            images = list_rasters(self.root / "images", remedy)
-            masks = list_rasters(self.root / "masks", remedy)
-            missing = sorted(set(images) - set(masks))
-            if missing or not images:
+            folders = ("images", "masks")
+            images, masks = (find_files(self.root, folder, remedy) for folder in folders)
+            pairs, _ = pair_files(images, masks, folders)
+            missing = sorted(name for name, (_, mask) in pairs.items() if mask is None)
+            if missing or not pairs:
                 what = (
                     f"{len(missing)} images have no mask ({missing[0]})" if missing else "there are no images"
                 )
                 raise DatasetNotFoundError(f"{self.root}: each image must have a mask, but {what}. {remedy}")
-            for name, image in images.items():
-                info, _ = check_pair(image, masks[name], self.classes)
-                self._pairs[name] = (image, masks[name], info.shape)
+            for name, (image, mask) in pairs.items():
+                if mask is not None:
+                    info, _ = check_pair(image, mask, self.classes)
+                    self._pairs[name] = (image, mask, info.shape)
         return self._pairs
 
     def _tiles(self, split: str) -> tuple[Scene, ...]:
@@ -148,8 +150,8 @@ class LandCoverAI(SceneDataset):
     def _whole_scenes(self, split: str) -> tuple[Scene, ...]:
         files = self._files()
         names = list(files)
-        groups = overlap_groups(footprints([image for image, _, _ in files.values()]))
-        location = {name: names[group] for name, group in zip(names, groups)}
+        scenes = [Scene(name, image, mask, location=name) for name, (image, mask, _) in files.items()]
+        location = dict(zip(names, locations_of(scenes)))
         pixels = dict.fromkeys(location.values(), 0)
         for name, (_, _, (height, width)) in files.items():
             pixels[location[name]] += height * width

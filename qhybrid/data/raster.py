@@ -14,6 +14,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
+from qhybrid.data.locations import as_location
 from qhybrid.data.raster_file import (
     SAFE_PNG,
     RasterInfo,
@@ -53,7 +54,7 @@ class RasterReader:
         Raises:
             DataError: If the file cannot be opened or lacks a band.
         """
-        self.path = Path(path)
+        self.path = as_location(path)
         self._handle: Any = open_raster(self.path)
         self._process = os.getpid()
         try:

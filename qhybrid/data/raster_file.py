@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from qhybrid.data.locations import as_location, cannot_open, check_present, gdal_name
 from qhybrid.errors import DataError
 
 # GDAL's fast path for whole PNG files gives arbitrary pixels, and no error, when the file is truncated. It
@@ -105,17 +106,16 @@ def open_raster(path: Path) -> Any:
     """Open a raster file for reading.
 
     Raises:
-        DataError: If the file is missing, no raster, or damaged.
+        DataError: If the file is missing, no raster, or damaged, or a server does not answer in time.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: must be a raster file, but is missing. Fix: check the path.")
+    check_present(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # plain PNG tiles are welcome
             with rasterio.Env(**SAFE_PNG):
-                return rasterio.open(path)
+                return rasterio.open(gdal_name(path))
     except RasterioError as error:
-        raise DataError(f"{path}: cannot be opened as a raster ({error}). Fix: replace the file.") from error
+        raise cannot_open(path, error) from error
 
 
 def read_info(path: Path, handle: Any) -> RasterInfo:
@@ -151,7 +151,7 @@ def raster_info(path: str | Path) -> RasterInfo:
     Raises:
         DataError: If the file is missing, no raster, or of complex or mixed number types.
     """
-    file = Path(path)
+    file = as_location(path)
     with open_raster(file) as handle:
         return read_info(file, handle)
 

@@ -15,9 +15,12 @@ from qhybrid.data.datasets import (
     names_of,
     register_dataset,
 )
+from qhybrid.data.folds import FoldedScenes
 from qhybrid.data.geotiff_folder import GeoTiffFolder
 from qhybrid.data.landcover_ai import LandCoverAI, fetch_landcover_ai
+from qhybrid.data.locations import as_folder, join_location
 from qhybrid.data.scenes import SceneDataset
+from qhybrid.data.stac import StacScenes
 from qhybrid.data.synthetic import SyntheticScenes
 from qhybrid.errors import ConfigError
 
@@ -25,6 +28,7 @@ __all__ = ["DatasetInfo", "dataset_info", "fetch_dataset", "list_datasets", "ope
 
 register_dataset(GeoTiffFolder)
 register_dataset(LandCoverAI, fetch_landcover_ai)
+register_dataset(StacScenes)
 register_dataset(SyntheticScenes)
 
 
@@ -64,7 +68,8 @@ def open_dataset(config: DataConfig, data_root: Path) -> SceneDataset:
 
     Args:
         config: The recipe's section `data`.
-        data_root: Folder that `config.root` is relative to.
+        data_root: Folder that `config.root` is relative to. The root may also be an archive (.zip, .tar), a
+            `/vsi...` name or a URL.
 
     Raises:
         ConfigError: If the data set or one of its options is unknown or wrong, or it holds whole images
@@ -76,7 +81,9 @@ def open_dataset(config: DataConfig, data_root: Path) -> SceneDataset:
             f"Key `data.dataset` must name a data set of scenes here, but `{config.dataset}` holds whole "
             f"images. Fix: choose one of {', '.join(names_of(SceneDataset))}."
         )
-    opened: SceneDataset = dataset.from_config(config, Path(data_root) / config.root)
+    kind = dataset if config.folds is None else FoldedScenes
+    root = as_folder(join_location(Path(data_root), config.root))
+    opened: SceneDataset = kind.from_config(config, root)
     wanted = opened.classes.read_as(config)
     if opened.classes != wanted:  # of a data set that knows nothing of these keys
         opened.classes = wanted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from qhybrid.config import DataConfig, StrictModel
 from qhybrid.data.classes import IGNORE_INDEX, ClassMap
-from qhybrid.data.pairs import MaskReader
+from qhybrid.data.pairs import MaskReader, check_pair
 from qhybrid.data.raster import RasterInfo, RasterReader, Window
 from qhybrid.errors import DataError
 
 SPLITS = ("train", "val", "test")
+
+Assign = Callable[[Mapping[str, int]], Mapping[str, str]]
+"""Gives each of some pieces, known by name and size, to a part: a split or a fold."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Scene:
 
     Attributes:
         id: Name, unique in its data set.
-        image: Raster file of the image.
+        image: Raster file of the image, or a name that GDAL resolves (`qhybrid.data.locations`).
         mask: File of the labels: a raster, or polygons.
         location: Scenes with the same location may overlap; no location is in two splits.
         window: The part of the rasters that is this scene; None is all of them.
@@ -76,7 +79,8 @@ class SceneDataset(ABC):
             split: `train`, `val` or `test`.
 
         Raises:
-            DataError: If there is no such split, it is empty, or a pair of files does not fit.
+            EmptySplitError: If it is empty.
+            DataError: If there is no such split, or a pair of files does not fit.
         """
 
     def candidates(self, split: str) -> tuple[Scene, ...]:
@@ -93,6 +97,17 @@ class SceneDataset(ABC):
     def masks_without_image(self) -> tuple[Path, ...]:
         """Return masks that no image was found for, in the splits that were asked for; none by default."""
         return ()
+
+    def divided(self, assign: Assign) -> dict[str, tuple[Scene, ...]] | None:
+        """Return the scenes cut anew, where they were cut to keep splits apart.
+
+        Args:
+            assign: Gives the pieces to parts.
+
+        Returns:
+            The scenes of each part; None where scenes are what they are, and may be grouped anew.
+        """
+        return None
 
 
 def scene_window(scene: Scene, info: RasterInfo) -> Window:
@@ -113,6 +128,25 @@ def scene_window(scene: Scene, info: RasterInfo) -> Window:
             f"{info.height} x {info.width} pixels. Fix: use the files that the split list was made for."
         )
     return window
+
+
+def check_pairs(scenes: Sequence[Scene], classes: ClassMap) -> None:
+    """Check that labels fit their images, and that images reach as far as windows.
+
+    Args:
+        scenes: Scenes; files that several share are opened once.
+        classes: The label map.
+
+    Raises:
+        DataError: If one does not fit.
+    """
+    infos: dict[tuple[Path, Path | None], RasterInfo] = {}
+    for scene in scenes:
+        files = (scene.image, scene.mask)
+        if scene.mask is not None and files not in infos:
+            infos[files], _ = check_pair(scene.image, scene.mask, classes)
+        if scene.window is not None and files in infos:
+            scene_window(scene, infos[files])
 
 
 class SceneReader:

@@ -2,110 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from rasterio.errors import RasterioError
-from rasterio.warp import transform_bounds
-
-from qhybrid.data.raster import RasterInfo, Window, raster_info
+from qhybrid.data.footprints import Footprint, footprint, footprints, trusted
+from qhybrid.data.overlaps import overlap_groups, overlapping, unrelated
+from qhybrid.data.raster import RasterInfo, raster_info
 from qhybrid.data.scenes import SPLITS, Scene, SceneDataset
-from qhybrid.errors import ConfigError, DataError
+from qhybrid.errors import ConfigError, DataError, EmptySplitError
 from qhybrid.seeding import numpy_generator
 
-Bounds = tuple[float, float, float, float]
+__all__ = [
+    "assign_splits",
+    "count_scenes",
+    "find_leaks",
+    "footprint",
+    "footprints",
+    "locations_of",
+    "overlap_groups",
+    "places_of",
+]
+
+_OWN_PLACES = (
+    "Fix: a pattern `location` that finds the place in the names keeps neighbours together, as do lists of "
+    "names or folders train, val and test."
+)
 
 
-def footprint(info: RasterInfo, crs: object, window: Window | None = None) -> Bounds:
-    """Return the bounding box (left, bottom, right, top) of a raster, or of a window of it, in a CRS.
+def locations_of(scenes: Sequence[Scene]) -> list[str]:
+    """Return the location of each scene: the id of the first one that it overlaps, directly or by others.
 
-    Raises:
-        DataError: If the raster does not say where it lies.
-    """
-    if not info.georeferenced:
-        raise DataError(
-            f"{info.path}: a split by location needs georeferenced scenes, but this one has no CRS or no "
-            "transform. Fix: give `data.options.split` lists of scene names, or a pattern `location` that "
-            "finds the place in the name, or put the scenes into train/, val/ and test/ folders."
-        )
-    corners = info.corners(window)
-    left, bottom, right, top = map(float, [*corners.min(axis=0), *corners.max(axis=0)])
-    if info.crs == crs:
-        return left, bottom, right, top
-    try:
-        left, bottom, right, top = transform_bounds(info.crs, crs, left, bottom, right, top, densify_pts=21)
-    except RasterioError as error:
-        raise DataError(f"{info.path}: its CRS {info.crs} cannot be related to {crs} ({error}).") from error
-    return left, bottom, right, top
-
-
-def footprints(images: Sequence[Path]) -> list[Bounds]:
-    """Return the bounding boxes of rasters, all in the CRS of the first one."""
-    infos = [raster_info(image) for image in images]
-    return [footprint(info, infos[0].crs) for info in infos]
-
-
-def _overlapping(boxes: Sequence[Bounds]) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of overlapping boxes; boxes that only touch do not overlap."""
-    array = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-    # Rounding of coordinates must not join neighbouring tiles: the overlap exceeds a millionth of their size.
-    margin = 1e-6 * np.minimum(array[:, 2] - array[:, 0], array[:, 3] - array[:, 1])
-    for index, (left, bottom, right, top) in enumerate(array):
-        rest = array[index + 1 :]
-        slack = np.minimum(margin[index], margin[index + 1 :])
-        wide = np.minimum(right, rest[:, 2]) - np.maximum(left, rest[:, 0]) > slack
-        tall = np.minimum(top, rest[:, 3]) - np.maximum(bottom, rest[:, 1]) > slack
-        for other in np.flatnonzero(wide & tall) + index + 1:
-            yield index, int(other)
-
-
-def overlap_groups(boxes: Sequence[Bounds]) -> list[int]:
-    """Number the connected components of overlapping boxes; boxes that only touch do not overlap.
+    Scenes that do not say where they lie are locations of their own, with one warning: whether they overlap
+    cannot be known.
 
     Args:
-        boxes: (left, bottom, right, top).
+        scenes: Scenes of one data set; their attribute `location` is not looked at.
 
-    Returns:
-        The component of each box: the smallest index in it.
+    Raises:
+        DataError: If the CRS of one cannot be related to that of the others.
     """
-    group = list(range(len(boxes)))
+    places = places_of(scenes)
+    lost = [scene for scene, place in zip(scenes, places) if not place.placed]
+    if lost:
+        warnings.warn(
+            f"{len(lost)} of {len(scenes)} scene(s) have no georeference, for example {lost[0].image}: each "
+            f"is taken for a location of its own, and neighbours cannot be recognised. {_OWN_PLACES}",
+            stacklevel=2,
+        )
+    return [scenes[group].id for group in overlap_groups(places)]
 
-    def root(index: int) -> int:
-        while group[index] != index:
-            group[index] = group[group[index]]
-            index = group[index]
-        return index
 
-    for first, second in _overlapping(boxes):
-        low, high = sorted((root(first), root(second)))
-        group[high] = low
-    return [root(index) for index in range(len(boxes))]
+def places_of(scenes: Sequence[Scene]) -> list[Footprint]:
+    """Return where scenes lie, as far as their files say.
+
+    Raises:
+        DataError: If the CRS of one cannot be related to that of the others.
+    """
+    infos = _infos(scenes)
+    places = trusted([footprint(infos[scene.image], scene.window) for scene in scenes])
+    strange = {place.source for place in unrelated(places)}
+    for scene, place in zip(scenes, places):
+        if place.source in strange:
+            raise DataError(
+                f"{scene.image}: a split by location needs scenes whose places can be compared, but its CRS "
+                f"{place.crs} cannot be related to those of the others. {_OWN_PLACES}"
+            )
+    return places
+
+
+def _infos(scenes: Sequence[Scene]) -> dict[Path, RasterInfo]:
+    return {image: raster_info(image) for image in dict.fromkeys(scene.image for scene in scenes)}
+
+
+def count_scenes(dataset: SceneDataset) -> dict[str, int]:
+    """Return the number of scenes of each split; 0 where it is empty."""
+    found = {}
+    for split in SPLITS:
+        try:
+            found[split] = len(dataset.scenes(split))
+        except EmptySplitError:
+            found[split] = 0
+    return found
 
 
 def find_leaks(dataset: SceneDataset, splits: Sequence[str] = SPLITS) -> list[tuple[Scene, Scene]]:
-    """Find scenes of different splits that show the same ground.
+    """Find scenes of different splits that show the same ground, or share pixels of one file.
 
     Args:
-        dataset: The data set; scenes without georeference are passed over.
-        splits: The splits to compare.
+        dataset: The data set. Scenes without georeference are compared with scenes of the same file alone;
+            one whose CRS cannot be related to the others' is named in a warning.
+        splits: The splits to compare, each with each; empty ones are passed over.
 
     Returns:
         Pairs of overlapping scenes; empty for a split by location.
     """
-    infos: dict[Path, RasterInfo] = {}
     placed: list[tuple[str, Scene]] = []
     for split in splits:
-        for scene in dataset.scenes(split):
-            if scene.image not in infos:
-                infos[scene.image] = raster_info(scene.image)
-            if infos[scene.image].georeferenced:
-                placed.append((split, scene))
-    if not placed:
-        return []
-    crs = infos[placed[0][1].image].crs
-    boxes = [footprint(infos[scene.image], crs, scene.window) for _, scene in placed]
-    pairs = _overlapping(boxes)
+        try:
+            placed += [(split, scene) for scene in dataset.scenes(split)]
+        except EmptySplitError:
+            continue
+    infos = _infos([scene for _, scene in placed])
+    places = trusted([footprint(infos[scene.image], scene.window) for _, scene in placed])
+    strange = unrelated(places)
+    if strange:
+        warnings.warn(
+            f"{len(strange)} scene(s) have a CRS that cannot be related to that of the others, for example "
+            f"{strange[0].source} ({strange[0].crs}): whether they overlap is not known.",
+            stacklevel=2,
+        )
+    pairs = overlapping(places)
     return [(placed[i][1], placed[j][1]) for i, j in pairs if placed[i][0] != placed[j][0]]
 
 

@@ -24,7 +24,7 @@ from qhybrid.data.landcover_ai import LANDCOVER_CLASSES
 from qhybrid.data.scenes import SPLITS, Scene, SceneDataset
 from qhybrid.data.synthetic_layout import make_layout
 from qhybrid.data.synthetic_paint import paint
-from qhybrid.errors import DataError, WorkspaceError
+from qhybrid.errors import DataError, EmptySplitError, WorkspaceError
 from qhybrid.seeding import numpy_generator
 from qhybrid.workspace import atomic_folder, cache_dir
 
@@ -174,7 +174,7 @@ class SyntheticScenes(SceneDataset):
         if split not in SPLITS:
             raise DataError(f"A split must be one of {', '.join(SPLITS)}, but is {split!r}.")
         if self.options.count(split) == 0:
-            raise DataError(
+            raise EmptySplitError(
                 f"Split {split} must have scenes, but `data.options.{split}` is 0. Fix: set it to 1 or more."
             )
         self.prepare()

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 
 from qhybrid.config import PredictionConfig
-from qhybrid.data.geotiff_folder import RASTER_SUFFIXES
+from qhybrid.data.file_patterns import RASTER_SUFFIXES
 from qhybrid.errors import ConfigError, DataError, QHybridError, WorkspaceError
 from qhybrid.inference.map_options import MapOptions, map_files
 from qhybrid.inference.map_writing import MapJob, check_options, prepare_map

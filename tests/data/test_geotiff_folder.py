@@ -78,8 +78,9 @@ def test_location_from_the_name(folder_dataset, make_raster):
     root, config = folder_dataset
     one_folder(root / "one", make_raster, crs=None)
     by_place = {"fractions": {"train": 0.5, "val": 0.25, "test": 0.25}}
-    with pytest.raises(DataError, match="needs georeferenced scenes"):
-        open_dataset(changed(config, split=by_place), root).scenes("train")
+    with pytest.warns(UserWarning, match="12 of 12 scene.s. have no georeference"):
+        own = open_dataset(changed(config, split=by_place), root).scenes("train")
+    assert [scene.location for scene in own] == [scene.id for scene in own]
     dataset = open_dataset(changed(config, split={**by_place, "location": r"^s(\d)"}), root)
     with pytest.raises(DataError, match="at least 3 separate locations"):
         dataset.scenes("train")  # there are two: s0 and s1
@@ -87,6 +88,22 @@ def test_location_from_the_name(folder_dataset, make_raster):
     assert sum(len(pairs.scenes(split)) for split in SPLITS) == 12
     with pytest.raises(DataError, match=r"must match every name, but does not match s00_x"):
         open_dataset(changed(config, split={**by_place, "location": r"^t(\d)"}), root).scenes("train")
+
+
+def test_scenes_with_and_without_a_place(folder_dataset, make_raster):
+    """Overlap is known among those with a place alone, and one warning says of how many it is not."""
+    root, config = folder_dataset
+    one_folder(root / "one", make_raster, count=4, step=15.0)
+    for name in ("p", "q"):
+        make_raster(root / "one" / "images" / f"{name}.png", np.ones((3, 9, 9), np.uint8), crs=None)
+        make_raster(root / "one" / "masks" / f"{name}.png", np.ones((9, 9), np.uint8), crs=None)
+    by_place = {"fractions": {"train": 0.6, "val": 0.2, "test": 0.2}}
+    dataset = open_dataset(changed(config, split=by_place), root)
+    with pytest.warns(UserWarning, match=r"2 of 6 scene\(s\) have no georeference.*p\.png") as said:
+        found = {split: dataset.scenes(split) for split in SPLITS}
+    assert len(said) == 1
+    assert [scene.id for scene in found["train"]] == [f"s0{number}_x" for number in range(4)]
+    assert {scene.location for part in found.values() for scene in part} == {"s00_x", "p", "q"}
 
 
 def test_split_by_lists(folder_dataset, make_raster):

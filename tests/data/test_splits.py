@@ -4,9 +4,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.warp import transform as transform_points
 
-from qhybrid.data.raster import raster_info
+from qhybrid.config import ClassConfig, DataConfig
 from qhybrid.data.scene_datasets import open_dataset
-from qhybrid.data.splits import assign_splits, find_leaks, footprint, footprints, overlap_groups
+from qhybrid.data.splits import (
+    assign_splits,
+    count_scenes,
+    find_leaks,
+    footprints,
+    locations_of,
+    overlap_groups,
+)
 from qhybrid.errors import ConfigError, DataError
 
 FRACTIONS = {"train": 0.6, "val": 0.2, "test": 0.2}
@@ -100,16 +107,72 @@ def test_footprints_in_one_crs(tmp_path, make_raster):
     second = make_raster(
         tmp_path / "b.tif", np.ones((40, 60), np.uint8), crs="EPSG:32634", origin=(x[0], y[0])
     )
-    boxes = footprints([first, second])
-    assert boxes[0] == (500_000.0, 499_980.0, 500_030.0, 500_000.0)
-    assert abs(boxes[1][0] - 500_010) < 2
-    assert overlap_groups(boxes) == [0, 0]
+    places = footprints([first, second])
+    assert places[0].bounds == (500_000.0, 499_980.0, 500_030.0, 500_000.0)
+    assert overlap_groups(places) == [0, 0]
 
 
-def test_scenes_without_a_place_are_refused_with_the_remedy(tmp_path, make_raster):
-    path = make_raster(tmp_path / "a.png", np.ones((4, 4), np.uint8), crs=None)
-    with pytest.raises(DataError, match=r"a.png: a split by location needs georeferenced.*`location`"):
-        footprint(raster_info(path), "EPSG:2180")
+def test_a_crs_that_cannot_be_related_is_not_passed_over(folder_dataset, make_raster):
+    root, config = folder_dataset
+    site = 'LOCAL_CS["a building site",UNIT["metre",1]]'
+    for kind, bands in (("images", 3), ("masks", 1)):
+        make_raster(root / "set" / "test" / kind / "site.tif", np.ones((bands, 9, 9), np.uint8), crs=site)
+    with pytest.warns(UserWarning, match=r"1 scene\(s\) have a CRS that cannot be related.*site\.tif"):
+        assert find_leaks(open_dataset(config, root)) == []
+    with pytest.raises(DataError, match=r"site\.tif: a split by location needs.*`location`"):
+        open_dataset(config.model_copy(update={"folds": 3}), root).scenes("train")
+
+
+def test_scenes_around_the_antimeridian(folder_dataset, make_raster):
+    """One place in UTM zones 60 and 1 and in degrees beyond 180: one location, and leaks between folders."""
+    root, config = folder_dataset
+    scenes = {
+        "zone60": ("EPSG:32760", 180.0),
+        "zone1": ("EPSG:32701", -180.0),
+        "away": ("EPSG:32701", -179.9),
+    }
+    for split, (name, (crs, longitude)) in zip(("train", "val", "test"), scenes.items()):
+        x, y = transform_points("EPSG:4326", crs, [longitude], [-16.5])
+        place = {"crs": crs, "origin": (x[0] - 100, y[0]), "pixel": 10.0}
+        for kind, bands in (("images", 3), ("masks", 1)):
+            shape = np.ones((bands, 40, 40), np.uint8)
+            make_raster(root / "set" / split / kind / f"{name}.tif", shape, **place)
+    place = {"crs": "EPSG:4326", "origin": (179.999, -16.499), "pixel": 1e-4}
+    for kind, bands in (("images", 3), ("masks", 1)):
+        make_raster(root / "set" / "test" / kind / "degrees.tif", np.ones((bands, 40, 40), np.uint8), **place)
+    dataset = open_dataset(config, root)
+    leaks = {frozenset((first.id, second.id)) for first, second in find_leaks(dataset)}
+    assert leaks == {
+        frozenset(pair) for pair in (("zone60", "zone1"), ("zone60", "degrees"), ("zone1", "degrees"))
+    }
+    everything = [scene for split in ("train", "val", "test") for scene in dataset.scenes(split)]
+    found = dict(zip([scene.id for scene in everything], locations_of(everything)))
+    assert found["zone60"] == found["zone1"] == found["degrees"] == "zone60"
+    assert found["away"] == "away"
+
+
+def test_scenes_are_counted_by_split(folder_dataset):
+    root, config = folder_dataset
+    (root / "set" / "val" / "images" / "val1.tif").unlink()
+    (root / "set" / "val" / "masks" / "val1.tif").unlink()
+    for file in [*(root / "set" / "test").glob("*/*.tif")]:
+        file.unlink()
+    assert count_scenes(open_dataset(config, root)) == {"train": 2, "val": 1, "test": 0}
+
+
+def test_leaks_of_all_pairs_of_splits_and_of_windows(tmp_path, folder_dataset, make_raster):
+    """One image without georeference, listed in three splits by windows that share pixels or not."""
+    root, config = folder_dataset
+    for name, bands in (("i", 3), ("m", 1)):
+        make_raster(tmp_path / f"{name}.png", np.ones((bands, 40, 40), np.uint8), crs=None)
+    windows = {"train": "0 0 20 40", "val": "20 0 10 40", "test": "29 0 11 40"}
+    lines = [f"i.png,m.png,{split},{window}" for split, window in windows.items()]
+    (tmp_path / "list.csv").write_text("\n".join(["image,mask,split,window", *lines]))
+    options = {"pairs": str(tmp_path / "list.csv")}
+    dataset = open_dataset(config.model_copy(update={"options": options}), root)
+    assert [(a.id, b.id) for a, b in find_leaks(dataset)] == [("i_20_0", "i_29_0")]
+    assert find_leaks(dataset, ("train", "val")) == []
+    assert find_leaks(dataset, ("train", "test")) == []
 
 
 def test_leaks_between_folders_are_found(folder_dataset, make_raster):
@@ -124,8 +187,44 @@ def test_leaks_between_folders_are_found(folder_dataset, make_raster):
 
 @pytest.mark.shared_data
 def test_the_real_split_by_location_does_not_leak(shared_data):
-    from qhybrid.config import ClassConfig, DataConfig
-
     classes = tuple(ClassConfig(name=str(v), values=(v,), color="#000000") for v in (10, 30, 50, 70, 100))
     config = DataConfig(dataset="geotiff_folder", root="sentinel2_korea", bands=(3, 2, 1), classes=classes)
     assert find_leaks(open_dataset(config, shared_data)) == []
+
+
+OLD_SPLITS = {
+    0: {
+        "train": "t03 t03, t05 t05, t06 t06, t07 t07, t08 t08, t09 t09, t11 t11, "
+        "t12 t05, t13 t09, t14 t09, t15 t15, t17 t06, t22 t22, t23 t07",
+        "val": "t00 t00, t01 t01, t02 t02, t04 t04, t19 t19",
+        "test": "t10 t10, t16 t16, t18 t18, t20 t20, t21 t21",
+    },
+    7: {
+        "train": "t02 t02, t03 t03, t05 t05, t06 t06, t07 t07, t08 t08, t09 t09, "
+        "t11 t11, t12 t05, t13 t09, t14 t09, t17 t06, t20 t20, t23 t07",
+        "val": "t04 t04, t15 t15, t16 t16, t18 t18, t21 t21",
+        "test": "t00 t00, t01 t01, t10 t10, t19 t19, t22 t22",
+    },
+}
+"""Scenes and their locations as they were before places were compared on the sphere."""
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_recipes_of_before_give_the_same_splits(tmp_path, make_raster, seed):
+    random = np.random.default_rng(5)
+    for number in range(24):
+        origin = (500_000 + 9.0 * random.integers(0, 25), 500_000 + 9.0 * random.integers(0, 25))
+        for folder, bands in (("images", 3), ("masks", 1)):
+            values = np.ones((bands, 40, 40), np.uint8)
+            make_raster(tmp_path / folder / f"t{number:02d}.tif", values, origin=origin)
+    classes = (ClassConfig(name="a", values=(1,), color="#000000"),)
+    split = {"fractions": FRACTIONS, "seed": seed}
+    options = {"images": "images", "masks": "masks", "split": split}
+    configs = [DataConfig(dataset="geotiff_folder", classes=classes, options=options)]
+    if seed == 0:
+        own = {"fractions": FRACTIONS}
+        configs.append(DataConfig(dataset="landcover_ai", classes=classes, options=own))
+    for config in configs:
+        dataset = open_dataset(config, tmp_path)
+        found = {part: [f"{one.id} {one.location}" for one in dataset.scenes(part)] for part in FRACTIONS}
+        assert {part: ", ".join(names) for part, names in found.items()} == OLD_SPLITS[seed]

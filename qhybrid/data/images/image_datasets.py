@@ -42,5 +42,11 @@ def open_image_dataset(config: DataConfig, data_root: Path) -> ImageDataset:
             f"Key `data.dataset` must be one of {', '.join(names_of(ImageDataset))} here, but is "
             f"`{config.dataset}`."
         )
+    if config.folds is not None:
+        own = "`data.options.fold`" if dataset_folds(config.dataset) else "none"
+        raise ConfigError(
+            f"Key `data.folds` is for data sets of scenes, but `{config.dataset}` holds whole images, whose "
+            f"folds are {own}. Fix: leave `data.folds` out."
+        )
     opened: ImageDataset = dataset.from_config(config, Path(data_root) / config.root)
     return opened

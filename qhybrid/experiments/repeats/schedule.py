@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from qhybrid.config import Recipe, validated
-from qhybrid.data.images.image_datasets import dataset_folds
+from qhybrid.data.folds import DEFAULT_FOLDS
+from qhybrid.data.images.image_datasets import dataset_folds, is_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.training.kinds import check_recipe, with_task_defaults
 from qhybrid.training.precision import with_resolved_precision
@@ -25,7 +26,7 @@ class Repetition:
 
     Attributes:
         seed: The recipe's `seed`.
-        fold: The data set's option `fold`; None where it has no folds or they are left as they are.
+        fold: The option `fold` of a data set of images, `data.fold` of scenes; None: as the recipe says.
     """
 
     seed: int
@@ -38,8 +39,11 @@ class Repetition:
 
     def recipe(self, recipe: Recipe) -> Recipe:
         """Return the recipe of this run."""
-        options = recipe.data.options if self.fold is None else {**recipe.data.options, "fold": self.fold}
-        data = recipe.data.model_copy(update={"options": options})
+        data = recipe.data
+        if self.fold is not None and is_image_dataset(data.dataset):
+            data = data.model_copy(update={"options": {**data.options, "fold": self.fold}})
+        elif self.fold is not None:
+            data = data.model_copy(update={"fold": self.fold})
         return recipe.model_copy(update={"seed": self.seed, "data": data})
 
 
@@ -79,6 +83,8 @@ class RepeatSchedule:
         recipe = with_task_defaults(recipe)
         # One number format for all runs, on whatever machine they go on.
         recipe = with_resolved_precision(recipe)
+        if folds is not None or all_folds:
+            recipe = _with_folds(recipe)
         chosen = _check_folds(recipe, folds, all_folds)
         given = tuple(dict.fromkeys(seeds)) or (recipe.seed,)
         runs = [Repetition(seed, fold) for seed in given for fold in chosen]
@@ -141,11 +147,18 @@ class RepeatSchedule:
         write_text(folder / PLAN, json.dumps(content, indent=2) + "\n")
 
 
+def _with_folds(recipe: Recipe) -> Recipe:
+    """Return a recipe that says how many folds its scenes have."""
+    if is_image_dataset(recipe.data.dataset) or recipe.data.folds is not None:
+        return recipe
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"folds": DEFAULT_FOLDS})})
+
+
 def _check_folds(recipe: Recipe, folds: Sequence[int] | None, all_folds: bool) -> tuple[int | None, ...]:
     if folds is None and not all_folds:
         return (None,)
     name = recipe.data.dataset
-    known = dataset_folds(name)
+    known = tuple(range(1, recipe.data.folds + 1)) if recipe.data.folds else dataset_folds(name)
     if not known:
         raise ConfigError(f"Data set `{name}` has no folds. Fix: leave out --folds.")
     chosen = known if all_folds else tuple(dict.fromkeys(folds or ()))
@@ -173,6 +186,7 @@ def _differences(before: Recipe, now: Recipe) -> list[str]:
 def _comparable(recipe: Recipe) -> dict[str, Any]:
     content = recipe.model_dump(mode="json", exclude={"seed", "description"})
     content["data"]["options"].pop("fold", None)
+    content["data"].pop("fold", None)
     for key in _SHOWN_ONLY:
         content["training"].pop(key)
     return content

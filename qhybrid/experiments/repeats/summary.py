@@ -58,6 +58,7 @@ def _common(recipe: Recipe) -> dict[str, Any]:
     """Return what a comparison has to know: data without the fold, training, engine, shares of folds."""
     data = recipe.data.model_dump(mode="json", exclude={"augmentation", "workers", "cache_mb"})
     data["options"].pop("fold", None)
+    data.pop("fold", None)
     training = recipe.training.model_dump(mode="json", exclude={"progress", "loggers", "threads"})
     training["augmentation"] = recipe.data.augmentation.model_dump(mode="json")
     engine = recipe.engine.model_dump(mode="json")
@@ -75,6 +76,8 @@ def _precision(schedule: RepeatSchedule, outcomes: Sequence[Outcome]) -> str:
 
 def _test_to_train(recipe: Recipe) -> float | None:
     """Return how many test images there are to one training image where there are folds."""
+    if recipe.data.folds is not None:
+        return 1 / (recipe.data.folds - 2)  # one fold is the validation split
     if not dataset_folds(recipe.data.dataset):
         return None
     dataset = open_image_dataset(recipe.data, Path())

@@ -12,6 +12,7 @@ import pytest
 
 from qhybrid.config import Recipe, validated
 from qhybrid.data.images.image_datasets import open_image_dataset
+from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.errors import CheckpointError, ConfigError, TrainingError
 from qhybrid.experiments.repeats import run as repeats
 from qhybrid.experiments.repeats.run import Outcome, run_schedule
@@ -60,8 +61,23 @@ class TestPlan:
             RepeatSchedule.make(ph2(ph2_folder), folds=[6])
         with pytest.raises(ConfigError, match="`digits` has no folds"):
             RepeatSchedule.make(digits(), all_folds=True)
-        with pytest.raises(ConfigError, match="`geotiff_folder` has no folds"):
-            RepeatSchedule.make(validated(Recipe, tiny_content(), "x"), folds=[1])
+        with pytest.raises(ConfigError, match="are 1 to 5, but asked for are 6"):
+            RepeatSchedule.make(validated(Recipe, tiny_content(), "x"), folds=[6])
+
+    def test_folds_of_scenes(self, tiny_content, tmp_path):
+        content = tiny_content()
+        content["data"]["folds"] = 4
+        for recipe, count in ((tiny_content(), 5), (content, 4)):
+            schedule = RepeatSchedule.make(validated(Recipe, recipe, "x"), [3, 4], all_folds=True)
+            assert [run.fold for run in schedule.repetitions] == [*range(1, count + 1)] * 2
+            second = schedule.repetitions[1].recipe(schedule.recipe)
+            assert (second.seed, second.data.folds, second.data.fold) == (3, count, 2)
+            schedule.write(tmp_path / str(count))
+            assert RepeatSchedule.read(tmp_path / str(count)) == schedule
+            # Each fold's own recipe, too, belongs to the folder.
+            replace(schedule, recipe=second.model_copy(update={"seed": 0})).write(tmp_path / str(count))
+        with pytest.raises(ConfigError, match=r"differs in data\.folds"):
+            schedule.write(tmp_path / "5")
 
     def test_written_plans_are_read_and_grow(self, tmp_path):
         RepeatSchedule.make(digits(), [0, 1]).write(tmp_path)
@@ -231,3 +247,21 @@ def test_scenes_can_be_repeated_too(tmp_path, tiny_data, tiny_content):
 def test_jobs_must_be_positive(tmp_path):
     with pytest.raises(ConfigError, match="`jobs` must be at least 1, but is 0"):
         run_schedule(RepeatSchedule.make(digits(), [0]), Path(), tmp_path, jobs=0)
+
+
+def test_folds_of_scenes_are_trained_and_tested_on_other_scenes(tmp_path, tiny_data, tiny_content):
+    content = tiny_content(epochs=1)
+    content["data"]["folds"] = 4
+    schedule = RepeatSchedule.make(validated(Recipe, content, "x"), folds=[1, 2])
+    outcomes = run_schedule(schedule, tiny_data, tmp_path)
+    assert [outcome.error for outcome in outcomes] == [None, None]
+    summary = summarise(schedule, outcomes, tmp_path)
+    assert summary["test_to_train"] == 1 / 2
+    assert summary["metrics"]["miou"]["count"] == 2
+    assert "fold" not in summary["data"]
+    tested = [
+        open_dataset(run.recipe(schedule.recipe).data, tiny_data).scenes("test")
+        for run in schedule.repetitions
+    ]
+    assert [len(scenes) for scenes in tested] == [1, 1]
+    assert tested[0][0].image != tested[1][0].image
