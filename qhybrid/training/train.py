@@ -204,6 +204,8 @@ def _fit(trainer: lightning.Trainer, task: Task, state: Path | None) -> None:
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         # Resume states are those of complete epochs, whatever the number of steps suggests.
         warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before the epoch.*")
+        # A pretrained encoder stays in evaluation mode on purpose.
+        warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")
         warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero.*")
         warnings.filterwarnings("ignore", ".*`isinstance.treespec, LeafSpec.` is deprecated.*")
         try:
