@@ -7,6 +7,8 @@ import logging
 import os
 import signal
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -123,6 +125,20 @@ def _check_early_stopping(recipe: Recipe, task: Task) -> None:
 
 
 def _trainer(recipe: Recipe, task: Task, output: Path) -> lightning.Trainer:
+    return lightning.Trainer(
+        default_root_dir=output,
+        callbacks=_callbacks(recipe, task, output),
+        logger=_loggers(recipe, output),
+        **trainer_options(recipe, task),
+    )
+
+
+def trainer_options(recipe: Recipe, task: Task) -> dict[str, Any]:
+    """Return what decides how steps are computed, as keywords of Lightning's trainer.
+
+    Raises:
+        ConfigError: If there is no such device.
+    """
     training = recipe.training
     gpu = trains_on_gpu(recipe)
     if training.accelerator == "cuda" and not torch.cuda.is_available():
@@ -130,23 +146,20 @@ def _trainer(recipe: Recipe, task: Task, output: Path) -> lightning.Trainer:
             "Key `training.accelerator` is `cuda`, but torch sees no CUDA device. Fix: use `auto` or `cpu`."
         )
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    return lightning.Trainer(
-        default_root_dir=output,
-        accelerator="cuda" if gpu else "cpu",
-        devices=1,
-        precision=_precision(training.precision, gpu),
-        max_epochs=training.epochs,
+    return {
+        "accelerator": "cuda" if gpu else "cpu",
+        "devices": 1,
+        "precision": _precision(training.precision, gpu),
+        "max_epochs": training.epochs,
         # A module that takes its steps by itself clips by itself.
-        gradient_clip_val=(training.gradient_clip or None) if task.module.automatic_optimization else None,
-        callbacks=_callbacks(recipe, task, output),
-        logger=_loggers(recipe, output),
-        enable_checkpointing=True,  # by the RunKeeper alone
-        enable_model_summary=False,
-        enable_progress_bar=training.progress,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        use_distributed_sampler=False,
-    )
+        "gradient_clip_val": (training.gradient_clip or None) if task.module.automatic_optimization else None,
+        "enable_checkpointing": True,  # by the RunKeeper alone
+        "enable_model_summary": False,
+        "enable_progress_bar": training.progress,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 1,
+        "use_distributed_sampler": False,
+    }
 
 
 def _precision(chosen: str, gpu: bool) -> Any:
@@ -198,7 +211,9 @@ def _loggers(recipe: Recipe, output: Path) -> Any:
     return loggers or False
 
 
-def _fit(trainer: lightning.Trainer, task: Task, state: Path | None) -> None:
+@contextmanager
+def quiet_fit(trainer: lightning.Trainer) -> Iterator[None]:
+    """Keep off the terminal what Lightning advises against, and raise KeyboardInterrupt after Ctrl-C."""
     with warnings.catch_warnings():
         # Loader workers are the user's choice; Lightning advises more of them on every start.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
@@ -209,6 +224,18 @@ def _fit(trainer: lightning.Trainer, task: Task, state: Path | None) -> None:
         warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero.*")
         warnings.filterwarnings("ignore", ".*`isinstance.treespec, LeafSpec.` is deprecated.*")
         try:
+            yield
+        except SystemExit:
+            # Lightning turns Ctrl-C into exit(1) and leaves the signal ignored.
+            if not trainer.interrupted:
+                raise
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from None
+
+
+def _fit(trainer: lightning.Trainer, task: Task, state: Path | None) -> None:
+    with quiet_fit(trainer):
+        try:
             task.data.first_epoch = completed_epochs(state) if state else 0
             trainer.fit(task.module, datamodule=task.data, ckpt_path=state, weights_only=True)
         except (RuntimeError, KeyError, EOFError, UnpicklingError) as error:
@@ -218,9 +245,3 @@ def _fit(trainer: lightning.Trainer, task: Task, state: Path | None) -> None:
                 f"{state} cannot be resumed from: {error}. Fix: the weights in last/ can still be evaluated; "
                 "start a new run."
             ) from error
-        except SystemExit:
-            # Lightning turns Ctrl-C into exit(1) and leaves the signal ignored.
-            if not trainer.interrupted:
-                raise
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            raise KeyboardInterrupt from None
