@@ -1,9 +1,9 @@
 """Learning-rate range test: one short training with a growing rate says which rate to train with.
 
-After L. N. Smith, "Cyclical learning rates for training neural networks" (arXiv 1506.01186), with the
-smoothing, the early end and the suggestion of Lightning's `lr_find`. That tuner takes one rate for all
-parameters, and modules that leave the steps to Lightning; ours have groups with rates of their own, and modules
-that take their steps by themselves.
+After L. N. Smith, "Cyclical learning rates for training neural networks" (arXiv 1506.01186), with the early
+end of Lightning's `lr_find`, and its suggestion: where the loss falls most steeply. That tuner takes one rate
+for all parameters, and modules that leave the steps to Lightning; ours have groups with rates of their own,
+and modules that take their steps by themselves.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
+from scipy.signal import savgol_filter
 
 from qhybrid.config import Recipe
 from qhybrid.errors import ConfigError, TrainingError
@@ -33,9 +34,13 @@ from qhybrid.workspace import write_text
 
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
 SMOOTHING = 0.9
-"""Weight of the past in the smoothed loss."""
+"""Weight of the past in the exponential mean of the losses that decides on the end of the test."""
 DIVERGED = 4.0
-"""Factor on the best smoothed loss beyond which the test ends, as in `lr_find`."""
+"""Factor on its smallest value beyond which the test ends, as in `lr_find`."""
+_WINDOW = 0.25
+"""Share of the steps that a line is fitted to."""
+_HIGHEST_COUNTED = 1.5
+"""Losses count up to this factor on the largest one at the start."""
 _FEWEST = 10
 """Steps without which there is no suggestion."""
 TABLE, PICTURE = "rate_test.csv", "rate_test.png"
@@ -48,7 +53,7 @@ class RateTest:
     Attributes:
         rates: Learning rate of each step.
         losses: Training loss of each step, before it.
-        smoothed: Exponential mean of the losses, corrected for its start.
+        smoothed: The losses without their noise, by a line around each step.
         suggestion: Rate at which the smoothed loss falls most steeply over the logarithm of the rate.
         lowest: Rate of the smallest smoothed loss: beyond it training gets worse.
         diverged: Whether the loss ran away before the highest rate.
@@ -68,24 +73,27 @@ class RateTest:
         Raises:
             TrainingError: If there are too few of them, or the loss has never fallen.
         """
-        smoothed = smooth(losses)
         if len(rates) < _FEWEST:
             raise TrainingError(
                 f"A learning-rate range test needs at least {_FEWEST} steps before the loss runs away, but "
                 f"has {len(rates)}. Fix: begin with a lower rate, or check the data."
             )
-        slope = np.gradient(np.array(smoothed), np.log(rates))
-        # Both ends are noise: the mean has not settled, and the last steps are the divergence.
-        settled = len(rates) // 10
-        inner = slope[settled : len(rates) - 1]
-        if not (inner < 0).any():
+        # Losses of single batches are noise, and the steepest step of a mean that lags is often one of them:
+        # a line is fitted around each step. What ran away must not pull on its neighbours.
+        start = np.array(losses[: len(losses) // 10 + 1])
+        bounded = np.minimum(losses, _HIGHEST_COUNTED * start.max())
+        window = max(5, round(len(losses) * _WINDOW)) // 2 * 2 + 1
+        smoothed = savgol_filter(bounded, min(window, len(losses) - 1 + len(losses) % 2), 1)
+        lowest = int(np.argmin(smoothed))
+        fall = np.diff(smoothed[: lowest + 1])
+        if start.mean() <= smoothed[lowest] or not (fall < 0).any():
             raise TrainingError(
                 f"The loss has fallen at no rate from {rates[0]:.1e} to {rates[-1]:.1e}. Fix: more steps, "
                 "other rates, or check the labels."
             )
-        steepest = int(np.argmin(inner)) + settled
-        lowest = rates[int(np.argmin(smoothed[settled:])) + settled]
-        return cls(tuple(rates), tuple(losses), tuple(smoothed), rates[steepest], lowest, diverged)
+        suggestion = rates[int(np.argmin(fall))]
+        values = tuple(smoothed.tolist())
+        return cls(tuple(rates), tuple(losses), values, suggestion, rates[lowest], diverged)
 
 
 class _EndOfTestError(Exception):
