@@ -30,7 +30,7 @@ from qhybrid.training.task import Task
 
 SAVE_INTERVAL = 2.0
 _BAR_UPDATES = 20
-_MONITORS = {"classification": "val_accuracy", "segmentation": "val_soft_iou"}
+MONITORS = {"classification": "val_accuracy", "segmentation": "val_soft_iou"}
 _SCORES = {
     "classification": ("accuracy",),
     "segmentation": ("soft_iou", "soft_iou_per_image", "iou", "miou", "accuracy"),
@@ -71,7 +71,7 @@ def build_image_task(recipe: Recipe, data_root: Path) -> Task:
     return Task(
         data,
         module,
-        _MONITORS[kind],
+        MONITORS[kind],
         _columns(kind),
         meta,
         draw_image_run_pictures,

@@ -21,6 +21,8 @@ from qhybrid.training.scenes.module import SegmentationModule
 from qhybrid.training.scenes.pictures import draw_run_pictures
 from qhybrid.training.task import Task
 
+MONITOR = "val_miou"
+
 
 def model_section(recipe: Recipe, bands: tuple[int, ...], num_classes: int) -> dict[str, Any]:
     """Return the model section with the keys filled in that the data decide and the model has.
@@ -81,4 +83,4 @@ def build_scene_task(recipe: Recipe, data_root: Path) -> Task:
         run = load_run(folder, "best" if (folder / "best").is_dir() else "last")
         draw_run_pictures(run, data.dataset.scenes("val"), folder / METRICS)
 
-    return Task(data, module, "val_miou", COLUMNS, meta, draw_pictures)
+    return Task(data, module, MONITOR, COLUMNS, meta, draw_pictures)
