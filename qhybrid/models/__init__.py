@@ -18,7 +18,7 @@ from qhybrid.models.build import (
 from qhybrid.models.circuit_part import Circuit, Circuits, PartOptions, circuit_layer, circuit_spec
 from qhybrid.models.classifier_keys import FilterPart, HeadOptions
 from qhybrid.models.encoder import PretrainedEncoder
-from qhybrid.models.encoder_keys import EncoderOptions, encoder_hash, kept_model, with_values
+from qhybrid.models.encoder_keys import EncoderOptions, check_begins, encoder_hash, kept_model, with_values
 from qhybrid.models.heads import ExpectationHead, LinearHead, build_head
 from qhybrid.models.qu_unet import QuUNet, QuUNetKeys
 from qhybrid.models.registry import MODELS, ModelEntry, register_model
@@ -49,6 +49,7 @@ __all__ = [
     "build_head",
     "build_model",
     "build_skips",
+    "check_begins",
     "check_task",
     "circuit_layer",
     "circuit_spec",

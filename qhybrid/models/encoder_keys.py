@@ -32,6 +32,8 @@ _NOT_ARCHITECTURE = (
 class EncoderOptions(PartOptions):
     """A backbone of `transformers` in place of the U-Net's own encoder, with a small neck to its scales.
 
+    A text alone stands for `weights`.
+
     Attributes:
         weights: Folder with config.json and safetensors weights, in the working directory or below the data
             root (QHYBRID_DATA), or the name of a model on the Hugging Face hub. A run keeps `source` in its
@@ -70,6 +72,11 @@ class EncoderOptions(PartOptions):
     freeze: bool = True
     learning_rate_factor: float = Field(0.1, gt=0)
     scale: float = Field(1.0, ge=0.25, le=8)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weights_alone(cls, content: Any) -> Any:
+        return {"weights": content} if isinstance(content, str) else content
 
     @field_validator("rgb")
     @classmethod
@@ -131,8 +138,8 @@ def with_values(section: Mapping[str, Any], values: str) -> dict[str, Any]:
     Raises:
         ConfigError: If the section says something else.
     """
-    encoder = section.get("encoder")
-    if not isinstance(encoder, Mapping):
+    encoder = _encoder_of(section)
+    if encoder is None:
         return dict(section)
     if encoder.get("values", values) != values:
         raise ConfigError(
@@ -147,11 +154,36 @@ def kept_model(section: Mapping[str, Any]) -> dict[str, Any]:
 
     Its weights are then those of the run. What has no such encoder stays as it is.
     """
-    encoder = section.get("encoder")
-    if not isinstance(encoder, Mapping) or encoder.get("weights") is None:
+    encoder = _encoder_of(section)
+    if encoder is None or encoder.get("weights") is None:
         return dict(section)
     kept = {key: value for key, value in encoder.items() if key != "weights"}
     return {**section, "encoder": {**kept, "source": encoder["weights"]}}
+
+
+def check_begins(section: Mapping[str, Any]) -> None:
+    """Check before data are read that a new training has the pretrained weights that it is to begin with.
+
+    Raises:
+        ConfigError: If they are missing, or the section is one that an old run keeps: its encoder would be
+            random though it came from pretrained weights.
+    """
+    encoder_hash(section)
+    encoder = _encoder_of(section)
+    if encoder is not None and encoder.get("source") is not None and encoder.get("weights") is None:
+        raise ConfigError(
+            f"Key `model.encoder` says that its weights came from {encoder['source']}, as runs keep it, but "
+            f"a new training would begin with random ones. Fix: `weights: {encoder['source']}` in place of "
+            "`source`."
+        )
+
+
+def _encoder_of(section: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the section `encoder` of a model section; None without one, or if it is of the wrong kind."""
+    encoder = section.get("encoder")
+    if isinstance(encoder, str):
+        return {"weights": encoder}
+    return encoder if isinstance(encoder, Mapping) else None
 
 
 def encoder_hash(section: Mapping[str, Any]) -> str | None:
@@ -160,8 +192,8 @@ def encoder_hash(section: Mapping[str, Any]) -> str | None:
     Raises:
         ConfigError: If they cannot be read.
     """
-    encoder = section.get("encoder")
-    name = encoder.get("weights") if isinstance(encoder, Mapping) else None
+    encoder = _encoder_of(section)
+    name = None if encoder is None else encoder.get("weights")
     return None if name is None else weights_hash(find_weights(str(name)))
 
 

@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 
 from qhybrid.config import Recipe
 from qhybrid.errors import CheckpointError, ConfigError, TrainingError, WorkspaceError, optional_import
+from qhybrid.models import check_begins
 from qhybrid.training.callbacks import EpochBar, RunKeeper, StepClock, WeightAverage, completed_epochs
 from qhybrid.training.kinds import build_task, meta_class, with_task_defaults
 from qhybrid.training.precision import trains_on_gpu, with_resolved_precision
@@ -58,7 +59,9 @@ def train(recipe: Recipe, data_root: Path, output: Path, *, resume: bool = False
     recipe = with_resolved_precision(recipe)
     recipe = with_shots_seed(recipe)
     state = _prepare_folder(recipe, output, resume)
-    if state is not None:
+    if state is None:
+        check_begins(recipe.model)
+    else:
         recipe = _with_kept_model(recipe, output, meta_class(recipe))
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)

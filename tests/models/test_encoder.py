@@ -227,6 +227,9 @@ def test_a_run_is_rebuilt_without_the_files_of_its_encoder(tmp_path, tiny_data, 
     assert kept["source"] == str(tmp_path / "vit")
     assert kept["config"]["model_type"] == "dinov2"
     assert len(kept["sha256"]) == 64
+    content["model"]["encoder"] = {**kept, "values": "standardised"}
+    with pytest.raises(ConfigError, match="would begin with random ones. Fix: `weights: "):
+        train(validated(Recipe, content, "test"), tiny_data, tmp_path / "again")
 
 
 def test_an_interrupted_run_goes_on_without_the_files_of_its_encoder(tmp_path, tiny_data, tiny_content):
@@ -324,3 +327,18 @@ def test_the_data_set_says_what_images_hold(tiny_content):
     with pytest.raises(ConfigError, match="values` must be `standardised`.*is `zero_to_one`"):
         with_values(filled, "standardised")
     assert with_values({"name": "unet"}, "standardised") == {"name": "unet"}
+    content["model"]["encoder"] = "x"
+    assert with_values(content["model"], "zero_to_one") == filled
+
+
+def test_missing_weights_are_found_before_data_are_read(tmp_path, tiny_content, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    content = tiny_content()
+    content["model"]["encoder"] = "vit_smal"
+    with pytest.raises(ConfigError, match="there is no vit_smal in the working directory"):
+        train(validated(Recipe, content, "test"), tmp_path / "no_data_here", tmp_path / "run")
+
+
+def test_a_text_alone_is_the_weights(tiny):
+    whole = section(tiny[1])
+    assert resolve_model({**whole, "encoder": tiny[1]}) == resolve_model(whole)
