@@ -57,7 +57,7 @@ def tune(
     def report(row: TrialRow) -> None:
         found = f"{row.metric} {row.value:.4f}" if row.value is not None else f"FAILED: {row.error}"
         values = ", ".join(f"{key.rpartition('.')[2]} {_short(one)}" for key, one in row.parameters.items())
-        say(f"{row.model} {row.trial + 1}/{trials}: {found} ({values}; {row.seconds or 0:.0f} s)")
+        say(f"{row.model} {row.trial}/{trials}: {found} ({values}; {row.seconds or 0:.0f} s)")
 
     try:
         rows = search(
@@ -131,7 +131,7 @@ def results_table(rows: list[TrialRow], labels: list[str], trials: int) -> Table
             table.add_row(label, "-", "-", failed, seconds, "")
             continue
         values = ", ".join(f"{key.rpartition('.')[2]} {_short(one)}" for key, one in best.parameters.items())
-        table.add_row(label, f"{best.value:.4f}", str(best.trial + 1), failed, seconds, values)
+        table.add_row(label, f"{best.value:.4f}", str(best.trial), failed, seconds, values)
     return table
 
 

@@ -31,7 +31,7 @@ class TrialRow:
 
     Attributes:
         model: Label of the model.
-        trial: Number of the trial, from 0.
+        trial: Number of the trial, from 1.
         state: `complete`, `failed`, or `unfinished` (interrupted; the same command goes on with it).
         metric: Name of the validation metric.
         value: Its value; None if there is none.

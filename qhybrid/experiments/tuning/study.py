@@ -89,7 +89,7 @@ def tune(
     with locked(output):
         _check_same_search(complete, space, seed, output)
         search = _Search(optuna, complete, space, data_root, output, seed)
-        for number in range(trials):
+        for number in range(1, trials + 1):
             for label in complete:
                 row = search.trial(label, number)
                 if row is not None:
@@ -131,14 +131,14 @@ class _Search:
         study = self.studies[label]
         states = self.optuna.trial.TrialState
         drawn = self._drawn(label)
-        if number < len(drawn):
-            if drawn[number].state != states.RUNNING:
+        if number <= len(drawn):
+            trial = drawn[number - 1]
+            if trial.state != states.RUNNING:
                 return None
-            trial = drawn[number]
         else:
             study.sampler = self.optuna.samplers.TPESampler(seed=derive_seed(self.seed, number) % 2**32)
             study.ask(self.distributions)
-            trial = self._drawn(label)[number]
+            trial = self._drawn(label)[number - 1]
         folder = trial_folder(self.output, label, number)
         result = read_result(folder) or self._train(label, trial.params, folder)
         if result["value"] is None:
@@ -151,7 +151,7 @@ class _Search:
         """Return all trials that have begun."""
         found = []
         for label in self.recipes:
-            for number, trial in enumerate(self._drawn(label)):
+            for number, trial in enumerate(self._drawn(label), 1):
                 folder = trial_folder(self.output, label, number)
                 unfinished = {"parameters": self._values(trial.params)}
                 found.append(TrialRow.of(label, number, read_result(folder) or unfinished, folder))

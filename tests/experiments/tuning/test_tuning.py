@@ -66,7 +66,7 @@ def without_time(rows):
 def test_all_trials_are_kept_with_what_was_drawn_and_found(tmp_path):
     seen = []
     rows = tune(recipes(), SPACE, tmp_path, tmp_path / "s", trials=3, report=seen.append)
-    assert [(row.model, row.trial) for row in seen] == [(m, n) for n in range(3) for m in ("cnn", "mlp")]
+    assert [(row.model, row.trial) for row in seen] == [(m, n) for n in (1, 2, 3) for m in ("cnn", "mlp")]
     assert {row.state for row in rows} == {"complete"}
     assert rows == read_trials(tmp_path / "s")
     # The first trials are drawn at random, and are the same for both models.
@@ -88,7 +88,7 @@ def test_table_best_recipe_and_picture(tmp_path):
     rows = tune(recipes(epochs=1), SPACE, tmp_path, tmp_path / "s", trials=2)
     with (tmp_path / "s" / "trials.csv").open() as handle:
         table = list(csv.DictReader(handle))
-    assert [line["run"] for line in table] == [f"trials/{m}/{n:03d}" for m in ("cnn", "mlp") for n in (0, 1)]
+    assert [line["run"] for line in table] == [f"trials/{m}/{n:03d}" for m in ("cnn", "mlp") for n in (1, 2)]
     assert [float(line["value"]) for line in table] == [row.value for row in rows]
     assert all(float(line["seconds"]) > 0 for line in table)
     best = max(rows[2:], key=lambda row: row.value)
@@ -257,6 +257,6 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert "mlp: without model.channels" in printed
     assert "judged on the validation split alone" in printed
     assert "qhybrid train runs/digits/tune/best_mlp.yaml" in printed
-    assert Path("runs/digits/tune/trials/cnn/000/recipe.yaml").is_file()
+    assert Path("runs/digits/tune/trials/cnn/001/recipe.yaml").is_file()
     assert execute([*words, "--set", "training.epochs=2"]) == 1
     assert execute(["tune", "digits.yaml", "--models", "cnn,cnn"]) == 2
