@@ -15,7 +15,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def tune(
     """Search the same space with the same number of trials for each model, judged by validation alone.
 
     The test split is not used. Trials of the models take turns, so that an interrupted search has spent as
-    much on each. A trial that diverges or is impossible counts as failed and is part of the budget.
+    much on each. A trial that diverges or is impossible is part of the budget, as a failed one.
 
     Args:
         recipes: Recipes by the label of their model, all on the same data.
@@ -82,11 +83,7 @@ def tune(
     complete = candidate_recipes(recipes, space)
     for recipe in complete.values():
         check_validated(recipe, data_root)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WorkspaceError(f"{output} cannot be made ({error.strerror}). Fix: give another one.") from error
-    with locked(output):
+    with _folder_of_search(output):
         _check_same_search(complete, space, seed, output)
         search = _Search(optuna, complete, space, data_root, output, seed)
         for number in range(1, trials + 1):
@@ -100,6 +97,17 @@ def tune(
         write_best(output, complete, rows)
         draw_trials(output, rows)
     return rows
+
+
+@contextmanager
+def _folder_of_search(output: Path) -> Iterator[None]:
+    """Make the folder, and keep other processes out of it."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkspaceError(f"{output} cannot be made ({error.strerror}). Fix: give another one.") from error
+    with locked(output):
+        yield
 
 
 class _Search:
