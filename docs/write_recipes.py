@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from qhybrid.config import Recipe
 from qhybrid.config.sweeps import SweepConfig
+from qhybrid.config.tuning import Distribution
 from qhybrid.data import list_datasets
 from qhybrid.data.datasets import dataset_class
 from qhybrid.engine_kinds import ENGINES
@@ -104,6 +105,10 @@ def write_page() -> str:
     """Return the whole page."""
     lines = [HEADER.rstrip("\n"), *write_table("The recipe", Recipe)]
     lines += write_table("The sweep file", SweepConfig)
+    about = (
+        "`qhybrid tune RECIPE --space FILE`: the file has one such section for each recipe key that is tuned"
+    )
+    lines += write_table("The search space of `qhybrid tune`", Distribution, "KEY.", about)
     lines += write_names()
     for name, entry in sorted(MODELS.items()):
         lines += write_table(f"`model` with `name: {name}`", entry.options, "model.", entry.description)

@@ -23,6 +23,7 @@ from qhybrid.cli import (
     report,
     sweep,
     train,
+    tune,
 )
 from qhybrid.cli.console import errors
 from qhybrid.errors import QHybridError
@@ -48,6 +49,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
 app.command("sweep")(sweep.sweep)
+app.command("tune")(tune.tune)
 app.command("report")(report.report)
 
 

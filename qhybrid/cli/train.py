@@ -48,12 +48,21 @@ def train(
         str | None, typer.Option(help="Repeat with these folds of the data set, as in 1-3, or all.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Repeated runs at the same time.")] = 1,
+    rate_test: Annotated[
+        bool,
+        typer.Option("--find-rate", help="Find a learning rate by a range test of 100 steps; train nothing."),
+    ] = False,
 ) -> None:
     """Train the model of a recipe, then evaluate it on the test split; with many seeds and folds if asked."""
     if (recipe is None) == (resume is None):
         raise typer.BadParameter("exactly one of RECIPE and --resume must be given")
     if resume is not None and output is not None:
         raise typer.BadParameter("--output cannot be given with --resume: a run goes on in its own folder")
+    if rate_test:
+        if resume is not None or seeds is not None or folds is not None:
+            raise typer.BadParameter("--find-rate trains nothing: leave out --resume, --seeds and --folds")
+        find_rate_and_print(load_recipe(find_recipe(recipe or ""), set_), find_data_root(data_root), output)
+        return
     if _repeats(recipe, resume, seeds, folds):
         if not test:
             raise typer.BadParameter("--no-test cannot be given with --seeds and --folds: they end in tests")
@@ -146,6 +155,22 @@ def start_lines(start: TrainingStart) -> list[str]:
     per_step = f"{start.steps:,} steps of {start.batch_size:,} {inputs}"
     lines.append(f"{'training':<12}{start.epochs:,} epochs x {per_step}, on {start.device}")
     return lines
+
+
+def find_rate_and_print(recipe: Recipe, data_root: Path, output: Path | None) -> None:
+    """Run a learning-rate range test, and print its suggestion and where its picture is."""
+    from qhybrid.training.rate_test import find_rate, save_rate_test
+
+    with progress_bar("range test") as progress:
+        found = find_rate(recipe, data_root, progress=progress)
+    with run_folder(None, recipe.name) as run:  # a time that no other run has; the folder itself goes again
+        folder = output or run.with_name(f"rate_test_{run.name}")
+        picture = save_rate_test(found, folder)
+    end = "the loss ran away there" if found.diverged else "the highest rate of the test"
+    say(f"suggested learning rate: {found.suggestion:.2g}   (recipe: {recipe.training.learning_rate:g})")
+    say(f"smallest loss at {found.lowest:.2g}; tested up to {found.rates[-1]:.2g}, {end}")
+    say(f"to use it: --set training.learning_rate={found.suggestion:.2g}")
+    say_path("picture", picture)
 
 
 def test_run(folder: Path, data_root: Path) -> None:

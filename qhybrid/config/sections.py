@@ -145,13 +145,23 @@ class DataConfig(GrowingSection):
         nodata: Image value that means "no data"; absent: what the file says.
         patch_size: Side of training patches and prediction windows, in pixels.
         patches_per_epoch: Random training patches in one epoch.
+        class_sampling: Fraction of the training patches that are placed on a class: it is drawn evenly from
+            the classes that occur, then one of its pixels, then a patch around that. So rare classes are
+            seen more often. 0 places all of them at random.
         augmentation: Random changes of training patches. For data sets of whole images all of them are off
             unless given.
         workers: Processes that read patches; 0 reads in the training process.
         cache_mb: Decoded scenes kept in memory by each reader, in MiB.
     """
 
-    later_keys: ClassVar[tuple[str, ...]] = ("color_tolerance", "fit_masks", "vector", "folds", "fold")
+    later_keys: ClassVar[tuple[str, ...]] = (
+        "color_tolerance",
+        "fit_masks",
+        "vector",
+        "folds",
+        "fold",
+        "class_sampling",
+    )
 
     dataset: str
     root: str = "."
@@ -167,6 +177,7 @@ class DataConfig(GrowingSection):
     nodata: float | None = None
     patch_size: int = Field(128, ge=16)
     patches_per_epoch: int = Field(1024, ge=1)
+    class_sampling: float = Field(0.0, ge=0, le=1)
     augmentation: AugmentationConfig = AugmentationConfig()
     workers: int = Field(0, ge=0)
     cache_mb: int = Field(512, ge=0)
@@ -253,8 +264,8 @@ class EngineConfig(StrictModel):
 ClassWeights = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)]
 
 
-class LossConfig(StrictModel):
-    """Weighted sum of cross-entropy and Dice loss.
+class LossConfig(GrowingSection):
+    """Weighted sum of cross-entropy (or focal loss) and Dice loss.
 
     Attributes:
         cross_entropy: Weight of the cross-entropy.
@@ -263,15 +274,25 @@ class LossConfig(StrictModel):
             the training split), `sqrt_balanced` (its square root), or one number a class. They are normalised
             to mean 1.
         label_smoothing: Of the cross-entropy.
+        focal_gamma: Makes a focal loss of the cross-entropy (arXiv 1708.02002): pixels whose class has
+            probability p count (1 - p)^gamma times, so that what is right already counts less. 0 is the
+            cross-entropy; 2 is common for rare classes.
     """
+
+    later_keys: ClassVar[tuple[str, ...]] = ("focal_gamma",)
 
     cross_entropy: float = Field(1.0, ge=0)
     dice: float = Field(1.0, ge=0)
     class_weights: Literal["none", "balanced", "sqrt_balanced"] | ClassWeights = "sqrt_balanced"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    focal_gamma: float = Field(0.0, ge=0)
 
     @model_validator(mode="after")
     def _something_is_left(self) -> LossConfig:
+        if self.focal_gamma and not self.cross_entropy:
+            raise ValueError("focal_gamma changes the cross-entropy, but cross_entropy is 0")
+        if self.focal_gamma and self.label_smoothing:
+            raise ValueError("focal_gamma and label_smoothing exclude each other: set one of them to 0")
         if self.cross_entropy + self.dice == 0:
             raise ValueError("cross_entropy and dice are both 0: nothing would be trained")
         if isinstance(self.class_weights, tuple) and sum(self.class_weights) == 0:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from qhybrid.config import DataConfig
+from qhybrid.data.class_positions import ClassPositions
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.raster import Window
 from qhybrid.data.scene_store import SceneStore
@@ -30,6 +31,8 @@ def _to_sample(image: NDArray[np.float32], labels: NDArray[np.uint8]) -> Sample:
 
 class RandomPatches(Dataset[Sample]):
     """Random windows of scenes: scenes by their number of positions, positions uniformly.
+
+    A fraction of them (`data.class_sampling`) is placed on a pixel of a class drawn evenly instead.
 
     Patch `index` of epoch `epoch` is a pure function of (seed, epoch, index), whatever the number of workers.
     An index may also be a pair (epoch, index), from a sampler that keeps the epoch itself.
@@ -73,6 +76,11 @@ class RandomPatches(Dataset[Sample]):
                 )
             positions.append((height - self._size + 1) * (width - self._size + 1))
         self._cumulative = np.cumsum(np.array(positions, dtype=np.int64))
+        self._on_classes = config.class_sampling
+        self._classes: ClassPositions | None = None
+        if self._on_classes:  # read now, so that workers get it and do not read all labels again
+            unkept = SceneStore(scenes, classes, statistics.bands, config.nodata, cache_mb=0)
+            self._classes = ClassPositions(unkept, seed)
 
     def __len__(self) -> int:
         return self._length
@@ -92,6 +100,10 @@ class RandomPatches(Dataset[Sample]):
         Raises:
             DataError: If none of many windows has a labelled pixel.
         """
+        if self._classes is not None and self._classes.classes:
+            chosen = numpy_generator(self._seed, "class patch", epoch, index)
+            if chosen.random() < self._on_classes:
+                return self._classes.draw(self._store.shapes, self._size, chosen)
         random = numpy_generator(self._seed, "patch", epoch, index)
         for _ in range(_ATTEMPTS):
             ticket = int(random.integers(self._cumulative[-1]))

@@ -17,6 +17,8 @@ from qhybrid.models.build import (
 )
 from qhybrid.models.circuit_part import Circuit, Circuits, PartOptions, circuit_layer, circuit_spec
 from qhybrid.models.classifier_keys import FilterPart, HeadOptions
+from qhybrid.models.encoder import PretrainedEncoder
+from qhybrid.models.encoder_keys import EncoderOptions, check_begins, encoder_hash, kept_model, with_values
 from qhybrid.models.heads import ExpectationHead, LinearHead, build_head
 from qhybrid.models.qu_unet import QuUNet, QuUNetKeys
 from qhybrid.models.registry import MODELS, ModelEntry, register_model
@@ -28,12 +30,14 @@ __all__ = [
     "BottleneckOptions",
     "Circuit",
     "Circuits",
+    "EncoderOptions",
     "ExpectationHead",
     "FilterPart",
     "HeadOptions",
     "LinearHead",
     "ModelEntry",
     "PartOptions",
+    "PretrainedEncoder",
     "QuUNet",
     "QuUNetKeys",
     "SkipGate",
@@ -45,12 +49,16 @@ __all__ = [
     "build_head",
     "build_model",
     "build_skips",
+    "check_begins",
     "check_task",
     "circuit_layer",
     "circuit_spec",
     "complete_model",
+    "encoder_hash",
+    "kept_model",
     "list_models",
     "register_model",
     "resolve_model",
     "use_engine",
+    "with_values",
 ]

@@ -14,6 +14,7 @@ from qhybrid.engines.base import Engine
 from qhybrid.errors import ConfigError
 from qhybrid.layers import quantum_layers
 from qhybrid.models import named as _named  # noqa: F401 - registers the models of this package
+from qhybrid.models.encoder_keys import kept_model
 from qhybrid.models.registry import MODELS
 from qhybrid.models.workspace_circuits import with_workspace_arguments
 
@@ -91,14 +92,16 @@ def build_model(config: Mapping[str, Any], engine: Engine | None = None) -> nn.M
         engine: What executes its circuits; the noiseless exact engine if absent.
 
     Returns:
-        The module; its attribute `config` is the resolved mapping from which it can be rebuilt.
+        The module; its attribute `config` is the resolved mapping from which it can be rebuilt, without the
+        files of a pretrained encoder: its weights are to be loaded then.
 
     Raises:
         ConfigError: If the name or a key is unknown, or a value is out of range.
     """
     name, options = _checked(config, "model")
     model = MODELS.get(name).build(options, engine)
-    model.config = {"name": name, **options.model_dump(mode="json")}  # type: ignore[assignment]
+    section = {"name": name, **options.model_dump(mode="json")}
+    model.config = kept_model(section)  # type: ignore[assignment]
     return model
 
 

@@ -13,6 +13,8 @@ from qhybrid.config import StrictModel
 from qhybrid.engines.base import Engine
 from qhybrid.errors import ConfigError
 from qhybrid.models.bottlenecks import BottleneckOptions, build_bottleneck
+from qhybrid.models.encoder import PretrainedEncoder
+from qhybrid.models.encoder_keys import EncoderOptions
 from qhybrid.models.skips import SkipOptions, apply_skip, build_skips
 
 Initialization = Literal["glorot", "he", "torch"]
@@ -30,6 +32,7 @@ class QuUNetKeys(StrictModel):
         initialization: `glorot` (uniform, biases 0) is what the authors' framework does; `he` is its variant
             for ReLU; `torch` leaves PyTorch's own.
         skips: Circuits on the skip connections; none by default.
+        encoder: A pretrained backbone in place of the encoder's blocks; none by default.
     """
 
     in_channels: int = Field(ge=1)
@@ -39,6 +42,7 @@ class QuUNetKeys(StrictModel):
     batch_norm: bool = False
     initialization: Initialization = "glorot"
     skips: SkipOptions | None = None
+    encoder: EncoderOptions | None = None
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> QuUNetKeys:
@@ -52,11 +56,14 @@ class QuUNetKeys(StrictModel):
             )
         if self.skips is not None:
             self.skips.contents(len(self.widths))
+        if self.encoder is not None:
+            self.encoder.check_levels(len(self.widths) + 1)
+            self.encoder.check_bands(self.in_channels)
         return self
 
     @model_serializer(mode="wrap")
     def _used_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        unused = {key for key in ("skips", "bottleneck") if getattr(self, key, None) is None}
+        unused = {key for key in ("skips", "bottleneck", "encoder") if getattr(self, key, None) is None}
         return {key: value for key, value in dump(self).items() if key not in unused}
 
     @property
@@ -146,9 +153,11 @@ class QuUNet(nn.Module):
         self.any_size = bool(getattr(bottleneck, "any_size", True))
         rows, columns = getattr(bottleneck, "size_multiple", (1, 1))
         self.size_multiple = (options.downsampling * rows, options.downsampling * columns)
-        self.encoder = nn.ModuleList(
-            ConvBlock(before, after, options.batch_norm) for before, after in zip(inputs, widths, strict=True)
-        )
+        if options.encoder is None:
+            self.encoder: nn.Module = nn.ModuleList(
+                ConvBlock(before, after, options.batch_norm)
+                for before, after in zip(inputs, widths, strict=True)
+            )
         self.pool = nn.MaxPool2d(2)
         self.bottleneck = bottleneck
         deeper = (bottleneck_channels, *reversed(widths[1:]))
@@ -158,7 +167,10 @@ class QuUNet(nn.Module):
         )
         self.head = nn.Conv2d(widths[0], options.num_classes, 1)
         initialize(self, options.initialization)
-        # After the initialisation, which is the encoder's and decoder's: gates start near the identity.
+        # After the initialisation, which is the encoder's and decoder's: gates start near the identity, and
+        # pretrained weights stay.
+        if options.encoder is not None:
+            self.encoder = PretrainedEncoder(options.encoder, options.in_channels, (*widths, widths[-1]))
         self.skips = nn.ModuleDict() if skips is None else skips
 
     def forward(self, image: Tensor) -> Tensor:
@@ -172,16 +184,24 @@ class QuUNet(nn.Module):
             raise ConfigError(
                 f"Height and width must be multiples of {self._downsampling}, but are {height} x {width}."
             )
-        features, skips = image, []
-        for level, block in enumerate(self.encoder):
-            features = block(features)
-            skips.append(apply_skip(self.skips, level, features))
-            features = self.pool(features)
+        *levels, features = self._encoded(image)
+        skips = [apply_skip(self.skips, level, skip) for level, skip in enumerate(levels)]
         features = self.bottleneck(features)
         for block in self.decoder:
             features = block(features, skips.pop())
         logits: Tensor = self.head(features)
         return logits
+
+    def _encoded(self, image: Tensor) -> list[Tensor]:
+        """Return the feature maps of all levels, that at full resolution first, the bottleneck's last."""
+        if not isinstance(self.encoder, nn.ModuleList):
+            encoded: list[Tensor] = self.encoder(image)
+            return encoded
+        features, levels = image, []
+        for block in self.encoder:
+            levels.append(block(features))
+            features = self.pool(levels[-1])
+        return [*levels, features]
 
 
 def initialize(module: nn.Module, initialization: Initialization) -> None:

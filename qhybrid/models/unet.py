@@ -12,10 +12,12 @@ from qhybrid.engines.base import Engine
 from qhybrid.errors import ConfigError
 from qhybrid.models.blocks import DoubleConv, Down, Stem, Up
 from qhybrid.models.bottlenecks import BottleneckOptions, build_bottleneck
+from qhybrid.models.encoder import PretrainedEncoder
+from qhybrid.models.encoder_keys import EncoderOptions
 from qhybrid.models.skips import SkipOptions, apply_skip, build_skips
 
 DOWNSAMPLING = 16
-_OPTIONAL = ("image_size", "skips", "bottleneck")
+_OPTIONAL = ("image_size", "skips", "bottleneck", "encoder")
 
 
 class UNetKeys(StrictModel):
@@ -29,6 +31,7 @@ class UNetKeys(StrictModel):
             place of `patch_size`.
         widths: Channels after the stem and after each of the four Down blocks.
         skips: Circuits on the skip connections; none by default.
+        encoder: A pretrained backbone in place of stem and Down blocks; none by default.
     """
 
     in_channels: int = Field(ge=1)
@@ -37,6 +40,7 @@ class UNetKeys(StrictModel):
     image_size: tuple[int, int] | None = None
     widths: tuple[int, int, int, int, int] = (16, 32, 64, 128, 256)
     skips: SkipOptions | None = None
+    encoder: EncoderOptions | None = None
 
     @field_validator("widths")
     @classmethod
@@ -49,6 +53,9 @@ class UNetKeys(StrictModel):
     def _sizes_fit(self) -> UNetKeys:
         if self.skips is not None:
             self.skips.contents(len(self.widths) - 1)
+        if self.encoder is not None:
+            self.encoder.check_levels(len(self.widths))
+            self.encoder.check_bands(self.in_channels)
         if self.image_size is None:
             return self
         if "patch_size" in self.model_fields_set:
@@ -102,6 +109,8 @@ class UNetOptions(UNetKeys):
 class UNet(nn.Module):
     """Stem, four Down blocks, a bottleneck, four Up blocks, 1x1 convolution.
 
+    A pretrained encoder may stand in place of stem and Down blocks.
+
     Attributes:
         bottleneck: Map from (B, widths[4], h/16, w/16) to (B, bottleneck_channels, h/16, w/16).
         skips: Gates of the skip connections by level.
@@ -123,8 +132,11 @@ class UNet(nn.Module):
         rows, columns = getattr(bottleneck, "size_multiple", (1, 1))
         self.size_multiple = (DOWNSAMPLING * rows, DOWNSAMPLING * columns)
         deep = (*widths[:4], bottleneck_channels or widths[4])
-        self.stem = Stem(options.in_channels, widths[0])
-        self.down = nn.ModuleList(Down(widths[i], widths[i + 1]) for i in range(4))
+        if options.encoder is None:
+            self.stem = Stem(options.in_channels, widths[0])
+            self.down = nn.ModuleList(Down(widths[i], widths[i + 1]) for i in range(4))
+        else:
+            self.encoder = PretrainedEncoder(options.encoder, options.in_channels, widths)
         self.bottleneck = bottleneck
         self.up = nn.ModuleList(Up(deep[i + 1], widths[i], widths[i]) for i in reversed(range(4)))
         self.head = nn.Conv2d(widths[0], options.num_classes, 1)
@@ -141,16 +153,23 @@ class UNet(nn.Module):
                 f"Height and width must be multiples of {DOWNSAMPLING}, but are {image.shape[-2]} x "
                 f"{image.shape[-1]}."
             )
-        features = self.stem(image)
-        skips = []
-        for level, down in enumerate(self.down):
-            skips.append(apply_skip(self.skips, level, features))
-            features = down(features)
+        *levels, features = self._encoded(image)
+        skips = [apply_skip(self.skips, level, skip) for level, skip in enumerate(levels)]
         features = self.bottleneck(features)
         for up in self.up:
             features = up(features, skips.pop())
         logits: Tensor = self.head(features)
         return logits
+
+    def _encoded(self, image: Tensor) -> list[Tensor]:
+        """Return the feature maps of all levels, that at full resolution first, the bottleneck's last."""
+        if hasattr(self, "encoder"):
+            encoded: list[Tensor] = self.encoder(image)
+            return encoded
+        features = [self.stem(image)]
+        for down in self.down:
+            features.append(down(features[-1]))
+        return features
 
 
 def build_unet(options: UNetKeys, engine: Engine | None = None) -> UNet:

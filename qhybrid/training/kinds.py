@@ -6,13 +6,15 @@ from pathlib import Path
 
 from qhybrid.config import Recipe
 from qhybrid.data.images.image_datasets import is_image_dataset, open_image_dataset
+from qhybrid.data.scene_datasets import open_dataset
+from qhybrid.errors import ConfigError
 from qhybrid.training.images.defaults import with_image_defaults
 from qhybrid.training.images.run import ImageMeta
-from qhybrid.training.images.task import build_image_task, image_model_section
+from qhybrid.training.images.task import MONITORS, build_image_task, image_model_section
 from qhybrid.training.preparation import check_before_data
-from qhybrid.training.run_folder import Meta, MetaHead
+from qhybrid.training.run_folder import META, Meta, MetaHead, existing, read_meta, read_recipe
 from qhybrid.training.scenes.data_module import SceneDataModule
-from qhybrid.training.scenes.task import build_scene_task, model_section
+from qhybrid.training.scenes.task import MONITOR, build_scene_task, model_section
 from qhybrid.training.task import Task
 
 
@@ -46,6 +48,46 @@ def check_recipe(recipe: Recipe, data_root: Path) -> None:
         scenes = SceneDataModule(recipe, data_root)
         model_section(recipe, scenes.bands, scenes.classes.num_classes)
         scenes.check(test=True)
+
+
+def check_validated(recipe: Recipe, data_root: Path) -> None:
+    """Check that a recipe can be judged by validation, without a look at test images.
+
+    Args:
+        recipe: The recipe, with the defaults of its kind of data.
+        data_root: Folder that `data.root` is relative to.
+
+    Raises:
+        QHybridError: If the data set has no validation split or is not there, or the model does not fit. Of
+            scenes, which always have such a split, only the data set is opened.
+    """
+    if not is_image_dataset(recipe.data.dataset):
+        open_dataset(recipe.data, data_root)
+        return
+    dataset = open_image_dataset(recipe.data, data_root)
+    image_model_section(recipe, dataset)
+    if "val" not in dataset.splits:
+        raise ConfigError(
+            f"A validation split is needed to judge by, but data set `{recipe.data.dataset}` has none. Fix: "
+            "set `data.options.validation`."
+        )
+
+
+def kept_score(folder: Path) -> tuple[str, float | None]:
+    """Return name and value of the validation metric of the weights that a run is used with.
+
+    The value is None where it is not a number.
+
+    Raises:
+        CheckpointError: If the folder is no run folder, or its files are damaged.
+    """
+    which = existing(folder, "best")
+    kind = meta_class(read_recipe(folder))
+    # A metric that was never a number has marked no epoch as the best.
+    meta = read_meta(folder / (which if (folder / which).is_dir() else "last") / META, kind)
+    name = MONITORS[meta.task] if isinstance(meta, ImageMeta) else MONITOR
+    metrics: dict[str, float | None] = meta.metrics  # type: ignore[attr-defined]
+    return name, metrics.get(name)
 
 
 def build_task(recipe: Recipe, data_root: Path, *, test: bool | None = None) -> Task:

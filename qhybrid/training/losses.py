@@ -1,4 +1,4 @@
-"""Loss of segmentation: weighted cross-entropy plus Dice, ignored pixels left out of both."""
+"""Loss of segmentation: weighted cross-entropy (or focal loss) plus Dice, ignored pixels left out of both."""
 
 from __future__ import annotations
 
@@ -94,7 +94,14 @@ class CrossEntropyDice(nn.Module):
         return loss
 
     def _cross_entropy(self, logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:
-        summed = F.cross_entropy(
+        summed = self._focal(logits, target) if self.config.focal_gamma else self._plain(logits, target)
+        if self.weights is None:
+            return summed / counted.sum()
+        # A batch may hold only classes of weight 0: a plain weighted mean would then be 0 / 0.
+        return summed / self.weights[target[counted]].sum().clamp(min=1e-6)
+
+    def _plain(self, logits: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(
             logits,
             target,
             weight=self.weights,
@@ -102,7 +109,13 @@ class CrossEntropyDice(nn.Module):
             label_smoothing=self.config.label_smoothing,
             reduction="sum",
         )
-        if self.weights is None:
-            return summed / counted.sum()
-        # A batch may hold only classes of weight 0: a plain weighted mean would then be 0 / 0.
-        return summed / self.weights[target[counted]].sum().clamp(min=1e-6)
+
+    def _focal(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the sum of w (1 - p)^gamma (-log p), p being the probability of the true class."""
+        each = F.cross_entropy(logits, target, ignore_index=IGNORE_INDEX, reduction="none")
+        # 1 - p as expm1 keeps its digits where p is close to 1; at p = 1 the power's slope may be infinite.
+        wrong = -torch.expm1(-each).clamp(max=-torch.finfo(each.dtype).tiny)
+        focal = wrong**self.config.focal_gamma * each
+        if self.weights is not None:
+            focal = focal * self.weights[target.where(target != IGNORE_INDEX, 0)]
+        return focal.sum()

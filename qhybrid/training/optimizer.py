@@ -10,19 +10,23 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from qhybrid.config import TrainingConfig
 from qhybrid.layers import LayeredClassifier, quantum_layers
+from qhybrid.models import PretrainedEncoder
 
 
 def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, object]]:
     """Split parameters into decayed (matrices, kernels), not decayed (norms, biases), and circuit angles.
 
     Circuit angles are not decayed: zero is no special angle. They may have a learning rate of their own.
-    Neither are the weights of a circuit's classical stand-in. Frozen parameters are left out.
+    Neither are the weights of a circuit's classical stand-in. Frozen parameters are left out. A pretrained
+    encoder that is trained has a rate of its own.
     """
     angles = {id(layer.weight) for layer in quantum_layers(model).values()}
     stand_ins = {id(part.weight) for part in model.modules() if isinstance(part, LayeredClassifier)}
+    encoders = [part for part in model.modules() if isinstance(part, PretrainedEncoder)]
+    slow = {id(one) for part in encoders for one in part.slow_parameters()}
     decayed, plain, quantum = [], [], []
     for parameter in model.parameters():
-        if not parameter.requires_grad:
+        if not parameter.requires_grad or id(parameter) in slow:
             continue
         if id(parameter) in angles:
             quantum.append(parameter)
@@ -36,6 +40,13 @@ def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str,
         {"params": plain, "lr": config.learning_rate, "weight_decay": 0.0},
         {"params": quantum, "lr": quantum_rate, "weight_decay": 0.0},
     ]
+    for encoder in encoders:
+        rate = config.learning_rate * encoder.options.learning_rate_factor
+        pretrained = encoder.slow_parameters()
+        matrices = [parameter for parameter in pretrained if parameter.ndim > 1]
+        rest = [parameter for parameter in pretrained if parameter.ndim <= 1]
+        groups.append({"params": matrices, "lr": rate, "weight_decay": config.weight_decay})
+        groups.append({"params": rest, "lr": rate, "weight_decay": 0.0})
     return [group for group in groups if group["params"]]
 
 

@@ -7,7 +7,8 @@ import logging
 import os
 import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -18,6 +19,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 
 from qhybrid.config import Recipe
 from qhybrid.errors import CheckpointError, ConfigError, TrainingError, WorkspaceError
+from qhybrid.models import check_begins
 from qhybrid.training.callbacks import EpochBar, RunKeeper, StepClock, WeightAverage, completed_epochs
 from qhybrid.training.kinds import build_task, meta_class, with_task_defaults
 from qhybrid.training.precision import trains_on_gpu, with_resolved_precision
@@ -80,7 +82,9 @@ def train(
     recipe = with_resolved_precision(recipe)
     recipe = with_shots_seed(recipe)
     state = _prepare_folder(recipe, output, resume)
-    if state is not None:
+    if state is None:
+        check_begins(recipe.model)
+    else:
         recipe = _with_kept_model(recipe, output, meta_class(recipe))
     check_before_data(recipe)
     if recipe.training.threads:
@@ -164,26 +168,37 @@ def _check_early_stopping(recipe: Recipe, task: Task) -> None:
 
 
 def _trainer(recipe: Recipe, task: Task, output: Path) -> lightning.Trainer:
+    return lightning.Trainer(
+        default_root_dir=output,
+        callbacks=_callbacks(recipe, task, output),
+        logger=_loggers(recipe, output),
+        **trainer_options(recipe, task),
+    )
+
+
+def trainer_options(recipe: Recipe, task: Task) -> dict[str, Any]:
+    """Return what decides how steps are computed, as keywords of Lightning's trainer.
+
+    Raises:
+        ConfigError: If there is no such device.
+    """
     training = recipe.training
     gpu = trains_on_gpu(recipe)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    return lightning.Trainer(
-        default_root_dir=output,
-        accelerator="cuda" if gpu else "cpu",
-        devices=1,
-        precision=_precision(training.precision, gpu),
-        max_epochs=training.epochs,
+    return {
+        "accelerator": "cuda" if gpu else "cpu",
+        "devices": 1,
+        "precision": _precision(training.precision, gpu),
+        "max_epochs": training.epochs,
         # A module that takes its steps by itself clips by itself.
-        gradient_clip_val=(training.gradient_clip or None) if task.module.automatic_optimization else None,
-        callbacks=_callbacks(recipe, task, output),
-        logger=_loggers(recipe, output),
-        enable_checkpointing=True,  # by the RunKeeper alone
-        enable_model_summary=False,
-        enable_progress_bar=training.progress,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        use_distributed_sampler=False,
-    )
+        "gradient_clip_val": (training.gradient_clip or None) if task.module.automatic_optimization else None,
+        "enable_checkpointing": True,  # by the RunKeeper alone
+        "enable_model_summary": False,
+        "enable_progress_bar": training.progress,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 1,
+        "use_distributed_sampler": False,
+    }
 
 
 def _precision(chosen: str, gpu: bool) -> Any:
@@ -235,14 +250,30 @@ def _loggers(recipe: Recipe, output: Path) -> Any:
     return loggers or False
 
 
-def _fit(trainer: lightning.Trainer, task: Task, state: Path | None) -> None:
+@contextmanager
+def quiet_fit(trainer: lightning.Trainer) -> Iterator[None]:
+    """Keep off the terminal what Lightning advises against, and raise KeyboardInterrupt after Ctrl-C."""
     with warnings.catch_warnings():
         # Loader workers are the user's choice; Lightning advises more of them on every start.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         # Resume states are those of complete epochs, whatever the number of steps suggests.
         warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before the epoch.*")
+        # A pretrained encoder stays in evaluation mode on purpose.
+        warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")
         warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero.*")
         warnings.filterwarnings("ignore", ".*`isinstance.treespec, LeafSpec.` is deprecated.*")
+        try:
+            yield
+        except SystemExit:
+            # Lightning turns Ctrl-C into exit(1) and leaves the signal ignored.
+            if not trainer.interrupted:
+                raise
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from None
+
+
+def _fit(trainer: lightning.Trainer, task: Task, state: Path | None) -> None:
+    with quiet_fit(trainer):
         try:
             task.data.first_epoch = completed_epochs(state) if state else 0
             trainer.fit(task.module, datamodule=task.data, ckpt_path=state, weights_only=True)
@@ -253,9 +284,3 @@ def _fit(trainer: lightning.Trainer, task: Task, state: Path | None) -> None:
                 f"{state} cannot be resumed from: {error}. Fix: the weights in last/ can still be evaluated; "
                 "start a new run."
             ) from error
-        except SystemExit:
-            # Lightning turns Ctrl-C into exit(1) and leaves the signal ignored.
-            if not trainer.interrupted:
-                raise
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            raise KeyboardInterrupt from None

@@ -23,6 +23,15 @@ FLAT = {"in_channels": 2, "num_classes": 3, "image_size": [6, 8]}
 GRID_OF_2 = {"name": "four", "builder": "hq_unet_qcnn", "arguments": {"grid": 2}, "observables": None}
 FOUR = {"name": "f", "builder": "qufex_filter1", "arguments": {"num_qubits": 4}, "observables": None}
 ONE_VALUE = {"name": "one", "builder": "qcq_classifier", "arguments": {}, "observables": None}
+VIT = {
+    "model_type": "vit",
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "image_size": 32,
+    "patch_size": 8,
+}
 CONFIGS = {
     "unet": {"name": "unet", **SCENE},
     "hq_unet": {"name": "hq_unet", "grid": 2, **SCENE},
@@ -55,6 +64,12 @@ CONFIGS = {
         "image_size": [32, 48],
         "num_classes": 1,
         "bottleneck": {"circuit": GRID_OF_2},
+    },
+    "hq_unet, encoder of another library": {
+        "name": "hq_unet",
+        "grid": 2,
+        **SCENE,
+        "encoder": {"config": VIT, "freeze": False},
     },
     "qu_unet, circuit and skips": {
         "name": "qu_unet",

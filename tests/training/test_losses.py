@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from qhybrid.config import LossConfig
+from qhybrid.config import DataConfig, LossConfig, validated
 from qhybrid.errors import ConfigError
 from qhybrid.training.losses import CrossEntropyDice, DiceLoss, class_weights
 
@@ -79,3 +79,58 @@ def test_class_weights():
 def test_wrong_number_of_class_weights():
     with pytest.raises(ConfigError, match=r"training\.loss\.class_weights` must hold 2"):
         class_weights(LossConfig(class_weights=(1.0,)), [5, 5])
+
+
+def test_focal_loss_of_a_weighted_example():
+    """Two pixels with p = 3/4 and 1/2 of their classes: w (1 - p)^2 (-log p), over the sum of the weights."""
+    logits = torch.zeros(1, 2, 1, 3)
+    logits[0, 0, 0, 0] = math.log(3)
+    target = torch.tensor([[[0, 1, 255]]])
+    loss = CrossEntropyDice(LossConfig(dice=0, focal_gamma=2), torch.tensor([3.0, 1.0]))
+    expected = (3 * 0.25**2 * math.log(4 / 3) + 1 * 0.5**2 * math.log(2)) / 4
+    assert loss(logits, target).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_gradient_of_the_focal_loss_in_closed_form():
+    """With two classes and z the margin of the true one, p = 1 / (1 + exp(-z)): d FL / dz of gamma 2 is
+    (1 - p)^2 (2 p log p - (1 - p)), from FL = -(1 - p)^2 log p and dp / dz = p (1 - p)."""
+    margin = torch.tensor([-2.0, 0.0, 1.5, 40.0], requires_grad=True)
+    logits = torch.stack([margin, torch.zeros(4)], dim=1)
+    loss = CrossEntropyDice(LossConfig(dice=0, focal_gamma=2))
+    loss(logits, torch.zeros(4, dtype=torch.int64)).backward()
+    p = torch.sigmoid(margin.detach().double())
+    expected = (1 - p) ** 2 * (2 * p * p.log() - (1 - p)) / 4
+    torch.testing.assert_close(margin.grad.double(), expected, rtol=1e-4, atol=1e-12)
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 1.5])])
+def test_without_gamma_the_loss_is_the_cross_entropy_to_the_bit(weights):
+    torch.manual_seed(2)
+    logits, target = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 4, 4))
+    target[0, 0] = 255
+    plain = torch.nn.functional.cross_entropy(logits, target, weights, ignore_index=255, reduction="sum")
+    total = (target != 255).sum() if weights is None else weights[target[target != 255]].sum()
+    found = CrossEntropyDice(LossConfig(dice=0, focal_gamma=0), weights)(logits, target)
+    assert torch.equal(found, plain / total)
+
+
+def test_focal_loss_stays_finite_where_all_is_right_or_wrong():
+    for gamma in (0.5, 2.0):
+        logits = torch.tensor([[200.0, 0.0], [-200.0, 0.0]], requires_grad=True)
+        loss = CrossEntropyDice(LossConfig(dice=0, focal_gamma=gamma))(logits, torch.tensor([0, 0]))
+        loss.backward()
+        assert loss.item() == pytest.approx(100)
+        assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("change", [{"label_smoothing": 0.1}, {"cross_entropy": 0}, {"focal_gamma": -1}])
+def test_focal_loss_excludes(change):
+    with pytest.raises(ConfigError, match="focal_gamma"):
+        validated(LossConfig, {"focal_gamma": 2, **change}, "loss")
+
+
+def test_later_keys_are_written_only_where_they_are_used():
+    assert "focal_gamma" not in LossConfig(focal_gamma=0).model_dump()
+    assert LossConfig(focal_gamma=2).model_dump()["focal_gamma"] == 2
+    assert "class_sampling" not in DataConfig(dataset="x").model_dump(mode="json")
+    assert DataConfig(dataset="x", class_sampling=0.5).model_dump()["class_sampling"] == 0.5

@@ -17,6 +17,7 @@ from qhybrid.config import Recipe, apply_overrides, read_yaml, validated
 from qhybrid.config.sweeps import TrainGrid
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.experiments.sweeps.worker import TRAINED_MARK, training_job
+from qhybrid.models import encoder_hash
 from qhybrid.noise import load_profile
 from qhybrid.training.kinds import with_task_defaults
 from qhybrid.training.run_folder import start_weights
@@ -102,10 +103,10 @@ def _resolved(recipe: Recipe) -> Recipe:
 
 
 def recipe_key(recipe: Recipe) -> str:
-    """Return the hash of a recipe, of the noise that it names, and of the weights that it starts from.
+    """Return the hash of a recipe, of the noise and encoder that it names, and of the weights it starts from.
 
     Raises:
-        ConfigError: If there is no such noise profile.
+        ConfigError: If there is no such noise profile or encoder.
     """
     left_out = {"progress", "loggers"}
     if recipe.training.keep == "best":  # before the key existed
@@ -114,6 +115,9 @@ def recipe_key(recipe: Recipe) -> str:
     digest = hashlib.sha256(content.encode())
     if recipe.engine.noise is not None:
         digest.update(load_profile(recipe.engine.noise).fingerprint.encode())
+    encoder = encoder_hash(recipe.model)
+    if encoder is not None:
+        digest.update(encoder.encode())
     if recipe.training.start is not None:
         # If they cannot be read the training says so, and stops no other.
         with contextlib.suppress(CheckpointError, OSError):

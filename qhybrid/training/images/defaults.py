@@ -17,6 +17,7 @@ _SCENES_ONLY = (
     "nodata",
     "patch_size",
     "patches_per_epoch",
+    "class_sampling",
     "workers",
     "cache_mb",
 )

@@ -17,7 +17,7 @@ from qhybrid.data.images import ImageDataset
 from qhybrid.data.images.image_datasets import open_image_dataset
 from qhybrid.data.statistics import BandStatistics
 from qhybrid.layers import cached_features
-from qhybrid.models import build_for_engine, check_task, complete_model
+from qhybrid.models import build_for_engine, check_task, complete_model, kept_model, with_values
 from qhybrid.seeding import derive_seed
 from qhybrid.training.base_module import Augmentation
 from qhybrid.training.images.data_module import ImageDataModule
@@ -31,7 +31,7 @@ from qhybrid.training.task import Task
 
 SAVE_INTERVAL = 2.0
 _BAR_UPDATES = 20
-_MONITORS = {"classification": "val_accuracy", "segmentation": "val_soft_iou"}
+MONITORS = {"classification": "val_accuracy", "segmentation": "val_soft_iou"}
 _SCORES = {
     "classification": ("accuracy",),
     "segmentation": ("soft_iou", "soft_iou_per_image", "iou", "miou", "accuracy"),
@@ -61,7 +61,7 @@ def build_image_task(recipe: Recipe, data_root: Path, *, test: bool | None = Non
             format=FORMAT,
             kind="images",
             task=kind,
-            model=config,
+            model=kept_model(config),
             class_names=data.dataset.class_names,
             in_channels=in_channels,
             image_size=(image_size[0], image_size[1]),
@@ -74,7 +74,7 @@ def build_image_task(recipe: Recipe, data_root: Path, *, test: bool | None = Non
     return Task(
         data,
         module,
-        _MONITORS[kind],
+        MONITORS[kind],
         _columns(kind),
         meta,
         draw_image_run_pictures,
@@ -126,7 +126,7 @@ def image_model_section(recipe: Recipe, dataset: ImageDataset) -> dict[str, Any]
     binary = dataset.task == "segmentation" and num_classes == 2
     given = recipe.model.get("num_classes")
     classes = given if binary and given in (1, 2) else (1 if binary else num_classes)
-    return complete_model(recipe.model, bands, classes, (height, width))
+    return complete_model(with_values(recipe.model, "zero_to_one"), bands, classes, (height, width))
 
 
 def image_augmentation(recipe: Recipe, bands: int) -> Augmentation | None:

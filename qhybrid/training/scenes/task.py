@@ -11,7 +11,7 @@ import qhybrid
 from qhybrid.config import Recipe
 from qhybrid.data.augmentation import PatchAugmentation
 from qhybrid.errors import ConfigError
-from qhybrid.models import build_for_engine, check_task, complete_model
+from qhybrid.models import build_for_engine, check_task, complete_model, kept_model, with_values
 from qhybrid.seeding import derive_seed
 from qhybrid.training.callbacks import COLUMNS
 from qhybrid.training.losses import CrossEntropyDice, class_weights
@@ -20,6 +20,8 @@ from qhybrid.training.scenes.data_module import SceneDataModule
 from qhybrid.training.scenes.module import SegmentationModule
 from qhybrid.training.scenes.pictures import draw_run_pictures
 from qhybrid.training.task import Task
+
+MONITOR = "val_miou"
 
 
 def model_section(recipe: Recipe, bands: tuple[int, ...], num_classes: int) -> dict[str, Any]:
@@ -36,7 +38,8 @@ def model_section(recipe: Recipe, bands: tuple[int, ...], num_classes: int) -> d
         )
     side = recipe.data.patch_size
     try:
-        return complete_model(recipe.model, len(bands), num_classes, (side, side))
+        model = with_values(recipe.model, "standardised")
+        return complete_model(model, len(bands), num_classes, (side, side))
     except ConfigError as error:
         if "`image_size` must" not in str(error):
             raise
@@ -71,7 +74,7 @@ def build_scene_task(recipe: Recipe, data_root: Path, *, test: bool | None = Non
     def meta(*, epoch: int, step: int, metrics: dict[str, float | None]) -> Meta:
         return Meta(
             format=FORMAT,
-            model=config,
+            model=kept_model(config),
             classes=data.classes.to_dict(),
             statistics=data.statistics.to_dict(),
             bands=data.bands,
@@ -86,4 +89,4 @@ def build_scene_task(recipe: Recipe, data_root: Path, *, test: bool | None = Non
         run = load_run(folder, "best" if (folder / "best").is_dir() else "last")
         draw_run_pictures(run, data.dataset.scenes("val"), folder / METRICS)
 
-    return Task(data, module, "val_miou", COLUMNS, meta, draw_pictures)
+    return Task(data, module, MONITOR, COLUMNS, meta, draw_pictures)

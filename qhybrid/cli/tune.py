@@ -1,0 +1,139 @@
+"""`qhybrid tune`: the same search over recipe keys for several models, judged by validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qhybrid.cli.console import console, errors, say, say_path, short
+from qhybrid.cli.lookup import find_recipe
+from qhybrid.cli.train import DATA_ROOT_HELP
+from qhybrid.config import load_recipe
+from qhybrid.workspace import data_root as find_data_root
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from qhybrid.config import Recipe
+    from qhybrid.experiments.tuning import TrialRow
+
+FOLDER = "tune"
+
+
+def tune(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or its name in ./runs.")],
+    models: Annotated[
+        str | None,
+        typer.Option(help="Models to search for, as in hq_unet,hq_unet_twin, or recipes on the same data."),
+    ] = None,
+    space: Annotated[
+        Path | None,
+        typer.Option(help="YAML file of recipe keys with `low`, `high`, `log`, `integer` or `choices`."),
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials of each model, earlier ones included.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of what is drawn.")] = 0,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Replace a value of the recipes: training.epochs=3.")
+    ] = None,
+    data_root: Annotated[Path | None, typer.Option(help=DATA_ROOT_HELP)] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the search; otherwise runs/NAME/tune, where it also resumes."),
+    ] = None,
+) -> None:
+    """Search the same space with the same budget for each model; validation judges, never the test split."""
+    from qhybrid.config.tuning import load_space
+    from qhybrid.experiments.tuning import default_space
+    from qhybrid.experiments.tuning import tune as search
+
+    base = load_recipe(find_recipe(recipe), set_)
+    recipes = _candidates(base, models, set_)
+    keys = load_space(space) if space is not None else default_space(base)
+    target = output or Path("runs") / base.name / FOLDER
+    say(f"searching {', '.join(keys.space)}: {trials} trials of {' and '.join(recipes)}")
+
+    def report(row: TrialRow) -> None:
+        found = f"{row.metric} {row.value:.4f}" if row.value is not None else f"FAILED: {row.error}"
+        values = ", ".join(f"{key.rpartition('.')[2]} {_short(one)}" for key, one in row.parameters.items())
+        say(f"{row.model} {row.trial}/{trials}: {found} ({values}; {row.seconds or 0:.0f} s)")
+
+    try:
+        rows = search(
+            recipes, keys, find_data_root(data_root), target, trials=trials, seed=seed, report=report
+        )
+    except KeyboardInterrupt:
+        errors.print(
+            f"Interrupted. Trials are kept in {short(target)}; the same command goes on.",
+            markup=False,
+            soft_wrap=True,
+        )
+        raise
+    _print_results(rows, list(recipes), trials, target)
+
+
+def _candidates(base: Recipe, models: str | None, settings: list[str] | None) -> dict[str, Recipe]:
+    """Return the recipes by label: of names of models the base recipe with another model."""
+    from qhybrid.experiments.tuning.candidates import with_model
+    from qhybrid.models import MODELS
+
+    if models is None:
+        return {str(base.model["name"]): base}
+    found: dict[str, Recipe] = {}
+    for name in (part.strip() for part in models.split(",")):
+        if name in MODELS.names():
+            label, (recipe, lost) = name, with_model(base, name)
+            if lost:
+                say(f"{name}: without {', '.join(f'model.{key}' for key in lost)}, which it does not have")
+        else:
+            recipe = load_recipe(find_recipe(name), settings)
+            label = recipe.name
+        if label in found:
+            raise typer.BadParameter(f"names {label} twice", param_hint="--models")
+        found[label] = recipe
+    return found
+
+
+def _print_results(rows: list[TrialRow], labels: list[str], trials: int, target: Path) -> None:
+    from qhybrid.experiments.tuning.results import PICTURE, TABLE, best_file, best_trial
+
+    console.print(results_table(rows, labels, trials))
+    say("judged on the validation split alone; the test split is not used. To train and test the best:")
+    for label in labels:
+        if best_trial(rows, label) is not None:
+            say(f"  qhybrid train {short(best_file(target, label))}")
+    say_path("trials", target / TABLE)
+    if (target / PICTURE).is_file():
+        say_path("picture", target / PICTURE)
+    if any(best_trial(rows, label) is None for label in labels):
+        raise typer.Exit(1)
+
+
+def results_table(rows: list[TrialRow], labels: list[str], trials: int) -> Table:
+    """Return a table of the best trial of each model, with what was spent on it."""
+    from rich import box
+    from rich.table import Table
+
+    from qhybrid.experiments.tuning.results import best_trial
+
+    names = [row.metric for row in rows if row.metric]
+    title = f"Best of {trials} trials a model"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+    for head in ("model", names[0] if names else "metric", "trial", "failed", "seconds", "values"):
+        table.add_column(head, overflow="fold")
+    for label in labels:
+        own = [row for row in rows if row.model == label]
+        best = best_trial(rows, label)
+        failed = str(sum(row.state == "failed" for row in own))
+        seconds = f"{sum(row.seconds or 0.0 for row in own):.0f}"
+        if best is None:
+            table.add_row(label, "-", "-", failed, seconds, "")
+            continue
+        values = ", ".join(f"{key.rpartition('.')[2]} {_short(one)}" for key, one in best.parameters.items())
+        table.add_row(label, f"{best.value:.4f}", str(best.trial), failed, seconds, values)
+    return table
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
