@@ -6,9 +6,18 @@ Keys that belong to one model or one data set alone
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from qhybrid.engine_kinds import check_engine
 
@@ -17,6 +26,24 @@ class StrictModel(BaseModel):
     """A configuration section: immutable, unknown keys are errors, NaN and infinity are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class GrowingSection(StrictModel):
+    """A section whose later keys are written only where they are used.
+
+    Recipes and hashes of what existed before such a key stay what they were.
+
+    Attributes:
+        later_keys: Keys that are left out while they have their default.
+    """
+
+    later_keys: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _used_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        unused = {key for key in self.later_keys if getattr(self, key) == fields[key].get_default()}
+        return {key: value for key, value in dump(self).items() if key not in unused}
 
 
 class ClassConfig(StrictModel):
@@ -61,17 +88,28 @@ class AugmentationConfig(StrictModel):
     blur: float = Field(0.0, ge=0, le=1)
 
 
-class DataConfig(StrictModel):
+class DataConfig(GrowingSection):
     """Which images, which labels, and how patches are taken from them.
 
     Attributes:
         dataset: Name of a registered data set (`qhybrid data list`).
         root: The data set's folder, relative to the data root (`--data-root` or QHYBRID_DATA).
         options: The data set's own keys.
-        bands: 1-based band numbers to read, in this order; all if absent, unless one is alpha.
+        bands: 1-based band numbers of the first training scene, in the order that the model sees them; all if
+            absent, unless one is alpha. Where files name their bands, others are read in the order of these
+            names.
         classes: The label map; a data set with a fixed label map supplies its own when this is absent.
         ignore_values: Mask values that count neither in loss nor in metrics.
         nodata: Image value that means "no data"; absent: what the file says.
+        scale: What the numbers in the image files are multiplied with, in place of the files' own scale and
+            offset. Absent: scenes are read in the encoding of the first training scene; what files say of
+            scale and offset is applied where it differs, and other encodings are errors. 1 takes all numbers
+            as they are.
+        resolution: Metres a pixel that images are resampled to while they are read (mean of pixels, or
+            interpolation between them), masks to the nearest pixel; maps have these pixels too. Absent: as
+            they are, with a warning where pixels differ from training's by more than 1.5 times.
+        shift_warning: Distance of a scene's mean in a band from the training split's, in standard deviations,
+            above which a scene is warned of; 0: none is.
         patch_size: Side of training patches and prediction windows, in pixels.
         patches_per_epoch: Random training patches in one epoch.
         augmentation: Random changes of training patches. For data sets of whole images all of them are off
@@ -80,6 +118,8 @@ class DataConfig(StrictModel):
         cache_mb: Decoded scenes kept in memory by each reader, in MiB.
     """
 
+    later_keys: ClassVar[tuple[str, ...]] = ("scale", "resolution", "shift_warning")
+
     dataset: str
     root: str = "."
     options: dict[str, Any] = Field(default_factory=dict)
@@ -87,6 +127,9 @@ class DataConfig(StrictModel):
     classes: tuple[ClassConfig, ...] | None = None
     ignore_values: tuple[int, ...] = ()
     nodata: float | None = None
+    scale: float | None = Field(None, gt=0)
+    resolution: float | None = Field(None, gt=0)
+    shift_warning: float = Field(2.0, ge=0)
     patch_size: int = Field(128, ge=16)
     patches_per_epoch: int = Field(1024, ge=1)
     augmentation: AugmentationConfig = AugmentationConfig()

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 import qhybrid
 from qhybrid.config import PredictionConfig
-from qhybrid.data.raster import RasterInfo, raster_info
+from qhybrid.data.contract_reading import ImageReader
+from qhybrid.data.raster import RasterInfo
 from qhybrid.data.raster_writer import BLOCK, MapWriter
 from qhybrid.errors import ConfigError
 from qhybrid.inference.scene import DEFAULT_MEMORY_MB, Progress, iterate_probabilities
-from qhybrid.inference.scene_model import SceneModel, check_window_size
+from qhybrid.inference.scene_model import SceneModel, check_window_size, input_contract
 
 SUFFIXES = (".tif", ".tiff")
 
@@ -57,12 +58,12 @@ def write_map(
 
     Raises:
         ConfigError: If a setting is out of range, or `output` is no GeoTIFF or one of the input files.
-        DataError: If the scene cannot be read or has other bands than the model needs.
+        DataError: If the scene cannot be read or cannot be what the model was trained on.
         WorkspaceError: If a file cannot be written.
     """
     targets = [Path(output), probabilities_path(output)] if probabilities else [Path(output)]
     _check_targets(targets, Path(image))
-    info = raster_info(image)
+    info = ImageReader(image, input_contract(run).reading(image)).info  # the grid that is predicted
     classes = run.classes.num_classes
     blending = 2 * check_window_size(run, window_size) * (4 * classes + 1)
     waiting = BLOCK * (1 + 4 * classes * probabilities)

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from qhybrid.config import PredictionConfig
 from qhybrid.data.classes import IGNORE_INDEX
-from qhybrid.data.raster import Window, raster_info
+from qhybrid.data.raster import Window
 from qhybrid.data.scenes import Scene, SceneReader
 from qhybrid.errors import ConfigError
 from qhybrid.inference.blend import BandBlender, axis_weights
 from qhybrid.inference.scene_model import (
     SceneModel,
-    check_scene,
     check_window_size,
+    input_contract,
     place_model,
     window_probabilities,
 )
@@ -91,7 +91,7 @@ def iterate_probabilities(
 
     Raises:
         ConfigError: If a setting is out of range, or the model does not take such windows.
-        DataError: If the scene cannot be read or has other bands than the model needs.
+        DataError: If the scene cannot be read or cannot be what the model was trained on.
     """
     if max_memory_mb <= 0:
         raise ConfigError(f"Argument `max_memory_mb` must be above 0, but is {max_memory_mb}.")
@@ -99,8 +99,7 @@ def iterate_probabilities(
     settings = settings or run.recipe.prediction
     size = check_window_size(run, window_size)
     place = place_model(run, device)
-    check_scene(run, raster_info(whole.image))
-    reader = SceneReader(whole, bands=run.bands, nodata=run.recipe.data.nodata)
+    reader = SceneReader(whole, None, input_contract(run))
     columns = axis_starts(reader.shape[1], size, settings.overlap)
     # A column of the band: values being blended, those being handed out, and their masks.
     column_bytes = size * 2 * (4 * run.classes.num_classes + 1)

@@ -15,7 +15,7 @@ from qhybrid.data.patches import GridPatches, RandomPatches
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.scenes import SceneDataset
 from qhybrid.data.splits import find_leaks
-from qhybrid.data.statistics import BandStatistics, compute_statistics
+from qhybrid.data.statistics import BandStatistics, compute_statistics, first_contract
 from qhybrid.errors import DataError
 
 
@@ -72,7 +72,9 @@ class SceneDataModule(lightning.LightningDataModule):
                 raise DataError(f"Data set `{recipe.data.dataset}` has no scenes in split `{split}`.")
         _warn_of_leaks(self.dataset)
         self.statistics = statistics or compute_statistics(
-            self.dataset.scenes("train"), recipe.data.bands, self.classes, recipe.data.nodata
+            self.dataset.scenes("train"),
+            classes=self.classes,
+            contract=first_contract(self.dataset, recipe.data),
         )
         self.bands = self.statistics.bands
 
