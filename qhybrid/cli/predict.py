@@ -10,14 +10,18 @@ import typer
 from qhybrid.cli.console import progress_bar, say_path
 from qhybrid.cli.evaluate import (
     RUN_HELP,
+    Bands,
     Device,
     EngineOption,
     EngineOptions,
     Noise,
+    Scale,
     Shots,
     WhichWeights,
+    band_numbers,
     check_which,
     engine_config,
+    scale_factor,
 )
 from qhybrid.cli.lookup import find_run
 from qhybrid.config import PredictionConfig, validated
@@ -40,15 +44,18 @@ def predict(
     shots: Shots = None,
     which: WhichWeights = "best",
     device: Device = "auto",
+    bands: Bands = None,
+    scale: Scale = None,
 ) -> None:
     """Map a scene of any size: overlapping windows, blended; the map keeps CRS, transform and nodata."""
     folder, weights = find_run(run), check_which(which)
     chosen = engine_config(engine, engine_option, noise, shots)
+    numbers, factor = band_numbers(bands), scale_factor(scale)
 
-    from qhybrid.inference import write_map
+    from qhybrid.inference import read_as, write_map
     from qhybrid.training import load_run
 
-    loaded = load_run(folder, weights)
+    loaded = read_as(load_run(folder, weights), bands=numbers, scale=factor)
     if chosen is not None:
         from qhybrid.engines import make_engine
         from qhybrid.models import use_engine

@@ -25,7 +25,6 @@ from qhybrid.data.contract_range import (
     foreign_band,
     largest_shift,
     likely_factor,
-    magnitude_ratios,
     sample_image,
 )
 from qhybrid.data.contract_reading import Reading
@@ -297,15 +296,19 @@ class InputContract:
 
     def _foreign(self, image: str | Path, dtype: str, sample: SceneSample, place: int, why: str) -> str:
         band = self.bands[place]
-        factor = likely_factor(float(magnitude_ratios(sample, self.bands)[place]))
+        factor = likely_factor(sample, band, place)
+        remedy = (
+            "no factor alone converts them; convert the file (gdal_translate -scale -ot)"
+            if factor is None
+            else f"give the factor that converts them, `--scale {factor}` perhaps (`data.scale` in a recipe)"
+        )
         trained = f"{band.dtype}, " if band.dtype else ""
         return (
             f"{image}: values must be encoded as those of the training scenes, but band {band.shown} reaches "
             f"from {sample.low[place]:.4g} to {sample.high[place]:.4g} ({dtype}), and in training from "
-            f"{band.low:.4g} to {band.high:.4g} ({trained}0.5 to 99.5 % of the pixels): {why}. Fix: give the "
-            f"factor that converts them, `--scale {factor}` perhaps (`data.scale` in a recipe), or "
-            "`--scale 1` if they are right as they are; in a set of several encodings, convert the files or "
-            "write scale and offset into them (gdal_edit.py -scale -offset)."
+            f"{band.low:.4g} to {band.high:.4g} ({trained}0.5 to 99.5 % of the pixels): {why}. Fix: "
+            f"{remedy}, or `--scale 1` if they are right as they are; in a set of several encodings, convert "
+            "the files or write scale and offset into them (gdal_edit.py -scale -offset)."
         )
 
     def _check_alpha(self, picture: RasterInfo, reading: Reading, sample: SceneSample) -> None:

@@ -137,9 +137,12 @@ def match_bands(
     """
     asked, offered = _labels(wanted), _labels(picture.bands, picture.alpha)
     places = _by_place(picture, wanted, every)
-    if not known or not (any(asked.words) and any(offered.words)):
+    if places and known and not (asked.described or offered.described):
         by_number = _by_number([band.number for band in wanted], asked, offered)
-        return (places and by_number) or places or _refuse_count(picture, wanted, every)
+        if by_number is not None:
+            return by_number
+    if not known or not (any(asked.words) and any(offered.words)):
+        return places or _refuse_count(picture, wanted, every)
     found = [offered.words.index(word) + 1 if word in offered.words else None for word in asked.words]
     complete = tuple(number for word, number in zip(asked.words, found) if word and number)
     if places is None:

@@ -97,11 +97,12 @@ def sample_image(path: Any, reading: Reading) -> SceneSample:
     if values.dtype.kind in "ui":
         ends = np.iinfo(values.dtype)
         extremes = ((values == ends.min) | (values == ends.max)).all(axis=1)
-    each = []
-    for band in values:  # one by one: all of them in double precision would be most of the memory
+    each = np.empty((4, bands))
+    for place, band in enumerate(values):  # one by one: in double precision all would be most of the memory
         numbers = band.astype(np.float64)
-        each.append((numbers.mean(), numbers.std(), *np.percentile(numbers, (0.5, 99.5))))
-    return SceneSample(*np.array(each).T, extremes, pixels)
+        each[:, place] = numbers.mean(), numbers.std(), *np.percentile(numbers, (0.5, 99.5))
+    mean, std, low, high = each
+    return SceneSample(mean, std, low, high, extremes, pixels)
 
 
 def _windows(height: int, width: int, grid: int) -> list[Window]:
@@ -271,10 +272,18 @@ def _holds(dtype: str, low: float, high: float) -> bool:
     return float(ends.min) - slack <= low and high <= float(ends.max) + slack
 
 
-def likely_factor(ratio: float) -> str:
-    """Return the factor between common encodings that undoes a ratio best, as an option is written."""
+def likely_factor(sample: SceneSample, band: BandInput, place: int) -> str | None:
+    """Return the factor between common encodings that fits best, as an option is written.
+
+    None where no factor alone makes both mean and contrast of a band those of training.
+    """
+    mean, std = float(sample.mean[place]), float(sample.std[place])
+    if mean * band.mean <= 0 or std * band.std <= 0:
+        return None
+    if abs(np.log(mean / band.mean * band.std / std)) > np.log(2):
+        return None
     candidates = {f"{factor:g}": factor for factor in _FACTORS} | {f"1/{f:g}": 1 / f for f in _FACTORS}
-    return min(candidates, key=lambda text: abs(np.log(candidates[text] * ratio)))
+    return min(candidates, key=lambda text: abs(np.log(candidates[text] * mean / band.mean)))
 
 
 def largest_shift(sample: SceneSample, wanted: Sequence[BandInput]) -> tuple[int, float]:

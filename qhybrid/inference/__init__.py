@@ -2,7 +2,7 @@
 
 from qhybrid.inference.map_writing import probabilities_path, write_map
 from qhybrid.inference.scene import ProbabilityBlock, iterate_probabilities, predict_scene
-from qhybrid.inference.scene_model import SceneModel
+from qhybrid.inference.scene_model import SceneModel, read_as
 
 __all__ = [
     "ProbabilityBlock",
@@ -10,5 +10,6 @@ __all__ = [
     "iterate_probabilities",
     "predict_scene",
     "probabilities_path",
+    "read_as",
     "write_map",
 ]

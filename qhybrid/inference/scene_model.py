@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, Protocol
+from dataclasses import is_dataclass, replace
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from qhybrid.data.classes import ClassMap
 from qhybrid.data.contract import InputContract
 from qhybrid.data.statistics import BandStatistics, contract_of
 from qhybrid.errors import ConfigError, DataError
-from qhybrid.training.run_folder import LoadedRun
+
+Run = TypeVar("Run")
 
 
 class TrainedModel(Protocol):
@@ -71,8 +72,8 @@ def input_contract(run: SceneModel) -> InputContract:
     return contract_of(run.statistics, run.recipe.data, run.bands)
 
 
-def read_as(run: LoadedRun, *, bands: Sequence[int] | None = None, scale: float | None = None) -> LoadedRun:
-    """Return a run whose scenes are read as the user says, where files do not say it rightly.
+def read_as(run: Run, *, bands: Sequence[int] | None = None, scale: float | None = None) -> Run:
+    """Return a run whose scenes are read as the user says, where their files do not say it rightly.
 
     Args:
         run: The trained run.
@@ -81,16 +82,23 @@ def read_as(run: LoadedRun, *, bands: Sequence[int] | None = None, scale: float 
             what the files say.
 
     Raises:
-        ConfigError: If the scale is not above 0.
+        ConfigError: If the scale is not above 0, or the run is one on whole images.
     """
-    if scale is not None and not 0 < scale < float("inf"):
-        raise ConfigError(f"Argument `scale` must be a number above 0, but is {scale}.")
+    if scale is not None and not 0 < scale < math.inf:
+        raise ConfigError(f"Argument `scale` must be a number above 0, but is {scale}. Fix: leave it away.")
     given = {"bands": None if bands is None else tuple(bands), "scale": scale}
     options = {name: value for name, value in given.items() if value is not None}
     if not options:
         return run
-    contract = input_contract(run).with_options(**options)
-    return replace(run, statistics=replace(run.statistics, contract=contract))
+    if not (is_dataclass(run) and isinstance(getattr(run, "statistics", None), BandStatistics)):
+        raise ConfigError(
+            f"Argument `{next(iter(options))}` is for runs on scenes, but this one was trained on whole "
+            "images. Fix: leave it away."
+        )
+    contract = input_contract(cast(SceneModel, run)).with_options(**options)
+    return cast(
+        Run, replace(cast(Any, run), statistics=replace(cast(Any, run).statistics, contract=contract))
+    )
 
 
 def check_window_size(run: SceneModel, window_size: int | None) -> int:
