@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,8 @@ Conversion = tuple[Floats, Floats, str | None]
 
 _SIDE = 32
 """Side of the windows that a sample is read from, in pixels."""
+_SMALL, _CHUNK, _SMALL_SAMPLE = 1 << 19, 1 << 15, 1 << 14
+"""Pixels of a scene that is read as a whole, that are read of it at once, and that are kept of it."""
 _GRIDS = (5, 11, 23)
 """Windows in each direction; the next larger grid is for scenes that have hardly any data in the first."""
 _ENOUGH = 1000
@@ -81,12 +82,12 @@ def sample_image(path: Any, reading: Reading) -> SceneSample:
     values: NDArray[Any] = np.empty((len(reader.bands), 0))
     for grid in _GRIDS:
         parts = []
-        for window in _windows(*reader.info.shape, grid):
+        windows, step = _windows(*reader.info.shape, grid)
+        for window in windows:
             raw, valid = reader.read(window)
-            parts.append(raw[:, valid])
+            parts.append(raw[:, valid][:, ::step].copy())
         values = np.concatenate(parts, axis=1)
-        whole = all(length <= grid * _SIDE for length in reader.info.shape)
-        if whole or values.shape[1] >= _ENOUGH:
+        if reader.info.height * reader.info.width <= _SMALL or values.shape[1] >= _ENOUGH:
             break
     reader.close()
     bands, pixels = values.shape
@@ -105,16 +106,21 @@ def sample_image(path: Any, reading: Reading) -> SceneSample:
     return SceneSample(mean, std, low, high, extremes, pixels)
 
 
-def _windows(height: int, width: int, grid: int) -> list[Window]:
-    """Return windows spread evenly over a scene, row by row; all of it where it is small."""
+def _windows(height: int, width: int, grid: int) -> tuple[list[Window], int]:
+    """Return windows spread evenly over a scene, row by row, and a step over their pixels.
 
-    def stretches(length: int) -> list[tuple[int, int]]:
-        if length <= grid * _SIDE:
-            edges = [*range(0, length, _SIDE), length]
-            return [(start, end - start) for start, end in pairwise(edges)]
-        return [(int(start), _SIDE) for start in np.linspace(0, length - _SIDE, grid)]
+    A small scene is read as a whole, of which a part of the pixels is enough: reads cost more than pixels.
+    """
+    if height * width <= _SMALL:
+        rows = max(1, _CHUNK // width)
+        strips = [Window(row, 0, min(rows, height - row), width) for row in range(0, height, rows)]
+        return strips, 1 + height * width // _SMALL_SAMPLE
 
-    return [Window(row, col, h, w) for row, h in stretches(height) for col, w in stretches(width)]
+    def starts(length: int) -> list[int]:
+        return sorted({int(start) for start in np.linspace(0, max(0, length - _SIDE), grid)})
+
+    sides = min(_SIDE, height), min(_SIDE, width)
+    return [Window(row, col, *sides) for row in starts(height) for col in starts(width)], 1
 
 
 def conversion_of_file(
