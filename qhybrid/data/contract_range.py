@@ -26,7 +26,7 @@ Conversion = tuple[Floats, Floats, str | None]
 
 _SIDE = 32
 """Side of the windows that a sample is read from, in pixels."""
-_SMALL, _CHUNK, _SMALL_SAMPLE = 1 << 19, 1 << 15, 1 << 14
+_SMALL, _CHUNK, _SMALL_SAMPLE = 1 << 19, 1 << 15, 1 << 13
 """Pixels of a scene that is read as a whole, that are read of it at once, and that are kept of it."""
 _GRIDS = (5, 11, 23)
 """Windows in each direction; the next larger grid is for scenes that have hardly any data in the first."""
@@ -85,7 +85,7 @@ def sample_image(path: Any, reading: Reading) -> SceneSample:
         windows, step = _windows(*reader.info.shape, grid)
         for window in windows:
             raw, valid = reader.read(window)
-            parts.append(raw[:, valid][:, ::step].copy())
+            parts.append(raw.reshape(len(raw), -1)[:, ::step][:, valid.ravel()[::step]])
         values = np.concatenate(parts, axis=1)
         if reader.info.height * reader.info.width <= _SMALL or values.shape[1] >= _ENOUGH:
             break
@@ -114,7 +114,7 @@ def _windows(height: int, width: int, grid: int) -> tuple[list[Window], int]:
     if height * width <= _SMALL:
         rows = max(1, _CHUNK // width)
         strips = [Window(row, 0, min(rows, height - row), width) for row in range(0, height, rows)]
-        return strips, 1 + height * width // _SMALL_SAMPLE
+        return strips, height * width // _SMALL_SAMPLE | 1  # odd: no step of columns side by side
 
     def starts(length: int) -> list[int]:
         return sorted({int(start) for start in np.linspace(0, max(0, length - _SIDE), grid)})
