@@ -104,7 +104,7 @@ class DataConfig(GrowingSection):
         scale: What the numbers in the image files are multiplied with, in place of the files' own scale and
             offset. Absent: scenes are read in the encoding of the first training scene; what files say of
             scale and offset is applied where it differs, and other encodings are errors. 1 takes all numbers
-            as they are.
+            as they are, and other encodings are warnings.
         resolution: Metres a pixel that images are resampled to while they are read (mean of pixels, or
             interpolation between them), masks to the nearest pixel; maps have these pixels too. Absent: as
             they are, with a warning where pixels differ from training's by more than 1.5 times.

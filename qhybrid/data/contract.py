@@ -51,7 +51,8 @@ class ReadOptions:
         shift_warning: Distance of a scene's mean from training's, in standard deviations, that is warned of;
             0: none is.
         bands: Numbers of a scene's bands, in the model's order, in place of what names say.
-        sure: `scale` was chosen for these very scenes: doubts about their numbers are warnings, not errors.
+        sure: `scale` was chosen for these very scenes, or is 1 in the recipe: doubts about their numbers are
+            warnings, not errors.
     """
 
     nodata: float | None = None
@@ -64,7 +65,8 @@ class ReadOptions:
     @classmethod
     def of(cls, config: DataConfig) -> Self:
         """Return what a recipe's section `data` says."""
-        return cls(config.nodata, config.scale, config.resolution, config.shift_warning)
+        sure = config.scale == 1
+        return cls(config.nodata, config.scale, config.resolution, config.shift_warning, sure=sure)
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,9 @@ _SIDE = 32
 """Side of the windows that a sample is read from, in pixels."""
 _SMALL, _CHUNK, _SMALL_SAMPLE = 1 << 19, 1 << 15, 1 << 13
 """Pixels of a scene that is read as a whole, that are read of it at once, and that are kept of it."""
-_GRIDS = (5, 11, 23)
-"""Windows in each direction; the next larger grid is for scenes that have hardly any data in the first."""
+_GRIDS = (5, 11, 23, None)
+"""Windows in each direction; the next one is for scenes that have hardly any data in the first, the last one
+reads all."""
 _ENOUGH = 1000
 """Pixels with data that a sample needs, where the scene has them."""
 _SAME_TYPE, _OTHER_TYPE, _ONE_SCENE = (1 / 100, 10.0), (1 / 8, 8.0), (1 / 100, 100.0)
@@ -80,14 +81,15 @@ def sample_image(path: Any, reading: Reading) -> SceneSample:
     """
     reader = ImageReader(path, Reading(reading.bands, reading.nodata, picture=reading.picture))
     values: NDArray[Any] = np.empty((len(reader.bands), 0))
+    small = reader.info.height * reader.info.width <= _SMALL
     for grid in _GRIDS:
         parts = []
-        windows, step = _windows(*reader.info.shape, grid)
+        windows, step = _windows(*reader.info.shape, None if small else grid)
         for window in windows:
             raw, valid = reader.read(window)
             parts.append(raw.reshape(len(raw), -1)[:, ::step][:, valid.ravel()[::step]])
         values = np.concatenate(parts, axis=1)
-        if reader.info.height * reader.info.width <= _SMALL or values.shape[1] >= _ENOUGH:
+        if small or values.shape[1] >= _ENOUGH:
             break
     reader.close()
     bands, pixels = values.shape
@@ -106,15 +108,18 @@ def sample_image(path: Any, reading: Reading) -> SceneSample:
     return SceneSample(mean, std, low, high, extremes, pixels)
 
 
-def _windows(height: int, width: int, grid: int) -> tuple[list[Window], int]:
+def _windows(height: int, width: int, grid: int | None) -> tuple[list[Window], int]:
     """Return windows spread evenly over a scene, row by row, and a step over their pixels.
 
-    A small scene is read as a whole, of which a part of the pixels is enough: reads cost more than pixels.
+    Without a number of windows in each direction the scene is read as a whole, of which a part of the pixels
+    is enough: of small scenes, because reads cost more than pixels.
     """
-    if height * width <= _SMALL:
+    if grid is None:
         rows = max(1, _CHUNK // width)
         strips = [Window(row, 0, min(rows, height - row), width) for row in range(0, height, rows)]
-        return strips, height * width // _SMALL_SAMPLE | 1  # odd: no step of columns side by side
+        return strips, min(
+            height * width, _SMALL
+        ) // _SMALL_SAMPLE | 1  # odd: no step of columns side by side
 
     def starts(length: int) -> list[int]:
         return sorted({int(start) for start in np.linspace(0, max(0, length - _SIDE), grid)})
@@ -247,9 +252,9 @@ def foreign_band(
         return None
     ratios = magnitude_ratios(sample, wanted)
     for place, (here, band) in enumerate(zip(own, wanted)):
-        ratio = ratios[place]
-        if not np.isfinite(ratio) or ratio == 0:
+        if not np.isfinite(ratios[place]) or ratios[place] == 0:
             continue
+        ratio = _common_ratio(float(ratios[place]), abs(sample.mean[place]), abs(band.mean))
         trained = band.dtype or ("uint8" if band.low >= 0 and band.high <= 255 else None)
         if trained == here.dtype == "uint8":
             continue  # both may use all there is
@@ -266,6 +271,17 @@ def foreign_band(
         if not low <= ratio <= high:
             return place, f"they are {ratio:.3g} times as large"
     return None
+
+
+def _common_ratio(largest: float, mean: float, trained_mean: float) -> float:
+    """Return the ratio of the largest values or of the means, whichever is nearer to 1.
+
+    Another encoding multiplies both; a few very bright things, as in radar images, only the largest values.
+    """
+    means = mean / trained_mean if trained_mean > 0 else np.inf
+    if largest > 1:
+        return max(1.0, min(largest, means))
+    return min(1.0, max(largest, means))
 
 
 def _holds(dtype: str, low: float, high: float) -> bool:

@@ -183,6 +183,24 @@ def test_a_training_set_of_two_encodings_is_refused(scene):
         contract_from([first, second])
 
 
+def test_a_factor_of_1_takes_numbers_as_they_are(scene):
+    config = DataConfig(dataset="none", scale=1)
+    paths = [scene(BASE.astype(np.uint16)), scene(BASE.astype(np.uint16) * 257, scales=[1 / 257] * 3)]
+    first = InputContract.of_scene(paths[0], None, ReadOptions.of(config))
+    with pytest.warns(UserWarning, match="values must be encoded"):
+        statistics = compute_statistics([Scene(str(path), path, None, "") for path in paths], contract=first)
+    np.testing.assert_allclose(statistics.mean, BASE.mean(axis=(1, 2)) * 129)
+
+
+def test_a_few_bright_things_are_no_other_encoding(scene):
+    """Radar: most of the ground is as dark as elsewhere, roofs are hundreds of times brighter."""
+    rng = np.random.default_rng(0)
+    water = rng.exponential(0.01, (1, HEIGHT, WIDTH)).astype(np.float32)
+    town = np.where(rng.random((1, HEIGHT, WIDTH)) < 0.01, 20.0, water * 5).astype(np.float32)
+    with no_warning():
+        contract_from([scene(water), scene(town)])
+
+
 def test_a_training_set_of_two_types_is_one_set(scene):
     other = picture(1)
     statistics = compute_statistics(
@@ -616,6 +634,14 @@ def test_tiles_are_cut_from_what_the_contract_reads(tmp_path, scene, make_raster
     tile_scene(other, tmp_path / "images", tmp_path / "masks", CLASSES, size=64, contract=contract)
     with rasterio.open(tmp_path / "images" / "o_0.png") as tile:
         np.testing.assert_array_equal(tile.read([1, 2, 3])[:, :64, :50], BASE[:, :64])
+
+
+def test_a_scene_with_hardly_any_data_is_judged_by_what_there_is(scene):
+    contract = contract_from([scene(BASE)])
+    values = np.zeros((3, 900, 900), np.uint16)
+    values[:, 101:104, 203:206] = BASE[:, :3, :3].astype(np.uint16) * 257
+    with pytest.raises(DataError, match="values must be encoded"):
+        contract.reading(scene(values, nodata=0))
 
 
 def test_a_file_is_looked_at_once_and_again_when_it_has_changed(scene, monkeypatch):

@@ -283,6 +283,16 @@ def test_a_mixed_training_set_learns_from_one_encoding(tmp_path):
         np.testing.assert_allclose(other["image"], one["image"], atol=1e-5)
 
 
+def test_a_validation_scene_in_another_encoding_shows_before_training(tmp_path):
+    for seed, (split, factor) in enumerate((("train", 1), ("val", 257))):
+        image, truth = ground(seed)
+        write(tmp_path / "set" / split / "images/a.tif", image.astype(np.uint16) * factor, east=1000.0 * seed)
+        write(tmp_path / "set" / split / "masks/a.tif", truth[None], None, east=1000.0 * seed)
+    with pytest.raises(DataError, match=r"val.images.a\.tif: values must be encoded"):
+        train(recipe(), tmp_path, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_maps_lie_on_the_resampled_grid(run, right, data, tmp_path):
     """Trained at 1 m a pixel: a scene of 0.5 m is mapped at 1 m, where `data.resolution` says so."""
     contract = run.statistics.contract.with_options(resolution=1.0)

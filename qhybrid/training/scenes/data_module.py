@@ -15,7 +15,7 @@ from qhybrid.data.patches import GridPatches, RandomPatches
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.scenes import SceneDataset
 from qhybrid.data.splits import find_leaks
-from qhybrid.data.statistics import BandStatistics, compute_statistics, first_contract
+from qhybrid.data.statistics import BandStatistics, compute_statistics, contract_of, first_contract
 from qhybrid.errors import DataError
 
 
@@ -77,6 +77,9 @@ class SceneDataModule(lightning.LightningDataModule):
             contract=first_contract(self.dataset, recipe.data),
         )
         self.bands = self.statistics.bands
+        contract = contract_of(self.statistics, recipe.data)
+        for scene in self.dataset.scenes("val"):  # what does not fit shows now, not after the first epoch
+            contract.reading(scene.image)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Serve random patches; what a patch is depends on (seed, epoch, index) alone, not on workers."""
