@@ -87,7 +87,8 @@ def sample_image(path: Any, reading: Reading) -> SceneSample:
         windows, step = _windows(*reader.info.shape, None if small else grid)
         for window in windows:
             raw, valid = reader.read(window)
-            parts.append(raw.reshape(len(raw), -1)[:, ::step][:, valid.ravel()[::step]])
+            every = 1 if valid.sum() <= step else step  # a few pixels are all needed
+            parts.append(raw.reshape(len(raw), -1)[:, ::every][:, valid.ravel()[::every]])
         values = np.concatenate(parts, axis=1)
         if small or values.shape[1] >= _ENOUGH:
             break
@@ -117,9 +118,7 @@ def _windows(height: int, width: int, grid: int | None) -> tuple[list[Window], i
     if grid is None:
         rows = max(1, _CHUNK // width)
         strips = [Window(row, 0, min(rows, height - row), width) for row in range(0, height, rows)]
-        return strips, min(
-            height * width, _SMALL
-        ) // _SMALL_SAMPLE | 1  # odd: no step of columns side by side
+        return strips, min(height * width, _SMALL) // _SMALL_SAMPLE | 1  # odd: not always the same columns
 
     def starts(length: int) -> list[int]:
         return sorted({int(start) for start in np.linspace(0, max(0, length - _SIDE), grid)})
