@@ -145,14 +145,15 @@ def match_bands(
         return places or _refuse_count(picture, wanted, every)
     found = [offered.words.index(word) + 1 if word in offered.words else None for word in asked.words]
     complete = tuple(number for word, number in zip(asked.words, found) if word and number)
+    weak = (asked.default and offered.described) or (offered.default and asked.described)
     if places is None:
-        return complete if len(complete) == len(wanted) else _refuse_count(picture, wanted, every)
+        told = len(complete) == len(wanted) and not (weak and sorted(complete) != list(complete))
+        return complete if told else _refuse_count(picture, wanted, every)
     pairs = [(word, offered.words[place - 1]) for word, place in zip(asked.words, places)]
     if all(word is None or other is None or word == other for word, other in pairs):
         return places
     # A default against descriptions: "blue, green, red" contradicts it, "nir, red, green" tells that nobody
     # set the colours.
-    weak = (asked.default and offered.described) or (offered.default and asked.described)
     both = [(word, other) for word, other in pairs if word and other]
     if weak and {word for word, _ in both} != {other for _, other in both}:
         return places

@@ -287,6 +287,14 @@ def test_names_that_contradict_are_refused_with_the_remedy(scene, trained, other
             contract.with_options(bands=wrong).reading(path)
 
 
+def test_more_bands_in_an_order_that_only_a_default_tells_are_refused(scene):
+    four = np.concatenate([BASE, BASE[:1]])
+    contract = contract_from([scene(BASE)])
+    assert contract.reading(scene(four, ("red", "green", "blue", "nir"))).bands == (1, 2, 3)
+    with pytest.raises(DataError, match="but the scene has 4 band"):
+        contract.reading(scene(four, ("blue", "green", "red", "nir")))
+
+
 def test_a_training_set_in_two_orders_has_the_order_of_its_first_scene(scene):
     other = picture(4)
     paths = [scene(BASE, ("red", "green", "blue")), scene(other[::-1], ("blue", "green", "red"))]
