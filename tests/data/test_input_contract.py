@@ -291,8 +291,11 @@ def test_more_bands_in_an_order_that_only_a_default_tells_are_refused(scene):
     four = np.concatenate([BASE, BASE[:1]])
     contract = contract_from([scene(BASE)])
     assert contract.reading(scene(four, ("red", "green", "blue", "nir"))).bands == (1, 2, 3)
-    with pytest.raises(DataError, match="but the scene has 4 band"):
+    with pytest.raises(DataError, match="are called blue, green, red"):
         contract.reading(scene(four, ("blue", "green", "red", "nir")))
+    five = np.concatenate([four, BASE[:1]])
+    with pytest.raises(DataError, match="but the scene has 5 band"):
+        contract.reading(scene(five, ("blue", "green", "red", "nir", "swir")))
 
 
 def test_a_training_set_in_two_orders_has_the_order_of_its_first_scene(scene):
