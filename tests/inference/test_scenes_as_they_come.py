@@ -22,6 +22,7 @@ from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.scenes import Scene
 from qhybrid.data.statistics import BandStatistics, compute_statistics
 from qhybrid.errors import CheckpointError, ConfigError, DataError
+from qhybrid.evaluation import evaluate_run
 from qhybrid.evaluation.scoring import score_scenes
 from qhybrid.inference import predict_scene, read_as, write_map
 from qhybrid.training import load_run, train
@@ -217,6 +218,19 @@ def test_the_command_line_takes_bands_and_a_factor(folder, data, tmp_path):
         ["--scale", "x"],
     ):
         assert CliRunner().invoke(app, [*arguments, *wrong]).exit_code == 2
+
+
+def test_evaluate_takes_bands_and_leaves_the_plain_result_alone(folder, data, tmp_path):
+    root = shutil.copytree(data, tmp_path / "data")
+    plain = evaluate_run(folder, "test", data_root=data, output=tmp_path / "plain")
+    write(root / "set/test/images/a.tif", ground(2)[0][::-1], ("a", "b", "c"), east=2000.0)
+    arguments = ["evaluate", str(folder), "--data-root", str(root)]
+    assert isinstance(CliRunner().invoke(app, arguments).exception, DataError)
+    done = CliRunner().invoke(app, [*arguments, "--bands", "3, 2,1"])
+    assert done.exit_code == 0, done.output
+    written = folder / "evaluation" / "test-exact-read-as-3_2_1" / "metrics.json"
+    assert json.loads(written.read_text())["metrics"]["miou"] == pytest.approx(plain["miou"])
+    assert not (folder / "evaluation" / "test-exact" / "metrics.json").exists()
 
 
 def test_nodata_of_each_band_of_a_vrt(run, right, tmp_path):
