@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 import qhybrid
 from qhybrid.config import PredictionConfig
-from qhybrid.data.contract_reading import ImageReader
 from qhybrid.data.raster import RasterInfo
 from qhybrid.data.raster_writer import BLOCK, MapWriter
 from qhybrid.errors import ConfigError
 from qhybrid.inference.scene import DEFAULT_MEMORY_MB, Progress, iterate_probabilities
-from qhybrid.inference.scene_model import SceneModel, check_window_size, input_contract
+from qhybrid.inference.scene_model import SceneModel, check_window_size, scene_grid
 
 SUFFIXES = (".tif", ".tiff")
 
@@ -63,7 +62,7 @@ def write_map(
     """
     targets = [Path(output), probabilities_path(output)] if probabilities else [Path(output)]
     _check_targets(targets, Path(image))
-    info = ImageReader(image, input_contract(run).reading(image)).info  # the grid that is predicted
+    info = scene_grid(run, image)
     classes = run.classes.num_classes
     blending = 2 * check_window_size(run, window_size) * (4 * classes + 1)
     waiting = BLOCK * (1 + 4 * classes * probabilities)

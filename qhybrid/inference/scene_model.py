@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import is_dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import nn
 from qhybrid.config import Recipe
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.contract import InputContract
+from qhybrid.data.contract_reading import ImageReader
+from qhybrid.data.raster import RasterInfo
 from qhybrid.data.statistics import BandStatistics, contract_of
 from qhybrid.errors import ConfigError, DataError
 
@@ -70,6 +73,17 @@ class SceneModel(TrainedModel, Protocol):
 def input_contract(run: SceneModel) -> InputContract:
     """Return what scenes are read for: what the model was trained on, with what the user decides."""
     return contract_of(run.statistics, run.recipe.data, run.bands)
+
+
+def scene_grid(run: SceneModel, image: str | Path) -> RasterInfo:
+    """Return the grid that a map of a scene has: that of the file, or the one that it is resampled to.
+
+    Raises:
+        DataError: If the scene is unusable, or cannot be what the model was trained on.
+    """
+    reader = ImageReader(image, input_contract(run).reading(image))
+    reader.close()
+    return reader.info
 
 
 def read_as(run: Run, *, bands: Sequence[int] | None = None, scale: float | None = None) -> Run:
