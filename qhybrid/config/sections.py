@@ -108,8 +108,9 @@ class DataConfig(GrowingSection):
         resolution: Metres a pixel that images are resampled to while they are read (mean of pixels, or
             interpolation between them), masks to the nearest pixel; maps have these pixels too. Absent: as
             they are, with a warning where pixels differ from training's by more than 1.5 times.
-        shift_warning: Distance of a scene's mean in a band from the training split's, in standard deviations,
-            above which a scene is warned of; 0: none is.
+        shift_warning: Distance of a scene from the training split above which it is warned of: shift of a
+            band's mean in standard deviations m, and logarithm c of the ratio of the standard deviations, as
+            sqrt(m^2 + c^2). 0: none is.
         patch_size: Side of training patches and prediction windows, in pixels.
         patches_per_epoch: Random training patches in one epoch.
         augmentation: Random changes of training patches. For data sets of whole images all of them are off

@@ -48,8 +48,8 @@ class ReadOptions:
         nodata: Value that means "no data" in every band; None: what each file says.
         scale: What numbers are multiplied with, in place of what the files say of scale and offset.
         resolution: Metres a pixel that images are resampled to; None: as they are.
-        shift_warning: Distance of a scene's mean from training's, in standard deviations, that is warned of;
-            0: none is.
+        shift_warning: Distance of a scene's values from training's (`largest_shift`) that is warned of; 0:
+            none is.
         bands: Numbers of a scene's bands, in the model's order, in place of what names say.
         sure: `scale` was chosen for these very scenes, or is 1 in the recipe: doubts about their numbers are
             warnings, not errors.
@@ -290,10 +290,10 @@ class InputContract:
             band = self.bands[place]
             self._warn(
                 "range",
-                f"{image}: its values are far from those of training: band {band.shown} has mean "
-                f"{sample.mean[place]:.4g} here, in training {band.mean:.4g} +- {band.std:.3g}; that is "
-                f"{far:.1f} standard deviations, and `data.shift_warning` is {self.options.shift_warning:g}. "
-                "The model may be wrong on such a scene.",
+                f"{image}: its values are far from those of training: band {band.shown} is "
+                f"{sample.mean[place]:.4g} +- {sample.std[place]:.3g} here, and {band.mean:.4g} +- "
+                f"{band.std:.3g} in training; that is a distance of {far:.1f}, and `data.shift_warning` is "
+                f"{self.options.shift_warning:g}. The model may be wrong on such a scene.",
             )
 
     def _foreign(self, image: str | Path, dtype: str, sample: SceneSample, place: int, why: str) -> str:

@@ -170,11 +170,28 @@ def test_a_scene_in_other_light_is_read_with_a_loud_warning(scene, dtype, light)
         "black": trained * 0,
     }[light].astype(dtype)
     contract = contract_from([scene(trained)])
-    with pytest.warns(UserWarning, match=r"far from those of training: band \d .* standard deviations"):
+    with pytest.warns(UserWarning, match=r"far from those of training: band \d .* a distance of \d"):
         data, _ = read(scene(values), contract)
     np.testing.assert_array_equal(data, values)
     with no_warning():
         read(scene(values), contract.with_options(shift_warning=0))
+
+
+def test_the_distance_of_a_scene_is_that_of_mean_and_contrast(scene):
+    rng = np.random.default_rng(0)
+    trained = rng.normal(100, 20, (1, 90, 90))
+    contract = contract_from([scene(trained.astype(np.float32))])
+    darker = scene((trained * 0.5).astype(np.float32))  # sqrt(2.5^2 + log(2)^2) = 2.59
+    with pytest.warns(
+        UserWarning, match=r"50 \+- 10\S* here, and 100.* \+- 20.*distance of 2.6, and .* is 2"
+    ):
+        contract.reading(darker)
+    flat = scene(np.full((1, 90, 90), 100, np.float32))  # log(6) = 1.79
+    with no_warning():
+        contract.reading(flat)
+        contract.with_options(shift_warning=2.7).reading(darker)
+    with pytest.warns(UserWarning, match="distance of 1.8"):
+        contract.with_options(shift_warning=1.7).reading(flat)
 
 
 def test_a_training_set_of_two_encodings_is_refused(scene):
