@@ -298,7 +298,7 @@ class InputContract:
 
     def _foreign(self, image: str | Path, dtype: str, sample: SceneSample, place: int, why: str) -> str:
         band = self.bands[place]
-        factor = likely_factor(sample, band, place)
+        factor = likely_factor(sample, band, place, dtype)
         remedy = (
             "no factor alone converts them; convert the file (gdal_translate -scale -ot)"
             if factor is None

@@ -42,7 +42,7 @@ _EVEN = float(np.log(6))
 """Largest share of contrast in the distance of a scene: water and fields are even, and no fault."""
 _CLEAR = 0.25
 """Standard deviations by which one offset must fit better than another to be believed."""
-_FACTORS = (255.0, 256.0, 257.0, 16.0, 4.0, 100.0, 1000.0, 10_000.0, 65_535.0)
+_FACTORS = (16.0, 4.0, 100.0, 1000.0, 10_000.0, 65_535.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,7 +295,7 @@ def _holds(dtype: str, low: float, high: float) -> bool:
     return float(ends.min) - slack <= low and high <= float(ends.max) + slack
 
 
-def likely_factor(sample: SceneSample, band: BandInput, place: int) -> str | None:
+def likely_factor(sample: SceneSample, band: BandInput, place: int, dtype: str) -> str | None:
     """Return the factor between common encodings that fits best, as an option is written.
 
     None where no factor alone makes both mean and contrast of a band those of training.
@@ -305,7 +305,10 @@ def likely_factor(sample: SceneSample, band: BandInput, place: int) -> str | Non
         return None
     if abs(np.log(mean / band.mean * band.std / std)) > np.log(2):
         return None
-    candidates = {f"{factor:g}": factor for factor in _FACTORS} | {f"1/{f:g}": 1 / f for f in _FACTORS}
+    # 0 to 1 is 255 times smaller than 8 bits, 16 bits are 257 times larger; values are too near to tell.
+    whole = all(np.dtype(kind).kind in "ui" for kind in (dtype, band.dtype or dtype))
+    factors = (257.0 if whole else 255.0, *_FACTORS)
+    candidates = {f"{factor:g}": factor for factor in factors} | {f"1/{f:g}": 1 / f for f in factors}
     return min(candidates, key=lambda text: abs(np.log(candidates[text] * mean / band.mean)))
 
 
