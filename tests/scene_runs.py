@@ -89,6 +89,7 @@ def make_run(tmp_path, scenes_root, data_config):
             step=30,
             metrics={},
             qhybrid="0",
+            input=statistics.contract.to_dict(),
         )
         write_recipe(root, recipe)
         save_weights(root, "best", network, meta)

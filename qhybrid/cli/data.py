@@ -90,12 +90,16 @@ def tile(
 ) -> None:
     """Cut the scenes of a recipe's data set into lossless PNG tiles, as in the HQ-UNet paper."""
     from qhybrid.data.scene_datasets import open_dataset
+    from qhybrid.data.statistics import first_contract
     from qhybrid.data.tiling import tile_dataset
 
     config = load_recipe(find_recipe(recipe), set_).data
     dataset = open_dataset(config, find_data_root(data_root))
+    contract = first_contract(dataset, config)
     with progress_bar("scenes") as progress:
-        folder = tile_dataset(dataset, to, config.bands, config.nodata, size, partial, progress=progress)
+        folder = tile_dataset(
+            dataset, to, config.bands, size=size, partial=partial, progress=progress, contract=contract
+        )
     say_path("tiles", folder)
 
 
@@ -163,13 +167,16 @@ def check_tables(found: DataCheck) -> list[Table]:
 def statistics(recipe: RecipeArgument, set_: SetOption = None, data_root: DataRoot = None) -> None:
     """Print band statistics and class shares of the training split."""
     from qhybrid.data.scene_datasets import open_dataset
-    from qhybrid.data.statistics import compute_statistics
+    from qhybrid.data.statistics import compute_statistics, first_contract
 
     config = load_recipe(find_recipe(recipe), set_).data
     dataset = open_dataset(config, find_data_root(data_root))
     with progress_bar("training scenes") as progress:
         found = compute_statistics(
-            dataset.scenes("train"), config.bands, dataset.classes, config.nodata, progress=progress
+            dataset.scenes("train"),
+            classes=dataset.classes,
+            progress=progress,
+            contract=first_contract(dataset, config),
         )
     bands = Table("band", "mean", "std", "0.5 %", "99.5 %")
     for values in zip(found.bands, found.mean, found.std, found.low, found.high, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +32,18 @@ Noise = Annotated[
 ]
 Shots = Annotated[int | None, typer.Option(help="Shots of every measured basis; otherwise exact values.")]
 Device = Annotated[str, typer.Option(help="Where the model runs: auto, cpu or cuda.")]
+Bands = Annotated[
+    str | None,
+    typer.Option(
+        "--bands", help="Numbers of the scenes' bands in the model's order, as in 3,2,1; otherwise by name."
+    ),
+]
+Scale = Annotated[
+    str | None,
+    typer.Option(
+        "--scale", help="Factor that turns the scenes' numbers into those of training, as in 1/257 or 255."
+    ),
+]
 WhichWeights = Annotated[str, typer.Option("--which", help="Weights of the `best` or of the `last` epoch.")]
 
 
@@ -48,11 +61,14 @@ def evaluate(
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Also score the majority class and colour alone.")
     ] = False,
+    bands: Bands = None,
+    scale: Scale = None,
 ) -> None:
     """Evaluate a trained run on all scenes or images of a split: one confusion matrix."""
     folder = find_run(run)
     chosen = engine_config(engine, engine_option, noise, shots)
     weights = check_which(which)
+    numbers, factor = band_numbers(bands), scale_factor(scale)
 
     from qhybrid.errors import MetricError
     from qhybrid.evaluation import evaluate_run, evaluation_folder
@@ -61,6 +77,9 @@ def evaluate(
     recipe = read_recipe(folder)
     chosen = routed(chosen)
     target = output or evaluation_folder(folder, split, chosen or recipe.engine, weights)
+    if output is None and (bands or scale):
+        # The result of the scenes as they are stays.
+        target = target.with_name(f"{target.name}-read-as-{safe_name(bands, scale)}")
     failed = None
     with progress_bar(f"{split} split") as progress:
         try:
@@ -74,6 +93,8 @@ def evaluate(
                 progress,
                 baselines=baselines,
                 device=device,
+                bands=numbers,
+                scale=factor,
             )
         except MetricError as error:
             failed, found = error, error.evaluation
@@ -82,6 +103,39 @@ def evaluate(
     say_path("metrics", target)
     if failed is not None:
         raise failed
+
+
+def band_numbers(text: str | None) -> tuple[int, ...] | None:
+    """Return the checked value of `--bands`."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise typer.BadParameter(
+            f"must be band numbers from 1, as in 3,2,1, but is {text}", param_hint="--bands"
+        )
+    return tuple(map(int, parts))
+
+
+def scale_factor(text: str | None) -> float | None:
+    """Return the checked value of `--scale`, a number or a fraction of two."""
+    if text is None:
+        return None
+    try:
+        above, _, below = text.partition("/")
+        factor = float(above) / float(below or 1)
+    except (ValueError, ZeroDivisionError):
+        factor = math.nan
+    if not 0 < factor < math.inf:
+        raise typer.BadParameter(
+            f"must be a number above 0, as in 1/257 or 255, but is {text}", param_hint="--scale"
+        )
+    return factor
+
+
+def safe_name(*parts: str | None) -> str:
+    """Return options as a part of a folder's name."""
+    return "-".join(part.replace("/", "_").replace(",", "_").replace(" ", "") for part in parts if part)
 
 
 def routed(engine: EngineConfig | None) -> EngineConfig | None:

@@ -14,15 +14,19 @@ import typer
 from qhybrid.cli.console import errors, progress_bar, say, say_path
 from qhybrid.cli.evaluate import (
     RUN_HELP,
+    Bands,
     Device,
     EngineOption,
     EngineOptions,
     Noise,
+    Scale,
     Shots,
     WhichWeights,
+    band_numbers,
     check_which,
     engine_config,
     routed,
+    scale_factor,
 )
 from qhybrid.cli.lookup import find_run
 from qhybrid.config import EngineConfig, PredictionConfig, validated
@@ -92,6 +96,8 @@ def predict(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace maps that exist.")] = False,
     which: WhichWeights = "best",
     device: Device = "auto",
+    bands: Bands = None,
+    scale: Scale = None,
 ) -> None:
     """Map scenes of any size: overlapping windows, blended; maps keep CRS, transform and nodata.
 
@@ -99,6 +105,7 @@ def predict(
     """
     folder, weights = find_run(run), check_which(which)
     chosen = engine_config(engine, engine_option, noise, shots)
+    read = {"bands": band_numbers(bands), "scale": scale_factor(scale)}
 
     from qhybrid.data.map_area import parse_box
     from qhybrid.data.raster_writer import check_format
@@ -121,7 +128,7 @@ def predict(
     )
     several = _several(scenes, output)
     _check_paths(scenes, output, several, options, products)
-    loaded = _loaded(folder, weights, chosen)
+    loaded = _loaded(folder, weights, chosen, **read)
     settings = loaded.recipe.prediction
     if overlap is not None:
         settings = validated(PredictionConfig, {**settings.model_dump(), "overlap": overlap}, "--overlap")
@@ -162,10 +169,12 @@ def _check_paths(
     map_places(find_scenes(scenes, output), output, options, products)
 
 
-def _loaded(folder: Path, weights: Which, engine: EngineConfig | None) -> LoadedRun:
+def _loaded(folder: Path, weights: Which, engine: EngineConfig | None, **reading: Any) -> LoadedRun:
+    """Load the run; `reading` is what the user says of the scenes, as for `read_as`."""
+    from qhybrid.inference import read_as
     from qhybrid.training import load_run
 
-    loaded = load_run(folder, weights)
+    loaded = read_as(load_run(folder, weights), **reading)
     chosen = routed(engine)
     if chosen is not None:
         from qhybrid.engines import make_engine

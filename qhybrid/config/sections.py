@@ -143,6 +143,16 @@ class DataConfig(GrowingSection):
             masks are errors.
         vector: How polygons become classes, for labels in vector files.
         nodata: Image value that means "no data"; absent: what the file says.
+        scale: What the numbers in the image files are multiplied with, in place of the files' own scale and
+            offset. Absent: scenes are read in the encoding of the first training scene; what files say of
+            scale and offset is applied where it differs, and other encodings are errors. 1 takes all numbers
+            as they are, and other encodings are warnings.
+        resolution: Metres a pixel that images are resampled to while they are read (mean of pixels, or
+            interpolation between them), masks to the nearest pixel; maps have these pixels too. Absent: as
+            they are, with a warning where pixels differ from training's by more than 1.5 times.
+        shift_warning: Distance of a scene from the training split above which it is warned of: shift of a
+            band's mean in standard deviations m, and logarithm c of the ratio of the standard deviations, as
+            sqrt(m^2 + c^2). 0: none is.
         patch_size: Side of training patches and prediction windows, in pixels.
         patches_per_epoch: Random training patches in one epoch.
         class_sampling: Fraction of the training patches that are placed on a class: it is drawn evenly from
@@ -175,6 +185,9 @@ class DataConfig(GrowingSection):
     fit_masks: bool = False
     vector: VectorConfig | None = None
     nodata: float | None = None
+    scale: float | None = Field(None, gt=0)
+    resolution: float | None = Field(None, gt=0)
+    shift_warning: float = Field(2.0, ge=0)
     patch_size: int = Field(128, ge=16)
     patches_per_epoch: int = Field(1024, ge=1)
     class_sampling: float = Field(0.0, ge=0, le=1)

@@ -12,6 +12,7 @@ from qhybrid.config import DataConfig
 from qhybrid.data.check_findings import DataCheck, Example, Moments, SplitFindings
 from qhybrid.data.check_likeness import SmallCopy
 from qhybrid.data.classes import IGNORE_INDEX
+from qhybrid.data.contract import InputContract, ReadOptions
 from qhybrid.data.pairs import check_pair
 from qhybrid.data.raster import Window
 from qhybrid.data.scenes import Scene, SceneDataset, SceneReader
@@ -47,13 +48,15 @@ def check_scenes(
     classes = dataset.classes
     check = DataCheck("scenes", classes.names, "pixels", classes.colors)
     listed = {split: _listed(dataset, split, check) for split in splits}
+    contract = _contract(listed, config)
     total, done = sum(len(scenes) for scenes, _ in listed.values()), 0
     for split, (scenes, _) in listed.items():
         found = check.splits[split] = SplitFindings()
         shown = set(np.linspace(0, len(scenes) - 1, EXAMPLES).astype(int)) if scenes else set()
-        reader = _Reader(dataset, config, found)
+        reader = _Reader(dataset, contract, found)
         for index, scene in enumerate(scenes):
             try:
+                assert contract is not None  # there is a scene
                 if quick:
                     reader.look(scene, labels=split != "train")
                 else:
@@ -103,6 +106,27 @@ def _listed(dataset: SceneDataset, split: str, check: DataCheck) -> tuple[tuple[
     return tuple(fitting), False
 
 
+def _contract(listed: dict[str, tuple[tuple[Scene, ...], bool]], config: DataConfig) -> InputContract | None:
+    """Return what all scenes are read for: what the first training scene is, or the first usable one.
+
+    Returns:
+        The contract; None where there are no scenes.
+
+    Raises:
+        DataError: If no scene is usable.
+    """
+    first: DataError | None = None
+    for split in sorted(listed, key=lambda split: split != "train"):
+        for scene in listed[split][0]:
+            try:
+                return InputContract.of_scene(scene.image, config.bands, ReadOptions.of(config))
+            except DataError as error:
+                first = first or error
+    if first is not None:
+        raise first
+    return None
+
+
 def _note_number_types(split: str, types: dict[str, Scene], check: DataCheck) -> None:
     """Record scenes of different number types, whose values may have different ranges."""
     if len(types) > 1:
@@ -120,9 +144,9 @@ def _note_number_types(split: str, types: dict[str, Scene], check: DataCheck) ->
 class _Reader:
     """Reads scenes of one split into its findings; files that scenes share stay open."""
 
-    def __init__(self, dataset: SceneDataset, config: DataConfig, found: SplitFindings) -> None:
+    def __init__(self, dataset: SceneDataset, contract: InputContract | None, found: SplitFindings) -> None:
         self._classes = dataset.classes
-        self._config = config
+        self._contract = contract
         self._found = found
         self._open: SceneReader | None = None
         self._looked_at: set[Path] = set()
@@ -136,7 +160,7 @@ class _Reader:
 
     def _opened(self, scene: Scene) -> SceneReader:
         if self._open is None:
-            self._open = SceneReader(scene, self._classes, self._config.bands, self._config.nodata)
+            self._open = SceneReader(scene, self._classes, self._contract)
         else:
             self._open.move_to(scene)
         self.number_types.setdefault(self._open.image.info.dtype, scene)

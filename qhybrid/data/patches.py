@@ -16,7 +16,7 @@ from qhybrid.data.classes import ClassMap
 from qhybrid.data.raster import Window
 from qhybrid.data.scene_store import SceneStore
 from qhybrid.data.scenes import Scene
-from qhybrid.data.statistics import BandStatistics
+from qhybrid.data.statistics import BandStatistics, contract_of
 from qhybrid.errors import DataError
 from qhybrid.seeding import numpy_generator
 
@@ -51,14 +51,14 @@ class RandomPatches(Dataset[Sample]):
         Args:
             scenes: Training scenes with labels.
             classes: The label map.
-            statistics: Of the training split; their bands are read.
+            statistics: Of the training split; scenes are read for their contract.
             config: Patch size, patches in an epoch, nodata, cache.
             seed: Seed of the run.
 
         Raises:
             DataError: If there are no scenes, or a patch is larger than a scene.
         """
-        self._store = SceneStore(scenes, classes, statistics.bands, config.nodata, config.cache_mb)
+        self._store = SceneStore(scenes, classes, contract_of(statistics, config), config.cache_mb)
         self._statistics = statistics
         self._size = config.patch_size
         self._length = config.patches_per_epoch
@@ -79,7 +79,7 @@ class RandomPatches(Dataset[Sample]):
         self._on_classes = config.class_sampling
         self._classes: ClassPositions | None = None
         if self._on_classes:  # read now, so that workers get it and do not read all labels again
-            unkept = SceneStore(scenes, classes, statistics.bands, config.nodata, cache_mb=0)
+            unkept = SceneStore(scenes, classes, contract_of(statistics, config), cache_mb=0)
             self._classes = ClassPositions(unkept, seed)
 
     def __len__(self) -> int:
@@ -145,14 +145,14 @@ class GridPatches(Dataset[Sample]):
         Args:
             scenes: Scenes with labels.
             classes: The label map.
-            statistics: Of the training split; their bands are read.
+            statistics: Of the training split; scenes are read for their contract.
             config: Patch size, nodata, cache.
             patch_size: Side of the windows; absent: `config.patch_size`.
 
         Raises:
             DataError: If there are no scenes or a file is unusable.
         """
-        self._store = SceneStore(scenes, classes, statistics.bands, config.nodata, config.cache_mb)
+        self._store = SceneStore(scenes, classes, contract_of(statistics, config), config.cache_mb)
         self._statistics = statistics
         size = config.patch_size if patch_size is None else patch_size
         self.windows = [

@@ -19,6 +19,7 @@ from qhybrid.data.raster_file import (
     SAFE_PNG,
     RasterInfo,
     Window,
+    as_picture,
     check_bands,
     open_raster,
     raster_info,
@@ -42,14 +43,17 @@ class RasterReader:
         bands: Sequence[int] | None = None,
         nodata: float | None = None,
         alpha_is_mask: bool = False,
+        picture: bool = False,
     ) -> None:
         """Open a raster.
 
         Args:
             path: The file.
             bands: 1-based band numbers in the order wanted; all that hold data if absent.
-            nodata: Value that means "no data"; absent: what the file says. NaN: no value does.
+            nodata: Value that means "no data"; absent: what the file says of each band. NaN: no value does.
             alpha_is_mask: Without `bands`, take a band that is marked as alpha for a mask in any format.
+            picture: Read a colour table as bands of red, green and blue (see `as_picture`); absent: the
+                numbers themselves, as of classes.
 
         Raises:
             DataError: If the file cannot be opened or lacks a band.
@@ -58,15 +62,24 @@ class RasterReader:
         self._handle: Any = open_raster(self.path)
         self._process = os.getpid()
         try:
-            self.info = read_info(self.path, self._handle)
+            info = read_info(self.path, self._handle)
+            self.info = as_picture(info) if picture else info
             if bands is None and alpha_is_mask:
                 bands = self.info.data_bands()
             self.bands = check_bands(self.info, bands)
         except DataError:
             self.close()
             raise
-        self.nodata_given = nodata
-        self.nodata = self.info.nodata if nodata is None else float(nodata)
+        self._colors = None
+        if picture and info.palette is not None:
+            self._colors = np.array(info.palette, dtype=np.uint8)
+        # Of each band in the file: a colour table is one band there.
+        self._sources = [max(1, band - 2) if self._colors is not None else band for band in self.bands]
+        own = [info.bands[source - 1] for source in self._sources]
+        given = None if nodata is None else float(nodata)
+        self._nodata = [_of_type(band.nodata if nodata is None else given, band.dtype) for band in own]
+        self._unsigned = all(np.dtype(band.dtype).kind == "u" for band in own)
+        self.dtype = str(np.result_type(*{np.dtype(self.info.bands[band - 1].dtype) for band in self.bands}))
         # An alpha band that is asked for as data is data, as the infrared band of some RGB + NIR files.
         alpha_is_data = bool(set(self.info.alpha) & set(self.bands))
         self._use_file_mask = self.info.mask_of_file and not alpha_is_data
@@ -100,11 +113,11 @@ class RasterReader:
             window: The rectangle; what lies outside the scene is invalid and 0.
 
         Returns:
-            Values of the file's own type, shape (C, h, w), and which pixels hold data, shape (h, w).
-            A pixel holds none where the file's mask or alpha says so, where a band is NaN or infinite, and
-            where its value is nodata: in any band of a signed or floating-point raster; in all bands of an
-            unsigned one, because there 0 and the largest number are also values of single bands (GDAL's
-            dataset mask follows the same thought).
+            Values of type `dtype`, that of the bands, shape (C, h, w), and which pixels hold data, shape
+            (h, w). A pixel holds none where the file's mask or alpha says so, where a band is NaN or
+            infinite, where its colour is transparent, and where its value is that band's nodata: in any band
+            of a signed or floating-point raster; in all bands of an unsigned one, because there 0 and the
+            largest number are also values of single bands (GDAL's dataset mask follows the same thought).
 
         Raises:
             DataError: If the file is damaged where the window lies.
@@ -122,7 +135,7 @@ class RasterReader:
             window.col + window.width,
         ):
             return self._read_inside(top, left, bottom, right)
-        data = np.zeros((len(self.bands), window.height, window.width), dtype=self.info.dtype)
+        data = np.zeros((len(self.bands), window.height, window.width), dtype=self.dtype)
         valid = np.zeros((window.height, window.width), dtype=bool)
         if bottom > top and right > left:
             rows = slice(top - window.row, bottom - window.row)
@@ -137,25 +150,63 @@ class RasterReader:
         handle = self._open_handle()
         try:
             with rasterio.Env(**SAFE_PNG) if self.info.driver == "PNG" else nullcontext():
-                data = handle.read(list(self.bands), window=part)
+                stored = self._read_stored(handle, part)
                 valid = (
                     handle.dataset_mask(window=part) > 0
                     if self._use_file_mask
-                    else np.ones(data.shape[1:], dtype=bool)
+                    else np.ones((bottom - top, right - left), dtype=bool)
                 )
         except RasterioError as error:
             raise DataError(
                 f"{self.path}: cannot be read at rows {top} to {bottom}, columns {left} to {right} "
                 f"({error}). The file is truncated or damaged. Fix: replace it."
             ) from error
-        if data.dtype.kind == "f":
-            valid &= np.isfinite(data).all(axis=0)
-        if self.nodata is not None and not np.isnan(self.nodata):
-            with np.errstate(over="ignore"):
-                wanted = data.dtype.type(self.nodata) if data.dtype.kind == "f" else self.nodata
-            empty = data == wanted
-            valid &= ~(empty.all(axis=0) if data.dtype.kind == "u" else empty.any(axis=0))
-        return data, valid
+        if stored.dtype.kind == "f":
+            valid &= np.isfinite(stored).all(axis=0)
+        empty = [band == value for band, value in zip(stored, self._nodata) if value is not None]
+        if empty and not self._unsigned:
+            valid &= ~np.any(empty, axis=0)
+        elif empty and len(empty) == len(stored):  # a band without nodata has data everywhere
+            valid &= ~np.all(empty, axis=0)
+        return self._painted(stored, valid)
+
+    def _read_stored(self, handle: Any, part: Any) -> NDArray[Any]:
+        """Read the bands as they lie in the file, in a type that holds them all."""
+        if len(set(handle.dtypes)) == 1:
+            return np.asarray(handle.read(self._sources, window=part))
+        return np.stack([handle.read(source, window=part) for source in self._sources])
+
+    def _painted(
+        self, stored: NDArray[Any], valid: NDArray[np.bool_]
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Look colours up in the colour table, if there is one to be used."""
+        if self._colors is None or max(self.bands) < 1 or min(self.bands) > 3:
+            return stored, valid
+        numbers = stored[[band <= 3 for band in self.bands].index(True)]
+        if int(numbers[valid].max(initial=0)) >= len(self._colors):
+            raise DataError(
+                f"{self.path}: its colour table has {len(self._colors)} colours, but a pixel has number "
+                f"{int(numbers[valid].max())}. Fix: write the image with three bands (gdal_translate -expand "
+                "rgb)."
+            )
+        colors = self._colors[np.where(valid, numbers, 0)]
+        data = stored.astype(self.dtype)
+        for index, band in enumerate(self.bands):
+            if band <= 3:
+                data[index] = colors[..., band - 1]
+        return data, valid & (colors[..., 3] > 0)
+
+
+def _of_type(nodata: float | None, dtype: str) -> Any:
+    """Return nodata as a value of a band's own type; None where no value of the band can equal it."""
+    kind = np.dtype(dtype)
+    if nodata is None or np.isnan(nodata):
+        return None
+    if kind.kind == "f":
+        with np.errstate(over="ignore"):
+            return kind.type(nodata)  # a 32-bit number is not what its decimal form says
+    bounds = np.iinfo(kind)
+    return kind.type(int(nodata)) if bounds.min <= nodata <= bounds.max and nodata == int(nodata) else None
 
 
 def read_window(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +38,34 @@ class Window(NamedTuple):
     width: int
 
 
+Color = tuple[int, int, int, int]
+"""Red, green, blue and alpha of an entry of a colour table, 0 to 255."""
+
+_DEGREE_METRES = 111_319.49
+"""Length of a degree at the equator of WGS 84."""
+
+
+@dataclass(frozen=True)
+class BandInfo:
+    """What a file says of one band.
+
+    Attributes:
+        description: Its name; empty if it has none.
+        color: Its colour interpretation, as GDAL calls it in small letters (`red`, `gray`, `undefined`).
+        dtype: Number type, as NumPy calls it.
+        scale: Physical value = number in the file * scale + offset.
+        offset: See `scale`.
+        nodata: Value that means "no data", or None.
+    """
+
+    description: str = ""
+    color: str = "undefined"
+    dtype: str = "uint8"
+    scale: float = 1.0
+    offset: float = 0.0
+    nodata: float | None = None
+
+
 @dataclass(frozen=True)
 class RasterInfo:
     """Metadata of a raster file.
@@ -47,16 +75,19 @@ class RasterInfo:
         height: Rows.
         width: Columns.
         count: Bands, alpha included.
-        dtype: Type of the pixel values, as NumPy calls it.
+        dtype: Type of the pixel values, as NumPy calls it; where bands differ, one that holds them all.
         crs: Coordinate reference system (`rasterio.crs.CRS`), or None.
         transform: Affine map from (column, row) to coordinates; the identity where the file has none.
-        nodata: Value that means "no data", or None.
+        nodata: Value that means "no data" in the first band, or None.
         alpha: 1-based numbers of alpha bands.
         driver: GDAL's name of the file format.
         mask_of_file: The file has a validity mask of its own (alpha band, internal mask or .msk file).
         gcps: Ground control points and their CRS, (points, crs), of a file that has them in place of a
             transform; else None.
         rpcs: Rational polynomial coefficients (`rasterio.rpc.RPC`) of a file without a transform; else None.
+        bands: What the file says of each band.
+        palette: The colours that the numbers of the first band stand for, by number; None if they stand for
+            themselves.
     """
 
     path: Path
@@ -70,6 +101,8 @@ class RasterInfo:
     alpha: tuple[int, ...]
     driver: str
     mask_of_file: bool
+    bands: tuple[BandInfo, ...] = ()
+    palette: tuple[Color, ...] | None = None
     gcps: Any = field(default=None, compare=False)
     rpcs: Any = field(default=None, compare=False)
 
@@ -89,6 +122,34 @@ class RasterInfo:
     def georeferenced(self) -> bool:
         """Whether the file has a CRS and a transform."""
         return self.crs is not None and not self.transform.is_identity
+
+    @property
+    def pixel_sides(self) -> tuple[float, float] | None:
+        """Height and width of a pixel on the ground in metres, at the raster's middle; None: unknown."""
+        if not self.georeferenced:
+            return None
+        a, b, _, d, e, _ = self.transform[:6]
+        height, width = float(np.hypot(b, e)), float(np.hypot(a, d))
+        latitude = 0.0
+        if self.crs.is_geographic:
+            latitude = float(self.corners()[:, 1].mean())
+            height *= _DEGREE_METRES
+            width *= _DEGREE_METRES * np.cos(np.radians(latitude))
+            return height, float(width)
+        try:
+            metres = float(self.crs.linear_units_factor[1])
+        except RasterioError:
+            return None
+        if self.crs.to_dict().get("proj") in ("merc", "webmerc"):  # its metres are some at the equator alone
+            northing = float(self.corners()[:, 1].mean()) * metres
+            metres *= 1 / float(np.cosh(northing / (np.degrees(1) * _DEGREE_METRES)))
+        return height * metres, width * metres
+
+    @property
+    def pixel_size(self) -> float | None:
+        """Side of a square of a pixel's area, in metres; None if the file does not say where it lies."""
+        sides = self.pixel_sides
+        return None if sides is None else float(np.sqrt(sides[0] * sides[1]))
 
     def corners(self, window: Window | None = None) -> NDArray[np.float64]:
         """Return the coordinates of the corners of the raster or a window, shape (4, 2): x and y."""
@@ -120,10 +181,7 @@ def open_raster(path: Path) -> Any:
 
 def read_info(path: Path, handle: Any) -> RasterInfo:
     """Return the metadata of an open raster; see `raster_info`."""
-    dtypes = set(handle.dtypes)
-    dtype = handle.dtypes[0] if handle.dtypes else "none"
-    if len(dtypes) != 1 or np.dtype(dtype).kind not in "uif":
-        raise DataError(f"{path}: all bands must have one real number type, but have {sorted(dtypes)}.")
+    dtype = _common_type(path, handle.dtypes)
     alpha = tuple(i + 1 for i, kind in enumerate(handle.colorinterp) if kind == ColorInterp.alpha)
     points, points_crs = handle.gcps
     free = handle.transform.is_identity
@@ -142,6 +200,79 @@ def read_info(path: Path, handle: Any) -> RasterInfo:
         mask_of_file=masked,
         gcps=(tuple(points), points_crs) if points and free else None,
         rpcs=handle.rpcs if free else None,
+        bands=_read_bands(handle),
+        palette=_read_palette(handle),
+    )
+
+
+def _common_type(path: Path, dtypes: Sequence[str]) -> str:
+    """Return a number type that holds the values of all bands exactly."""
+    kinds = {np.dtype(name) for name in dtypes if name in np.sctypeDict}
+    real = len(kinds) == len(set(dtypes)) > 0 and all(kind.kind in "uif" for kind in kinds)
+    if real and len(kinds) == 1:
+        return str(dtypes[0])
+    common = np.result_type(*kinds) if real else None
+    # NumPy calls 64-bit integers as 64-bit floating-point numbers safe, but these hold 53 bits.
+    if common is None or (common.kind == "f" and any(k.kind in "ui" and k.itemsize == 8 for k in kinds)):
+        raise DataError(
+            f"{path}: bands must have a real number type, or types that one holds exactly, but have "
+            f"{sorted(set(dtypes))}. Fix: convert them (gdal_translate -ot)."
+        )
+    return str(common)
+
+
+def _read_bands(handle: Any) -> tuple[BandInfo, ...]:
+    return tuple(
+        BandInfo(
+            description=(description or "").strip(),
+            color=kind.name.lower(),
+            dtype=dtype,
+            scale=float(scale),
+            offset=float(offset),
+            nodata=None if nodata is None else float(nodata),
+        )
+        for description, kind, dtype, scale, offset, nodata in zip(
+            handle.descriptions,
+            handle.colorinterp,
+            handle.dtypes,
+            handle.scales,
+            handle.offsets,
+            handle.nodatavals,
+            strict=True,
+        )
+    )
+
+
+def _read_palette(handle: Any) -> tuple[Color, ...] | None:
+    """Return the colour table of the first band; None without one, or where it only repeats grey values."""
+    if not handle.count or handle.colorinterp[0] != ColorInterp.palette:
+        return None
+    try:
+        entries = handle.colormap(1)
+    except ValueError:  # called a palette, but has none
+        return None
+    table = [entries.get(number, (0, 0, 0, 0)) for number in range(max(entries) + 1)]
+    grey = all(entry[:3] == (number,) * 3 for number, entry in enumerate(table))
+    return None if grey else tuple((int(r), int(g), int(b), int(a)) for r, g, b, a in table)
+
+
+def as_picture(info: RasterInfo) -> RasterInfo:
+    """Return what a file offers as an image: a colour table is expanded to bands of red, green and blue.
+
+    The numbers of bands are then those of the picture: 1 to 3 for the colours, from 4 on for further bands.
+    """
+    if info.palette is None:
+        return info
+    colors = tuple(BandInfo(color=color) for color in ("red", "green", "blue"))
+    bands = (*colors, *info.bands[1:])
+    types = {np.dtype(band.dtype) for band in bands}
+    return replace(
+        info,
+        count=len(bands),
+        dtype=str(np.result_type(*types)),
+        nodata=None,
+        alpha=tuple(number + 2 for number in info.alpha),
+        bands=bands,
     )
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qhybrid.data.classes import IGNORE_INDEX, ClassMap
-from qhybrid.data.raster import RasterInfo, Window, check_bands, raster_info
-from qhybrid.data.scenes import Scene, SceneReader, scene_window
+from qhybrid.data.contract import InputContract
+from qhybrid.data.raster import Window
+from qhybrid.data.scenes import Scene, SceneReader
 from qhybrid.data.statistics import BandStatistics
 from qhybrid.errors import DataError
 
@@ -41,8 +42,7 @@ class SceneStore:
         self,
         scenes: Sequence[Scene],
         classes: ClassMap,
-        bands: Sequence[int],
-        nodata: float | None = None,
+        contract: InputContract,
         cache_mb: int = 512,
     ) -> None:
         """Look at every scene once; nothing is decoded yet.
@@ -50,12 +50,12 @@ class SceneStore:
         Args:
             scenes: Scenes with labels.
             classes: The label map.
-            bands: 1-based band numbers.
-            nodata: Image value that means "no data"; absent: what each file says.
+            contract: What the model is trained on; scenes are read for it.
             cache_mb: Memory for decoded scenes, in MiB.
 
         Raises:
-            DataError: If there are no scenes, one has no labels, or a file is unusable.
+            DataError: If there are no scenes, one has no labels, a file is unusable, or cannot be what the
+                model is trained on.
         """
         if not scenes:
             raise DataError(
@@ -63,29 +63,29 @@ class SceneStore:
             )
         self.scenes = tuple(scenes)
         self.classes = classes
-        self.bands = tuple(bands)
-        self.nodata = nodata
+        self.contract = contract
         self.shapes: list[tuple[int, int]] = []
         self._kept: set[int] = set()
         self._decoded: dict[int, _Decoded] = {}
         self._readers: dict[Path, SceneReader] = {}
         budget = cache_mb << 20
-        infos: dict[Path, RasterInfo] = {}
+        reader: SceneReader | None = None
         for index, scene in enumerate(self.scenes):
             if scene.mask is None:
                 raise DataError(
                     f"{scene.image}: labels are needed for training, but scene {scene.id} has no mask."
                 )
-            if scene.image not in infos:
-                infos[scene.image] = raster_info(scene.image)
-            info = infos[scene.image]
-            check_bands(info, self.bands)
-            _, _, height, width = scene_window(scene, info)
-            size = height * width * (len(self.bands) * np.dtype(info.dtype).itemsize + 2)
+            if reader is None:
+                reader = SceneReader(scene, None, contract)
+            reader.move_to(scene)
+            height, width = reader.shape
+            size = height * width * (len(contract.bands) * np.dtype(reader.image.info.dtype).itemsize + 2)
             self.shapes.append((height, width))
             if size <= budget:
                 budget -= size
                 self._kept.add(index)
+        if reader is not None:
+            reader.close()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_decoded": {}, "_readers": {}}
@@ -95,7 +95,7 @@ class SceneStore:
         if scene.image not in self._readers:
             if len(self._readers) >= _OPEN_FILES:
                 self._readers.pop(next(iter(self._readers))).close()
-            self._readers[scene.image] = SceneReader(scene, self.classes, self.bands, self.nodata)
+            self._readers[scene.image] = SceneReader(scene, self.classes, self.contract)
         reader = self._readers[scene.image]
         reader.move_to(scene)
         return reader

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from qhybrid.config import DataConfig, StrictModel
 from qhybrid.data.classes import IGNORE_INDEX, ClassMap
+from qhybrid.data.contract import InputContract
+from qhybrid.data.contract_reading import ImageReader
 from qhybrid.data.pairs import MaskReader, check_pair
-from qhybrid.data.raster import RasterInfo, RasterReader, Window
+from qhybrid.data.raster import RasterInfo, Window
 from qhybrid.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -150,32 +152,38 @@ def check_pairs(scenes: Sequence[Scene], classes: ClassMap) -> None:
 
 
 class SceneReader:
-    """Image and labels of one scene, kept open for many windows, which count from its first pixel."""
+    """Image and labels of one scene, kept open for many windows, which count from its first pixel.
+
+    Pixels are those that are read: of another size than the file's where the contract resamples images.
+    """
 
     def __init__(
         self,
         scene: Scene,
         classes: ClassMap | None = None,
-        bands: Sequence[int] | None = None,
-        nodata: float | None = None,
+        contract: InputContract | None = None,
     ) -> None:
         """Open a scene.
 
         Args:
             scene: The scene.
             classes: The label map; needed to read labels.
-            bands: 1-based band numbers; all that hold data if absent.
-            nodata: Image value that means "no data"; absent: what the file says.
+            contract: What the model was trained on, which the scene is read for. Absent: for no model; all
+                bands that hold data, as they are.
 
         Raises:
-            DataError: If a file cannot be opened, lacks a band, or does not reach as far as the scene's
-                window.
+            DataError: If a file cannot be opened, does not reach as far as the scene's window, or cannot be
+                what the model was trained on.
         """
-        self.image = RasterReader(scene.image, bands, nodata)
+        self._contract = contract
+        self.image = self._open(scene)
         self._classes = classes
         self._mask: MaskReader | None = None
         self._mask_path: Path | None = None
         self.move_to(scene)
+
+    def _open(self, scene: Scene) -> ImageReader:
+        return ImageReader(scene.image, self._contract.reading(scene.image) if self._contract else None)
 
     def move_to(self, scene: Scene) -> None:
         """Read another scene from now on; files that both scenes share stay open, with their decoded blocks.
@@ -185,17 +193,18 @@ class SceneReader:
         """
         other_image = scene.image != self.image.path
         if other_image:
+            opened = self._open(scene)
             self.image.close()
-            self.image = RasterReader(scene.image, self.image.bands, self.image.nodata_given)
+            self.image = opened
         if other_image or scene.mask != self._mask_path or self._mask is None:
             if self._mask is not None:
                 self._mask.close()
             self._mask = None
             if scene.mask is not None and self._classes is not None:
-                self._mask = MaskReader(scene.mask, self._classes, like=self.image.info)
+                self._mask = MaskReader(scene.mask, self._classes, like=self.image.file_info)
             self._mask_path = scene.mask
         self.scene = scene
-        self._origin = scene_window(scene, self.image.info)
+        self._origin = self.image.from_file(scene_window(scene, self.image.file_info))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -232,7 +241,7 @@ class SceneReader:
         )
 
     def read(self, window: Window | tuple[int, int, int, int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Read image values (C, h, w) and where they are valid (h, w), as `RasterReader.read` does."""
+        """Read image values (C, h, w) and where they are valid (h, w), as `ImageReader.read` does."""
         window = Window(*window)
         inner, place = self._absolute(window)
         if (inner.height, inner.width) == (window.height, window.width):
@@ -254,6 +263,9 @@ class SceneReader:
         window = Window(*window)
         inner, place = self._absolute(window)
         labels = np.full((window.height, window.width), IGNORE_INDEX, dtype=np.uint8)
-        if inner.height and inner.width:
+        if inner.height and inner.width and self.image.resamples:
+            part, rows, cols = self.image.nearest(inner)
+            labels[place] = self._mask.read(part)[np.ix_(rows, cols)]
+        elif inner.height and inner.width:
             labels[place] = self._mask.read(inner)
         return labels

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qhybrid.config import DataConfig
 from qhybrid.data.classes import IGNORE_INDEX, ClassMap
+from qhybrid.data.contract import InputContract, ReadOptions
 from qhybrid.data.raster import Window
-from qhybrid.data.scenes import Scene, SceneReader
+from qhybrid.data.scenes import Scene, SceneDataset, SceneReader
 from qhybrid.errors import DataError
 
 BLOCK_PIXELS = 1 << 21
@@ -33,6 +37,8 @@ class BandStatistics:
         high: 99.5th percentiles.
         pixels: Number of valid pixels.
         pixels_per_class: Labelled valid pixels of each class; empty if labels were not counted.
+        contract: What the scenes were read as, which further scenes of the same model are read for; None
+            where it is not known (`contract_of`).
     """
 
     bands: tuple[int, ...]
@@ -42,6 +48,7 @@ class BandStatistics:
     high: tuple[float, ...]
     pixels: int
     pixels_per_class: tuple[int, ...] = ()
+    contract: InputContract | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         lengths = {len(self.bands), len(self.mean), len(self.std), len(self.low), len(self.high)}
@@ -57,7 +64,7 @@ class BandStatistics:
             DataError: If the mapping is not one that `to_dict` writes.
         """
         try:
-            floats = {
+            floats: dict[str, Any] = {
                 key: tuple(float(value) for value in content[key]) for key in ("mean", "std", "low", "high")
             }
             return cls(
@@ -151,12 +158,24 @@ def _blocks(height: int, width: int) -> list[Window]:
     return [Window(top, 0, min(rows, height - top), width) for top in range(0, height, rows)]
 
 
+def _common_type(scenes: Sequence[Scene], contract: InputContract) -> str:
+    """Return a number type that holds what is read of all scenes, each of which is matched on the way."""
+    reader = SceneReader(scenes[0], None, contract)
+    types = set()
+    for scene in scenes:
+        reader.move_to(scene)
+        types.add(np.dtype(reader.image.info.dtype))
+    reader.close()
+    return str(np.result_type(*types))
+
+
 def compute_statistics(
     scenes: Sequence[Scene],
     bands: Sequence[int] | None = None,
     classes: ClassMap | None = None,
     nodata: float | None = None,
     progress: Callable[[int, int], None] | None = None,
+    contract: InputContract | None = None,
 ) -> BandStatistics:
     """Compute statistics of scenes in one pass; memory does not grow with their number or size.
 
@@ -165,31 +184,34 @@ def compute_statistics(
 
     Args:
         scenes: The training scenes.
-        bands: 1-based band numbers; absent: all bands of the first scene that hold data.
+        bands: 1-based band numbers of the first scene; absent: all that hold data.
         classes: The label map; absent: labels are not counted.
         nodata: Image value that means "no data"; absent: what each file says.
         progress: Called with (scenes done, scenes in all).
+        contract: What scenes are read for, in place of `bands` and `nodata`; absent: what the first scene
+            makes (`InputContract.of_scene`).
+
+    Returns:
+        The statistics, with the contract that they complete.
 
     Raises:
-        DataError: If there is no valid pixel, a file is unusable, or scenes differ in number type.
+        DataError: If there is no valid pixel, a file is unusable, or scenes do not fit together.
     """
     if not scenes:
         raise DataError("Statistics need at least one scene, but the split is empty.")
-    reader = SceneReader(scenes[0], classes, bands, nodata)
-    chosen, dtype = reader.image.bands, reader.image.info.dtype
+    if contract is None:
+        contract = InputContract.of_scene(scenes[0].image, bands, ReadOptions(nodata=nodata))
+    chosen, dtype = contract.numbers, _common_type(scenes, contract)
+    reader = SceneReader(scenes[0], classes, contract)
     area = reader.shape[0] * reader.shape[1] * len(scenes)
     accumulator = _BandAccumulator(len(chosen), dtype, stride=max(1, area // LARGEST_SAMPLE))
     counts = np.zeros(classes.num_classes if classes else 0, dtype=np.int64)
     for done, scene in enumerate(scenes, start=1):
         reader.move_to(scene)
-        if reader.image.info.dtype != dtype:
-            raise DataError(
-                f"{scene.image}: all scenes must have one number type, but it has {reader.image.info.dtype} "
-                f"and {scenes[0].image} has {dtype}. Fix: convert them (gdal_translate -ot)."
-            )
         for window in _blocks(*reader.shape):
             raw, valid = reader.read(window)
-            accumulator.add(raw.reshape(len(chosen), -1) if valid.all() else raw[:, valid])
+            values = raw.reshape(len(chosen), -1) if valid.all() else raw[:, valid]
+            accumulator.add(values.astype(dtype, copy=False))
             if classes is not None and scene.mask is not None:
                 labels = reader.read_labels(window)
                 counts += np.bincount(labels[valid], minlength=IGNORE_INDEX + 1)[: classes.num_classes]
@@ -201,7 +223,7 @@ def compute_statistics(
             f"{scenes[0].image} and {len(scenes) - 1} more scene(s): at least one pixel must hold data, but "
             "all are nodata. Fix: check `data.nodata` and the files' masks."
         )
-    return BandStatistics(
+    found = BandStatistics(
         bands=chosen,
         mean=tuple(float(value) for value in accumulator.mean),
         std=tuple(float(value) for value in np.sqrt(accumulator.squares / accumulator.count)),
@@ -210,3 +232,62 @@ def compute_statistics(
         pixels=accumulator.count,
         pixels_per_class=tuple(int(count) for count in counts),
     )
+    return replace(found, contract=contract.with_statistics(found.mean, found.std, found.low, found.high))
+
+
+def first_contract(dataset: SceneDataset, config: DataConfig) -> InputContract:
+    """Return the contract that the first training scene of a recipe's data set makes.
+
+    Raises:
+        DataError: If the scene is unusable.
+    """
+    return InputContract.of_scene(dataset.scenes("train")[0].image, config.bands, ReadOptions.of(config))
+
+
+def contract_of(
+    statistics: BandStatistics, config: DataConfig, bands: Sequence[int] | None = None
+) -> InputContract:
+    """Return what scenes are read for, of a model with these statistics.
+
+    Args:
+        statistics: Of the training split.
+        config: The section `data` of the run's recipe; used where the statistics know no contract.
+        bands: 1-based band numbers of the model, where they are others than those of the statistics.
+    """
+    if statistics.contract is not None:
+        return statistics.contract
+    every = config.bands is None
+    return InputContract.unknown(bands or statistics.bands, statistics, every, ReadOptions.of(config))
+
+
+def with_contract(
+    statistics: Mapping[str, Any],
+    contract: Mapping[str, Any] | None,
+    config: DataConfig,
+    bands: Sequence[int],
+    source: Path,
+) -> BandStatistics:
+    """Return the statistics that a run has kept, with its contract; a run without one is warned of.
+
+    Args:
+        statistics: As `BandStatistics.to_dict` writes them.
+        contract: As `InputContract.to_dict` writes it; None of runs before it was kept.
+        config: The section `data` of the run's recipe.
+        bands: 1-based band numbers of the model.
+        source: The file that they come from, for messages.
+
+    Raises:
+        DataError: If one of the mappings is damaged.
+    """
+    found = BandStatistics.from_dict(statistics)
+    if contract is None:
+        warnings.warn(
+            f"{source} is of an earlier version and does not say what the model was trained on (names, "
+            "types, scale and offset of bands, pixel size): scenes are judged by their values alone.",
+            stacklevel=3,
+        )
+        return replace(found, contract=contract_of(found, config, bands))
+    try:
+        return replace(found, contract=InputContract.from_dict(contract, ReadOptions.of(config)))
+    except DataError as error:
+        raise DataError(f"{source}: key `input` is damaged: {error} Fix: start a new run.") from error

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from qhybrid.data.classes import IGNORE_INDEX, ClassMap
+from qhybrid.data.contract import InputContract, ReadOptions
 from qhybrid.data.raster import Window
 from qhybrid.data.scenes import SPLITS, Scene, SceneDataset, SceneReader
 from qhybrid.errors import DataError, WorkspaceError
@@ -75,6 +76,7 @@ def tile_scene(
     nodata: float | None = None,
     size: int = TILE_SIZE,
     partial: bool = True,
+    contract: InputContract | None = None,
 ) -> list[dict[str, Any]]:
     """Cut a scene into PNG tiles named `<scene>_<number>.png`.
 
@@ -90,6 +92,7 @@ def tile_scene(
         partial: Also write tiles that overhang the scene; what lies outside is transparent and counts as
             nodata.
             LandCover.ai's authors leave them out.
+        contract: What the scene is read for, in place of `bands` and `nodata`; absent: what it makes itself.
 
     Returns:
         What the manifest says of each tile; tiles without any data are left out.
@@ -97,7 +100,9 @@ def tile_scene(
     Raises:
         DataError: If the image is not of a kind that PNG can hold (1 or 3 bands of uint8 or uint16).
     """
-    reader = SceneReader(scene, classes, bands, nodata)
+    if contract is None:
+        contract = InputContract.of_scene(scene.image, bands, ReadOptions(nodata=nodata))
+    reader = SceneReader(scene, classes, contract)
     info = reader.image.info
     if len(reader.image.bands) not in (1, 3) or info.dtype not in ("uint8", "uint16"):
         raise DataError(
@@ -141,6 +146,7 @@ def tile_dataset(
     partial: bool = True,
     splits: Sequence[str] = SPLITS,
     progress: Callable[[int, int], None] | None = None,
+    contract: InputContract | None = None,
 ) -> Path:
     """Cut all scenes of a data set into PNG tiles.
 
@@ -157,6 +163,8 @@ def tile_dataset(
         partial: Also write tiles that overhang a scene.
         splits: Which splits to write.
         progress: Called with (scenes done, scenes in all).
+        contract: What scenes are read for, in place of `bands` and `nodata`; absent: what the first one
+            makes.
 
     Returns:
         The folder.
@@ -166,13 +174,17 @@ def tile_dataset(
         WorkspaceError: If the folder exists and is not empty.
     """
     scenes = [(split, scene) for split in splits for scene in dataset.scenes(split)]
+    if contract is None and scenes:
+        contract = InputContract.of_scene(scenes[0][1].image, bands, ReadOptions(nodata=nodata))
     with atomic_folder(output) as folder:
         tiles = []
         for done, (split, scene) in enumerate(scenes, start=1):
             images, masks = folder / split / "images", folder / split / "masks"
             images.mkdir(parents=True, exist_ok=True)
             masks.mkdir(parents=True, exist_ok=True)
-            entries = tile_scene(scene, images, masks, dataset.classes, bands, nodata, size, partial)
+            entries = tile_scene(
+                scene, images, masks, dataset.classes, bands, nodata, size, partial, contract
+            )
             tiles += [{"split": split, **entry} for entry in entries]
             if progress is not None:
                 progress(done, len(scenes))

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qhybrid.data.classes import IGNORE_INDEX, ClassMap
+from qhybrid.data.contract import InputContract, ReadOptions
 from qhybrid.data.raster import Window
 from qhybrid.data.scenes import Scene, SceneReader
 from qhybrid.data.statistics import BandStatistics
@@ -94,18 +95,23 @@ def fit_color_classifier(
     Args:
         scenes: The training scenes.
         classes: The K classes.
-        statistics: Bands to read, and what standardises them.
-        nodata: Image value that means "no data"; absent: what each file says.
+        statistics: The contract that scenes are read for, and what standardises them.
+        nodata: Image value that means "no data", where the statistics have no contract; absent: what each
+            file says.
         max_pixels: Larger sets are represented by random windows with about this many pixels.
         seed: Of the choice of windows.
 
     Raises:
         DataError: If no pixel has a label, or a file is unusable.
     """
+    contract = statistics.contract
+    if contract is None:
+        options = ReadOptions(nodata=nodata)
+        contract = InputContract.unknown(statistics.bands, statistics, False, options)
     moments = _Moments(classes.num_classes, len(statistics.bands))
     readers = []
     for scene in scenes:
-        readers.append(SceneReader(scene, classes, statistics.bands, nodata))
+        readers.append(SceneReader(scene, classes, contract))
         readers[-1].close()  # reading opens it again: there may be more scenes than files may be open
     for reader, windows in _choose_windows(readers, max_pixels, seed):
         for window in windows:

@@ -18,6 +18,7 @@ from qhybrid.evaluation.common import (
 )
 from qhybrid.evaluation.subject.load import load_subject, load_trained, subject_of
 from qhybrid.evaluation.subject.results import Evaluation, Options, Progress
+from qhybrid.inference import read_as
 from qhybrid.models import use_engine
 from qhybrid.training.metrics import SegmentationMetrics
 from qhybrid.training.run_folder import Which
@@ -37,6 +38,8 @@ def evaluate_run(
     settings: PredictionConfig | None = None,
     device: str | torch.device | None = None,
     layers: Sequence[str] | None = None,
+    bands: Sequence[int] | None = None,
+    scale: float | None = None,
 ) -> Evaluation:
     """Evaluate a trained run on every scene or image of a split.
 
@@ -57,6 +60,8 @@ def evaluate_run(
         settings: Overlap and batch size of scenes; those of the run's recipe if absent.
         device: Where to run the model: "auto", "cpu", "cuda"; where it is loaded if absent.
         layers: Dotted names of the quantum layers that run on `engine`; all of them if absent.
+        bands: 1-based numbers of the scenes' bands, in the model's order; by names or place if absent.
+        scale: What the scenes' numbers are multiplied with; what the files say if absent (`read_as`).
 
     Returns:
         The result; `found["miou"]` is a metric of it.
@@ -70,7 +75,7 @@ def evaluate_run(
             `evaluation`.
         WorkspaceError: If the results cannot be written to `output`.
     """
-    run = load_trained(folder, which)
+    run = read_as(load_trained(folder, which), bands=bands, scale=scale)
     engine = None if engine is None else routed_to_its_device(engine)
     chosen = engine or run.recipe.engine
     target = Path(output) if output else evaluation_folder(run.folder, split, chosen, which)

@@ -17,6 +17,7 @@ from qhybrid.data.raster import Window
 from qhybrid.data.scenes import Scene, SceneReader
 from qhybrid.errors import DataError
 from qhybrid.inference import SceneModel, iterate_probabilities
+from qhybrid.inference.scene_model import input_contract
 from qhybrid.inference.windows import window_grid
 from qhybrid.training.metrics import ConfusionMatrix
 
@@ -54,7 +55,7 @@ def open_labelled(run: SceneModel, scene: Scene) -> SceneReader:
     if scene.mask is None:
         raise DataError(f"{scene.image}: evaluation needs labels, but scene {scene.id} has no mask.")
     check_pair(scene.image, scene.mask, run.classes)
-    reader = SceneReader(scene, run.classes, run.bands, run.recipe.data.nodata)
+    reader = SceneReader(scene, run.classes, input_contract(run))
     reader.close()  # reading opens it again: a split may have more scenes than a process may open files
     return reader
 

@@ -5,7 +5,7 @@ from qhybrid.inference.map_options import MapOptions, check_output, probabilitie
 from qhybrid.inference.map_writing import write_map
 from qhybrid.inference.products import Products
 from qhybrid.inference.scene import ProbabilityBlock, iterate_probabilities, predict_scene
-from qhybrid.inference.scene_model import SceneModel
+from qhybrid.inference.scene_model import SceneModel, read_as
 
 __all__ = [
     "MapOptions",
@@ -22,5 +22,6 @@ __all__ = [
     "predict_scene",
     "probabilities_path",
     "uncertainty_path",
+    "read_as",
     "write_map",
 ]

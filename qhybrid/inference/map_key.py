@@ -13,7 +13,7 @@ import torch
 import qhybrid
 from qhybrid.config import PredictionConfig
 from qhybrid.data.raster_content import content_hash
-from qhybrid.inference.scene_model import SceneModel
+from qhybrid.inference.scene_model import SceneModel, input_contract
 from qhybrid.layers import quantum_layers
 
 TAG = "QHYBRID_MAP"
@@ -37,6 +37,7 @@ def map_key(run: SceneModel, image: str | Path, settings: PredictionConfig, **op
         "recipe": run.recipe.model_dump(mode="json"),
         "weights": _weights(run),
         "statistics": run.statistics.to_dict(),
+        "contract": input_contract(run).to_dict(),
         "classes": run.classes.to_dict(),
         "bands": list(run.bands),
         "engines": _engines(run),

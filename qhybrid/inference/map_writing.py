@@ -15,14 +15,14 @@ import qhybrid
 from qhybrid.config import PredictionConfig
 from qhybrid.data.map_area import box_window, part_of
 from qhybrid.data.map_bands import MapBands, class_bands, code_table, probability_bands
-from qhybrid.data.raster import RasterInfo, Window, raster_info
+from qhybrid.data.raster import RasterInfo, Window
 from qhybrid.data.raster_writer import BLOCK, MapWriter, check_format, read_tags, sidecar_path
 from qhybrid.errors import ConfigError, WorkspaceError
 from qhybrid.inference.map_key import TAG, map_key
 from qhybrid.inference.map_options import MapOptions, check_output, map_files
 from qhybrid.inference.part_folder import PartFolder, open_part, part_path, read_state
 from qhybrid.inference.scene import DEFAULT_MEMORY_MB, ProbabilityBlock, iterate_probabilities
-from qhybrid.inference.scene_model import SceneModel, check_scene, check_window_size
+from qhybrid.inference.scene_model import SceneModel, check_window_size, scene_grid
 from qhybrid.inference.uncertainty import uncertainty as uncertainty_of
 from qhybrid.inference.uncertainty import uncertainty_bands
 from qhybrid.inference.walk import Progress, check_draws, random_engines
@@ -252,8 +252,7 @@ def prepare_map(
     if any(file.resolve() == Path(image).resolve() for file in files):
         raise ConfigError(f"Argument `output` must not be the scene itself, but {image} is.")
     check_options(run, options, window_size)
-    info = raster_info(image)
-    check_scene(run, info)
+    info = scene_grid(run, image)
     area = Window(0, 0, info.height, info.width)
     if options.box is not None:
         area = box_window(info, options.box, options.box_crs)

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from qhybrid.config import PredictionConfig
 from qhybrid.data.classes import IGNORE_INDEX
-from qhybrid.data.raster import Window, raster_info
+from qhybrid.data.raster import Window
 from qhybrid.data.scenes import Scene, SceneReader
 from qhybrid.errors import ConfigError
 from qhybrid.inference.scene_model import (
     SceneModel,
-    check_scene,
     check_window_size,
+    input_contract,
     place_model,
 )
 from qhybrid.inference.walk import Progress, SceneWalk
@@ -100,7 +100,7 @@ def iterate_probabilities(
 
     Raises:
         ConfigError: If a setting is out of range, or the model does not take such windows.
-        DataError: If the scene cannot be read or has other bands than the model needs.
+        DataError: If the scene cannot be read or cannot be what the model was trained on.
     """
     if max_memory_mb <= 0:
         raise ConfigError(f"Argument `max_memory_mb` must be above 0, but is {max_memory_mb}.")
@@ -108,8 +108,7 @@ def iterate_probabilities(
     settings = settings or run.recipe.prediction
     size = check_window_size(run, window_size)
     place = place_model(run, device)
-    check_scene(run, raster_info(whole.image))
-    reader = SceneReader(whole, bands=run.bands, nodata=run.recipe.data.nodata)
+    reader = SceneReader(whole, None, input_contract(run))
     walk = SceneWalk(run, reader, settings, size, place, progress, draws=draws, seed=seed)
     wanted = area or Window(0, 0, *reader.shape)
     # A column of the band: values being blended, those being handed out, and their masks.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import is_dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -13,9 +15,13 @@ from torch import nn
 
 from qhybrid.config import Recipe
 from qhybrid.data.classes import ClassMap
+from qhybrid.data.contract import InputContract
+from qhybrid.data.contract_reading import ImageReader
 from qhybrid.data.raster import RasterInfo
-from qhybrid.data.statistics import BandStatistics
+from qhybrid.data.statistics import BandStatistics, contract_of
 from qhybrid.errors import ConfigError, DataError
+
+Run = TypeVar("Run")
 
 
 class TrainedModel(Protocol):
@@ -40,7 +46,7 @@ class SceneModel(TrainedModel, Protocol):
 
     @property
     def statistics(self) -> BandStatistics:
-        """What standardises raw values."""
+        """What standardises raw values, and the contract that scenes are read for."""
         ...
 
     @property
@@ -50,7 +56,7 @@ class SceneModel(TrainedModel, Protocol):
 
     @property
     def bands(self) -> tuple[int, ...]:
-        """1-based numbers of the C bands to read, in this order."""
+        """1-based numbers of the C bands in the first training scene, in the model's order."""
         ...
 
     @property
@@ -64,21 +70,49 @@ class SceneModel(TrainedModel, Protocol):
         ...
 
 
-def check_scene(run: SceneModel, info: RasterInfo) -> None:
-    """Check that a scene has the bands that the model was trained on.
+def input_contract(run: SceneModel) -> InputContract:
+    """Return what scenes are read for: what the model was trained on, with what the user decides."""
+    return contract_of(run.statistics, run.recipe.data, run.bands)
+
+
+def scene_grid(run: SceneModel, image: str | Path) -> RasterInfo:
+    """Return the grid that a map of a scene has: that of the file, or the one that it is resampled to.
 
     Raises:
-        DataError: If it has too few bands, or other ones where the recipe means "all bands".
+        DataError: If the scene is unusable, or cannot be what the model was trained on.
     """
-    needed = max(run.bands)
-    every = info.data_bands() if run.recipe.data.bands is None else None
-    if info.count < needed or (every is not None and len(every) != len(run.bands)):
-        kept = f" ({len(every)} without alpha)" if every is not None and len(every) != info.count else ""
-        raise DataError(
-            f"{info.path}: the model was trained on band(s) {', '.join(map(str, run.bands))}, but the scene "
-            f"has {info.count} band(s){kept}. Fix: predict scenes with the bands of the training data, or "
-            "train with `data.bands` set to the bands that all scenes share."
+    reader = ImageReader(image, input_contract(run).reading(image))
+    reader.close()
+    return reader.info
+
+
+def read_as(run: Run, *, bands: Sequence[int] | None = None, scale: float | None = None) -> Run:
+    """Return a run whose scenes are read as the user says, where their files do not say it rightly.
+
+    Args:
+        run: The trained run.
+        bands: 1-based numbers of the scenes' bands, in the model's order; absent: by names, else by place.
+        scale: What the scenes' numbers are multiplied with to be encoded as those of training; absent: by
+            what the files say.
+
+    Raises:
+        ConfigError: If the scale is not above 0, or the run is one on whole images.
+    """
+    if scale is not None and not 0 < scale < math.inf:
+        raise ConfigError(f"Argument `scale` must be a number above 0, but is {scale}. Fix: leave it away.")
+    given = {"bands": None if bands is None else tuple(bands), "scale": scale}
+    options = {name: value for name, value in given.items() if value is not None}
+    if not options:
+        return run
+    if not (is_dataclass(run) and isinstance(getattr(run, "statistics", None), BandStatistics)):
+        raise ConfigError(
+            f"Argument `{next(iter(options))}` is for runs on scenes, but this one was trained on whole "
+            "images. Fix: leave it away."
         )
+    contract = input_contract(cast(SceneModel, run)).with_options(**options)
+    return cast(
+        Run, replace(cast(Any, run), statistics=replace(cast(Any, run).statistics, contract=contract))
+    )
 
 
 def check_window_size(run: SceneModel, window_size: int | None) -> int:

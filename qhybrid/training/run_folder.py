@@ -28,7 +28,7 @@ from torch import nn
 
 from qhybrid.config import Recipe, StrictModel, load_recipe, read_yaml, to_yaml
 from qhybrid.data.classes import ClassMap
-from qhybrid.data.statistics import BandStatistics
+from qhybrid.data.statistics import BandStatistics, with_contract
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.models import build_for_engine
 from qhybrid.plugins import check_plugins, loaded_plugins, words
@@ -76,6 +76,7 @@ class Meta(MetaHead):
         step: Optimiser steps taken.
         metrics: Metrics of that epoch.
         qhybrid: Version that wrote the file.
+        input: What the model was trained on (`InputContract.to_dict`); None of runs before this was kept.
     """
 
     classes: dict[str, Any]
@@ -86,6 +87,7 @@ class Meta(MetaHead):
     step: int
     metrics: dict[str, float | None]
     qhybrid: str
+    input: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,9 @@ class LoadedRun:
     Attributes:
         model: The network in evaluation mode.
         recipe: The run's resolved recipe.
-        statistics: Band statistics of the training split.
+        statistics: Band statistics of the training split, with the contract that scenes are read for.
         classes: Label map.
-        bands: 1-based band numbers, in the model's order.
+        bands: 1-based band numbers in the first training scene, in the model's order.
         patch_size: Side of prediction windows, in pixels.
         any_size: Whether the model takes windows of other sizes too.
         folder: The run folder.
@@ -213,6 +215,8 @@ def existing(folder: Path, which: Which) -> Which:
 def save_weights(folder: Path, which: Which, model: nn.Module, meta: Meta) -> None:
     """Write weights and meta.json of one epoch: both appear, the weights first, or on a full disk neither."""
     content = meta.model_dump(mode="json", exclude={"plugins"})
+    if content.get("input", ...) is None:
+        del content["input"]
     plugins = loaded_plugins()
     if plugins:
         content["plugins"] = plugins
@@ -241,7 +245,7 @@ def load_run(folder: str | Path, which: Which = "best") -> LoadedRun:
     return LoadedRun(
         model=model,
         recipe=recipe,
-        statistics=BandStatistics.from_dict(meta.statistics),
+        statistics=with_contract(meta.statistics, meta.input, recipe.data, meta.bands, root / which / META),
         classes=ClassMap.from_dict(meta.classes),
         bands=meta.bands,
         patch_size=meta.patch_size,

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from qhybrid.config import ClassConfig, DataConfig
 from qhybrid.data.class_positions import ClassPositions
 from qhybrid.data.classes import ClassMap
+from qhybrid.data.contract import InputContract
 from qhybrid.data.patches import RandomPatches
 from qhybrid.data.raster import Window
 from qhybrid.data.scene_store import SceneStore
@@ -86,7 +87,9 @@ def test_a_patch_is_a_function_of_seed_epoch_and_index(scene, workers):
 def test_what_is_remembered_is_bounded_and_uniform(scene, monkeypatch):
     """With 1,000 kept of 6,000 pixels, each quarter of a class keeps a quarter, whatever the blocks are."""
     monkeypatch.setattr("qhybrid.data.class_positions._BLOCK", 32)
-    store = SceneStore([scene], ClassMap.from_config(CLASSES), (1, 2), cache_mb=0)
+    store = SceneStore(
+        [scene], ClassMap.from_config(CLASSES), InputContract.of_scene(scene.image, (1, 2)), cache_mb=0
+    )
     positions = ClassPositions(store, seed=0, limit=1000)
     assert positions.classes == (0, 1, 2)
     assert [positions.count(label) for label in range(4)] == [1000, 1000, 3, 0]
@@ -104,5 +107,7 @@ def test_classes_hidden_by_nodata_are_not_drawn(tmp_path, make_raster):
     values[:, :20] = 0
     image = make_raster(tmp_path / "i.tif", values, nodata=0)
     scene = Scene("a", image, make_raster(tmp_path / "m.tif", labels), "a")
-    store = SceneStore([scene], ClassMap.from_config(CLASSES), (1, 2), cache_mb=0)
+    store = SceneStore(
+        [scene], ClassMap.from_config(CLASSES), InputContract.of_scene(scene.image, (1, 2)), cache_mb=0
+    )
     assert ClassPositions(store, seed=0).classes == (0,)

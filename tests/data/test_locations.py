@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CLASSES
 
-from qhybrid.config import DataConfig
+from qhybrid.config import ClassConfig, DataConfig
 from qhybrid.data.locations import (
     GdalPath,
     as_location,
@@ -24,6 +23,12 @@ from qhybrid.data.raster import RasterReader, raster_info, read_window
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.scenes import SceneReader
 from qhybrid.errors import DataError, DatasetNotFoundError
+
+CLASSES = (
+    ClassConfig(name="field", values=(1,), color="#c8b060"),
+    ClassConfig(name="wood", values=(2, 7), color="#206020"),
+    ClassConfig(name="town", values=(3,), color="#a03020"),
+)
 
 URL = "https://host.org/a//b/x.tif?sig=1//2"
 

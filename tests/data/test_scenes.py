@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qhybrid.data.classes import ClassMap
+from qhybrid.data.contract import InputContract
 from qhybrid.data.raster import Window
 from qhybrid.data.scenes import Scene, SceneReader
 from qhybrid.errors import DataError
@@ -48,7 +49,9 @@ def test_transform_of_a_part(pair):
 def test_moving_on_reads_the_other_scene(pair, tmp_path, make_raster):
     other_image = make_raster(tmp_path / "i.tif", np.full((3, 8, 8), 9, np.uint8))
     other_mask = make_raster(tmp_path / "m.tif", np.full((8, 8), 2, np.uint8))
-    reader = SceneReader(Scene("a", pair[0], pair[1], "a", Window(0, 0, 5, 5)), CLASSES, [3])
+    reader = SceneReader(
+        Scene("a", pair[0], pair[1], "a", Window(0, 0, 5, 5)), CLASSES, InputContract.of_scene(pair[0], [3])
+    )
     handle = reader.image
     reader.move_to(Scene("b", pair[0], pair[1], "b", Window(5, 5, 5, 5)))
     assert reader.image is handle

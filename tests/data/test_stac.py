@@ -6,13 +6,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 import rasterio
-from conftest import CLASSES
 
-from qhybrid.config import DataConfig
+from qhybrid.config import ClassConfig, DataConfig
 from qhybrid.data.raster import read_window
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.splits import find_leaks
 from qhybrid.errors import ConfigError, DataError, DatasetNotFoundError, MissingDependencyError
+
+CLASSES = (
+    ClassConfig(name="field", values=(1,), color="#c8b060"),
+    ClassConfig(name="wood", values=(2, 7), color="#206020"),
+    ClassConfig(name="town", values=(3,), color="#a03020"),
+)
 
 pytest.importorskip("pystac_client")
 SPLITS = ("train", "val", "test")

@@ -85,15 +85,10 @@ def test_errors(tmp_path, make_raster):
     empty = scene_files(tmp_path / "a", make_raster, [np.zeros((1, 4, 4), np.uint8)], nodata=0)
     with pytest.raises(DataError, match=r"image0.tif.*all are nodata"):
         compute_statistics(empty)
-    mixed = scene_files(
-        tmp_path / "b", make_raster, [np.ones((1, 4, 4), np.uint8), np.ones((1, 4, 4), np.uint16)]
-    )
-    with pytest.raises(DataError, match=r"image1.tif: all scenes must have one number type"):
-        compute_statistics(mixed)
     fewer = scene_files(
         tmp_path / "c", make_raster, [np.ones((3, 4, 4), np.uint8), np.ones((1, 4, 4), np.uint8)]
     )
-    with pytest.raises(DataError, match=r"image1.tif: band 2, 3 is needed, but the file has 1"):
+    with pytest.raises(DataError, match=r"image1.tif: .* band\(s\) 1, 2, 3, but the scene has 1 band"):
         compute_statistics(fewer)
 
 

@@ -34,7 +34,8 @@ def test_map_of_a_pixelwise_model(run, shared_data, tmp_path, name, bands):
     with torch.no_grad():
         model.weight.copy_(torch.randn(3, count, 1, 1, generator=torch.Generator().manual_seed(1)))
     data = run.recipe.data.model_copy(update={"bands": bands})
-    statistics = BandStatistics(bands, tuple(mean), tuple(std), (0.0,) * count, (1.0,) * count, 1)
+    low, high = np.percentile(raw[:, valid], (0.5, 99.5), axis=1)
+    statistics = BandStatistics(bands, tuple(mean), tuple(std), tuple(low), tuple(high), int(valid.sum()))
     run = replace(
         run,
         model=model,

@@ -16,8 +16,8 @@ from qhybrid.data.check_findings import DataCheck
 from qhybrid.data.check_scenes import check_scenes
 from qhybrid.data.patches import GridPatches, RandomPatches
 from qhybrid.data.scene_datasets import open_dataset
-from qhybrid.data.scenes import SPLITS, SceneReader
-from qhybrid.data.statistics import BandStatistics, compute_statistics
+from qhybrid.data.scenes import SPLITS
+from qhybrid.data.statistics import BandStatistics, compute_statistics, contract_of, first_contract
 from qhybrid.errors import DataError, DatasetNotFoundError
 
 
@@ -76,14 +76,13 @@ class SceneDataModule(lightning.LightningDataModule):
             for split in ("train", "val"):
                 if not self.dataset.scenes(split):
                     raise DataError(f"Data set `{recipe.data.dataset}` has no scenes in split `{split}`.")
-            first = SceneReader(self.dataset.scenes("train")[0], None, recipe.data.bands, recipe.data.nodata)
+            self._first = first_contract(self.dataset, recipe.data)
         except DatasetNotFoundError:
             raise
         except DataError:
             self.check(test=None)  # names this problem and all others
             raise
-        self.bands = first.image.bands
-        first.close()
+        self.bands = self._first.numbers
 
     def check(self, test: bool | None = None) -> None:
         """Look at every file of every split before time is spent on training; see `qhybrid.data.check`.
@@ -114,10 +113,13 @@ class SceneDataModule(lightning.LightningDataModule):
             DataError: If a file of it cannot be read, or none of its pixels has a label.
         """
         if self._statistics is None:
-            data = self.recipe.data
-            found = compute_statistics(self.dataset.scenes("train"), data.bands, self.classes, data.nodata)
+            scenes = self.dataset.scenes("train")
+            found = compute_statistics(scenes, classes=self.classes, contract=self._first)
             if not sum(found.pixels_per_class):
-                raise DataError(no_labels("train", len(self.dataset.scenes("train")), "scenes"))
+                raise DataError(no_labels("train", len(scenes), "scenes"))
+            contract = contract_of(found, self.recipe.data)
+            for scene in self.dataset.scenes("val"):  # what does not fit shows now, not after the first epoch
+                contract.reading(scene.image)
             self._statistics = found
         return self._statistics
 

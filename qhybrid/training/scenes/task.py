@@ -10,6 +10,7 @@ import torch
 import qhybrid
 from qhybrid.config import Recipe
 from qhybrid.data.augmentation import PatchAugmentation
+from qhybrid.data.statistics import contract_of
 from qhybrid.errors import ConfigError
 from qhybrid.models import build_for_engine, check_task, complete_model, kept_model, with_values
 from qhybrid.seeding import derive_seed
@@ -83,6 +84,7 @@ def build_scene_task(recipe: Recipe, data_root: Path, *, test: bool | None = Non
             step=step,
             metrics=metrics,
             qhybrid=qhybrid.__version__,
+            input=contract_of(data.statistics, recipe.data).to_dict(),
         )
 
     def draw_pictures(folder: Path) -> None:

@@ -1,0 +1,366 @@
+"""The input contract: what a model was trained on, and how the files that it meets are read for it.
+
+One `InputContract` comes from the training scenes and is kept in meta.json. Whatever reads a scene for a
+model asks it for the `Reading` of the file, once a file: bands by name, numbers by the file's own scale and
+offset, one pixel size. A file that cannot be what the model was trained on is an error; one that only looks
+different is read, with a warning.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from qhybrid.config import DataConfig
+from qhybrid.data.contract_bands import BandInput, check_given, match_bands
+from qhybrid.data.contract_range import (
+    Conversion,
+    SceneSample,
+    conversion_of_file,
+    foreign_band,
+    largest_shift,
+    likely_factor,
+    sample_image,
+)
+from qhybrid.data.contract_reading import Reading
+from qhybrid.data.raster import RasterInfo, check_bands, raster_info
+from qhybrid.data.raster_file import as_picture
+from qhybrid.errors import DataError
+
+_FAR_PIXEL = 1.5
+"""How many times larger or smaller than in training pixels may be without a warning."""
+_SAME_PIXEL = 0.02
+"""Fraction by which a pixel size may miss `data.resolution` and is left as it is."""
+_WARNINGS = 5
+"""Warnings of one kind about scenes of one model, before the rest is left out."""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a recipe, or a user, decides about reading.
+
+    Attributes:
+        nodata: Value that means "no data" in every band; None: what each file says.
+        scale: What numbers are multiplied with, in place of what the files say of scale and offset.
+        resolution: Metres a pixel that images are resampled to; None: as they are.
+        shift_warning: Distance of a scene's values from training's (`largest_shift`) that is warned of; 0:
+            none is.
+        bands: Numbers of a scene's bands, in the model's order, in place of what names say.
+        sure: `scale` was chosen for these very scenes, or is 1 in the recipe: doubts about their numbers are
+            warnings, not errors.
+    """
+
+    nodata: float | None = None
+    scale: float | None = None
+    resolution: float | None = None
+    shift_warning: float = 2.0
+    bands: tuple[int, ...] | None = None
+    sure: bool = False
+
+    @classmethod
+    def of(cls, config: DataConfig) -> Self:
+        """Return what a recipe's section `data` says."""
+        sure = config.scale == 1
+        return cls(config.nodata, config.scale, config.resolution, config.shift_warning, sure=sure)
+
+
+@dataclass(frozen=True)
+class InputContract:
+    """What a model was trained on.
+
+    Attributes:
+        bands: Its bands, in its order.
+        pixel_size: Side of a training pixel in metres, as read; None if it is not known.
+        every: It was trained on all bands of its scenes.
+        known: Whether names, types, scales and pixel size are known: not of runs before there was a contract.
+        one_scene: The statistics are those of a sample of the first training scene, before all were read.
+        options: What the recipe or the user decides.
+    """
+
+    bands: tuple[BandInput, ...]
+    pixel_size: float | None = None
+    every: bool = True
+    known: bool = True
+    one_scene: bool = False
+    options: ReadOptions = ReadOptions()
+    _readings: dict[Any, Reading] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _warned: dict[str, int] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    @classmethod
+    def of_scene(
+        cls, image: str | Path, bands: Sequence[int] | None = None, options: ReadOptions | None = None
+    ) -> Self:
+        """Return the contract that the first training scene makes; its numbers are what the model will see.
+
+        Args:
+            image: The scene's raster file.
+            bands: 1-based numbers of its bands; all that hold data if absent.
+            options: What the recipe decides.
+
+        Raises:
+            DataError: If the file is unusable, or `data.resolution` is given and its pixel size is not known.
+        """
+        options = options or ReadOptions()
+        info = as_picture(raster_info(image))
+        numbers = check_bands(info, bands)
+        gain = (options.scale,) * len(numbers) if options.scale not in (None, 1) else None
+        size = _resampled_size(info, options.resolution)
+        reading = Reading(numbers, options.nodata, gain, size=size)
+        sample = sample_image(image, reading)
+        if gain is not None:
+            sample = sample.converted(np.array(gain), np.zeros(len(gain)))
+        own = [info.bands[number - 1] for number in numbers]
+        described = tuple(
+            BandInput(number, band.description, band.color, band.dtype, band.scale, band.offset, band.nodata)
+            for number, band in zip(numbers, own)
+        )
+        pixel_size = info.pixel_size if size is None else options.resolution
+        contract = cls(described, pixel_size, bands is None, one_scene=True, options=options)
+        contract = contract.with_statistics(sample.mean, sample.std, sample.low, sample.high)
+        contract = replace(contract, one_scene=True)
+        contract._readings[_key(image)] = reading
+        return contract
+
+    @classmethod
+    def unknown(cls, bands: Sequence[int], statistics: Any, every: bool, options: ReadOptions) -> Self:
+        """Return the contract of a run that did not keep one: numbers of bands and their statistics.
+
+        Args:
+            bands: 1-based numbers, in the model's order.
+            statistics: Has `mean`, `std`, `low` and `high` of each band, as `BandStatistics`.
+            every: The model was trained on all bands of its scenes.
+            options: What the recipe decides.
+        """
+        numbered = tuple(BandInput(number) for number in bands)
+        contract = cls(numbered, None, every, known=False, options=options)
+        return contract.with_statistics(statistics.mean, statistics.std, statistics.low, statistics.high)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """1-based numbers of the bands in the first training scene."""
+        return tuple(band.number for band in self.bands)
+
+    def with_statistics(self, mean: Any, std: Any, low: Any, high: Any) -> Self:
+        """Return the contract with statistics of all training pixels, one number a band each.
+
+        Files that have been matched already are read as before.
+        """
+        bands = tuple(
+            replace(band, mean=float(a), std=float(b), low=float(c), high=float(d))
+            for band, a, b, c, d in zip(self.bands, mean, std, low, high, strict=True)
+        )
+        contract = replace(self, bands=bands, one_scene=False)
+        contract._readings.update(self._readings)
+        return contract
+
+    def with_options(self, **options: Any) -> Self:
+        """Return the contract with other `ReadOptions`, given by name; files are matched anew.
+
+        A scale that is given here is meant for the scenes that are read from now on (`sure`).
+        """
+        if options.get("scale") is not None:
+            options = {"sure": True, **options}
+        return replace(self, options=replace(self.options, **options))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the contract as plain values, for JSON; options of the user only where given."""
+        given = {
+            "bands": self.options.bands,
+            "scale": self.options.scale,
+            "resolution": self.options.resolution,
+        }
+        content: dict[str, Any] = {
+            "known": self.known,
+            "bands": [band.to_dict() for band in self.bands],
+            "every_band": self.every,
+            "pixel_size_m": self.pixel_size,
+        }
+        read = {key: list(v) if isinstance(v, tuple) else v for key, v in given.items() if v is not None}
+        return {**content, "read_with": read} if read else content
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], options: ReadOptions) -> Self:
+        """Rebuild a contract from `to_dict`.
+
+        Raises:
+            DataError: If the mapping is not one that `to_dict` writes.
+        """
+        names = {one.name for one in fields(BandInput)}
+        try:
+            bands = tuple(
+                BandInput(**{**band, "nodata": None if band["nodata"] is None else float(band["nodata"])})
+                for band in (
+                    {key: value for key, value in one.items() if key in names} for one in content["bands"]
+                )
+            )
+            size = content["pixel_size_m"]
+            return cls(
+                bands,
+                None if size is None else float(size),
+                bool(content["every_band"]),
+                bool(content["known"]),
+                options=options,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"Not an input contract: {error!r}.") from error
+
+    def reading(self, image: str | Path) -> Reading:
+        """Return how a file is read for the model; each file is looked at once.
+
+        Raises:
+            DataError: If it is unusable, or cannot be what the model was trained on.
+        """
+        key = _key(image)
+        if key not in self._readings:
+            self._readings[key] = self._match(image)
+        return self._readings[key]
+
+    def _match(self, image: str | Path) -> Reading:
+        info = raster_info(image)
+        # Before there was a contract the numbers of a colour table were what a model of one band saw.
+        expands = self.known or len(self.bands) > 1 or info.count > 1
+        picture = as_picture(info) if expands else info
+        if self.options.bands is not None:
+            numbers = check_given(picture, self.options.bands, self.bands)
+        else:
+            numbers = match_bands(picture, self.bands, self.every, self.known)
+        size = _resampled_size(picture, self.options.resolution)
+        if size is None:
+            self._check_pixel_size(picture)
+        reading = Reading(numbers, self.options.nodata, picture=expands, size=size)
+        return self._converted(image, picture, reading)
+
+    def _converted(self, image: str | Path, picture: RasterInfo, reading: Reading) -> Reading:
+        """Return the reading with what converts numbers, after a look at the values."""
+        own = [picture.bands[number - 1] for number in reading.bands or ()]
+        sample = sample_image(image, reading)
+        given = self.options.scale
+        found: Conversion | None = None
+        if given is not None:
+            found = np.full(len(own), given), np.zeros(len(own)), None
+        elif self.known:
+            found = conversion_of_file(own, self.bands, sample, image)
+        elif any((band.scale, band.offset) != (1, 0) for band in own):
+            self._warn(
+                "scale",
+                f"{image}: its scale and offset are not used, because the run does not say which ones its "
+                "training scenes had.",
+            )
+        if found is not None:
+            gain, shift, note = found
+            sample = sample.converted(gain, shift)
+            if (gain != 1).any() or shift.any():
+                reading = replace(reading, gain=tuple(gain.tolist()), shift=tuple(shift.tolist()))
+            if note is not None:
+                self._warn("scale", f"{image}: {note}.")
+        self._check_alpha(picture, reading, sample)
+        foreign = foreign_band(
+            own, self.bands, sample, self.one_scene, found is not None and given is None, given is not None
+        )
+        if foreign is None:
+            self._check_shift(image, sample)
+        elif self.options.sure:
+            self._warn("range", self._foreign(image, own[foreign[0]].dtype, sample, *foreign))
+        else:
+            raise DataError(self._foreign(image, own[foreign[0]].dtype, sample, *foreign))
+        return reading
+
+    def _check_pixel_size(self, picture: RasterInfo) -> None:
+        here, there = picture.pixel_size, self.pixel_size
+        if here is None or there is None or 1 / _FAR_PIXEL <= here / there <= _FAR_PIXEL:
+            return
+        self._warn(
+            "pixel",
+            f"{picture.path}: its pixels are {here:.3g} m wide, but those of the training scenes "
+            f"{there:.3g} m, so that the model sees all things in another size. Fix: set `data.resolution`, "
+            "which resamples images while they are read.",
+        )
+
+    def _check_shift(self, image: str | Path, sample: SceneSample) -> None:
+        """Warn of numbers in training's encoding that lie elsewhere: a dark or a cloudy scene."""
+        if not sample.pixels or self.one_scene or not self.options.shift_warning:
+            return
+        place, far = largest_shift(sample, self.bands)
+        if far > self.options.shift_warning:
+            band = self.bands[place]
+            self._warn(
+                "range",
+                f"{image}: its values are far from those of training: band {band.shown} is "
+                f"{sample.mean[place]:.4g} +- {sample.std[place]:.3g} here, and {band.mean:.4g} +- "
+                f"{band.std:.3g} in training; that is a distance of {far:.1f}, and `data.shift_warning` is "
+                f"{self.options.shift_warning:g}. The model may be wrong on such a scene.",
+            )
+
+    def _foreign(self, image: str | Path, dtype: str, sample: SceneSample, place: int, why: str) -> str:
+        band = self.bands[place]
+        factor = likely_factor(sample, band, place, dtype)
+        remedy = (
+            "no factor alone converts them; convert the file (gdal_translate -scale -ot)"
+            if factor is None
+            else f"give the factor that converts them, `--scale {factor}` perhaps (`data.scale` in a recipe)"
+        )
+        trained = f"{band.dtype}, " if band.dtype else ""
+        return (
+            f"{image}: values must be encoded as those of the training scenes, but band {band.shown} reaches "
+            f"from {sample.low[place]:.4g} to {sample.high[place]:.4g} ({dtype}), and in training from "
+            f"{band.low:.4g} to {band.high:.4g} ({trained}0.5 to 99.5 % of the pixels): {why}. Fix: "
+            f"{remedy}, or `--scale 1` if they are right as they are; in a set of several encodings, convert "
+            "the files or write scale and offset into them (gdal_edit.py -scale -offset)."
+        )
+
+    def _check_alpha(self, picture: RasterInfo, reading: Reading, sample: SceneSample) -> None:
+        """Refuse a mask in place of a band of data.
+
+        Raises:
+            DataError: If a band that is called alpha is all 0 or 255, and the model's band was not.
+        """
+        for place, number in enumerate(reading.bands or ()):
+            band = self.bands[place]
+            filled = band.low == band.high or (band.low, band.high) == (0, 255)
+            if number in picture.alpha and sample.extremes[place] and not filled and not self.options.bands:
+                raise DataError(
+                    f"{picture.path}: band {number} must be data as band {band.shown} of the training scenes "
+                    f"({band.low:.4g} to {band.high:.4g}), but it is a mask: it is called alpha and has no "
+                    "other values than 0 and the largest. Fix: use scenes with the bands of the training "
+                    "data, or choose bands with `--bands`."
+                )
+
+    def _warn(self, kind: str, text: str) -> None:
+        count = self._warned[kind] = self._warned.get(kind, 0) + 1
+        if count <= _WARNINGS:
+            more = " Further warnings of this kind are left out." if count == _WARNINGS else ""
+            warnings.warn(text + more, stacklevel=2)
+
+
+def _key(image: str | Path) -> tuple[Any, ...]:
+    """Return what tells a file from another one, and from itself when it has been written anew."""
+    try:
+        found = Path(image).stat()
+    except OSError:  # an address, or missing: reading it says so
+        return (str(image),)
+    return str(image), found.st_size, found.st_mtime_ns
+
+
+def _resampled_size(info: RasterInfo, resolution: float | None) -> tuple[int, int] | None:
+    """Return rows and columns of an image with pixels of some metres; None if it has them already.
+
+    Raises:
+        DataError: If the file does not say how large its pixels are.
+    """
+    if resolution is None:
+        return None
+    sides = info.pixel_sides
+    if sides is None:
+        raise DataError(
+            f"{info.path}: `data.resolution` needs images that say how large their pixels are, but this one "
+            "has no CRS or no transform. Fix: georeference it, or leave `data.resolution` out."
+        )
+    if all(abs(side / resolution - 1) <= _SAME_PIXEL for side in sides):
+        return None
+    height, width = (max(1, round(n * side / resolution)) for n, side in zip(info.shape, sides))
+    return height, width
