@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qhybrid.cli.console import console, evaluation_table, progress_bar, say, say_path
-from qhybrid.cli.lookup import find_run
+from qhybrid.cli.hashing import hashing_bar
+from qhybrid.cli.lookup import find_recipe, find_run
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.config import EngineConfig, apply_overrides, validated
 from qhybrid.workspace import data_root as find_data_root
@@ -45,6 +46,10 @@ def evaluate(
     data_root: Annotated[Path | None, typer.Option(help=DATA_ROOT_HELP)] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for metrics and pictures.")] = None,
     device: Device = "auto",
+    on: Annotated[
+        str | None,
+        typer.Option(help="Judge on other data: a recipe, or a folder of images and masks."),
+    ] = None,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Also score the majority class and colour alone.")
     ] = False,
@@ -55,30 +60,33 @@ def evaluate(
     weights = check_which(which)
 
     from qhybrid.errors import MetricError
-    from qhybrid.evaluation import evaluate_run, evaluation_folder
+    from qhybrid.evaluation import evaluate_run
     from qhybrid.training.run_folder import read_recipe
 
     recipe = read_recipe(folder)
     chosen = routed(chosen)
-    target = output or evaluation_folder(folder, split, chosen or recipe.engine, weights)
+    other = on if on is None or Path(on).exists() else find_recipe(on)
     failed = None
-    with progress_bar(f"{split} split") as progress:
+    with progress_bar(f"{split} split") as progress, hashing_bar():
         try:
             found = evaluate_run(
                 folder,
                 split,
                 chosen,
                 find_data_root(data_root),
-                target,
+                output,
                 weights,
                 progress,
                 baselines=baselines,
                 device=device,
+                on=other,
             )
         except MetricError as error:
             failed, found = error, error.evaluation
+    target = found.folder
     references = read_baselines(target) if baselines else {}
-    console.print(evaluation_table(f"{split} split", recipe.name, found, references))
+    title = f"{split} split" if found.on is None else f"{split} split of other data: {found.on}"
+    console.print(evaluation_table(title, recipe.name, found, references))
     say_path("metrics", target)
     if failed is not None:
         raise failed

@@ -80,6 +80,13 @@ def sweep(
     for table in results_tables(results):
         console.print(table)
     say(f"{counted(outcome.cells, 'cell')}, {outcome.computed} of them computed now")
+    if outcome.taken:
+        say(f"{counted(outcome.taken, 'cell')} of an earlier version taken over: their data did not change")
+    if outcome.doubtful:
+        say(
+            f"{counted(outcome.doubtful, 'result')} of an earlier version made anew: their data may "
+            "have changed since"
+        )
     if outcome.measured:
         say(f"{counted(outcome.measured, 'finished cell')} got new metrics from kept predictions")
     for name, count in outcome.unknown.items():

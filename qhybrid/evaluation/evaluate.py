@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from qhybrid.config import EngineConfig, PredictionConfig
+from qhybrid.errors import ConfigError
 from qhybrid.evaluation.common import (
     check_folder,
     engine_of,
-    evaluation_folder,
     provenance,
     routed_to_its_device,
 )
+from qhybrid.evaluation.official import check_output, result_folder
+from qhybrid.evaluation.other_data import On, find_other_data
 from qhybrid.evaluation.subject.load import load_subject, load_trained, subject_of
 from qhybrid.evaluation.subject.results import Evaluation, Options, Progress
+from qhybrid.evaluation.subject.subject import input_contract
 from qhybrid.models import use_engine
 from qhybrid.training.metrics import SegmentationMetrics
 from qhybrid.training.run_folder import Which
@@ -37,6 +41,7 @@ def evaluate_run(
     settings: PredictionConfig | None = None,
     device: str | torch.device | None = None,
     layers: Sequence[str] | None = None,
+    on: On | None = None,
 ) -> Evaluation:
     """Evaluate a trained run on every scene or image of a split.
 
@@ -44,26 +49,31 @@ def evaluate_run(
     label go into one confusion matrix. The output folder then holds metrics.json, confusion.png and
     samples.png, and metrics.csv (scenes, one row a class) or predictions.csv (one row an image).
 
+    Official results are those on the data that the run was trained with. Where others lie at `data_root`, or
+    are given by `on`, the results go to a folder of their own.
+
     Args:
         folder: The run folder.
         split: `train`, `val` or `test`.
         engine: What executes the circuits, fixed filters included; the run's own engine if absent. Under the
             noise profile of a device circuits are routed to it.
         data_root: Folder that the recipe's `data.root` is relative to; QHYBRID_DATA or ./data if absent.
-        output: Folder for the results; `evaluation_folder(...)` if absent.
+        output: Folder for the results; `evaluation_folder(...)` if absent. The result says which in `folder`.
         which: Weights of the best or of the last epoch; a run on images without validation has last ones.
         progress: Called with (windows or images done, all of them).
         baselines: Also evaluate the majority class and the colour classifier on scenes, into metrics.json.
         settings: Overlap and batch size of scenes; those of the run's recipe if absent.
         device: Where to run the model: "auto", "cpu", "cuda"; where it is loaded if absent.
         layers: Dotted names of the quantum layers that run on `engine`; all of them if absent.
+        on: Other data: a recipe or its file, or a folder of images and masks; see `find_other_data`.
 
     Returns:
         The result; `found["miou"]` is a metric of it.
 
     Raises:
         CheckpointError: If the run folder is incomplete or damaged.
-        ConfigError: If an engine is given, but the model has no quantum layers.
+        ConfigError: If an engine is given, but the model has no quantum layers; if baselines are asked for on
+            other data, or these have a class that the model does not know.
         DataError: If the data set, a scene or an image is unusable.
         EngineError: If the engine is unknown or cannot execute the circuits.
         MetricError: If a metric of a plugin has failed; everything else is written, and is the error's
@@ -73,11 +83,23 @@ def evaluate_run(
     run = load_trained(folder, which)
     engine = None if engine is None else routed_to_its_device(engine)
     chosen = engine or run.recipe.engine
-    target = Path(output) if output else evaluation_folder(run.folder, split, chosen, which)
-    check_folder(target)
+    root = default_data_root(data_root)
+    other = None if on is None else find_other_data(on, run, root)
+    if other is not None and baselines:
+        raise ConfigError(
+            "Argument `baselines` must be left out with `on`: baselines are fitted to the run's own data."
+        )
+    check_folder(Path(output) if output else run.folder)
     if engine is not None:
         use_engine(run.model, engine_of(engine), layers)
-    subject = subject_of(run, split, None, default_data_root(data_root))
+    subject = subject_of(run, split, None, root, other)
+    where = root if other is None or other.folder is None else other.folder
+    digest = subject.identify().hash
+    name = None if other is None else other.name
+    target, name = result_folder(run.folder, split, chosen, which, digest, name, where)
+    if output:
+        target = Path(output)
+        check_output(target, run.folder, name)
     options = Options(settings, device, progress, as_trained=True)
     references = subject.baselines() if baselines else {}
     started = time.perf_counter()
@@ -85,12 +107,17 @@ def evaluate_run(
     facts = {
         **provenance(run, engine),
         **subject.facts(options),
+        "on": name,
+        "data_root": str(where.absolute()),
+        "data_hash": digest,
+        "input": input_contract(run.meta),
         "seconds": round(time.perf_counter() - started, 3),
         "metrics": plain_metrics(found.metrics),
     }
     if found.measured.failed:
         facts["metrics_failed"] = found.measured.failed
     subject.write_report(target, facts, found, references)
+    found = replace(found, folder=target, on=name)
     found.measured.check(found)
     return found
 

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from qhybrid.config import Recipe
-from qhybrid.errors import QHybridError
+from qhybrid.errors import DataError, QHybridError
 from qhybrid.evaluation.measuring import Measured, Tally
 from qhybrid.evaluation.subject.load import load_subject
 from qhybrid.evaluation.subject.results import Evaluation, Options
-from qhybrid.evaluation.subject.subject import Subject
+from qhybrid.evaluation.subject.subject import Subject, weights_hash
 from qhybrid.experiments.sweeps.arrays import pack
 from qhybrid.experiments.sweeps.cells import TRAINED, Cell, Conditions
 from qhybrid.experiments.sweeps.engines import cell_engine
@@ -68,8 +68,19 @@ def training_job(key: str, recipe: Recipe, folder: str, data_root: str) -> dict[
 
 
 @functools.lru_cache(maxsize=SUBJECTS_KEPT)
-def loaded_subject(folder: str, which: Which, split: str, samples: int | None, data_root: str) -> Subject:
-    """Return a run with its test set, loaded once in a process."""
+def loaded_subject(
+    folder: str, which: Which, split: str, samples: int | None, data_root: str, _sweep: str = ""
+) -> Subject:
+    """Return a run with its test set, loaded once in a process and sweep.
+
+    Args:
+        folder: The run folder.
+        which: Weights of the `best` or of the `last` epoch.
+        split: The split.
+        samples: Images or scenes at most.
+        data_root: Folder that the recipe's `data.root` is relative to.
+        _sweep: Tells the calls of `run_sweep` apart: before the next one weights and data may change.
+    """
     return load_subject(folder, which, split, samples, data_root)
 
 
@@ -91,6 +102,7 @@ def _evaluate(job: dict[str, Any]) -> dict[str, Any]:
         layers = None if conditions.layers == "all" else list(conditions.layers)
         subject.use(cell_engine(conditions, noise, settings, job["weights"]), layers)
     outcome = subject.evaluate(Options(keep=True))
+    _check_content(job, subject)
     return {
         **_plain(outcome),
         PREDICTIONS: outcome.predictions,
@@ -123,9 +135,37 @@ def _plain_metrics(measured: Measured) -> dict[str, Any]:
 
 def _subject_of(job: dict[str, Any]) -> Subject:
     settings = job["settings"]
-    return loaded_subject(
-        job["folder"], settings["which"], settings["split"], settings["samples"], settings["data_root"]
+    subject = loaded_subject(
+        job["folder"],
+        settings["which"],
+        settings["split"],
+        settings["samples"],
+        settings["data_root"],
+        settings.get("sweep", ""),
     )
+    _check_content(job, subject)
+    return subject
+
+
+def _check_content(job: dict[str, Any], subject: Subject) -> None:
+    """Check that a cell is computed with the weights and the data that its key is made of.
+
+    Raises:
+        DataError: If a file has changed since the sweep was started, or is another one on this machine.
+    """
+    expected = job.get("data_hash")
+    if expected is not None and subject.identify().hash != expected:
+        raise DataError(
+            f"{job['folder']}: images and masks must stay as they are while a sweep runs, but those of split "
+            f"{job['settings']['split']} below {job['settings']['data_root']} have changed, or are others on "
+            "this machine. Fix: run the sweep again."
+        )
+    weights = job.get("weights")
+    if weights is not None and weights_hash(subject.folder, subject.which) != weights:
+        raise DataError(
+            f"{job['folder']}: weights must stay as they are while a sweep runs, but have changed. Fix: run "
+            "the sweep again."
+        )
 
 
 def measuring_job(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from qhybrid.config import Recipe
+from qhybrid.data.identity import DataIdentity, arrays_identity
 from qhybrid.data.images import ImageArrays
 from qhybrid.data.images.image_datasets import open_image_dataset
 from qhybrid.errors import DataError
@@ -82,7 +83,7 @@ def evaluation_batch(task: str, batch_size: int) -> int:
 
 
 class ImageDataModule(lightning.LightningDataModule):
-    """Loads training and validation images of a recipe's data set; the test split is never touched.
+    """Loads training and validation images of a recipe's data set; nothing is learned from the test split.
 
     Attributes:
         dataset: The data set.
@@ -105,6 +106,14 @@ class ImageDataModule(lightning.LightningDataModule):
         self.val: ImageArrays | None = self.dataset.load("val") if "val" in self.dataset.splits else None
         if not len(self.train) or (self.val is not None and not len(self.val)):
             raise DataError(f"Data set `{self.dataset.name}` must have training and validation images.")
+        # Taken here: features of a fixed filter may take the images' place.
+        self._learned = {"train": arrays_identity(self.train)}
+        if self.val is not None:
+            self._learned["val"] = arrays_identity(self.val)
+
+    def identity(self, split: str) -> DataIdentity:
+        """Return the identity of a split; see `qhybrid.data.identity`."""
+        return self._learned[split] if split in self._learned else arrays_identity(self.dataset.load(split))
 
     @property
     def num_classes(self) -> int:

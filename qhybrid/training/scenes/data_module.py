@@ -11,6 +11,7 @@ import lightning
 from torch.utils.data import DataLoader, Sampler
 
 from qhybrid.config import Recipe
+from qhybrid.data.identity import DataIdentity, scenes_identity
 from qhybrid.data.patches import GridPatches, RandomPatches
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.scenes import SceneDataset
@@ -75,6 +76,10 @@ class SceneDataModule(lightning.LightningDataModule):
             self.dataset.scenes("train"), recipe.data.bands, self.classes, recipe.data.nodata
         )
         self.bands = self.statistics.bands
+
+    def identity(self, split: str) -> DataIdentity:
+        """Return the identity of a split; see `qhybrid.data.identity`."""
+        return scenes_identity(self.dataset.scenes(split))
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Serve random patches; what a patch is depends on (seed, epoch, index) alone, not on workers."""
