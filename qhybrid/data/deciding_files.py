@@ -36,6 +36,8 @@ _RELATIVE = re.compile(r"""relativeToVRT\s*=\s*["']1["']""", re.IGNORECASE)
 _VSI = re.compile(r"/vsi([a-z0-9_]+)([/?{])(.*)", re.DOTALL)
 _INSIDE_A_FILE = {"zip", "tar", "gzip", "7z", "rar", "subfile", "sparse", "cached"}
 _VRT_BYTES = 2**27
+_PATIENCE = {"GDAL_HTTP_CONNECTTIMEOUT": "10", "GDAL_HTTP_TIMEOUT": "60"}
+"""Seconds to wait for a server, where the environment says nothing: GDAL waits for ever."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,8 @@ def _listed_by_gdal(name: str) -> list[str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.Env(**SAFE_PNG), rasterio.open(name) as handle:
+            patience = {key: value for key, value in _PATIENCE.items() if key not in os.environ}
+            with rasterio.Env(**SAFE_PNG, **patience), rasterio.open(name) as handle:
                 return [str(file) for file in handle.files]
     except (RasterioError, OSError, ValueError):
         return []  # whoever reads it says so

@@ -118,7 +118,8 @@ def _check_data(origin: Mapping[str, Any], run: Path, folder: Path) -> None:
         raise HardwareError(
             f"{folder}: the data must be those that the plan was made of, but split `{origin['split']}` in "
             f"{planned['root']} has changed since: results would be of other samples than the run's. Fix: "
-            "put the data back, or make a new plan; --changed-data goes on with the samples that the plan keeps."
+            "put the data back, or make a new plan; --changed-data goes on with the samples that the plan "
+            "keeps."
         )
 
 
