@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from rasterio.transform import from_origin
 
 from qhybrid.data import digests
 from qhybrid.data.digests import file_digests, hashing_progress
