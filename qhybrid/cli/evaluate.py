@@ -85,7 +85,7 @@ def evaluate(
             failed, found = error, error.evaluation
     target = found.folder
     references = read_baselines(target) if baselines else {}
-    title = f"{split} split" if found.on is None else f"{split} split of other data: {found.on}"
+    title = f"{split} split" if found.on is None else f"{found.on}, {split} split"
     console.print(evaluation_table(title, recipe.name, found, references))
     say_path("metrics", target)
     if failed is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+from rich.errors import LiveError
 
 from qhybrid.cli.console import errors
 
@@ -28,7 +30,8 @@ def hashing_bar() -> Iterator[None]:
         if bar is None:
             bar = rich_progress.Progress(*columns, console=errors, transient=True)
             bar.add_task("reading data", total=total)
-            bar.start()
+            with suppress(LiveError):  # another bar is drawn, and Rich draws one at a time
+                bar.start()
         bar.update(rich_progress.TaskID(0), completed=done, total=total)
         if done >= total:
             bar.stop()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qhybrid.cli.console import console, errors, say, say_path, short
+from qhybrid.cli.hashing import hashing_bar
 from qhybrid.cli.lookup import find_recipe, find_runs
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.workspace import data_root as find_data_root
@@ -59,7 +60,7 @@ def sweep(
 
     target = output or sweep_folder(config.name)
     try:
-        with _progress() as progress:
+        with _progress() as progress, hashing_bar():
             outcome = run_sweep(
                 config,
                 find_data_root(data_root),

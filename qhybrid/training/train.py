@@ -142,7 +142,7 @@ def _identities(task: Task) -> dict[str, DataIdentity | None]:
     for split in SPLITS:
         try:
             found[split] = task.data.identity(split)
-        except DataError:  # there is none: whoever evaluates on it says so
+        except (ConfigError, DataError):  # there is none: whoever evaluates on it says so
             found[split] = None
     return found
 

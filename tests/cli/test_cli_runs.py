@@ -219,7 +219,7 @@ def test_evaluate_on_other_data(workspace, run_folder, tmp_path, capsys):
     try:
         assert execute(["evaluate", str(run_folder), "--on", "elsewhere", "--split", "val"]) == 0
         printed = capsys.readouterr().out
-        assert "val split of other data: elsewhere" in printed
+        assert "elsewhere, val split" in printed
         assert "on-elsewhere-val-exact" in printed
         assert execute(["evaluate", str(run_folder), "--on", "elsewher"]) == 1
         assert "Did you mean `elsewhere`?" in capsys.readouterr().err
@@ -227,7 +227,5 @@ def test_evaluate_on_other_data(workspace, run_folder, tmp_path, capsys):
         (workspace / "runs" / "elsewhere.yaml").unlink()
         shutil.rmtree(run_folder / "evaluation" / "on-elsewhere-val-exact", ignore_errors=True)
     assert official.read_bytes() == before
-    content = json.loads(before)
-    assert (
-        content["data_hash"] == json.loads((run_folder / "data.json").read_text())["splits"]["test"]["hash"]
-    )
+    trained_on = json.loads((run_folder / "data.json").read_text())["splits"]
+    assert json.loads(before)["data_hash"] == trained_on["test"]["hash"]

@@ -135,16 +135,8 @@ def _plain_metrics(measured: Measured) -> dict[str, Any]:
 
 def _subject_of(job: dict[str, Any]) -> Subject:
     settings = job["settings"]
-    subject = loaded_subject(
-        job["folder"],
-        settings["which"],
-        settings["split"],
-        settings["samples"],
-        settings["data_root"],
-        settings.get("sweep", ""),
-    )
-    _check_content(job, subject)
-    return subject
+    chosen = (settings[key] for key in ("which", "split", "samples", "data_root"))
+    return loaded_subject(job["folder"], *chosen, settings.get("sweep", ""))
 
 
 def _check_content(job: dict[str, Any], subject: Subject) -> None:
@@ -194,6 +186,7 @@ def _measure(job: dict[str, Any]) -> dict[str, Any]:
     known = [METRICS.get(key) for key in job["metrics"] if key in METRICS]
     counts = SegmentationMetrics(np.array(job["confusion"], dtype=np.int64), subject.class_names)
     file = None if job[PREDICTIONS] is None else Path(job[PREDICTIONS])
+    _check_content(job, subject)
     measured = subject.measure_kept(file, counts, Tally(known))
     for key in job["metrics"]:
         if key not in METRICS:
