@@ -27,12 +27,13 @@ def hashing_bar() -> Iterator[None]:
 
     def show(done: int, total: int) -> None:
         nonlocal bar
+        first = bar is None
         if bar is None:
             bar = rich_progress.Progress(*columns, console=errors, transient=True)
             bar.add_task("reading data", total=total)
             with suppress(LiveError):  # another bar is drawn, and Rich draws one at a time
                 bar.start()
-        bar.update(rich_progress.TaskID(0), completed=done, total=total)
+        bar.update(rich_progress.TaskID(0), completed=done, total=total, refresh=first)
         if done >= total:
             bar.stop()
             bar = None
