@@ -134,7 +134,10 @@ def class_places(own: Sequence[str], other: Sequence[str], name: str) -> list[in
 
 
 def _scenes_of_folder(run: LoadedRun, other: OtherData, split: str, folder: Path) -> tuple[Scene, ...]:
-    """Return the scenes of a folder: laid out as the run's data set, else any images and masks."""
+    """Return the scenes of a folder: laid out as the run's data set, else any images and masks.
+
+    A data set that reads no files of the folder (generated scenes) says nothing about it.
+    """
     splits: tuple[str, ...] = SPLITS if other.data.options.get("split") is not None else (split,)
     problem: Exception | None = None
     try:
@@ -144,7 +147,8 @@ def _scenes_of_folder(run: LoadedRun, other: OtherData, split: str, folder: Path
     found: list[Scene] = []
     for one in splits:
         try:
-            found += dataset.scenes(one)
+            found += [scene for scene in dataset.scenes(one) if str(folder) in str(scene.image)]
+            problem = DataError(f"data set {other.data.dataset} does not read images from a folder.")
         except DataError as error:
             problem = error
     pairs = [] if found else _pairs(folder, split)

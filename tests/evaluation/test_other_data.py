@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import rasterio
+import yaml
 from image_runs import recipe_content
 from scene_runs import CLASSES
 
@@ -189,3 +190,24 @@ def test_whole_images(make_image_run, mnist_root, tmp_path):
     content["data"] = digits.model_dump()
     with pytest.raises(ConfigError, match="images must be as the model was trained on"):
         evaluate_run(run, data_root=mnist_root, on=Recipe.model_validate(content))
+
+
+def test_a_data_set_that_reads_no_files_says_nothing_of_a_folder(make_run, other, tmp_path):
+    """Otherwise generated scenes would be judged under the folder's name."""
+    run = make_run(name="unet")
+    content = yaml.safe_load((run / "recipe.yaml").read_text())
+    content["data"] |= {"dataset": "synthetic", "options": {"size": 64}}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(DataError, match="data set synthetic does not read images from a folder"):
+        evaluate_run(run, on=other / "test" / "images")
+    evaluate_run(run, on=other / "test")
+    assert written(run, "on-test-test-exact")["scenes"] == ["a", "b"]
+
+
+def test_digits_say_nothing_of_a_folder(make_image_run, mnist_root):
+    run = make_image_run()
+    content = yaml.safe_load((run / "recipe.yaml").read_text())
+    content["data"] |= {"dataset": "digits", "options": {"classes": [3, 5]}}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match="data set digits is the same whatever the folder holds"):
+        evaluate_run(run, on=mnist_root)

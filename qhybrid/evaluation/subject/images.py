@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qhybrid.config import DataConfig
 from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.data.identity import DataIdentity, arrays_identity
 from qhybrid.data.images import ImageArrays, ImageDataset
@@ -53,7 +54,11 @@ class ImageSubject(Subject):
         self.class_names, self.task = run.class_names, run.task
         self._data = run.recipe.data if other is None else other.data
         dataset = open_image_dataset(self._data, data_root if other is None else other.data_root)
-        arrays = dataset.load(split) if other is None else _other_images(run, dataset, split, other.name)
+        arrays = (
+            dataset.load(split)
+            if other is None
+            else _other_images(run, dataset, split, other.name, other.folder)
+        )
         self._arrays = arrays if samples is None else arrays.select(range(min(samples, len(arrays))))
         self._shown = spread_over(len(self._arrays), SHOWN[self.task])
         self._features: Tensor | None = None
@@ -186,12 +191,28 @@ class ImageSubject(Subject):
         return dict(identity.parts[0])
 
 
-def _other_images(run: LoadedImageRun, dataset: ImageDataset, split: str, name: str) -> ImageArrays:
+def _loads(config: DataConfig, split: str, folder: Path) -> bool:
+    """Return whether a data set is there without its folder: it reads no files."""
+    try:
+        open_image_dataset(config.model_copy(update={"root": str(folder)}), folder).load(split)
+    except (ConfigError, DataError):
+        return False
+    return True
+
+
+def _other_images(
+    run: LoadedImageRun, dataset: ImageDataset, split: str, name: str, folder: Path | None
+) -> ImageArrays:
     """Return a split of other images with the model's numbers of the classes.
 
     Raises:
         ConfigError: If the model does not fit them, or does not know one of their classes.
     """
+    if folder is not None and _loads(run.recipe.data, split, folder / "nowhere"):
+        raise ConfigError(
+            f"{folder}: images are read from a folder, but data set {dataset.name} is the same whatever "
+            "the folder holds. Fix: give a recipe."
+        )
     wanted = (run.task, run.meta.in_channels, *run.meta.image_size)
     if (dataset.task, *dataset.image_shape) != wanted:
         found = (dataset.task, *dataset.image_shape)

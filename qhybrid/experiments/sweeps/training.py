@@ -42,6 +42,7 @@ class TrainedRun:
         folder: Its run folder, named by the key.
         key: Hash of the recipe, and of the images and labels that it trains on.
         readable: Whether these images and labels are there; if not, its training says why.
+        data_hash: Identity of these data; None if it cannot be told.
         doubtful: Whether a run of an earlier version is there whose data may have changed since.
     """
 
@@ -50,6 +51,7 @@ class TrainedRun:
     folder: Path
     key: str
     readable: bool = True
+    data_hash: str | None = None
     doubtful: bool = False
 
     @property
@@ -59,7 +61,7 @@ class TrainedRun:
 
     def job(self, data_root: Path) -> dict[str, Any]:
         """Return what a worker needs."""
-        return training_job(self.key, self.recipe, str(self.folder), str(data_root))
+        return training_job(self.key, self.recipe, str(self.folder), str(data_root), self.data_hash)
 
 
 def list_trainings(
@@ -124,10 +126,10 @@ def _run(
     own = hashlib.sha256(f"{key} {data.hash or uuid.uuid4().hex}".encode()).hexdigest()[:16]
     earlier = folder / key
     if (folder / own).exists() or not (earlier / TRAINED_MARK).is_file():
-        return TrainedRun(recipe, settings, folder / own, own)
+        return TrainedRun(recipe, settings, folder / own, own, data_hash=data.hash)
     if made_after(_began(earlier), data.newest_change):
         return TrainedRun(recipe, settings, earlier, key)
-    return TrainedRun(recipe, settings, folder / own, own, doubtful=True)
+    return TrainedRun(recipe, settings, folder / own, own, data_hash=data.hash, doubtful=True)
 
 
 def _began(folder: Path) -> str:

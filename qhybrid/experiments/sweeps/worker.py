@@ -26,6 +26,7 @@ from qhybrid.metrics import METRICS
 from qhybrid.noise import NoiseProfile
 from qhybrid.plugins import VARIABLE
 from qhybrid.training import train
+from qhybrid.training.data_record import training_identity
 from qhybrid.training.metrics import SegmentationMetrics
 from qhybrid.training.provenance import environment
 from qhybrid.training.run_folder import RECIPE, Which
@@ -61,10 +62,21 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
         return {"key": job["key"], "error": f"{name}: {error}", "details": traceback.format_exc()}
 
 
-def training_job(key: str, recipe: Recipe, folder: str, data_root: str) -> dict[str, Any]:
-    """Return the job of training a run."""
+def training_job(
+    key: str, recipe: Recipe, folder: str, data_root: str, data_hash: str | None
+) -> dict[str, Any]:
+    """Return the job of training a run.
+
+    Args:
+        key: Its key.
+        recipe: Its recipe.
+        folder: Its run folder.
+        data_root: Folder that `data.root` is relative to.
+        data_hash: Identity of the data that the key stands for; None if it cannot be told.
+    """
     content = recipe.model_dump(mode="json")
-    return {"key": key, "recipe": content, "folder": folder, "data_root": data_root}
+    job = {"key": key, "recipe": content, "folder": folder, "data_root": data_root}
+    return {**job, "data_hash": data_hash}
 
 
 @functools.lru_cache(maxsize=SUBJECTS_KEPT)
@@ -206,5 +218,11 @@ def _train(job: dict[str, Any]) -> dict[str, Any]:
         train(recipe, Path(job["data_root"]), folder, resume=(folder / RECIPE).is_file())
     finally:
         torch.set_num_threads(threads)
+    expected, root = job["data_hash"], Path(job["data_root"])
+    if expected is not None and training_identity(recipe.data, root).hash != expected:
+        raise DataError(
+            f"{folder}: training data must stay as they are while a sweep runs, but have changed. Fix: run "
+            "the sweep again."
+        )
     write_text(folder / TRAINED_MARK, f"{job['key']}\n")
     return {"folder": str(folder), "seconds": time.perf_counter() - started}

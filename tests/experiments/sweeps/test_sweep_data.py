@@ -278,6 +278,14 @@ class TestTraining:
             (found,) = list_trainings(config.sweep.train, tmp_path, data)
             assert (found.folder == earlier, found.finished, found.doubtful) == (used, used, not used)
 
+    def test_data_that_change_while_a_run_trains_do_not_finish_it(self, tiny, tmp_path):
+        config, data = tiny
+        (run,) = list_trainings(config.sweep.train, tmp_path, data)
+        change(data / "tiny" / "train" / "masks" / "a.tif", lambda values: (7 - values).astype(np.uint8))
+        answer = run_job(run.job(data))
+        assert "training data must stay as they are" in answer["error"]
+        assert not run.finished
+
     def test_runs_without_data_are_never_finished(self, tiny, tmp_path):
         config, _ = tiny
         (run,) = list_trainings(config.sweep.train, tmp_path, tmp_path / "nowhere")
