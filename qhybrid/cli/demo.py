@@ -11,7 +11,7 @@ import typer
 
 from qhybrid.cli.console import console, metrics_table, progress_bar, say, say_path, short
 from qhybrid.cli.evaluate import read_baselines
-from qhybrid.cli.lookup import RECIPE_IN_RUN, find_recipe, run_folder
+from qhybrid.cli.lookup import find_recipe, run_folder
 from qhybrid.cli.train import train_and_hint
 from qhybrid.config import load_recipe
 from qhybrid.workspace import data_root
@@ -53,12 +53,11 @@ def demo(
 
 def _compare(folder: Path) -> Results:
     """Evaluate the model and what it must beat, on the same pixels."""
-    from qhybrid.evaluation import evaluate_run, evaluation_folder
+    from qhybrid.evaluation import evaluate_run
 
     with progress_bar("test split") as progress:
         found = evaluate_run(folder, "test", data_root=data_root(), baselines=True, progress=progress)
-    results = evaluation_folder(folder, "test", load_recipe(folder / RECIPE_IN_RUN).engine)
-    return {"HQ-UNet": found.metrics, **read_baselines(results)}
+    return {"HQ-UNet": found.metrics, **read_baselines(found.folder)}
 
 
 def _verdict(results: Results) -> str:

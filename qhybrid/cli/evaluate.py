@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qhybrid.cli.console import console, evaluation_table, progress_bar, say, say_path
-from qhybrid.cli.lookup import find_run
+from qhybrid.cli.hashing import hashing_bar
+from qhybrid.cli.lookup import find_recipe, find_run
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.config import EngineConfig, apply_overrides, validated
 from qhybrid.workspace import data_root as find_data_root
@@ -58,6 +59,10 @@ def evaluate(
     data_root: Annotated[Path | None, typer.Option(help=DATA_ROOT_HELP)] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for metrics and pictures.")] = None,
     device: Device = "auto",
+    on: Annotated[
+        str | None,
+        typer.Option(help="Judge on other data: a recipe, or a folder of images and masks."),
+    ] = None,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Also score the majority class and colour alone.")
     ] = False,
@@ -71,35 +76,35 @@ def evaluate(
     numbers, factor = band_numbers(bands), scale_factor(scale)
 
     from qhybrid.errors import MetricError
-    from qhybrid.evaluation import evaluate_run, evaluation_folder
+    from qhybrid.evaluation import evaluate_run
     from qhybrid.training.run_folder import read_recipe
 
     recipe = read_recipe(folder)
     chosen = routed(chosen)
-    target = output or evaluation_folder(folder, split, chosen or recipe.engine, weights)
-    if output is None and (bands or scale):
-        # The result of the scenes as they are stays.
-        target = target.with_name(f"{target.name}-read-as-{safe_name(bands, scale)}")
+    other = on if on is None or Path(on).exists() else find_recipe(on)
     failed = None
-    with progress_bar(f"{split} split") as progress:
+    with progress_bar(f"{split} split") as progress, hashing_bar():
         try:
             found = evaluate_run(
                 folder,
                 split,
                 chosen,
                 find_data_root(data_root),
-                target,
+                output,
                 weights,
                 progress,
                 baselines=baselines,
                 device=device,
                 bands=numbers,
                 scale=factor,
+                on=other,
             )
         except MetricError as error:
             failed, found = error, error.evaluation
+    target = found.folder
     references = read_baselines(target) if baselines else {}
-    console.print(evaluation_table(f"{split} split", recipe.name, found, references))
+    title = f"{split} split" if found.on is None else f"{found.on}, {split} split"
+    console.print(evaluation_table(title, recipe.name, found, references))
     say_path("metrics", target)
     if failed is not None:
         raise failed
@@ -131,11 +136,6 @@ def scale_factor(text: str | None) -> float | None:
             f"must be a number above 0, as in 1/257 or 255, but is {text}", param_hint="--scale"
         )
     return factor
-
-
-def safe_name(*parts: str | None) -> str:
-    """Return options as a part of a folder's name."""
-    return "-".join(part.replace("/", "_").replace(",", "_").replace(" ", "") for part in parts if part)
 
 
 def routed(engine: EngineConfig | None) -> EngineConfig | None:

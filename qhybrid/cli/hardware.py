@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from qhybrid.cli.hardware_tables import (
     print_ranking,
     print_status,
 )
+from qhybrid.cli.hashing import hashing_bar
 
 if TYPE_CHECKING:
     from qhybrid.hardware.jobs.execution import PlanExecution
@@ -28,6 +30,12 @@ app = typer.Typer(help="Run trained models on quantum hardware.", no_args_is_hel
 
 Run = Annotated[str, typer.Argument(help=RUN_HELP)]
 Plan = Annotated[str, typer.Argument(help="A plan's folder, or a run (folder or name) for its newest plan.")]
+
+
+ChangedData = Annotated[
+    bool,
+    typer.Option("--changed-data", help="Go on with the plan's own samples, though the data have changed."),
+]
 
 
 @app.command()
@@ -43,9 +51,10 @@ def plan(run: Run, options: PlanOptions) -> None:
 def submit(
     plan: Plan,
     again: Annotated[bool, typer.Option("--again", help="Also jobs that were cancelled or failed.")] = False,
+    changed_data: ChangedData = False,
 ) -> None:
     """Send the jobs of the current round, each once."""
-    with _open(plan) as execution:
+    with _open(plan, changed_data) as execution:
         count = execution.submit(again)
         say(f"{_jobs(count)} sent" if count else "nothing to send")
         print_status(execution.status())
@@ -53,10 +62,12 @@ def submit(
 
 @app.command()
 def collect(
-    plan: Plan, wait: Annotated[bool, typer.Option(help="Wait until all jobs have ended.")] = True
+    plan: Plan,
+    wait: Annotated[bool, typer.Option(help="Wait until all jobs have ended.")] = True,
+    changed_data: ChangedData = False,
 ) -> None:
     """Fetch results; write predictions and metrics once all are there."""
-    with _open(plan) as execution:
+    with _open(plan, changed_data) as execution:
         with progress_bar("jobs") as progress:
             outputs = execution.collect(wait, progress)
         print_status(execution.status())
@@ -75,7 +86,7 @@ def status(plan: Plan) -> None:
 @app.command()
 def cancel(plan: Plan) -> None:
     """Cancel all jobs that have not ended; results that are there are kept."""
-    with _open(plan) as execution:
+    with _open(plan, changed_data=True) as execution:
         say(f"{_jobs(execution.cancel())} cancelled")
         print_status(execution.status())
 
@@ -86,6 +97,7 @@ def run_(
     context: typer.Context,
     run: Annotated[str, typer.Argument(help="A run to plan and execute, or a plan's folder to go on with.")],
     options: PlanOptions,
+    changed_data: ChangedData = False,
 ) -> None:
     """Plan, submit and collect until predictions are there; the same command goes on after a crash."""
     folder = Path(run)
@@ -99,7 +111,7 @@ def run_(
     else:
         folder = plan_of(run, options)
         print_plan(folder)
-    with _open(str(folder)) as execution:
+    with _open(str(folder), changed_data) as execution:
         with progress_bar("jobs") as progress:
             outputs = execution.run(progress)
         _finish(execution, outputs)
@@ -136,13 +148,14 @@ def _jobs(count: int) -> str:
 
 
 @contextmanager
-def _open(plan: str) -> Iterator[PlanExecution]:
+def _open(plan: str, changed_data: bool = False) -> Iterator[PlanExecution]:
     folder = find_plan(plan)
 
     from qhybrid.hardware.jobs.opening import open_plan
     from qhybrid.hardware.model.runs import load_workload
 
-    with open_plan(folder, load_workload, say=say) as execution:
+    load = partial(load_workload, changed_data=changed_data)
+    with hashing_bar(), open_plan(folder, load, say=say) as execution:
         try:
             yield execution
         except KeyboardInterrupt:

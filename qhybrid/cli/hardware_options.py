@@ -105,7 +105,8 @@ class PlanOptions(WorkOptions):
             content: The plan's plan.json.
             run: The run folder.
         """
-        from qhybrid.hardware.model.runs import origin_of
+        from qhybrid.hardware.model.runs import data_hash_of, origin_of
+        from qhybrid.workspace import data_root
 
         wanted = self.settings().model_dump(mode="json")
         found = content["settings"]
@@ -113,7 +114,11 @@ class PlanOptions(WorkOptions):
         if not str(wanted["instance"]).startswith("crn:"):
             wanted["instance"] = found["instance"]
         origin = json.loads(json.dumps(origin_of(run, self.data, self.limit, check_which(self.which))))
-        return bool(found == wanted and content["origin"] == origin)
+        planned = dict(content["origin"])
+        data = planned.pop("data", None)  # plans of earlier versions do not say
+        if found != wanted or planned != origin:
+            return False
+        return data is None or data["hash"] == data_hash_of(origin, run, data_root(self.data_root))
 
 
 @dataclass(frozen=True, kw_only=True)

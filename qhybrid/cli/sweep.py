@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qhybrid.cli.console import console, errors, say, say_path, short
+from qhybrid.cli.hashing import hashing_bar
 from qhybrid.cli.lookup import find_recipe, find_runs
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.workspace import data_root as find_data_root
@@ -59,7 +60,7 @@ def sweep(
 
     target = output or sweep_folder(config.name)
     try:
-        with _progress() as progress:
+        with _progress() as progress, hashing_bar():
             outcome = run_sweep(
                 config,
                 find_data_root(data_root),
@@ -80,6 +81,13 @@ def sweep(
     for table in results_tables(results):
         console.print(table)
     say(f"{counted(outcome.cells, 'cell')}, {outcome.computed} of them computed now")
+    if outcome.taken:
+        say(f"{counted(outcome.taken, 'cell')} of an earlier version taken over: their data did not change")
+    if outcome.doubtful:
+        say(
+            f"{counted(outcome.doubtful, 'result')} of an earlier version made anew: their data may "
+            "have changed since"
+        )
     if outcome.measured:
         say(f"{counted(outcome.measured, 'finished cell')} got new metrics from kept predictions")
     for name, count in outcome.unknown.items():

@@ -16,6 +16,7 @@ from qhybrid.cli.console import (
     say_path,
     short,
 )
+from qhybrid.cli.hashing import hashing_bar
 from qhybrid.cli.lookup import RECIPE_IN_RUN, find_recipe, find_repeats, find_run, run_folder
 from qhybrid.cli.repeats import ALL, parse_numbers, train_repeatedly
 from qhybrid.config import load_recipe
@@ -131,7 +132,8 @@ def train_and_hint(
             say(line)
 
     try:
-        train_run(recipe, data_root, target, resume=resume, test=test, on_start=say_start)
+        with hashing_bar():
+            train_run(recipe, data_root, target, resume=resume, test=test, on_start=say_start)
     except KeyboardInterrupt:
         if (target / "resume" / "state.ckpt").is_file():
             hint = f"Complete epochs are kept. Go on with: qhybrid train --resume {short(target)}"
@@ -176,15 +178,15 @@ def find_rate_and_print(recipe: Recipe, data_root: Path, output: Path | None) ->
 def test_run(folder: Path, data_root: Path) -> None:
     """Evaluate a run on the test split and print where everything is."""
     from qhybrid.errors import MetricError
-    from qhybrid.evaluation import evaluate_run, evaluation_folder
+    from qhybrid.evaluation import evaluate_run
 
     recipe, failed = load_recipe(folder / RECIPE_IN_RUN), None
-    with progress_bar("test split") as progress:
+    with progress_bar("test split") as progress, hashing_bar():
         try:
             found = evaluate_run(folder, "test", data_root=data_root, progress=progress)
         except MetricError as error:
             failed, found = error, error.evaluation
     console.print(evaluation_table("test split", recipe.name, found, {}))
-    say_path("metrics", evaluation_folder(folder, "test", recipe.engine))
+    say_path("metrics", found.folder)
     if failed is not None:
         raise failed

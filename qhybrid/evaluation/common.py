@@ -19,12 +19,18 @@ from qhybrid.noise import load_profile
 from qhybrid.training.images.run import LoadedImageRun
 from qhybrid.training.run_folder import LoadedRun, Which
 
+ON = "on-"
+"""Begins the names of results on other data than the run's own."""
 
-def evaluation_folder(folder: str | Path, split: str, engine: EngineConfig, which: Which = "best") -> Path:
+
+def evaluation_folder(
+    folder: str | Path, split: str, engine: EngineConfig, which: Which = "best", on: str | None = None
+) -> Path:
     """Return where results go by default: `<run>/evaluation/<split>-<engine kind>`.
 
-    Device, its inner engine, noise, shots and `last` weights, where they were asked for by that name, are
-    added to it, so that such results stand beside each other.
+    Those on other data, named by `on`, go to `<run>/evaluation/on-<on>-<split>-<engine kind>`. Device, its
+    inner engine, noise, shots and `last` weights, where they were asked for by that name, are added to it, so
+    that such results stand beside each other.
     """
     parts = [split, engine.kind]
     if "backend" in engine.options:
@@ -37,7 +43,8 @@ def evaluation_folder(folder: str | Path, split: str, engine: EngineConfig, whic
         parts.append(f"{engine.shots}-shots")
     if which != "best":
         parts.append(which)
-    return Path(folder) / "evaluation" / "-".join(parts)
+    name = "-".join(parts)
+    return Path(folder) / "evaluation" / (name if on is None else f"{ON}{on}-{name}")
 
 
 def check_folder(target: Path) -> None:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from qhybrid.config import EngineConfig, PredictionConfig
+from qhybrid.errors import ConfigError
 from qhybrid.evaluation.common import (
     check_folder,
     engine_of,
-    evaluation_folder,
     provenance,
     routed_to_its_device,
 )
+from qhybrid.evaluation.official import check_output, result_folder
+from qhybrid.evaluation.other_data import On, find_other_data
 from qhybrid.evaluation.subject.load import load_subject, load_trained, subject_of
 from qhybrid.evaluation.subject.results import Evaluation, Options, Progress
+from qhybrid.evaluation.subject.subject import input_of
 from qhybrid.inference import read_as
 from qhybrid.models import use_engine
 from qhybrid.training.metrics import SegmentationMetrics
@@ -40,6 +44,7 @@ def evaluate_run(
     layers: Sequence[str] | None = None,
     bands: Sequence[int] | None = None,
     scale: float | None = None,
+    on: On | None = None,
 ) -> Evaluation:
     """Evaluate a trained run on every scene or image of a split.
 
@@ -47,13 +52,16 @@ def evaluate_run(
     label go into one confusion matrix. The output folder then holds metrics.json, confusion.png and
     samples.png, and metrics.csv (scenes, one row a class) or predictions.csv (one row an image).
 
+    Official results are those on the data that the run was trained with. Where others lie at `data_root`, or
+    are given by `on`, the results go to a folder of their own.
+
     Args:
         folder: The run folder.
         split: `train`, `val` or `test`.
         engine: What executes the circuits, fixed filters included; the run's own engine if absent. Under the
             noise profile of a device circuits are routed to it.
         data_root: Folder that the recipe's `data.root` is relative to; QHYBRID_DATA or ./data if absent.
-        output: Folder for the results; `evaluation_folder(...)` if absent.
+        output: Folder for the results; `evaluation_folder(...)` if absent. The result says which in `folder`.
         which: Weights of the best or of the last epoch; a run on images without validation has last ones.
         progress: Called with (windows or images done, all of them).
         baselines: Also evaluate the majority class and the colour classifier on scenes, into metrics.json.
@@ -62,13 +70,15 @@ def evaluate_run(
         layers: Dotted names of the quantum layers that run on `engine`; all of them if absent.
         bands: 1-based numbers of the scenes' bands, in the model's order; by names or place if absent.
         scale: What the scenes' numbers are multiplied with; what the files say if absent (`read_as`).
+        on: Other data: a recipe or its file, or a folder of images and masks; see `find_other_data`.
 
     Returns:
         The result; `found["miou"]` is a metric of it.
 
     Raises:
         CheckpointError: If the run folder is incomplete or damaged.
-        ConfigError: If an engine is given, but the model has no quantum layers.
+        ConfigError: If an engine is given, but the model has no quantum layers; if baselines are asked for on
+            other data, or these have a class that the model does not know.
         DataError: If the data set, a scene or an image is unusable.
         EngineError: If the engine is unknown or cannot execute the circuits.
         MetricError: If a metric of a plugin has failed; everything else is written, and is the error's
@@ -78,11 +88,26 @@ def evaluate_run(
     run = read_as(load_trained(folder, which), bands=bands, scale=scale)
     engine = None if engine is None else routed_to_its_device(engine)
     chosen = engine or run.recipe.engine
-    target = Path(output) if output else evaluation_folder(run.folder, split, chosen, which)
-    check_folder(target)
+    root = default_data_root(data_root)
+    other = None if on is None else find_other_data(on, run, root)
+    if other is not None and baselines:
+        raise ConfigError(
+            "Argument `baselines` must be left out with `on`: baselines are fitted to the run's own data."
+        )
+    check_folder(Path(output) if output else run.folder)
     if engine is not None:
         use_engine(run.model, engine_of(engine), layers)
-    subject = subject_of(run, split, None, default_data_root(data_root))
+    subject = subject_of(run, split, None, root, other)
+    where = root if other is None or other.folder is None else other.folder
+    digest = subject.identify().hash
+    name = None if other is None else other.name
+    target, name = result_folder(run.folder, split, chosen, which, digest, name, where)
+    if bands is not None or scale is not None:  # the result of the scenes as they are stays
+        parts = [*(() if bands is None else map(str, bands)), *(() if scale is None else (f"{scale:.6g}",))]
+        target = target.with_name(f"{target.name}-read-as-{'_'.join(parts)}")
+    if output:
+        target = Path(output)
+        check_output(target, run.folder, name)
     options = Options(settings, device, progress, as_trained=True)
     references = subject.baselines() if baselines else {}
     started = time.perf_counter()
@@ -90,12 +115,17 @@ def evaluate_run(
     facts = {
         **provenance(run, engine),
         **subject.facts(options),
+        "on": name,
+        "data_root": str(where.absolute()),
+        "data_hash": digest,
+        "input": input_of(run),
         "seconds": round(time.perf_counter() - started, 3),
         "metrics": plain_metrics(found.metrics),
     }
     if found.measured.failed:
         facts["metrics_failed"] = found.measured.failed
     subject.write_report(target, facts, found, references)
+    found = replace(found, folder=target, on=name)
     found.measured.check(found)
     return found
 

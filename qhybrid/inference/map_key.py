@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 import qhybrid
 from qhybrid.config import PredictionConfig
-from qhybrid.data.raster_content import content_hash
+from qhybrid.data.identity import file_identity
 from qhybrid.inference.scene_model import SceneModel, input_contract
 from qhybrid.layers import quantum_layers
 
@@ -42,7 +43,8 @@ def map_key(run: SceneModel, image: str | Path, settings: PredictionConfig, **op
         "bands": list(run.bands),
         "engines": _engines(run),
         "settings": settings.model_dump(mode="json"),
-        "scene": content_hash(image),
+        # Content that cannot be told is never that of another time.
+        "scene": file_identity(image) or uuid.uuid4().hex,
         "options": options,
     }
     text = json.dumps(content, sort_keys=True, default=str)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qhybrid.evaluation.common import ON
 from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL
 from qhybrid.metrics import DASH, find_metric, metrics_in
 from qhybrid.report.circuit_cards import CircuitCard, circuit_cards
@@ -75,7 +76,8 @@ def _runs_table(runs: Sequence[RunSource]) -> Table:
     for run in runs:
         head = (run.name, str(run.recipe.model["name"]), run.recipe.data.dataset, str(run.recipe.seed))
         epochs = "–" if run.curves is None or run.curves.empty else str(int(run.curves.index.max()))
-        for name, found in (run.evaluations or {"–": {}}).items():
+        elsewhere = {_shown_name(name): found for name, found in run.other_data.items()}
+        for name, found in ((run.evaluations or {"–": {}}) | elsewhere).items():
             metrics = metrics_in(found)
             for key, value in metrics.items():
                 shown = find_metric(key)
@@ -108,10 +110,15 @@ def _run_confusions(title: str, run: RunSource) -> list[ConfusionTable]:
 def _run_pictures(title: str, run: RunSource) -> list[Figure]:
     files = [run.folder / "samples.png", *sorted(run.folder.glob("evaluation/*/samples.png"))]
     return [
-        Figure(f"{title}: samples of {file.parent.name}.", image=png_file(file), plate=True)
+        Figure(f"{title}: samples of {_shown_name(file.parent.name)}.", image=png_file(file), plate=True)
         for file in files
         if file.is_file()
     ]
+
+
+def _shown_name(folder: str) -> str:
+    """Return what an evaluation's folder is called; other data than the run's own are named as such."""
+    return f"other data, {folder.removeprefix(ON)}" if folder.startswith(ON) else folder
 
 
 def _provenance(runs: Sequence[RunSource]) -> Table:

@@ -13,6 +13,7 @@ import yaml
 from qhybrid.config import Recipe, read_yaml
 from qhybrid.errors import DataError, QHybridError
 from qhybrid.evaluation import load_trained
+from qhybrid.evaluation.common import ON
 from qhybrid.experiments.sweeps.run import SWEEP
 from qhybrid.experiments.sweeps.store import RUNS, CellStore
 from qhybrid.experiments.sweeps.tables import read_cells, read_results
@@ -32,6 +33,7 @@ class RunSource:
         curves: Its metrics by epoch; None where the file is missing.
         environment: What it was trained with; empty where the file is missing.
         evaluations: metrics.json of each evaluation, by the name of its folder.
+        other_data: The same of evaluations on other data than the run's own.
     """
 
     name: str
@@ -41,6 +43,7 @@ class RunSource:
     curves: pd.DataFrame | None = None
     environment: dict[str, Any] = field(default_factory=dict)
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    other_data: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def load_model(self) -> Any:
         """Return the trained model.
@@ -107,7 +110,8 @@ def read_run(folder: Path, name: str = "", settings: dict[str, Any] | None = Non
     if (folder / ENVIRONMENT).is_file():
         run.environment = _read_json(folder / ENVIRONMENT)
     for file in sorted(folder.glob("evaluation/*/metrics.json")):
-        run.evaluations[file.parent.name] = _read_json(file)
+        content, name = _read_json(file), file.parent.name
+        (run.other_data if name.startswith(ON) else run.evaluations)[name] = content
     return run
 
 

@@ -1,6 +1,7 @@
 """The run folder: what training leaves behind, and how a trained model comes back from it.
 
     recipe.yaml         the resolved recipe
+    data.json           identity of the data of every split, digests of their files
     environment.json    versions, git state, machine, seed
     metrics.csv         one row an epoch
     curves.png          learning curves

@@ -18,9 +18,25 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
 from qhybrid.config import Recipe
-from qhybrid.errors import CheckpointError, ConfigError, TrainingError, WorkspaceError
+from qhybrid.data.identity import DataIdentity
+from qhybrid.data.scenes import SPLITS
+from qhybrid.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    TrainingError,
+    WorkspaceError,
+)
 from qhybrid.models import check_begins
 from qhybrid.training.callbacks import EpochBar, RunKeeper, StepClock, WeightAverage, completed_epochs
+from qhybrid.training.data_record import (
+    LEARNED,
+    DataRecord,
+    check_unchanged,
+    read_record,
+    record_of,
+    write_record,
+)
 from qhybrid.training.kinds import build_task, meta_class, with_task_defaults
 from qhybrid.training.precision import trains_on_gpu, with_resolved_precision
 from qhybrid.training.preparation import (
@@ -89,12 +105,17 @@ def train(
     check_before_data(recipe)
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)
+    record = read_record(output) if state is not None else None
     with claimed(output, resume=resume):
         task = build_task(recipe, data_root, test=test)
         _check_early_stopping(recipe, task)
         check_free_space(output, task.module.model)
+        found = record_of(_identities(task), data_root)
         if state is None:
             write_recipe(output, recipe)
+            write_record(output, found)
+        else:
+            _check_data(output, record, found, task)
         write_text(output / ENVIRONMENT, json.dumps(environment(recipe.seed), indent=2) + "\n")
         trainer = _trainer(recipe, task, output)
         if on_start is not None:
@@ -157,6 +178,37 @@ def _with_kept_model(recipe: Recipe, output: Path, kind: type[MetaHead]) -> Reci
     if not file.is_file():
         return recipe
     return recipe.model_copy(update={"model": read_meta(file, kind).model})
+
+
+def _identities(task: Task) -> dict[str, DataIdentity | None]:
+    """Return the identity of every split that can be used."""
+    found: dict[str, DataIdentity | None] = {}
+    for split in SPLITS:
+        try:
+            found[split] = task.data.identity(split)
+        except (ConfigError, DataError):  # there is none: whoever evaluates on it says so
+            found[split] = None
+    return found
+
+
+def _check_data(output: Path, before: DataRecord | None, now: DataRecord, task: Task) -> None:
+    """A resumed run must go on with the data that it was begun with.
+
+    Weights were learned with statistics of these data: also where files cannot be compared (runs of earlier
+    versions, servers without ETag), they must be those of now.
+    """
+    if before is not None:
+        check_unchanged(output, before, now, LEARNED)
+    file = output / "last" / META
+    kept = json.loads(file.read_text(encoding="utf-8")).get("statistics", {}) if file.is_file() else {}
+    found = task.meta(epoch=1, step=1, metrics={}).model_dump(mode="json").get("statistics", {})
+    different = sorted(key for key in kept.keys() & found.keys() if kept[key] != found[key])
+    if different:
+        raise DataError(
+            f"{output}: the training data must be those that the run was begun with, but their statistics "
+            f"({', '.join(different)}) differ from those in {file}. Fix: put the data back as they were, or "
+            "start a new run."
+        )
 
 
 def _check_early_stopping(recipe: Recipe, task: Task) -> None:

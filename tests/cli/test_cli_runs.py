@@ -217,3 +217,28 @@ def test_training_interrupted_before_an_epoch_says_so(workspace, tmp_path, monke
     monkeypatch.setattr("qhybrid.training.train", interrupted)
     assert execute(["train", "tiny", "--output", str(tmp_path / "run")]) == 130
     assert "No epoch was complete" in capsys.readouterr().err
+
+
+def test_evaluate_on_other_data(workspace, run_folder, tmp_path, capsys):
+    """A recipe by its name, or a folder; the official result stays as it is."""
+    official = run_folder / "evaluation" / "test-exact" / "metrics.json"
+    before = official.read_bytes()
+    (workspace / "runs" / "elsewhere.yaml").write_text(
+        (workspace / "runs" / "tiny.yaml")
+        .read_text()
+        .replace("name: tiny", "name: elsewhere")
+        .replace("size: 64", "size: 64, seed: 5")
+    )
+    try:
+        assert execute(["evaluate", str(run_folder), "--on", "elsewhere", "--split", "val"]) == 0
+        printed = capsys.readouterr().out
+        assert "elsewhere, val split" in printed
+        assert "on-elsewhere-val-exact" in printed
+        assert execute(["evaluate", str(run_folder), "--on", "elsewher"]) == 1
+        assert "Did you mean `elsewhere`?" in capsys.readouterr().err
+    finally:
+        (workspace / "runs" / "elsewhere.yaml").unlink()
+        shutil.rmtree(run_folder / "evaluation" / "on-elsewhere-val-exact", ignore_errors=True)
+    assert official.read_bytes() == before
+    trained_on = json.loads((run_folder / "data.json").read_text())["splits"]
+    assert json.loads(before)["data_hash"] == trained_on["test"]["hash"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
+import rasterio
 
 from qhybrid.cli.main import execute
 from qhybrid.config import Recipe, load_recipe, validated
@@ -206,3 +208,57 @@ def test_wrong_mitigation_and_missing_plans(tiny_run, tmp_path, capsys):
     (tmp_path / "recipe.yaml").write_text("name: empty\n")
     assert execute(["hardware", "status", str(tmp_path)]) == 1
     assert "hardware plan" in capsys.readouterr().err
+
+
+@pytest.fixture
+def changing(tiny_run, tiny_data, tmp_path):
+    """A copy of the run and of its data, and the options of a plan."""
+    run, data = shutil.copytree(tiny_run, tmp_path / "run"), shutil.copytree(tiny_data, tmp_path / "data")
+    shutil.rmtree(run / "hardware", ignore_errors=True)
+    options = ["--backend", "aer", "--limit", "2", "--shots", "100", "--mitigation", "none"]
+    return run, data, [*options, "--data-root", str(data)]
+
+
+def exchange_labels(data):
+    with rasterio.open(data / "tiny" / "test" / "masks" / "d.tif", "r+") as mask:
+        mask.write(7 - mask.read())
+
+
+def test_a_plan_does_not_go_on_with_data_that_have_changed(changing, capsys):
+    run, data, options = changing
+    assert execute(["hardware", "plan", str(run), *options]) == 0
+    plan = str(plan_of(run))
+    assert execute(["hardware", "submit", plan]) == 0
+    exchange_labels(data)
+    capsys.readouterr()
+    for command in ("submit", "collect", "run"):
+        assert execute(["hardware", command, plan]) == 1
+        assert "split `test` in" in capsys.readouterr().err
+    assert not (plan_of(run) / "results").exists()
+    assert execute(["hardware", "cancel", plan]) == 0
+    # What was asked of the device is of the plan's own samples: these can be had on request.
+    assert execute(["hardware", "submit", plan, "--again", "--changed-data"]) == 0
+    assert execute(["hardware", "collect", plan, "--changed-data"]) == 0
+    origin = json.loads((plan_of(run) / "plan.json").read_text())["origin"]["data"]
+    content = json.loads((plan_of(run) / "results" / "metrics.json").read_text())
+    assert (content["data_root"], content["data_hash"]) == (str(data), origin["hash"])
+    # Where the data are gone the plan's samples are all there is.
+    shutil.rmtree(data)
+    assert execute(["hardware", "collect", plan]) == 0
+
+
+def test_changed_data_get_a_new_plan(changing, capsys):
+    run, data, options = changing
+    assert execute(["hardware", "plan", str(run), *options]) == 0
+    first = plan_of(run)
+    assert execute(["hardware", "run", str(run), *options]) == 0
+    assert plan_of(run) == first
+    found = json.loads((first / "results" / "metrics.json").read_text())["obtained"]
+    exchange_labels(data)
+    assert execute(["hardware", "plan", str(run), *options]) == 0
+    shutil.rmtree(plan_of(run))
+    assert execute(["hardware", "run", str(run), *options]) == 0
+    second = plan_of(run)
+    assert second != first
+    again = json.loads((second / "results" / "metrics.json").read_text())["obtained"]
+    assert again["accuracy"] == pytest.approx(1 - found["accuracy"], abs=1e-6)

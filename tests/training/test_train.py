@@ -34,6 +34,7 @@ def test_run_folder_explains_itself(finished):
     names = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
     assert names == {
         "recipe.yaml",
+        "data.json",
         "environment.json",
         "metrics.csv",
         "curves.png",

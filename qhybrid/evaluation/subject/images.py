@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qhybrid.config import DataConfig
+from qhybrid.data.classes import IGNORE_INDEX
+from qhybrid.data.identity import DataIdentity, arrays_identity
+from qhybrid.data.images import ImageArrays, ImageDataset
 from qhybrid.data.images.image_datasets import open_image_dataset
 from qhybrid.errors import ConfigError, DataError
 from qhybrid.evaluation.image_report import write_image_report
 from qhybrid.evaluation.image_scoring import image_samples, score_logits
 from qhybrid.evaluation.measuring import Measured, Tally
+from qhybrid.evaluation.other_data import OtherData, class_places
 from qhybrid.evaluation.scoring import spread_over
 from qhybrid.evaluation.subject.predictions import REMEDY, KeptPredictions, PredictionWriter
 from qhybrid.evaluation.subject.results import Evaluation, ModelInputs, Options, ShownSample
@@ -38,10 +42,23 @@ class ImageSubject(Subject):
 
     run: LoadedImageRun
 
-    def __init__(self, run: LoadedImageRun, split: str, samples: int | None, data_root: Path) -> None:
+    def __init__(
+        self,
+        run: LoadedImageRun,
+        split: str,
+        samples: int | None,
+        data_root: Path,
+        other: OtherData | None = None,
+    ) -> None:
         self._take_run(run, split)
         self.class_names, self.task = run.class_names, run.task
-        arrays = open_image_dataset(run.recipe.data, data_root).load(split)
+        self._data = run.recipe.data if other is None else other.data
+        dataset = open_image_dataset(self._data, data_root if other is None else other.data_root)
+        arrays = (
+            dataset.load(split)
+            if other is None
+            else _other_images(run, dataset, split, other.name, other.folder)
+        )
         self._arrays = arrays if samples is None else arrays.select(range(min(samples, len(arrays))))
         self._shown = spread_over(len(self._arrays), SHOWN[self.task])
         self._features: Tensor | None = None
@@ -151,7 +168,7 @@ class ImageSubject(Subject):
 
     def facts(self, options: Options) -> dict[str, Any]:
         """Return data set and split."""
-        data = self.recipe.data.model_dump(mode="json", include={"dataset", "options"})
+        data = self._data.model_dump(mode="json", include={"dataset", "options"})
         return {"data": data, "split": self.split}
 
     def baselines(self) -> dict[str, SegmentationMetrics]:
@@ -165,9 +182,47 @@ class ImageSubject(Subject):
             "them out."
         )
 
-    @property
-    def data_identity(self) -> dict[str, Any]:
+    def identify(self) -> DataIdentity:
+        """Return the hash of images and targets; see `Subject.identify`."""
+        return arrays_identity(self._arrays)
+
+    def data_identity(self, identity: DataIdentity) -> dict[str, Any]:
         """Hash of images and targets."""
-        digest = hashlib.sha256(self._arrays.images.numpy().tobytes())
-        digest.update(self._arrays.targets.numpy().tobytes())
-        return {"images": len(self._arrays), "sha256": digest.hexdigest()}
+        return dict(identity.parts[0])
+
+
+def _loads(config: DataConfig, split: str, folder: Path) -> bool:
+    """Return whether a data set is there without its folder: it reads no files."""
+    try:
+        open_image_dataset(config.model_copy(update={"root": str(folder)}), folder).load(split)
+    except (ConfigError, DataError):
+        return False
+    return True
+
+
+def _other_images(
+    run: LoadedImageRun, dataset: ImageDataset, split: str, name: str, folder: Path | None
+) -> ImageArrays:
+    """Return a split of other images with the model's numbers of the classes.
+
+    Raises:
+        ConfigError: If the model does not fit them, or does not know one of their classes.
+    """
+    if folder is not None and _loads(run.recipe.data, split, folder / "nowhere"):
+        raise ConfigError(
+            f"{folder}: images are read from a folder, but data set {dataset.name} is the same whatever "
+            "the folder holds. Fix: give a recipe."
+        )
+    wanted = (run.task, run.meta.in_channels, *run.meta.image_size)
+    if (dataset.task, *dataset.image_shape) != wanted:
+        found = (dataset.task, *dataset.image_shape)
+        raise ConfigError(
+            f"{name}: images must be as the model was trained on (task, bands, rows, columns: {wanted}), but "
+            f"are {found}. Fix: set `data.options` so that they are."
+        )
+    places = torch.tensor(class_places(run.class_names, dataset.class_names, name))
+    arrays = dataset.load(split)
+    targets = arrays.targets
+    known = targets != IGNORE_INDEX
+    mapped = torch.where(known, places[torch.where(known, targets, 0)], targets)
+    return ImageArrays(arrays.images, mapped, arrays.ids)

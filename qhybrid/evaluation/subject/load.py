@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from qhybrid.errors import CheckpointError
+from qhybrid.evaluation.other_data import OtherData
 from qhybrid.evaluation.subject.images import ImageSubject
 from qhybrid.evaluation.subject.scenes import SceneSubject
 from qhybrid.evaluation.subject.subject import Subject
@@ -60,9 +61,13 @@ def load_subject(
 
 
 def subject_of(
-    run: LoadedRun | LoadedImageRun, split: str, samples: int | None, data_root: str | Path
+    run: LoadedRun | LoadedImageRun,
+    split: str,
+    samples: int | None,
+    data_root: str | Path,
+    other: OtherData | None = None,
 ) -> Subject:
-    """Return a loaded run with a split of its data; see `load_subject`."""
+    """Return a loaded run with a split of its data, or of others; see `load_subject`."""
     if isinstance(run, LoadedImageRun):
-        return ImageSubject(run, split, samples, Path(data_root))
-    return SceneSubject(run, split, samples, Path(data_root))
+        return ImageSubject(run, split, samples, Path(data_root), other)
+    return SceneSubject(run, split, samples, Path(data_root), other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ class Evaluation:
         images: All metrics of whole images as their metrics.json has them.
         logits: Of whole images, shape (N, K) or (N, K, h, w).
         pictures: Parts of scenes with their predictions.
+        folder: Where `evaluate_run` wrote the results to.
+        on: Name of the data if they are others than the run's own.
     """
 
     task: str
@@ -43,6 +46,8 @@ class Evaluation:
     images: ImageMetrics | None = None
     logits: Tensor | None = None
     pictures: tuple[Picture, ...] = ()
+    folder: Path = Path()
+    on: str | None = None
 
     def __getitem__(self, key: str) -> float:
         """Return a metric by its key, as in `found["miou"]`."""

@@ -12,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from qhybrid.data.classes import IGNORE_INDEX
+from qhybrid.data.identity import DataIdentity, scenes_identity
 from qhybrid.data.patches import GridPatches
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.evaluation.baselines import score_baselines
 from qhybrid.evaluation.measuring import Measured, Tally
+from qhybrid.evaluation.other_data import OtherData, other_scenes
 from qhybrid.evaluation.report_files import write_report
 from qhybrid.evaluation.scoring import (
     middle_window,
@@ -26,15 +28,17 @@ from qhybrid.evaluation.scoring import (
 )
 from qhybrid.evaluation.subject.predictions import KeptPredictions, PredictionWriter
 from qhybrid.evaluation.subject.results import Evaluation, ModelInputs, Options, ShownSample
-from qhybrid.evaluation.subject.subject import Subject
+from qhybrid.evaluation.subject.subject import Subject, input_of
 from qhybrid.metrics import SCENES, Sample, Totals
 from qhybrid.training.metrics import ConfusionMatrix, SegmentationMetrics
 from qhybrid.training.pictures import stretch
 from qhybrid.training.run_folder import LoadedRun
 
 SHOWN = 4
+_NOT_READING = {"root", "augmentation", "patches_per_epoch", "workers", "cache_mb"}
+"""Keys of `data` that decide nothing of how a scene is read."""
 _BLOCKS, _BLOCK_BYTES = 64, 2**14
-"""What is read of an image to tell it from others: images may be larger than memory."""
+"""What earlier versions read of an image to tell it from others."""
 
 
 class SceneSubject(Subject):
@@ -43,12 +47,23 @@ class SceneSubject(Subject):
     task = SCENES
     run: LoadedRun
 
-    def __init__(self, run: LoadedRun, split: str, samples: int | None, data_root: Path) -> None:
+    def __init__(
+        self,
+        run: LoadedRun,
+        split: str,
+        samples: int | None,
+        data_root: Path,
+        other: OtherData | None = None,
+    ) -> None:
+        self._data = run.recipe.data, data_root
+        if other is None:
+            scenes = open_dataset(*self._data).scenes(split)
+        else:
+            run, scenes = other_scenes(run, other, split)
         self._take_run(run, split)
+        self._scenes = scenes[:samples]
         self.class_names = run.classes.names
         self.colors = tuple("#{:02x}{:02x}{:02x}".format(*color) for color in run.classes.palette())
-        self._dataset = open_dataset(run.recipe.data, data_root)
-        self._scenes = self._dataset.scenes(split)[:samples]
 
     def evaluate(self, options: Options | None = None) -> Evaluation:
         """Evaluate all scenes; see `Subject.evaluate`."""
@@ -152,26 +167,54 @@ class SceneSubject(Subject):
 
     def baselines(self) -> dict[str, SegmentationMetrics]:
         """Return the metrics of the majority class and of colour alone; see `Subject.baselines`."""
-        return score_baselines(self.run, self._dataset.scenes("train"), self._scenes)
+        return score_baselines(self.run, open_dataset(*self._data).scenes("train"), self._scenes)
 
-    @property
-    def data_identity(self) -> dict[str, Any]:
-        """Names of the scenes, contents of images and masks, and how scenes are cut and blended."""
-        masks = {scene.mask for scene in self._scenes if scene.mask is not None}
-        digests = {mask: hashlib.sha256(mask.read_bytes()).hexdigest() for mask in masks}
-        images = {image: sampled_digest(image) for image in {scene.image for scene in self._scenes}}
-        return {
-            "scenes": [
-                [
-                    scene.id,
-                    images[scene.image],
-                    list(scene.window) if scene.window else None,
-                    None if scene.mask is None else digests[scene.mask],
-                ]
-                for scene in self._scenes
-            ],
-            "prediction": self.recipe.prediction.model_dump(mode="json", exclude={"batch_size"}),
+    def identify(self) -> DataIdentity:
+        """Return the identity of the scenes' files; see `Subject.identify`."""
+        return scenes_identity(self._scenes)
+
+    def data_identity(self, identity: DataIdentity) -> dict[str, Any]:
+        """Return names and contents of scenes, and how they are read, cut and blended."""
+        run = self.run
+        section = self.recipe.data.model_dump(mode="json", exclude_defaults=True, exclude=_NOT_READING)
+        reading = {
+            "data": section,
+            "classes": run.meta.classes,
+            "statistics": run.meta.statistics,
+            "bands": list(run.meta.bands),
+            "patch_size": run.meta.patch_size,
         }
+        if (contract := input_of(run)) is not None:
+            reading["input"] = contract
+        return {"scenes": identity.parts, "reading": reading, "prediction": self._prediction()}
+
+    def _prediction(self) -> dict[str, Any]:
+        """Return what decides predictions; keys that came later count once they are used."""
+        section = self.recipe.prediction
+        return {
+            **section.model_dump(mode="json", exclude={"batch_size"}, exclude_defaults=True),
+            **section.model_dump(mode="json", include={"overlap", "orientations"}),
+        }
+
+    def earlier_identity(self, identity: DataIdentity) -> dict[str, Any] | None:
+        """Return names of scenes, masks' bytes and samples of images; see `Subject.earlier_identity`."""
+        masks = {scene.mask for scene in self._scenes if scene.mask is not None}
+        images = {scene.image for scene in self._scenes}
+        try:
+            digests = {mask: hashlib.sha256(mask.read_bytes()).hexdigest() for mask in masks}
+            sampled = {image: sampled_digest(image) for image in images}
+        except OSError:  # no local files: earlier versions could not read them either
+            return None
+        parts = [
+            [
+                scene.id,
+                sampled[scene.image],
+                list(scene.window) if scene.window else None,
+                None if scene.mask is None else digests[scene.mask],
+            ]
+            for scene in self._scenes
+        ]
+        return {"scenes": parts, "prediction": self._prediction()}
 
 
 def sampled_digest(file: Path) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from qhybrid.config import Recipe
+from qhybrid.data.identity import DataIdentity
 from qhybrid.engines import make_engine
 from qhybrid.engines.base import Engine
 from qhybrid.errors import CheckpointError
@@ -138,10 +139,38 @@ class Subject(ABC):
             ConfigError: If there are none for such data.
         """
 
-    @property
     @abstractmethod
-    def data_identity(self) -> dict[str, Any]:
-        """What tells this test set from others; the same wherever the data lie."""
+    def identify(self) -> DataIdentity:
+        """Return the identity of the split's images and labels as they are on disk now, or were loaded.
+
+        Raises:
+            DataError: If a file is missing or cannot be read.
+        """
+
+    @abstractmethod
+    def data_identity(self, identity: DataIdentity) -> dict[str, Any]:
+        """Return what tells the results on this split from others; the same wherever the data lie.
+
+        Args:
+            identity: From `identify`.
+        """
+
+    def earlier_identity(self, identity: DataIdentity) -> dict[str, Any] | None:
+        """Return what earlier versions told the split by; None where that has not changed.
+
+        It did not cover all bytes: results under it hold only if no file has changed since they were made.
+
+        Args:
+            identity: From `identify`.
+        """
+        return None
+
+
+def input_of(run: Any) -> dict[str, Any] | None:
+    """Return what the scenes of a run are read for, for JSON; None of runs on whole images."""
+    statistics = getattr(run, "statistics", None)
+    contract = None if statistics is None else statistics.contract
+    return None if contract is None else contract.to_dict()
 
 
 def can_measure(task: str, metric: Metric, kept: bool) -> bool:

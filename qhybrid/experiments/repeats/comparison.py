@@ -33,6 +33,7 @@ class RepeatedRuns:
         data: Its data section without the fold; empty where the summary does not say.
         training: Its training section; empty where the summary does not say.
         test_to_train: Test images to one training image, where there are folds.
+        test_data: Identity of the test data of each finished run, where the summary says it.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class RepeatedRuns:
     data: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     test_to_train: float | None = None
+    test_data: Mapping[Pair, str | None] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -119,6 +121,7 @@ def read_repeats(folder: Path) -> RepeatedRuns:
             dict(content.get("data", {})),
             dict(content.get("training", {})),
             content.get("test_to_train"),
+            {(int(row["seed"]), row["fold"]): row.get("data_hash") for row in finished},
         )
     except OSError as error:
         raise CheckpointError(
@@ -200,6 +203,7 @@ def compare(reference: RepeatedRuns, other: RepeatedRuns, metric: str) -> Differ
     shared = sorted(first.keys() & second.keys(), key=str)
     if not shared:
         raise ConfigError(f"{reference.folder} and {other.folder} have no seed and fold in common.")
+    _check_same_images(reference, other, shared)
     differences = {pair: second[pair] - first[pair] for pair in shared}
     better = sum(difference > 0 for difference in differences.values())
     folds = sorted({fold for _, fold in shared if fold is not None})
@@ -227,6 +231,18 @@ def _check_same_test(reference: RepeatedRuns, other: RepeatedRuns) -> None:
             f"{other.folder} and {reference.folder} differ in {', '.join(different)}, so their images are "
             "not the same. Fix: compare models that were trained on the same data."
         )
+
+
+def _check_same_images(reference: RepeatedRuns, other: RepeatedRuns, pairs: Sequence[Pair]) -> None:
+    """Check that pairs were tested on images of the same content; earlier versions do not say."""
+    for pair in pairs:
+        one, two = reference.test_data.get(pair), other.test_data.get(pair)
+        if one is not None and two is not None and one != two:
+            where = f"seed {pair[0]}" + ("" if pair[1] is None else f", fold {pair[1]}")
+            raise ConfigError(
+                f"{other.folder} and {reference.folder} must be tested on the same data, but these differ in "
+                f"content ({where}). Fix: repeat the runs that were made before the data changed."
+            )
 
 
 def _tested(values: Sequence[float], overlap: float, pairs: int, better: int, folds: int) -> Difference:

@@ -15,12 +15,26 @@ from typing import Any
 import torch
 
 from qhybrid.config import Recipe, validated
-from qhybrid.errors import CheckpointError, ConfigError, PluginError, QHybridError
+from qhybrid.data.scenes import SPLITS
+from qhybrid.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    PluginError,
+    QHybridError,
+)
 from qhybrid.evaluation.common import evaluation_folder
 from qhybrid.evaluation.evaluate import evaluate_run
 from qhybrid.experiments.repeats.schedule import RepeatSchedule, Repetition
 from qhybrid.training import train
-from qhybrid.training.run_folder import RECIPE, kept_epoch, training_ended
+from qhybrid.training.data_record import (
+    DataRecord,
+    check_unchanged,
+    read_record,
+    record_of,
+    try_identity,
+)
+from qhybrid.training.run_folder import RECIPE, RESUME_STATE, kept_epoch, training_ended
 from qhybrid.workspace import locked, make_folder, write_text
 
 ERROR = "error.txt"
@@ -106,6 +120,7 @@ def run_schedule(
         One outcome a run, in the order of the schedule.
 
     Raises:
+        DataError: If data have changed since the first of the runs; the message names the files.
         ConfigError: If the folder belongs to another recipe, `jobs` is below 1, or the model does not fit the
             data.
         DatasetNotFoundError: If the data set is not where it is expected.
@@ -120,11 +135,33 @@ def run_schedule(
     make_folder(output)
     with locked(output):
         schedule.write(output)
+        _check_same_data(RepeatSchedule.read(output), data_root, output)
         for outcome in (_one_by_one if jobs == 1 else _side_by_side)(schedule, data_root, output, jobs):
             outcomes[outcome.repetition] = outcome
             if report is not None:
                 report(outcome)
     return [outcomes[repetition] for repetition in schedule.repetitions]
+
+
+def _check_same_data(schedule: RepeatSchedule, data_root: Path, output: Path) -> None:
+    """Check that runs which are still to come have the data of those that are there.
+
+    Runs of earlier versions do not say which data they had.
+    """
+    begun, open_ones = [], False
+    for run in schedule.repetitions:
+        folder = output / run.name
+        finished = is_finished(folder, schedule.recipe)
+        open_ones |= not finished
+        record = read_record(folder) if finished or (folder / RESUME_STATE).is_file() else None
+        if record is not None:
+            begun.append((run, folder, record))
+    now: dict[int | None, DataRecord] = {}
+    for run, folder, record in begun if open_ones else ():
+        if run.fold not in now:
+            data = run.recipe(schedule.recipe).data
+            now[run.fold] = record_of({one: try_identity(data, one, data_root) for one in SPLITS}, data_root)
+        check_unchanged(folder, record, now[run.fold], SPLITS)
 
 
 def _one_by_one(schedule: RepeatSchedule, data_root: Path, output: Path, _jobs: int) -> Iterator[Outcome]:
@@ -175,7 +212,12 @@ def _train_and_test(recipe: Recipe, data_root: Path, folder: Path) -> None:
     (folder / ERROR).unlink(missing_ok=True)
     try:
         train(recipe, data_root, folder, resume=(folder / RECIPE).is_file())
-        evaluate_run(folder, data_root=data_root)
+        found = evaluate_run(folder, data_root=data_root)
+        if found.on is not None:
+            raise DataError(
+                f"{folder}: test data must be those that the training began with, but have changed. Fix: put "
+                "them back as they were."
+            )
     except QHybridError as error:
         write_text(folder / ERROR, f"{error}\n")
     except Exception:

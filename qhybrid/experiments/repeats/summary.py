@@ -119,6 +119,7 @@ def _row(schedule: RepeatSchedule, outcome: Outcome) -> dict[str, Any]:
         "epochs": epochs,
         "epoch_seconds": seconds,
         "parameters": found.get("parameters"),
+        "data_hash": found.get("data_hash"),
     }
 
 

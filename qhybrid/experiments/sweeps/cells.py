@@ -91,6 +91,7 @@ class Cell:
             "key": self.key,
             "folder": self.run.folder,
             "weights": self.run.facts["weights"],
+            "data_hash": self.run.facts.get("data_hash"),
             "conditions": self.conditions.to_dict(),
             "noise": None if self.noise is None else self.noise.model_dump(mode="json"),
             "settings": settings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from qhybrid.config import to_yaml
 from qhybrid.config.sweeps import SweepConfig, SweepGrid
 from qhybrid.evaluation.subject.subject import Subject
 from qhybrid.experiments.sweeps.cells import TRAINED, Cell, Conditions, SweepRun, cell_key, list_cells
+from qhybrid.experiments.sweeps.earlier import take_over
 from qhybrid.experiments.sweeps.later_metrics import lacking, with_metrics
 from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL, SweepProfiles
 from qhybrid.experiments.sweeps.runs import check_run, describe_run, run_names
@@ -39,6 +41,9 @@ class SweepOutcome:
         cells: Number of cells in the tables.
         computed: Number of cells that were computed now; the others were there.
         measured: Number of finished cells to which metrics were added now.
+        taken: Number of finished cells of earlier versions that hold for these data and were taken over.
+        doubtful: Number of results of earlier versions, cells and trained runs, that were made anew because
+            their data may have changed since.
         unknown: Metrics that finished cells lack and that only a new computation can give: number of cells.
         failures: What failed: `key`, `what`, `error`, `details` each.
     """
@@ -47,6 +52,8 @@ class SweepOutcome:
     cells: int = 0
     computed: int = 0
     measured: int = 0
+    taken: int = 0
+    doubtful: int = 0
     unknown: dict[str, int] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
 
@@ -68,11 +75,11 @@ def run_sweep(
 ) -> SweepOutcome:
     """Evaluate trained runs under noise, shots, devices and mitigation.
 
-    A finished cell is kept under the hash of all that decides it, and never computed again: a sweep that was
-    stopped goes on, and one that was extended computes what is new. A cell that fails is reported, and
-    computed again the next time. A metric that was added later is computed from the predictions that finished
-    cells keep. Where there are none (cells of earlier versions), or where it needs probabilities of label
-    maps, its value is missing, and `unknown` says so.
+    A finished cell is kept under the hash of all that decides it, every byte of images and masks included,
+    and never computed again: a sweep that was stopped goes on, and one that was extended computes what is
+    new. A cell that fails is reported, and computed again the next time. A metric that was added later is
+    computed from the predictions that finished cells keep. Where there are none (cells of earlier versions),
+    or where it needs probabilities of label maps, its value is missing, and `unknown` says so.
 
     Scripts that use several processes need `if __name__ == "__main__":`.
 
@@ -121,16 +128,18 @@ class _Sweep:
             "transpile_seed": section.transpile_seed,
             "zne": section.zne.model_dump(mode="json"),
             "data_root": str(data_root),
+            "sweep": uuid.uuid4().hex,  # what is loaded for this call is not used in the next
         }
         # Mistakes in names show before the first training starts.
         for grid in section.grids:
             for name in grid.profiles:
                 for factor in grid.scales:
                     self.profiles.scaled(name, factor)
-        self.training = list_trainings(section.train, folder)
+        self.training = list_trainings(section.train, folder, data_root)
 
     def train(self, outcome: SweepOutcome, **work: Any) -> list[TrainedRun]:
         """Train the runs of the training grids that are not finished; return those that are."""
+        outcome.doubtful += sum(run.doubtful for run in self.training)
         waiting = {run.key: run for run in self.training if not run.finished}
         jobs = [run.job(self.data_root) for run in waiting.values()]
         for done, answer in enumerate(run_jobs(jobs, run_job, **work), start=1):
@@ -162,17 +171,15 @@ class _Sweep:
     def _load(
         self, folder: Path, name: str, settings: dict[str, Any], grids: Sequence[SweepGrid]
     ) -> SweepRun:
-        subject: Subject = loaded_subject(
-            str(folder),
-            self.settings["which"],
-            self.settings["split"],
-            self.settings["samples"],
-            self.settings["data_root"],
-        )
+        subject = self._subject(str(folder))
         check_run(subject, grids, self.profiles, self.settings["transpile_seed"])
         run = describe_run(subject, name, subject.which, settings)
         write_run(self.folder, run, subject)
         return run
+
+    def _subject(self, folder: str) -> Subject:
+        chosen = (self.settings[key] for key in ("which", "split", "samples", "data_root", "sweep"))
+        return loaded_subject(folder, *chosen)
 
     def _trained_cell(self, run: SweepRun) -> Cell:
         """Return the cell of a run on the engine that it was trained on."""
@@ -200,6 +207,11 @@ class _Sweep:
         store = CellStore(self.folder)
         by_key = {cell.key: cell for cell in cells}
         missing = store.missing(cell.key for cell in cells)
+        earlier = take_over(
+            [by_key[key] for key in missing], store, lambda run: self._subject(run.folder), self.settings
+        )
+        outcome.taken, outcome.doubtful = len(earlier.taken), outcome.doubtful + len(earlier.doubtful)
+        missing = [key for key in missing if key not in earlier.taken]
         if recompute:
             missing += [one.cell.key for one in lacking(cells, store) if one.unknown]
         total = len(by_key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,10 @@ def describe_run(subject: Subject, name: str, which: str, settings: dict[str, An
     """
     weights = weights_hash(subject.folder, which)
     recipe = subject.recipe
-    data = {"dataset": recipe.data.dataset, **subject.data_identity}
+    found = subject.identify()
+    data = {"dataset": recipe.data.dataset, **subject.data_identity(found)}
+    if found.hash is None:
+        data["unknown"] = uuid.uuid4().hex  # what cannot be told is never the same: nothing is found again
     identity = {"weights": weights, "model": _plain_model(subject), "data": data}
     facts = {
         "weights": weights,
@@ -43,6 +47,7 @@ def describe_run(subject: Subject, name: str, which: str, settings: dict[str, An
         "engine": recipe.engine.model_dump(mode="json"),
         "layers": {key: _layer_facts(layer) for key, layer in subject.layers.items()},
         "parameters": sum(p.numel() for p in subject.model.parameters()),
+        "data_hash": found.hash,
     }
     return SweepRun(name, str(subject.folder), identity, facts)
 

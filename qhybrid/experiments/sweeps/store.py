@@ -66,6 +66,10 @@ class CellStore:
         file = self._predictions(key)
         return file if zipfile.is_zipfile(file) else None
 
+    def any(self) -> bool:
+        """Return whether there is a finished cell at all."""
+        return next((self.folder / CELLS).glob("*.json"), None) is not None
+
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Return the keys that have no result yet, each once, in order."""
         return [key for key in dict.fromkeys(keys) if self.load(key) is None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -13,15 +14,19 @@ from typing import Any
 
 import yaml
 
-from qhybrid.config import Recipe, apply_overrides, read_yaml, validated
+from qhybrid.config import DataConfig, Recipe, StrictModel, apply_overrides, read_yaml, validated
 from qhybrid.config.sweeps import TrainGrid
-from qhybrid.errors import CheckpointError, ConfigError
+from qhybrid.data.identity import DataIdentity
+from qhybrid.errors import CheckpointError, ConfigError, DataError
+from qhybrid.experiments.sweeps.earlier import made_after
 from qhybrid.experiments.sweeps.worker import TRAINED_MARK, training_job
 from qhybrid.models import encoder_hash
 from qhybrid.noise import load_profile
+from qhybrid.training.data_record import training_identity
 from qhybrid.training.kinds import with_task_defaults
-from qhybrid.training.run_folder import start_weights
+from qhybrid.training.run_folder import ENVIRONMENT, start_weights
 from qhybrid.training.shots import with_shots_seed
+from qhybrid.workspace import data_root as default_data_root
 
 FOLDER = "trained"
 SEED = "{seed}"
@@ -35,35 +40,45 @@ class TrainedRun:
     Attributes:
         recipe: Its recipe.
         settings: The varied recipe keys with their values, but for the seed.
-        folder: Its run folder, named by the recipe's content.
-        key: Hash of the recipe.
+        folder: Its run folder, named by the key.
+        key: Hash of the recipe, and of the images and labels that it trains on.
+        readable: Whether these images and labels are there; if not, its training says why.
+        data_hash: Identity of these data; None if it cannot be told.
+        doubtful: Whether a run of an earlier version is there whose data may have changed since.
     """
 
     recipe: Recipe
     settings: dict[str, Any]
     folder: Path
     key: str
+    readable: bool = True
+    data_hash: str | None = None
+    doubtful: bool = False
 
     @property
     def finished(self) -> bool:
-        """Whether it has been trained to its end."""
-        return (self.folder / TRAINED_MARK).is_file()
+        """Whether it has been trained to its end on these data."""
+        return self.readable and (self.folder / TRAINED_MARK).is_file()
 
     def job(self, data_root: Path) -> dict[str, Any]:
         """Return what a worker needs."""
-        return training_job(self.key, self.recipe, str(self.folder), str(data_root))
+        return training_job(self.key, self.recipe, str(self.folder), str(data_root), self.data_hash)
 
 
-def list_trainings(grids: Sequence[TrainGrid], output: Path) -> list[TrainedRun]:
+def list_trainings(
+    grids: Sequence[TrainGrid], output: Path, data_root: str | Path | None = None
+) -> list[TrainedRun]:
     """Return all runs of the training grids, those that several grids have in common once.
 
     Args:
         grids: The grids; `recipe` is a path.
         output: The sweep folder.
+        data_root: Folder that the recipes' `data.root` is relative to; QHYBRID_DATA or ./data if absent.
 
     Raises:
         ConfigError: If a recipe is invalid with one of the values, or two runs could not be told apart.
     """
+    data = _TrainingData(default_data_root(data_root))
     runs: dict[str, TrainedRun] = {}
     named: dict[tuple[str, str, int], str] = {}
     for grid in grids:
@@ -79,8 +94,51 @@ def list_trainings(grids: Sequence[TrainGrid], output: Path) -> list[TrainedRun]
                     f"`{recipe.name}` with {name[1]} and seed {recipe.seed} differ in `set` alone and would "
                     "be averaged. Fix: move a key in which they differ from `set` to `vary`."
                 )
-            runs.setdefault(key, TrainedRun(recipe, settings, output / FOLDER / key, key))
+            if key not in runs:
+                runs[key] = _run(recipe, settings, output / FOLDER, key, data.identity(recipe.data))
     return list(runs.values())
+
+
+class _TrainingData:
+    """Identities of training and validation data, each data set looked at once."""
+
+    def __init__(self, data_root: Path) -> None:
+        self._root = data_root
+        self._known: dict[str, DataIdentity | None] = {}
+
+    def identity(self, config: DataConfig) -> DataIdentity | None:
+        """Return the identity; None if the data cannot be used, which their training will say."""
+        section = config.model_dump_json()
+        if section not in self._known:
+            try:
+                self._known[section] = training_identity(config, self._root)
+            except (DataError, ConfigError):
+                self._known[section] = None
+        return self._known[section]
+
+
+def _run(
+    recipe: Recipe, settings: dict[str, Any], folder: Path, key: str, data: DataIdentity | None
+) -> TrainedRun:
+    """Return a run; one of an earlier version, without data in its key, if nothing has changed since."""
+    if data is None:
+        return TrainedRun(recipe, settings, folder / key, key, readable=False)
+    # What cannot be told is never the same, and trained anew.
+    own = hashlib.sha256(f"{key} {data.hash or uuid.uuid4().hex}".encode()).hexdigest()[:16]
+    earlier = folder / key
+    if (folder / own).exists() or not (earlier / TRAINED_MARK).is_file():
+        return TrainedRun(recipe, settings, folder / own, own, data_hash=data.hash)
+    if made_after(_began(earlier), data.newest_change):
+        return TrainedRun(recipe, settings, earlier, key)
+    return TrainedRun(recipe, settings, folder / own, own, data_hash=data.hash, doubtful=True)
+
+
+def _began(folder: Path) -> str:
+    """Return when a run was started; empty if it does not say."""
+    try:
+        return str(json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))["created"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _recipe(grid: TrainGrid, varied: dict[str, Any]) -> Recipe:
@@ -102,16 +160,48 @@ def _resolved(recipe: Recipe) -> Recipe:
     return with_shots_seed(with_task_defaults(recipe))
 
 
+_EARLIER_KEYS = {
+    "Recipe": "name description seed data model engine training prediction",
+    "DataConfig": "dataset root options bands classes ignore_values nodata patch_size patches_per_epoch "
+    "augmentation workers cache_mb",
+    "AugmentationConfig": "flip rotate90 rotate_degrees scale shift brightness contrast band_gain noise blur",
+    "ClassConfig": "name values color",
+    "EngineConfig": "kind noise shots seed layers options",
+    "TrainingConfig": "start epochs batch_size learning_rate quantum_learning_rate weight_decay schedule "
+    "warmup gradient_clip weight_average loss early_stopping accelerator precision channels_last threads "
+    "loggers progress",
+    "LossConfig": "cross_entropy dice class_weights label_smoothing",
+    "PredictionConfig": "overlap batch_size orientations",
+}
+"""Keys that have always been part of the hash; later ones are, once they are used."""
+
+
+def _unused(model: StrictModel) -> dict[Any, Any]:
+    """Return the keys of a section that are younger than the hash and at their defaults, as `exclude`."""
+    known = _EARLIER_KEYS.get(type(model).__name__, "").split()
+    found: dict[Any, Any] = {}
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if name not in known and value == field.get_default(call_default_factory=True):
+            found[name] = True
+        elif isinstance(value, StrictModel):
+            found[name] = _unused(value)
+        elif isinstance(value, tuple):
+            parts = {i: _unused(one) for i, one in enumerate(value) if isinstance(one, StrictModel)}
+            found[name] = {i: part for i, part in parts.items() if part}
+    return {name: part for name, part in found.items() if part}
+
+
 def recipe_key(recipe: Recipe) -> str:
     """Return the hash of a recipe, of the noise and encoder that it names, and of the weights it starts from.
 
     Raises:
         ConfigError: If there is no such noise profile or encoder.
     """
-    left_out = {"progress", "loggers"}
-    if recipe.training.keep == "best":  # before the key existed
-        left_out.add("keep")
-    content = recipe.model_dump_json(exclude={"description": True, "training": left_out})
+    left_out = _unused(recipe)
+    left_out["description"] = True
+    left_out["training"] = {**left_out.get("training", {}), "progress": True, "loggers": True}
+    content = recipe.model_dump_json(exclude=left_out)
     digest = hashlib.sha256(content.encode())
     if recipe.engine.noise is not None:
         digest.update(load_profile(recipe.engine.noise).fingerprint.encode())

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from qhybrid.config import Recipe
-from qhybrid.errors import QHybridError
+from qhybrid.errors import DataError, QHybridError
 from qhybrid.evaluation.measuring import Measured, Tally
 from qhybrid.evaluation.subject.load import load_subject
 from qhybrid.evaluation.subject.results import Evaluation, Options
-from qhybrid.evaluation.subject.subject import Subject
+from qhybrid.evaluation.subject.subject import Subject, weights_hash
 from qhybrid.experiments.sweeps.arrays import pack
 from qhybrid.experiments.sweeps.cells import TRAINED, Cell, Conditions
 from qhybrid.experiments.sweeps.engines import cell_engine
@@ -26,6 +26,7 @@ from qhybrid.metrics import METRICS
 from qhybrid.noise import NoiseProfile
 from qhybrid.plugins import VARIABLE
 from qhybrid.training import train
+from qhybrid.training.data_record import training_identity
 from qhybrid.training.metrics import SegmentationMetrics
 from qhybrid.training.provenance import environment
 from qhybrid.training.run_folder import RECIPE, Which
@@ -61,15 +62,37 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
         return {"key": job["key"], "error": f"{name}: {error}", "details": traceback.format_exc()}
 
 
-def training_job(key: str, recipe: Recipe, folder: str, data_root: str) -> dict[str, Any]:
-    """Return the job of training a run."""
+def training_job(
+    key: str, recipe: Recipe, folder: str, data_root: str, data_hash: str | None
+) -> dict[str, Any]:
+    """Return the job of training a run.
+
+    Args:
+        key: Its key.
+        recipe: Its recipe.
+        folder: Its run folder.
+        data_root: Folder that `data.root` is relative to.
+        data_hash: Identity of the data that the key stands for; None if it cannot be told.
+    """
     content = recipe.model_dump(mode="json")
-    return {"key": key, "recipe": content, "folder": folder, "data_root": data_root}
+    job = {"key": key, "recipe": content, "folder": folder, "data_root": data_root}
+    return {**job, "data_hash": data_hash}
 
 
 @functools.lru_cache(maxsize=SUBJECTS_KEPT)
-def loaded_subject(folder: str, which: Which, split: str, samples: int | None, data_root: str) -> Subject:
-    """Return a run with its test set, loaded once in a process."""
+def loaded_subject(
+    folder: str, which: Which, split: str, samples: int | None, data_root: str, _sweep: str = ""
+) -> Subject:
+    """Return a run with its test set, loaded once in a process and sweep.
+
+    Args:
+        folder: The run folder.
+        which: Weights of the `best` or of the `last` epoch.
+        split: The split.
+        samples: Images or scenes at most.
+        data_root: Folder that the recipe's `data.root` is relative to.
+        _sweep: Tells the calls of `run_sweep` apart: before the next one weights and data may change.
+    """
     return load_subject(folder, which, split, samples, data_root)
 
 
@@ -91,6 +114,7 @@ def _evaluate(job: dict[str, Any]) -> dict[str, Any]:
         layers = None if conditions.layers == "all" else list(conditions.layers)
         subject.use(cell_engine(conditions, noise, settings, job["weights"]), layers)
     outcome = subject.evaluate(Options(keep=True))
+    _check_content(job, subject)
     return {
         **_plain(outcome),
         PREDICTIONS: outcome.predictions,
@@ -123,9 +147,29 @@ def _plain_metrics(measured: Measured) -> dict[str, Any]:
 
 def _subject_of(job: dict[str, Any]) -> Subject:
     settings = job["settings"]
-    return loaded_subject(
-        job["folder"], settings["which"], settings["split"], settings["samples"], settings["data_root"]
-    )
+    chosen = (settings[key] for key in ("which", "split", "samples", "data_root"))
+    return loaded_subject(job["folder"], *chosen, settings.get("sweep", ""))
+
+
+def _check_content(job: dict[str, Any], subject: Subject) -> None:
+    """Check that a cell is computed with the weights and the data that its key is made of.
+
+    Raises:
+        DataError: If a file has changed since the sweep was started, or is another one on this machine.
+    """
+    expected = job.get("data_hash")
+    if expected is not None and subject.identify().hash != expected:
+        raise DataError(
+            f"{job['folder']}: images and masks must stay as they are while a sweep runs, but those of split "
+            f"{job['settings']['split']} below {job['settings']['data_root']} have changed, or are others on "
+            "this machine. Fix: run the sweep again."
+        )
+    weights = job.get("weights")
+    if weights is not None and weights_hash(subject.folder, subject.which) != weights:
+        raise DataError(
+            f"{job['folder']}: weights must stay as they are while a sweep runs, but have changed. Fix: run "
+            "the sweep again."
+        )
 
 
 def measuring_job(
@@ -154,6 +198,7 @@ def _measure(job: dict[str, Any]) -> dict[str, Any]:
     known = [METRICS.get(key) for key in job["metrics"] if key in METRICS]
     counts = SegmentationMetrics(np.array(job["confusion"], dtype=np.int64), subject.class_names)
     file = None if job[PREDICTIONS] is None else Path(job[PREDICTIONS])
+    _check_content(job, subject)
     measured = subject.measure_kept(file, counts, Tally(known))
     for key in job["metrics"]:
         if key not in METRICS:
@@ -173,5 +218,11 @@ def _train(job: dict[str, Any]) -> dict[str, Any]:
         train(recipe, Path(job["data_root"]), folder, resume=(folder / RECIPE).is_file())
     finally:
         torch.set_num_threads(threads)
+    expected, root = job["data_hash"], Path(job["data_root"])
+    if expected is not None and training_identity(recipe.data, root).hash != expected:
+        raise DataError(
+            f"{folder}: training data must stay as they are while a sweep runs, but have changed. Fix: run "
+            "the sweep again."
+        )
     write_text(folder / TRAINED_MARK, f"{job['key']}\n")
     return {"folder": str(folder), "seconds": time.perf_counter() - started}

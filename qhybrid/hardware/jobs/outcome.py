@@ -51,8 +51,12 @@ def write_outcome(execution: PlanExecution, outputs: Tensor) -> dict[str, Any]:
         execution.workload, execution.content["layers"], exact_answer(execution.bound), lambda *_: None
     )
     deviations = _deviations(execution)
+    data = execution.content.get("origin", {}).get("data", {})
     content = {
         "plan": execution.content["plan"],
+        "data_root": data.get("root"),
+        "data_hash": data.get("hash"),
+        "input": data.get("input"),
         "backend": execution.context.settings.backend,
         "shots": execution.context.settings.shots,
         "samples": len(outputs),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from qhybrid.errors import HardwareError
+from qhybrid.errors import DataError, HardwareError
 from qhybrid.evaluation import load_subject, load_trained
+from qhybrid.evaluation.subject.subject import input_of
 from qhybrid.hardware.model.workload import Samples, Workload
 from qhybrid.metrics import SCENES
 from qhybrid.training.images.run import LoadedImageRun
@@ -40,7 +42,13 @@ def workload_of_run(
     origin = origin_of(root, split, limit, which)
     if limit is not None and limit < 1:
         raise HardwareError(f"The number of samples must be at least 1, but is {limit}. Fix: --limit 1.")
-    subject = load_subject(root, which, split, None, default_data_root(data_root))
+    place = default_data_root(data_root).absolute()
+    subject = load_subject(root, which, split, None, place)
+    origin["data"] = {
+        "root": str(place),
+        "hash": subject.identify().hash,
+        "input": input_of(subject.run),
+    }
     found = subject.inputs(limit)
     if found is None:
         raise HardwareError(f"Split `{split}` must have labelled samples, but has none. Fix: another split.")
@@ -48,20 +56,40 @@ def workload_of_run(
     return Workload(subject.model, samples, origin)
 
 
+def data_hash_of(origin: Mapping[str, Any], run: Path, data_root: str | Path) -> str | None:
+    """Return the identity of the data that a plan's samples are taken from, as they are now.
+
+    Args:
+        origin: What the plan notes about where its workload comes from.
+        run: The run folder.
+        data_root: Folder that the recipe's `data.root` is relative to.
+
+    Returns:
+        A hash; None if the data are not there, or cannot be told.
+    """
+    try:
+        subject = load_subject(run, cast(Which, origin["which"]), origin["split"], None, data_root)
+        return subject.identify().hash
+    except DataError:
+        return None
+
+
 def origin_of(run: Path, split: str, limit: int | None, which: Which) -> dict[str, Any]:
-    """Return what a plan notes about where its workload comes from."""
+    """Return what a plan notes about where its workload comes from, but for the identity of its data."""
     return {"run": str(run.resolve()), "which": existing(run, which), "split": split, "limit": limit}
 
 
-def load_workload(content: dict[str, Any], folder: Path) -> Workload:
+def load_workload(content: dict[str, Any], folder: Path, *, changed_data: bool = False) -> Workload:
     """Return the workload of a plan: the model from its run folder, the samples from the plan's.
 
     Args:
         content: The plan's plan.json.
         folder: The plan's folder.
+        changed_data: Go on with the samples that the plan keeps, though the data have changed since. Where
+            the data are not on this machine the samples are all there is.
 
     Raises:
-        HardwareError: If the plan does not come from a run folder.
+        HardwareError: If the plan does not come from a run folder, or the data have changed since.
         CheckpointError: If the run folder is incomplete or damaged.
     """
     origin = content["origin"]
@@ -72,10 +100,27 @@ def load_workload(content: dict[str, Any], folder: Path) -> Workload:
         )
     root = _run_folder(Path(origin["run"]), folder)
     which = cast(Which, origin["which"])
+    if not changed_data:
+        _check_data(origin, root, folder)
     run = load_trained(root, which)
     task = run.task if isinstance(run, LoadedImageRun) else SCENES
     samples = Samples.load(folder, tuple(content["samples"]), tuple(content["class_names"]), task)
     return Workload(run.model, samples, origin)
+
+
+def _check_data(origin: Mapping[str, Any], run: Path, folder: Path) -> None:
+    """Check that the data of a plan are those of the run now; plans of earlier versions do not say."""
+    planned = origin.get("data")
+    if planned is None or planned["hash"] is None:
+        return
+    found = data_hash_of(origin, run, planned["root"])
+    if found is not None and found != planned["hash"]:
+        raise HardwareError(
+            f"{folder}: the data must be those that the plan was made of, but split `{origin['split']}` in "
+            f"{planned['root']} has changed since: results would be of other samples than the run's. Fix: "
+            "put the data back, or make a new plan; --changed-data goes on with the samples that the plan "
+            "keeps."
+        )
 
 
 def _run_folder(recorded: Path, plan: Path) -> Path:

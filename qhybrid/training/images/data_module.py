@@ -12,6 +12,7 @@ from torch import Tensor
 from qhybrid.config import Recipe
 from qhybrid.data.check import stop_at_problems
 from qhybrid.data.check_images import check_images
+from qhybrid.data.identity import DataIdentity, arrays_identity
 from qhybrid.data.images import ImageArrays
 from qhybrid.data.images.image_datasets import open_image_dataset
 from qhybrid.data.scenes import SPLITS
@@ -125,6 +126,14 @@ class ImageDataModule(lightning.LightningDataModule):
         loaded = {"train": self.train} | ({"val": self.val} if self.val is not None else {})
         self.found = check_images(self.dataset, splits, loaded=loaded, quick=True)
         stop_at_problems([one for one in self.found.problems if one.severe])
+        # Taken here: features of a fixed filter may take the images' place.
+        self._learned = {"train": arrays_identity(self.train)}
+        if self.val is not None:
+            self._learned["val"] = arrays_identity(self.val)
+
+    def identity(self, split: str) -> DataIdentity:
+        """Return the identity of a split; see `qhybrid.data.identity`."""
+        return self._learned[split] if split in self._learned else arrays_identity(self.dataset.load(split))
 
     @property
     def num_classes(self) -> int:

@@ -14,6 +14,7 @@ from qhybrid.config import Recipe
 from qhybrid.data.check import compare_labels, no_labels, stop_at_problems
 from qhybrid.data.check_findings import DataCheck
 from qhybrid.data.check_scenes import check_scenes
+from qhybrid.data.identity import DataIdentity, scenes_identity
 from qhybrid.data.patches import GridPatches, RandomPatches
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.scenes import SPLITS
@@ -122,6 +123,10 @@ class SceneDataModule(lightning.LightningDataModule):
                 contract.reading(scene.image)
             self._statistics = found
         return self._statistics
+
+    def identity(self, split: str) -> DataIdentity:
+        """Return the identity of a split; see `qhybrid.data.identity`."""
+        return scenes_identity(self.dataset.scenes(split))
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Serve random patches; what a patch is depends on (seed, epoch, index) alone, not on workers."""

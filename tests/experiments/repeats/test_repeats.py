@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import statistics
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import rasterio
 
 from qhybrid.config import Recipe, validated
 from qhybrid.data.images.image_datasets import open_image_dataset
 from qhybrid.data.scene_datasets import open_dataset
-from qhybrid.errors import CheckpointError, ConfigError, TrainingError
+from qhybrid.errors import CheckpointError, ConfigError, DataError, TrainingError
 from qhybrid.experiments.repeats import run as repeats
+from qhybrid.experiments.repeats.comparison import compare, read_repeats
 from qhybrid.experiments.repeats.run import Outcome, run_schedule
 from qhybrid.experiments.repeats.schedule import RepeatSchedule, Repetition
 from qhybrid.experiments.repeats.summary import summarise
@@ -265,3 +268,46 @@ def test_folds_of_scenes_are_trained_and_tested_on_other_scenes(tmp_path, tiny_d
     ]
     assert [len(scenes) for scenes in tested] == [1, 1]
     assert tested[0][0].image != tested[1][0].image
+
+
+class TestChangedData:
+    @pytest.fixture
+    def repeated(self, tmp_path, tiny_data, tiny_content):
+        """Two seeds, of which the first is finished, and their data."""
+        data = shutil.copytree(tiny_data, tmp_path / "data")
+        recipe = validated(Recipe, tiny_content(epochs=1), "x")
+        schedule = RepeatSchedule.make(recipe, [0, 1])
+        run_schedule(RepeatSchedule.make(recipe, [0]), data, tmp_path / "runs")
+        return schedule, data, tmp_path / "runs"
+
+    @pytest.mark.parametrize("name", ["train/masks/a.tif", "test/masks/d.tif"])
+    def test_runs_of_other_data_are_not_added(self, repeated, name):
+        schedule, data, output = repeated
+        with rasterio.open(data / "tiny" / name, "r+") as mask:
+            mask.write(7 - mask.read())
+        with pytest.raises(DataError, match=f"seed-0: the data must be those .*changed: tiny/{name}"):
+            run_schedule(schedule, data, output)
+        assert not (output / "seed-1").exists()
+
+    def test_the_same_data_are(self, repeated):
+        schedule, data, output = repeated
+        outcomes = run_schedule(schedule, data, output)
+        assert [outcome.error for outcome in outcomes] == [None, None]
+        hashes = {row["data_hash"] for row in summarise(schedule, outcomes, output)["runs"]}
+        assert len(hashes) == 1
+        assert None not in hashes
+
+    def test_models_that_were_tested_on_other_content_are_not_compared(self, repeated, tmp_path):
+        schedule, _, output = repeated
+        one = RepeatSchedule(schedule.recipe, schedule.repetitions[:1])
+        summarise(one, [Outcome(one.repetitions[0], output / "seed-0")], output)
+        other = shutil.copytree(output, tmp_path / "other")
+        assert compare(*map(read_repeats, (output, other)), "accuracy").mean == 0
+        content = json.loads((other / "summary.json").read_text())
+        content["runs"][0]["data_hash"] = "0" * 64
+        (other / "summary.json").write_text(json.dumps(content))
+        with pytest.raises(ConfigError, match=r"differ in content \(seed 0\)"):
+            compare(*map(read_repeats, (output, other)), "accuracy")
+        del content["runs"][0]["data_hash"]  # as summaries of earlier versions
+        (other / "summary.json").write_text(json.dumps(content))
+        assert compare(*map(read_repeats, (output, other)), "accuracy").mean == 0

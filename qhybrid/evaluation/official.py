@@ -1,0 +1,102 @@
+"""Which results of a run are official: those on the data that it was trained with.
+
+Results on anything else stand beside them under a name of their own and never take their place.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+from qhybrid.config import EngineConfig
+from qhybrid.errors import WorkspaceError
+from qhybrid.evaluation.common import ON, evaluation_folder
+from qhybrid.training.data_record import read_record
+from qhybrid.training.run_folder import Which
+
+METRICS = "metrics.json"
+_SHORT = 8
+
+
+def result_folder(
+    run: Path,
+    split: str,
+    engine: EngineConfig,
+    which: Which,
+    digest: str | None,
+    on: str | None,
+    data_root: Path,
+) -> tuple[Path, str | None]:
+    """Return where results go, and the name of the data if they are not the run's own.
+
+    Args:
+        run: The run folder.
+        split: The split.
+        engine: What executes the circuits.
+        which: Which weights.
+        digest: Identity of the split's data as they are now; None if it cannot be told.
+        on: Name of other data that were asked for.
+        data_root: Folder that the data were found in, for the name of data that differ.
+
+    Warns:
+        UserWarning: If the run's own data were asked for, but others are there.
+    """
+    official = evaluation_folder(run, split, engine, which)
+    if on is None:
+        if not differs(run, split, official, digest):
+            return official, None
+        name = f"{data_root.resolve().name}-{(digest or 'unknown')[:_SHORT]}"
+        target = evaluation_folder(run, split, engine, which, on=name)
+        warnings.warn(
+            f"{data_root}: split {split} differs from the data that the run was trained with (data.json), or "
+            f"evaluated on before. The official result stays; this one goes to {target}.",
+            stacklevel=3,
+        )
+        return target, name
+    target = evaluation_folder(run, split, engine, which, on=on)
+    if _digest_in(target, digest) != digest:  # other data of the same name
+        on = f"{on}-{(digest or 'unknown')[:_SHORT]}"
+        target = evaluation_folder(run, split, engine, which, on=on)
+    return target, on
+
+
+def differs(run: Path, split: str, official: Path, digest: str | None) -> bool:
+    """Return whether data are others than those of a run's official result.
+
+    These are the ones that the run was trained with; of runs of earlier versions, which do not say, those
+    that it was first evaluated on.
+
+    Args:
+        run: The run folder.
+        split: The split.
+        official: Folder of the official result.
+        digest: Identity of the data; None if it cannot be told.
+    """
+    record = read_record(run)
+    recorded = None if record is None else record.hashes.get(split)
+    return digest != (recorded or _digest_in(official, digest))
+
+
+def _digest_in(folder: Path, otherwise: str | None) -> str | None:
+    """Return the identity that an evaluation notes; `otherwise` if there is none, or none is noted."""
+    try:
+        content: dict[str, Any] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        return content.get("data_hash") or otherwise
+    except (OSError, ValueError, AttributeError):
+        return otherwise
+
+
+def check_output(output: Path, run: Path, on: str | None) -> None:
+    """Check that results on other data are not written where official ones belong.
+
+    Raises:
+        WorkspaceError: If they would be.
+    """
+    inside = output.resolve().parent == (run / "evaluation").resolve()
+    if on is not None and inside and not output.name.startswith(ON):
+        raise WorkspaceError(
+            f"{output}: results on other data than the run's own ({on}) must not stand where its official "
+            f"ones do. Fix: leave --output out, or choose a folder outside {run / 'evaluation'}."
+        )
