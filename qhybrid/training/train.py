@@ -17,9 +17,10 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 
 from qhybrid.config import Recipe
 from qhybrid.errors import CheckpointError, ConfigError, TrainingError, WorkspaceError, optional_import
-from qhybrid.training.callbacks import EpochBar, RunKeeper, StepClock, WeightAverage, completed_epochs
+from qhybrid.training.callbacks import RunKeeper, StepClock, WeightAverage, completed_epochs
 from qhybrid.training.kinds import build_task, meta_class, with_task_defaults
 from qhybrid.training.precision import trains_on_gpu, with_resolved_precision
+from qhybrid.training.progress import EpochBar
 from qhybrid.training.provenance import environment
 from qhybrid.training.run_folder import (
     ENVIRONMENT,
@@ -160,8 +161,9 @@ def _precision(chosen: str, gpu: bool) -> Any:
 def _callbacks(recipe: Recipe, task: Task, output: Path) -> list[Callback]:
     clock = StepClock()
     callbacks: list[Callback] = [clock, *shots_callbacks(recipe, task.module.model)]
+    bar = EpochBar(task.monitor, task.refresh_rate, validated=task.validated)
     if recipe.training.progress:
-        callbacks.append(EpochBar(refresh_rate=task.refresh_rate))
+        callbacks.append(bar)
     if recipe.training.early_stopping:
         callbacks.append(EarlyStopping(task.monitor, mode="max", patience=recipe.training.early_stopping))
     average = WeightAverage(decay=recipe.training.weight_average) if recipe.training.weight_average else None
@@ -177,6 +179,7 @@ def _callbacks(recipe: Recipe, task: Task, output: Path) -> list[Callback]:
             columns=task.columns,
             save_interval=task.save_interval,
             keep_best=recipe.training.keep == "best",
+            report=bar.epoch_ended if recipe.training.progress else None,
         )
     )
     return callbacks
