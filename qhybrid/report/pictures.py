@@ -21,7 +21,8 @@ from qhybrid.metrics import find_metric
 from qhybrid.mitigations import NONE
 from qhybrid.report.labels import noise_label, shots_label
 from qhybrid.report.sources import SweepSource
-from qhybrid.training.pictures import LINE_COLORS, NO_DATA_COLOR
+from qhybrid.training.pictures import LINE_COLORS
+from qhybrid.training.showing import NO_DATA_COLOR
 
 IGNORED = 255
 MOST_WORDS = 10

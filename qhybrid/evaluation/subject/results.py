@@ -12,7 +12,7 @@ from torch import Tensor
 
 from qhybrid.config import PredictionConfig
 from qhybrid.evaluation.measuring import Measured
-from qhybrid.evaluation.scoring import Sample as Picture
+from qhybrid.evaluation.scene_pictures import Sample as Picture
 from qhybrid.training.images.metrics import ImageMetrics
 from qhybrid.training.metrics import SegmentationMetrics
 
@@ -33,6 +33,8 @@ class Evaluation:
         images: All metrics of whole images as their metrics.json has them.
         logits: Of whole images, shape (N, K) or (N, K, h, w).
         pictures: Parts of scenes with their predictions.
+        places: Where these parts are.
+        overview: A whole scene with its prediction, at a lower resolution.
     """
 
     task: str
@@ -43,6 +45,8 @@ class Evaluation:
     images: ImageMetrics | None = None
     logits: Tensor | None = None
     pictures: tuple[Picture, ...] = ()
+    places: tuple[str, ...] = ()
+    overview: Picture | None = None
 
     def __getitem__(self, key: str) -> float:
         """Return a metric by its key, as in `found["miou"]`."""
@@ -67,11 +71,13 @@ class ShownSample:
         title: Its name.
         picture: Colours for the eye, uint8 of shape (h, w, 3).
         truth: Class indices, shape () or (h, w).
+        place: Where it is in its scene; empty for an image.
     """
 
     title: str
     picture: Array
     truth: Array
+    place: str = ""
 
 
 @dataclass(frozen=True, eq=False)
