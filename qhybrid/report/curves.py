@@ -48,14 +48,20 @@ class Line:
     tables: list[pd.DataFrame] = field(default_factory=list)
 
 
-def learning_curves(runs: Sequence[RunSource]) -> list[tuple[str, Markup]]:
+def learning_curves(runs: Sequence[RunSource], models: Sequence[RunSource] = ()) -> list[tuple[str, Markup]]:
     """Return figures with their captions: one for each name, and for each number of shots in training.
 
     Runs that were trained without shots and noise stand beside those with shots as a grey reference.
 
     Args:
         runs: Runs; those without curves are left out.
+        models: Those of them that are drawn over each other, one line for each name, in one figure.
     """
+    together = {run.name: run for run in models if run.curves is not None and not run.curves.empty}
+    if len(together) > 1:
+        drawn = {run.folder for run in models}
+        rest = learning_curves([run for run in runs if run.folder not in drawn])
+        return [*_overlay(models), *rest]
     figures: dict[tuple[str, Any], list[RunSource]] = {}
     for run in runs:
         if run.curves is not None and not run.curves.empty:
@@ -74,6 +80,18 @@ def learning_curves(runs: Sequence[RunSource]) -> list[tuple[str, Markup]]:
         if chart is not None:
             found.append((_caption(name, shots, lines, bool(reference)), chart))
     return found
+
+
+def _overlay(models: Sequence[RunSource]) -> list[tuple[str, Markup]]:
+    """Return all models in one figure, so that each panel has one scale for all of them."""
+    names = [run.name for run in models if run.curves is not None and not run.curves.empty]
+    lines = []
+    for number, name in enumerate(dict.fromkeys(names)):
+        line = Line(name, SERIES[number % len(SERIES)])
+        line.tables += [_table(run) for run in models if run.name == name and run.curves is not None]
+        lines.append(line)
+    chart = _figure(lines[:MOST_LINES], "curves-of-all")
+    return [] if chart is None else [(_caption("All models on one scale", "", lines, False), chart)]
 
 
 def _is_reference(run: RunSource) -> bool:

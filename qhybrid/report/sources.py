@@ -19,6 +19,10 @@ from qhybrid.experiments.sweeps.tables import read_cells, read_results
 from qhybrid.training.run_folder import ENVIRONMENT, METRICS, RECIPE, read_recipe
 from qhybrid.workspace import whole_files
 
+ON = "on-"
+"""Begins the names of results on other data than the run's own."""
+DATA_RECORD = "data.json"
+
 
 @dataclass
 class RunSource:
@@ -32,6 +36,8 @@ class RunSource:
         curves: Its metrics by epoch; None where the file is missing.
         environment: What it was trained with; empty where the file is missing.
         evaluations: metrics.json of each evaluation, by the name of its folder.
+        other_data: The same of evaluations on other data than the run's own.
+        data_record: Which data it was trained on; empty where the file is missing.
     """
 
     name: str
@@ -41,6 +47,9 @@ class RunSource:
     curves: pd.DataFrame | None = None
     environment: dict[str, Any] = field(default_factory=dict)
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    other_data: dict[str, dict[str, Any]] = field(default_factory=dict)
+    data_record: dict[str, Any] = field(default_factory=dict)
+    _model: Any = field(default=None, repr=False)
 
     def load_model(self) -> Any:
         """Return the trained model.
@@ -48,7 +57,9 @@ class RunSource:
         Raises:
             CheckpointError: If the run folder is damaged.
         """
-        return load_trained(self.folder).model
+        if self._model is None:
+            self._model = load_trained(self.folder).model
+        return self._model
 
 
 @dataclass
@@ -107,7 +118,10 @@ def read_run(folder: Path, name: str = "", settings: dict[str, Any] | None = Non
     if (folder / ENVIRONMENT).is_file():
         run.environment = _read_json(folder / ENVIRONMENT)
     for file in sorted(folder.glob("evaluation/*/metrics.json")):
-        run.evaluations[file.parent.name] = _read_json(file)
+        content, name = _read_json(file), file.parent.name
+        (run.other_data if name.startswith(ON) else run.evaluations)[name] = content
+    if (folder / DATA_RECORD).is_file():
+        run.data_record = _read_json(folder / DATA_RECORD)
     return run
 
 

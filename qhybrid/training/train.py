@@ -65,7 +65,8 @@ def train(recipe: Recipe, data_root: Path, output: Path, *, resume: bool = False
     _check_early_stopping(recipe, task)
     if state is None:
         write_recipe(output, recipe)
-    write_text(output / ENVIRONMENT, json.dumps(environment(recipe.seed), indent=2) + "\n")
+    made_with = {**environment(recipe.seed), "data": task.data.counts}
+    write_text(output / ENVIRONMENT, json.dumps(made_with, indent=2) + "\n")
     with locked(output):
         _fit(_trainer(recipe, task, output), task, state)
         task.draw_pictures(output)
