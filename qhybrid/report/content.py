@@ -39,9 +39,9 @@ class Content:
     runs: Table | None
     training: Table | None
     curves: list[Figure]
-    validation: list[Figure]
     evaluations: list[EvaluationPart]
     elsewhere: list[EvaluationPart]
+    validation: list[Figure]
     remarks: list[str]
     hardware: list[HardwarePart]
     sweeps: list[SweepPart]
@@ -76,9 +76,9 @@ def build_content(sources: Sequence[RunSource | SweepSource], title: str, share:
         _runs_table(single) if single else None,
         training_facts(titled) if single else None,
         [Figure(caption, drawing) for caption, drawing in learning_curves(everything, single)],
-        validation=validation_pictures(titled, pictures),
         evaluations=evaluation_parts(titled, pictures),
         elsewhere=evaluation_parts(titled, pictures, elsewhere=True),
+        validation=validation_pictures(titled, pictures),
         remarks=_remarks(pictures),
         hardware=[part for run in single if (part := hardware_part(run.name, run.folder)) is not None],
         sweeps=[

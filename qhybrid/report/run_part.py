@@ -193,5 +193,5 @@ def validation_pictures(runs: Titled, pictures: Pictures) -> list[Figure]:
     """Return the pictures that training has left: patches of the validation split."""
     found = []
     for title, run in runs:
-        found += pictures.figure(run.folder / "samples.png", f"{title}: patches of the validation split.")
+        found += pictures.figure(run.folder / "samples.png", f"{title}: those with the most classes.")
     return found
