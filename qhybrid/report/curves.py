@@ -55,13 +55,35 @@ def learning_curves(runs: Sequence[RunSource], models: Sequence[RunSource] = ())
 
     Args:
         runs: Runs; those without curves are left out.
-        models: Those of them that are drawn over each other, one line for each name, in one figure.
+        models: Those of them that are drawn over each other, one line for each name, where several were
+            trained on the same data.
     """
-    together = {run.name: run for run in models if run.curves is not None and not run.curves.empty}
-    if len(together) > 1:
-        drawn = {run.folder for run in models}
-        rest = learning_curves([run for run in runs if run.folder not in drawn])
-        return [*_overlay(models), *rest]
+    by_data: dict[str, list[RunSource]] = {}
+    for run in models:
+        if run.curves is not None and not run.curves.empty:
+            by_data.setdefault(run.recipe.data.model_dump_json(include={"dataset", "root"}), []).append(run)
+    together = [group for group in by_data.values() if len({run.name for run in group}) > 1]
+    drawn = {run.folder for group in together for run in group}
+    overlays = [_overlay(group, f"models{number}") for number, group in enumerate(together)]
+    rest = _by_name([run for run in runs if run.folder not in drawn])
+    return [figure for figure in (*overlays, *rest) if figure is not None]
+
+
+def _overlay(models: Sequence[RunSource], name: str) -> tuple[str, Markup] | None:
+    """Return models in one figure, so that each panel has one scale for all of them."""
+    lines: dict[str, Line] = {}
+    for run in models:
+        color = SERIES[len(lines) % len(SERIES)]
+        lines.setdefault(run.name, Line(run.name, color)).tables.append(_table(run))
+    drawn = list(lines.values())
+    chart = _figure(drawn[:MOST_LINES], name)
+    data = models[0].recipe.data
+    what = f"All models on {data.dataset if data.root == '.' else data.root}, on one scale"
+    return None if chart is None else (_caption(what, "", drawn, False), chart)
+
+
+def _by_name(runs: Sequence[RunSource]) -> list[tuple[str, Markup]]:
+    """Return one figure for each name, and for each number of shots in training."""
     figures: dict[tuple[str, Any], list[RunSource]] = {}
     for run in runs:
         if run.curves is not None and not run.curves.empty:
@@ -80,18 +102,6 @@ def learning_curves(runs: Sequence[RunSource], models: Sequence[RunSource] = ())
         if chart is not None:
             found.append((_caption(name, shots, lines, bool(reference)), chart))
     return found
-
-
-def _overlay(models: Sequence[RunSource]) -> list[tuple[str, Markup]]:
-    """Return all models in one figure, so that each panel has one scale for all of them."""
-    names = [run.name for run in models if run.curves is not None and not run.curves.empty]
-    lines = []
-    for number, name in enumerate(dict.fromkeys(names)):
-        line = Line(name, SERIES[number % len(SERIES)])
-        line.tables += [_table(run) for run in models if run.name == name and run.curves is not None]
-        lines.append(line)
-    chart = _figure(lines[:MOST_LINES], "curves-of-all")
-    return [] if chart is None else [(_caption("All models on one scale", "", lines, False), chart)]
 
 
 def _is_reference(run: RunSource) -> bool:
@@ -160,8 +170,11 @@ def _figure(lines: Sequence[Line], name: str) -> Markup | None:
                 axis.yaxis.set_major_formatter(PercentFormatter(1.0))
             axis.set_xlabel("epoch")
             axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-        handles, labels = axes[0].get_legend_handles_labels()
-        once = dict(zip(labels, handles, strict=True))
+        # A panel lacks the lines of models that do not have its metric.
+        found = [axis.get_legend_handles_labels() for axis in axes]
+        once = {
+            label: handle for handles, labels in found for handle, label in zip(handles, labels, strict=True)
+        }
         if len(once) > 1:
             figure.legend(once.values(), once.keys(), loc="outside lower left", ncols=2)
         return figure_svg(figure, name, f"Learning curves of {', '.join(line.label for line in lines)}")

@@ -178,11 +178,14 @@ def test_models_are_drawn_on_one_scale(evaluated):
     runs = [read_run(evaluated, name) for name in ("one", "two")]
     runs[1].folder = evaluated / "elsewhere"
     ((caption, drawing),) = learning_curves(runs, runs)
-    assert caption == "All models on one scale."
+    assert caption == "All models on geotiff_folder, on one scale."
     assert "one" in drawing
     assert "two" in drawing
-    # One figure a name where they are not to be compared.
+    # One figure a name where they are not to be compared, and on different data.
     assert len(learning_curves(runs)) == 2
+    data = runs[1].recipe.data.model_copy(update={"root": "elsewhere"})
+    runs[1].recipe = runs[1].recipe.model_copy(update={"data": data})
+    assert [caption for caption, _ in learning_curves(runs, runs)] == ["one.", "two."]
 
 
 def test_runs_of_one_name_that_differ_are_not_averaged(make_run):
@@ -191,7 +194,7 @@ def test_runs_of_one_name_that_differ_are_not_averaged(make_run):
         (folder / METRICS).write_text("epoch,train_loss,val_loss,val_miou\n1,2.0,2.1,0.2\n")
     content = build_content([read_run(folder) for folder in folders], "")
     assert [row[0] for row in content.runs.rows] == ["tiny (a)", "tiny (b)"]
-    assert [figure.caption for figure in content.curves] == ["All models on one scale."]
+    assert [figure.caption for figure in content.curves] == ["All models on geotiff_folder, on one scale."]
 
 
 def noise_picture(file, side=400):
