@@ -26,7 +26,7 @@ from qhybrid.report.run_part import (
 from qhybrid.report.sources import RunSource, SweepSource, plain_yaml
 from qhybrid.report.sweep_part import SweepPart, sweep_part
 
-PICTURES = 1_500_000
+PICTURES = 1_800_000
 """Characters of all pictures of runs together."""
 
 

@@ -170,11 +170,11 @@ def _figure(lines: Sequence[Line], name: str) -> Markup | None:
                 axis.yaxis.set_major_formatter(PercentFormatter(1.0))
             axis.set_xlabel("epoch")
             axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-        # A panel lacks the lines of models that do not have its metric.
-        found = [axis.get_legend_handles_labels() for axis in axes]
-        once = {
-            label: handle for handles, labels in found for handle, label in zip(handles, labels, strict=True)
-        }
+        # A panel lacks the lines of models that do not have its metric; the first line of a label is solid.
+        once: dict[str, Any] = {}
+        for axis in axes:
+            for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+                once.setdefault(label, handle)
         if len(once) > 1:
             figure.legend(once.values(), once.keys(), loc="outside lower left", ncols=2)
         return figure_svg(figure, name, f"Learning curves of {', '.join(line.label for line in lines)}")
