@@ -18,7 +18,7 @@ from qhybrid.workspace import write_text
 
 LARGEST = 3_000_000
 """Bytes of a page, which is sent by mail."""
-SHARES = (1.0, 0.5, 0.25, 0.0)
+SHARES = (1.0, 0.5, 0.25, 0.1, 0.0)
 """Sizes of pictures and drawings that are tried until the page is small enough."""
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import io
 import re
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
+from qhybrid.config import Recipe, validated
+from qhybrid.training import train
 from qhybrid.training.progress import EpochBar, EpochLines, TimeLeft
+from qhybrid.training.run_folder import METRICS
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 ROW = {
@@ -111,3 +115,20 @@ def test_time_left_counts_the_epochs_of_this_process_alone():
     assert left.seconds(8.0, 0.5) == pytest.approx(72)
     # An epoch that takes longer than the mean does not eat the time of the others.
     assert left.seconds(50.0, 0.9) == pytest.approx(60)
+
+
+def test_a_real_training_prints_a_line_for_each_row_of_its_table(tiny_data, tiny_content, tmp_path, capsys):
+    recipe = validated(Recipe, tiny_content(progress=True), "tiny.yaml")
+    folder = train(recipe, tiny_data, tmp_path / "run")
+    text = capsys.readouterr().out
+    assert not CONTROL.search(text)
+    head, *lines = text.splitlines()
+    assert head.split()[:3] == ["epoch", "train", "loss"]
+    table = pd.read_csv(folder / METRICS)
+    assert [line.split()[0] for line in lines] == ["1/2", "2/2"]
+    assert [line.split()[1] for line in lines] == [f"{value:.4f}" for value in table["train_loss"]]
+    assert [line.split()[3] for line in lines] == [f"{value:.4f}" for value in table["val_miou"]]
+    # The best epoch is the last one that is marked.
+    marked = [line.split()[0] for line in lines if line.endswith("best")]
+    assert marked[-1] == f"{table['val_miou'].idxmax() + 1}/2"
+    assert max(map(len, lines)) <= 80
