@@ -12,7 +12,7 @@ from qhybrid.data.raster import Window
 from qhybrid.data.scenes import Scene
 from qhybrid.errors import DataError
 from qhybrid.evaluation.color_baseline import ColorClassifier, fit_color_classifier
-from qhybrid.evaluation.scene_pictures import open_labelled
+from qhybrid.evaluation.scoring import open_labelled
 from qhybrid.inference import SceneModel
 from qhybrid.training.metrics import ConfusionMatrix, SegmentationMetrics
 

@@ -1,24 +1,16 @@
-"""What pictures show of scenes: parts with many classes, and one whole scene at a lower resolution."""
+"""What pictures show of scenes: parts of them, and one whole scene at a lower resolution."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qhybrid.data.classes import IGNORE_INDEX
-from qhybrid.data.pairs import check_pair
 from qhybrid.data.raster import Window
-from qhybrid.data.scenes import Scene, SceneReader
-from qhybrid.errors import DataError
-from qhybrid.inference import SceneModel
-from qhybrid.training.showing import class_counts, most_varied
+from qhybrid.data.scenes import SceneReader
 
-SAMPLE_SIDE = 320
-CANDIDATES = 32
-"""Parts of scenes that are looked at before the most varied ones are chosen."""
 OVERVIEW_SIDE = 720
 _ROWS = 256
 
@@ -53,67 +45,6 @@ class Part:
 
     scene: int
     window: Window
-
-
-def open_labelled(run: SceneModel, scene: Scene) -> SceneReader:
-    """Check image and mask of a scene and return a reader of them.
-
-    Raises:
-        DataError: If the scene has no mask, or it differs from the image in size or place.
-    """
-    if scene.mask is None:
-        raise DataError(f"{scene.image}: evaluation needs labels, but scene {scene.id} has no mask.")
-    check_pair(scene.image, scene.mask)
-    reader = SceneReader(scene, run.classes, run.bands, run.recipe.data.nodata)
-    reader.close()  # reading opens it again: a split may have more scenes than a process may open files
-    return reader
-
-
-def spread_over(count: int, samples: int) -> list[int]:
-    """Return indices of samples, evenly spread over `count` scenes or images."""
-    return sorted({int(index) for index in np.linspace(0, count - 1, min(samples, count)).round()})
-
-
-def varied_parts(run: SceneModel, scenes: Sequence[Scene], number: int) -> list[Part]:
-    """Return parts of scenes that together show many classes, the most varied first.
-
-    At most `CANDIDATES` parts, evenly spread over the scenes, are looked at. The same parts are found every
-    time.
-
-    Args:
-        run: Bands, nodata and classes.
-        scenes: Scenes with masks.
-        number: Parts at most.
-
-    Raises:
-        DataError: If an image or a mask is unusable.
-    """
-    parts, counts = [], []
-    candidates = spread_over(len(scenes), CANDIDATES) if scenes and number else []
-    for index in candidates:
-        reader = open_labelled(run, scenes[index])
-        windows = _grid(reader.shape)
-        for place in spread_over(len(windows), max(1, CANDIDATES // len(candidates))):
-            parts.append(Part(index, windows[place]))
-            counts.append(class_counts(_truth(reader, windows[place]), run.classes.num_classes))
-        reader.close()
-    return [parts[place] for place in most_varied(counts, number, [part.scene for part in parts])]
-
-
-def _grid(shape: tuple[int, int]) -> list[Window]:
-    """Return windows of `SAMPLE_SIDE` that cover a scene; one that is smaller is one window."""
-    sides = [min(length, SAMPLE_SIDE) for length in shape]
-    starts = [
-        np.linspace(0, length - side, -(-length // side)).astype(int).tolist()
-        for length, side in zip(shape, sides, strict=True)
-    ]
-    return [Window(row, col, *sides) for row in starts[0] for col in starts[1]]
-
-
-def _truth(reader: SceneReader, window: Window) -> NDArray[np.uint8]:
-    """Return labels, 255 where the image has no data."""
-    _, valid = reader.read(window)
-    return np.asarray(np.where(valid, reader.read_labels(window), IGNORE_INDEX), dtype=np.uint8)
 
 
 def read_sample(reader: SceneReader, window: Window, prediction: NDArray[np.uint8]) -> Sample:

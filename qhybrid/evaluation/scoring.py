@@ -11,19 +11,38 @@ from numpy.typing import NDArray
 
 from qhybrid.config import PredictionConfig
 from qhybrid.data.classes import IGNORE_INDEX
+from qhybrid.data.pairs import check_pair
 from qhybrid.data.raster import Window
 from qhybrid.data.scenes import Scene, SceneReader
 from qhybrid.errors import DataError
-from qhybrid.evaluation.scene_pictures import Overview, Part, Sample, open_labelled, read_sample
+from qhybrid.evaluation.scene_pictures import Overview, Part, Sample, read_sample
 from qhybrid.inference import SceneModel, iterate_probabilities
 from qhybrid.inference.windows import window_grid
 from qhybrid.training.metrics import ConfusionMatrix
+from qhybrid.training.showing import class_counts, most_varied
 
 Progress = Callable[[int, int], None]
 
 EachScene = Callable[[NDArray[np.uint8], NDArray[np.uint8]], None]
 
+SAMPLE_SIDE = 320
+CANDIDATES = 32
+"""Parts of scenes that are looked at before the most varied ones are chosen."""
 _ROWS = 256
+
+
+def open_labelled(run: SceneModel, scene: Scene) -> SceneReader:
+    """Check image and mask of a scene and return a reader of them.
+
+    Raises:
+        DataError: If the scene has no mask, or it differs from the image in size or place.
+    """
+    if scene.mask is None:
+        raise DataError(f"{scene.image}: evaluation needs labels, but scene {scene.id} has no mask.")
+    check_pair(scene.image, scene.mask)
+    reader = SceneReader(scene, run.classes, run.bands, run.recipe.data.nodata)
+    reader.close()  # reading opens it again: a split may have more scenes than a process may open files
+    return reader
 
 
 class Scored(NamedTuple):
@@ -138,6 +157,53 @@ def _share_of(progress: Progress | None, before: int, own: int, total: int) -> P
     if progress is None:
         return None
     return lambda done, of: progress(before + own * done // of, total)
+
+
+def spread_over(count: int, samples: int) -> list[int]:
+    """Return indices of samples, evenly spread over `count` scenes or images."""
+    return sorted({int(index) for index in np.linspace(0, count - 1, min(samples, count)).round()})
+
+
+def varied_parts(run: SceneModel, scenes: Sequence[Scene], number: int) -> list[Part]:
+    """Return parts of scenes that together show many classes, the most varied first.
+
+    At most `CANDIDATES` parts, evenly spread over the scenes, are looked at. The same parts are found every
+    time.
+
+    Args:
+        run: Bands, nodata and classes.
+        scenes: Scenes with masks.
+        number: Parts at most.
+
+    Raises:
+        DataError: If an image or a mask is unusable.
+    """
+    parts, counts = [], []
+    candidates = spread_over(len(scenes), CANDIDATES) if scenes and number else []
+    for index in candidates:
+        reader = open_labelled(run, scenes[index])
+        windows = _grid(reader.shape)
+        for place in spread_over(len(windows), max(1, CANDIDATES // len(candidates))):
+            parts.append(Part(index, windows[place]))
+            counts.append(class_counts(_truth(reader, windows[place]), run.classes.num_classes))
+        reader.close()
+    return [parts[place] for place in most_varied(counts, number, [part.scene for part in parts])]
+
+
+def _grid(shape: tuple[int, int]) -> list[Window]:
+    """Return windows of `SAMPLE_SIDE` that cover a scene; one that is smaller is one window."""
+    sides = [min(length, SAMPLE_SIDE) for length in shape]
+    starts = [
+        np.linspace(0, length - side, -(-length // side)).astype(int).tolist()
+        for length, side in zip(shape, sides, strict=True)
+    ]
+    return [Window(row, col, *sides) for row in starts[0] for col in starts[1]]
+
+
+def _truth(reader: SceneReader, window: Window) -> NDArray[np.uint8]:
+    """Return labels, 255 where the image has no data."""
+    _, valid = reader.read(window)
+    return np.asarray(np.where(valid, reader.read_labels(window), IGNORE_INDEX), dtype=np.uint8)
 
 
 def _copy_overlap(source: NDArray[Any], at: Window, target: NDArray[Any], to: Window) -> None:

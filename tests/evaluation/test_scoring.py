@@ -12,8 +12,8 @@ from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.scenes import SceneReader
 from qhybrid.errors import DataError
 from qhybrid.evaluation.baselines import COLOR, MAJORITY, majority_metrics, score_baselines
-from qhybrid.evaluation.scene_pictures import Part, varied_parts
-from qhybrid.evaluation.scoring import score_scenes
+from qhybrid.evaluation.scene_pictures import Part
+from qhybrid.evaluation.scoring import score_scenes, varied_parts
 from qhybrid.inference import predict_scene
 from qhybrid.training.metrics import SegmentationMetrics
 from qhybrid.training.run_folder import load_run
@@ -78,7 +78,7 @@ def test_the_overview_has_every_nth_pixel_of_the_scene(run, dataset, monkeypatch
 
 
 def test_parts_with_many_classes_are_chosen_first(run, dataset, monkeypatch):
-    monkeypatch.setattr("qhybrid.evaluation.scene_pictures.SAMPLE_SIDE", 16)
+    monkeypatch.setattr("qhybrid.evaluation.scoring.SAMPLE_SIDE", 16)
     scenes = dataset.scenes("test")
     parts = varied_parts(run, scenes, 3)
     assert parts == varied_parts(run, scenes, 3)
@@ -91,7 +91,7 @@ def test_parts_with_many_classes_are_chosen_first(run, dataset, monkeypatch):
         counts.append(np.bincount(truth[truth != 255], minlength=3))
     assert (counts[0] > 0).sum() == 3
     # Scenes that are smaller than a part are shown as a whole.
-    monkeypatch.setattr("qhybrid.evaluation.scene_pictures.SAMPLE_SIDE", 500)
+    monkeypatch.setattr("qhybrid.evaluation.scoring.SAMPLE_SIDE", 500)
     assert {part.window for part in varied_parts(run, scenes, 4)} == {
         Window(0, 0, 40, 56),
         Window(0, 0, 37, 30),

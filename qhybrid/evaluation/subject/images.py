@@ -16,7 +16,7 @@ from qhybrid.errors import ConfigError, DataError
 from qhybrid.evaluation.image_report import write_image_report
 from qhybrid.evaluation.image_scoring import image_samples, score_logits
 from qhybrid.evaluation.measuring import Measured, Tally
-from qhybrid.evaluation.scene_pictures import spread_over
+from qhybrid.evaluation.scoring import spread_over
 from qhybrid.evaluation.subject.predictions import REMEDY, KeptPredictions, PredictionWriter
 from qhybrid.evaluation.subject.results import Evaluation, ModelInputs, Options, ShownSample
 from qhybrid.evaluation.subject.subject import Subject, gray

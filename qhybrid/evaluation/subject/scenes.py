@@ -18,14 +18,14 @@ from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.evaluation.baselines import score_baselines
 from qhybrid.evaluation.measuring import Measured, Tally
 from qhybrid.evaluation.report_files import write_report
-from qhybrid.evaluation.scene_pictures import (
-    Part,
+from qhybrid.evaluation.scene_pictures import Part, read_sample
+from qhybrid.evaluation.scoring import (
     open_labelled,
-    read_sample,
+    score_scenes,
     spread_over,
+    true_map,
     varied_parts,
 )
-from qhybrid.evaluation.scoring import score_scenes, true_map
 from qhybrid.evaluation.subject.predictions import KeptPredictions, PredictionWriter
 from qhybrid.evaluation.subject.results import Evaluation, ModelInputs, Options, ShownSample
 from qhybrid.evaluation.subject.subject import Subject
