@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from rich.progress import ProgressColumn, Task
+
     from qhybrid.evaluation import Evaluation
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
+
+LONGEST_NAME = 28
 
 Progress = Callable[[int, "int | None"], None]
 
@@ -37,7 +43,7 @@ def say_path(label: str, path: Path) -> None:
 
 @contextmanager
 def progress_bar(description: str, bytes_: bool = False) -> Iterator[Progress]:
-    """Show a progress bar while the block runs; nothing where stderr is not a terminal.
+    """Show a progress bar with the time that is left; nothing where stderr is not a terminal.
 
     Args:
         description: What is going on.
@@ -46,13 +52,76 @@ def progress_bar(description: str, bytes_: bool = False) -> Iterator[Progress]:
     Yields:
         A function to call with the amount done and the amount in all (None: not known).
     """
-    from rich import progress as rich_progress
+    with stage_bars(bytes_) as show:
+        show(description, 0, None)
+        yield lambda done, total: show(description, done, total)
 
-    amount = rich_progress.DownloadColumn() if bytes_ else rich_progress.MofNCompleteColumn()
-    columns = ("{task.description}", rich_progress.BarColumn(), amount, rich_progress.TimeRemainingColumn())
-    with rich_progress.Progress(*columns, console=errors, transient=True) as bar:
-        task = bar.add_task(description, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+@contextmanager
+def stage_bars(bytes_: bool = False) -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show one progress bar for each stage of a work; nothing where stderr is not a terminal.
+
+    Args:
+        bytes_: Whether the numbers are bytes of a download.
+
+    Yields:
+        A function to call with the name of a stage, the amount done and the amount in all.
+    """
+    from rich import progress as rich_progress
+    from rich.markup import escape
+
+    columns = (
+        "{task.description}",
+        rich_progress.BarColumn(24),
+        rich_progress.DownloadColumn() if bytes_ else rich_progress.MofNCompleteColumn(),
+        _time_left_column(),
+    )
+    # Where there is nothing to draw on, not even the empty line that it ends with.
+    hidden = not errors.is_interactive
+    with rich_progress.Progress(*columns, console=errors, transient=True, disable=hidden) as bar:
+        stages: dict[str, tuple[rich_progress.TaskID, int, float]] = {}
+
+        def show(what: str, done: int, total: int | None) -> None:
+            if what not in stages:
+                # Numbers and time have their place on a terminal of 80 columns, whatever a file is called.
+                name = what if len(what) <= LONGEST_NAME else f"{what[: LONGEST_NAME - 1]}…"
+                task = bar.add_task(escape(name), total=None, ends=None)
+                stages[what] = task, done, time.monotonic()
+            task, before, started = stages[what]
+            now = time.monotonic()
+            left = seconds_left(now - started, done - before, total and total - done)
+            bar.update(task, completed=done, total=total, ends=None if left is None else now + left)
+
+        yield show
+
+
+def _time_left_column() -> ProgressColumn:
+    """Return a column that counts down to the time when a stage is expected to end."""
+    from rich.progress import ProgressColumn
+    from rich.text import Text
+
+    class TimeLeft(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            ends = task.fields["ends"]
+            return Text("" if ends is None else f"{duration(max(0.0, ends - time.monotonic()))} left")
+
+    return TimeLeft()
+
+
+def seconds_left(seconds: float, done: int, left: int | None) -> float | None:
+    """Return how long a work still takes; None while that is not known.
+
+    Args:
+        seconds: Since the work began.
+        done: Parts that were done in this time; parts that were done before do not count.
+        left: Parts that are left; None if that is not known.
+    """
+    return None if left is None or done <= 0 else seconds / done * left
+
+
+def duration(seconds: float) -> str:
+    """Return hours, minutes and seconds, as in `1:02:03`."""
+    return str(datetime.timedelta(seconds=round(seconds)))
 
 
 def metrics_table(

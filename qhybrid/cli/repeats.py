@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.table import Table
 
-from qhybrid.cli.console import console, errors, say, say_path, short
+from qhybrid.cli.console import console, duration, errors, say, say_path, seconds_left, short
 
 if TYPE_CHECKING:
     from qhybrid.experiments.repeats.run import Outcome
@@ -42,17 +43,22 @@ def train_repeatedly(schedule: RepeatSchedule, data_root: Path, target: Path, jo
     Raises:
         typer.Exit: With code 1 if a run failed.
     """
-    from qhybrid.experiments.repeats.run import all_outcomes, run_schedule
+    from qhybrid.experiments.repeats.run import all_outcomes, is_finished, run_schedule
     from qhybrid.experiments.repeats.schedule import RepeatSchedule
     from qhybrid.experiments.repeats.summary import summarise
 
     total, done = len(schedule.repetitions), 0
+    # Runs that an earlier call has finished come back at once: they say nothing about the others.
+    skipped = sum(is_finished(target / one.name, schedule.recipe) for one in schedule.repetitions)
+    started = time.monotonic()
 
     def report(outcome: Outcome) -> None:
         nonlocal done
         done += 1
         state = "finished" if outcome.error is None else f"FAILED: {outcome.error}"
-        say(f"[{done}/{total}] {outcome.repetition.name}: {state}")
+        left = seconds_left(time.monotonic() - started, done - skipped, total - done)
+        said = "" if left is None or done == total else f", about {duration(left)} left"
+        say(f"[{done}/{total}] {outcome.repetition.name}: {state}{said}")
 
     try:
         outcomes = run_schedule(schedule, data_root, target, jobs=jobs, report=report)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qhybrid.cli.console import console, errors, say, say_path, short
+from qhybrid.cli.console import console, errors, say, say_path, short, stage_bars
 from qhybrid.cli.hashing import hashing_bar
 from qhybrid.cli.lookup import find_recipe, find_runs
 from qhybrid.cli.train import DATA_ROOT_HELP
@@ -60,7 +58,7 @@ def sweep(
 
     target = output or sweep_folder(config.name)
     try:
-        with _progress() as progress, hashing_bar():
+        with stage_bars() as progress, hashing_bar():
             outcome = run_sweep(
                 config,
                 find_data_root(data_root),
@@ -112,31 +110,6 @@ def with_paths(config: SweepConfig) -> SweepConfig:
     runs = tuple(dict.fromkeys(str(folder) for run in section.runs for folder in find_runs(run)))
     train = tuple(grid.model_copy(update={"recipe": str(find_recipe(grid.recipe))}) for grid in section.train)
     return config.model_copy(update={"sweep": section.model_copy(update={"runs": runs, "train": train})})
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show one bar for each stage of the sweep; nothing where stderr is not a terminal."""
-    from rich import progress as rich_progress
-
-    columns = (
-        "{task.description}",
-        rich_progress.BarColumn(),
-        rich_progress.MofNCompleteColumn(),
-        rich_progress.TimeElapsedColumn(),
-        rich_progress.TimeRemainingColumn(),
-    )
-    # Where there is nothing to draw on, not even the empty line that it ends with.
-    hidden = not errors.is_interactive
-    with rich_progress.Progress(*columns, console=errors, transient=True, disable=hidden) as bar:
-        tasks: dict[str, rich_progress.TaskID] = {}
-
-        def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield show
 
 
 def results_tables(results: pd.DataFrame) -> list[Table]:

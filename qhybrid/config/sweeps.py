@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from qhybrid.config.reading import read_yaml, validated
-from qhybrid.config.sections import StrictModel
+from qhybrid.config.strict import StrictModel
 from qhybrid.engine_kinds import check_sweep_engine
 from qhybrid.errors import ConfigError
 from qhybrid.mitigations import check_mitigation

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from qhybrid.config.reading import read_yaml, validated
-from qhybrid.config.sections import StrictModel
+from qhybrid.config.strict import StrictModel
 from qhybrid.errors import ConfigError
 
 FIXED = (

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -20,6 +19,7 @@ from qhybrid.evaluation.pictures import draw_confusion
 from qhybrid.training.images.metrics import ImageMetrics, ImageScores
 from qhybrid.training.images.run import LoadedImageRun
 from qhybrid.training.pictures import LINE_COLORS, draw_samples, save_figure, stretch
+from qhybrid.training.showing import ERROR_COLORS, class_counts, most_varied
 from qhybrid.workspace import write_text
 
 SEGMENTED_SAMPLES = 6
@@ -97,7 +97,8 @@ def _segmented(run: LoadedImageRun, arrays: ImageArrays, probabilities: Tensor) 
 def _draw_segmented(run: LoadedImageRun, arrays: ImageArrays, probabilities: Tensor, output: Path) -> None:
     colors = tuple(LINE_COLORS[index % len(LINE_COLORS)] for index in range(len(run.class_names)))
     classes = ClassMap(run.class_names, colors, tuple((index,) for index in range(len(run.class_names))))
-    shown = np.linspace(0, len(arrays) - 1, min(SEGMENTED_SAMPLES, len(arrays))).round().astype(int)
+    counts = [class_counts(target, len(run.class_names)) for target in arrays.targets]
+    shown = most_varied(counts, SEGMENTED_SAMPLES)
     draw_samples(
         [arrays.images[index] for index in shown],
         [arrays.targets[index] for index in shown],
@@ -128,6 +129,6 @@ def _draw_classified(run: LoadedImageRun, arrays: ImageArrays, probabilities: Te
         axis.set_title(
             f"{found} {100 * float(sure[index]):.0f} %" + (f"\nis {truth}" if mistake else ""),
             fontsize=8,
-            color="#d7191c" if mistake else "#1a1a1a",
+            color=ERROR_COLORS[0] if mistake else "#1a1a1a",
         )
     save_figure(figure, output)

@@ -156,7 +156,7 @@ def _scenes_of_folder(run: LoadedRun, other: OtherData, split: str, folder: Path
             problem = DataError(f"data set {other.data.dataset} does not read images from a folder.")
         except DataError as error:
             problem = error
-    pairs = [] if found else _pairs(folder, split)
+    pairs = [] if found else _pairs(folder, split, run.classes)
     if not found and not pairs:
         raise DataError(
             f"{folder}: must be laid out as the run's data set ({other.data.dataset}), or have `images` and "
@@ -166,7 +166,7 @@ def _scenes_of_folder(run: LoadedRun, other: OtherData, split: str, folder: Path
     return tuple(found or pairs)
 
 
-def _pairs(folder: Path, split: str) -> list[Scene]:
+def _pairs(folder: Path, split: str, classes: ClassMap) -> list[Scene]:
     """Return images with the masks of the same names; none if there are no such folders.
 
     Raises:
@@ -182,7 +182,7 @@ def _pairs(folder: Path, split: str) -> list[Scene]:
             )
         if images and masks:
             for name, image in images.items():
-                check_pair(image, masks[name], run.classes)
+                check_pair(image, masks[name], classes)
             return [Scene(name, image, masks[name], name) for name, image in images.items()]
     return []
 

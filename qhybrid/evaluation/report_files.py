@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: metrics.json, metrics.csv, confusion.png, samples.png."""
+"""What an evaluation leaves behind: metrics.json, metrics.csv, confusion.png, samples.png, map.png."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 from qhybrid.data.classes import ClassMap
 from qhybrid.evaluation.pictures import draw_confusion
-from qhybrid.evaluation.scoring import Sample
+from qhybrid.evaluation.scene_pictures import Sample
 from qhybrid.training.metrics import SegmentationMetrics
-from qhybrid.training.pictures import draw_samples
+from qhybrid.training.pictures import draw_samples, draw_scene_map
 from qhybrid.workspace import write_text
 
 
@@ -26,6 +26,7 @@ def write_report(
     metrics: SegmentationMetrics,
     baselines: Mapping[str, SegmentationMetrics],
     samples: Sequence[Sample],
+    overview: Sample | None = None,
 ) -> None:
     """Write all files of an evaluation; each appears whole, metrics.json last.
 
@@ -37,6 +38,7 @@ def write_report(
         metrics: Of the model.
         baselines: Of references, by name.
         samples: Parts of scenes for the picture; without any there is none.
+        overview: A whole scene for a picture of its own.
     """
     draw_confusion(metrics, folder / "confusion.png", f"{name}, {facts['split']}")
     if samples:
@@ -48,6 +50,9 @@ def write_report(
             folder / "samples.png",
             titles=[sample.title for sample in samples],
         )
+    if overview is not None:
+        parts = overview.image, overview.truth, overview.prediction
+        draw_scene_map(*parts, classes, folder / "map.png", overview.title)
     write_text(folder / "metrics.csv", metrics_table(metrics))
     content = {
         **facts,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,34 +15,21 @@ from qhybrid.data.pairs import check_pair
 from qhybrid.data.raster import Window
 from qhybrid.data.scenes import Scene, SceneReader
 from qhybrid.errors import DataError
+from qhybrid.evaluation.scene_pictures import Overview, Part, Sample, read_sample
 from qhybrid.inference import SceneModel, iterate_probabilities
 from qhybrid.inference.scene_model import input_contract
 from qhybrid.inference.windows import window_grid
 from qhybrid.training.metrics import ConfusionMatrix
+from qhybrid.training.showing import class_counts, most_varied
 
 Progress = Callable[[int, int], None]
 
 EachScene = Callable[[NDArray[np.uint8], NDArray[np.uint8]], None]
 
 SAMPLE_SIDE = 320
+CANDIDATES = 32
+"""Parts of scenes that are looked at before the most varied ones are chosen."""
 _ROWS = 256
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """A part of a scene for a picture.
-
-    Attributes:
-        title: Name of the scene.
-        image: Raw values, shape (C, h, w), NaN where there is no data.
-        truth: Class indices or 255, shape (h, w).
-        prediction: Class indices or 255, shape (h, w).
-    """
-
-    title: str
-    image: NDArray[np.float64]
-    truth: NDArray[np.uint8]
-    prediction: NDArray[np.uint8]
 
 
 def open_labelled(run: SceneModel, scene: Scene) -> SceneReader:
@@ -60,16 +46,31 @@ def open_labelled(run: SceneModel, scene: Scene) -> SceneReader:
     return reader
 
 
+class Scored(NamedTuple):
+    """What scoring scenes gives.
+
+    Attributes:
+        confusion: One confusion matrix over all scenes; pixels without data or label are not counted.
+        samples: The parts that were asked for, in their order.
+        overview: The whole scene that was asked for.
+    """
+
+    confusion: ConfusionMatrix
+    samples: list[Sample]
+    overview: Sample | None
+
+
 def score_scenes(
     run: SceneModel,
     scenes: Sequence[Scene],
     *,
     settings: PredictionConfig | None = None,
     device: str | torch.device | None = None,
-    samples: int = 0,
+    parts: Sequence[Part] = (),
+    overview: int | None = None,
     progress: Progress | None = None,
     each: EachScene | None = None,
-) -> tuple[ConfusionMatrix, list[Sample]]:
+) -> Scored:
     """Predict scenes as `predict` does and compare them with their masks.
 
     Args:
@@ -77,13 +78,14 @@ def score_scenes(
         scenes: Scenes with masks.
         settings: Overlap and batch size; those of the run's recipe if absent.
         device: Where to run the model; where it already is if absent.
-        samples: Number of scenes, evenly spread, of which the middle is kept for pictures.
+        parts: Parts of scenes that are kept for pictures.
+        overview: Place of a scene that is kept for a picture as a whole, at a lower resolution.
         progress: Called with (windows done, windows of all scenes).
         each: Called with the predicted and the true label map of each whole scene; without it no scene is in
             memory as a whole.
 
     Returns:
-        One confusion matrix over all scenes (pixels without data or label are not counted), and the samples.
+        Counts and pictures.
 
     Raises:
         DataError: If there is no scene, or an image, a mask or the pair is unusable.
@@ -92,45 +94,51 @@ def score_scenes(
         raise DataError("Evaluation needs at least one scene, but the split is empty.")
     readers = [open_labelled(run, scene) for scene in scenes]
     confusion = ConfusionMatrix(run.classes.num_classes, run.classes.names)
-    wanted = spread_over(len(scenes), samples)
     settings = settings or run.recipe.prediction
     counts = [len(window_grid(*reader.shape, run.patch_size, settings.overlap)) for reader in readers]
-    kept = []
+    kept: dict[Part, Sample] = {}
+    whole = None
     for index, reader in enumerate(readers):
-        part = middle_window(reader.shape) if index in wanted else None
+        cuts = {
+            part: np.full((part.window.height, part.window.width), IGNORE_INDEX, dtype=np.uint8)
+            for part in parts
+            if part.scene == index
+        }
+        small = Overview(reader) if index == overview else None
         share = _share_of(progress, sum(counts[:index]), counts[index], sum(counts))
         options = {"settings": settings, "device": device, "progress": share}
-        found = _score_scene(run, reader, confusion, part, each, **options)
-        if part is not None and found is not None:
-            kept.append(_sample(reader, part, found))
+        _score_scene(run, reader, confusion, cuts, small, each, **options)
+        kept.update({part: read_sample(reader, part.window, found) for part, found in cuts.items()})
+        whole = small.sample() if small is not None else whole
         reader.close()
-    return confusion, kept
+    return Scored(confusion, [kept[part] for part in parts], whole)
 
 
 def _score_scene(
     run: SceneModel,
     reader: SceneReader,
     confusion: ConfusionMatrix,
-    part: Window | None,
+    cuts: dict[Part, NDArray[np.uint8]],
+    overview: Overview | None,
     each: EachScene | None,
     **options: Any,
-) -> NDArray[np.uint8] | None:
-    """Count one scene; return the predicted labels of `part`."""
-    kept = None if part is None else np.full((part.height, part.width), IGNORE_INDEX, dtype=np.uint8)
+) -> None:
+    """Count one scene; write the predicted labels of its parts into `cuts`."""
     whole = None if each is None else np.full((2, *reader.shape), IGNORE_INDEX, dtype=np.uint8)
     for block in iterate_probabilities(run, reader.scene, **options):
         labels = block.labels()
         truth = reader.read_labels(block.window)
         truth[~block.valid] = IGNORE_INDEX
         confusion.update(torch.from_numpy(labels), torch.from_numpy(truth))
-        if part is not None and kept is not None:
-            _copy_overlap(labels, block.window, kept, part)
+        for part, kept in cuts.items():
+            _copy_overlap(labels, block.window, kept, part.window)
+        if overview is not None:
+            overview.add(labels, block.window)
         if whole is not None:
             at = block.window
             whole[:, at.row : at.row + at.height, at.col : at.col + at.width] = labels, truth
     if each is not None and whole is not None:
         each(whole[0], whole[1])
-    return kept
 
 
 def true_map(reader: SceneReader) -> NDArray[np.uint8]:
@@ -157,18 +165,46 @@ def spread_over(count: int, samples: int) -> list[int]:
     return sorted({int(index) for index in np.linspace(0, count - 1, min(samples, count)).round()})
 
 
-def middle_window(shape: tuple[int, int]) -> Window:
-    """Return the part of a scene that pictures show."""
-    height, width = min(shape[0], SAMPLE_SIDE), min(shape[1], SAMPLE_SIDE)
-    return Window((shape[0] - height) // 2, (shape[1] - width) // 2, height, width)
+def varied_parts(run: SceneModel, scenes: Sequence[Scene], number: int) -> list[Part]:
+    """Return parts of scenes that together show many classes, the most varied first.
+
+    At most `CANDIDATES` parts, evenly spread over the scenes, are looked at. The same parts are found every
+    time.
+
+    Args:
+        run: Bands, nodata and classes.
+        scenes: Scenes with masks.
+        number: Parts at most.
+
+    Raises:
+        DataError: If an image or a mask is unusable.
+    """
+    parts, counts = [], []
+    candidates = spread_over(len(scenes), CANDIDATES) if scenes and number else []
+    for index in candidates:
+        reader = open_labelled(run, scenes[index])
+        windows = _grid(reader.shape)
+        for place in spread_over(len(windows), max(1, CANDIDATES // len(candidates))):
+            parts.append(Part(index, windows[place]))
+            counts.append(class_counts(_truth(reader, windows[place]), run.classes.num_classes))
+        reader.close()
+    return [parts[place] for place in most_varied(counts, number, [part.scene for part in parts])]
 
 
-def _sample(reader: SceneReader, part: Window, prediction: NDArray[np.uint8]) -> Sample:
-    raw, valid = reader.read(part)
-    image = np.where(valid, raw.astype(np.float64), np.nan)
-    truth = reader.read_labels(part)
-    truth[~valid] = IGNORE_INDEX
-    return Sample(reader.scene.id, image, truth, prediction)
+def _grid(shape: tuple[int, int]) -> list[Window]:
+    """Return windows of `SAMPLE_SIDE` that cover a scene; one that is smaller is one window."""
+    sides = [min(length, SAMPLE_SIDE) for length in shape]
+    starts = [
+        np.linspace(0, length - side, -(-length // side)).astype(int).tolist()
+        for length, side in zip(shape, sides, strict=True)
+    ]
+    return [Window(row, col, *sides) for row in starts[0] for col in starts[1]]
+
+
+def _truth(reader: SceneReader, window: Window) -> NDArray[np.uint8]:
+    """Return labels, 255 where the image has no data."""
+    _, valid = reader.read(window)
+    return np.asarray(np.where(valid, reader.read_labels(window), IGNORE_INDEX), dtype=np.uint8)
 
 
 def _copy_overlap(source: NDArray[Any], at: Window, target: NDArray[Any], to: Window) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from markupsafe import Markup
@@ -19,6 +19,8 @@ from qhybrid.report.svg import inline_svg
 
 LARGEST_DRAWING = 20
 """Qubits of the largest circuit that is drawn."""
+DRAWINGS = 900_000
+"""Characters of all drawings together."""
 _NOT_GATES = frozenset({"barrier", "delay", "measure"})
 
 
@@ -66,13 +68,16 @@ class CircuitCard:
     drawing: Markup
 
 
-def circuit_cards(runs: Iterable[RunSource], devices: Iterable[str], seed: int = 0) -> list[CircuitCard]:
+def circuit_cards(
+    runs: Iterable[RunSource], devices: Iterable[str], seed: int = 0, largest: int = DRAWINGS
+) -> list[CircuitCard]:
     """Return a card for every different circuit of some runs; runs that cannot be loaded are left out.
 
     Args:
         runs: The runs.
         devices: Devices that the circuits are counted on, too.
         seed: Decides the layouts.
+        largest: Characters of all drawings together; circuits from there on are not drawn.
     """
     specs: dict[str, CircuitSpec] = {}
     users: dict[str, list[str]] = {}
@@ -89,10 +94,12 @@ def circuit_cards(runs: Iterable[RunSource], devices: Iterable[str], seed: int =
         for layer_name, layer in layers.items():
             specs.setdefault(layer.spec.fingerprint, layer.spec)
             users.setdefault(layer.spec.fingerprint, []).append(f"{run.name}: {layer_name}")
-    return [
-        _card(spec, users[key], list(devices), seed, f"circuit{number}")
-        for number, (key, spec) in enumerate(specs.items())
-    ]
+    cards: list[CircuitCard] = []
+    for number, (key, spec) in enumerate(specs.items()):
+        card = _card(spec, users[key], list(devices), seed, f"circuit{number}")
+        largest -= len(card.drawing)
+        cards.append(card if largest >= 0 else replace(card, drawing=Markup()))
+    return cards
 
 
 def _card(spec: CircuitSpec, users: list[str], devices: list[str], seed: int, name: str) -> CircuitCard:

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from qhybrid.evaluation.common import ON
 from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL
+from qhybrid.experiments.sweeps.runs import run_names
 from qhybrid.metrics import DASH, find_metric, metrics_in
-from qhybrid.report.circuit_cards import CircuitCard, circuit_cards
-from qhybrid.report.confusion import ConfusionTable, confusion_table
+from qhybrid.report.circuit_cards import DRAWINGS, CircuitCard, circuit_cards
 from qhybrid.report.curves import learning_curves
 from qhybrid.report.hardware_part import HardwarePart, hardware_part
-from qhybrid.report.labels import (
-    settings_label,
-    short_hash,
-)
+from qhybrid.report.labels import counted, settings_label, short_hash
 from qhybrid.report.parts import Figure, Table
-from qhybrid.report.pictures import png_file
+from qhybrid.report.pictures import Pictures
+from qhybrid.report.run_part import (
+    EvaluationPart,
+    counts_of,
+    evaluation_parts,
+    evaluations_of,
+    training_facts,
+    validation_pictures,
+)
 from qhybrid.report.sources import RunSource, SweepSource, plain_yaml
 from qhybrid.report.sweep_part import SweepPart, sweep_part
+
+PICTURES = 1_800_000
+"""Characters of all pictures of runs together."""
 
 
 @dataclass
@@ -29,9 +37,12 @@ class Content:
     title: str
     lead: str
     runs: Table | None
+    training: Table | None
     curves: list[Figure]
-    run_confusions: list[ConfusionTable]
-    run_pictures: list[Figure]
+    evaluations: list[EvaluationPart]
+    elsewhere: list[EvaluationPart]
+    validation: list[Figure]
+    remarks: list[str]
     hardware: list[HardwarePart]
     sweeps: list[SweepPart]
     circuits: list[CircuitCard]
@@ -39,9 +50,17 @@ class Content:
     files: list[tuple[str, str]]
 
 
-def build_content(sources: Sequence[RunSource | SweepSource], title: str) -> Content:
-    """Return the content of a report."""
+def build_content(sources: Sequence[RunSource | SweepSource], title: str, share: float = 1.0) -> Content:
+    """Return the content of a report.
+
+    Args:
+        sources: Runs and sweeps.
+        title: Heading; the names of the sources if empty.
+        share: Part of the usual size that pictures and drawings may have; 0: there are none.
+    """
     single = [source for source in sources if isinstance(source, RunSource)]
+    for run, name in zip(single, run_names([(run.folder, run.recipe) for run in single]), strict=True):
+        run.name = name
     sweeps = [source for source in sources if isinstance(source, SweepSource)]
     listed = [*single, *(run for sweep in sweeps for run in sweep.trained)]
     everything = list({run.folder.resolve(): run for run in reversed(listed)}.values())[::-1]
@@ -49,20 +68,40 @@ def build_content(sources: Sequence[RunSource | SweepSource], title: str) -> Con
         {str(one) for sweep in sweeps if len(sweep.cells) for one in sweep.cells["mapping"]} - {ALL_TO_ALL}
     )
     names = [*(run.name for run in single), *(sweep.name for sweep in sweeps)]
+    titled = _titled(single)
+    pictures = Pictures(int(share * PICTURES), sum(len(_picture_files(run)) for run in single))
     return Content(
         title or ", ".join(dict.fromkeys(names)),
         _lead(single, sweeps),
         _runs_table(single) if single else None,
-        [Figure(caption, drawing) for caption, drawing in learning_curves(everything)],
-        [table for name, run in _titled(single) for table in _run_confusions(name, run)],
-        [figure for name, run in _titled(single) for figure in _run_pictures(name, run)],
-        [part for run in single if (part := hardware_part(run.name, run.folder)) is not None],
-        [sweep_part(sweep, f"sweep{number}") for number, sweep in enumerate(sweeps) if len(sweep.results)],
-        circuit_cards(everything, devices),
-        _provenance(everything),
-        [(run.name, plain_yaml(run.recipe.model_dump(mode="json"))) for run in single]
+        training_facts(titled) if single else None,
+        [Figure(caption, drawing) for caption, drawing in learning_curves(everything, single)],
+        evaluations=evaluation_parts(titled, pictures),
+        elsewhere=evaluation_parts(titled, pictures, elsewhere=True),
+        validation=validation_pictures(titled, pictures),
+        remarks=_remarks(pictures),
+        hardware=[part for run in single if (part := hardware_part(run.name, run.folder)) is not None],
+        sweeps=[
+            sweep_part(sweep, f"sweep{number}") for number, sweep in enumerate(sweeps) if len(sweep.results)
+        ],
+        circuits=circuit_cards(everything, devices, largest=int(share * DRAWINGS)),
+        provenance=_provenance(everything),
+        files=[(run.name, plain_yaml(run.recipe.model_dump(mode="json"))) for run in single]
         + [(sweep.name, (sweep.folder / "sweep.yaml").read_text(encoding="utf-8")) for sweep in sweeps],
     )
+
+
+def _picture_files(run: RunSource) -> list[Path]:
+    """Return the files that `validation_pictures` and `evaluation_parts` show of a run."""
+    names = ("samples.png", "evaluation/*/samples.png", "evaluation/*/map.png")
+    return [file for name in names for file in run.folder.glob(name)]
+
+
+def _remarks(pictures: Pictures) -> list[str]:
+    if not pictures.left_out:
+        return []
+    more = f"{counted(pictures.left_out, 'more picture')} {'is' if pictures.left_out == 1 else 'are'}"
+    return [f"{more} in the run folders, so that this page stays small."]
 
 
 def _lead(single: Sequence[RunSource], sweeps: Sequence[SweepSource]) -> str:
@@ -76,9 +115,12 @@ def _runs_table(runs: Sequence[RunSource]) -> Table:
     for run in runs:
         head = (run.name, str(run.recipe.model["name"]), run.recipe.data.dataset, str(run.recipe.seed))
         epochs = "–" if run.curves is None or run.curves.empty else str(int(run.curves.index.max()))
-        elsewhere = {_shown_name(name): found for name, found in run.other_data.items()}
-        for name, found in ((run.evaluations or {"–": {}}) | elsewhere).items():
+        evaluations = [(label, found) for _, label, found in evaluations_of(run)]
+        for name, found in evaluations or [(DASH, {})]:
             metrics = metrics_in(found)
+            if counts_of(found) is not None:
+                # Numbers of single classes have a table of their own.
+                metrics = {key: value for key, value in metrics.items() if " " not in key}
             for key, value in metrics.items():
                 shown = find_metric(key)
                 rows.append((*head, epochs, name, shown.label, shown.direction, shown.show(value)))
@@ -95,30 +137,6 @@ def _titled(runs: Sequence[RunSource]) -> list[tuple[str, RunSource]]:
         (f"{run.name}, seed {run.recipe.seed}" if names.count(run.name) > 1 else run.name, run)
         for run in runs
     ]
-
-
-def _run_confusions(title: str, run: RunSource) -> list[ConfusionTable]:
-    tables = []
-    for name, found in run.evaluations.items():
-        names = found.get("class_names") or list(found.get("classes", {}))
-        counts = found.get("confusion") or found.get("confusion_matrix")
-        if names and counts and len(names) == len(counts):
-            tables.append(confusion_table(f"{title}, {name}", names, counts))
-    return tables
-
-
-def _run_pictures(title: str, run: RunSource) -> list[Figure]:
-    files = [run.folder / "samples.png", *sorted(run.folder.glob("evaluation/*/samples.png"))]
-    return [
-        Figure(f"{title}: samples of {_shown_name(file.parent.name)}.", image=png_file(file), plate=True)
-        for file in files
-        if file.is_file()
-    ]
-
-
-def _shown_name(folder: str) -> str:
-    """Return what an evaluation's folder is called; other data than the run's own are named as such."""
-    return f"other data, {folder.removeprefix(ON)}" if folder.startswith(ON) else folder
 
 
 def _provenance(runs: Sequence[RunSource]) -> Table:

@@ -48,14 +48,42 @@ class Line:
     tables: list[pd.DataFrame] = field(default_factory=list)
 
 
-def learning_curves(runs: Sequence[RunSource]) -> list[tuple[str, Markup]]:
+def learning_curves(runs: Sequence[RunSource], models: Sequence[RunSource] = ()) -> list[tuple[str, Markup]]:
     """Return figures with their captions: one for each name, and for each number of shots in training.
 
     Runs that were trained without shots and noise stand beside those with shots as a grey reference.
 
     Args:
         runs: Runs; those without curves are left out.
+        models: Those of them that are drawn over each other, one line for each name, where several were
+            trained on the same data.
     """
+    by_data: dict[str, list[RunSource]] = {}
+    for run in models:
+        if run.curves is not None and not run.curves.empty:
+            by_data.setdefault(run.recipe.data.model_dump_json(include={"dataset", "root"}), []).append(run)
+    together = [group for group in by_data.values() if len({run.name for run in group}) > 1]
+    drawn = {run.folder for group in together for run in group}
+    overlays = [_overlay(group, f"models{number}") for number, group in enumerate(together)]
+    rest = _by_name([run for run in runs if run.folder not in drawn])
+    return [figure for figure in (*overlays, *rest) if figure is not None]
+
+
+def _overlay(models: Sequence[RunSource], name: str) -> tuple[str, Markup] | None:
+    """Return models in one figure, so that each panel has one scale for all of them."""
+    lines: dict[str, Line] = {}
+    for run in models:
+        color = SERIES[len(lines) % len(SERIES)]
+        lines.setdefault(run.name, Line(run.name, color)).tables.append(_table(run))
+    drawn = list(lines.values())
+    chart = _figure(drawn[:MOST_LINES], name)
+    data = models[0].recipe.data
+    what = f"All models on {data.dataset if data.root == '.' else data.root}, on one scale"
+    return None if chart is None else (_caption(what, "", drawn, False), chart)
+
+
+def _by_name(runs: Sequence[RunSource]) -> list[tuple[str, Markup]]:
+    """Return one figure for each name, and for each number of shots in training."""
     figures: dict[tuple[str, Any], list[RunSource]] = {}
     for run in runs:
         if run.curves is not None and not run.curves.empty:
@@ -142,8 +170,11 @@ def _figure(lines: Sequence[Line], name: str) -> Markup | None:
                 axis.yaxis.set_major_formatter(PercentFormatter(1.0))
             axis.set_xlabel("epoch")
             axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-        handles, labels = axes[0].get_legend_handles_labels()
-        once = dict(zip(labels, handles, strict=True))
+        # A panel lacks the lines of models that do not have its metric; the first line of a label is solid.
+        once: dict[str, Any] = {}
+        for axis in axes:
+            for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+                once.setdefault(label, handle)
         if len(once) > 1:
             figure.legend(once.values(), once.keys(), loc="outside lower left", ncols=2)
         return figure_svg(figure, name, f"Learning curves of {', '.join(line.label for line in lines)}")

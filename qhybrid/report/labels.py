@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -92,6 +93,64 @@ def number(value: Any, digits: int = 4) -> str:
 def seconds_label(seconds: float) -> str:
     """Return a duration with two digits or whole seconds."""
     return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:,.0f} s"
+
+
+def time_label(seconds: float) -> str:
+    """Return the duration of a training, in seconds, minutes or hours."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+SPLITS = {"train": "training split", "val": "validation split", "test": "test split"}
+
+
+def evaluation_label(folder: str, found: Mapping[str, Any]) -> str:
+    """Return an evaluation in words, as in `test split, Aer, noise fake_torino, 1024 shots`.
+
+    Args:
+        folder: Name of its folder, which counts where the file does not say.
+        found: Its metrics.json.
+    """
+    split = found.get("split")
+    if split is None:
+        first, _, rest = folder.partition("-")
+        return ", ".join(part for part in (SPLITS.get(first, first), engine_words(rest, {})) if part)
+    words = [SPLITS.get(str(split), str(split))]
+    if found.get("on"):
+        words.insert(0, f"other data: {found['on']}")
+    engine = found.get("engine")
+    if isinstance(engine, Mapping):
+        words += _conditions(engine)
+    if found.get("which") == "last" and folder.endswith("-last"):
+        words.append("weights of the last epoch")
+    return ", ".join(words)
+
+
+def _conditions(engine: Mapping[str, Any]) -> list[str]:
+    """Return what circuits were executed with, part by part."""
+    options = engine.get("options") or {}
+    words = [engine_words(str(engine["kind"]), options)]
+    noise, backend = engine.get("noise"), options.get("backend")
+    if noise is not None:
+        name = profile_label(str(noise))
+        words.append("its noise" if name == backend else f"noise {name}")
+    if engine.get("shots") is not None:
+        words.append(f"{int(engine['shots'])} shots")
+    if engine.get("layers"):
+        words.append(f"in {', '.join(engine['layers'])} alone")
+    return words
+
+
+def engine_words(kind: str, options: Mapping[str, Any]) -> str:
+    """Return an engine with the options that tell it from others, in words."""
+    label = "exact simulation" if kind == "exact" else engine_label(kind)
+    more = str(options.get("method") or "").replace("_", " ")
+    backend = options.get("backend")
+    inner = options.get("engine", "exact")
+    words = [label, *([more] if more and more != "auto" else []), *([f"to {backend}"] if backend else [])]
+    return " ".join(words) + (f" ({engine_label(str(inner))})" if inner != "exact" else "")
 
 
 def counted(number: int, noun: str) -> str:

@@ -11,14 +11,19 @@ from markupsafe import Markup
 
 import qhybrid
 from qhybrid.errors import DataError
-from qhybrid.report.content import build_content
+from qhybrid.report.content import Content, build_content
 from qhybrid.report.engine_part import NOTE
 from qhybrid.report.sources import read_source
 from qhybrid.workspace import write_text
 
+LARGEST = 3_000_000
+"""Bytes of a page, which is sent by mail."""
+SHARES = (1.0, 0.5, 0.25, 0.1, 0.0)
+"""Sizes of pictures and drawings that are tried until the page is small enough."""
+
 
 def write_report_page(sources: Sequence[str | Path], output: str | Path, title: str = "") -> Path:
-    """Write runs and sweeps as one HTML page that needs no network.
+    """Write runs and sweeps as one HTML page that needs no network, of less than 3 MB.
 
     Args:
         sources: Run folders and sweep folders.
@@ -34,7 +39,17 @@ def write_report_page(sources: Sequence[str | Path], output: str | Path, title: 
     """
     if not sources:
         raise DataError("A report needs at least one run folder or sweep folder, but none is given.")
-    content = build_content([read_source(source) for source in sources], title)
+    read = [read_source(source) for source in sources]
+    page = ""
+    for share in SHARES:
+        page = _render(build_content(read, title, share))
+        if len(page.encode()) <= LARGEST:
+            break
+    return write_text(output, page)
+
+
+def _render(content: Content) -> str:
+    """Return the page as text."""
     environment = Environment(
         loader=PackageLoader("qhybrid.report", "."),
         autoescape=True,
@@ -44,7 +59,6 @@ def write_report_page(sources: Sequence[str | Path], output: str | Path, title: 
     )
     style = Markup(environment.get_template("style.css").render())  # our own file
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    page = environment.get_template("page.html").render(
+    return environment.get_template("page.html").render(
         page=content, style=style, today=today, version=qhybrid.__version__, engines_note=NOTE
     )
-    return write_text(output, page)

@@ -11,21 +11,28 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.colors import to_rgb
-from matplotlib.image import imsave
+from matplotlib.image import imread, imsave
 from numpy.typing import NDArray
 
+from qhybrid.errors import DataError
 from qhybrid.experiments.sweeps.arrays import unpack
 from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL
 from qhybrid.metrics import find_metric
 from qhybrid.mitigations import NONE
 from qhybrid.report.labels import noise_label, shots_label
+from qhybrid.report.parts import Figure
 from qhybrid.report.sources import SweepSource
-from qhybrid.training.pictures import LINE_COLORS, NO_DATA_COLOR
+from qhybrid.training.pictures import LINE_COLORS
+from qhybrid.training.showing import NO_DATA_COLOR
 
 IGNORED = 255
 MOST_WORDS = 10
 MOST_WRONG = 6
+MOST_PICTURES = 24
+FORMS = ((1364, 80), (1100, 75), (900, 70), (700, 60), (520, 50), (400, 40))
+"""Widths in pixels and qualities of pictures, the best first."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,11 @@ def sample_tables(sweep: SweepSource) -> list[SampleTable]:
     seen = set()
     for weights, kept in sweep.runs.items():
         chosen = [(title, sweep.cell(key)) for title, key in chosen_cells(sweep, weights)]
-        results = [(title, cell) for title, cell in chosen if cell is not None]
+        # Cells of an earlier version may show other parts of the scenes.
+        places = [sample["place"] for sample in kept["samples"] if "place" in sample]
+        results = [
+            (title, cell) for title, cell in chosen if cell is not None and cell.get("places", []) == places
+        ]
         if kept["name"] not in seen and results and kept["samples"]:
             seen.add(kept["name"])
             found.append(_table(kept, results))
@@ -124,7 +135,7 @@ def _table(kept: dict[str, Any], results: Sequence[tuple[str, dict[str, Any]]]) 
     predictions = [[unpack(cell["shown"][index]) for _, cell in results] for index in range(len(truths))]
     for index in range(len(truths)) if maps else _telling(truths, predictions):
         sample, truth = kept["samples"][index], truths[index]
-        panels = [Panel(png(unpack(sample["picture"])), sample["title"]), _panel(truth, None, kept, colors)]
+        panels = [Panel(webp(unpack(sample["picture"])), sample["title"]), _panel(truth, None, kept, colors)]
         panels += [_panel(found, truth, kept, colors) for found in predictions[index]]
         rows.append(SampleRow(sample["title"], tuple(panels)))
     heads = ("image", "truth", *(title for title, _ in results))
@@ -165,16 +176,75 @@ def paint(labels: NDArray[Any], colors: Sequence[str]) -> NDArray[np.uint8]:
 
 
 def png(pixels: NDArray[Any]) -> str:
-    """Return pixels of shape (h, w, 3) as the data URI of a PNG file."""
+    """Return pixels of shape (h, w, 3) as the data URI of a PNG file, for label maps."""
     file = io.BytesIO()
     imsave(file, np.ascontiguousarray(pixels), format="png")
-    return _uri(file.getvalue())
+    return _uri(file.getvalue(), "png")
 
 
-def png_file(path: Path) -> str:
-    """Return a PNG file as a data URI."""
-    return _uri(path.read_bytes())
+def webp(pixels: NDArray[Any], quality: int = 80) -> str:
+    """Return colours, uint8 of shape (h, w, 3), as the data URI of a WebP file, for images."""
+    file = io.BytesIO()
+    options = {"quality": quality, "method": 4}
+    imsave(file, np.ascontiguousarray(pixels), format="webp", pil_kwargs=options)
+    return _uri(file.getvalue(), "webp")
 
 
-def _uri(content: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
+class Pictures:
+    """Turns PNG files of run folders into pictures of the page, as sharp as its size allows.
+
+    Args:
+        largest: Bytes of all pictures together.
+        number: How many there will be; more than `MOST_PICTURES` are left out.
+    """
+
+    def __init__(self, largest: int, number: int) -> None:
+        self._each = largest // max(1, min(number, MOST_PICTURES))
+        self._left = MOST_PICTURES if largest else 0
+        self.left_out = 0
+
+    def figure(self, file: Path, caption: str) -> list[Figure]:
+        """Return a file as a figure; nothing if there is none, or too many were shown already."""
+        if not file.is_file():
+            return []
+        if not self._left:
+            self.left_out += 1
+            return []
+        self._left -= 1
+        return [Figure(caption, image=scaled_picture(file, self._each), plate=True)]
+
+
+def scaled_picture(file: Path, largest: int) -> str:
+    """Return a PNG file as the data URI of a WebP file of a limited size.
+
+    Args:
+        file: The file.
+        largest: Characters at most, unless the smallest form has more.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    try:
+        pixels = imread(file, format="png")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"{file}: must be a PNG picture, but cannot be read: {error}.") from error
+    found = ""
+    for width, quality in FORMS:
+        found = webp(_narrowed(pixels[..., :3], width), quality)
+        if len(found) <= largest:
+            break
+    return found
+
+
+def _narrowed(pixels: NDArray[Any], width: int) -> NDArray[np.uint8]:
+    """Return colours in [0, 1] as uint8, scaled down to a width."""
+    if pixels.shape[1] > width:
+        size = max(1, round(pixels.shape[0] * width / pixels.shape[1])), width
+        planes = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, 0)))[None]
+        smaller = torch.nn.functional.interpolate(planes, size, mode="bilinear", antialias=True)
+        pixels = np.moveaxis(smaller[0].numpy(), 0, -1)
+    return np.asarray((np.clip(pixels, 0, 1) * 255).round(), dtype=np.uint8)
+
+
+def _uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -20,6 +20,8 @@ from qhybrid.experiments.sweeps.tables import read_cells, read_results
 from qhybrid.training.run_folder import ENVIRONMENT, METRICS, RECIPE, read_recipe
 from qhybrid.workspace import whole_files
 
+DATA_RECORD = "data.json"
+
 
 @dataclass
 class RunSource:
@@ -34,6 +36,7 @@ class RunSource:
         environment: What it was trained with; empty where the file is missing.
         evaluations: metrics.json of each evaluation, by the name of its folder.
         other_data: The same of evaluations on other data than the run's own.
+        data_record: Which data it was trained on; empty where the file is missing.
     """
 
     name: str
@@ -44,6 +47,8 @@ class RunSource:
     environment: dict[str, Any] = field(default_factory=dict)
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
     other_data: dict[str, dict[str, Any]] = field(default_factory=dict)
+    data_record: dict[str, Any] = field(default_factory=dict)
+    _model: Any = field(default=None, repr=False)
 
     def load_model(self) -> Any:
         """Return the trained model.
@@ -51,7 +56,9 @@ class RunSource:
         Raises:
             CheckpointError: If the run folder is damaged.
         """
-        return load_trained(self.folder).model
+        if self._model is None:
+            self._model = load_trained(self.folder).model
+        return self._model
 
 
 @dataclass
@@ -112,6 +119,8 @@ def read_run(folder: Path, name: str = "", settings: dict[str, Any] | None = Non
     for file in sorted(folder.glob("evaluation/*/metrics.json")):
         content, name = _read_json(file), file.parent.name
         (run.other_data if name.startswith(ON) else run.evaluations)[name] = content
+    if (folder / DATA_RECORD).is_file():
+        run.data_record = _read_json(folder / DATA_RECORD)
     return run
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint, EMAWeightAveraging, RichProgressBar
+from lightning.pytorch.callbacks import Callback, Checkpoint, EMAWeightAveraging
 from torch import nn
 
 from qhybrid.errors import WorkspaceError
@@ -33,14 +33,6 @@ COLUMNS = (
     "seconds_per_step",
     "epoch_seconds",
 )
-
-
-class EpochBar(RichProgressBar):
-    """Lightning's progress bar with epochs counted from 1, as in the table of metrics."""
-
-    def _get_train_description(self, current_epoch: int) -> str:
-        description = f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
-        return f"{description:{len(self.validation_description)}}"
 
 
 class StepClock(Callback):
@@ -107,6 +99,7 @@ class RunKeeper(Checkpoint):
         columns: tuple[str, ...] = COLUMNS,
         save_interval: float = 0.0,
         keep_best: bool = True,
+        report: Callable[..., None] | None = None,
     ) -> None:
         """Build the callback.
 
@@ -119,6 +112,7 @@ class RunKeeper(Checkpoint):
             columns: Columns of metrics.csv.
             save_interval: Seconds that may pass without a resume state; 0 writes one after every epoch.
             keep_best: Whether the best weights are written, beside the last ones.
+            report: Called after each epoch with its row and `best`, whether it is the best one so far.
         """
         self.folder = folder
         self.clock = clock
@@ -128,6 +122,7 @@ class RunKeeper(Checkpoint):
         self.columns = columns
         self.save_interval = save_interval
         self.keep_best = keep_best
+        self.report = report
         self._saved_at = -math.inf
         self._saved_epoch = 0
         self.best = -math.inf
@@ -169,7 +164,8 @@ class RunKeeper(Checkpoint):
         network = self.average.averaged() if self.average else pl_module.model
         score = values.get(self.monitor, math.nan)
         self._warn_of_values(epoch, values)
-        if math.isfinite(score) and score > self.best:
+        best = math.isfinite(score) and score > self.best
+        if best:
             self.best = score
             if self.keep_best:
                 save_weights(self.folder, "best", network, meta)
@@ -178,6 +174,8 @@ class RunKeeper(Checkpoint):
         if self._is_due(trainer):
             self._save(trainer, network, meta)
             self._saved_epoch = epoch
+        if self.report is not None:
+            self.report(self.rows[-1], best=best)
 
     def _is_due(self, trainer: lightning.Trainer) -> bool:
         last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs

@@ -17,12 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from qhybrid.data.classes import IGNORE_INDEX, ClassMap
 from qhybrid.errors import DataError
+from qhybrid.training.showing import ERROR_COLORS, NO_DATA_COLOR, RIGHT_COLOR, error_color
 from qhybrid.workspace import atomic_path
 
-NO_DATA_COLOR = "#b3b3b3"
-ERROR_COLOR = "#d7191c"
 # Validated for neighbours that stay apart for colour-blind readers (Okabe and Ito), in a fixed order.
 LINE_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+PANELS = ("image", "truth", "prediction", "wrong pixels")
 _DPI = 110
 
 Samples = Sequence[Any] | NDArray[Any] | torch.Tensor
@@ -39,8 +39,8 @@ def save_figure(figure: Figure, output: Path) -> Path:
 def stretch(images: Sequence[ArrayLike], low: float = 2, high: float = 98) -> list[NDArray[Any]]:
     """Convert images of any bands and range to RGB for display.
 
-    Every shown band is stretched by itself: the `low` percentile of all images together becomes black, the
-    `high` percentile white, so that colours can be compared from image to image.
+    Every shown band of every image is stretched by itself: its `low` percentile becomes black, its `high`
+    percentile white, so that dark images show as much as bright ones.
 
     Args:
         images: Raw or standardised values, each of shape (C, H, W), NaN where there is no data. The first
@@ -51,19 +51,19 @@ def stretch(images: Sequence[ArrayLike], low: float = 2, high: float = 98) -> li
     Returns:
         Colours in [0, 1] of each image, shape (H, W, 3); pixels without data are grey.
     """
-    shown = [np.asarray(image, dtype=np.float64) for image in images]
-    shown = [bands[:3] if len(bands) >= 3 else bands[[0, 0, 0]] for bands in shown]
-    has_data = [np.isfinite(bands).all(axis=0) for bands in shown]
-    pixels = np.concatenate([bands[:, counted] for bands, counted in zip(shown, has_data)], axis=1)
+    return [_stretched(np.asarray(image, dtype=np.float64), low, high) for image in images]
+
+
+def _stretched(image: NDArray[Any], low: float, high: float) -> NDArray[Any]:
+    bands = image[:3] if len(image) >= 3 else image[[0, 0, 0]]
+    counted = np.isfinite(bands).all(axis=0)
+    pixels = bands[:, counted]
     limits = np.percentile(pixels, [low, high], axis=1) if pixels.size else np.zeros((2, 3))
     black, white = limits[:, :, None, None]
-    pictures = []
-    for bands, counted in zip(shown, has_data):
-        colors = np.clip((np.where(counted, bands, 0) - black) / np.maximum(white - black, 1e-12), 0, 1)
-        colors = np.moveaxis(colors, 0, -1)
-        colors[~counted] = to_rgb(NO_DATA_COLOR)
-        pictures.append(colors)
-    return pictures
+    scaled = (np.where(counted, bands, 0) - black) / np.maximum(white - black, 1e-12)
+    colors: NDArray[Any] = np.moveaxis(np.clip(scaled, 0, 1), 0, -1)
+    colors[~counted] = to_rgb(NO_DATA_COLOR)
+    return colors
 
 
 def paint_classes(labels: ArrayLike, classes: ClassMap) -> NDArray[Any]:
@@ -76,11 +76,18 @@ def paint_classes(labels: ArrayLike, classes: ClassMap) -> NDArray[Any]:
     return colors
 
 
-def paint_errors(truth: ArrayLike, prediction: ArrayLike) -> NDArray[Any]:
-    """Return a map of shape (H, W, 3): right pixels white, wrong ones red, pixels that do not count grey."""
+def paint_errors(truth: ArrayLike, prediction: ArrayLike, wrong: str = ERROR_COLORS[0]) -> NDArray[Any]:
+    """Return a map of shape (H, W, 3): right pixels white, pixels that do not count grey.
+
+    Args:
+        truth: Class indices, shape (H, W), 255 where they do not count.
+        prediction: Class indices of the same shape.
+        wrong: Colour of wrong pixels; `error_color` has one that differs from all classes.
+    """
     wanted, found = np.asarray(truth), np.asarray(prediction)
-    colors = np.ones((*wanted.shape, 3))
-    colors[wanted != found] = to_rgb(ERROR_COLOR)
+    colors = np.empty((*wanted.shape, 3))
+    colors[...] = to_rgb(RIGHT_COLOR)
+    colors[wanted != found] = to_rgb(wrong)
     colors[(wanted == IGNORE_INDEX) | (found == IGNORE_INDEX)] = to_rgb(NO_DATA_COLOR)
     return colors
 
@@ -93,7 +100,7 @@ def draw_samples(
     output: Path,
     titles: Sequence[str] = (),
 ) -> Path:
-    """Draw one row a sample: image, truth, prediction and errors, with a legend of the classes.
+    """Draw one row a sample: image, truth, prediction and wrong pixels, with a legend of the classes.
 
     Args:
         images: N images of shape (C, H, W), raw or standardised; tensors on the CPU are accepted everywhere.
@@ -118,23 +125,61 @@ def draw_samples(
     rows = counts[0]
     figure = Figure(figsize=(12.4, 3.05 * rows + 0.95), layout="constrained")
     axes = figure.subplots(rows, 4, squeeze=False)
-    pictures = stretch([_array(image) for image in images])
-    for row, (picture, truth, found) in enumerate(zip(pictures, truths, predictions)):
-        panels = (
-            picture,
-            paint_classes(_array(truth), classes),
-            paint_classes(_array(found), classes),
-            paint_errors(_array(truth), _array(found)),
-        )
-        for axis, panel in zip(axes[row], panels):
-            axis.imshow(panel, interpolation="nearest")
-            axis.set(xticks=[], yticks=[])
+    for row, sample in enumerate(zip(images, truths, predictions)):
+        image, truth, found = map(_array, sample)
+        for axis, panel in zip(axes[row], _panels(image, truth, found, classes)):
+            _show_panel(axis, panel)
         if row < len(titles):
             axes[row][0].set_ylabel(titles[row], fontsize=10)
-    for axis, title in zip(axes[0], ("image", "truth", "prediction", "errors")):
+    for axis, title in zip(axes[0], PANELS):
         axis.set_title(title, fontsize=12)
     _legend_of_classes(figure, classes)
     return save_figure(figure, output)
+
+
+def draw_scene_map(
+    image: NDArray[Any],
+    truth: NDArray[Any],
+    prediction: NDArray[Any],
+    classes: ClassMap,
+    output: Path,
+    title: str,
+) -> Path:
+    """Draw a whole scene, two by two: image, truth, prediction and wrong pixels, with a legend.
+
+    Args:
+        image: Shape (C, H, W), NaN where there is no data.
+        truth: Labels of shape (H, W); the ignored label 255 is drawn grey.
+        prediction: Labels of shape (H, W).
+        classes: Names and colours.
+        output: The PNG file; it appears whole or not at all.
+        title: Above all of it.
+
+    Returns:
+        `output`.
+    """
+    high = min(max(5.8 * truth.shape[0] / truth.shape[1], 2.5), 9.0)
+    figure = Figure(figsize=(12.4, 2 * high + 1.6), layout="constrained")
+    axes = figure.subplots(2, 2).flatten()
+    for axis, panel, name in zip(axes, _panels(image, truth, prediction, classes), PANELS):
+        _show_panel(axis, panel)
+        axis.set_title(name, fontsize=12)
+    figure.suptitle(title, fontsize=13)
+    _legend_of_classes(figure, classes)
+    return save_figure(figure, output)
+
+
+def _panels(
+    image: NDArray[Any], truth: NDArray[Any], prediction: NDArray[Any], classes: ClassMap
+) -> tuple[NDArray[Any], ...]:
+    """Return the colours of the panels in the order of `PANELS`."""
+    wrong = paint_errors(truth, prediction, error_color(classes.colors))
+    return *stretch([image]), paint_classes(truth, classes), paint_classes(prediction, classes), wrong
+
+
+def _show_panel(axis: Any, panel: NDArray[Any]) -> None:
+    axis.imshow(panel, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
 
 
 def _array(values: ArrayLike | torch.Tensor) -> NDArray[Any]:
@@ -147,7 +192,8 @@ def _legend_of_classes(figure: Figure, classes: ClassMap) -> None:
         for name, color in zip(classes.names, classes.palette())
     ]
     entries.append(Patch(facecolor=NO_DATA_COLOR, edgecolor="#555555", linewidth=0.5, label="no data"))
-    entries.append(Patch(facecolor=ERROR_COLOR, edgecolor="#555555", linewidth=0.5, label="wrong"))
+    wrong = error_color(classes.colors)
+    entries.append(Patch(facecolor=wrong, edgecolor="#555555", linewidth=0.5, label="wrong"))
     figure.legend(
         handles=entries, loc="outside lower center", ncols=min(len(entries), 8), frameon=False, fontsize=11
     )

@@ -28,7 +28,7 @@ from qhybrid.errors import (
     WorkspaceError,
 )
 from qhybrid.models import check_begins
-from qhybrid.training.callbacks import EpochBar, RunKeeper, StepClock, WeightAverage, completed_epochs
+from qhybrid.training.callbacks import RunKeeper, StepClock, WeightAverage, completed_epochs
 from qhybrid.training.data_record import (
     LEARNED,
     DataRecord,
@@ -47,6 +47,7 @@ from qhybrid.training.preparation import (
     is_new,
     training_start,
 )
+from qhybrid.training.progress import EpochBar
 from qhybrid.training.provenance import environment
 from qhybrid.training.run_folder import (
     ENVIRONMENT,
@@ -116,7 +117,8 @@ def train(
             write_record(output, found)
         else:
             _check_data(output, record, found, task)
-        write_text(output / ENVIRONMENT, json.dumps(environment(recipe.seed), indent=2) + "\n")
+        made_with = {**environment(recipe.seed), "data": task.data.counts}
+        write_text(output / ENVIRONMENT, json.dumps(made_with, indent=2) + "\n")
         trainer = _trainer(recipe, task, output)
         if on_start is not None:
             on_start(training_start(recipe, task, trainer.strategy.root_device))
@@ -264,8 +266,9 @@ def _precision(chosen: str, gpu: bool) -> Any:
 def _callbacks(recipe: Recipe, task: Task, output: Path) -> list[Callback]:
     clock = StepClock()
     callbacks: list[Callback] = [clock, *shots_callbacks(recipe, task.module.model)]
+    bar = EpochBar(task.monitor, task.refresh_rate, validated=task.validated)
     if recipe.training.progress:
-        callbacks.append(EpochBar(refresh_rate=task.refresh_rate))
+        callbacks.append(bar)
     if recipe.training.early_stopping:
         patience = recipe.training.early_stopping
         # A metric that is not finite is an epoch without progress, which RunKeeper tells.
@@ -283,6 +286,7 @@ def _callbacks(recipe: Recipe, task: Task, output: Path) -> list[Callback]:
             columns=task.columns,
             save_interval=task.save_interval,
             keep_best=recipe.training.keep == "best",
+            report=bar.epoch_ended if recipe.training.progress else None,
         )
     )
     return callbacks

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from qhybrid import __version__
 from qhybrid.cli import main
+from qhybrid.cli.console import duration, seconds_left, stage_bars
 from qhybrid.cli.main import execute
 
 COMMANDS = ("init", "demo", "data", "circuits", "train", "evaluate", "predict")
@@ -122,3 +126,24 @@ def test_tensors_lie_in_large_pages(monkeypatch):
     monkeypatch.setenv(main.LARGE_PAGES, "0")
     main.use_large_pages()
     assert os.environ[main.LARGE_PAGES] == "0"
+
+
+def test_time_left_is_that_of_the_parts_done_in_this_time():
+    assert seconds_left(30.0, 3, 7) == 70.0
+    assert seconds_left(30.0, 0, 7) is None
+    assert seconds_left(30.0, 3, None) is None
+    assert duration(3723.4) == "1:02:03"
+
+
+def test_bars_show_the_time_left_in_80_columns_and_nothing_without_a_terminal(monkeypatch):
+    for terminal in (True, False):
+        text = io.StringIO()
+        drawn = Console(file=text, width=80, force_terminal=terminal, legacy_windows=False)
+        monkeypatch.setattr("qhybrid.cli.console.errors", drawn)
+        with stage_bars() as show:
+            show("a scene whose name is longer than any terminal is wide " * 2, 0, 1000)
+            show("a scene whose name is longer than any terminal is wide " * 2, 999, 1000)
+        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.getvalue()).replace("\r", "\n")
+        assert max(map(len, plain.splitlines()), default=0) <= 80
+        assert ("999/1000" in plain, "0:00:00 left" in plain) == (terminal, terminal)
+        assert terminal or text.getvalue() == ""

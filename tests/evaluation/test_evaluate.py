@@ -32,6 +32,7 @@ def test_numbers_and_files(run_folder, scenes_root, data_config):
     folder = run_folder / "evaluation" / "test-exact"
     assert sorted(path.name for path in folder.iterdir()) == [
         "confusion.png",
+        "map.png",
         "metrics.csv",
         "metrics.json",
         "samples.png",
@@ -55,7 +56,7 @@ def test_numbers_and_files(run_folder, scenes_root, data_config):
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
     assert [row["class"] for row in rows] == ["field", "forest", "road"]
     assert float(rows[1]["iou"]) == pytest.approx(metrics["iou forest"])
-    for name in ("confusion.png", "samples.png"):
+    for name in ("confusion.png", "map.png", "samples.png"):
         assert matplotlib.image.imread(folder / name).ndim == 3
 
 

@@ -70,17 +70,18 @@ def test_runs_alone(reported, tmp_path):
 def test_runs_of_one_name_are_told_by_their_seeds(reported, tmp_path):
     runs = [tmp_path / "a", tmp_path / "b"]
     for seed, folder in enumerate(runs):
-        source = next(run for run in (reported / "trained").iterdir() if read_recipe(run).seed == seed)
+        trained = {run: read_recipe(run) for run in (reported / "trained").iterdir()}
+        source = next(run for run, one in trained.items() if one.seed == seed and one.engine.shots is None)
         shutil.copytree(source, folder)
         evaluation = folder / "evaluation" / "test-exact"
         evaluation.mkdir(parents=True)
         found = {"accuracy": 0.5, "class_names": ["3", "5"], "confusion": [[1, 1], [1, 1]]}
         (evaluation / "metrics.json").write_text(json.dumps(found))
     both = write_report_page(runs, tmp_path / "both.html").read_text()
-    assert "tiny_qcq, seed 0, test-exact" in both
-    assert "tiny_qcq, seed 1, test-exact" in both
+    assert "tiny_qcq, seed 0, test split, exact simulation" in both
+    assert "tiny_qcq, seed 1, test split, exact simulation" in both
     alone = write_report_page(runs[:1], tmp_path / "alone.html").read_text()
-    assert "tiny_qcq, test-exact" in alone
+    assert "tiny_qcq, test split, exact simulation" in alone
 
 
 def test_a_run_shows_all_metrics_of_files_of_any_version(reported, tmp_path):
@@ -88,19 +89,19 @@ def test_a_run_shows_all_metrics_of_files_of_any_version(reported, tmp_path):
     shutil.copytree(sorted((reported / "trained").iterdir())[0], folder)
     old = {"miou": 0.41234, "overall_accuracy": 0.7, "classes": {"road": {"iou": 0.125}}}
     new = {"metrics": {"miou": 0.5, "boundary_f1": 0.625, "accuracy": 0.75}, "miou": 0.5}
-    for name, content in (("val-old", old), ("test-new", new)):
+    for name, content in (("validation split, old", old), ("test split, new", new)):
         (folder / "evaluation" / name).mkdir(parents=True)
         (folder / "evaluation" / name / "metrics.json").write_text(json.dumps(content))
     table = build_content([read_run(folder)], "").runs
     assert table is not None
     assert table.heads[5:] == ("evaluation", "metric", "better", "value")
     assert [row[5:] for row in table.rows] == [
-        ("test-new", "mIoU", "larger", "0.5000"),
-        ("test-new", "boundary f1", "larger", "0.6250"),
-        ("test-new", "accuracy", "larger", "75.00 %"),
-        ("val-old", "mIoU", "larger", "0.4123"),
-        ("val-old", "accuracy", "larger", "70.00 %"),
-        ("val-old", "IoU of road", "larger", "0.1250"),
+        ("test split, new", "mIoU", "larger", "0.5000"),
+        ("test split, new", "boundary f1", "larger", "0.6250"),
+        ("test split, new", "accuracy", "larger", "75.00 %"),
+        ("validation split, old", "mIoU", "larger", "0.4123"),
+        ("validation split, old", "accuracy", "larger", "70.00 %"),
+        ("validation split, old", "IoU of road", "larger", "0.1250"),
     ]
 
 

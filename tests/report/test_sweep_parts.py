@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from qhybrid.experiments.sweeps.arrays import pack
 from qhybrid.report.curves import learning_curves
 from qhybrid.report.engine_part import engines_table
 from qhybrid.report.facets import labelled, looks, noise_charts_of
 from qhybrid.report.labels import failure_label
 from qhybrid.report.mitigation_charts import mitigated_noises, mitigation_charts
-from qhybrid.report.pictures import chosen_cells
+from qhybrid.report.pictures import chosen_cells, sample_tables
 from qhybrid.report.sources import RunSource, SweepSource, read_sweep
 from qhybrid.report.sweep_figures import sweep_figures
 from qhybrid.report.sweep_part import sweep_part
@@ -221,6 +223,30 @@ def test_samples_show_the_worst_cell_whatever_direction_is_better(metric):
     sweep.cells = sweep.cells[sweep.cells["metric"] == metric].assign(profile_hash="x")
     ((_, key),) = chosen_cells(sweep, "w")
     assert key == "strong"
+
+
+@pytest.mark.parametrize(
+    ("kept", "cells", "shown"),
+    [
+        ("a:0:0:2:2", {"ideal": "a:0:0:2:2", "strong": "a:0:0:2:2"}, 2),
+        # Cells of an earlier version show other parts of scenes: they are no predictions of these pictures.
+        ("a:0:0:2:2", {"ideal": "a:0:0:2:2", "strong": None}, 1),
+        ("a:0:0:2:2", {"ideal": "a:4:4:2:2", "strong": None}, 0),
+        (None, {"ideal": None, "strong": None}, 2),
+    ],
+)
+def test_predictions_stand_beside_the_part_of_the_scene_that_they_are_of(kept, cells, shown, monkeypatch):
+    sweep = sweep_of_metrics()
+    labels = pack(np.array([[0, 1], [1, 0]], dtype=np.uint8))
+    sample = {"title": "a", "picture": pack(np.zeros((2, 2, 3), dtype=np.uint8)), "truth": labels}
+    content = {"name": "r", "class_names": ["x", "y"], "colors": ["#111111", "#eeeeee"], "folder": "r"}
+    sweep.runs = {"w": {**content, "samples": [{**sample, **({"place": kept} if kept else {})}]}}
+    found = {
+        key: {"shown": [labels], **({"places": [place]} if place else {})} for key, place in cells.items()
+    }
+    monkeypatch.setattr(SweepSource, "cell", lambda self, key: found[key])
+    tables = sample_tables(sweep)
+    assert sum(len(table.heads) - 2 for table in tables) == shown
 
 
 def test_curves_have_the_noiseless_training_as_reference(reported):

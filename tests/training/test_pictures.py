@@ -10,10 +10,12 @@ from qhybrid.errors import DataError
 from qhybrid.training.pictures import (
     draw_learning_curves,
     draw_samples,
+    draw_scene_map,
     paint_classes,
     paint_errors,
     stretch,
 )
+from qhybrid.training.showing import error_color
 
 CLASSES = ClassMap(("field", "forest"), ("#e0c050", "#207020"), ((0,), (1,)))
 GREY = [0xB3 / 255] * 3
@@ -36,10 +38,10 @@ def test_stretch_of_one_band_is_grey_and_missing_pixels_too():
     np.testing.assert_allclose(nothing, np.broadcast_to(GREY, (2, 2, 3)))
 
 
-def test_images_are_stretched_together():
-    dark, bright = stretch([np.zeros((1, 2, 2)), np.full((1, 3, 2), 9.0)])
-    assert dark.max() == 0
-    assert bright.min() == 1
+def test_images_are_stretched_one_by_one():
+    dark, bright = stretch([np.array([[[0.0, 1.0]]]), np.array([[[200.0, 900.0]]])])
+    np.testing.assert_array_equal(dark, bright)
+    assert (dark.min(), dark.max()) == (0, 1)
 
 
 def test_paint_classes_and_errors():
@@ -50,6 +52,8 @@ def test_paint_classes_and_errors():
     np.testing.assert_allclose(errors[0, 0], [1, 1, 1])
     np.testing.assert_allclose(errors[0, 1], np.array([0xD7, 0x19, 0x1C]) / 255)
     np.testing.assert_allclose(errors[0, 2], GREY)
+    blue = paint_errors(labels, np.array([[0, 0, 1]]), "#0000ff")
+    np.testing.assert_allclose(blue[0, 1], [0, 0, 1])
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 5])
@@ -61,6 +65,21 @@ def test_draw_samples_of_any_bands_and_tensors(tmp_path, bands):
     assert width > 1000
     assert height > 500
     assert [path.name for path in tmp_path.iterdir()] == ["samples.png"]
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (300, 7), (7, 300)])
+def test_a_scene_map_shows_wrong_pixels_in_a_colour_of_their_own(tmp_path, shape):
+    red = ClassMap(("field", "forest"), ("#d7191c", "#207020"), ((0,), (1,)))
+    truth = np.zeros(shape, dtype=np.uint8)
+    image = np.random.default_rng(0).normal(size=(2, *shape))
+    output = draw_scene_map(image, truth, 1 - truth, red, tmp_path / "map.png", "a scene")
+    pixels = (matplotlib.image.imread(output)[..., :3] * 255).round().astype(int)
+    found = {tuple(color) for color in pixels.reshape(-1, 3)}
+    wrong = tuple(int(error_color(red.colors)[place : place + 2], 16) for place in (1, 3, 5))
+    assert wrong in found
+    assert wrong not in {tuple(color) for color in red.palette()}
+    # Each class fills a panel, and nothing is stretched out of shape.
+    assert {tuple(color) for color in red.palette()} <= found
 
 
 def test_draw_samples_needs_samples(tmp_path):

@@ -49,6 +49,9 @@ def test_run_folder_explains_itself(finished):
     environment = json.loads((finished / "environment.json").read_text())
     assert environment["seed"] == 3
     assert environment["packages"]["qiskit"]
+    data = environment["data"]
+    assert (data["train"]["scenes"], data["val"]["scenes"]) == (2, 1)
+    assert data["train"]["pixels"] == load_run(finished).statistics.pixels > 0
     table = pd.read_csv(finished / "metrics.csv")
     assert table.epoch.tolist() == [1, 2]
     assert table.step.tolist() == [3, 6]

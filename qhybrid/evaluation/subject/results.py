@@ -13,7 +13,7 @@ from torch import Tensor
 
 from qhybrid.config import PredictionConfig
 from qhybrid.evaluation.measuring import Measured
-from qhybrid.evaluation.scoring import Sample as Picture
+from qhybrid.evaluation.scene_pictures import Sample as Picture
 from qhybrid.training.images.metrics import ImageMetrics
 from qhybrid.training.metrics import SegmentationMetrics
 
@@ -36,6 +36,8 @@ class Evaluation:
         pictures: Parts of scenes with their predictions.
         folder: Where `evaluate_run` wrote the results to.
         on: Name of the data if they are others than the run's own.
+        places: Where these parts are.
+        overview: A whole scene with its prediction, at a lower resolution.
     """
 
     task: str
@@ -48,6 +50,8 @@ class Evaluation:
     pictures: tuple[Picture, ...] = ()
     folder: Path = Path()
     on: str | None = None
+    places: tuple[str, ...] = ()
+    overview: Picture | None = None
 
     def __getitem__(self, key: str) -> float:
         """Return a metric by its key, as in `found["miou"]`."""
@@ -72,11 +76,13 @@ class ShownSample:
         title: Its name.
         picture: Colours for the eye, uint8 of shape (h, w, 3).
         truth: Class indices, shape () or (h, w).
+        place: Where it is in its scene; empty for an image.
     """
 
     title: str
     picture: Array
     truth: Array
+    place: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from qhybrid.evaluation.baselines import score_baselines
 from qhybrid.evaluation.measuring import Measured, Tally
 from qhybrid.evaluation.other_data import OtherData, other_scenes
 from qhybrid.evaluation.report_files import write_report
+from qhybrid.evaluation.scene_pictures import Part, read_sample
 from qhybrid.evaluation.scoring import (
-    middle_window,
     open_labelled,
     score_scenes,
     spread_over,
     true_map,
+    varied_parts,
 )
 from qhybrid.evaluation.subject.predictions import KeptPredictions, PredictionWriter
 from qhybrid.evaluation.subject.results import Evaluation, ModelInputs, Options, ShownSample
@@ -75,12 +77,15 @@ class SceneSubject(Subject):
                 writer.add_map(labels)
             tally.add(Sample(labels, truth, self.class_names))
 
-        confusion, pictures = score_scenes(
+        parts = self._parts
+        confusion, pictures, overview = score_scenes(
             self.run,
             self._scenes,
             settings=options.settings,
             device=options.device,
-            samples=SHOWN,
+            parts=parts,
+            # Cells of a sweep, which keep all predictions, have no picture of a whole scene.
+            overview=parts[0].scene if parts and not options.keep else None,
             progress=options.progress,
             each=each if options.keep or tally.counting else None,
         )
@@ -92,6 +97,8 @@ class SceneSubject(Subject):
             tuple(picture.prediction for picture in pictures),
             writer.content() if options.keep else b"",
             pictures=tuple(pictures),
+            places=tuple(picture.place for picture in pictures),
+            overview=overview,
         )
 
     def measure_kept(self, file: Path | None, counts: SegmentationMetrics, tally: Tally) -> Measured:
@@ -109,20 +116,28 @@ class SceneSubject(Subject):
         return tally.measure(Totals(counts))
 
     def samples(self) -> list[ShownSample]:
-        """Return the middles of evenly spread scenes; see `Subject.samples`."""
-        titles, images, truths = [], [], []
-        for index in spread_over(len(self._scenes), SHOWN):
-            reader = open_labelled(self.run, self._scenes[index])
-            window = middle_window(reader.shape)
-            raw, valid = reader.read(window)
-            truth = reader.read_labels(window)
-            truth[~valid] = IGNORE_INDEX
+        """Return parts of scenes that show many classes; see `Subject.samples`."""
+        found = []
+        for part in self._parts:
+            reader = open_labelled(self.run, self._scenes[part.scene])
+            nothing = np.empty(0, dtype=np.uint8)
+            found.append(read_sample(reader, part.window, nothing))
             reader.close()
-            titles.append(self._scenes[index].id)
-            images.append(np.where(valid, raw.astype(np.float64), np.nan))
-            truths.append(truth)
-        pictures = [np.asarray((colors * 255).round(), dtype=np.uint8) for colors in stretch(images)]
-        return [ShownSample(*parts) for parts in zip(titles, pictures, truths, strict=True)]
+        pictures = stretch([sample.image for sample in found])
+        return [
+            ShownSample(
+                sample.title,
+                np.asarray((colors * 255).round(), dtype=np.uint8),
+                sample.truth,
+                sample.place,
+            )
+            for sample, colors in zip(found, pictures, strict=True)
+        ]
+
+    @cached_property
+    def _parts(self) -> list[Part]:
+        """What pictures show, the same for every evaluation."""
+        return varied_parts(self.run, self._scenes, SHOWN)
 
     def inputs(self, limit: int | None) -> ModelInputs | None:
         """Return evenly spread windows; see `Subject.inputs`."""
@@ -150,9 +165,16 @@ class SceneSubject(Subject):
     def write_report(
         self, target: Path, facts: Mapping[str, Any], found: Evaluation, baselines: Mapping[str, Any]
     ) -> None:
-        """Write metrics.json, metrics.csv, confusion.png and samples.png."""
+        """Write metrics.json, metrics.csv, confusion.png, samples.png and map.png."""
         write_report(
-            target, self.recipe.name, self.run.classes, facts, found.counts, baselines, found.pictures
+            target,
+            self.recipe.name,
+            self.run.classes,
+            facts,
+            found.counts,
+            baselines,
+            found.pictures,
+            found.overview,
         )
 
     def facts(self, options: Options) -> dict[str, Any]:

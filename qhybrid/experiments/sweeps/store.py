@@ -84,7 +84,12 @@ class CellStore:
 def write_run(folder: Path, run: SweepRun, subject: Subject) -> None:
     """Keep what the report needs of a run beside its cells: names, colours, sample pictures."""
     samples = [
-        {"title": sample.title, "picture": pack(sample.picture), "truth": pack(sample.truth)}
+        {
+            "title": sample.title,
+            "picture": pack(sample.picture),
+            "truth": pack(sample.truth),
+            **({"place": sample.place} if sample.place else {}),
+        }
         for sample in subject.samples()
     ]
     content = {

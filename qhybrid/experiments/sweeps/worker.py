@@ -138,6 +138,7 @@ def _plain(outcome: Evaluation) -> dict[str, Any]:
         "confusion": outcome.counts.matrix.tolist(),
         "count": outcome.count,
         "shown": [pack(prediction) for prediction in outcome.shown],
+        **({"places": list(outcome.places)} if outcome.places else {}),
     }
 
 

@@ -141,6 +141,17 @@ class ImageDataModule(lightning.LightningDataModule):
         return len(self.dataset.class_names)
 
     @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many images and pixels there are, by split."""
+        height, width = self.dataset.image_shape[1:]
+        splits = {"train": self.train, "val": self.val}
+        return {
+            name: {"images": len(images), "pixels": len(images) * height * width}
+            for name, images in splits.items()
+            if images is not None
+        }
+
+    @property
     def steps_per_epoch(self) -> int:
         """Training steps in one epoch."""
         return -(-len(self.train) // self.recipe.training.batch_size)

@@ -128,6 +128,12 @@ class SceneDataModule(lightning.LightningDataModule):
         """Return the identity of a split; see `qhybrid.data.identity`."""
         return scenes_identity(self.dataset.scenes(split))
 
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many scenes there are, by split, and pixels with data in those of training."""
+        trained = {"scenes": len(self.dataset.scenes("train")), "pixels": self.statistics.pixels}
+        return {"train": trained, "val": {"scenes": len(self.dataset.scenes("val"))}}
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Serve random patches; what a patch is depends on (seed, epoch, index) alone, not on workers."""
         patches = RandomPatches(

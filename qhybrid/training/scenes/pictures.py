@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from qhybrid.data.patches import GridPatches
 from qhybrid.data.scenes import Scene
 from qhybrid.training.pictures import draw_learning_curves, draw_samples
 from qhybrid.training.run_folder import LoadedRun
+from qhybrid.training.showing import class_counts, most_varied
 
 PATCHES = 5
+CANDIDATES = 64
+"""Patches, evenly spread over the scenes, of which the most varied ones are drawn."""
 
 
 def draw_run_pictures(run: LoadedRun, scenes: Sequence[Scene], metrics_csv: Path) -> None:
@@ -25,8 +29,10 @@ def draw_run_pictures(run: LoadedRun, scenes: Sequence[Scene], metrics_csv: Path
     """
     draw_learning_curves(metrics_csv, run.folder / "curves.png")
     patches = GridPatches(scenes, run.classes, run.statistics, run.recipe.data)
-    step = max(1, len(patches) // PATCHES)
-    samples = [patches[index] for index in range(step // 2, len(patches), step)][:PATCHES]
+    candidates = np.linspace(0, len(patches) - 1, min(CANDIDATES, len(patches))).round().astype(int)
+    looked_at = [patches[int(index)] for index in candidates]
+    counts = [class_counts(patch["mask"], run.classes.num_classes) for patch in looked_at]
+    samples = [looked_at[place] for place in most_varied(counts, PATCHES)]
     with torch.no_grad():
         predictions = run.model(torch.stack([sample["image"] for sample in samples])).argmax(dim=1)
     draw_samples(
