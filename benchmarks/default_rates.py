@@ -1,9 +1,10 @@
-"""Which learning rate and schedule should be the default? Three rates x two schedules, five data sets, two kinds of model.
+"""Which learning rate and schedule should be the default? Three rates, two schedules, five sets, two models.
 
     python benchmarks/default_rates.py --data-root data --folder rates
 
-Each setting is a short training of the same length; the best validation metric of its epochs counts, and the test split is not
-opened. Finished runs are kept in `--folder`, so a second call goes on and prints the table. About two core-hours.
+Each setting is a short training of the same length; the best validation metric of its epochs counts, and the
+test split is not opened. Finished runs are kept in `--folder`, so a second call goes on and prints the table.
+About one and a half core-hours.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ DATA: dict[str, dict[str, Any]] = {
         "sentinel2_korea", KOREA, {"images": "{split}/images", "masks": "{split}/masks"}, bands=[3, 2, 1]
     ),
     "dronedeploy_chips": scenes(
-        "dronedeploy_chips", DRONE, {"images": "images", "masks": "masks", "split": CHIPS}, ignore_values=[255]
+        "dronedeploy_chips", DRONE, {"images": "images", "masks": "masks", "split": CHIPS},
+        ignore_values=[255],
     ),
     "isbi2012": {
         "dataset": "isbi2012", "root": "isbi2012",
