@@ -266,7 +266,8 @@ class InputContract:
         foreign = foreign_band(
             own, self.bands, sample, self.one_scene, found is not None and given is None, given is not None
         )
-        eight_bits = {band.dtype for band in (*own, *self.bands)} == {"uint8"}  # both may use all there is
+        # Both may use all there is; runs before there was a contract do not know their type.
+        eight_bits = {one.dtype for one in own} | {band.dtype for band in self.bands} <= {"uint8", None}
         if foreign is None and not eight_bits and (found is None or given is not None):
             why = other_encoding(sample, self.bands, self.one_scene)
             foreign = None if why is None else (0, why)

@@ -135,7 +135,8 @@ def check_numbers(path: Any, own: Sequence[BandInfo], wanted: Sequence[BandInput
     Raises:
         DataError: If one is NaN or infinite.
     """
-    said = [value for band in (*own, *wanted) for value in (band.scale, band.offset)]
+    bands: list[BandInfo | BandInput] = [*own, *wanted]
+    said = [value for band in bands for value in (band.scale, band.offset)]
     if not np.isfinite(said).all():
         raise _no_scales(path, own, wanted)
 

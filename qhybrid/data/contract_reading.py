@@ -194,9 +194,11 @@ def resampled_size(info: RasterInfo, resolution: float | None) -> tuple[int, int
         return None
     sides = info.pixel_sides
     if sides is None:
+        has = f"{info.irregular} alone" if info.irregular else "no CRS or no transform"
+        remedy = "warp it to a grid (gdalwarp)" if info.irregular else "georeference it (gdal_edit.py)"
         raise DataError(
             f"{info.path}: `data.resolution` needs images that say how large their pixels are, but this one "
-            "has no CRS or no transform. Fix: georeference it, or leave `data.resolution` out."
+            f"has {has}. Fix: {remedy}, or use a model that was trained without `data.resolution`."
         )
     if all(abs(side / resolution - 1) <= _SAME_PIXEL for side in sides):
         return None
