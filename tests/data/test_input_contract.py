@@ -710,7 +710,9 @@ def test_resampling_needs_to_know_how_large_pixels_are(scene):
 
 def test_resampling_says_what_to_do_with_ground_control_points(scene):
     points = [rasterio.control.GroundControlPoint(r, c, c, -r) for r in (0, HEIGHT) for c in (0, WIDTH)]
-    path = scene(BASE, crs=None, gcps=points)
+    path = scene(BASE, crs=None)
+    with rasterio.open(path, "r+") as file:
+        file.gcps = points, rasterio.CRS.from_epsg(2180)
     with pytest.raises(DataError, match=r"has ground control points alone. Fix: warp it to a grid"):
         contract_from([scene(BASE)], resolution=1.0).reading(path)
 
