@@ -18,26 +18,28 @@ import numpy as np
 
 from qhybrid.config import DataConfig
 from qhybrid.data.contract_bands import BandInput, check_given, match_bands
+from qhybrid.data.contract_common import common_offset, other_encoding
 from qhybrid.data.contract_range import (
     Conversion,
     SceneSample,
+    check_numbers,
     conversion_of_file,
     foreign_band,
     largest_shift,
     likely_factor,
     sample_image,
 )
-from qhybrid.data.contract_reading import Reading
+from qhybrid.data.contract_reading import Reading, resampled_size
 from qhybrid.data.raster import RasterInfo, check_bands, raster_info
 from qhybrid.data.raster_file import as_picture
 from qhybrid.errors import DataError
 
 _FAR_PIXEL = 1.5
 """How many times larger or smaller than in training pixels may be without a warning."""
-_SAME_PIXEL = 0.02
-"""Fraction by which a pixel size may miss `data.resolution` and is left as it is."""
 _WARNINGS = 5
 """Warnings of one kind about scenes of one model, before the rest is left out."""
+_WORSE = 1.5
+"""How many times further than those of the warnings before a scene must be for one more."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class InputContract:
     options: ReadOptions = ReadOptions()
     _readings: dict[Any, Reading] = field(default_factory=dict, init=False, compare=False, repr=False)
     _warned: dict[str, int] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _worst: dict[str, float] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @classmethod
     def of_scene(
@@ -109,12 +112,13 @@ class InputContract:
         info = as_picture(raster_info(image))
         numbers = check_bands(info, bands)
         gain = (options.scale,) * len(numbers) if options.scale not in (None, 1) else None
-        size = _resampled_size(info, options.resolution)
+        size = resampled_size(info, options.resolution)
         reading = Reading(numbers, options.nodata, gain, size=size)
         sample = sample_image(image, reading)
         if gain is not None:
             sample = sample.converted(np.array(gain), np.zeros(len(gain)))
         own = [info.bands[number - 1] for number in numbers]
+        check_numbers(image, own)
         described = tuple(
             BandInput(number, band.description, band.color, band.dtype, band.scale, band.offset, band.nodata)
             for number, band in zip(numbers, own)
@@ -229,7 +233,7 @@ class InputContract:
             numbers = check_given(picture, self.options.bands, self.bands)
         else:
             numbers = match_bands(picture, self.bands, self.every, self.known)
-        size = _resampled_size(picture, self.options.resolution)
+        size = resampled_size(picture, self.options.resolution)
         if size is None:
             self._check_pixel_size(picture)
         reading = Reading(numbers, self.options.nodata, picture=expands, size=size)
@@ -262,6 +266,13 @@ class InputContract:
         foreign = foreign_band(
             own, self.bands, sample, self.one_scene, found is not None and given is None, given is not None
         )
+        # Both may use all there is; runs before there was a contract do not know their type.
+        eight_bits = {one.dtype for one in own} | {band.dtype for band in self.bands} <= {"uint8", None}
+        if foreign is None and not eight_bits and (found is None or given is not None):
+            why = other_encoding(sample, self.bands, self.one_scene)
+            foreign = None if why is None else (0, why)
+            if foreign is None and not self.one_scene and given is None:
+                self._check_offset(image, sample)
         if foreign is None:
             self._check_shift(image, sample)
         elif self.options.sure:
@@ -281,6 +292,17 @@ class InputContract:
             "which resamples images while they are read.",
         )
 
+    def _check_offset(self, image: str | Path, sample: SceneSample) -> None:
+        offset = common_offset(sample, self.bands)
+        if offset is not None:
+            self._warn(
+                "offset",
+                f"{image}: its values are {offset:+.4g} against those of training in all bands alike, the "
+                "darkest included: an offset, perhaps, that the file does not say (Sentinel-2 since baseline "
+                "04.00: 1000). Fix: if so, write it into the file (gdal_edit.py -offset).",
+                abs(offset),
+            )
+
     def _check_shift(self, image: str | Path, sample: SceneSample) -> None:
         """Warn of numbers in training's encoding that lie elsewhere: a dark or a cloudy scene."""
         if not sample.pixels or self.one_scene or not self.options.shift_warning:
@@ -294,6 +316,7 @@ class InputContract:
                 f"{sample.mean[place]:.4g} +- {sample.std[place]:.3g} here, and {band.mean:.4g} +- "
                 f"{band.std:.3g} in training; that is a distance of {far:.1f}, and `data.shift_warning` is "
                 f"{self.options.shift_warning:g}. The model may be wrong on such a scene.",
+                far,
             )
 
     def _foreign(self, image: str | Path, dtype: str, sample: SceneSample, place: int, why: str) -> str:
@@ -330,10 +353,14 @@ class InputContract:
                     "data, or choose bands with `--bands`."
                 )
 
-    def _warn(self, kind: str, text: str) -> None:
+    def _warn(self, kind: str, text: str, far: float = 0.0) -> None:
+        """Warn of some scenes of a kind, and then of those alone that are much further from training."""
         count = self._warned[kind] = self._warned.get(kind, 0) + 1
-        if count <= _WARNINGS:
-            more = " Further warnings of this kind are left out." if count == _WARNINGS else ""
+        worst = self._worst.get(kind, 0.0)
+        if count <= _WARNINGS or far > _WORSE * worst:
+            self._worst[kind] = max(far, worst)
+            last = count == _WARNINGS
+            more = " More of this kind only follow for scenes that differ more." if last else ""
             warnings.warn(text + more, stacklevel=2)
 
 
@@ -344,23 +371,3 @@ def _key(image: str | Path) -> tuple[Any, ...]:
     except OSError:  # an address, or missing: reading it says so
         return (str(image),)
     return str(image), found.st_size, found.st_mtime_ns
-
-
-def _resampled_size(info: RasterInfo, resolution: float | None) -> tuple[int, int] | None:
-    """Return rows and columns of an image with pixels of some metres; None if it has them already.
-
-    Raises:
-        DataError: If the file does not say how large its pixels are.
-    """
-    if resolution is None:
-        return None
-    sides = info.pixel_sides
-    if sides is None:
-        raise DataError(
-            f"{info.path}: `data.resolution` needs images that say how large their pixels are, but this one "
-            "has no CRS or no transform. Fix: georeference it, or leave `data.resolution` out."
-        )
-    if all(abs(side / resolution - 1) <= _SAME_PIXEL for side in sides):
-        return None
-    height, width = (max(1, round(n * side / resolution)) for n, side in zip(info.shape, sides))
-    return height, width

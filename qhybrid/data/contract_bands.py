@@ -150,7 +150,8 @@ def match_bands(
         told = len(complete) == len(wanted) and not (weak and sorted(complete) != list(complete))
         return complete if told else _refuse_count(picture, wanted, every)
     pairs = [(word, offered.words[place - 1]) for word, place in zip(asked.words, places)]
-    if all(word is None or other is None or word == other for word, other in pairs):
+    apart = _at_other_places(asked.words, [offered.words[place - 1] for place in places])
+    if not apart and all(word is None or other is None or word == other for word, other in pairs):
         return places
     # A default against descriptions: "blue, green, red" contradicts it, "nir, red, green" tells that nobody
     # set the colours.
@@ -160,6 +161,11 @@ def match_bands(
     if len(complete) != len(wanted) or weak:
         raise DataError(_contradiction(picture, wanted, places, complete))
     return complete
+
+
+def _at_other_places(words: Sequence[str | None], others: Sequence[str | None]) -> bool:
+    """Return whether a name is that of another band on the other side, beside bands without a name."""
+    return any(word and word in others and others.index(word) != at for at, word in enumerate(words))
 
 
 def _by_place(picture: RasterInfo, wanted: Sequence[BandInput], every: bool) -> tuple[int, ...] | None:

@@ -129,6 +129,30 @@ def _windows(height: int, width: int, grid: int | None) -> tuple[list[Window], i
     return [Window(row, col, *sides) for row in starts(height) for col in starts(width)], 1
 
 
+def check_numbers(path: Any, own: Sequence[BandInfo], wanted: Sequence[BandInput] = ()) -> None:
+    """Check that scales and offsets of bands are numbers.
+
+    Raises:
+        DataError: If one is NaN or infinite.
+    """
+    bands: list[BandInfo | BandInput] = [*own, *wanted]
+    said = [value for band in bands for value in (band.scale, band.offset)]
+    if not np.isfinite(said).all():
+        raise _no_scales(path, own, wanted)
+
+
+def _no_scales(path: Any, own: Sequence[BandInfo], wanted: Sequence[BandInput]) -> DataError:
+    def shown(bands: Sequence[BandInfo | BandInput]) -> str:
+        scales, offsets = np.array([(band.scale, band.offset) for band in bands]).T
+        return f"{_numbers(scales)} and {_numbers(offsets)}"
+
+    training = f", and {shown(wanted)} in training" if wanted else ""
+    return DataError(
+        f"{path}: scales of bands must be numbers above 0, and offsets numbers, but are {shown(own)} "
+        f"here{training}. Fix: correct them in the file (gdal_edit.py -scale -offset)."
+    )
+
+
 def conversion_of_file(
     own: Sequence[BandInfo], wanted: Sequence[BandInput], sample: SceneSample, path: Any
 ) -> Conversion | None:
@@ -151,21 +175,19 @@ def conversion_of_file(
     Raises:
         DataError: If one file says nothing, and values do not tell what is meant.
     """
+    check_numbers(path, own, wanted)
     scale, offset = np.array([(band.scale, band.offset) for band in own]).T
     train_scale, train_offset = np.array([(band.scale, band.offset) for band in wanted]).T
     if (scale == train_scale).all() and (offset == train_offset).all():
         return None
     if not (scale > 0).all() or not (train_scale > 0).all():
-        raise DataError(
-            f"{path}: scales of bands must be above 0, but are {_numbers(scale)} here and "
-            f"{_numbers(train_scale)} in training. Fix: correct them in the files (gdal_edit.py -scale)."
-        )
-    said = scale / train_scale, (offset - train_offset) / train_scale
+        raise _no_scales(path, own, wanted)
+    way = scale / train_scale, (offset - train_offset) / train_scale
     silent = (scale == 1).all() and (offset == 0).all()
     silent_training = (train_scale == 1).all() and (train_offset == 0).all()
     if not (silent or silent_training) or not sample.pixels:
-        return *said, None
-    return _judged(said, offset / scale - train_offset / train_scale, silent, wanted, sample, path)
+        return *way, None
+    return _judged(way, offset / scale - train_offset / train_scale, silent, wanted, sample, path)
 
 
 def _judged(
@@ -331,4 +353,4 @@ def largest_shift(sample: SceneSample, wanted: Sequence[BandInput]) -> tuple[int
 
 
 def _numbers(values: Floats) -> str:
-    return ", ".join(f"{value:g}" for value in dict.fromkeys(values.tolist()))
+    return ", ".join(dict.fromkeys(f"{value:g}" for value in values.tolist()))

@@ -14,8 +14,12 @@ from numpy.typing import NDArray
 from rasterio import Affine
 
 from qhybrid.data.raster import RasterInfo, RasterReader, Window
+from qhybrid.errors import DataError
 
 Weights = NDArray[np.float64]
+
+_SAME_PIXEL = 0.02
+"""Fraction by which a pixel size may miss `data.resolution` and is left as it is."""
 
 
 @dataclass(frozen=True)
@@ -178,3 +182,25 @@ def _weights(start: int, count: int, factor: float, length: int) -> tuple[int, W
         pixels = np.arange(int(centres[0]), min(int(np.ceil(centres[-1])) + 1, length))
         weights = (1 - np.abs(centres[:, None] - pixels)).clip(0)
     return int(pixels[0]), weights / weights.sum(axis=1, keepdims=True)
+
+
+def resampled_size(info: RasterInfo, resolution: float | None) -> tuple[int, int] | None:
+    """Return rows and columns of an image with pixels of some metres; None if it has them already.
+
+    Raises:
+        DataError: If the file does not say how large its pixels are.
+    """
+    if resolution is None:
+        return None
+    sides = info.pixel_sides
+    if sides is None:
+        has = f"{info.irregular} alone" if info.irregular else "no CRS or no transform"
+        remedy = "warp it to a grid (gdalwarp)" if info.irregular else "georeference it (gdal_edit.py)"
+        raise DataError(
+            f"{info.path}: `data.resolution` needs images that say how large their pixels are, but this one "
+            f"has {has}. Fix: {remedy}, or use a model that was trained without `data.resolution`."
+        )
+    if all(abs(side / resolution - 1) <= _SAME_PIXEL for side in sides):
+        return None
+    height, width = (max(1, round(n * side / resolution)) for n, side in zip(info.shape, sides))
+    return height, width

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
+from rasterio.crs import CRS
 from rasterio.errors import RasterioError
+from rasterio.transform import RPCTransformer, from_gcps
 from rasterio.warp import transform as transform_points
 
 from qhybrid.data.locations import local_file
@@ -111,9 +113,33 @@ def footprint(info: RasterInfo, window: Window | None = None) -> Footprint:
     """Return where a raster, or a window of it, lies."""
     file = local_file(info.path)
     source = str(info.path) if file is None or file != info.path else os.path.realpath(file)
+    shown = window or Window(0, 0, info.height, info.width)
+    if info.irregular:
+        return Footprint(source, shown, *_irregular_corners(info, shown))
     # The transform alone says where a raster lies among others that have no CRS either.
     corners = np.full((4, 2), np.nan) if info.transform.is_identity else info.corners(window)
-    return Footprint(source, window or Window(0, 0, info.height, info.width), info.crs, corners)
+    return Footprint(source, shown, info.crs, corners)
+
+
+def _irregular_corners(info: RasterInfo, window: Window) -> tuple[Any, Points]:
+    """Return CRS and corners of a raster that ground control points or RPCs place: near enough for overlaps.
+
+    Control points are fitted by an affine map; RPCs are taken at their mean height.
+    """
+    top, left, height, width = window
+    rows, cols = [top, top, top + height, top + height], [left, left + width, left + width, left]
+    try:
+        if info.gcps is not None:
+            points, crs = info.gcps
+            if len(points) < 3:  # say nothing of one of the directions
+                return None, np.full((4, 2), np.nan)
+            fitted = from_gcps(points)
+            return crs or None, np.array([fitted * place for place in zip(cols, rows)])
+        with RPCTransformer(info.rpcs) as transformer:
+            x, y = transformer.xy(rows, cols, zs=[info.rpcs.height_off] * 4, offset="ul")
+        return CRS.from_string(LON_LAT), np.stack([x, y], axis=1)
+    except (RasterioError, CPLE_BaseError):
+        return None, np.full((4, 2), np.nan)
 
 
 def footprints(images: Sequence[Path]) -> list[Footprint]:

@@ -6,7 +6,9 @@ import rasterio
 from affine import Affine
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
+from rasterio.rpc import RPC
 from rasterio.transform import from_origin
 from rasterio.warp import transform as transform_points
 
@@ -135,6 +137,63 @@ def test_a_rotated_file(tmp_path, make_raster):
     found = footprint(raster_info(file))
     assert not found.upright
     np.testing.assert_allclose(found.corners[1], [500_000 + 4 * np.cos(np.pi / 6), 500_002])
+
+
+def test_files_that_control_points_place(tmp_path, make_raster):
+    """They lie where a file with the transform of the same points lies."""
+
+    def placed(name, east, how_many=4):
+        pixels = from_origin(500_000 + east, 500_000, 0.5, 0.5)
+        corners = [(row, col) for row in (0, 30) for col in (0, 20)][:how_many]
+        points = [GroundControlPoint(row, col, *(pixels * (col, row))) for row, col in corners]
+        path = make_raster(tmp_path / f"{name}.tif", np.zeros((30, 20), np.uint8), crs=None)
+        with rasterio.open(path, "r+") as file:
+            file.gcps = points, CRS.from_epsg(2180)
+        return footprint(raster_info(path))
+
+    plain = footprint(raster_info(make_raster(tmp_path / "plain.tif", np.zeros((30, 20), np.uint8))))
+    near, far = placed("near", 5), placed("far", 11)
+    np.testing.assert_allclose(near.corners, plain.corners + [5, 0], atol=1e-6)
+    assert overlap(near, plain)
+    assert not overlap(far, plain)
+    assert overlap(near, far)
+    assert not placed("few", 0, 2).placed
+
+
+def test_files_that_rational_polynomials_place(tmp_path, make_raster):
+    """Longitude is 20 + (column - 50) / 500, latitude 50 - (row - 50) / 500."""
+
+    def placed(name, lon):
+        ones, zeros = [1.0] + [0.0] * 19, [0.0] * 20
+        model = RPC(
+            height_off=0,
+            height_scale=100,
+            lat_off=50,
+            lat_scale=0.1,
+            long_off=lon,
+            long_scale=0.1,
+            line_off=50,
+            line_scale=50,
+            samp_off=50,
+            samp_scale=50,
+            line_num_coeff=[*zeros[:2], -1.0, *zeros[3:]],
+            line_den_coeff=ones,
+            samp_num_coeff=[zeros[0], 1.0, *zeros[2:]],
+            samp_den_coeff=ones,
+            err_bias=None,
+            err_rand=None,
+        )
+        path = make_raster(tmp_path / f"{name}.tif", np.zeros((100, 100), np.uint8), crs=None)
+        with rasterio.open(path, "r+") as file:
+            file.rpcs = model
+        return footprint(raster_info(path))
+
+    first = placed("first", 20)
+    half_a_pixel = 0.0011
+    np.testing.assert_allclose(first.corners[[0, 2]], [[19.9, 50.1], [20.1, 49.9]], atol=half_a_pixel)
+    assert overlap(first, placed("second", 20.15))
+    assert not overlap(first, placed("third", 20.25))
+    assert overlap(first, around("EPSG:2180", 20.05, 50.05, 100))
 
 
 def test_windows_of_one_file_are_compared_by_pixels(tmp_path, make_raster):

@@ -238,6 +238,71 @@ def test_the_factor_of_a_recipe_is_that_of_its_scenes(scene):
     np.testing.assert_allclose(read(scene(other), contract.with_options(scale=1))[0], other)
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
+@pytest.mark.parametrize(("trained", "other"), [(1, 4), (1, 16), (16, 1), (4, 64)])
+def test_one_factor_of_all_bands_is_an_encoding_within_a_type_too(scene, dtype, trained, other):
+    """12 bits beside 8 bits: every band is as many times larger, in mean, contrast and extremes."""
+    contract = contract_from([scene((BASE.astype(np.int32) * trained).astype(dtype))])
+    path = scene((picture(1).astype(np.int32) * other).astype(dtype))
+    with pytest.raises(DataError, match="times as large"):
+        contract.reading(path)
+    data, _ = read(path, contract.with_options(scale=trained / other))
+    np.testing.assert_allclose(data, picture(1) * float(trained), rtol=1e-6)
+
+
+def test_a_training_set_of_two_factors_in_one_type_is_refused(scene):
+    paths = [scene(BASE.astype(np.uint16)), scene(picture(1).astype(np.uint16) * 16)]
+    for order in (paths, paths[::-1]):
+        with pytest.raises(DataError, match=r"mean, contrast and largest values of all bands"):
+            contract_from(order)
+
+
+@pytest.mark.parametrize("low_sun", [1 / 6, 1 / 2, 2.5])
+def test_light_is_no_encoding(scene, low_sun):
+    contract = contract_from([scene(BASE.astype(np.uint16) * 16)])
+    contract.with_options(shift_warning=0).reading(scene((picture(1) * 16 * low_sun).astype(np.uint16)))
+
+
+def test_numbers_of_the_other_sign_are_refused(scene):
+    fractions = (BASE / 255).astype(np.float32)
+    decibels = (10 * np.log10(fractions) - 5).astype(np.float32)
+    standard = ((picture(1) / 255 - 0.45) / 0.22).astype(np.float32)
+    for trained, other, where in (
+        (fractions, standard, "below"),
+        (fractions, decibels / 10, "below"),
+        (fractions[:1], decibels[:1] / 10, "below"),
+        (decibels, BASE.astype(np.float32) / 10, "above"),
+    ):
+        with pytest.raises(DataError, match=f"they are {where} 0 in all bands, and in training in none"):
+            contract_from([scene(trained)]).reading(scene(other))
+    dark = fractions - np.float32(0.08)  # an atmosphere that was subtracted too much
+    with pytest.warns(UserWarning, match=r"its values are -0\.08 against"):
+        contract_from([scene(fractions)]).with_options(shift_warning=0).reading(scene(dark))
+
+
+def test_an_offset_that_no_file_says_is_warned_of(scene):
+    numbers = BASE.astype(np.uint16) * 12
+    contract = contract_from([scene(numbers)])
+    with pytest.warns(UserWarning, match=r"its values are \+1000 against those of training in all bands"):
+        contract.reading(scene(numbers + 1000))
+    with pytest.warns(UserWarning, match=r"its values are -1000 against"):
+        contract_from([scene(numbers + 1000)]).reading(scene(numbers))
+    with no_warning():
+        contract.reading(scene(picture(5).astype(np.uint16) * 12))
+
+
+def test_a_scene_much_further_than_those_before_is_warned_of_after_many(scene):
+    contract = contract_from([scene(BASE)])
+    dark, light = [scene(BASE // 4) for _ in range(8)], scene(255 - BASE)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        for path in dark:
+            contract.reading(path)
+        contract.reading(light)
+    texts = [str(one.message) for one in caught if "far from those of training" in str(one.message)]
+    assert [text.split(":")[0] for text in texts] == [*map(str, dark[:5]), str(light)]
+
+
 # A2: band order and names
 
 RGB, BGR = ("red", "green", "blue"), ("blue", "green", "red")
@@ -289,6 +354,8 @@ def test_numbered_bands_in_another_order_are_put_in_order(scene):
         (("red", "green", "blue"), ("nir", "red", "green")),
         (("red", "green", "blue"), ("red", None, "green")),
         (("B4", "B3", "B2"), ("swir", "nir", "vegetation")),
+        (("red", "green", None), (None, "green", "red")),
+        (("red", "red", "blue"), ("blue", "red", "red")),
         (("blue", "green", "red"), (None, None, None)),  # which GDAL calls red, green and blue
         ((None, None, None), ("blue", "green", "red")),
     ],
@@ -386,6 +453,17 @@ def test_a_scale_in_the_file_converts(scene, factor):
     assert data.dtype == np.float32
     floats = scene((BASE / 255).astype(np.float32), scales=[255.0] * 3)
     np.testing.assert_allclose(read(floats, contract)[0], BASE, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "said", [{"scales": [np.inf] * 3}, {"scales": [1, np.nan, 1]}, {"offsets": [0, 0, np.nan]}]
+)
+def test_a_scale_or_offset_that_is_no_number_is_refused(scene, said):
+    contract, path = contract_from([scene(BASE)]), scene(BASE, **said)
+    with pytest.raises(DataError, match="scales of bands must be numbers above 0, and offsets numbers"):
+        contract.reading(path)
+    with pytest.raises(DataError, match="scales of bands must be numbers above 0, and offsets numbers"):
+        contract_from([path])
 
 
 def test_scale_and_offset_of_each_band(scene):
@@ -628,6 +706,15 @@ def test_pixels_without_data_do_not_count_in_the_mean(scene):
 def test_resampling_needs_to_know_how_large_pixels_are(scene):
     with pytest.raises(DataError, match="`data.resolution` needs images that say how large"):
         contract_from([scene(BASE, crs=None)], resolution=1.0)
+
+
+def test_resampling_says_what_to_do_with_ground_control_points(scene):
+    points = [rasterio.control.GroundControlPoint(r, c, c, -r) for r in (0, HEIGHT) for c in (0, WIDTH)]
+    path = scene(BASE, crs=None)
+    with rasterio.open(path, "r+") as file:
+        file.gcps = points, rasterio.CRS.from_epsg(2180)
+    with pytest.raises(DataError, match=r"has ground control points alone. Fix: warp it to a grid"):
+        contract_from([scene(BASE)], resolution=1.0).reading(path)
 
 
 # One contract, everywhere

@@ -128,6 +128,13 @@ def test_classes_of_a_recipe_are_matched_by_name(run_folder, scenes_root, tmp_pa
         evaluate_run(run_folder, data_root=scenes_root, on=renamed)
 
 
+def test_what_is_given_with_the_command_counts_more_than_the_recipe(run_folder, scenes_root):
+    recipe = recipe_of(scenes_root, CLASSES, bands=[3, 1, 2])
+    found = evaluate_run(run_folder, data_root=scenes_root, on=recipe, bands=(2, 1, 3), scale=1.0)
+    said = json.loads((found.folder / "metrics.json").read_text())["input"]
+    assert (said["read_with"]["bands"], said["read_with"]["scale"]) == ([2, 1, 3], 1.0)
+
+
 def test_other_data_at_the_data_root_do_not_replace_the_result(run_folder, scenes_root, other):
     evaluate_run(run_folder, data_root=scenes_root)
     before = written(run_folder)
