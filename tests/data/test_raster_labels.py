@@ -209,6 +209,26 @@ def test_masks_in_another_crs(tmp_path, make_raster, image_crs, origin, pixel, m
     assert 0.1 < (found == 255).mean() < 0.3
 
 
+def test_a_mask_in_longitudes_around_the_pole(tmp_path, make_raster):
+    ones = np.ones((40, 40), np.uint8)
+    image = make_raster(tmp_path / "i.tif", ones, crs="EPSG:3413", origin=(-1003.0, 1001.0), pixel=50.0)
+    labels = (1 + np.arange(720) // 240 * np.ones((400, 1))).astype(
+        np.uint8
+    )  # a third of the longitudes each
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": 400, "width": 720}
+    transform = rasterio.transform.from_origin(-180, 90, 0.5, 0.001)
+    with rasterio.open(tmp_path / "m.tif", "w", crs="EPSG:4326", transform=transform, **profile) as file:
+        file.write(labels, 1)
+    x, y = np.meshgrid(-978.0 + 50 * np.arange(40), 976.0 - 50 * np.arange(40))
+    longitude = (np.degrees(np.arctan2(x, -y)) - 45 + 180) % 360 - 180
+    clear = np.abs(longitude / 120 - (longitude / 120).round()) > 0.01
+    clear &= np.abs(longitude + 60) > 1
+    expected = np.floor((longitude + 180) / 120)
+    found = read_all(tmp_path / "m.tif", FITTED, like=image)
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(found[clear], expected[clear])
+
+
 def test_nodata_alpha_and_colours_of_fitted_masks(tmp_path, make_raster):
     image = make_raster(tmp_path / "i.tif", np.ones((4, 4), np.uint8), pixel=1.0)
     index = np.array([[0, 1], [2, 0]])
