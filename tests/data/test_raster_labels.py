@@ -212,6 +212,7 @@ def test_masks_in_another_crs(tmp_path, make_raster, image_crs, origin, pixel, m
 def test_a_mask_in_longitudes_around_the_pole(tmp_path, make_raster):
     ones = np.ones((40, 40), np.uint8)
     image = make_raster(tmp_path / "i.tif", ones, crs="EPSG:3413", origin=(-1003.0, 1001.0), pixel=50.0)
+    # Each class has a third of the longitudes.
     labels = (1 + np.arange(720) // 240 * np.ones((400, 1))).astype(
         np.uint8
     )  # a third of the longitudes each

@@ -113,10 +113,10 @@ def test_areas_of_a_disc_and_of_a_ring(tmp_path, make_raster):
 def test_pixel_centres_decide(tmp_path, image, name):
     generator = np.random.default_rng(0)
     polygons = [
-        shapely.MultiPoint(generator.uniform([1000, 1970], [1040, 2000], (4, 2))).convex_hull
-        for _ in range(60)
+        shapely.MultiPoint(generator.uniform([980, 1950], [1060, 2020], (4, 2))).convex_hull
+        for _ in range(400)
     ]
-    kinds = generator.choice(["wood", "water", "cloud"], 60)
+    kinds = generator.choice(["wood", "water", "cloud"], 400)
     path = write_vector(tmp_path / name, polygons, kind=kinds.astype(object).tolist())
     x, y = centres(image, "EPSG:2180")
     expected = np.full(x.shape, 255)
