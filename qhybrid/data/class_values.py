@@ -70,8 +70,9 @@ class ValueTables:
         return next((index for values, index in self.ranges if number in values), None)
 
     def names_number(self, number: float) -> bool:
-        """Return whether a number stands for a class or is ignored by name; a range with an open end does not
-        name what lies in it, such as a nodata value of -9999 in `<0.5`.
+        """Return whether a number stands for a class, or for none, by name.
+
+        A range with an open end does not name what lies in it, such as a nodata value of -9999 in `<0.5`.
         """
         closed = (
             values for values, _ in self.ranges if math.isfinite(values.low) and math.isfinite(values.high)

@@ -53,6 +53,13 @@ def test_coloured_masks_of_16_bits_and_with_alpha(tmp_path, make_raster):
     alpha = np.array([[[0, 255], [255, 255]]], dtype=np.uint8)
     with_alpha = make_raster(tmp_path / "alpha.png", np.concatenate([bands, alpha]), crs=None)
     np.testing.assert_array_equal(read_all(with_alpha, COLOURED), [[255, 1], [1, 255]])
+    alone = {"photometric": "RGB", "alpha": None}
+    unnamed = make_raster(tmp_path / "unnamed.tif", np.concatenate([bands, alpha]), **alone)
+    assert raster_info(unnamed).alpha == ()
+    np.testing.assert_array_equal(read_all(unnamed, COLOURED), [[255, 1], [1, 255]])
+    other = make_raster(tmp_path / "other.tif", np.concatenate([bands, alpha // 2]), **alone)
+    with pytest.raises(DataError, match="its 4 bands differ"):
+        read_all(other, COLOURED)
     scaled = make_raster(tmp_path / "scaled.tif", bands.astype(np.uint16) * 257)
     with pytest.raises(DataError, match="a value above 255"):
         read_all(scaled, COLOURED)
