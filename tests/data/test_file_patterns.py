@@ -77,7 +77,7 @@ def test_what_belongs_together(tmp_path, files, images, masks, expected):
 
 def test_equal_names_in_several_folders_are_told_apart_by_two_stars(tmp_path):
     touch(tmp_path, "x/images/1.tif", "y/images/1.tif")
-    with pytest.raises(DataError, match=r"both are 1\.tif.*\*\*/"):
+    with pytest.raises(DataError, match=r"both are 1\. Fix.*\*\*/"):
         find_files(tmp_path, "*/images/{name}.tif", "")
 
 
