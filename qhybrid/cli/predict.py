@@ -142,9 +142,12 @@ def predict(
 
 def _several(scenes: list[str], output: Path) -> bool:
     """Return whether maps go to a folder: for several scenes, or where a single one is sent to a folder."""
-    if len(scenes) > 1 or Path(scenes[0]).is_dir():
+    from qhybrid.data.locations import GdalPath, as_location
+
+    place = as_location(scenes[0])
+    if len(scenes) > 1 or place.is_dir():
         return True
-    pattern = glob.has_magic(scenes[0]) and not Path(scenes[0]).exists()
+    pattern = glob.has_magic(scenes[0]) and not isinstance(place, GdalPath) and not place.exists()
     return pattern or output.is_dir() or not output.suffix
 
 
@@ -152,12 +155,12 @@ def _check_paths(
     scenes: list[str], output: Path, several: bool, options: MapOptions, products: Products
 ) -> None:
     """Find wrong names and files in the way before anything is loaded."""
+    from qhybrid.data.locations import check_present
     from qhybrid.inference import check_output, find_scenes, map_places
 
     if not several:
         check_output(output)
-        if not Path(scenes[0]).exists():
-            raise DataError(f"{scenes[0]}: must be a raster file, but is missing. Fix: check the path.")
+        check_present(scenes[0])
         return
     if output.suffix.lower() in (".tif", ".tiff") or output.is_file():
         raise ConfigError(f"Maps of several scenes go to a folder, but --output is {output}.")

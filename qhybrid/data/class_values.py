@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,6 +68,16 @@ class ValueTables:
         if number in self.numbers:
             return self.numbers[int(number)]
         return next((index for values, index in self.ranges if number in values), None)
+
+    def names_number(self, number: float) -> bool:
+        """Return whether a number stands for a class, or for none, by name.
+
+        A range with an open end does not name what lies in it, such as a nodata value of -9999 in `<0.5`.
+        """
+        closed = (
+            values for values, _ in self.ranges if math.isfinite(values.low) and math.isfinite(values.high)
+        )
+        return number in self.numbers or any(number in values for values in closed)
 
     def encode_numbers(self, raw: NDArray[Any], skipped: int | None = None) -> tuple[Indices, Flags]:
         """Look up numbers.

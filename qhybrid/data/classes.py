@@ -279,7 +279,7 @@ class ClassMap:
         """Look up numbers; NaN and nodata without a class stand for no class."""
         ignored = np.zeros(raw.shape, dtype=bool)
         skipped = None
-        mapped = nodata is None or not np.isfinite(nodata) or self.tables.of_number(nodata) is not None
+        mapped = nodata is None or not np.isfinite(nodata) or self.tables.names_number(nodata)
         if raw.dtype.kind == "f":
             ignored = np.isnan(raw)
             if not mapped:

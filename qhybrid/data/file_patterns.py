@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def find_files(root: Path, pattern: str, remedy: str, labels: bool = False) -> l
     if not is_pattern(pattern):
         folder = join_location(root, pattern)
         files = [file for file in _children(folder, remedy) if _is_raster(file, labels)]
-        return _unique([FoundFile(file, file.stem, "") for file in files])
+        return _unique([FoundFile(file, _one_spelling(file.stem), "") for file in files])
     start = pattern[: _TOKEN.search(pattern).start()].rpartition("/")[0]  # type: ignore[union-attr]
     folder = join_location(root, start) if start else root
     expression = _expression(pattern[len(start) :].lstrip("/"))
@@ -82,7 +83,7 @@ def find_files(root: Path, pattern: str, remedy: str, labels: bool = False) -> l
         match = expression.fullmatch(_below(file, folder))
         if match and _is_raster(file, labels):
             parts = [value or "" for key, value in match.groupdict().items() if key != "name"]
-            found.append(FoundFile(file, match["name"], "".join(parts)))
+            found.append(FoundFile(file, _one_spelling(match["name"]), _one_spelling("".join(parts))))
     return _unique(found)
 
 
@@ -147,6 +148,11 @@ def _by_name(files: Iterable[FoundFile], deep: bool, all_folders: bool = False) 
     return found
 
 
+def _one_spelling(name: str) -> str:
+    """Write accented letters as one character: files from a Mac have an accent of its own behind them."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _below(file: Path, folder: Path) -> str:
     """Return the name of a file from a folder on, with slashes."""
     if isinstance(file, GdalPath):
@@ -177,8 +183,12 @@ def _unique(files: list[FoundFile]) -> list[FoundFile]:
     for file in kept:
         other = seen.setdefault(file.folder + file.name, file.path)
         if other != file.path:
+            remedy = "remove one"
+            if other.parent != file.path.parent:
+                remedy += ", or write `**/` in both patterns in place of `*/`: it is compared too"
             raise DataError(
-                f"{other} and {file.path}: names must differ without their suffix. Fix: remove one."
+                f"{other} and {file.path}: names must differ without their suffix, but both are "
+                f"{file.name}. Fix: {remedy}."
             )
     return kept
 

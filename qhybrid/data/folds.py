@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -158,10 +159,9 @@ def _with_own_names(scenes: Sequence[tuple[str, Scene]]) -> list[Scene]:
     """Return each scene once, with a name of its own."""
     once = {(scene.image, scene.window): (split, scene) for split, scene in reversed(scenes)}
     kept = list(reversed(once.values()))
-    ids = [scene.id for _, scene in kept]
+    ids = Counter(scene.id for _, scene in kept)
     return [
-        scene if ids.count(scene.id) == 1 else replace(scene, id=f"{split}_{scene.id}")
-        for split, scene in kept
+        scene if ids[scene.id] == 1 else replace(scene, id=f"{split}_{scene.id}") for split, scene in kept
     ]
 
 

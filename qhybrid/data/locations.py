@@ -6,10 +6,12 @@ import os
 import re
 from pathlib import Path, PosixPath
 from typing import Self
+from urllib.parse import unquote
 
 from qhybrid.errors import DataError, DatasetNotFoundError
 
 _URL = re.compile(r"^(https?|ftp):/+", re.IGNORECASE)
+_FILE = re.compile(r"^file:/+(localhost/)?", re.IGNORECASE)
 _STORE = re.compile(r"^(s3|gs|az|oss):/+", re.IGNORECASE)
 _STORES = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/", "oss": "/vsioss/"}
 _INNER_URL = re.compile(r"(/vsi[a-z0-9_]+/)(https?|ftp):/+", re.IGNORECASE)
@@ -71,11 +73,14 @@ def as_location(place: str | Path) -> Path:
     """Return the location of a raster: a path, or a `GdalPath` for what GDAL alone can resolve.
 
     Args:
-        place: A file, a URL (http, https, ftp, s3, gs, az), or a name such as `/vsizip/maps.zip/a.tif`.
+        place: A file (also as `file://`), a URL (http, https, ftp, s3, gs, az), or a name such as
+            `/vsizip/maps.zip/a.tif`.
     """
     if isinstance(place, GdalPath):
         return place
     text = str(place)
+    if match := _FILE.match(text):
+        return Path("/", unquote(text[match.end() :]))
     if not (_URL.match(text) or _STORE.match(text) or text.startswith("/vsi")):
         return Path(place)
     found = GdalPath(_with_slashes(text))

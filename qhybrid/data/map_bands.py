@@ -66,7 +66,7 @@ def class_bands(classes: ClassMap, codes: bool = False) -> MapBands:
 
     Args:
         classes: The classes.
-        codes: Write the first mask value of each class in place of its index.
+        codes: Write the first number of each class (of a range its lower end) in place of its index.
 
     Raises:
         ConfigError: If a class has no mask value, as where masks show classes as colours.
@@ -97,15 +97,15 @@ def code_table(bands: MapBands) -> NDArray[Any]:
 
 def _codes(classes: ClassMap) -> list[int]:
     codes = []
-    for name, values in zip(classes.names, classes.values):
-        if not values or not isinstance(values[0], int | np.integer):
+    for name, values, code in zip(classes.names, classes.values, classes.tables.codes):
+        if code is None:
             shown = "none" if not values else repr(values[0])
             raise ConfigError(
                 f"A map of mask values needs a number for each class, but class {name} has {shown}: a colour "
                 "or a text cannot be the value of a pixel. Fix: leave `--codes` away; the map then holds "
                 "class indices, with names and colours beside them."
             )
-        codes.append(int(values[0]))
+        codes.append(code)
     return codes
 
 
@@ -113,17 +113,24 @@ def _code_type(codes: list[int], classes: ClassMap) -> tuple[str, int]:
     """Return the smallest number type that holds all codes and a value for nodata, and that value.
 
     Nodata is the first ignored mask value if there is one, else 255, 0, or the type's largest free number:
-    never the value of a class.
+    never the value of a class, nor in a range of one that has both ends.
     """
+
+    def free(value: int) -> bool:
+        tables = classes.tables
+        return value not in codes and (
+            tables.numbers.get(value) == IGNORE_INDEX or not tables.names_number(value)
+        )
+
     ignored = [int(value) for value in classes.ignore_values[:1] if isinstance(value, int | np.integer)]
     for dtype in CODE_TYPES:
         limits = np.iinfo(dtype)
         if min(codes) < limits.min or max(codes) > limits.max:
             continue
-        largest = (value for value in range(limits.max, limits.min - 1, -1) if value not in codes)
+        largest = (value for value in range(limits.max, limits.min - 1, -1) if free(value))
         wanted = [*ignored, IGNORE_INDEX, 0, next(largest, None)]
         for value in wanted:
-            if value is not None and value not in codes and limits.min <= value <= limits.max:
+            if value is not None and free(value) and limits.min <= value <= limits.max:
                 return dtype, value
     raise ConfigError(
         f"Mask values on a map must be 32-bit integers, but reach from {min(codes)} to {max(codes)}. Fix: "

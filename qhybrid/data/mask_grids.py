@@ -17,6 +17,8 @@ _TOLERANCE_PIXELS = 0.1
 _STEP = 8
 """Between CRS every eighth pixel is transformed, at the same places for every window; the others are
 interpolated. A map projection bends by less than 0.01 pixels over 8 pixels, for pixels below a kilometre."""
+_POLAR = 85.0
+"""Degrees of latitude above which every pixel is transformed to a mask in longitudes."""
 _NUDGE = 1e-6
 """Pixel centres on the border of two mask pixels belong to the right and lower one, whatever the rounding."""
 _SAMPLES = 64
@@ -132,7 +134,8 @@ class NearestPixels:
         control = [np.arange(line[0] // _STEP, line[-1] // _STEP + 2) * _STEP for line in (rows, cols)]
         x, y = _map(image.transform, *_centres(control[1], control[0]))
         x, y = _in_crs_of(mask, image, x, y)
-        if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        bends = mask.crs.is_geographic and np.abs(y).max() > _POLAR  # meridians meet at the poles
+        if bends or not (np.isfinite(x).all() and np.isfinite(y).all()):
             return _pixels_of(image, mask, *_centres(cols, rows))
         if mask.crs.is_geographic:  # longitudes that jump by 360 degrees cannot be interpolated
             x = np.unwrap(np.unwrap(x, period=360, axis=1), period=360, axis=0)

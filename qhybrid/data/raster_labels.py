@@ -112,6 +112,12 @@ class RasterLabels(LabelSource):
             return self._encode_palette(bands[0], self._palette, source)
         if len(bands) == 1:
             return self.classes.encode_colors(np.repeat(bands, 3, axis=0), source, nodata, index=bands[0])
+        if len(bands) == 4 and np.isin(bands[3], (0, 255)).all() and (bands[1:3] != bands[:2]).any():
+            # Transparency that is not called alpha, as many programs write it.
+            opaque = bands[3] == 255
+            labels = np.full(opaque.shape, IGNORE_INDEX, dtype=np.uint8)
+            labels[opaque] = self.classes.encode_colors(bands[:3, opaque], source, nodata)
+            return labels
         if len(bands) != 3:
             return self.classes.encode_colors(
                 np.repeat(self._one_band(bands)[None], 3, axis=0), source, nodata

@@ -60,7 +60,7 @@ class VectorLayer:
         Raises:
             DataError: If there is none; the message names those there are.
         """
-        if attribute not in self.attributes:
+        if self.features and attribute not in self.attributes:  # GeoJSON without features has none
             raise DataError(
                 f"{self.path}: `{key}` must name an attribute of layer {self.name}, but {attribute!r} is "
                 f"none. There are: {', '.join(self.attributes) or 'none'}."
@@ -139,11 +139,14 @@ def _whole(layer: VectorLayer, attribute: str | None) -> tuple[NDArray[Any], NDA
 def _read(path: str, layer: str, attribute: str | None, box: Box | None) -> Features:
     columns = [] if attribute is None else [attribute]
     try:
-        _, _, encoded, fields = pyogrio.raw.read(path, layer=layer, columns=columns, bbox=box, force_2d=True)
+        _, numbers, encoded, fields = pyogrio.raw.read(
+            path, layer=layer, columns=columns, bbox=box, force_2d=True, return_fids=True
+        )
         geometries = np.asarray(shapely.from_wkb(encoded), dtype=object)
     except (DataSourceError, DataLayerError, shapely.errors.GEOSException, ValueError) as error:
         raise DataError(f"{path}: layer {layer} cannot be read ({error}). Fix: replace the file.") from error
-    return geometries, fields[0] if columns else None
+    order = np.argsort(numbers, kind="stable")  # a spatial index gives features in an order of its own
+    return geometries[order], fields[0][order] if columns else None
 
 
 def _version(path: Path) -> tuple[Any, ...] | None:

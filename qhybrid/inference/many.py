@@ -13,6 +13,7 @@ import torch
 
 from qhybrid.config import PredictionConfig
 from qhybrid.data.file_patterns import RASTER_SUFFIXES
+from qhybrid.data.locations import GdalPath, as_location
 from qhybrid.errors import ConfigError, DataError, QHybridError, WorkspaceError
 from qhybrid.inference.map_options import MapOptions, map_files
 from qhybrid.inference.map_writing import MapJob, check_options, prepare_map
@@ -45,8 +46,8 @@ def find_scenes(given: Sequence[str | Path], leave_out: Path | None = None) -> t
     """Return the scenes that are meant, sorted, each once.
 
     Args:
-        given: Files, folders (their rasters, not those of folders in them) and patterns such as
-            `scenes/**/*.tif`.
+        given: Files, URLs and names as GDAL resolves them, folders (their rasters, not those of folders in
+            them) and patterns such as `scenes/**/*.tif`.
         leave_out: A folder whose files no pattern means: that of the maps.
 
     Raises:
@@ -54,7 +55,10 @@ def find_scenes(given: Sequence[str | Path], leave_out: Path | None = None) -> t
     """
     found: dict[Path, None] = {}
     for text in map(str, given):
-        place, outside = Path(text), None
+        place, outside = as_location(text), None
+        if isinstance(place, GdalPath):
+            found[place] = None
+            continue
         if place.is_dir():
             files: Iterable[Path] = place.iterdir()
         elif not place.exists() and glob.has_magic(text):
@@ -87,10 +91,9 @@ def map_places(
     Raises:
         ConfigError: If two maps would have one name, or a map that of a scene.
     """
-    above = Path(os.path.commonpath([scene.absolute().parent for scene in scenes]))
-    places = {
-        scene: Path(folder) / scene.absolute().relative_to(above).with_suffix(".tif") for scene in scenes
-    }
+    local = [scene.absolute() for scene in scenes if not isinstance(scene, GdalPath)]
+    above = Path(os.path.commonpath([scene.parent for scene in local])) if local else Path()
+    places = {scene: Path(folder) / _place_below(scene, above) for scene in scenes}
     taken: dict[Path, Path] = {scene.absolute(): scene for scene in scenes}
     for scene, place in places.items():
         for file in (*map_files(place, options), *products.files(place)):
@@ -101,6 +104,12 @@ def map_places(
                     "folder, or map one of them by itself."
                 )
     return places
+
+
+def _place_below(scene: Path, above: Path) -> Path:
+    if isinstance(scene, GdalPath):
+        return Path(scene.name.partition("?")[0]).with_suffix(".tif")
+    return scene.absolute().relative_to(above).with_suffix(".tif")
 
 
 def map_scenes(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import qhybrid
 from qhybrid.config import PredictionConfig
+from qhybrid.data.locations import as_location
 from qhybrid.data.map_area import box_window, part_of
 from qhybrid.data.map_bands import MapBands, class_bands, code_table, probability_bands
 from qhybrid.data.raster import RasterInfo, Window
@@ -249,7 +250,8 @@ def prepare_map(
         DataError: If the scene cannot be read or has other bands than the model needs.
     """
     files = map_files(check_output(output), options)
-    if any(file.resolve() == Path(image).resolve() for file in files):
+    image = as_location(image)
+    if any(file.resolve() == image.resolve() for file in files):
         raise ConfigError(f"Argument `output` must not be the scene itself, but {image} is.")
     check_options(run, options, window_size)
     info = scene_grid(run, image)
@@ -260,6 +262,4 @@ def prepare_map(
     plain = {name: value for name, value in options.__dict__.items() if name != "overwrite"}
     size = check_window_size(run, window_size)
     key = map_key(run, image, chosen, **plain, area=list(area), window_size=size, max_memory_mb=max_memory_mb)
-    return MapJob(
-        Path(image), files, options, chosen, window_size, max_memory_mb, area, part_of(info, area), key
-    )
+    return MapJob(image, files, options, chosen, window_size, max_memory_mb, area, part_of(info, area), key)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+import zipfile
 
 import numpy as np
 import pyogrio
@@ -50,6 +51,18 @@ def test_a_folder_of_scenes(run_folder, scenes, tmp_path, capsys):
 def test_a_folder_for_a_single_scene(run_folder, scenes, tmp_path):
     assert execute(["predict", str(run_folder), str(scenes / "one.tif"), "-o", f"{tmp_path / 'new'}/"]) == 0
     assert (tmp_path / "new" / "one.tif").is_file()
+
+
+def test_a_scene_in_an_archive(run_folder, scene, tmp_path, capsys):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.write(scene, "[1].tif")
+    inside = f"/vsizip/{tmp_path}/x.zip/[1].tif"
+    for name, place in (("a.tif", str(scene)), ("b.tif", inside)):
+        assert execute(["predict", str(run_folder), place, "-o", str(tmp_path / name)]) == 0
+    with rasterio.open(tmp_path / "a.tif") as plain, rasterio.open(tmp_path / "b.tif") as zipped:
+        np.testing.assert_array_equal(plain.read(), zipped.read())
+    assert execute(["predict", str(run_folder), str(tmp_path / "no.tif"), "-o", str(tmp_path / "c.tif")]) == 1
+    assert "no.tif: must be a raster file, but is missing" in capsys.readouterr().err
 
 
 def test_everything_at_once(run_folder, scene, tmp_path, capsys):

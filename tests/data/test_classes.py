@@ -147,11 +147,18 @@ def test_ignored_ranges_and_numbers_inside_a_range_of_their_class():
         (((0,), (1,)), -3.4028234663852886e38, [0, 1, 255]),  # GDAL's usual nodata of float rasters
         (((0,), (1,)), 0.5, [0, 1, 255]),
         (((0,), ("1-2",)), 2, [0, 1, 1]),  # a class has it
+        ((("<0.5",), (">=0.5",)), -9999, [0, 1, 255]),  # open ranges do not name it
+        ((("<0.5", -9999), (">=0.5",)), -9999, [0, 1, 0]),
     ],
 )
 def test_nodata_of_float_masks(values, nodata, expected):
     raw = np.array([0, 1, nodata], dtype=np.float32)
     np.testing.assert_array_equal(class_map(*values).encode(raw, "m", nodata=nodata), expected)
+
+
+def test_nodata_of_integer_masks_in_an_open_range():
+    raw = np.array([0, 200, -1], dtype=np.int16)
+    np.testing.assert_array_equal(class_map(("<128",), (">=128",)).encode(raw, "m", nodata=-1), [0, 1, 255])
 
 
 def rgb(*colors):

@@ -58,6 +58,14 @@ def paired(root, images, masks):
         (["i/a.tif", "m/a.geojson"], "i", "m", {"a": ("i/a.tif", "m/a.geojson")}),
         (["i/a.tif", "m/a.tif", "m/a.gpkg"], "i", "m", {"a": ("i/a.tif", "m/a.tif")}),
         (["i/a.tif", "i/a.gpkg", "i/b.txt", "m/a.tif"], "i", "m", {"a": ("i/a.tif", "m/a.tif")}),
+        # An accented letter as two characters, as a Mac writes it, and as one.
+        (["i/e\u0301.tif", "m/\u00e9.png"], "i", "m", {"\u00e9": ("i/e\u0301.tif", "m/\u00e9.png")}),
+        (
+            ["i/e\u0301.tif", "m/\u00e9_gt.png"],
+            "i/{name}",
+            "m/{name}_gt",
+            {"\u00e9": ("i/e\u0301.tif", "m/\u00e9_gt.png")},
+        ),
         (["i/a(1)[x].tif", "m/a(1)[x].tif"], "i", "m", {"a(1)[x]": ("i/a(1)[x].tif", "m/a(1)[x].tif")}),
     ],
 )
@@ -65,6 +73,12 @@ def test_what_belongs_together(tmp_path, files, images, masks, expected):
     (tmp_path / "m").mkdir()
     touch(tmp_path, *files)
     assert paired(tmp_path, images, masks) == (expected, [])
+
+
+def test_equal_names_in_several_folders_are_told_apart_by_two_stars(tmp_path):
+    touch(tmp_path, "x/images/1.tif", "y/images/1.tif")
+    with pytest.raises(DataError, match=r"both are 1\. Fix.*\*\*/"):
+        find_files(tmp_path, "*/images/{name}.tif", "")
 
 
 def test_the_working_folder(tmp_path, monkeypatch):

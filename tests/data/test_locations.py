@@ -112,6 +112,8 @@ def test_a_url_keeps_its_slashes():
     ("place", "name", "remote", "file"),
     [
         ("a/b.tif", "a/b.tif", False, "a/b.tif"),
+        ("file:///data/a%20b.tif", "/data/a b.tif", False, "/data/a b.tif"),
+        ("file://localhost/data/b.tif", "/data/b.tif", False, "/data/b.tif"),
         ("/vsizip//data/x.zip/a/b.tif", "/vsizip//data/x.zip/a/b.tif", False, "/data/x.zip"),
         ("/vsizip/x.ZIP/b.tif", "/vsizip/x.ZIP/b.tif", False, "x.ZIP"),
         ("/vsizip/{/data/x.zipped}/b.tif", "/vsizip/{/data/x.zipped}/b.tif", False, "/data/x.zipped"),

@@ -48,6 +48,23 @@ def test_all_values_of_a_byte_are_taken():
     assert (bands.dtype, bands.nodata) == ("uint8", 200)
 
 
+@pytest.mark.parametrize(
+    ("values", "codes", "dtype", "nodata"),
+    [
+        (("0-127", "128-255"), [0, 128], "uint16", 65535),  # 255 would be read as the second class
+        (("0-127", "200-254"), [0, 200], "uint8", 255),
+        (("<0.5", ">=0.5"), [0, 1], "uint8", 255),  # what is said to be nodata is not in an open range
+    ],
+)
+def test_codes_of_ranges_are_read_as_the_same_classes(values, codes, dtype, nodata):
+    known = classes(*values)
+    bands = class_bands(known, codes=True)
+    assert (bands.dtype, bands.nodata) == (dtype, nodata)
+    written = code_table(bands)[[0, 1, 255]]
+    assert written.tolist() == [*codes, nodata]
+    np.testing.assert_array_equal(known.encode(written, "map", nodata=bands.nodata), [0, 1, 255])
+
+
 def test_values_beyond_32_bits_are_refused():
     with pytest.raises(ConfigError, match=r"32-bit integers, but reach from 0 to 5000000000"):
         class_bands(classes(0, 5_000_000_000), codes=True)

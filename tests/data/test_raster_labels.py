@@ -53,6 +53,13 @@ def test_coloured_masks_of_16_bits_and_with_alpha(tmp_path, make_raster):
     alpha = np.array([[[0, 255], [255, 255]]], dtype=np.uint8)
     with_alpha = make_raster(tmp_path / "alpha.png", np.concatenate([bands, alpha]), crs=None)
     np.testing.assert_array_equal(read_all(with_alpha, COLOURED), [[255, 1], [1, 255]])
+    alone = {"photometric": "RGB", "alpha": None}
+    unnamed = make_raster(tmp_path / "unnamed.tif", np.concatenate([bands, alpha]), **alone)
+    assert raster_info(unnamed).alpha == ()
+    np.testing.assert_array_equal(read_all(unnamed, COLOURED), [[255, 1], [1, 255]])
+    other = make_raster(tmp_path / "other.tif", np.concatenate([bands, alpha // 2]), **alone)
+    with pytest.raises(DataError, match="its 4 bands differ"):
+        read_all(other, COLOURED)
     scaled = make_raster(tmp_path / "scaled.tif", bands.astype(np.uint16) * 257)
     with pytest.raises(DataError, match="a value above 255"):
         read_all(scaled, COLOURED)
@@ -207,6 +214,27 @@ def test_masks_in_another_crs(tmp_path, make_raster, image_crs, origin, pixel, m
     assert clear.mean() > 0.8
     np.testing.assert_array_equal(found.ravel()[clear], expected[clear])
     assert 0.1 < (found == 255).mean() < 0.3
+
+
+def test_a_mask_in_longitudes_around_the_pole(tmp_path, make_raster):
+    ones = np.ones((40, 40), np.uint8)
+    image = make_raster(tmp_path / "i.tif", ones, crs="EPSG:3413", origin=(-1003.0, 1001.0), pixel=50.0)
+    # Each class has a third of the longitudes.
+    labels = (1 + np.arange(720) // 240 * np.ones((400, 1))).astype(
+        np.uint8
+    )  # a third of the longitudes each
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": 400, "width": 720}
+    transform = rasterio.transform.from_origin(-180, 90, 0.5, 0.001)
+    with rasterio.open(tmp_path / "m.tif", "w", crs="EPSG:4326", transform=transform, **profile) as file:
+        file.write(labels, 1)
+    x, y = np.meshgrid(-978.0 + 50 * np.arange(40), 976.0 - 50 * np.arange(40))
+    longitude = (np.degrees(np.arctan2(x, -y)) - 45 + 180) % 360 - 180
+    clear = np.abs(longitude / 120 - (longitude / 120).round()) > 0.01
+    clear &= np.abs(longitude + 60) > 1
+    expected = np.floor((longitude + 180) / 120)
+    found = read_all(tmp_path / "m.tif", FITTED, like=image)
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(found[clear], expected[clear])
 
 
 def test_nodata_alpha_and_colours_of_fitted_masks(tmp_path, make_raster):

@@ -109,14 +109,15 @@ def test_areas_of_a_disc_and_of_a_ring(tmp_path, make_raster):
     assert (found == 1).sum() == pytest.approx(disc.difference(ring).area, rel=0.005)
 
 
-def test_pixel_centres_decide(tmp_path, image):
+@pytest.mark.parametrize("name", ["l.geojson", "l.gpkg", "l.shp"])
+def test_pixel_centres_decide(tmp_path, image, name):
     generator = np.random.default_rng(0)
     polygons = [
-        shapely.MultiPoint(generator.uniform([1000, 1970], [1040, 2000], (4, 2))).convex_hull
-        for _ in range(12)
+        shapely.MultiPoint(generator.uniform([980, 1950], [1060, 2020], (4, 2))).convex_hull
+        for _ in range(400)
     ]
-    kinds = generator.choice(["wood", "water", "cloud"], 12)
-    path = write_vector(tmp_path / "l.geojson", polygons, kind=kinds.astype(object).tolist())
+    kinds = generator.choice(["wood", "water", "cloud"], 400)
+    path = write_vector(tmp_path / name, polygons, kind=kinds.astype(object).tolist())
     x, y = centres(image, "EPSG:2180")
     expected = np.full(x.shape, 255)
     for polygon, kind in zip(polygons, kinds):
@@ -272,6 +273,8 @@ def test_files_without_polygons_are_background_if_that_has_a_class(tmp_path, ima
     with pytest.raises(DataError, match=r"must have polygons.*data\.vector\.background"):
         check_pair(image, path, classes)
     assert (read_all(path, with_vector(polygons="wood", background="ground"), image) == 0).all()
+    # Such a file has no attributes either.
+    assert (read_all(path, with_vector(background="ground"), image) == 0).all()
 
 
 @pytest.mark.parametrize("name", ["l.geojson", "l.gpkg"])

@@ -1,6 +1,7 @@
 """Folders of scenes: what is finished is kept, what fails stops nothing, nothing is replaced unasked."""
 
 import shutil
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,15 @@ import pytest
 import rasterio
 
 from qhybrid.errors import ConfigError, DataError, WorkspaceError
-from qhybrid.inference import MapOptions, Products, find_scenes, map_one_scene, map_scenes, write_map
+from qhybrid.inference import (
+    MapOptions,
+    Products,
+    find_scenes,
+    map_one_scene,
+    map_places,
+    map_scenes,
+    write_map,
+)
 from qhybrid.inference.part_folder import part_path
 
 GRID = {"crs": "EPSG:32633", "transform": rasterio.transform.from_origin(4e5, 5e6, 10, 10)}
@@ -174,6 +183,21 @@ def test_which_scenes_are_meant(scenes, tmp_path):
     for nothing in (tmp_path / "in" / "*.jp2", part_path(scenes / "m.tif")):
         with pytest.raises(DataError, match="must hold scenes"):
             find_scenes([nothing])
+
+
+def test_scenes_in_an_archive_and_on_a_server(run, scenes, tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.write(scenes / "a.tif", "deep/a.tif")
+    inside = f"/vsizip/{tmp_path}/x.zip/deep/a.tif"
+    url = "https://host.org/d/c.tif?token=a.b*c"
+    assert [str(scene) for scene in find_scenes([inside, url])] == [inside, url]
+    given = find_scenes([inside, url, scenes / "b.tif"])
+    places = map_places(given, tmp_path / "out", MapOptions(), Products())
+    assert list(places.values()) == [tmp_path / "out" / f"{name}.tif" for name in "acb"]
+    map_scenes(run, [scenes / "a.tif"], tmp_path / "one")
+    assert states(map_scenes(run, [inside], tmp_path / "two")) == ["mapped"]
+    maps = [rasterio.open(tmp_path / folder / "a.tif").read() for folder in ("one", "two")]
+    np.testing.assert_array_equal(*maps)
 
 
 def test_names_that_would_meet_are_refused(run, scenes, tmp_path):
