@@ -110,7 +110,7 @@ def check_before_data(recipe: Recipe) -> None:
 
 
 def _check_model_keys(recipe: Recipe) -> None:
-    """Refuse unknown keys and impossible values of the model; what the data decide is not known yet and may be missing."""
+    """Refuse unknown keys and impossible values of the model; what data decide may be missing."""
     try:
         resolve_model(recipe.model)
     except ConfigError as error:
