@@ -114,9 +114,9 @@ def _explain(error: ValidationError, model: type[BaseModel], source: str, conten
             lines.append(f"{source}: key `{key}` is unknown.{hint}")
         elif item["type"] == "missing" and isinstance(item["loc"][-1], int):
             # All values behind it are called missing too; the first one's number says how many there are.
-            given = int(item["loc"][-1])
-            if not any(one.startswith(f"{source}: key `{key}` has too few values") for one in lines):
-                lines.append(f"{source}: key `{key}` has too few values: {given}. Fix: give more.")
+            known = any(line.startswith(f"{source}: key `{key}` has too few values") for line in lines)
+            if not known:
+                lines.append(f"{source}: key `{key}` has too few values: {item['loc'][-1]}. Fix: give more.")
         elif item["type"] == "missing":
             lines.append(f"{source}: key `{key}` is missing.")
         elif not _emptied(item):
