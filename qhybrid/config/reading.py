@@ -112,6 +112,11 @@ def _explain(error: ValidationError, model: type[BaseModel], source: str, conten
             close = difflib.get_close_matches(str(item["loc"][-1]), allowed, n=1)
             hint = f" Did you mean `{close[0]}`?" if close else f" Known keys: {', '.join(allowed)}."
             lines.append(f"{source}: key `{key}` is unknown.{hint}")
+        elif item["type"] == "missing" and isinstance(item["loc"][-1], int):
+            # All values behind it are called missing too; the first one's number says how many there are.
+            known = any(line.startswith(f"{source}: key `{key}` has too few values") for line in lines)
+            if not known:
+                lines.append(f"{source}: key `{key}` has too few values: {item['loc'][-1]}. Fix: give more.")
         elif item["type"] == "missing":
             lines.append(f"{source}: key `{key}` is missing.")
         elif not _emptied(item):

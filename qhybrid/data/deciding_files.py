@@ -152,9 +152,9 @@ class _Search:
         if not file.is_file():
             raise DataError(f"{file}: must be a file, but is missing. Fix: check the path.")
         self._take(file)
+        self._ask_gdal(str(file))  # first: opening a GeoPackage may write its -wal into it, and remove that
         for companion in self._companions(file):
             self.files.setdefault(companion, None)
-        self._ask_gdal(str(file))
         for source in _sources_of_vrt(file):
             self.add(source)
 
@@ -165,7 +165,7 @@ class _Search:
         wanted = {stem + end for end in ends} | {file.name.lower() + end for end in _BEHIND_NAME}
         beside = self._listings.beginning_with(stem, file.parent)
         found = [file.parent / name for lower, name in beside if lower in wanted and name != file.name]
-        return [companion for companion in found if companion.is_file()]
+        return [companion for companion in found if companion.is_file() and not _is_empty_log(companion)]
 
     def _take(self, file: Path) -> None:
         self.main = self.main or file
@@ -188,6 +188,11 @@ class _Search:
                 self.unknown[file] = None
             elif file != name and Path(file) not in self.files and file not in self.urls:
                 self.add(file)
+
+
+def _is_empty_log(file: Path) -> bool:
+    """Return whether a file is a log of SQLite with nothing in it, which comes and goes with its readers."""
+    return file.name.lower().endswith(("-wal", "-journal")) and not file.stat().st_size
 
 
 def _is_connection(name: str) -> bool:

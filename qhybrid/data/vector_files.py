@@ -38,7 +38,7 @@ class VectorLayer:
         attributes: Names of its attributes.
         features: Their number.
         bounds: left, bottom, right, top of all features; None without features.
-        version: Changes when the file does, as far as size and time of modification show it; None where they
+        version: Changes when the file does, as far as size, times and inode show it; None where they
             are not known.
     """
 
@@ -150,8 +150,14 @@ def _read(path: str, layer: str, attribute: str | None, box: Box | None) -> Feat
 
 
 def _version(path: Path) -> tuple[Any, ...] | None:
-    """Return names, sizes and times of a file and of those that belong to it (a Shapefile is several)."""
+    """Return sizes, times and inodes of a file and of those that belong to it (a Shapefile is several).
+
+    The time of change is one of them: that of modification can be set back.
+    """
     if not path.is_file():
         return None
-    parts = [path, *sorted(path.parent.glob(f"{path.stem}.*"))] if path.suffix.lower() == ".shp" else [path]
-    return tuple((part.name, part.stat().st_size, part.stat().st_mtime_ns) for part in parts)
+    parts = [path, *(part for part in (path.with_name(f"{path.name}-wal"),) if part.exists())]
+    if path.suffix.lower() == ".shp":
+        parts += sorted(path.parent.glob(f"{path.stem}.*"))
+    stats = [part.stat() for part in parts]
+    return tuple((one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino) for one in stats)

@@ -102,12 +102,16 @@ def evaluate_run(
     digest = subject.identify().hash
     name = None if other is None else other.name
     target, name = result_folder(run.folder, split, chosen, which, digest, name, where)
-    if bands is not None or scale is not None:  # the result of the scenes as they are stays
+    reading = {
+        **({} if bands is None else {"bands": list(bands)}),
+        **({} if scale is None else {"scale": scale}),
+    }
+    if reading:  # the result of the scenes as they are stays
         parts = [*(() if bands is None else map(str, bands)), *(() if scale is None else (f"{scale:.6g}",))]
         target = target.with_name(f"{target.name}-read-as-{'_'.join(parts)}")
     if output:
+        check_output(Path(output), target, apart=name is not None or bool(reading))
         target = Path(output)
-        check_output(target, run.folder, name)
     options = Options(settings, device, progress, as_trained=True)
     references = subject.baselines() if baselines else {}
     started = time.perf_counter()
@@ -119,6 +123,7 @@ def evaluate_run(
         "data_root": str(where.absolute()),
         "data_hash": digest,
         "input": input_of(run),
+        **({"read_as": reading} if reading else {}),
         "seconds": round(time.perf_counter() - started, 3),
         "metrics": plain_metrics(found.metrics),
     }

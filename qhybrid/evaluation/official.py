@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from qhybrid.config import EngineConfig
+from qhybrid.data.scenes import SPLITS
 from qhybrid.errors import WorkspaceError
 from qhybrid.evaluation.common import ON, evaluation_folder
 from qhybrid.training.data_record import read_record
-from qhybrid.training.run_folder import Which
+from qhybrid.training.run_folder import RECIPE, Which
 
 METRICS = "metrics.json"
 _SHORT = 8
+_OFFICIAL = tuple(f"{split}-" for split in SPLITS)
 
 
 def result_folder(
@@ -88,15 +90,28 @@ def _digest_in(folder: Path, otherwise: str | None) -> str | None:
         return otherwise
 
 
-def check_output(output: Path, run: Path, on: str | None) -> None:
-    """Check that results on other data are not written where official ones belong.
+def check_output(output: Path, target: Path, *, apart: bool) -> None:
+    """Check that results are not written where other ones belong, of this run or of another.
+
+    A run's folder `evaluation` holds its results under the names that they get by themselves; what is judged
+    there by its name must be what the name says.
+
+    Args:
+        output: Where they shall go.
+        target: Where they go by themselves.
+        apart: Whether they are of other data than the run's own, or of data that are read in another way.
 
     Raises:
-        WorkspaceError: If they would be.
+        WorkspaceError: If other results belong there.
     """
-    inside = output.resolve().parent == (run / "evaluation").resolve()
-    if on is not None and inside and not output.name.startswith(ON):
+    place, own = output.resolve(), target.resolve()
+    if place == own or place.parent.name != own.parent.name or not (place.parent.parent / RECIPE).is_file():
+        return
+    allowed = place.name.startswith(ON) if apart else not place.name.startswith((ON, *_OFFICIAL))
+    if place.parent != own.parent or not allowed:
+        what = "results on other data, or on data read in another way, than the run's own"
         raise WorkspaceError(
-            f"{output}: results on other data than the run's own ({on}) must not stand where its official "
-            f"ones do. Fix: leave --output out, or choose a folder outside {run / 'evaluation'}."
+            f"{output}: {what if apart else 'these results'} must not stand where "
+            f"{'official' if apart else 'other'} ones do; they belong in {target}. Fix: leave --output out, "
+            f"or choose a folder outside {output.parent}."
         )

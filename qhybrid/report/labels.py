@@ -125,6 +125,11 @@ def evaluation_label(folder: str, found: Mapping[str, Any]) -> str:
         words += _conditions(engine)
     if found.get("which") == "last" and folder.endswith("-last"):
         words.append("weights of the last epoch")
+    reading = found.get("read_as") or {}
+    if "bands" in reading:
+        words.append(f"bands read as {', '.join(map(str, reading['bands']))}")
+    if "scale" in reading:
+        words.append(f"numbers times {reading['scale']:.6g}")
     return ", ".join(words)
 
 

@@ -35,7 +35,8 @@ class RunSource:
         curves: Its metrics by epoch; None where the file is missing.
         environment: What it was trained with; empty where the file is missing.
         evaluations: metrics.json of each evaluation, by the name of its folder.
-        other_data: The same of evaluations on other data than the run's own.
+        other_data: The same of evaluations on other data than the run's own, or on data that were read in
+            another way.
         data_record: Which data it was trained on; empty where the file is missing.
     """
 
@@ -118,7 +119,8 @@ def read_run(folder: Path, name: str = "", settings: dict[str, Any] | None = Non
         run.environment = _read_json(folder / ENVIRONMENT)
     for file in sorted(folder.glob("evaluation/*/metrics.json")):
         content, name = _read_json(file), file.parent.name
-        (run.other_data if name.startswith(ON) else run.evaluations)[name] = content
+        apart = name.startswith(ON) or content.get("on") or content.get("read_as")
+        (run.other_data if apart else run.evaluations)[name] = content
     if (folder / DATA_RECORD).is_file():
         run.data_record = _read_json(folder / DATA_RECORD)
     return run

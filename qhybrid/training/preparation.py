@@ -110,13 +110,14 @@ def check_before_data(recipe: Recipe) -> None:
 
 
 def _check_model_keys(recipe: Recipe) -> None:
-    """Refuse unknown keys of the model; what the data decide is not known yet and may be missing."""
+    """Refuse unknown keys and impossible values of the model; what data decide may be missing."""
     try:
         resolve_model(recipe.model)
     except ConfigError as error:
-        unknown = [line for line in str(error).splitlines() if "is unknown" in line]
-        if unknown:
-            raise ConfigError("\n".join(unknown)) from error
+        told = ("is unknown", "has too few values", ": Input should")
+        wrong = [line for line in str(error).splitlines() if any(text in line for text in told)]
+        if wrong:
+            raise ConfigError("\n".join(wrong)) from error
 
 
 def is_new(folder: Path) -> bool:

@@ -176,6 +176,8 @@ class TestWhatCounts:
         found.add(file_identity(tmp_path / "a.shp"))
         (tmp_path / "a.gpkg").write_text("gpkg")
         alone = file_identity(tmp_path / "a.gpkg")
+        (tmp_path / "a.gpkg-wal").touch()  # as long as somebody reads
+        assert file_identity(tmp_path / "a.gpkg") == alone
         (tmp_path / "a.gpkg-wal").write_text("not yet in the file")
         assert len(found | {alone, file_identity(tmp_path / "a.gpkg")}) == 4
 

@@ -16,6 +16,7 @@ from qhybrid.data.pairs import MaskReader, check_pair
 from qhybrid.data.raster import raster_info
 from qhybrid.data.scenes import Scene, SceneReader
 from qhybrid.data.statistics import compute_statistics
+from qhybrid.data.vector_files import open_layer
 from qhybrid.errors import ConfigError, DataError
 
 KIND = VectorConfig(attribute="kind")
@@ -285,6 +286,17 @@ def test_a_file_that_changes_is_read_again(tmp_path, image, name):
     write_vector(path, [box(1000, 1970, 1040, 2000)], kind=["water"])
     os.utime(path, (1, 1))
     assert (read_all(path, with_vector(), image) == 2).all()
+
+
+def test_a_file_rewritten_with_equal_size_and_time_is_another_one(tmp_path):
+    path = write_vector(tmp_path / "l.geojson", [box(1000, 1970, 1040, 2000)], kind=["wood"])
+    before, times = open_layer(path, None, "layer"), path.stat()
+    assert before.read("kind", before.bounds)[1].tolist() == ["wood"]
+    path.write_text(path.read_text().replace("wood", "sand"))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    after = open_layer(path, None, "layer")
+    assert path.stat().st_size == times.st_size
+    assert after.read("kind", before.bounds)[1].tolist() == ["sand"]
 
 
 def test_one_file_serves_many_scenes(tmp_path, make_raster):

@@ -170,12 +170,41 @@ def test_two_folders_of_one_name_do_not_share_results(run_folder, scenes_root, o
     assert evaluate_run(run_folder, data_root=scenes_root, on=second).folder == found.folder
 
 
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("test-exact", {"scale": 1.0}),
+        ("test-exact", {"split": "val"}),
+        ("on-korea-test-exact", {}),
+    ],
+)
+def test_no_result_takes_the_place_of_another_one(run_folder, scenes_root, tmp_path, name, given):
+    for folder in (run_folder, shutil.copytree(run_folder, tmp_path / "copy")):
+        with pytest.raises(WorkspaceError, match="must not stand where"):
+            evaluate_run(run_folder, data_root=scenes_root, output=folder / "evaluation" / name, **given)
+    assert not (run_folder / "evaluation" / name).exists()
+    own = run_folder / "evaluation" / "test-exact"
+    assert evaluate_run(run_folder, data_root=scenes_root, output=own).folder == own
+    with pytest.raises(WorkspaceError, match="must not stand where"):  # of another run
+        evaluate_run(tmp_path / "copy", data_root=scenes_root, output=own)
+
+
+def test_data_read_in_another_way_are_no_official_result(run_folder, scenes_root):
+    plain = evaluate_run(run_folder, data_root=scenes_root)
+    scaled = evaluate_run(run_folder, data_root=scenes_root, scale=1.0, bands=(1, 2, 3))
+    assert scaled["miou"] == plain["miou"]
+    assert written(run_folder, scaled.folder.name)["read_as"] == {"bands": [1, 2, 3], "scale": 1.0}
+    found = read_run(run_folder)
+    assert list(found.evaluations) == ["test-exact"]
+    assert list(found.other_data) == ["test-exact-read-as-1_2_3_1"]
+
+
 def test_what_makes_no_sense_is_refused(run_folder, scenes_root, other, tmp_path):
     with pytest.raises(ConfigError, match="baselines"):
         evaluate_run(run_folder, data_root=scenes_root, on=other, baselines=True)
     with pytest.raises(ConfigError, match="this is neither"):
         evaluate_run(run_folder, data_root=scenes_root, on=tmp_path / "nowhere")
-    with pytest.raises(WorkspaceError, match="must not stand where its official"):
+    with pytest.raises(WorkspaceError, match="must not stand where official"):
         evaluate_run(
             run_folder, data_root=scenes_root, on=other, output=run_folder / "evaluation" / "test-exact"
         )

@@ -101,6 +101,8 @@ class TestBeforeTheFirstStep:
         ("change", "error", "message"),
         [
             ({"model": {"name": "hq_unett"}}, ConfigError, "Did you mean `hq_unet`"),
+            ({"model": {"name": "hq_unet", "widths": [4, 4]}}, ConfigError, "`widths` has too few values: 2"),
+            ({"model": {"name": "hq_unet", "grid": "two"}}, ConfigError, "`grid`: Input should"),
             (
                 {"model": {"name": "hq_unet", "gird": 2}},
                 ConfigError,

@@ -141,7 +141,7 @@ class _Sweep:
         """Train the runs of the training grids that are not finished; return those that are."""
         outcome.doubtful += sum(run.doubtful for run in self.training)
         waiting = {run.key: run for run in self.training if not run.finished}
-        jobs = [run.job(self.data_root) for run in waiting.values()]
+        jobs = [run.job(self.data_root, self.section.split) for run in waiting.values()]
         for done, answer in enumerate(run_jobs(jobs, run_job, **work), start=1):
             self.progress("training", done, len(waiting))
             if "error" in answer:

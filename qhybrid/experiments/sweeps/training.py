@@ -60,9 +60,9 @@ class TrainedRun:
         """Whether it has been trained to its end on these data."""
         return self.readable and (self.folder / TRAINED_MARK).is_file()
 
-    def job(self, data_root: Path) -> dict[str, Any]:
-        """Return what a worker needs."""
-        return training_job(self.key, self.recipe, str(self.folder), str(data_root), self.data_hash)
+    def job(self, data_root: Path, split: str) -> dict[str, Any]:
+        """Return what a worker needs; `split` is what its cells will be evaluated on."""
+        return training_job(self.key, self.recipe, str(self.folder), str(data_root), self.data_hash, split)
 
 
 def list_trainings(

@@ -63,7 +63,7 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def training_job(
-    key: str, recipe: Recipe, folder: str, data_root: str, data_hash: str | None
+    key: str, recipe: Recipe, folder: str, data_root: str, data_hash: str | None, split: str
 ) -> dict[str, Any]:
     """Return the job of training a run.
 
@@ -73,10 +73,11 @@ def training_job(
         folder: Its run folder.
         data_root: Folder that `data.root` is relative to.
         data_hash: Identity of the data that the key stands for; None if it cannot be told.
+        split: The split that its cells will be evaluated on.
     """
     content = recipe.model_dump(mode="json")
     job = {"key": key, "recipe": content, "folder": folder, "data_root": data_root}
-    return {**job, "data_hash": data_hash}
+    return {**job, "data_hash": data_hash, "split": split}
 
 
 @functools.lru_cache(maxsize=SUBJECTS_KEPT)
@@ -216,7 +217,9 @@ def _train(job: dict[str, Any]) -> dict[str, Any]:
     threads = torch.get_num_threads()
     try:
         recipe = Recipe.model_validate(job["recipe"])
-        train(recipe, Path(job["data_root"]), folder, resume=(folder / RECIPE).is_file())
+        # A test split that the cells need must be usable now, not when all runs are trained.
+        test = True if job["split"] == "test" else None
+        train(recipe, Path(job["data_root"]), folder, resume=(folder / RECIPE).is_file(), test=test)
     finally:
         torch.set_num_threads(threads)
     expected, root = job["data_hash"], Path(job["data_root"])

@@ -1,6 +1,7 @@
 """The trials: drawn by Optuna, trained in run folders of their own, told back with their validation metric.
 
-    tune.json           models, search space and seed, which a resumed call must share
+    tune.json           models, search space, seed, and hashes of the data and of what recipes name; a resumed
+                        call must share them
     study.db            Optuna's storage: what was drawn and what came of it
     trials/MODEL/NNN/   the run folder of each trial, and trial.json with its result
     trials.csv          all trials
@@ -25,6 +26,7 @@ import pandas as pd
 from qhybrid.config import Recipe
 from qhybrid.config.tuning import Distribution, TuneSpace
 from qhybrid.errors import ConfigError, EngineError, TrainingError, WorkspaceError, optional_import
+from qhybrid.experiments.sweeps.training import recipe_key
 from qhybrid.experiments.tuning.candidates import candidate_recipes, trial_recipe
 from qhybrid.experiments.tuning.results import (
     RESULT,
@@ -37,6 +39,7 @@ from qhybrid.experiments.tuning.results import (
 )
 from qhybrid.seeding import derive_seed
 from qhybrid.training import train
+from qhybrid.training.data_record import training_identity
 from qhybrid.training.kinds import check_validated, kept_score
 from qhybrid.training.run_folder import METRICS, RECIPE, training_ended
 from qhybrid.workspace import locked, write_text
@@ -84,7 +87,7 @@ def tune(
     for recipe in complete.values():
         check_validated(recipe, data_root)
     with _folder_of_search(output):
-        _check_same_search(complete, space, seed, output)
+        _check_same_search(complete, space, seed, data_root, output)
         search = _Search(optuna, complete, space, data_root, output, seed)
         for number in range(1, trials + 1):
             for label in complete:
@@ -188,7 +191,13 @@ class _Search:
             quiet = recipe.training.model_copy(update={"progress": False})
             resume = (folder / RECIPE).is_file()
             if not (resume and training_ended(folder)):
-                train(recipe.model_copy(update={"training": quiet}), self.data_root, folder, resume=resume)
+                train(
+                    recipe.model_copy(update={"training": quiet}),
+                    self.data_root,
+                    folder,
+                    resume=resume,
+                    test=False,
+                )
             result["metric"], result["value"] = kept_score(folder)
             if result["value"] is None:
                 result["error"] = "The validation metric is not a number."
@@ -212,12 +221,17 @@ def _distribution(optuna: Any, one: Distribution) -> Any:
     return kinds.FloatDistribution(one.low, one.high, log=one.log)
 
 
-def _check_same_search(recipes: Mapping[str, Recipe], space: TuneSpace, seed: int, output: Path) -> None:
+def _check_same_search(
+    recipes: Mapping[str, Recipe], space: TuneSpace, seed: int, data_root: Path, output: Path
+) -> None:
     """Write the settings of a new search, or check that those of a folder are the same."""
     content = {
         "recipes": {label: recipe.model_dump(mode="json") for label, recipe in recipes.items()},
         "space": space.model_dump(mode="json")["space"],
         "seed": seed,
+        # Where it cannot be told it is None, and nothing is compared, as when a run is resumed.
+        "data": training_identity(next(iter(recipes.values())).data, data_root).hash,
+        "named": {label: recipe_key(recipe) for label, recipe in recipes.items()},
     }
     file = output / SETTINGS
     if not file.is_file():
@@ -227,9 +241,13 @@ def _check_same_search(recipes: Mapping[str, Recipe], space: TuneSpace, seed: in
         before = json.loads(file.read_text(encoding="utf-8"))
         pairs = [(before["recipes"], content["recipes"])]
         different = [key for key in ("space", "seed") if before[key] != content[key]]
+        if None not in (before.get("data"), content["data"]) and before["data"] != content["data"]:
+            different.append("training or validation data")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file} is damaged: {error!r}. Fix: give another --output.") from error
     different += ["recipes" for old, new in pairs if _judged(old) != _judged(new)]
+    if "recipes" not in different and before.get("named", content["named"]) != content["named"]:
+        different.append("contents of the encoder, noise profile or weights that its recipes name")
     if different:
         raise ConfigError(
             f"{file} is of a search with other {' and '.join(different)}: its trials cannot be compared with "

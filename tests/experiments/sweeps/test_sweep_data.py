@@ -7,6 +7,7 @@ import gzip
 import json
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -282,9 +283,19 @@ class TestTraining:
         config, data = tiny
         (run,) = list_trainings(config.sweep.train, tmp_path, data)
         change(data / "tiny" / "train" / "masks" / "a.tif", lambda values: (7 - values).astype(np.uint8))
-        answer = run_job(run.job(data))
+        answer = run_job(run.job(data, "test"))
         assert "training data must stay as they are" in answer["error"]
         assert not run.finished
+
+    @pytest.mark.parametrize("removed", ["masks/d.tif", "images", ""])
+    def test_a_test_split_that_cells_need_is_missed_before_runs_are_trained(self, tiny, tmp_path, removed):
+        config, data = tiny
+        place = data / "tiny" / "test" / removed
+        (shutil.rmtree if place.is_dir() else Path.unlink)(place)
+        (run,) = list_trainings(config.sweep.train, tmp_path, data)
+        answer = run_job(run.job(data, "test"))
+        assert str(data / "tiny" / "test" / "images") in answer["error"]
+        assert not run.folder.exists()
 
     def test_runs_without_data_are_never_finished(self, tiny, tmp_path):
         config, _ = tiny

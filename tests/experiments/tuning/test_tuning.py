@@ -6,10 +6,13 @@ import csv
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
 
 from qhybrid.cli.main import execute
 from qhybrid.config import Recipe, load_recipe, to_yaml, validated
@@ -245,6 +248,27 @@ def test_scenes_are_judged_by_their_miou(tmp_path, tiny_data, tiny_content):
     assert row.metric == "val_miou"
     content = json.loads((row.folder / "best" / "meta.json").read_text())
     assert row.value == content["metrics"]["val_miou"]
+
+
+def test_a_search_does_not_go_on_with_other_data(tmp_path, tiny_data, tiny_content):
+    root = shutil.copytree(tiny_data, tmp_path / "data")
+    models = {"hq_unet": validated(Recipe, tiny_content(epochs=1), "test")}
+    space = default_space(models["hq_unet"])
+    (row,) = tune(models, space, root, tmp_path / "s", trials=1)
+    root = root.rename(tmp_path / "moved")
+    assert tune(models, space, root, tmp_path / "s", trials=1) == [row]
+    file = tmp_path / "s" / "tune.json"
+    kept = json.loads(file.read_text())
+    file.write_text(json.dumps({**kept, "named": {"hq_unet": "another encoder"}}))
+    with pytest.raises(ConfigError, match="other contents of the encoder"):
+        tune(models, space, root, tmp_path / "s", trials=2)
+    file.write_text(json.dumps(kept))
+    with rasterio.open(root / "tiny" / "val" / "masks" / "c.tif", "r+") as mask:
+        mask.write(np.full_like(mask.read(), 10))
+    with pytest.raises(ConfigError, match="other training or validation data"):
+        tune(models, space, root, tmp_path / "s", trials=2)
+    file.write_text(json.dumps({key: kept[key] for key in ("recipes", "space", "seed")}))
+    assert tune(models, space, root, tmp_path / "s", trials=1) == [row]  # of an earlier version
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):
