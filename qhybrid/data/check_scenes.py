@@ -33,6 +33,7 @@ def check_scenes(
     splits: Sequence[str],
     *,
     quick: bool = False,
+    contract: InputContract | None = None,
     progress: Progress | None = None,
 ) -> DataCheck:
     """Look at the scenes of some splits, and for places that are in several of them.
@@ -43,12 +44,13 @@ def check_scenes(
         splits: Which splits.
         quick: Of images read the first and last blocks alone, and of the masks of the training split too,
             which its statistics read.
+        contract: What scenes are read for; that of the first usable one if absent.
         progress: Called with (scenes done, scenes in all).
     """
     classes = dataset.classes
     check = DataCheck("scenes", classes.names, "pixels", classes.colors)
     listed = {split: _listed(dataset, split, check) for split in splits}
-    contract = _contract(listed, config)
+    contract = contract or _contract(listed, config)
     total, done = sum(len(scenes) for scenes, _ in listed.values()), 0
     for split, (scenes, _) in listed.items():
         found = check.splits[split] = SplitFindings()

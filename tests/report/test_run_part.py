@@ -123,6 +123,7 @@ def test_counts_of_files_of_any_version():
 
 
 def test_model_and_training(make_run, evaluated, scenes_root):
+    change(evaluated, data_root=None, data_hash=None)  # as earlier versions, which did not say
     run = read_run(evaluated)
     run.environment = {"data": {"train": {"scenes": 2, "pixels": 2808}, "val": {"scenes": 1}}}
     parameters = sum(part.numel() for part in load_run(evaluated).model.parameters())

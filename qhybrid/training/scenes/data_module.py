@@ -14,6 +14,7 @@ from qhybrid.config import Recipe
 from qhybrid.data.check import compare_labels, no_labels, stop_at_problems
 from qhybrid.data.check_findings import DataCheck
 from qhybrid.data.check_scenes import check_scenes
+from qhybrid.data.contract import InputContract
 from qhybrid.data.identity import DataIdentity, scenes_identity
 from qhybrid.data.patches import GridPatches, RandomPatches
 from qhybrid.data.scene_datasets import open_dataset
@@ -73,17 +74,18 @@ class SceneDataModule(lightning.LightningDataModule):
         self.classes = self.dataset.classes
         self.found = DataCheck("scenes", self.classes.names, "pixels", self.classes.colors)
         self._statistics = statistics
+        self._first: InputContract | None = None
         try:
             for split in ("train", "val"):
                 if not self.dataset.scenes(split):
                     raise DataError(f"Data set `{recipe.data.dataset}` has no scenes in split `{split}`.")
-            self._first = first_contract(self.dataset, recipe.data)
+            first = self._first = first_contract(self.dataset, recipe.data)
         except DatasetNotFoundError:
             raise
         except DataError:
             self.check(test=None)  # names this problem and all others
             raise
-        self.bands = self._first.numbers
+        self.bands = first.numbers
 
     def check(self, test: bool | None = None) -> None:
         """Look at every file of every split before time is spent on training; see `qhybrid.data.check`.
@@ -96,7 +98,7 @@ class SceneDataModule(lightning.LightningDataModule):
             DataError: If a file or a split is not usable; it names all that are not.
         """
         splits = SPLITS if test is not False else ("train", "val")
-        self.found = check_scenes(self.dataset, self.recipe.data, splits, quick=True)
+        self.found = check_scenes(self.dataset, self.recipe.data, splits, quick=True, contract=self._first)
         compare_labels(self.found, absent_classes=False)
         severe = [one for one in self.found.problems if one.severe and one.kind != "leak"]
         if test is None:
