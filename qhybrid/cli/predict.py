@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -42,7 +41,8 @@ def predict(
     scenes: Annotated[
         list[str],
         typer.Argument(
-            help="Rasters with the bands that the run was trained on: files, folders, or patterns in quotes."
+            help="Rasters with the bands that the run was trained on: files, URLs, folders, archives, or "
+            "patterns in quotes."
         ),
     ],
     output: Annotated[
@@ -142,22 +142,21 @@ def predict(
 
 def _several(scenes: list[str], output: Path) -> bool:
     """Return whether maps go to a folder: for several scenes, or where a single one is sent to a folder."""
-    if len(scenes) > 1 or Path(scenes[0]).is_dir():
-        return True
-    pattern = glob.has_magic(scenes[0]) and not Path(scenes[0]).exists()
-    return pattern or output.is_dir() or not output.suffix
+    from qhybrid.inference import means_several
+
+    return len(scenes) > 1 or means_several(scenes[0]) or output.is_dir() or not output.suffix
 
 
 def _check_paths(
     scenes: list[str], output: Path, several: bool, options: MapOptions, products: Products
 ) -> None:
     """Find wrong names and files in the way before anything is loaded."""
+    from qhybrid.data.locations import check_present
     from qhybrid.inference import check_output, find_scenes, map_places
 
     if not several:
         check_output(output)
-        if not Path(scenes[0]).exists():
-            raise DataError(f"{scenes[0]}: must be a raster file, but is missing. Fix: check the path.")
+        check_present(scenes[0])
         return
     if output.suffix.lower() in (".tif", ".tiff") or output.is_file():
         raise ConfigError(f"Maps of several scenes go to a folder, but --output is {output}.")
@@ -214,7 +213,9 @@ def _map_many(run: LoadedRun, scenes: list[str], output: Path, common: dict[str,
     kept = sum(outcome.state == "kept" for outcome in outcomes)
     say(f"maps        {len(outcomes) - len(failed)} of {len(outcomes)}, {kept} of them finished before")
     if failed:
-        shown = "\n".join(f"  {outcome.scene}: {outcome.reason}" for outcome in failed)
+        shown = "\n".join(
+            f"  {outcome.scene}: {outcome.reason.removeprefix(f'{outcome.scene}: ')}" for outcome in failed
+        )
         raise DataError(f"{len(failed)} of {len(outcomes)} scenes could not be mapped:\n{shown}")
 
 

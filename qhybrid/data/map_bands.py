@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -15,6 +16,9 @@ from qhybrid.errors import ConfigError
 
 CODE_TYPES = ("uint8", "uint16", "int16", "int32")
 """Number types of maps of mask values, in the order in which they are tried."""
+
+_MOST_TRIED = 1 << 16
+"""Numbers that are tried for nodata, from the largest of a type."""
 
 Colour = tuple[int, int, int]
 
@@ -97,15 +101,15 @@ def code_table(bands: MapBands) -> NDArray[Any]:
 
 def _codes(classes: ClassMap) -> list[int]:
     codes = []
-    for name, values in zip(classes.names, classes.values):
-        if not values or not isinstance(values[0], int | np.integer):
+    for name, values, code in zip(classes.names, classes.values, classes.tables.codes):
+        if code is None:
             shown = "none" if not values else repr(values[0])
             raise ConfigError(
                 f"A map of mask values needs a number for each class, but class {name} has {shown}: a colour "
                 "or a text cannot be the value of a pixel. Fix: leave `--codes` away; the map then holds "
                 "class indices, with names and colours beside them."
             )
-        codes.append(int(values[0]))
+        codes.append(code)
     return codes
 
 
@@ -113,21 +117,25 @@ def _code_type(codes: list[int], classes: ClassMap) -> tuple[str, int]:
     """Return the smallest number type that holds all codes and a value for nodata, and that value.
 
     Nodata is the first ignored mask value if there is one, else 255, 0, or the type's largest free number:
-    never the value of a class.
+    never a mask value of a class, be it one that is not written or one inside a range.
     """
     ignored = [int(value) for value in classes.ignore_values[:1] if isinstance(value, int | np.integer)]
     for dtype in CODE_TYPES:
         limits = np.iinfo(dtype)
         if min(codes) < limits.min or max(codes) > limits.max:
             continue
-        largest = (value for value in range(limits.max, limits.min - 1, -1) if value not in codes)
-        wanted = [*ignored, IGNORE_INDEX, 0, next(largest, None)]
+        wanted = chain(
+            [*ignored, IGNORE_INDEX, 0],
+            range(limits.max, max(limits.min, limits.max - _MOST_TRIED) - 1, -1),
+            range(-1, limits.min - 1, -_MOST_TRIED),
+        )
         for value in wanted:
-            if value is not None and value not in codes and limits.min <= value <= limits.max:
+            known = classes.tables.of_number(value)
+            if limits.min <= value <= limits.max and known in (None, IGNORE_INDEX):
                 return dtype, value
     raise ConfigError(
-        f"Mask values on a map must be 32-bit integers, but reach from {min(codes)} to {max(codes)}. Fix: "
-        "leave `--codes` away; the map then holds class indices."
+        "Mask values on a map must be 32-bit integers, with one left for pixels without data, but reach "
+        f"from {min(codes)} to {max(codes)}. Fix: leave `--codes` away; the map then holds class indices."
     )
 
 
