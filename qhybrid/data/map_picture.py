@@ -93,6 +93,8 @@ def _in_web_mercator(
     crs = file.crs or points_crs
     if not crs or (file.transform.is_identity and not points):
         return None
+    place: dict[str, Any]
+    middles: tuple[int, ...]
     if file.transform.is_identity:
         place, middles = {"gcps": points}, (0, 180)
     elif crs.is_geographic:
@@ -140,7 +142,7 @@ def _mercator_grid(file: Any, crs: CRS, middle: int, place: Mapping[str, Any], m
 def _breadth(grid: _Grid) -> float:
     """Return the breadth of a grid in whole metres: equal ones differ by rounding."""
     _, _, transform, (_, columns) = grid
-    return round(transform.a * columns)
+    return float(round(transform.a * columns))
 
 
 def _warped(
