@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -42,7 +41,8 @@ def predict(
     scenes: Annotated[
         list[str],
         typer.Argument(
-            help="Rasters with the bands that the run was trained on: files, folders, or patterns in quotes."
+            help="Rasters with the bands that the run was trained on: files, URLs, folders, archives, or "
+            "patterns in quotes."
         ),
     ],
     output: Annotated[
@@ -142,13 +142,9 @@ def predict(
 
 def _several(scenes: list[str], output: Path) -> bool:
     """Return whether maps go to a folder: for several scenes, or where a single one is sent to a folder."""
-    from qhybrid.data.locations import GdalPath, as_location
+    from qhybrid.inference import means_several
 
-    place = as_location(scenes[0])
-    if len(scenes) > 1 or place.is_dir():
-        return True
-    pattern = glob.has_magic(scenes[0]) and not isinstance(place, GdalPath) and not place.exists()
-    return pattern or output.is_dir() or not output.suffix
+    return len(scenes) > 1 or means_several(scenes[0]) or output.is_dir() or not output.suffix
 
 
 def _check_paths(
@@ -217,7 +213,9 @@ def _map_many(run: LoadedRun, scenes: list[str], output: Path, common: dict[str,
     kept = sum(outcome.state == "kept" for outcome in outcomes)
     say(f"maps        {len(outcomes) - len(failed)} of {len(outcomes)}, {kept} of them finished before")
     if failed:
-        shown = "\n".join(f"  {outcome.scene}: {outcome.reason}" for outcome in failed)
+        shown = "\n".join(
+            f"  {outcome.scene}: {outcome.reason.removeprefix(f'{outcome.scene}: ')}" for outcome in failed
+        )
         raise DataError(f"{len(failed)} of {len(outcomes)} scenes could not be mapped:\n{shown}")
 
 

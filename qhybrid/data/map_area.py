@@ -28,7 +28,7 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
         left, bottom, right, top = (float(part) for part in text.split(","))
     except ValueError:
         left = bottom = right = top = math.nan
-    if not (left < right and bottom < top):
+    if not (left < right and bottom < top and math.isfinite(left + bottom + right + top)):
         raise ConfigError(
             f"Option --bbox must be left,bottom,right,top with left < right and bottom < top, but is {text}. "
             "Fix: for example --bbox 500000,200000,501000,201000."
@@ -93,6 +93,11 @@ def _in_crs_of(info: RasterInfo, box: Sequence[float], crs: str | None) -> Seque
         raise DataError(
             f"{info.path}: the box must lie where {info.crs.to_string()} is defined, but: {error}."
         ) from error
+    if not np.isfinite(found).all():
+        raise DataError(
+            f"{info.path}: the box {','.join(f'{value:.10g}' for value in box)} in {crs} must lie where "
+            f"{info.crs.to_string()} is defined, but reaches beyond. Fix: choose a smaller one."
+        )
     if found[0] > found[2]:
         raise DataError(
             f"{info.path}: the box {','.join(f'{value:.10g}' for value in box)} in {crs} must not cross the "

@@ -16,6 +16,9 @@ from qhybrid.errors import ConfigError
 CODE_TYPES = ("uint8", "uint16", "int16", "int32")
 """Number types of maps of mask values, in the order in which they are tried."""
 
+_MOST_TRIED = 1 << 16
+"""Numbers that are tried for nodata, from the largest of a type."""
+
 Colour = tuple[int, int, int]
 
 
@@ -113,28 +116,30 @@ def _code_type(codes: list[int], classes: ClassMap) -> tuple[str, int]:
     """Return the smallest number type that holds all codes and a value for nodata, and that value.
 
     Nodata is the first ignored mask value if there is one, else 255, 0, or the type's largest free number:
-    never the value of a class, nor in a range of one that has both ends.
+    one that stands for no class, else one that only lies in a range with an open end, which does not name
+    it; never the value of a class, nor in a range of one that has both ends.
     """
+    tables = classes.tables
 
-    def free(value: int) -> bool:
-        tables = classes.tables
-        return value not in codes and (
-            tables.numbers.get(value) == IGNORE_INDEX or not tables.names_number(value)
-        )
+    def unused(value: int) -> bool:
+        return tables.of_number(value) in (None, IGNORE_INDEX)
+
+    def unnamed(value: int) -> bool:
+        return value not in codes and not tables.names_number(value)
 
     ignored = [int(value) for value in classes.ignore_values[:1] if isinstance(value, int | np.integer)]
     for dtype in CODE_TYPES:
         limits = np.iinfo(dtype)
         if min(codes) < limits.min or max(codes) > limits.max:
             continue
-        largest = (value for value in range(limits.max, limits.min - 1, -1) if free(value))
-        wanted = [*ignored, IGNORE_INDEX, 0, next(largest, None)]
-        for value in wanted:
-            if value is not None and free(value) and limits.min <= value <= limits.max:
-                return dtype, value
+        largest = range(limits.max, max(limits.min, limits.max - _MOST_TRIED) - 1, -1)
+        for free in (unused, unnamed):
+            for value in chain([*ignored, IGNORE_INDEX, 0], largest):
+                if limits.min <= value <= limits.max and free(value):
+                    return dtype, value
     raise ConfigError(
-        f"Mask values on a map must be 32-bit integers, but reach from {min(codes)} to {max(codes)}. Fix: "
-        "leave `--codes` away; the map then holds class indices."
+        "Mask values on a map must be 32-bit integers, with one left for pixels without data, but reach "
+        f"from {min(codes)} to {max(codes)}. Fix: leave `--codes` away; the map then holds class indices."
     )
 
 

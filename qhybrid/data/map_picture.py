@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,17 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from PIL import Image
+from rasterio import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import array_bounds
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import calculate_default_transform, reproject
 
 from qhybrid.data.map_bands import MapBands
+from qhybrid.data.raster_file import GDAL_ERRORS
 from qhybrid.data.raster_writer import CACHE_MB
 from qhybrid.errors import DataError
 
@@ -67,7 +70,7 @@ def map_picture(path: str | Path, bands: MapBands, max_side: int = MAX_SIDE) -> 
                     file.read(1, out_shape=_reduced(file.height, file.width, max_side)),
                     None,
                 )
-    except RasterioError as error:
+    except GDAL_ERRORS as error:
         raise DataError(f"{path}: cannot be read ({error}). Fix: map the scene again.") from error
     content = io.BytesIO()
     Image.fromarray(_coloured(values, bands)).save(content, "PNG", optimize=True)
@@ -82,32 +85,70 @@ def _reduced(height: int, width: int, max_side: int) -> tuple[int, int]:
 def _in_web_mercator(
     file: Any, bands: MapBands, max_side: int
 ) -> tuple[NDArray[Any], tuple[float, float, float, float]] | None:
+    """Return the values on the grid of a web map, and bounds there; None for a map without place on earth.
+
+    A map across the antimeridian lies beyond the right side of the world, where web maps go on.
+    """
     points, points_crs = file.gcps
     crs = file.crs or points_crs
     if not crs or (file.transform.is_identity and not points):
         return None
-    mercator = CRS.from_epsg(3857)
-    place = {"gcps": points} if points and file.transform.is_identity else dict(zip(_SIDES, file.bounds))
+    place: dict[str, Any]
+    middles: tuple[int, ...]
+    if file.transform.is_identity:
+        place, middles = {"gcps": points}, (0, 180)
+    elif crs.is_geographic:
+        # Longitudes may go on beyond 180 degrees, which no projection gives back.
+        middles = (180,) if file.bounds.right > 180 else (-180,) if file.bounds.left < -180 else (0,)
+        place = dict(zip(_SIDES, file.bounds))
+        place |= {side: place[side] - middles[0] for side in ("left", "right")}
+    else:
+        place, middles = dict(zip(_SIDES, file.bounds)), (0, 180)
+    shifted = middles[0] if len(middles) == 1 else 0
+    # Of a map across the antimeridian, the world around that one shows less of the rest.
+    grids = [_mercator_grid(file, crs, middle - shifted, place, max_side) for middle in middles]
+    found = min((grid for grid in grids if grid is not None), key=_breadth, default=None)
+    if found is None:
+        return None
+    mercator, middle, transform, shape = found
+    try:
+        values = _warped(file, crs, mercator, transform, shape, bands.nodata, shifted)
+    except GDAL_ERRORS:
+        return None
+    left, bottom, right, top = array_bounds(*shape, transform)
+    x = [0.5 + (middle + shifted) / 360 + value / (2 * WORLD) for value in (left, right)]
+    y = [0.5 - value / (2 * WORLD) for value in (top, bottom)]
+    return values, (x[0], y[0], x[1], y[1])
+
+
+_Grid = tuple[CRS, int, Any, tuple[int, int]]
+
+
+def _mercator_grid(file: Any, crs: CRS, middle: int, place: Mapping[str, Any], max_side: int) -> _Grid | None:
+    """Return a grid of Web Mercator around a meridian: system, meridian, transform, rows and columns."""
+    mercator = CRS.from_string(f"+proj=merc +lon_0={middle} +a=6378137 +b=6378137 +units=m +no_defs")
     try:
         transform, width, height = calculate_default_transform(
             crs, mercator, file.width, file.height, **place
         )
-        rows, columns = _reduced(height, width, max_side)
-        transform = transform * transform.scale(width / columns, height / rows)
-        values = _warped(file, crs, mercator, transform, (rows, columns), bands.nodata)
-    except RasterioError:  # a pole, which Web Mercator does not have, or a system not of the earth
+    except GDAL_ERRORS:  # a pole, which Web Mercator does not have, or a system not of the earth
         return None
-    left, bottom, right, top = array_bounds(rows, columns, transform)
-    if max(abs(left), abs(right), abs(bottom), abs(top)) > 1.001 * WORLD:
-        return None
-    x, y = ((left, right), (top, bottom))
-    scaled = [0.5 + value / (2 * WORLD) for value in x] + [0.5 - value / (2 * WORLD) for value in y]
-    return values, (scaled[0], scaled[2], scaled[1], scaled[3])
+    rows, columns = _reduced(height, width, max_side)
+    transform = transform * transform.scale(width / columns, height / rows)
+    inside = all(abs(side) <= 1.001 * WORLD for side in array_bounds(rows, columns, transform))
+    return (mercator, middle, transform, (rows, columns)) if inside else None
+
+
+def _breadth(grid: _Grid) -> float:
+    """Return the breadth of a grid in whole metres: equal ones differ by rounding."""
+    _, _, transform, (_, columns) = grid
+    return float(round(transform.a * columns))
 
 
 def _warped(
-    file: Any, crs: CRS, target: CRS, transform: Any, shape: tuple[int, int], nodata: float
+    file: Any, crs: CRS, target: CRS, transform: Any, shape: tuple[int, int], nodata: float, shifted: int
 ) -> NDArray[Any]:
+    """Return values on a grid; `shifted`: what longitudes of the file are to be smaller by."""
     points, _ = file.gcps
     if file.transform.is_identity and points:  # WarpedVRT does not look at ground control points
         height, width = _reduced(file.height, file.width, 2 * max(shape))
@@ -126,6 +167,8 @@ def _warped(
         )
         return values
     grid = {"transform": transform, "height": shape[0], "width": shape[1]}
+    if shifted:
+        grid["src_transform"] = Affine.translation(-shifted, 0) * file.transform
     with WarpedVRT(
         file, src_crs=crs, crs=target, resampling=Resampling.nearest, nodata=nodata, **grid
     ) as warped:

@@ -19,12 +19,13 @@ import rasterio
 import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.features import shapes
 from rasterio.warp import transform as transform_coordinates
 
 from qhybrid.data.map_bands import MapBands
 from qhybrid.data.raster import RasterInfo, raster_info
+from qhybrid.data.raster_file import GDAL_ERRORS
 from qhybrid.data.raster_writer import CACHE_MB
 from qhybrid.errors import ConfigError, DataError, WorkspaceError
 from qhybrid.workspace import atomic_path
@@ -33,6 +34,8 @@ DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".json": "GeoJSON"}
 MAX_PIXELS = 50_000_000
 MAX_EDGES = 700_000
 _STEP = 256
+_EARTH = 6.37e6
+"""Radius of the earth in metres."""
 # A GeoPackage notes when it was written; a fixed date keeps equal maps equal files.
 _DATE = {"OGR_CURRENT_DATE": "1970-01-01T00:00:00.000Z"}
 
@@ -91,8 +94,9 @@ def write_polygons(
 
     Args:
         map_file: The map.
-        output: A .gpkg or .geojson file; an existing one is replaced. It has the coordinate system of the
-            map; of a map without one the coordinates are columns and rows of pixels, with a warning.
+        output: A .gpkg or .geojson file; an existing one is replaced. A GeoPackage has the coordinate system
+            of the map, a GeoJSON longitude and latitude, as RFC 7946 wants it; polygons of a map without
+            one are in the coordinates of its transform, or in columns and rows of pixels, with a warning.
         bands: What the values of the map mean.
         simplify: Tolerance in pixels: corners that span triangles smaller than its square vanish. 0 keeps the
             sides of pixels.
@@ -111,10 +115,11 @@ def write_polygons(
     info = raster_info(map_file)
     check_polygon_scene(info, min_area)
     if not info.georeferenced:
+        unit = "columns and rows of pixels" if info.transform.is_identity else "the map's own coordinates"
         warnings.warn(
-            f"{info.path}: the map has no coordinate system; its polygons are in columns and rows of pixels, "
-            "and their areas are unknown. Programs take the coordinates of a GeoJSON for degrees; a "
-            "GeoPackage says that they are not.",
+            f"{info.path}: the map has no coordinate system; its polygons are in {unit}, and their areas are "
+            "unknown. Programs take the coordinates of a GeoJSON for degrees; a GeoPackage says that they "
+            "are not.",
             stacklevel=2,
         )
     parts = []
@@ -154,7 +159,7 @@ def _pieces(info: RasterInfo, bands: MapBands) -> Iterator[tuple[int, NDArray[An
                         rows, first, edges = [], row, 0
                     rows.append(values)
                     edges += found
-    except RasterioError as error:
+    except GDAL_ERRORS as error:
         raise DataError(f"{info.path}: cannot be read ({error}). Fix: map the scene again.") from error
     yield first, np.concatenate(rows)
 
@@ -176,7 +181,7 @@ def _piece(
             f"{info.path}: the values of a map must be those of its classes, but {sorted(strange)[:10]} are "
             "not. Fix: say whether the map holds indices or mask values (--codes)."
         )
-    a, b, c, d, e, f = info.transform[:6] if info.georeferenced else (1, 0, 0, 0, 1, 0)
+    a, b, c, d, e, f = info.transform[:6]
 
     def place(points: NDArray[np.float64]) -> NDArray[np.float64]:
         cols, rows = points[:, 0], points[:, 1] + row
@@ -218,12 +223,26 @@ def ground_areas(polygons: Geometries, info: RasterInfo) -> NDArray[np.float64]:
             return np.stack([np.asarray(axis) for axis in moved[:2]], axis=1)
 
         projected = shapely.transform(polygons, project)
-    except RasterioError as error:
+    except GDAL_ERRORS as error:
         raise DataError(
             f"{info.path}: areas need a coordinate system on the earth, but: {error}. Fix: correct the "
             "scene's coordinate system."
         ) from error
     return np.asarray(shapely.area(projected), dtype=np.float64)
+
+
+def _with_points_between(polygons: Geometries, info: RasterInfo) -> Geometries:
+    """Return polygons (as WKB) with points on sides that would bend away in another system.
+
+    A straight side of length L on a map bends by at most about L^2 / (8 R) between longitude and latitude, up
+    to 85 degrees north some ten times that. Kept below a tenth of a pixel; both sides of a border alike.
+    """
+    size = info.pixel_size
+    if size is None or info.crs.is_geographic:
+        return polygons
+    pixel = float(np.sqrt(abs(info.transform.determinant)))
+    longest = np.sqrt(0.1 * 8 * _EARTH * size / 10) / size * pixel
+    return np.asarray(shapely.to_wkb(shapely.segmentize(shapely.from_wkb(polygons), longest)))
 
 
 def _write(
@@ -247,6 +266,12 @@ def _write(
         "area_m2": np.nan_to_num(areas),
     }
     unknown = [None] * (len(columns) - 1) + [np.isnan(areas)]
+    driver = DRIVERS[target.suffix.lower()]
+    layer_options = {"DESCRIPTION": description} if description else {}
+    if driver == "GeoJSON" and info.georeferenced:
+        polygons = _with_points_between(polygons, info)
+        fine = info.pixel_size is not None and info.pixel_size < 1
+        layer_options |= {"RFC7946": "YES", "COORDINATE_PRECISION": "9" if fine else "7"}
     pyogrio.set_gdal_config_options(_DATE)
     try:
         with atomic_path(target) as temporary:
@@ -260,9 +285,9 @@ def _write(
                     list(columns),
                     field_mask=unknown,
                     layer=target.stem,
-                    driver=DRIVERS[target.suffix.lower()],
+                    driver=driver,
                     geometry_type="Polygon",
-                    layer_options={"DESCRIPTION": description} if description else None,
+                    layer_options=layer_options or None,
                     crs=info.crs.to_wkt() if info.georeferenced else None,
                 )
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
@@ -20,6 +21,9 @@ from qhybrid.errors import DataError
 # GDAL's fast path for whole PNG files gives arbitrary pixels, and no error, when the file is truncated. It
 # is off only if it is off both when the file is opened and when it is read.
 SAFE_PNG = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
+
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+"""What rasterio raises; some of its functions (copies, transformers) let GDAL's own errors through."""
 
 
 class Window(NamedTuple):

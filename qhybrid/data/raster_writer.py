@@ -18,11 +18,12 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning
 
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.map_bands import MapBands, class_bands, probability_bands
 from qhybrid.data.raster import RasterInfo
+from qhybrid.data.raster_file import GDAL_ERRORS
 from qhybrid.errors import ConfigError, DataError, WorkspaceError
 from qhybrid.plugins import near_name
 from qhybrid.workspace import atomic_path, write_text
@@ -131,7 +132,7 @@ class MapWriter:
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
                 self._file = rasterio.open(self._temporary, "w", **_profile(self._like, self._bands))
             self._describe()
-        except RasterioError as error:
+        except GDAL_ERRORS as error:
             self._abandon(error)
             raise WorkspaceError(f"{self.path}: cannot be written ({error}).") from error
         return self
@@ -176,7 +177,7 @@ class MapWriter:
         window = rasterio.windows.Window(col, row, width, height)
         try:
             self._file.write(bands.astype(self._file.dtypes[0], copy=False), window=window)
-        except RasterioError as error:
+        except GDAL_ERRORS as error:
             raise WorkspaceError(
                 f"{self.path}: cannot be written ({error}). Fix: free disk space."
             ) from error
@@ -192,9 +193,9 @@ class MapWriter:
             self._file.close()
             self._check_complete()
             self._finish()
-        except (RasterioError, DataError, WorkspaceError) as problem:
+        except (*GDAL_ERRORS, DataError, WorkspaceError) as problem:
             self._abandon(problem)
-            if isinstance(problem, RasterioError):
+            if isinstance(problem, GDAL_ERRORS):
                 raise WorkspaceError(
                     f"{self.path}: cannot be written ({problem}). Fix: free disk space."
                 ) from problem
@@ -244,7 +245,7 @@ class MapWriter:
                 with rasterio.open(file) as written:
                     for _, window in written.block_windows(1):
                         written.read(window=window)
-        except RasterioError as error:
+        except GDAL_ERRORS as error:
             raise WorkspaceError(
                 f"{self.path}: could not be written completely ({error}). Fix: free disk space and write it "
                 f"again."
@@ -264,5 +265,5 @@ def read_tags(path: Path) -> dict[str, str]:
             with rasterio.open(path) as file:
                 tags: dict[str, str] = file.tags()
                 return tags
-    except RasterioError:
+    except GDAL_ERRORS:
         return {}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import glob
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,17 +10,14 @@ from typing import Literal
 import torch
 
 from qhybrid.config import PredictionConfig
-from qhybrid.data.file_patterns import RASTER_SUFFIXES
-from qhybrid.data.locations import GdalPath, as_location
-from qhybrid.errors import ConfigError, DataError, QHybridError, WorkspaceError
+from qhybrid.errors import QHybridError, WorkspaceError
 from qhybrid.inference.map_options import MapOptions, map_files
 from qhybrid.inference.map_writing import MapJob, check_options, prepare_map
 from qhybrid.inference.products import Products
 from qhybrid.inference.scene import DEFAULT_MEMORY_MB
 from qhybrid.inference.scene_model import SceneModel, place_model
+from qhybrid.inference.scene_places import find_scenes, map_places
 from qhybrid.inference.walk import Progress
-
-_SUFFIXES = (*RASTER_SUFFIXES, ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -40,76 +35,6 @@ class MapOutcome:
     files: tuple[Path, ...]
     state: Literal["mapped", "kept", "failed"]
     reason: str = ""
-
-
-def find_scenes(given: Sequence[str | Path], leave_out: Path | None = None) -> tuple[Path, ...]:
-    """Return the scenes that are meant, sorted, each once.
-
-    Args:
-        given: Files, URLs and names as GDAL resolves them, folders (their rasters, not those of folders in
-            them) and patterns such as `scenes/**/*.tif`.
-        leave_out: A folder whose files no pattern means: that of the maps.
-
-    Raises:
-        DataError: If a folder or a pattern has no rasters.
-    """
-    found: dict[Path, None] = {}
-    for text in map(str, given):
-        place, outside = as_location(text), None
-        if isinstance(place, GdalPath):
-            found[place] = None
-            continue
-        if place.is_dir():
-            files: Iterable[Path] = place.iterdir()
-        elif not place.exists() and glob.has_magic(text):
-            outside = leave_out
-            files = Path(place.anchor).glob(str(place.relative_to(place.anchor)))
-        else:
-            found[place] = None
-            continue
-        rasters = sorted(file for file in files if _is_raster(file, outside))
-        if not rasters:
-            raise DataError(
-                f"{text}: must hold scenes ({', '.join(_SUFFIXES)}), but has none. Fix: check the path."
-            )
-        found.update(dict.fromkeys(rasters))
-    return tuple(found)
-
-
-def _is_raster(file: Path, leave_out: Path | None) -> bool:
-    if leave_out is not None and leave_out.absolute() in file.absolute().parents:
-        return False
-    hidden = any(part.startswith(".") and part.strip(".") for part in file.parts)  # maps in work are, too
-    return file.is_file() and file.suffix.lower() in _SUFFIXES and not hidden
-
-
-def map_places(
-    scenes: Sequence[Path], folder: str | Path, options: MapOptions, products: Products
-) -> dict[Path, Path]:
-    """Return where the map of each scene goes: `<name>.tif`, in sub-folders where the scenes are in some.
-
-    Raises:
-        ConfigError: If two maps would have one name, or a map that of a scene.
-    """
-    local = [scene.absolute() for scene in scenes if not isinstance(scene, GdalPath)]
-    above = Path(os.path.commonpath([scene.parent for scene in local])) if local else Path()
-    places = {scene: Path(folder) / _place_below(scene, above) for scene in scenes}
-    taken: dict[Path, Path] = {scene.absolute(): scene for scene in scenes}
-    for scene, place in places.items():
-        for file in (*map_files(place, options), *products.files(place)):
-            other = taken.setdefault(file.absolute(), scene)
-            if other is not scene or file.absolute() == scene.absolute():
-                raise ConfigError(
-                    f"{file} is to be written for scene {scene}, but belongs to {other}. Fix: choose another "
-                    "folder, or map one of them by itself."
-                )
-    return places
-
-
-def _place_below(scene: Path, above: Path) -> Path:
-    if isinstance(scene, GdalPath):
-        return Path(scene.name.partition("?")[0]).with_suffix(".tif")
-    return scene.absolute().relative_to(above).with_suffix(".tif")
 
 
 def map_scenes(
@@ -248,8 +173,12 @@ def map_one_scene(
     products.check()
     job = prepare_map(run, scene, output, wanted, settings, None, max_memory_mb)
     products.check_scene(job)
-    job.check_free()
+    # Of a map that is there already, by the same command or one without products, these alone are made.
+    made = job.finished and bool(products.missing(job))
+    if not made:
+        job.check_free()
     products.check_free(job)
-    job.make(run, device, progress)
+    if not made:
+        job.make(run, device, progress)
     products.make(job, run.classes)
     return (*job.files, *products.files(job.files[0]))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import qhybrid
 from qhybrid.config import PredictionConfig
+from qhybrid.data.deciding_files import deciding_files
 from qhybrid.data.locations import as_location
 from qhybrid.data.map_area import box_window, part_of
 from qhybrid.data.map_bands import MapBands, class_bands, code_table, probability_bands
@@ -105,8 +106,12 @@ class MapJob:
 
     @property
     def finished(self) -> bool:
-        """Whether all files are there, and are of this very map."""
-        return all(file.is_file() and read_tags(file).get(TAG) == self.key for file in self.files)
+        """Whether all files are there, and are of this very map.
+
+        A process that was killed between moving a file and the names of its classes leaves its part folder.
+        """
+        ours = all(file.is_file() and read_tags(file).get(TAG) == self.key for file in self.files)
+        return ours and not self.begun
 
     @property
     def begun(self) -> bool:
@@ -250,9 +255,14 @@ def prepare_map(
         DataError: If the scene cannot be read or has other bands than the model needs.
     """
     files = map_files(check_output(output), options)
-    image = as_location(image)
-    if any(file.resolve() == image.resolve() for file in files):
-        raise ConfigError(f"Argument `output` must not be the scene itself, but {image} is.")
+    place = as_location(image)
+    read = {file.resolve() for file in deciding_files(place).files.values()}
+    for file in files:
+        if file.resolve() in read:
+            raise ConfigError(
+                f"Argument `output` must not be the scene itself or one of its files, but {file} is. Fix: "
+                "choose another name."
+            )
     check_options(run, options, window_size)
     info = scene_grid(run, image)
     area = Window(0, 0, info.height, info.width)
@@ -262,4 +272,4 @@ def prepare_map(
     plain = {name: value for name, value in options.__dict__.items() if name != "overwrite"}
     size = check_window_size(run, window_size)
     key = map_key(run, image, chosen, **plain, area=list(area), window_size=size, max_memory_mb=max_memory_mb)
-    return MapJob(image, files, options, chosen, window_size, max_memory_mb, area, part_of(info, area), key)
+    return MapJob(place, files, options, chosen, window_size, max_memory_mb, area, part_of(info, area), key)

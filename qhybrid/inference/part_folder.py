@@ -117,7 +117,10 @@ class RawRaster:
 
     def flush(self) -> None:
         """Have the system put all that was written on the disk."""
-        os.fsync(self._handle)
+        try:
+            os.fsync(self._handle)
+        except OSError as error:
+            raise _full_disk(self._path, 0, error) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -228,6 +231,31 @@ def open_part(output: Path, key: str) -> Iterator[PartFolder]:
             if not keep:
                 shutil.rmtree(folder, ignore_errors=True)
                 _remove_empty(made)
+
+
+@contextmanager
+def work_path(file: Path) -> Iterator[Path]:
+    """Give a path in a hidden folder to write to, and move what was written to its place at the end.
+
+    A process that is killed leaves the folder; the next one for the same file removes it. A temporary file
+    beside it would stay, with a name of its own each time.
+
+    Args:
+        file: The final file.
+
+    Raises:
+        WorkspaceError: If the folder cannot be written, or another process writes the same file.
+    """
+    folder = part_path(file)
+    made = _made_parents(folder)
+    with locked(folder):
+        try:
+            _empty(folder)
+            yield folder / file.name
+            (folder / file.name).replace(file)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            _remove_empty(made)
 
 
 def _made_parents(folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from qhybrid.data.polygons import (
 from qhybrid.data.polygons import read_description as described_polygons
 from qhybrid.errors import ConfigError, WorkspaceError
 from qhybrid.inference.map_writing import MapJob
+from qhybrid.inference.part_folder import work_path
 from qhybrid.inference.preview import preview_path, write_preview
 from qhybrid.inference.preview import read_description as described_page
 from qhybrid.plugins import near_name
@@ -111,14 +112,15 @@ class Products:
         bands: MapBands = class_bands(classes, job.options.codes)
         for file in self.missing(job):
             key = self._key(job, file)
-            if file.suffix == ".html":
-                write_preview(job.files[0], file, bands, key)
-            else:
-                write_polygons(
-                    job.files[0],
-                    file,
-                    bands,
-                    simplify=self.simplify,
-                    min_area=self.min_area,
-                    description=key,
-                )
+            with work_path(file) as target:
+                if file.suffix == ".html":
+                    write_preview(job.files[0], target, bands, key)
+                else:
+                    write_polygons(
+                        job.files[0],
+                        target,
+                        bands,
+                        simplify=self.simplify,
+                        min_area=self.min_area,
+                        description=key,
+                    )

@@ -105,14 +105,16 @@ def iterate_probabilities(
     """
     if max_memory_mb <= 0:
         raise ConfigError(f"Argument `max_memory_mb` must be above 0, but is {max_memory_mb}.")
-    if not isinstance(scene, Scene):
-        image = as_location(scene)
-        scene = Scene(image.stem, image, None, "")
+    if isinstance(scene, Scene):
+        whole = scene
+    else:
+        place = as_location(scene)
+        whole = Scene(place.stem, place, None, "")
     settings = settings or run.recipe.prediction
     size = check_window_size(run, window_size)
-    place = place_model(run, device)
-    reader = SceneReader(scene, None, input_contract(run))
-    walk = SceneWalk(run, reader, settings, size, place, progress, draws=draws, seed=seed)
+    device = place_model(run, device)
+    reader = SceneReader(whole, None, input_contract(run))
+    walk = SceneWalk(run, reader, settings, size, device, progress, draws=draws, seed=seed)
     wanted = area or Window(0, 0, *reader.shape)
     # A column of the band: values being blended, those being handed out, and their masks.
     column_bytes = size * 2 * (4 * run.classes.num_classes * (draws or 1) + 1)

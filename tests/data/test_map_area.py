@@ -50,7 +50,7 @@ def test_boxes_that_cannot_be_meant(info):
         box_window(info, (10, 45, 11, 46))
     with pytest.raises(ConfigError, match=r"--bbox-crs must be a coordinate system"):
         box_window(info, (10, 45, 11, 46), "EPSG:none")
-    for text in ("1,2,3", "1,2,x,4", "3,2,1,4", "1,4,3,2", "nan,0,1,1"):
+    for text in ("1,2,3", "1,2,x,4", "3,2,1,4", "1,4,3,2", "nan,0,1,1", "0,0,inf,1"):
         with pytest.raises(ConfigError, match="left,bottom,right,top"):
             parse_box(text)
     assert parse_box("1,-2.5,3,4e3") == (1, -2.5, 3, 4000)

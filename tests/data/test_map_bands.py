@@ -31,6 +31,9 @@ def classes(*values, ignored=()):
         ((0, 255, 300), (), "uint16", 65535),
         ((-5, 70_000), (), "int32", 255),
         ((0, 255, 100_000), (), "int32", 2**31 - 1),
+        (("0-127", "128-255"), (), "uint16", 65535),  # neither of a byte is free
+        (("7-20", 0), (), "uint8", 255),
+        (("<0", ">=1"), (), "int16", 0),
     ],
 )
 def test_codes_choose_the_smallest_type_and_a_free_nodata(values, ignored, dtype, nodata):
@@ -38,7 +41,8 @@ def test_codes_choose_the_smallest_type_and_a_free_nodata(values, ignored, dtype
     assert (bands.dtype, bands.nodata) == (dtype, nodata)
     table = code_table(bands)
     assert table.dtype == dtype
-    assert table[: len(values)].tolist() == list(values)
+    lowest = {"0-127": 0, "128-255": 128, "7-20": 7, "<0": -1, ">=1": 1}
+    assert table[: len(values)].tolist() == [lowest.get(value, value) for value in values]
     assert (table[len(values) :] == nodata).all()
 
 
@@ -65,8 +69,13 @@ def test_codes_of_ranges_are_read_as_the_same_classes(values, codes, dtype, noda
     np.testing.assert_array_equal(known.encode(written, "map", nodata=bands.nodata), [0, 1, 255])
 
 
+def test_nodata_is_no_further_value_of_a_class():
+    several = ClassMap(("a", "b"), ("#000000", "#ffffff"), ((1, 255), (2, 0)))
+    assert class_bands(several, codes=True).nodata == 254
+
+
 def test_values_beyond_32_bits_are_refused():
-    with pytest.raises(ConfigError, match=r"32-bit integers, but reach from 0 to 5000000000"):
+    with pytest.raises(ConfigError, match=r"32-bit integers.* reach from 0 to 5000000000"):
         class_bands(classes(0, 5_000_000_000), codes=True)
 
 

@@ -8,6 +8,7 @@ import pytest
 import rasterio
 import shapely
 from rasterio.control import GroundControlPoint
+from rasterio.warp import transform as warp
 
 from qhybrid.data import polygons as polygons_module
 from qhybrid.data.classes import ClassMap
@@ -47,10 +48,9 @@ def corners():
     return labels
 
 
-@pytest.mark.parametrize("suffix", [".gpkg", ".geojson"])
-def test_fields_and_coordinates(make_map, tmp_path, suffix):
+def test_fields_and_coordinates(make_map, tmp_path):
     path = make_map(corners(), crs="EPSG:32633", origin=(500_000, 5_000_000), pixel=10)
-    meta, shapes, fields = read(write_polygons(path, tmp_path / f"p{suffix}", BANDS))
+    meta, shapes, fields = read(write_polygons(path, tmp_path / "p.gpkg", BANDS))
     assert meta["crs"] == "EPSG:32633"
     found = dict(zip(fields["class"], zip(fields["index"], fields["value"], fields["pixels"])))
     assert found == {"road": (3, 3, 4), "field": (0, 0, 192), "wood": (1, 1, 100), "water": (2, 2, 100)}
@@ -60,6 +60,45 @@ def test_fields_and_coordinates(make_map, tmp_path, suffix):
     assert shapely.coverage_is_valid(shapes)
     # On the central meridian of UTM lengths are 0.9996 of those on the ground.
     np.testing.assert_allclose(fields["area_m2"], fields["pixels"] * 100 / 0.9996**2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("pixel", [0.02, 10, 3000])
+def test_geojson_is_in_longitude_and_latitude(make_map, tmp_path, pixel):
+    """By RFC 7946, which allows nothing else; programs for web maps look at no `crs`."""
+    path = make_map(corners(), crs="EPSG:32633", origin=(600_000, 6_000_000), pixel=pixel)
+    write_polygons(path, tmp_path / "p.geojson", BANDS, simplify=0.5)
+    content = json.loads((tmp_path / "p.geojson").read_text())
+    assert "crs" not in content
+    classes = [one["properties"]["class"] for one in content["features"]]
+    shapes = [shapely.geometry.shape(one["geometry"]) for one in content["features"]]
+    back = [shapely.transform(one, in_utm) for one in shapes]
+    left, top = 600_000, 6_000_000
+    wood = shapely.box(left, top - 20 * pixel, left + 10 * pixel, top - 10 * pixel)
+    found = back[classes.index("wood")]
+    assert found.symmetric_difference(wood).area < 0.01 * wood.area
+    # No corner is further than a tenth of a pixel from where it is, and no side bends by more.
+    assert found.hausdorff_distance(wood) < 0.1 * pixel
+    straight = shapely.segmentize(np.array(shapes), 1e-4 if pixel < 1000 else 0.01)
+    fine = shapely.transform(straight[classes.index("wood")], in_utm)
+    assert fine.hausdorff_distance(wood) < 0.1 * pixel
+    areas = shapely.area(back)
+    assert areas.sum() == pytest.approx(396 * pixel**2, rel=1e-3)
+    assert shapely.union_all(back, grid_size=0.01 * pixel).area == pytest.approx(areas.sum(), rel=1e-4)
+
+
+def in_utm(points):
+    x, y = warp("EPSG:4326", "EPSG:32633", points[:, 0], points[:, 1])
+    return np.stack([x, y], axis=1)
+
+
+def test_a_map_across_the_antimeridian(make_map, tmp_path):
+    path = make_map(np.zeros((10, 10)), crs="EPSG:32601", origin=(166_600, 500_000), pixel=100)
+    _, shapes, fields = read(write_polygons(path, tmp_path / "p.geojson", BANDS))
+    west, south, east, north = shapely.total_bounds(shapes)
+    assert (west, east) == (-180, 180)
+    assert max(one.bounds[2] - one.bounds[0] for one in shapely.get_parts(shapes)) < 0.01
+    assert (south, north) == (pytest.approx(4.51, abs=0.02), pytest.approx(4.52, abs=0.02))
+    assert fields["pixels"].tolist() == [100]
 
 
 def parallel_area(lat):
@@ -152,6 +191,18 @@ def test_without_coordinates(make_map, tmp_path):
     assert dict(zip(fields["class"], shapes))["wood"].equals(shapely.box(0, 10, 10, 20))
     with pytest.raises(DataError, match="least area"):
         write_polygons(path, tmp_path / "q.gpkg", BANDS, min_area=5)
+
+
+def test_a_transform_without_coordinate_system_places_polygons(make_map, tmp_path):
+    path = make_map(corners(), crs=None)
+    with rasterio.open(path, "r+") as file:
+        file.transform = rasterio.transform.from_origin(1000, 2000, 10, 10)
+    with pytest.warns(UserWarning, match="the map's own coordinates"):
+        write_polygons(path, tmp_path / "p.gpkg", BANDS)
+    _, shapes, fields = read(tmp_path / "p.gpkg")
+    wood = dict(zip(fields["class"], shapes))["wood"]
+    assert wood.equals(shapely.box(1000, 1800, 1100, 1900))  # where the map itself lies
+    assert fields["pixels"].sum() == 396
 
 
 def test_maps_off_the_grid_are_refused(make_map, tmp_path):

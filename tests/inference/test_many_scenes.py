@@ -1,13 +1,14 @@
 """Folders of scenes: what is finished is kept, what fails stops nothing, nothing is replaced unasked."""
 
 import shutil
-import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyogrio
 import pytest
 import rasterio
+from rasterio.shutil import copy
 
 from qhybrid.errors import ConfigError, DataError, WorkspaceError
 from qhybrid.inference import (
@@ -146,6 +147,36 @@ def test_one_scene_with_products(run, scenes, tmp_path):
         map_one_scene(run, scenes / "a.tif", tmp_path / "map.tif", products=replace(products, simplify=2.0))
 
 
+@pytest.mark.parametrize("several", [True, False])
+def test_a_kill_while_products_are_made_leaves_nothing(run, scenes, tmp_path, monkeypatch, several):
+    out, products = tmp_path / "out", Products(polygons="gpkg", preview=True)
+
+    def mapped():
+        if several:
+            assert states(map_scenes(run, [scenes / "a.tif"], out, products=products)) == ["mapped"]
+        else:
+            map_one_scene(run, scenes / "a.tif", out / "a.tif", products=products)
+        return {file.name: file.read_bytes() for file in out.iterdir()}
+
+    whole = mapped()
+    assert sorted(whole) == ["a.gpkg", "a.html", "a.tif", "a.tif.aux.xml"]
+    shutil.rmtree(out)
+    with monkeypatch.context() as patch:
+        patch.setattr(pyogrio.raw, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            mapped()
+    assert sorted(file.name for file in out.iterdir()) == ["a.tif", "a.tif.aux.xml"]
+    part_path(out / "a.gpkg").mkdir()  # as after kill -9
+    (part_path(out / "a.gpkg") / ".a.gpkg.x.part.gpkg").write_text("half")
+    run.model.batches.clear()
+    assert mapped() == whole
+    assert run.model.batches == []  # the map was there
+
+
+def interrupted(*arguments, **options):
+    raise KeyboardInterrupt
+
+
 def test_products_are_refused_before_mapping(run, scenes, tmp_path):
     with pytest.raises(ConfigError, match=r"gpkg or geojson.*Did you mean `gpkg`"):
         map_one_scene(run, scenes / "a.tif", tmp_path / "m.tif", products=Products(polygons="gpgk"))
@@ -185,19 +216,38 @@ def test_which_scenes_are_meant(scenes, tmp_path):
             find_scenes([nothing])
 
 
-def test_scenes_in_an_archive_and_on_a_server(run, scenes, tmp_path):
-    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
-        archive.write(scenes / "a.tif", "deep/a.tif")
-    inside = f"/vsizip/{tmp_path}/x.zip/deep/a.tif"
-    url = "https://host.org/d/c.tif?token=a.b*c"
-    assert [str(scene) for scene in find_scenes([inside, url])] == [inside, url]
-    given = find_scenes([inside, url, scenes / "b.tif"])
-    places = map_places(given, tmp_path / "out", MapOptions(), Products())
-    assert list(places.values()) == [tmp_path / "out" / f"{name}.tif" for name in "acb"]
-    map_scenes(run, [scenes / "a.tif"], tmp_path / "one")
-    assert states(map_scenes(run, [inside], tmp_path / "two")) == ["mapped"]
-    maps = [rasterio.open(tmp_path / folder / "a.tif").read() for folder in ("one", "two")]
-    np.testing.assert_array_equal(*maps)
+def test_scenes_below_a_hidden_folder(scenes, tmp_path):
+    hidden = tmp_path / ".data" / "in"
+    shutil.copytree(scenes, hidden)
+    names = [hidden / f"{name}.tif" for name in "abc"]
+    assert list(find_scenes([hidden])) == names
+    assert list(find_scenes([str(hidden / "*.tif")])) == names
+    with pytest.raises(DataError, match="must hold scenes"):
+        find_scenes([str(tmp_path / "*" / "in" / "*.tiff")])
+
+
+def test_scenes_in_archives_and_by_address(run, scenes, tmp_path, monkeypatch):
+    archive = Path(shutil.make_archive(str(tmp_path / "scenes"), "zip", scenes))
+    plain = map_scenes(run, [scenes], tmp_path / "plain")
+    inside = map_scenes(run, [archive], tmp_path / "zip")
+    (one,) = map_scenes(run, [f"/vsizip/{archive}/b.tif"], tmp_path / "one")
+    assert states(inside) == ["mapped"] * 3
+    assert [outcome.files[0].name for outcome in inside] == ["a.tif", "b.tif", "c.tif"]
+    for found, wanted in [*zip(inside, plain), (one, plain[1])]:
+        with rasterio.open(found.files[0]) as first, rasterio.open(wanted.files[0]) as second:
+            np.testing.assert_array_equal(first.read(), second.read())
+            assert first.transform == second.transform
+    assert states(map_scenes(run, [archive], tmp_path / "zip")) == ["kept"] * 3
+    addresses = ["https://host.org/x/a.tif?key=1", "https://host.org/x/y/b.tif", "s3://bucket/c.tif"]
+    assert [str(scene) for scene in find_scenes(addresses)] == addresses
+    places = map_places(find_scenes(addresses[:2]), "out", MapOptions(), Products())
+    assert list(places.values()) == [Path("out/a.tif"), Path("out/y/b.tif")]
+
+
+def test_the_sources_of_a_scene_are_not_replaced(run, scenes, tmp_path):
+    copy(scenes / "a.tif", tmp_path / "a.vrt", driver="VRT")
+    with pytest.raises(ConfigError, match=r"one of its files, but .*a\.tif is"):
+        write_map(run, tmp_path / "a.vrt", scenes / "a.tif", options=MapOptions(overwrite=True))
 
 
 def test_names_that_would_meet_are_refused(run, scenes, tmp_path):

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from rasterio._err import CPLE_FileIOError
 
 from qhybrid.config import PredictionConfig
 from qhybrid.errors import WorkspaceError
-from qhybrid.inference import MapOptions, part_folder, write_map
+from qhybrid.inference import MapOptions, map_scenes, part_folder, write_map
 from qhybrid.inference.part_folder import RawRaster, part_path
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -182,3 +183,33 @@ def test_raw_rows_are_read_as_they_were_written(tmp_path, monkeypatch, limit):
         found[:, row : row + block.shape[1], col : col + block.shape[2]] = block
     raster.close()
     np.testing.assert_array_equal(found, values)
+
+
+def test_a_map_that_was_not_put_in_place_wholly_is_not_finished(run, scene, tmp_path):
+    """A kill between the map and the names of its classes, or before the hidden folder was removed."""
+    whole = tmp_path / "whole"
+    map_scenes(run, [scene], whole, options=ALL)
+    output = tmp_path / "killed" / scene.name
+    output.parent.mkdir()
+    killed_after(72, run, scene, output, options=ALL)
+    for file in whole.glob("*.tif"):
+        shutil.copy(file, output.parent)
+    map_scenes(run, [scene], output.parent, options=ALL)
+    assert contents(output.parent) == contents(whole)
+
+
+def test_gdals_own_errors_keep_what_is_done(run, scene, tmp_path, monkeypatch):
+    """Copying raises errors of GDAL that are none of rasterio's, as on a disk that fills up at the end."""
+
+    def full(*arguments, **options):
+        raise CPLE_FileIOError(3, 3, "Failed to write block")
+
+    output = tmp_path / "map.tif"
+    with monkeypatch.context() as patch:
+        patch.setattr("rasterio.shutil.copy", full)
+        with pytest.raises(WorkspaceError, match=r"cannot be written.*Fix: free disk space"):
+            write_map(run, scene, output)
+    run.model.batches.clear()
+    write_map(run, scene, output)
+    assert run.model.batches == []
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["map.tif", "map.tif.aux.xml", scene.name]

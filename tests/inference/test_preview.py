@@ -94,3 +94,25 @@ def test_large_maps_are_reduced(write_raster, labels):
     path = write_raster(labels[None], nodata=255)
     picture = map_picture(path, BANDS, max_side=30)
     assert (picture.height, picture.width) == (20, 30)
+
+
+@pytest.mark.parametrize(
+    ("crs", "corner", "pixel"),
+    [
+        ("EPSG:32601", (166_000, 500_000), 100),
+        ("EPSG:4326", (179.98, 5), 0.001),
+        ("EPSG:4326", (-180.02, 5), 0.001),
+    ],
+)
+def test_a_map_across_the_antimeridian_is_one_picture(write_raster, labels, crs, corner, pixel):
+    path = write_raster(labels[None], nodata=255, crs=crs, transform=from_origin(*corner, pixel, pixel))
+    picture = map_picture(path, BANDS)
+    left, top, right, _ = picture.bounds
+    if corner[0] < 0:  # as the file counts them
+        left, right = left + 1, right + 1
+    assert left < 1 < right < left + 1e-3
+    (lon,), (lat,) = transform_coordinates(crs, "EPSG:4326", [corner[0]], [corner[1]])
+    assert left == pytest.approx(0.5 + lon % 360 / 360, abs=2e-6)
+    assert top == pytest.approx(0.5 - np.degrees(np.arctanh(np.sin(np.radians(lat)))) / 360, abs=2e-6)
+    values = np.asarray(Image.open(io.BytesIO(picture.png)))
+    assert (values[..., 3] > 0).mean() > 0.9
