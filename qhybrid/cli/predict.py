@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qhybrid.cli.console import errors, progress_bar, say, say_path
+from qhybrid.cli.console import errors, progress_bar, say, say_path, tell_warnings
 from qhybrid.cli.evaluate import (
     RUN_HELP,
     Bands,
