@@ -30,7 +30,7 @@ KINDS = (
 TINY = {
     "data synthetic": [
         "--option",
-        "size=64",
+        "size=128",  # all classes are in each split
         "--option",
         "train=1",
         "--option",
