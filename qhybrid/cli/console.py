@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -28,6 +29,19 @@ Progress = Callable[[int, "int | None"], None]
 def say(text: str) -> None:
     """Print one line as it is: no markup, and no breaks inside paths."""
     console.print(text, markup=False, soft_wrap=True)
+
+
+def tell_warnings() -> None:
+    """From now on print warnings for users as lines of their own, without the place in the code."""
+    shown = warnings.showwarning
+
+    def tell(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, UserWarning):
+            errors.print(f"warning: {message}", markup=False, soft_wrap=True)
+        else:
+            shown(message, category, *place, **more)
+
+    warnings.showwarning = tell
 
 
 def short(path: Path) -> str:

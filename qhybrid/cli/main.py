@@ -25,7 +25,7 @@ from qhybrid.cli import (
     train,
     tune,
 )
-from qhybrid.cli.console import errors
+from qhybrid.cli.console import errors, tell_warnings
 from qhybrid.errors import QHybridError
 from qhybrid.plugins import VARIABLE, name_plugins
 
@@ -108,6 +108,7 @@ def execute(arguments: list[str]) -> int:
 def run() -> None:
     """Entry point of the `qhybrid` script."""
     use_large_pages()
+    tell_warnings()
     sys.exit(execute(sys.argv[1:]))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qhybrid.cli.console import errors, progress_bar, say, say_path
+from qhybrid.cli.console import errors, progress_bar, say, say_path, tell_warnings
 from qhybrid.cli.evaluate import (
     RUN_HELP,
     Bands,
@@ -223,9 +223,7 @@ def _map_many(run: LoadedRun, scenes: list[str], output: Path, common: dict[str,
 def _told_warnings() -> Iterator[None]:
     """Print warnings as lines of their own, without the place in the code."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: errors.print(
-            f"warning: {message}", markup=False, soft_wrap=True
-        )
+        tell_warnings()
         yield
 
 

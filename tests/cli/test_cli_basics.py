@@ -147,3 +147,20 @@ def test_bars_show_the_time_left_in_80_columns_and_nothing_without_a_terminal(mo
         assert max(map(len, plain.splitlines()), default=0) <= 80
         assert ("999/1000" in plain, "0:00:00 left" in plain) == (terminal, terminal)
         assert terminal or text.getvalue() == ""
+
+
+def test_warnings_are_lines_without_the_place_in_the_code():
+    code = (
+        "import sys, warnings\n"
+        "from qhybrid.cli import main\n"
+        "def warn(words):\n"
+        "    warnings.warn('[scene] has no place ' + 100 * '-', UserWarning)\n"
+        "    warnings.warn('old', FutureWarning)\n"
+        "    return 0\n"
+        "main.execute = warn\n"
+        "main.run()\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    own, other = answer.stderr.splitlines()[:2]
+    assert own == "warning: [scene] has no place " + 100 * "-"
+    assert other.endswith("FutureWarning: old")

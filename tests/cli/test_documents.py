@@ -8,9 +8,12 @@ import runpy
 import tomllib
 
 import pytest
+import yaml
 from readme import CHECKOUT, MAIN, OWN_CIRCUIT, README, blocks, check_own_circuit, commands, write_files
 
 from qhybrid.cli.main import execute
+from qhybrid.config import DataConfig, validated
+from qhybrid.data.scene_datasets import open_dataset
 
 CONTRIBUTING = (CHECKOUT / "CONTRIBUTING.md").read_text()
 KINDS = (
@@ -27,7 +30,7 @@ KINDS = (
 TINY = {
     "data synthetic": [
         "--option",
-        "size=64",
+        "size=128",  # all classes are in each split
         "--option",
         "train=1",
         "--option",
@@ -156,6 +159,12 @@ def test_every_kind_of_thing_has_a_checklist():
 def test_recipe_reference_is_up_to_date():
     write_page = runpy.run_path(str(CHECKOUT / "docs" / "write_recipes.py"))["write_page"]
     assert (CHECKOUT / "docs" / "recipes.md").read_text() == write_page(), "run: python docs/write_recipes.py"
+
+
+@pytest.mark.parametrize("block", blocks("yaml", (CHECKOUT / "docs" / "data.md").read_text()))
+def test_the_page_about_data_shows_valid_recipes(block, tmp_path):
+    section = validated(DataConfig, yaml.safe_load(block)["data"], "docs/data.md")
+    assert open_dataset(section, tmp_path).classes.num_classes == 2
 
 
 def test_changelog_has_an_entry_to_come():

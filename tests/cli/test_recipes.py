@@ -36,6 +36,11 @@ def test_recipe_is_valid_and_carries_its_file_name(recipe_file):
     assert recipe.description
 
 
+@pytest.mark.parametrize("name", ["deepglobe", "oem", "sen1floods11", "naip_blocks"])
+def test_sets_as_they_come_need_at_most_25_lines(name):
+    assert len((starter_root() / "runs" / f"{name}.yaml").read_text().splitlines()) <= 25
+
+
 def test_data_section_is_valid(recipe_file, tmp_path):
     recipe = load_recipe(recipe_file)
     if is_image_dataset(recipe.data.dataset):
