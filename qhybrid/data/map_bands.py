@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -16,7 +17,7 @@ from qhybrid.errors import ConfigError
 CODE_TYPES = ("uint8", "uint16", "int16", "int32")
 """Number types of maps of mask values, in the order in which they are tried."""
 
-_MOST_TRIED = 1 << 16
+_MOST_TRIED = 1 << 12
 """Numbers that are tried for nodata, from the largest of a type."""
 
 Colour = tuple[int, int, int]
