@@ -1,4 +1,4 @@
-"""What all sections of a recipe share: unknown keys are errors, and new keys leave old recipes as they are."""
+"""What all sections of a recipe share: unknown keys are errors, new keys leave old recipes as they are."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def train(
         task = build_task(recipe, data_root, test=test)
         _check_early_stopping(recipe, task)
         check_free_space(output, task.module.model)
-        found = record_of(_identities(task), data_root)
+        found = record_of(_identities(task, SPLITS if test is not False else LEARNED), data_root)
         if state is None:
             write_recipe(output, recipe)
             write_record(output, found)
@@ -182,10 +182,10 @@ def _with_kept_model(recipe: Recipe, output: Path, kind: type[MetaHead]) -> Reci
     return recipe.model_copy(update={"model": read_meta(file, kind).model})
 
 
-def _identities(task: Task) -> dict[str, DataIdentity | None]:
-    """Return the identity of every split that can be used."""
+def _identities(task: Task, splits: tuple[str, ...]) -> dict[str, DataIdentity | None]:
+    """Return the identity of every one of the splits that can be used."""
     found: dict[str, DataIdentity | None] = {}
-    for split in SPLITS:
+    for split in splits:
         try:
             found[split] = task.data.identity(split)
         except (ConfigError, DataError):  # there is none: whoever evaluates on it says so

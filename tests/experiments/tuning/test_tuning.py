@@ -6,15 +6,17 @@ import csv
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
+import rasterio
 
 from qhybrid.cli.main import execute
 from qhybrid.config import Recipe, load_recipe, to_yaml, validated
 from qhybrid.config.tuning import Distribution, TuneSpace, load_space
-from qhybrid.errors import ConfigError, TrainingError
+from qhybrid.errors import ConfigError, DataError, TrainingError
 from qhybrid.experiments.tuning import candidate_recipes, default_space, read_trials, tune
 from qhybrid.experiments.tuning.candidates import with_model
 from qhybrid.training.callbacks import RunKeeper
@@ -260,3 +262,29 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert Path("runs/digits/tune/trials/cnn/001/recipe.yaml").is_file()
     assert execute([*words, "--set", "training.epochs=2"]) == 1
     assert execute(["tune", "digits.yaml", "--models", "cnn,cnn"]) == 2
+
+
+def test_test_scenes_that_cannot_be_read_do_not_matter(tmp_path, tiny_data, tiny_content):
+    data = Path(shutil.copytree(tiny_data, tmp_path / "data"))
+    (data / "tiny" / "test" / "images" / "d.tif").write_bytes(b"damaged")
+    recipe = validated(Recipe, tiny_content(epochs=1), "test")
+    (row,) = tune({"hq_unet": recipe}, default_space(recipe), data, tmp_path / "s", trials=1)
+    assert row.state == "complete"
+
+
+def test_trials_on_data_that_have_changed_are_no_search(tmp_path, tiny_data, tiny_content):
+    data = Path(shutil.copytree(tiny_data, tmp_path / "data"))
+    recipe = validated(Recipe, tiny_content(epochs=1), "test")
+    tune({"hq_unet": recipe}, default_space(recipe), data, tmp_path / "s", trials=1)
+    with rasterio.open(data / "tiny" / "train" / "images" / "a.tif", "r+") as file:
+        file.write(255 - file.read())
+    with pytest.raises(DataError, match=r"tune\.json.*have changed"):
+        tune({"hq_unet": recipe}, default_space(recipe), data, tmp_path / "s", trials=2)
+
+
+@pytest.mark.parametrize(
+    "key", ["data.fold", "data.folds", "data.resolution", "data.fit_masks", "data.color_tolerance"]
+)
+def test_keys_that_decide_the_truth_cannot_be_tuned(key):
+    with pytest.raises(ConfigError, match="cannot be tuned: it decides what is judged"):
+        validated(TuneSpace, {"space": {key: {"low": 1, "high": 2}}}, "test")
