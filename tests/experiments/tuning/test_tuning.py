@@ -251,6 +251,7 @@ def test_scenes_are_judged_by_their_miou(tmp_path, tiny_data, tiny_content):
 
 def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("qhybrid.cli.console.console.width", 80)
     Path("digits.yaml").write_text(to_yaml(CONTENT))
     Path("space.yaml").write_text("training.learning_rate: {low: 1.0e-3, high: 1.0e-1, log: true}\n")
     words = ["tune", "digits.yaml", "--models", "cnn,mlp", "--space", "space.yaml", "--trials", "1"]
@@ -258,6 +259,8 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "mlp: without model.channels" in printed
     assert "judged on the validation split alone" in printed
+    assert "  1 to go, about 0:00:" in printed
+    assert max(map(len, printed.splitlines())) <= 80
     assert "qhybrid train runs/digits/tune/best_mlp.yaml" in printed
     assert Path("runs/digits/tune/trials/cnn/001/recipe.yaml").is_file()
     assert execute([*words, "--set", "training.epochs=2"]) == 1
