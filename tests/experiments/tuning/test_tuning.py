@@ -17,7 +17,14 @@ from qhybrid.cli.main import execute
 from qhybrid.config import Recipe, load_recipe, to_yaml, validated
 from qhybrid.config.tuning import Distribution, TuneSpace, load_space
 from qhybrid.errors import ConfigError, DataError, TrainingError
-from qhybrid.experiments.tuning import candidate_recipes, default_space, read_trials, tune
+from qhybrid.experiments.tuning import (
+    TrialRow,
+    candidate_recipes,
+    default_space,
+    read_trials,
+    results,
+    tune,
+)
 from qhybrid.experiments.tuning.candidates import with_model
 from qhybrid.training.callbacks import RunKeeper
 from qhybrid.training.images.data_module import ImageDataModule
@@ -291,3 +298,19 @@ def test_trials_on_data_that_have_changed_are_no_search(tmp_path, tiny_data, tin
 def test_keys_that_decide_the_truth_cannot_be_tuned(key):
     with pytest.raises(ConfigError, match="cannot be tuned: it decides what is judged"):
         validated(TuneSpace, {"space": {key: {"low": 1, "high": 2}}}, "test")
+
+
+def test_numbers_below_the_panels_of_the_picture_do_not_overlap(tmp_path, monkeypatch):
+    """A rate over less than two decades, where matplotlib writes numbers at all minor ticks."""
+    figures = []
+    monkeypatch.setattr(results, "save_figure", lambda figure, file: figures.append(figure) or file)
+    rows = [
+        TrialRow("unet", n, "complete", "val_miou", 0.5, 1.0, {"training.weight_decay": rate}, tmp_path, None)
+        for n, rate in enumerate((1.3e-3, 5e-3, 4.4e-2), 1)
+    ]
+    results.draw_trials(tmp_path, rows)
+    figures[0].draw_without_rendering()
+    axis = figures[0].axes[1].xaxis
+    assert axis.get_scale() == "log"
+    assert not any(label.get_text() for label in axis.get_ticklabels(minor=True))
+    assert any(label.get_text() for label in axis.get_ticklabels())
