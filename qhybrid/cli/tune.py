@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qhybrid.cli.console import console, errors, say, say_path, short
+from qhybrid.cli.console import console, duration, errors, say, say_path, seconds_left, short
 from qhybrid.cli.lookup import find_recipe
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.config import load_recipe
@@ -52,12 +54,20 @@ def tune(
     recipes = _candidates(base, models, set_)
     keys = load_space(space) if space is not None else default_space(base)
     target = output or Path("runs") / base.name / FOLDER
-    say(f"searching {', '.join(keys.space)}: {trials} trials of {' and '.join(recipes)}")
+    say(f"searching with {trials} trials of {' and '.join(recipes)}:")
+    _say_folded(", ".join(keys.space))
+    started, done = time.monotonic(), 0
 
     def report(row: TrialRow) -> None:
-        found = f"{row.metric} {row.value:.4f}" if row.value is not None else f"FAILED: {row.error}"
-        values = ", ".join(f"{key.rpartition('.')[2]} {_short(one)}" for key, one in row.parameters.items())
-        say(f"{row.model} {row.trial}/{trials}: {found} ({values}; {row.seconds or 0:.0f} s)")
+        nonlocal done
+        done += 1
+        say(_trial_line(row, trials))
+        _say_folded(", ".join(f"{k.rpartition('.')[2]} {_short(v)}" for k, v in row.parameters.items()))
+        # Trials of the models take turns; those of earlier calls are not reported.
+        left = (trials - row.trial) * len(recipes) + len(recipes) - 1 - list(recipes).index(row.model)
+        seconds = seconds_left(time.monotonic() - started, done, left)
+        if left and seconds is not None:
+            say(f"  {left} to go, about {duration(seconds)} left")
 
     try:
         rows = search(
@@ -99,7 +109,8 @@ def _print_results(rows: list[TrialRow], labels: list[str], trials: int, target:
     from qhybrid.experiments.tuning.results import PICTURE, TABLE, best_file, best_trial
 
     console.print(results_table(rows, labels, trials))
-    say("judged on the validation split alone; the test split is not used. To train and test the best:")
+    say("judged on the validation split alone; the test split is not used.")
+    say("To train and test the best:")
     for label in labels:
         if best_trial(rows, label) is not None:
             say(f"  qhybrid train {short(best_file(target, label))}")
@@ -133,6 +144,18 @@ def results_table(rows: list[TrialRow], labels: list[str], trials: int) -> Table
         values = ", ".join(f"{key.rpartition('.')[2]} {_short(one)}" for key, one in best.parameters.items())
         table.add_row(label, f"{best.value:.4f}", str(best.trial), failed, seconds, values)
     return table
+
+
+def _trial_line(row: TrialRow, trials: int) -> str:
+    """Return what came of a trial; its error whole, however long."""
+    found = f"{row.metric} {row.value:.4f}" if row.value is not None else f"FAILED: {row.error}"
+    return f"{row.model} {row.trial}/{trials}: {found} ({row.seconds or 0:.0f} s)"
+
+
+def _say_folded(text: str) -> None:
+    """Print a list in indented lines of at most 80 columns."""
+    for line in textwrap.wrap(text, 78, break_long_words=False, break_on_hyphens=False):
+        say(f"  {line}")
 
 
 def _short(value: object) -> str:

@@ -22,6 +22,12 @@ FIXED = (
     "data.classes",
     "data.ignore_values",
     "data.nodata",
+    "data.folds",
+    "data.fold",
+    "data.color_tolerance",
+    "data.fit_masks",
+    "data.vector",
+    "data.resolution",
     "model.name",
 )
 """Keys that decide what is judged, or by which chance: trials that differ in them cannot be compared."""

@@ -187,14 +187,22 @@ def _encoder_of(section: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def encoder_hash(section: Mapping[str, Any]) -> str | None:
-    """Return the hash of the pretrained weights that a recipe's model section names; None if it names none.
+    """Return the hash of the pretrained encoder that a recipe's model section names; None if it names none.
+
+    It covers the weights, and the architecture where the section does not hold it itself.
 
     Raises:
         ConfigError: If they cannot be read.
     """
     encoder = _encoder_of(section)
     name = None if encoder is None else encoder.get("weights")
-    return None if name is None else weights_hash(find_weights(str(name)))
+    if encoder is None or name is None:
+        return None
+    weights = weights_hash(find_weights(str(name)))
+    if encoder.get("config") is not None:
+        return weights
+    described = json.dumps(architecture(read_config(str(name))), sort_keys=True)
+    return hashlib.sha256(f"{weights} {described}".encode()).hexdigest()
 
 
 def find_weights(name: str) -> Path:

@@ -193,7 +193,7 @@ def find_rate(
 
 
 def _run(recipe: Recipe, data_root: Path, ramp: RateRamp) -> None:
-    task = build_task(recipe, data_root)
+    task = build_task(recipe, data_root, test=False)
     ramp.watch(task.module.loss)
     options = trainer_options(recipe, task)
     trainer = lightning.Trainer(

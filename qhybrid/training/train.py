@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -182,8 +182,8 @@ def _with_kept_model(recipe: Recipe, output: Path, kind: type[MetaHead]) -> Reci
     return recipe.model_copy(update={"model": read_meta(file, kind).model})
 
 
-def _identities(task: Task, splits: Sequence[str]) -> dict[str, DataIdentity | None]:
-    """Return the identity of every split that can be used."""
+def _identities(task: Task, splits: tuple[str, ...]) -> dict[str, DataIdentity | None]:
+    """Return the identity of every one of the splits that can be used."""
     found: dict[str, DataIdentity | None] = {}
     for split in splits:
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,3 +124,9 @@ def test_a_picture_of_a_test_that_ran_away(tmp_path):
     picture = save_rate_test(RateTest.of(rates, losses, True), tmp_path)
     assert picture.stat().st_size > 5000
     assert RateRamp(1e-3, 1e-1, 3, lambda *_: None).planned == pytest.approx([1e-3, 1e-2, 1e-1])
+
+
+def test_test_scenes_that_cannot_be_read_do_not_matter(tmp_path, tiny_data, tiny_content):
+    data = Path(shutil.copytree(tiny_data, tmp_path / "data"))
+    (data / "tiny" / "test" / "images" / "d.tif").write_bytes(b"damaged")
+    assert find_rate(tiny(tiny_content), data, lowest=1e-5, highest=1e-1, steps=12).losses

@@ -131,6 +131,7 @@ def run_schedule(
         raise ConfigError(f"Argument `jobs` must be at least 1, but is {jobs}.")
     if not all(is_finished(output / run.name, schedule.recipe) for run in schedule.repetitions):
         schedule.check(data_root)
+        schedule.check_named(output)
     outcomes = {}
     make_folder(output)
     with locked(output):

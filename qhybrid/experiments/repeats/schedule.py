@@ -13,6 +13,7 @@ from qhybrid.data.folds import DEFAULT_FOLDS
 from qhybrid.data.images.image_datasets import dataset_folds, is_image_dataset
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.training.kinds import check_recipe, with_task_defaults
+from qhybrid.training.named_parts import check_same_parts, named_parts
 from qhybrid.training.precision import with_resolved_precision
 from qhybrid.workspace import write_text
 
@@ -123,6 +124,18 @@ class RepeatSchedule:
         for fold in dict.fromkeys(run.fold for run in self.repetitions):
             check_recipe(Repetition(self.recipe.seed, fold).recipe(self.recipe), data_root)
 
+    def check_named(self, folder: Path) -> None:
+        """Check that what the recipe names is what the runs in a folder have had.
+
+        Raises:
+            ConfigError: If a circuit, encoder, noise profile or start has changed since.
+        """
+        file = folder / PLAN
+        if file.is_file():
+            content = json.loads(file.read_text(encoding="utf-8"))
+            now = named_parts(self.recipe)
+            check_same_parts(file, content.get("named", now), now)
+
     def write(self, folder: Path) -> None:
         """Write the schedule to a new folder, or add its runs to the schedule that is there.
 
@@ -130,6 +143,7 @@ class RepeatSchedule:
             ConfigError: If the folder belongs to another recipe.
         """
         known: tuple[Repetition, ...] = ()
+        named = named_parts(self.recipe)
         if (folder / PLAN).is_file():
             before = RepeatSchedule.read(folder)
             different = _differences(before.recipe, self.recipe)
@@ -139,8 +153,10 @@ class RepeatSchedule:
                     "another --output."
                 )
             known = before.repetitions
+            named = json.loads((folder / PLAN).read_text(encoding="utf-8")).get("named", named)
         runs = dict.fromkeys([*known, *self.repetitions])
         content = {
+            **({"named": named} if named else {}),
             "recipe": self.recipe.model_dump(mode="json"),
             "runs": [{"seed": run.seed, "fold": run.fold} for run in runs],
         }

@@ -20,7 +20,7 @@ from qhybrid.data.identity import DataIdentity
 from qhybrid.errors import CheckpointError, ConfigError, DataError
 from qhybrid.experiments.sweeps.earlier import made_after
 from qhybrid.experiments.sweeps.worker import TRAINED_MARK, training_job
-from qhybrid.models import encoder_hash
+from qhybrid.models import circuits_changed, circuits_hash, encoder_hash
 from qhybrid.noise import load_profile
 from qhybrid.training.data_record import training_identity
 from qhybrid.training.kinds import with_task_defaults
@@ -41,7 +41,8 @@ class TrainedRun:
         recipe: Its recipe.
         settings: The varied recipe keys with their values, but for the seed.
         folder: Its run folder, named by the key.
-        key: Hash of the recipe, and of the images and labels that it trains on.
+        key: Hash of the recipe, of what it names (noise, encoder, circuits, weights to start from), and of
+            the images and labels that it trains on.
         readable: Whether these images and labels are there; if not, its training says why.
         data_hash: Identity of these data; None if it cannot be told.
         doubtful: Whether a run of an earlier version is there whose data may have changed since.
@@ -124,11 +125,17 @@ def _run(
     if data is None:
         return TrainedRun(recipe, settings, folder / key, key, readable=False)
     # What cannot be told is never the same, and trained anew.
-    own = hashlib.sha256(f"{key} {data.hash or uuid.uuid4().hex}".encode()).hexdigest()[:16]
+    parts = [key, data.hash or uuid.uuid4().hex]
+    circuits = circuits_hash(recipe.model)
+    parts += [] if circuits is None else [circuits]
+    own = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
     earlier = folder / key
     if (folder / own).exists() or not (earlier / TRAINED_MARK).is_file():
         return TrainedRun(recipe, settings, folder / own, own, data_hash=data.hash)
-    if made_after(_began(earlier), data.newest_change):
+    newest = data.newest_change
+    if newest is not None and circuits is not None:
+        newest = max(newest, circuits_changed(recipe.model) or newest)
+    if made_after(_began(earlier), newest):
         return TrainedRun(recipe, settings, earlier, key)
     return TrainedRun(recipe, settings, folder / own, own, data_hash=data.hash, doubtful=True)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from qhybrid.config import Recipe, to_yaml
 from qhybrid.errors import CheckpointError
@@ -175,6 +175,7 @@ def draw_trials(output: Path, rows: Sequence[TrialRow]) -> Path | None:
         values = [row.parameters[key] for row in complete]
         if min(values) > 0 and max(values) > 20 * min(values):
             axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())  # numbers between decades would overlap
     return save_figure(figure, output / PICTURE)
 
 

@@ -1,7 +1,6 @@
 """The trials: drawn by Optuna, trained in run folders of their own, told back with their validation metric.
 
-    tune.json           models, search space, seed, and hashes of the data and of what recipes name; a resumed
-                        call must share them
+    tune.json           models, search space, seed, hashes of data and named files: the same when resumed
     study.db            Optuna's storage: what was drawn and what came of it
     trials/MODEL/NNN/   the run folder of each trial, and trial.json with its result
     trials.csv          all trials
@@ -25,8 +24,14 @@ import pandas as pd
 
 from qhybrid.config import Recipe
 from qhybrid.config.tuning import Distribution, TuneSpace
-from qhybrid.errors import ConfigError, EngineError, TrainingError, WorkspaceError, optional_import
-from qhybrid.experiments.sweeps.training import recipe_key
+from qhybrid.errors import (
+    ConfigError,
+    DataError,
+    EngineError,
+    TrainingError,
+    WorkspaceError,
+    optional_import,
+)
 from qhybrid.experiments.tuning.candidates import candidate_recipes, trial_recipe
 from qhybrid.experiments.tuning.results import (
     RESULT,
@@ -41,6 +46,7 @@ from qhybrid.seeding import derive_seed
 from qhybrid.training import train
 from qhybrid.training.data_record import training_identity
 from qhybrid.training.kinds import check_validated, kept_score
+from qhybrid.training.named_parts import check_same_parts, named_parts
 from qhybrid.training.run_folder import METRICS, RECIPE, training_ended
 from qhybrid.workspace import locked, write_text
 
@@ -191,13 +197,8 @@ class _Search:
             quiet = recipe.training.model_copy(update={"progress": False})
             resume = (folder / RECIPE).is_file()
             if not (resume and training_ended(folder)):
-                train(
-                    recipe.model_copy(update={"training": quiet}),
-                    self.data_root,
-                    folder,
-                    resume=resume,
-                    test=False,
-                )
+                shown = recipe.model_copy(update={"training": quiet})
+                train(shown, self.data_root, folder, resume=resume, test=False)
             result["metric"], result["value"] = kept_score(folder)
             if result["value"] is None:
                 result["error"] = "The validation metric is not a number."
@@ -224,14 +225,20 @@ def _distribution(optuna: Any, one: Distribution) -> Any:
 def _check_same_search(
     recipes: Mapping[str, Recipe], space: TuneSpace, seed: int, data_root: Path, output: Path
 ) -> None:
-    """Write the settings of a new search, or check that those of a folder are the same."""
-    content = {
+    """Write the settings of a new search, or check that those of a folder are the same.
+
+    Data and named files count by their content; searches of earlier versions do not say what they had.
+    """
+    content: dict[str, Any] = {
         "recipes": {label: recipe.model_dump(mode="json") for label, recipe in recipes.items()},
         "space": space.model_dump(mode="json")["space"],
         "seed": seed,
-        # Where it cannot be told it is None, and nothing is compared, as when a run is resumed.
         "data": training_identity(next(iter(recipes.values())).data, data_root).hash,
-        "named": {label: recipe_key(recipe) for label, recipe in recipes.items()},
+        "named": {
+            f"{name} ({label})": one
+            for label, recipe in recipes.items()
+            for name, one in _named(recipe, space).items()
+        },
     }
     file = output / SETTINGS
     if not file.is_file():
@@ -241,8 +248,8 @@ def _check_same_search(
         before = json.loads(file.read_text(encoding="utf-8"))
         pairs = [(before["recipes"], content["recipes"])]
         different = [key for key in ("space", "seed") if before[key] != content[key]]
-        if None not in (before.get("data"), content["data"]) and before["data"] != content["data"]:
-            different.append("training or validation data")
+        named = dict(before.get("named", content["named"]))
+        data = before.get("data")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file} is damaged: {error!r}. Fix: give another --output.") from error
     different += ["recipes" for old, new in pairs if _judged(old) != _judged(new)]
@@ -253,6 +260,27 @@ def _check_same_search(
             f"{file} is of a search with other {' and '.join(different)}: its trials cannot be compared with "
             "new ones. Fix: give another --output."
         )
+    check_same_parts(file, named, content["named"])
+    if None not in (data, content["data"]) and data != content["data"]:
+        raise DataError(
+            f"{file}: training and validation data must be those of the trials that are there, but have "
+            "changed: new trials could not be compared with them. Fix: put the data back as they were, or "
+            "give another --output."
+        )
+
+
+def _named(recipe: Recipe, space: TuneSpace) -> dict[str, str]:
+    """Return the hashes of all that a recipe names, and of what choices of the space name."""
+    found = named_parts(recipe)
+    for key, one in space.space.items():
+        for choice in one.choices or ():
+            try:
+                parts = named_parts(trial_recipe(recipe, {key: choice}))
+            except ConfigError:  # an impossible choice is a failed trial
+                continue
+            new = {name: part for name, part in parts.items() if found.get(name) != part}
+            found.update({f"{name}, {key}={choice}": part for name, part in new.items()})
+    return found
 
 
 def _judged(recipes: Mapping[str, Any]) -> dict[str, Any]:

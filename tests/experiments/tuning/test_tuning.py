@@ -17,8 +17,15 @@ import rasterio
 from qhybrid.cli.main import execute
 from qhybrid.config import Recipe, load_recipe, to_yaml, validated
 from qhybrid.config.tuning import Distribution, TuneSpace, load_space
-from qhybrid.errors import ConfigError, TrainingError
-from qhybrid.experiments.tuning import candidate_recipes, default_space, read_trials, tune
+from qhybrid.errors import ConfigError, DataError, TrainingError
+from qhybrid.experiments.tuning import (
+    TrialRow,
+    candidate_recipes,
+    default_space,
+    read_trials,
+    results,
+    tune,
+)
 from qhybrid.experiments.tuning.candidates import with_model
 from qhybrid.training.callbacks import RunKeeper
 from qhybrid.training.images.data_module import ImageDataModule
@@ -273,6 +280,7 @@ def test_a_search_does_not_go_on_with_other_data(tmp_path, tiny_data, tiny_conte
 
 def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("qhybrid.cli.console.console.width", 80)
     Path("digits.yaml").write_text(to_yaml(CONTENT))
     Path("space.yaml").write_text("training.learning_rate: {low: 1.0e-3, high: 1.0e-1, log: true}\n")
     words = ["tune", "digits.yaml", "--models", "cnn,mlp", "--space", "space.yaml", "--trials", "1"]
@@ -280,7 +288,51 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "mlp: without model.channels" in printed
     assert "judged on the validation split alone" in printed
+    assert "  1 to go, about 0:00:" in printed
+    assert max(map(len, printed.splitlines())) <= 80
     assert "qhybrid train runs/digits/tune/best_mlp.yaml" in printed
     assert Path("runs/digits/tune/trials/cnn/001/recipe.yaml").is_file()
     assert execute([*words, "--set", "training.epochs=2"]) == 1
     assert execute(["tune", "digits.yaml", "--models", "cnn,cnn"]) == 2
+
+
+def test_test_scenes_that_cannot_be_read_do_not_matter(tmp_path, tiny_data, tiny_content):
+    data = Path(shutil.copytree(tiny_data, tmp_path / "data"))
+    (data / "tiny" / "test" / "images" / "d.tif").write_bytes(b"damaged")
+    recipe = validated(Recipe, tiny_content(epochs=1), "test")
+    (row,) = tune({"hq_unet": recipe}, default_space(recipe), data, tmp_path / "s", trials=1)
+    assert row.state == "complete"
+
+
+def test_trials_on_data_that_have_changed_are_no_search(tmp_path, tiny_data, tiny_content):
+    data = Path(shutil.copytree(tiny_data, tmp_path / "data"))
+    recipe = validated(Recipe, tiny_content(epochs=1), "test")
+    tune({"hq_unet": recipe}, default_space(recipe), data, tmp_path / "s", trials=1)
+    with rasterio.open(data / "tiny" / "train" / "images" / "a.tif", "r+") as file:
+        file.write(255 - file.read())
+    with pytest.raises(DataError, match=r"tune\.json.*have changed"):
+        tune({"hq_unet": recipe}, default_space(recipe), data, tmp_path / "s", trials=2)
+
+
+@pytest.mark.parametrize(
+    "key", ["data.fold", "data.folds", "data.resolution", "data.fit_masks", "data.color_tolerance"]
+)
+def test_keys_that_decide_the_truth_cannot_be_tuned(key):
+    with pytest.raises(ConfigError, match="cannot be tuned: it decides what is judged"):
+        validated(TuneSpace, {"space": {key: {"low": 1, "high": 2}}}, "test")
+
+
+def test_numbers_below_the_panels_of_the_picture_do_not_overlap(tmp_path, monkeypatch):
+    """A rate over less than two decades, where matplotlib writes numbers at all minor ticks."""
+    figures = []
+    monkeypatch.setattr(results, "save_figure", lambda figure, file: figures.append(figure) or file)
+    rows = [
+        TrialRow("unet", n, "complete", "val_miou", 0.5, 1.0, {"training.weight_decay": rate}, tmp_path, None)
+        for n, rate in enumerate((1.3e-3, 5e-3, 4.4e-2), 1)
+    ]
+    results.draw_trials(tmp_path, rows)
+    figures[0].draw_without_rendering()
+    axis = figures[0].axes[1].xaxis
+    assert axis.get_scale() == "log"
+    assert not any(label.get_text() for label in axis.get_ticklabels(minor=True))
+    assert any(label.get_text() for label in axis.get_ticklabels())

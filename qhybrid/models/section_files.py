@@ -1,0 +1,82 @@
+"""What a model section names and does not hold: the content of the circuits that lie in the workspace."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from qhybrid.circuits.definition_files import definition_file, read_definition
+from qhybrid.circuits.definitions import resolve_circuit
+from qhybrid.errors import CircuitError, ConfigError
+from qhybrid.models.registry import MODELS
+from qhybrid.models.workspace_circuits import with_workspace_arguments
+
+
+def circuits_hash(section: Mapping[str, Any]) -> str | None:
+    """Return the hash of the circuits in the workspace that decide a recipe's model.
+
+    Args:
+        section: `model` of a recipe.
+
+    Returns:
+        None where they decide nothing: the section names none, and those of the model are as it has them
+        anyway. What cannot be read does not count: building the model says so.
+    """
+    content: dict[str, Any] = dict(_workspace_arguments(section))
+    for name in _named(section):
+        with contextlib.suppress(CircuitError, ConfigError, OSError):
+            content[f"circuit {name}"] = resolve_circuit(name)
+    if not content:
+        return None
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def circuits_changed(section: Mapping[str, Any]) -> float | None:
+    """Return when the files of these circuits last changed, in seconds since 1970; None without any."""
+    entry = MODELS.get(str(section.get("name")), "model")
+    files: list[Path] = []
+    for name in {*_named(section), *(one.builder for one in entry.circuits)}:
+        file = definition_file(name)
+        if file is None:
+            continue
+        files.append(file)
+        with contextlib.suppress(ConfigError):
+            program = read_definition(file).file
+            files += [] if program is None else [file.parent / program]
+    states = [file.stat() for file in files if file.is_file()]
+    return max((max(one.st_mtime, one.st_ctime) for one in states), default=None)
+
+
+def _named(section: Mapping[str, Any]) -> set[str]:
+    return {text for text in _texts(section) if definition_file(text) is not None}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _texts(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part)
+
+
+def _workspace_arguments(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys that circuits/ gives to the model, where it would have others without it."""
+    keys = dict(section)
+    entry = MODELS.get(str(keys.pop("name", None)), "model")
+    try:
+        complete = with_workspace_arguments(str(section["name"]), keys, entry.circuits)
+    except (CircuitError, ConfigError):
+        return {}
+    fields = entry.options.model_fields
+    return {
+        key: value
+        for key, value in complete.items()
+        if key not in keys and value != fields[key].get_default(call_default_factory=True)
+    }
