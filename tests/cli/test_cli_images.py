@@ -39,12 +39,14 @@ def test_train_then_evaluate(recipe, capsys):
     assert execute(["evaluate", "tiny_digits", "--baselines"]) == 1
     assert execute(["evaluate", "tiny_digits", "--engine", "aer"]) == 1
     assert "no quantum layers" in capsys.readouterr().err
+    Path("scene.tif").touch()
     assert execute(["predict", "tiny_digits", "scene.tif", "-o", "map.tif"]) == 1
     assert "this needs one on scenes" in capsys.readouterr().err
 
 
 def test_a_run_without_validation_is_no_run_on_scenes_either(recipe, capsys):
     assert execute(["train", str(recipe), "--no-test", "--set", "data.options.validation=0"]) == 0
+    Path("scene.tif").touch()
     assert execute(["predict", "tiny_digits", "scene.tif", "-o", "map.tif"]) == 1
     assert "this needs one on scenes" in capsys.readouterr().err
 

@@ -253,8 +253,6 @@ def _check_same_search(
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file} is damaged: {error!r}. Fix: give another --output.") from error
     different += ["recipes" for old, new in pairs if _judged(old) != _judged(new)]
-    if "recipes" not in different and before.get("named", content["named"]) != content["named"]:
-        different.append("contents of the encoder, noise profile or weights that its recipes name")
     if different:
         raise ConfigError(
             f"{file} is of a search with other {' and '.join(different)}: its trials cannot be compared with "
