@@ -103,7 +103,8 @@ class TrainingConfig(StrictModel):
             random weights.
         epochs: Epochs at most.
         batch_size: Patches in one step.
-        learning_rate: Peak learning rate of AdamW.
+        learning_rate: Peak learning rate of AdamW; the default is the best of three rates on five data sets
+            (docs/results/default_rates.md).
         quantum_learning_rate: Peak learning rate of circuit weights; absent: the same as `learning_rate`.
         weight_decay: Of AdamW; norms, biases and circuit weights are exempt.
         schedule: Learning rate over the steps, after `warmup` (a fraction of all steps).
@@ -131,7 +132,7 @@ class TrainingConfig(StrictModel):
     start: str | None = None
     epochs: int = Field(30, ge=1)
     batch_size: int = Field(16, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(3e-3, gt=0)
     quantum_learning_rate: float | None = Field(None, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
     schedule: Literal["constant", "cosine"] = "cosine"
