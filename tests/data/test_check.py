@@ -232,8 +232,12 @@ def test_a_class_that_a_split_lacks(folder_dataset):
     for file in (root / "set/val/masks").iterdir():
         rewrite(file, lambda mask: np.where(mask == 3, 1, mask).astype(np.uint8))
     (problem,) = check_data(config, root).problems
-    assert (problem.kind, problem.splits) == ("class", ("val",))
+    assert (problem.kind, problem.splits, problem.severe) == ("class", ("val",), False)
     assert "town" in problem.message
+    for file in (root / "set/train/masks").iterdir():
+        rewrite(file, lambda mask: np.where(mask == 3, 1, mask).astype(np.uint8))
+    found = {problem.splits: problem.severe for problem in check_data(config, root).problems}
+    assert found == {("train",): True, ("val",): False}
 
 
 def test_a_split_without_any_label(folder_dataset):
