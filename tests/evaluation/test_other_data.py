@@ -16,9 +16,10 @@ from scene_runs import CLASSES
 from qhybrid.config import DataConfig, Recipe
 from qhybrid.data.identity import scenes_identity
 from qhybrid.data.scene_datasets import open_dataset
-from qhybrid.errors import ConfigError, DataError, WorkspaceError
+from qhybrid.errors import ConfigError, DataError, DatasetNotFoundError, WorkspaceError
 from qhybrid.evaluation import evaluate_run
 from qhybrid.report.sources import read_run
+from qhybrid.training.data_record import DataRecord, write_record
 
 
 @pytest.fixture
@@ -247,3 +248,13 @@ def test_digits_say_nothing_of_a_folder(make_image_run, mnist_root):
     (run / "recipe.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(ConfigError, match="data set digits is the same whatever the folder holds"):
         evaluate_run(run, on=mnist_root)
+
+
+def test_a_missing_data_root_is_named(run_folder, scenes_root, tmp_path):
+    write_record(run_folder, DataRecord(str(scenes_root)))
+    with pytest.raises(DatasetNotFoundError, match=f"trained with --data-root {scenes_root}"):
+        evaluate_run(run_folder, data_root=tmp_path / "elsewhere")
+    (run_folder / "data.json").unlink()
+    with pytest.raises(DatasetNotFoundError) as found:
+        evaluate_run(run_folder, data_root=tmp_path / "elsewhere")
+    assert "trained with" not in str(found.value)

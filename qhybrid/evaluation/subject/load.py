@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from qhybrid.errors import CheckpointError
+from qhybrid.errors import CheckpointError, DatasetNotFoundError
 from qhybrid.evaluation.other_data import OtherData
 from qhybrid.evaluation.subject.images import ImageSubject
 from qhybrid.evaluation.subject.scenes import SceneSubject
 from qhybrid.evaluation.subject.subject import Subject
+from qhybrid.training.data_record import read_record
 from qhybrid.training.images.run import LoadedImageRun, load_image_run
 from qhybrid.training.run_folder import META, LoadedRun, Which, existing, load_run
 
@@ -68,6 +69,15 @@ def subject_of(
     other: OtherData | None = None,
 ) -> Subject:
     """Return a loaded run with a split of its data, or of others; see `load_subject`."""
-    if isinstance(run, LoadedImageRun):
-        return ImageSubject(run, split, samples, Path(data_root), other)
-    return SceneSubject(run, split, samples, Path(data_root), other)
+    root = Path(data_root)
+    try:
+        if isinstance(run, LoadedImageRun):
+            return ImageSubject(run, split, samples, root, other)
+        return SceneSubject(run, split, samples, root, other)
+    except DatasetNotFoundError as error:
+        record = None if other is not None else read_record(run.folder)
+        if record is None or record.data_root == str(root.absolute()):
+            raise
+        raise DatasetNotFoundError(
+            f"{error} The run was trained with --data-root {record.data_root}."
+        ) from error
