@@ -305,6 +305,6 @@ class TestTraining:
         assert not run.finished
 
     def test_keys_of_recipes_stay(self, tiny_content):
-        """As they were before later keys of recipes came."""
-        recipe = Recipe.model_validate(tiny_content(epochs=1))
+        """As they were before later keys of recipes came, and when another learning rate was the default."""
+        recipe = Recipe.model_validate(tiny_content(epochs=1, learning_rate=1e-3))
         assert recipe_key(recipe) == "1568235a2d6e039c"
