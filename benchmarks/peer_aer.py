@@ -22,7 +22,9 @@ def density_matrix(spec: CircuitSpec, family: Family, inputs: torch.Tensor, weig
     return _values(spec, inputs, weights, AerSimulator(method="density_matrix", noise_model=model))
 
 
-def matrix_product_state(spec: CircuitSpec, family: Family, inputs: torch.Tensor, weights: torch.Tensor) -> Step:
+def matrix_product_state(
+    spec: CircuitSpec, family: Family, inputs: torch.Tensor, weights: torch.Tensor
+) -> Step:
     """Return a step of values by matrix product states."""
     return _values(spec, inputs, weights, AerSimulator(method="matrix_product_state"))
 

@@ -104,7 +104,9 @@ def check_parity(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], toler
     Raises:
         ValueError: If it is above the tolerance: then a comparison of times would mean nothing.
     """
-    difference = max(float(np.abs(a - b).max() / max(1.0, np.abs(a).max())) for a, b in zip(ours, theirs) if a.size)
+    difference = max(
+        float(np.abs(a - b).max() / max(1.0, np.abs(a).max())) for a, b in zip(ours, theirs) if a.size
+    )
     if not difference <= tolerance:
         raise ValueError(f"Both sides must agree within {tolerance:g}, but differ by {difference:.2e}.")
     return difference

@@ -13,9 +13,8 @@ from qiskit.quantum_info import SparsePauliOp
 from qhybrid.circuits import CircuitSpec, build_circuit
 from qhybrid.noise import NoiseProfile
 
-CUBIC_16 = [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (10, 11), (12, 13), (14, 15), (0, 5), (1, 12), (2, 9), (3, 14)] + [
-    (4, 11), (6, 13), (7, 8), (10, 15), (0, 9), (1, 6), (2, 15), (3, 8), (4, 13), (5, 14), (7, 10), (11, 12)
-]  # fmt: skip
+RING_16 = [(node, (node + 1) % 16) for node in range(16)]
+CUBIC_16 = [*RING_16, *((node, node + 8) for node in range(8))]
 """Edges of a 3-regular graph on 16 nodes."""
 
 
@@ -47,7 +46,9 @@ def each_z(num_qubits: int) -> list[SparsePauliOp]:
     return [SparsePauliOp.from_sparse_list([("Z", [q], 1.0)], num_qubits) for q in range(num_qubits)]
 
 
-def rings(num_qubits: int, layers: int, entangler: str, *, upload: bool = False, wide: bool = False) -> CircuitSpec:
+def rings(
+    num_qubits: int, layers: int, entangler: str, *, upload: bool = False, wide: bool = False
+) -> CircuitSpec:
     """RY(x), then layers of RY, RZ and a ring of CX or CRY; `upload` puts RY(x) in front of every layer."""
     angles = 3 if entangler == "cry" else 2
     x, w = ParameterVector("x", num_qubits), ParameterVector("w", angles * num_qubits * layers)
@@ -120,10 +121,11 @@ def chain(num_qubits: int) -> CircuitSpec:
 DENSE = ("flagquantum", "tensorcircuit", "tensorcircuit light cones", "lightning", "qulacs")
 SMALL = (*DENSE, "fastqml")
 SCAN = ("flagquantum", "tensorcircuit scan", "lightning", "qulacs")
+CONES = ("recurrence by hand", "lightning", "qulacs", "tensorcircuit light cones")
 NOISY = ("aer density matrix, value only", "default.mixed")
 
 FAMILIES: dict[str, Family] = {
-    "hq_unet": Family(lambda: build_circuit("hq_unet_qcnn"), (1, 64, 1024), ("recurrence by hand", "lightning", "qulacs", "tensorcircuit light cones")),
+    "hq_unet": Family(lambda: build_circuit("hq_unet_qcnn"), (1, 64, 1024), CONES),
     "qufex_8": Family(lambda: build_circuit("qufex_filter1", num_qubits=8), (1, 64, 576), SMALL),
     "qufex_12": Family(lambda: build_circuit("qufex_filter1", num_qubits=12), (1, 64, 576), DENSE),
     "qcq": Family(lambda: build_circuit("qcq_classifier"), (1, 10, 64, 1024), SMALL),
@@ -141,5 +143,5 @@ FAMILIES: dict[str, Family] = {
     "chain_24": Family(lambda: chain(24), (1, 32), ("aer mps, value only",)),
     "noisy_8": Family(lambda: rings(8, 3, "cx"), (16,), NOISY, noise=(0.001, 0.01)),
     "noisy_10": Family(lambda: rings(10, 4, "cx"), (16,), NOISY, noise=(0.001, 0.01)),
-}  # fmt: skip
+}
 """By name; one entry makes a row of every batch."""

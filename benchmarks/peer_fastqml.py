@@ -13,7 +13,12 @@ from peer_steps import Step, torch_step
 
 from qhybrid.circuits import CircuitSpec
 
-ONE = {"rx": gf.build_rx_gates, "ry": gf.build_ry_gates, "rz": gf.build_rz_gates, "p": gf.build_phase_shift_gates}
+ONE = {
+    "rx": gf.build_rx_gates,
+    "ry": gf.build_ry_gates,
+    "rz": gf.build_rz_gates,
+    "p": gf.build_phase_shift_gates,
+}
 EACH = {"rx": gf.build_rx_per_batch, "ry": gf.build_ry_per_batch, "rz": gf.build_rz_per_batch}
 TWO = {
     "crx": gf.build_crx_4x4,
@@ -74,7 +79,9 @@ def _apply(pair: Pair, layer: list[Gate], inputs: torch.Tensor, weights: torch.T
     if first.batched:
         if name == "p" or len(layer) < n:
             for gate, angle in zip(layer, angles):
-                apply: Callable[..., Pair] = getattr(single, {"p": "apply_phase_shift"}.get(name, f"apply_{name}"))
+                apply: Callable[..., Pair] = getattr(
+                    single, {"p": "apply_phase_shift"}.get(name, f"apply_{name}")
+                )
                 pair = apply(*pair, angle, gate.qubits[0], n)
             return pair
         ordered = sorted(range(n), key=lambda k: layer[k].qubits[0])

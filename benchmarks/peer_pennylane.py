@@ -26,7 +26,9 @@ ROTATIONS = {
 def _observables(spec: CircuitSpec) -> list[qml.operation.Operator]:
     found = []
     for terms in observables_of(spec):
-        products = [qml.prod(*(getattr(qml, letter)(qubit) for letter, qubit in letters)) for _, letters in terms]
+        products = [
+            qml.prod(*(getattr(qml, letter)(qubit) for letter, qubit in letters)) for _, letters in terms
+        ]
         found.append(qml.dot([factor for factor, _ in terms], products) if len(terms) > 1 else products[0])
     return found
 

@@ -1,4 +1,4 @@
-"""qulacs as a peer: its own backpropagation, sample by sample, one combined observable for the backward pass."""
+"""qulacs as a peer: its backpropagation, sample by sample, one combined observable for the backward pass."""
 
 from __future__ import annotations
 
@@ -77,7 +77,9 @@ def adjoint(spec: CircuitSpec, family: Family, inputs: torch.Tensor, weights: to
     def step() -> Results:
         x.grad = w.grad = None
         rows = [gates[number].radians(x, w) for number in rotating]
-        angles = torch.stack([torch.as_tensor(row, dtype=torch.float64).expand(len(x)) for row in rows], dim=1)
+        angles = torch.stack(
+            [torch.as_tensor(row, dtype=torch.float64).expand(len(x)) for row in rows], dim=1
+        )
         table = (angles[:, columns] * factors).detach()
         values, grads = np.empty((len(x), len(single))), torch.empty_like(table)
         for sample, row in enumerate(table.tolist()):

@@ -1,7 +1,7 @@
 """One party of benchmarks/peers.py in a process of its own: builds its step, then takes steps when told.
 
-It answers every line on its input with one line of JSON: `step K` takes K steps, `results N PATH` writes values
-and gradients for the first N samples.
+It answers every line on its input with one line of JSON: `step K` takes K steps, `results N PATH` writes
+values and gradients for the first N samples.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from peer_worker import PARTIES
 from timing import arguments_of, arithmetic_limit, product_rate, report, table
 
 TOLERANCE = 2e-4
-"""Largest difference of values and gradients, over the largest of each: both sides may be in single precision."""
+"""Largest difference of values and gradients, over the largest of each, in single precision."""
 TURN_SECONDS = 0.15
 """A party takes about as many steps a turn as fill this."""
 HERE = Path(__file__).resolve().parent
@@ -86,7 +86,7 @@ class Worker:
         environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONWARNINGS": "ignore"}
         environment |= {name: str(threads) for name in names}
         words = [sys.executable, str(HERE / "peer_worker.py"), cell.party, cell.family]
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
             [*words, str(cell.batch), str(threads)],
             stdin=subprocess.PIPE,
@@ -142,6 +142,7 @@ class Worker:
         """End the process."""
         self._process.kill()
         self._process.wait()
+        self._errors.close()
 
     def finish(self) -> None:
         """Write the figures into the cell and end the process."""
@@ -150,7 +151,9 @@ class Worker:
         self.close()
 
 
-def compare(family: str, batch: int, parties: list[str], threads: int, patience: float, turns: int) -> list[Cell]:
+def compare(
+    family: str, batch: int, parties: list[str], threads: int, patience: float, turns: int
+) -> list[Cell]:
     """Return the cells of one family at one batch: ours first, then the peers'."""
     ours = ["qhybrid", "qhybrid, value only"][: 1 + any(PARTIES[name].values_only for name in parties)]
     cells = [Cell(family, batch, name) for name in [*ours, *parties]]
@@ -225,7 +228,16 @@ ROW_HEAD = ["family", "batch", "peer", "peer, ms", "exact, ms", "ratio", "ratio 
     "our first call, s",
     "difference",
 ]
-OWN_HEAD = ["family", "batch", "method", "exact, ms", "median, ms", "limit, ms", "over the limit", "predicted, ms"]
+OWN_HEAD = [
+    "family",
+    "batch",
+    "method",
+    "exact, ms",
+    "median, ms",
+    "limit, ms",
+    "over the limit",
+    "predicted, ms",
+]
 
 
 def own_rows(cells: list[Cell], rate: float) -> list[list[object]]:
@@ -252,7 +264,7 @@ def own_rows(cells: list[Cell], rate: float) -> list[list[object]]:
 
 
 def picture(cells: list[Cell], path: Path) -> None:
-    """Draw the best peer's time over ours for every family and batch; right of 1 the exact engine is faster."""
+    """Draw the best peer's time over ours for every family and batch: above 1 the exact engine is faster."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -303,8 +315,8 @@ def main() -> None:
             cells += found
     sections = [
         f"## Peers: ratio is the peer's time over ours\n\n{table(ROW_HEAD, rows_of(cells))}",
-        "## The exact engine: time, arithmetic limit at "
-        f"{rate / 1e9:.0f} GFLOP/s in matrix products, and prediction\n\n{table(OWN_HEAD, own_rows(cells, rate))}",
+        f"## The exact engine: time, arithmetic limit at {rate / 1e9:.0f} GFLOP/s, and prediction\n\n"
+        f"{table(OWN_HEAD, own_rows(cells, rate))}",
     ]
     report(sections, arguments)
     if arguments.output:
