@@ -1,247 +1,328 @@
-"""The exact engine against what a user could pick instead: one run, ratios printed and written to a table.
+"""The exact engine against what a user could pick instead: every family of circuits, one run, ratios.
 
-    python benchmarks/peers.py [--output peers.md] [--only hq_unet qufex qcq] [--device cuda]
+    python benchmarks/peers.py [--only tiny qaoa] [--peers lightning] [--threads 1] [--output peers.md]
 
-Every peer runs the same circuit at the same angles: values and gradients are compared first, and a difference
-stops the run. Steps of both sides alternate. A peer whose package is missing is skipped with the reason; the
-`bench` extra installs all of them (`make bench`). TensorCircuit takes a minute or two to compile, which is
-reported apart.
+Every party runs in a process of its own, with the same circuit at the same angles. Values and gradients are
+compared first; a difference stops the row. Steps of all parties alternate, so that all see the same machine.
+A peer that works sample by sample is given a few samples, and its time is scaled. The time of the first call
+(compilation, planning) stands apart. A peer whose package is missing is skipped with the reason; the `bench`
+extra installs them all (`make bench`). With --output, a table, its figures as JSON and a picture are written.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from types import ModuleType
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
 
-import hq_unet_recurrence
+import matplotlib
 import numpy as np
 import torch
 from peer_circuits import check_parity
-from timing import (
-    Run,
-    arguments_of,
-    arithmetic_limit,
-    engine_step,
-    product_rate,
-    random_angles,
-    report,
-    seconds_of,
-    step,
-    table,
-)
+from peer_families import FAMILIES
+from peer_worker import PARTIES
+from timing import arguments_of, arithmetic_limit, product_rate, report, table
 
-from qhybrid.circuits import CircuitSpec, build_circuit
-from qhybrid.engines import ExactEngine
-
-HEAD = ["circuit", "batch", "peer", "peer, ms a step", "exact, ms a step", "ratio", "goal", "difference"]
-LIMIT_HEAD = [
-    "circuit",
-    "batch",
-    "method",
-    "multiply-adds a sample",
-    "limit, ms a step",
-    "measured, ms a step",
-]
-SINGLE = 1e-5
-"""Largest difference of values and gradients in single precision, over the largest of each."""
-DOUBLE = 1e-6
-"""The same in double precision; PennyLane hands some gradients on in single precision."""
+TOLERANCE = 2e-4
+"""Largest difference of values and gradients, over the largest of each, in single precision."""
+TURN_SECONDS = 0.15
+"""A party takes about as many steps a turn as fill this."""
+HERE = Path(__file__).resolve().parent
 
 
 @dataclass
-class Comparison:
-    """Collects the rows of all comparisons.
+class Cell:
+    """One party on one family at one batch.
 
     Attributes:
-        device: Torch device of the exact engine.
-        rate: Operations a second in matrix products.
-        rows: Of the table of peers.
-        limits: Of the table of arithmetic limits.
-        notes: Remarks and skipped peers.
+        family: Name of the family.
+        batch: Samples of a step.
+        party: Who.
+        samples: Samples that it was given; times are scaled to the batch.
+        first: Seconds of its first call.
+        shortest: Shortest step, seconds, scaled to the batch.
+        middle: Median step, seconds, scaled to the batch.
+        difference: Largest difference of values and gradients to ours.
+        facts: Of the exact engine: method, multiply-adds a sample, predicted seconds, limit.
+        reason: Why there is no figure.
     """
 
-    device: str
-    rate: float
-    rows: list[list[object]]
-    limits: list[list[object]]
-    notes: list[str]
-
-    def engine(self) -> ExactEngine:
-        """Return a new exact engine."""
-        return ExactEngine(device=self.device)
-
-    def add(
-        self,
-        circuit: tuple[CircuitSpec, int],
-        peer: str,
-        times: tuple[float, float],
-        goal: str,
-        difference: float,
-    ) -> None:
-        """Add a comparison: circuit and batch, and seconds of one step of the peer and of the engine."""
-        (spec, batch), (theirs, ours) = circuit, times
-        ratio = theirs / ours
-        shown = f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2f}"
-        self.rows.append(
-            [
-                _name(spec),
-                batch,
-                peer,
-                f"{theirs * 1e3:,.2f}",
-                f"{ours * 1e3:,.3f}",
-                shown,
-                goal,
-                f"{difference:.0e}",
-            ]
-        )
-
-    def add_limit(self, spec: CircuitSpec, batch: int, ours: float) -> None:
-        """Add the arithmetic limit of a step beside its measured time."""
-        found = self.engine().explain(spec, batch)
-        limit = batch * arithmetic_limit(found.flops, self.rate)
-        figures = [f"{found.flops:,.0f}", f"{limit * 1e3:.3f}", f"{ours * 1e3:.3f}"]
-        self.limits.append([_name(spec), batch, found.method, *figures])
-
-    def skip(self, peer: str, error: ImportError) -> None:
-        """Note a peer that is not there."""
-        self.notes.append(f"{peer} was skipped: {error}. Fix: make bench, which installs it")
+    family: str
+    batch: int
+    party: str
+    samples: int = 0
+    first: float = 0.0
+    shortest: float = 0.0
+    middle: float = 0.0
+    difference: float = 0.0
+    facts: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
 
 
-def _name(spec: CircuitSpec) -> str:
-    return f"{spec.name}, {spec.num_qubits} qubits"
-
-
-def exact_results(engine: ExactEngine, spec: CircuitSpec, batch: int, dtype: torch.dtype) -> list[np.ndarray]:
-    """Return values and both gradients of the exact engine."""
-    return run_results(lambda x, w: engine.expectations(spec, x, w), spec, batch, dtype)
-
-
-def run_results(run: Run, spec: CircuitSpec, batch: int, dtype: torch.dtype) -> list[np.ndarray]:
-    """Return values and both gradients of anything that torch differentiates."""
-    inputs, weights = random_angles(spec, batch, "cpu", dtype)
-    values = run(inputs, weights)
-    values.square().sum().backward()
-    return [part.detach().cpu().numpy() for part in (values, inputs.grad, weights.grad)]
-
-
-def against_torch_peer(
-    to: Comparison, spec: CircuitSpec, peer: str, run: Run, sizes: tuple[int, int], goal: str, repeats: int
-) -> None:
-    """Compare with a peer that torch differentiates and that works in double precision.
+class Worker:
+    """A party in its own process.
 
     Args:
-        to: Collects the rows.
-        spec: The circuit.
-        peer: What the table calls it.
-        run: Its expectation values.
-        sizes: Samples of our step, and of the peer's, whose time is scaled up to ours.
-        goal: The wanted ratio.
-        repeats: Steps of each side.
+        cell: What it is to run.
+        threads: Threads of its arithmetic.
+        patience: Seconds until it must have answered.
+
+    Raises:
+        RuntimeError: If it ended or did not answer in time, with its last words.
     """
-    batch, few = sizes
-    engine = to.engine()
-    difference = check_parity(
-        exact_results(engine, spec, few, torch.float64), run_results(run, spec, few, torch.float64), DOUBLE
-    )
-    inputs, weights = random_angles(spec, few, "cpu", torch.float64)
 
-    def theirs() -> None:
-        inputs.grad = weights.grad = None
-        run(inputs, weights).square().sum().backward()
-
-    # Ours is fast and goes several times a turn, so that both sides have seen a quiet moment.
-    *ours_each, slow = seconds_of([engine_step(engine, spec, batch, to.device)] * 5 + [theirs], repeats)
-    ours = min(ours_each)
-    to.add((spec, batch), peer, (slow * batch / few, ours), goal, difference)
-
-
-def hq_unet(to: Comparison) -> None:
-    """HQ-UNet's bottleneck: hand-written recurrence, PennyLane lightning, TensorCircuit."""
-    spec, engine = build_circuit("hq_unet_qcnn"), to.engine()
-    for batch in (64, 256, 4096):
-        twin = hq_unet_recurrence.expectations
-        difference = check_parity(
-            exact_results(engine, spec, batch, torch.float32),
-            run_results(twin, spec, batch, torch.float32),
-            SINGLE,
+    def __init__(self, cell: Cell, threads: int, patience: float) -> None:
+        self.cell, self._patience = cell, patience
+        flags = f"--xla_cpu_multi_thread_eigen={'false' if threads == 1 else 'true'}"
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "QULACS_NUM_THREADS")
+        environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONWARNINGS": "ignore"}
+        environment |= {name: str(threads) for name in names}
+        words = [sys.executable, str(HERE / "peer_worker.py"), cell.party, cell.family]
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
+        self._process = subprocess.Popen(
+            [*words, str(cell.batch), str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env=environment,
         )
-        pair = [engine_step(engine, spec, batch, to.device), step(twin, spec, batch, to.device)]
-        ours, theirs = seconds_of(pair, 20)
-        to.add((spec, batch), "recurrence by hand", (theirs, ours), ">= 0.33", difference)
-        to.add_limit(spec, batch, ours)
-    try:
-        pennylane = importlib.import_module("peer_pennylane")
-    except ImportError as error:
-        to.skip("PennyLane lightning.qubit", error)
-    else:
-        run = pennylane.lightning(spec)
-        against_torch_peer(to, spec, "PennyLane lightning.qubit, device_vjp", run, (64, 2), ">= 1000", 2)
-    try:
-        tensorcircuit = importlib.import_module("peer_tensorcircuit")
-    except ImportError as error:
-        to.skip("TensorCircuit-NG", error)
-    else:
-        against_tensorcircuit(to, spec, tensorcircuit, 64)
+        facts = self._answer()
+        cell.samples, cell.first = facts.pop("samples"), facts.pop("first")
+        cell.facts = facts
+        self.walls: list[float] = []
+        self._steps = 1
+
+    def _answer(self) -> dict[str, Any]:
+        pipe, end = self._process.stdout, time.monotonic() + self._patience
+        while True:
+            ready, _, _ = select.select([pipe], [], [], max(0.0, end - time.monotonic()))
+            if not ready:
+                self.close()
+                raise RuntimeError(f"no answer within {self._patience:.0f} s")
+            line = pipe.readline()
+            if not line:
+                self._process.wait()
+                self._errors.seek(0)
+                words = self._errors.read().strip().splitlines() or ["no message"]
+                raise RuntimeError(f"{words[-1][:200]} (exit code {self._process.returncode})")
+            if line.startswith("{"):
+                answer: dict[str, Any] = json.loads(line)
+                return answer
+
+    def _ask(self, text: str) -> dict[str, Any]:
+        self._process.stdin.write(text + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def take(self) -> float:
+        """Take a turn of steps; return its seconds."""
+        walls = self._ask(f"step {self._steps}")["wall"]
+        self.walls += walls
+        self._steps = max(1, min(200, int(TURN_SECONDS / min(self.walls))))
+        return sum(walls)
+
+    def results(self, samples: int) -> list[np.ndarray]:
+        """Return values and gradients for the first samples."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "results.npz"
+            self.cell.facts |= self._ask(f"results {samples} {path}")
+            with np.load(path) as arrays:
+                return [arrays[name] for name in arrays.files]
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        self._errors.close()
+
+    def finish(self) -> None:
+        """Write the figures into the cell and end the process."""
+        scale = self.cell.batch / self.cell.samples
+        self.cell.shortest, self.cell.middle = scale * min(self.walls), scale * median(self.walls)
+        self.close()
 
 
-def against_tensorcircuit(to: Comparison, spec: CircuitSpec, module: ModuleType, batch: int) -> None:
-    """Compare with TensorCircuit-NG on JAX."""
-    engine = to.engine()
-    inputs, weights = (tensor.detach().numpy() for tensor in random_angles(spec, batch))
-    theirs = module.CompiledStep(spec, inputs, weights)
-    difference = check_parity(exact_results(engine, spec, batch, torch.float32), theirs.results, SINGLE)
-    *ours_each, slow = seconds_of([engine_step(engine, spec, batch, to.device)] * 5 + [theirs], 10)
-    ours = min(ours_each)
-    to.add((spec, batch), "TensorCircuit-NG, JAX jit, vmap, light cones", (slow, ours), ">= 10", difference)
-    to.notes.append(f"TensorCircuit-NG took {theirs.seconds_to_compile:.0f} s to compile (not in its step).")
-
-
-def qufex(to: Comparison) -> None:
-    """QuFeX's first filter with one Qu-Net batch of evaluations: PennyLane default.qubit, backpropagation."""
-    evaluations = 576
-    for qubits, goal in ((8, ">= 5"), (12, ">= 50")):
-        spec = build_circuit("qufex_filter1", num_qubits=qubits)
+def compare(
+    family: str, batch: int, parties: list[str], threads: int, patience: float, turns: int
+) -> list[Cell]:
+    """Return the cells of one family at one batch: ours first, then the peers'."""
+    ours = ["qhybrid", "qhybrid, value only"][: 1 + any(PARTIES[name].values_only for name in parties)]
+    cells = [Cell(family, batch, name) for name in [*ours, *parties]]
+    workers: list[Worker] = []
+    for cell in cells:
         try:
-            run = importlib.import_module("peer_pennylane").default_backprop(spec)
-        except ImportError as error:
-            to.skip("PennyLane default.qubit", error)
-        else:
-            sizes, repeats = (evaluations, evaluations), 5 if qubits == 8 else 1
-            against_torch_peer(to, spec, "PennyLane default.qubit, torch backprop", run, sizes, goal, repeats)
-        (ours,) = seconds_of([engine_step(to.engine(), spec, evaluations, to.device)], 5)
-        to.add_limit(spec, evaluations, ours)
+            worker = Worker(cell, threads, patience)
+            workers.append(worker)
+            if not cell.party.startswith("qhybrid"):
+                few = cell.samples
+                reference = workers[0].results(few)
+                cell.difference = check_parity(reference, worker.results(few), TOLERANCE)
+        except (RuntimeError, ValueError) as error:
+            cell.reason = str(error)
+            workers = [other for other in workers if other.cell is not cell]
+    limit = time.monotonic() + patience
+    for turn in range(turns):
+        for worker in workers:
+            try:
+                if turn == 0 or worker.walls:
+                    worker.take()
+            except (RuntimeError, OSError) as error:
+                worker.cell.reason = str(error)
+        if time.monotonic() > limit:
+            break
+    for worker in workers:
+        if worker.walls and not worker.cell.reason:
+            worker.finish()
+        worker.close()
+    return cells
 
 
-def qcq(to: Comparison) -> None:
-    """QCQ-CNN's classifier: time against the goal of 3 ms a step, and the arithmetic limit."""
-    spec, engine = build_circuit("qcq_classifier"), to.engine()
-    for batch in (1, 10, 64):
-        (ours,) = seconds_of([engine_step(engine, spec, batch, to.device)], 50)
-        to.add_limit(spec, batch, ours)
-    to.notes.append(f"QCQ's classifier at batch 64 takes {ours * 1e3:.2f} ms a step (goal: at most 3 ms).")
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:,.3g}" if seconds < 1 else f"{seconds * 1e3:,.0f}"
 
 
-PARTS: dict[str, Callable[[Comparison], None]] = {"hq_unet": hq_unet, "qufex": qufex, "qcq": qcq}
+def rows_of(cells: list[Cell]) -> list[list[object]]:
+    """Return the table's rows: one a peer, with the ratio of shortest and of median steps."""
+    rows: list[list[object]] = []
+    groups: dict[tuple[str, int], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.family, cell.batch), []).append(cell)
+    for (family, batch), group in groups.items():
+        ours = {cell.party: cell for cell in group if cell.party.startswith("qhybrid")}
+        for cell in group:
+            if cell.party.startswith("qhybrid"):
+                continue
+            mine = ours["qhybrid, value only" if PARTIES[cell.party].values_only else "qhybrid"]
+            if cell.reason or mine.reason or not cell.shortest:
+                rows.append([family, batch, cell.party, cell.reason or mine.reason or "no step", *[""] * 6])
+                continue
+            scaled = "" if cell.samples == batch else f" ({cell.samples} samples, scaled)"
+            rows.append(
+                [
+                    family,
+                    batch,
+                    cell.party + scaled,
+                    _milliseconds(cell.shortest),
+                    _milliseconds(mine.shortest),
+                    f"{cell.shortest / mine.shortest:,.3g}",
+                    f"{cell.middle / mine.middle:,.3g}",
+                    f"{cell.first:.1f}",
+                    f"{mine.first:.1f}",
+                    f"{cell.difference:.0e}",
+                ]
+            )
+    return rows
+
+
+ROW_HEAD = ["family", "batch", "peer", "peer, ms", "exact, ms", "ratio", "ratio of medians"] + [
+    "peer's first call, s",
+    "our first call, s",
+    "difference",
+]
+OWN_HEAD = [
+    "family",
+    "batch",
+    "method",
+    "exact, ms",
+    "median, ms",
+    "limit, ms",
+    "over the limit",
+    "predicted, ms",
+]
+
+
+def own_rows(cells: list[Cell], rate: float) -> list[list[object]]:
+    """Return a row for every cell of ours: time, arithmetic limit, prediction."""
+    rows: list[list[object]] = []
+    for cell in cells:
+        if cell.party != "qhybrid" or cell.reason or not cell.shortest:
+            continue
+        limit = cell.batch * arithmetic_limit(cell.facts["flops"], rate)
+        cell.facts["limit"] = limit
+        rows.append(
+            [
+                cell.family,
+                cell.batch,
+                cell.facts["method"],
+                _milliseconds(cell.shortest),
+                _milliseconds(cell.middle),
+                _milliseconds(limit),
+                f"{cell.shortest / limit:.1f}",
+                _milliseconds(cell.facts["predicted"]),
+            ]
+        )
+    return rows
+
+
+def picture(cells: list[Cell], path: Path) -> None:
+    """Draw the best peer's time over ours for every family and batch: above 1 the exact engine is faster."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    groups: dict[str, tuple[float, str]] = {}
+    for cell in cells:
+        if cell.party.startswith("qhybrid") or not cell.shortest:
+            continue
+        name = "qhybrid, value only" if PARTIES[cell.party].values_only else "qhybrid"
+        key = (cell.family, cell.batch, name)
+        mine = next((c for c in cells if (c.family, c.batch, c.party) == key and c.shortest), None)
+        if mine is not None:
+            label = f"{cell.family}, {cell.batch}"
+            found = (cell.shortest / mine.shortest, cell.party)
+            groups[label] = min(groups.get(label, (np.inf, "")), found)
+    labels = list(groups)[::-1]
+    ratios = [groups[label][0] for label in labels]
+    figure, axes = pyplot.subplots(figsize=(8, 0.28 * len(labels) + 1.2), layout="constrained")
+    axes.barh(labels, ratios, color=["#2a7f62" if ratio >= 1 else "#c8553d" for ratio in ratios])
+    for place, (label, ratio) in enumerate(zip(labels, ratios)):
+        axes.text(ratio * 1.06, place, f"{ratio:.3g}  {groups[label][1]}", va="center", fontsize=7)
+    axes.axvline(1.0, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_xlim(min(0.5, *ratios) * 0.8, max(ratios) * 40)
+    axes.set_xlabel("best peer's time / ours, a step of value and gradient")
+    axes.tick_params(labelsize=8)
+    figure.savefig(path, dpi=130)
 
 
 def main() -> None:
-    """Run the parts, print the tables and write them to a file."""
+    """Run the families, print the tables and write them to a file."""
     parser = arguments_of(__doc__)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.set_defaults(threads=1)
+    parser.add_argument("--only", nargs="+", choices=FAMILIES, default=list(FAMILIES))
+    parser.add_argument("--peers", nargs="+", choices=PARTIES, help="those peers alone")
+    parser.add_argument("--turns", type=int, default=7, help="turns of every party")
+    parser.add_argument("--patience", type=float, default=240.0, help="seconds until a party must answer")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    to = Comparison(arguments.device, product_rate(arguments.device), [], [], [])
+    rate = product_rate()
+    cells: list[Cell] = []
     for name in arguments.only:
-        PARTS[name](to)
-    limits = table(LIMIT_HEAD, to.limits)
+        family = FAMILIES[name]
+        parties = [p for p in family.peers if not arguments.peers or p in arguments.peers]
+        for batch in family.batches:
+            found = compare(name, batch, parties, arguments.threads, arguments.patience, arguments.turns)
+            for row in rows_of(found):
+                print(*row, sep=" | ", flush=True)
+            cells += found
     sections = [
-        f"## Peers: ratio is the peer's time over ours\n\n{table(HEAD, to.rows)}",
-        f"## Arithmetic limit at {to.rate / 1e9:.0f} GFLOP/s in matrix products, a step\n\n{limits}",
-        *to.notes,
+        f"## Peers: ratio is the peer's time over ours\n\n{table(ROW_HEAD, rows_of(cells))}",
+        f"## The exact engine: time, arithmetic limit at {rate / 1e9:.0f} GFLOP/s, and prediction\n\n"
+        f"{table(OWN_HEAD, own_rows(cells, rate))}",
     ]
     report(sections, arguments)
+    if arguments.output:
+        text = json.dumps([asdict(cell) for cell in cells], indent=1)
+        arguments.output.with_suffix(".json").write_text(text)
+        picture(cells, arguments.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":
