@@ -221,6 +221,7 @@ class MapJob:
         """Turn the raw rasters into the files of the map, and then move all of them to their places."""
         tags = {"QHYBRID_VERSION": qhybrid.__version__, "QHYBRID_RUN": run.recipe.name, TAG: self.key}
         finished = [part.path / file.name for file in self.files]
+        empty = True
         for raster, bands, target in zip(part.rasters, layers, finished):
             with MapWriter(
                 target,
@@ -231,6 +232,7 @@ class MapJob:
                 file_format=self.options.file_format,
             ) as writer:
                 for row, col, values in raster.chunks(BLOCK):
+                    empty &= not bands.categorical or bool((values == bands.nodata).all())
                     writer.write(values[0] if bands.categorical else values, row, col)
         for source, file in zip(finished, self.files):
             for made, place in ((source, file), (sidecar_path(source), sidecar_path(file))):
@@ -238,6 +240,12 @@ class MapJob:
                     made.replace(place)
                 else:
                     place.unlink(missing_ok=True)  # of a map that was here before
+        if empty:
+            warnings.warn(
+                f"{self.image}: no pixel of the scene{'' if self.options.box is None else ' in the box'} has data, "
+                "so that none of the map has a class. Fix: look at its nodata values and masks (gdalinfo).",
+                stacklevel=4,
+            )
         left = self._of_another_map()
         for file in left:
             file.unlink()

@@ -54,11 +54,9 @@ def test_a_map_that_is_gone_is_not_made_beside_the_rest_of_another(run, scenes, 
     out = tmp_path / "out"
     write_map(run, scenes[0], out / "b.tif", options=ALL)
     (out / "b.tif").unlink()
+    places = ([scenes[1]], out) if several else (scenes[1], out / "b.tif")
     with pytest.raises(WorkspaceError, match=r"b_probabilities\.tif was made with another map.*--overwrite"):
-        if several:
-            map_scenes(run, [scenes[1]], out)
-        else:
-            write_map(run, scenes[1], out / "b.tif")
+        (map_scenes if several else write_map)(run, *places)
     assert not (out / "b.tif").exists()
 
 
