@@ -90,6 +90,8 @@ def evaluate_run(
     run = read_as(load_trained(folder, which), bands=bands, scale=scale, resolution=resolution)
     engine = None if engine is None else routed_to_its_device(engine)
     chosen = engine or run.recipe.engine
+    if engine is not None and layers is not None:
+        chosen = engine.model_copy(update={"layers": tuple(layers)})
     root = default_data_root(data_root)
     other = None if on is None else find_other_data(on, run, root)
     if other is not None and baselines:

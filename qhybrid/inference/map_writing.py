@@ -241,9 +241,10 @@ class MapJob:
                 else:
                     place.unlink(missing_ok=True)  # of a map that was here before
         if empty:
+            where = "scene" if self.options.box is None else "scene in the box"
             warnings.warn(
-                f"{self.image}: no pixel of the scene{'' if self.options.box is None else ' in the box'} has data, "
-                "so that none of the map has a class. Fix: look at its nodata values and masks (gdalinfo).",
+                f"{self.image}: no pixel of the {where} has data, so that none of the map has a class. Fix: "
+                "look at its nodata values and masks (gdalinfo).",
                 stacklevel=4,
             )
         left = self._of_another_map()
