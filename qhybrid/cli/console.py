@@ -32,7 +32,7 @@ def say(text: str) -> None:
 
 
 def tell_warnings() -> None:
-    """From now on print warnings for users as lines of their own, each once, without the place in the code."""
+    """From now on print each warning for users once, as a line of its own without the place in the code."""
     shown = warnings.showwarning
     told: set[str] = set()
 

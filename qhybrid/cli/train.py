@@ -63,10 +63,9 @@ def train(
     if rate_test:
         if resume is not None or seeds is not None or folds is not None:
             raise typer.BadParameter("--find-rate trains nothing: leave out --resume, --seeds and --folds")
-        with data_below(find_data_root(data_root)):
-            find_rate_and_print(
-                load_recipe(find_recipe(recipe or ""), set_), find_data_root(data_root), output
-            )
+        root, checked = find_data_root(data_root), load_recipe(find_recipe(recipe or ""), set_)
+        with data_below(root):
+            find_rate_and_print(checked, root, output)
         return
     if _repeats(recipe, resume, seeds, folds):
         if not test:

@@ -52,12 +52,16 @@ class SceneDataset(ABC):
         name: Name in recipes (`data.dataset`).
         description: One line for lists.
         Options: Class of its own keys (`data.options`).
+        task: What is to be predicted: one class a pixel.
+        splits: The splits that there may be.
         classes: The label map.
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
     Options: ClassVar[type[StrictModel]]
+    task: ClassVar[str] = "segmentation"
+    splits: ClassVar[tuple[str, ...]] = SPLITS
     classes: ClassMap
 
     @classmethod

@@ -115,13 +115,13 @@ def test_folder_names():
     [
         ({"kind": "aer", "options": {"method": "statevector"}}, "test-aer-method=statevector"),
         (
-            {"kind": "aer", "shots": 9, "options": {"method": "automatic"}},
-            "test-aer-9-shots-method=automatic",
+            {"kind": "aer", "shots": 9, "options": {"method": "mps"}},
+            "test-aer-9-shots-method=mps",
         ),
         ({"noise": "readout", "layers": ["a.b", "c"]}, "test-exact-readout-in=a.b+c"),
         (
-            {"kind": "routed", "options": {"backend": "fake_fez", "trials": 2}},
-            "test-routed-fake_fez-trials=2",
+            {"kind": "routed", "options": {"backend": "device", "trials": 2}},
+            "test-routed-device-trials=2",
         ),
         (
             {
