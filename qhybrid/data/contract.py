@@ -288,8 +288,8 @@ class InputContract:
         self._warn(
             "pixel",
             f"{picture.path}: its pixels are {here:.3g} m wide, but those of the training scenes "
-            f"{there:.3g} m, so that the model sees all things in another size. Fix: set `data.resolution`, "
-            "which resamples images while they are read.",
+            f"{there:.3g} m, so that the model sees all things in another size. Fix: set `data.resolution` "
+            f"in a recipe, or give `--resolution {there:.3g}`: images are resampled while they are read.",
         )
 
     def _check_offset(self, image: str | Path, sample: SceneSample) -> None:

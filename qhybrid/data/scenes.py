@@ -22,6 +22,17 @@ from qhybrid.errors import DataError
 
 SPLITS = ("train", "val", "test")
 
+
+def check_split(split: str) -> None:
+    """Check the name of a split.
+
+    Raises:
+        DataError: If it is none of `train`, `val` and `test`.
+    """
+    if split not in SPLITS:
+        raise DataError(f"A split must be one of {', '.join(SPLITS)}, but is {split!r}.")
+
+
 Assign = Callable[[Mapping[str, int]], Mapping[str, str]]
 """Gives each of some pieces, known by name and size, to a part: a split or a fold."""
 
@@ -52,12 +63,16 @@ class SceneDataset(ABC):
         name: Name in recipes (`data.dataset`).
         description: One line for lists.
         Options: Class of its own keys (`data.options`).
+        task: What is to be predicted: one class a pixel.
+        splits: The splits that there may be.
         classes: The label map.
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
     Options: ClassVar[type[StrictModel]]
+    task: ClassVar[str] = "segmentation"
+    splits: ClassVar[tuple[str, ...]] = SPLITS
     classes: ClassMap
 
     @classmethod

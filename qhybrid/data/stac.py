@@ -17,7 +17,7 @@ from qhybrid.data.blocks import divide
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.file_patterns import is_file_name
 from qhybrid.data.locations import join_location
-from qhybrid.data.scenes import SPLITS, Assign, Scene, SceneDataset, check_pairs
+from qhybrid.data.scenes import Assign, Scene, SceneDataset, check_pairs, check_split
 from qhybrid.data.split_options import SplitOptions, split_by_fractions, split_by_names
 from qhybrid.errors import ConfigError, DataError, DatasetNotFoundError, EmptySplitError, optional_import
 
@@ -106,8 +106,7 @@ class StacScenes(SceneDataset):
 
     def scenes(self, split: str) -> tuple[Scene, ...]:
         """Return the scenes of a split in the order of the items; see `SceneDataset.scenes`."""
-        if split not in SPLITS:
-            raise DataError(f"A split must be one of {', '.join(SPLITS)}, but is {split!r}.")
+        check_split(split)
         if not self._found:
             scenes, options = self._scenes(), self.options.split
             self._found = (
