@@ -76,7 +76,7 @@ class ExactEngine(Engine):
             raise EngineError(f"Option `method` must be one of {', '.join(METHODS)}, but is {method!r}.")
         if method != "mps" and (bond is not None or tolerance is not None):
             raise EngineError(
-                f"Options `bond` and `tolerance` need method='mps', but the method is {method!r}, which is exact."
+                f"Options `bond` and `tolerance` need method='mps', but the method is {method!r}."
             )
         self._device = _device(device)
         self._dtype = dtype
@@ -284,5 +284,6 @@ def _refusal(spec: CircuitSpec, found: Explanation) -> str:
         f"Circuit `{spec.name}` ({spec.num_qubits} qubits) must fit the memory "
         f"({found.limit_bytes / 2**20:,.0f} MiB usable), "
         f"but for {found.batch} samples {found.reason} ({tried or 'nothing to try'}). "
-        "Fix: fewer samples a call, fewer repetitions, or observables with smaller light cones."
+        "Fix: fewer samples a call, fewer repetitions, observables with smaller light cones, or method='mps' "
+        "for circuits of low entanglement without noise on gates."
     )

@@ -1,9 +1,9 @@
 """Gates as one-site matrices and two-site blocks, each block a short sum of products.
 
-Every two-qubit block is U = sum_k A_k x B_k with r terms. On one side the r operators are constant: they span
-all that this side of the block can be, whatever its angles. On the other side they follow by projection, so
-that the sum is exact, differentiable and free of decompositions at run time. r is 2 for CX, CZ and every Pauli
-rotation, also where RZZ is written as CX RZ CX, and at most 4.
+Every two-qubit block is U = sum_k A_k x B_k with r terms. On one side the r operators are constant: they
+span all that this side of the block can be, whatever its angles. On the other side they follow by projection,
+so that the sum is exact, differentiable and free of decompositions at run time. r is 2 for CX, CZ and every
+Pauli rotation, also where RZZ is written as CX RZ CX, and at most 4.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ class GateMatrices:
                 self._constants[index] = matrix.to(like).unsqueeze(0)
                 continue
             letters = gate.pauli if sites == sorted(sites) else gate.pauli[::-1]
-            generator = PAULI[letters[0]] if len(letters) == 1 else np.kron(PAULI[letters[0]], PAULI[letters[1]])
+            generator = (
+                PAULI[letters[0]] if len(letters) == 1 else np.kron(PAULI[letters[0]], PAULI[letters[1]])
+            )
             wanted[len(sites)].append((index, row, generator))
             row += 1
         for entries in wanted.values():
@@ -134,8 +136,8 @@ def cone_gates(primitives: Sequence[Primitive], wires: Sequence[int]) -> list[Pr
     gates = [primitives[index] for index in light_cone(primitives, wires)]
     if any(gate.channel is not None for gate in gates):
         raise EngineError(
-            "Method `mps` must have gates without noise, because it holds a pure state, but the noise profile "
-            "has errors on the circuit's gates. Fix: method='network' (or 'auto'), which takes noise."
+            "Method `mps` must have gates without noise, because it holds a pure state, but the noise "
+            "profile has errors on the circuit's gates. Fix: method='network' (or 'auto'), which takes noise."
         )
     for gate in gates:
         if len(gate.qubits) > 2:

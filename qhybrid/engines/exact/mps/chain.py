@@ -15,6 +15,8 @@ from qhybrid.engines.exact.mps.blocks import Block
 
 NOISE = 1e-15
 """Schmidt coefficients below this part of the norm are rounding errors."""
+GROWTH = 4
+"""Factor by which bonds may grow before they are looked at again, also where they are still allowed."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,14 @@ class Chain:
         zero[0, 0, 0, 0] = 1.0
         self.sites = [zero] * num_sites
         self.distance = like.real.new_zeros(1)
+        self._settled = 1
 
     def apply_local(self, site: int, matrix: torch.Tensor) -> None:
         """Apply a one-site matrix of shape (B or 1, 2, 2)."""
         self.sites[site] = matrix.unsqueeze(1) @ self.sites[site]
 
     def apply_block(self, block: Block, factors: tuple[torch.Tensor, torch.Tensor]) -> None:
-        """Apply a two-site block given by its factors, see `block_factors`, and fold what became too large."""
+        """Apply a two-site block given by its factors, see `block_factors`; fold bonds too large."""
         on_left, on_right = factors
         rank = block.rank
         tensor = self.sites[block.left]
@@ -68,9 +71,10 @@ class Chain:
         self.sites[block.right] = moved.flatten(1, 2)
         self._fold(block.left, block.right)
 
-    def bonds(self) -> list[int]:
-        """Return the bonds between neighbours."""
-        return [tensor.shape[3] for tensor in self.sites[:-1]]
+    def must_shrink(self, block: Block, bond: int) -> bool:
+        """Return whether bonds must be truncated before a block; also if they have grown much meanwhile."""
+        largest = max(tensor.shape[3] for tensor in self.sites[block.left : block.right])
+        return largest > min(bond, GROWTH * self._settled)
 
     def _fold(self, left: int, right: int) -> None:
         """Replace bonds that are larger than twice the neighbouring one: M T = 1 (M T)."""
@@ -81,7 +85,7 @@ class Chain:
             if above > below:
                 self.sites[site] = _identity(below, tensor).reshape(1, -1, 2, below)
                 joined = tensor.reshape(-1, below, above) @ other.flatten(2)
-                self.sites[site + 1] = joined.unflatten(2, other.shape[2:])
+                self.sites[site + 1] = joined.reshape(*joined.shape[:2], *other.shape[2:])
             elif site >= right:
                 break
             site += 1
@@ -92,7 +96,7 @@ class Chain:
             if above > below:
                 self.sites[site] = _identity(below, tensor).reshape(1, below, 2, -1)
                 joined = other.flatten(1, 2) @ tensor.reshape(-1, above, below)
-                self.sites[site - 1] = joined.unflatten(1, other.shape[1:3])
+                self.sites[site - 1] = joined.reshape(-1, *other.shape[1:3], below)
             elif site <= left:
                 break
             site -= 1
@@ -109,8 +113,9 @@ class Chain:
         for site in range(count - 1):
             tensor, other = self.sites[site], self.sites[site + 1]
             basis, rest = torch.linalg.qr(tensor.flatten(1, 2))
-            self.sites[site] = basis.unflatten(1, tensor.shape[1:3])
-            self.sites[site + 1] = (rest @ other.flatten(2)).unflatten(2, other.shape[2:])
+            self.sites[site] = basis.reshape(-1, *tensor.shape[1:3], basis.shape[2])
+            joined = rest @ other.flatten(2)
+            self.sites[site + 1] = joined.reshape(*joined.shape[:2], *other.shape[2:])
         norm = self.sites[-1].abs().square().sum((1, 2, 3))
         dropped = torch.zeros_like(norm)
         for site in range(count - 1, 0, -1):
@@ -118,11 +123,12 @@ class Chain:
             vectors, values, rows = torch.linalg.svd(tensor.flatten(2), full_matrices=False)
             kept, lost = _kept(values, norm, rule)
             dropped = dropped + lost
-            self.sites[site] = rows[:, :kept].unflatten(2, tensor.shape[2:])
+            self.sites[site] = rows[:, :kept].reshape(-1, kept, *tensor.shape[2:])
             self.sites[site - 1] = other @ (vectors[..., :kept] * values[:, None, :kept]).unsqueeze(1)
         remaining = self.sites[0].abs().square().sum((1, 2, 3))
         self.sites[0] = self.sites[0] / remaining.sqrt()[:, None, None, None]
         self.distance = self.distance + (dropped / norm).sqrt()
+        self._settled = max(tensor.shape[3] for tensor in self.sites)
 
 
 def _kept(values: torch.Tensor, norm: torch.Tensor, rule: Truncation) -> tuple[int, torch.Tensor]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -22,7 +23,7 @@ from qhybrid.noise import NoiseProfile
 DEFAULT_BOND = 64
 DEFAULT_TOLERANCE = 1e-6
 SPENT_FREELY = 0.05
-"""Part of the tolerance that may be spent on making bonds smaller than the allowed one."""
+"""Part of the tolerance, or of the default if that is less, that may be spent on bonds below the largest."""
 SAVED_FACTOR = 3.0
 """Bytes of value and gradient over the bytes of all numbers that are written for the value."""
 SECONDS_PER_MULTIPLY_ADD = 3e-10
@@ -59,7 +60,8 @@ class ChainMethod:
     def plan(self, spec: CircuitSpec) -> ChainPlan:
         """Return the plan of a circuit; see `plan_chain`."""
         if spec.fingerprint not in self._plans:
-            self._plans[spec.fingerprint] = plan_chain(spec, self._noise, self.bond)
+            with _kept_tensors():
+                self._plans[spec.fingerprint] = plan_chain(spec, self._noise, self.bond)
         return self._plans[spec.fingerprint]
 
     def values(self, spec: CircuitSpec, rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -70,7 +72,7 @@ class ChainMethod:
         """
         key = (spec.fingerprint, rows.dtype, rows.device)
         if key not in self._executors:
-            with ordinary_tensors():
+            with _kept_tensors():
                 like = torch.empty(0, dtype=rows.dtype, device=rows.device)
                 self._executors[key] = ChainExecutor(self.plan(spec), spec, like, self.tolerance)
         values, self.error_bound = self._executors[key](rows, weights)
@@ -93,9 +95,10 @@ class ChainMethod:
             runs = 1 + 2 * moved
             seconds *= runs / 3
             reason = (
-                f"not exact: bonds may need up to {plan.rank_bound:.3g} and are truncated to {self.bond}; each "
-                f"call computes its error bound and is refused above tolerance={self.tolerance:g}; a gradient "
-                f"takes {runs} runs by the parameter-shift rule"
+                f"not exact: bonds may need up to {_size(plan.rank_bound)} and are truncated to {self.bond}; "
+                "time and memory are for bonds that large; each call computes its error bound and is "
+                f"refused above tolerance={self.tolerance:g}; a gradient takes {runs} runs by the "
+                "parameter-shift rule"
             )
         method = "mps" if memory <= limit_bytes else "refused"
         if method == "refused":
@@ -133,10 +136,11 @@ class ChainExecutor:
         self._table = AngleTable(plan.angles, spec.num_inputs, spec.num_weights, real)
         self._matrices = plan.matrices(self._like)
         self._scales = torch.as_tensor(plan.readout.scales(), dtype=torch.float64)
-        truncations = max(1, plan.cost.truncations)
+        truncations = max(1, plan.most_truncations)
         # 2 sqrt(cuts weight) a truncation and unit of scale shall stay below a small part of the tolerance.
-        share = SPENT_FREELY * tolerance / (2 * truncations * max(1.0, plan.scale))
-        self._rule = Truncation(plan.bond, min(share**2, 1.0) / max(1, len(plan.wires)))
+        spent = SPENT_FREELY * min(tolerance, DEFAULT_TOLERANCE)
+        share = spent / (2 * truncations * max(1.0, plan.scale))
+        self._rule = Truncation(plan.bond, share**2 / max(1, len(plan.wires)))
 
     def __call__(self, rows: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return values, shape (n_obs, B), and their error bounds, shape (B, n_obs)."""
@@ -146,9 +150,9 @@ class ChainExecutor:
             return self._exact(angles), torch.zeros((batch, len(self._scales)), dtype=torch.float64)
         if torch._C._are_functorch_transforms_active():
             raise EngineError(
-                f"Method `mps` must not truncate inside torch.func, but circuit `{self._name}` may need bonds of "
-                f"{self._plan.rank_bound:.3g}, above bond={self._plan.bond}. Fix: a larger `bond`, or gradients "
-                "by torch.autograd."
+                f"Method `mps` must not truncate inside torch.func, but circuit `{self._name}` may need "
+                f"bonds of {_size(self._plan.rank_bound)}, above bond={self._plan.bond}. Fix: a larger "
+                "`bond`, or gradients by torch.autograd."
             )
         shifted = [
             row
@@ -169,7 +173,7 @@ class ChainExecutor:
         recorded = torch.is_grad_enabled() and angles.requires_grad
         plain = not recorded or torch._C._are_functorch_transforms_active()
         run = self._state_values if plain else _recomputed(self._state_values)
-        return torch.cat([run(part)[0] for part in angles.split(size, dim=1)], dim=1)
+        return torch.cat([run(part)[0] for part in torch.split(angles, size, dim=1)], dim=1)
 
     def _run(self, bounds: list[torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return the executor of `shifted_expectations`; each of its calls appends its error bounds."""
@@ -177,7 +181,7 @@ class ChainExecutor:
         def run(angles: torch.Tensor) -> torch.Tensor:
             with torch.no_grad():
                 moved = angles.to(self._like.device)
-                parts = [self._state_values(p) for p in moved.split(_part(self._plan, 8), dim=1)]
+                parts = [self._state_values(p) for p in torch.split(moved, _part(self._plan, 8), dim=1)]
             distance = torch.cat([found.expand(values.shape[1]) for values, found in parts]).cpu()
             # |<P> - exact| <= 2 (trace distance), and never more than 2.
             bounds.append(torch.outer((2 * distance).clamp(max=2.0), self._scales))
@@ -192,7 +196,7 @@ class ChainExecutor:
             raise EngineError(
                 f"Circuit `{self._name}` must have an error bound of at most tolerance={self._tolerance:g}, "
                 f"but truncation to bond={self._plan.bond} gives {largest:.3g}. Fix: a larger `bond` "
-                f"({self._plan.rank_bound:.3g} is surely exact), a larger `tolerance`, or fewer layers."
+                f"({_size(self._plan.rank_bound)} is surely exact), a larger `tolerance`, or fewer layers."
             )
 
     def _state_values(self, angles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -207,10 +211,17 @@ class ChainExecutor:
                     product = matrices[gate] @ product
                 chain.apply_local(operation.site, product)
                 continue
-            if not plan.exact and max(chain.bonds()[operation.left : operation.right]) > plan.bond:
+            if not plan.exact and chain.must_shrink(operation, plan.bond):
                 chain.truncate(self._rule)
             chain.apply_block(operation, block_factors(operation, block_matrix(operation.members, matrices)))
         return plan.readout(chain.sites, angles.shape[1]), chain.distance
+
+
+@contextmanager
+def _kept_tensors() -> Iterator[None]:
+    """Make tensors that later calls may use, also where the first one is inside a torch.func transform."""
+    with ordinary_tensors(), torch._C._DisableFuncTorch():
+        yield
 
 
 def _recomputed(
@@ -223,6 +234,10 @@ def _recomputed(
         return values
 
     return checkpointed
+
+
+def _size(bond: int) -> str:
+    return str(bond) if bond < 2**20 else f"2^{bond.bit_length() - 1}"
 
 
 def _sample_bytes(plan: ChainPlan, itemsize: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from qhybrid.engines.exact.mps.blocks import (
     cone_gates,
     rotation_angles,
 )
+from qhybrid.engines.exact.mps.chain import GROWTH
 from qhybrid.engines.exact.mps.readout import ChainReadout, SiteString
 from qhybrid.engines.gates.expression import Angle
 from qhybrid.engines.lowering import Lowered, Primitive, lower
@@ -65,6 +67,7 @@ class ChainPlan:
         bond: Allowed bond.
         rank_bound: Bound of the bonds without truncation.
         cost: What it takes.
+        most_truncations: Number of truncations if bonds shrink to 1 each time and grow by `GROWTH`.
         scale: Largest sum of absolute coefficients of an observable, the identity's left out.
     """
 
@@ -77,6 +80,7 @@ class ChainPlan:
     bond: int
     rank_bound: int
     cost: ChainCost
+    most_truncations: int
     scale: float
 
     def matrices(self, like: torch.Tensor) -> GateMatrices:
@@ -124,6 +128,7 @@ def plan_chain(spec: CircuitSpec, noise: NoiseProfile | None, bond: int) -> Chai
         bond,
         rank_bound,
         cost,
+        _bonds(operations, len(order), GROWTH, 1)[2],
         max(readout.scales(), default=0.0),
     )
 
@@ -136,18 +141,26 @@ def _orders(wires: Sequence[int], gates: Sequence[Primitive]) -> list[list[int]]
         return [list(wires)]
     rows, columns = np.array(pairs).T
     matrix = csr_array((np.ones(len(pairs)), (rows, columns)), shape=(len(wires), len(wires)))
-    other = [wires[index] for index in reverse_cuthill_mckee(csr_array(matrix + matrix.T), symmetric_mode=True)]
+    other = [
+        wires[index] for index in reverse_cuthill_mckee(csr_array(matrix + matrix.T), symmetric_mode=True)
+    ]
     return [list(wires), other] if other not in (list(wires), list(wires)[::-1]) else [list(wires)]
 
 
 def _bonds(
-    operations: Sequence[Operation], count: int, bond: int
+    operations: Sequence[Operation], count: int, bond: int, kept_bond: int | None = None
 ) -> tuple[list[list[int]], int, int]:
     """Follow the bonds through the circuit.
 
+    Args:
+        operations: What happens to the sites.
+        count: Number of sites.
+        bond: Bond above which the next block across it needs a truncation.
+        kept_bond: Largest bond after a truncation; None for `bond`.
+
     Returns:
-        The bonds after every operation as executed (at cut 0 to `count`), the largest exponent-free bound
-        without truncation, and the number of truncations.
+        The bonds after every operation as executed (at cut 0 to `count`), the largest one without any
+        truncation, and the number of truncations.
     """
     free, kept = [1] * (count + 1), [1] * (count + 1)
     bound, truncations, steps = 1, 0, [list(kept)]
@@ -156,7 +169,7 @@ def _bonds(
             _grow(free, operation)
             bound = max(bound, *free)
             if max(kept[operation.left + 1 : operation.right + 1]) > bond:
-                kept = [min(one, bond) for one in kept]
+                kept = [min(one, kept_bond or bond) for one in kept]
                 truncations += 1
             _grow(kept, operation)
         steps.append(list(kept))
@@ -227,7 +240,7 @@ def _cost(
     last = steps[-1]
     if truncations:
         largest = [max(step[cut] for step in steps) for cut in range(len(last))]
-        for left, right in zip(largest, largest[1:]):
+        for left, right in pairwise(largest):
             flops += truncations * MULTIPLY_ADDS_A_DECOMPOSITION * 2 * left * right * min(left, 2 * right)
             entries += truncations * 4 * left * right
         operators += truncations * 14 * len(last)
