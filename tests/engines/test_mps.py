@@ -16,7 +16,7 @@ from qiskit.quantum_info import SparsePauliOp, random_unitary
 
 from qhybrid.circuits import CircuitSpec
 from qhybrid.engines import make_engine
-from qhybrid.engines.exact.mps import method as method_module
+from qhybrid.engines.exact.mps import execute as execute_module
 from qhybrid.engines.exact.mps import readout as readout_module
 from qhybrid.engines.exact.mps.plan import plan_chain
 from qhybrid.errors import EngineError
@@ -108,7 +108,7 @@ def test_truncation_is_noticed_and_bounded_closely():
     engine = mps(bond=2, tolerance=1e9)
     engine.expectations(wide, inputs, weights)
     assert (engine.last_error_bound > 1e-3).all()
-    with pytest.raises(EngineError, match=r"tolerance=1e-06, but truncation to bond=2 gives .* 4 is surely"):
+    with pytest.raises(EngineError, match=r"tolerance=1e-06, but truncation to bond=2 gives .* .4 is surely"):
         mps(bond=2).expectations(wide, inputs, weights)
 
 
@@ -293,15 +293,63 @@ def test_low_entanglement_at_great_depth_agrees_with_aer():
     assert values.abs().min() > 1e-4
 
 
-def test_gradient_of_a_truncated_state_by_differences():
-    size = 8
-    spec = ising(size, 6, [pauli("Z" * size, range(size), size), pauli("ZZ", [1, 6], size)])
-    inputs = torch.zeros(1, 0, dtype=F64)
-    weights = torch.tensor([0.15, 0.1], dtype=F64, requires_grad=True)
-    values = mps(bond=8).expectations(spec, inputs, weights)
+@pytest.mark.filterwarnings("error")
+def test_gradients_of_truncated_states_by_the_adjoint_state():
+    """Single letters, pairs that cross, wide strings and identities; truncated forwards and backwards."""
+    size = 12
+    observables = [pauli("Z", [qubit], size) for qubit in range(size)]
+    observables += [pauli("XY", [a, b], size, 0.7) for a in range(0, 5) for b in range(5, 12, 3)]
+    observables += [pauli("Z" * size, range(size), size) + pauli("", [], size) + pauli("YY", [3, 4], size)]
+    features, x = ParameterVector("x", size), ising(size, 6, observables)
+    circuit = QuantumCircuit(size)
+    for qubit in range(size):
+        circuit.ry(features[qubit], qubit)
+    circuit.compose(x.circuit, inplace=True)
+    spec = CircuitSpec.from_circuit(circuit, list(features), list(x.weight_params), observables)
+    generator = torch.Generator().manual_seed(1)
+    inputs = (0.3 * torch.randn(2, size, dtype=F64, generator=generator)).requires_grad_()
+    weights = torch.tensor([0.12, 0.1], dtype=F64, requires_grad=True)
+    engine = mps(bond=16)
+    values = engine.expectations(spec, inputs, weights)
+    assert engine.explain(spec).reason.startswith("not exact")
     expected = make_engine("exact", method="statevector").expectations(spec, inputs, weights)
-    for one, other in zip(gradients(values, [weights]), gradients(expected, [weights])):
+    torch.testing.assert_close(values, expected, atol=1e-6, rtol=0)
+    found = gradients(values, [inputs, weights])
+    for one, other in zip(found, gradients(expected, [inputs, weights])):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    assert found[1].abs().min() > 1e-2
+
+
+def test_where_the_adjoint_state_needs_larger_bonds_gradients_are_shifted():
+    """Layers and their inverse leave a product state; what is observed afterwards needs bonds of 16."""
+    size = 8
+    observable = pauli("XYZXYZXY", range(size), size)
+    there, after = layered(size, 2, [observable]), layered(size, 2, [observable])
+    weights = ParameterVector("v", len(after.weight_params))
+    tail = after.circuit.assign_parameters(dict(zip(after.weight_params, weights)))
+    u = ParameterVector("u", size)
+    tail = tail.assign_parameters(dict(zip(after.input_params, u)))
+    circuit = there.circuit.compose(there.circuit.inverse()).compose(tail)
+    parameters = [*there.weight_params, *weights, *u]
+    spec = CircuitSpec.from_circuit(circuit, list(there.input_params), parameters, [observable])
+    arguments = leaves(spec, batch=2)
+    engine = mps(bond=4)
+    values = engine.expectations(spec, *arguments)
+    expected = make_engine("exact", method="statevector").expectations(spec, *arguments)
+    torch.testing.assert_close(values, expected, atol=1e-6, rtol=0)
+    with pytest.warns(UserWarning, match="parameter-shift"):
+        found = gradients(values, arguments)
+    for one, other in zip(found, gradients(expected, arguments)):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
+def test_second_derivatives_of_truncated_values_are_refused():
+    spec = ising(6, 4, [pauli("Z" * 6, range(6), 6)])
+    weights = torch.tensor([0.1, 0.1], dtype=F64, requires_grad=True)
+    values = mps(bond=4, tolerance=1.0).expectations(spec, torch.zeros(1, 0, dtype=F64), weights)
+    (slope,) = torch.autograd.grad(values.sum(), weights, create_graph=True)
+    with pytest.raises(EngineError, match="second derivatives"):
+        (values.sum() + slope.square().sum()).backward()
 
 
 def test_second_derivatives_and_functional_transforms():
@@ -325,7 +373,7 @@ def test_parts_of_the_batch_and_of_the_strings_change_nothing(monkeypatch):
     spec = layered(5, 2, observables)
     results = []
     for part_bytes, group in ((2**30, 256), (1, 256), (1, 4)):
-        monkeypatch.setattr(method_module, "PART_BYTES", part_bytes)
+        monkeypatch.setattr(execute_module, "PART_BYTES", part_bytes)
         monkeypatch.setattr(readout_module, "GROUP_STRINGS", group)
         arguments = leaves(spec, batch=5)
         values = mps().expectations(spec, *arguments)

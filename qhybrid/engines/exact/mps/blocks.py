@@ -19,7 +19,7 @@ from qhybrid.engines.gates.angle_table import AngleTable
 from qhybrid.engines.gates.expression import Angle
 from qhybrid.engines.lowering import Primitive
 from qhybrid.errors import EngineError
-from qhybrid.noise.paulis import PAULI, ComplexArray
+from qhybrid.noise.paulis import ComplexArray, pauli_matrix
 
 SPAN_SAMPLES = 8
 """Random angles at which a block is looked at to find its operators."""
@@ -96,9 +96,8 @@ class GateMatrices:
                 self._constants[index] = matrix.to(like).unsqueeze(0)
                 continue
             letters = gate.pauli if sites == sorted(sites) else gate.pauli[::-1]
-            generator = (
-                PAULI[letters[0]] if len(letters) == 1 else np.kron(PAULI[letters[0]], PAULI[letters[1]])
-            )
+            # `pauli_matrix` has its first letter least significant.
+            generator = pauli_matrix(letters[::-1])
             wanted[len(sites)].append((index, row, generator))
             row += 1
         for entries in wanted.values():

@@ -7,6 +7,7 @@ too and takes matrix products alone. Truncation drops the smallest Schmidt coeff
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,6 +72,14 @@ class Chain:
         self.sites[block.right] = moved.flatten(1, 2)
         self._fold(block.left, block.right)
 
+    @classmethod
+    def of(cls, sites: Sequence[torch.Tensor]) -> Chain:
+        """Return the states that have these tensors."""
+        result = cls(0, sites[0])
+        result.sites = list(sites)
+        result._settled = max(tensor.shape[3] for tensor in sites)
+        return result
+
     def must_shrink(self, block: Block, bond: int) -> bool:
         """Return whether bonds must be truncated before a block; also if they have grown much meanwhile."""
         largest = max(tensor.shape[3] for tensor in self.sites[block.left : block.right])
@@ -101,8 +110,12 @@ class Chain:
                 break
             site -= 1
 
-    def truncate(self, rule: Truncation) -> None:
+    def truncate(self, rule: Truncation, normalise: bool = True) -> None:
         """Make bonds smaller, normalise, and add to `distance`.
+
+        Args:
+            rule: How.
+            normalise: Whether the result has norm 1; else `distance` is that of the vectors, in the 2-norm.
 
         From the right end on, each step projects on a subspace of the range of the step before, so that the
         parts that are dropped are orthogonal and their weights add up to W. The normalised result has the
@@ -125,10 +138,13 @@ class Chain:
             dropped = dropped + lost
             self.sites[site] = rows[:, :kept].reshape(-1, kept, *tensor.shape[2:])
             self.sites[site - 1] = other @ (vectors[..., :kept] * values[:, None, :kept]).unsqueeze(1)
+        self._settled = max(tensor.shape[3] for tensor in self.sites)
+        if not normalise:
+            self.distance = self.distance + dropped.sqrt()
+            return
         remaining = self.sites[0].abs().square().sum((1, 2, 3))
         self.sites[0] = self.sites[0] / remaining.sqrt()[:, None, None, None]
         self.distance = self.distance + (dropped / norm).sqrt()
-        self._settled = max(tensor.shape[3] for tensor in self.sites)
 
 
 def _kept(values: torch.Tensor, norm: torch.Tensor, rule: Truncation) -> tuple[int, torch.Tensor]:
