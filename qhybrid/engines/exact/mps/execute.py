@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,14 +14,13 @@ from qhybrid.engines.exact.mps.adjoint import AdjointSweep, Stop
 from qhybrid.engines.exact.mps.chain import Chain, Truncation
 from qhybrid.engines.exact.mps.plan import ChainPlan
 from qhybrid.engines.gates.angle_table import AngleTable
-from qhybrid.engines.parameter_shift import shifted_expectations
 from qhybrid.errors import EngineError
 
 DEFAULT_TOLERANCE = 1e-6
 SPENT_FREELY = 0.05
 """Part of the tolerance, or of the default if that is less, that may be spent on bonds below the largest."""
 SAVED_FACTOR = 2.1
-"""Bytes of value and gradient over the bytes of all numbers that are written for the value."""
+"""Bytes of value and gradient over the bytes of the numbers that are saved for the gradient."""
 
 
 class ChainExecutor:
@@ -100,29 +98,24 @@ class ChainExecutor:
         return self._plan.readout(chain.sites, angles.shape[1])
 
     def slopes(self, angles: torch.Tensor, grad: torch.Tensor, stops: list[Stop]) -> torch.Tensor:
-        """Return the gradient of the angles, shape (K, B), for a gradient of the values, shape (n_obs, B)."""
+        """Return the gradient of the angles, shape (K, B), for a gradient of the values, shape (n_obs, B).
+
+        Raises:
+            EngineError: If the adjoint state lost more than the tolerance, times the sum of the observables'
+                coefficients weighted by their gradient.
+        """
         self._check_transforms()
         found, lost = self._adjoint.slopes(angles, grad, stops)
-        allowed = self._tolerance * (self._scales[:, None].to(grad) * grad.abs()).sum(0)
-        if bool((lost <= allowed).all()):
-            return found
-        moved = [row for row, angle in enumerate(self._plan.angles) if not angle.constant]
-        warnings.warn(
-            f"Circuit `{self._name}`: with bond={self._plan.bond} the adjoint state cannot be kept within "
-            f"tolerance={self._tolerance:g}; its gradient takes {2 * len(moved)} runs by the parameter-shift "
-            "rule instead. A larger `bond` is faster.",
-            stacklevel=2,
-        )
-        with torch.enable_grad():
-            leaf = angles.detach().requires_grad_()
-            values = shifted_expectations(leaf, torch.as_tensor(moved, dtype=torch.long), self._shifted)
-            (result,) = torch.autograd.grad(values, [leaf], grad)
-        return result
-
-    def _shifted(self, angles: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            parts = torch.split(angles.to(self._like.device), part_samples(self._plan, 8), dim=1)
-            return torch.cat([self.truncated(part, []) for part in parts], dim=1).cpu()
+        scale = (self._scales[:, None].to(grad) * grad.abs()).sum(0)
+        excess = float(torch.where(lost > 0, lost / scale, lost).max())
+        if not excess <= self._tolerance:
+            raise EngineError(
+                f"Circuit `{self._name}` must have an adjoint state with an error of at most "
+                f"tolerance={self._tolerance:g} for its gradient, but truncation to bond={self._plan.bond} "
+                f"gives {excess:.3g}; its values are fine. Fix: a larger `bond` "
+                f"({bond_text(self._plan.rank_bound)} is surely exact), or a larger `tolerance`."
+            )
+        return found
 
     def parts(self, angles: torch.Tensor) -> list[slice]:
         """Return the samples that are carried at once."""
@@ -207,7 +200,7 @@ def bond_text(bond: int) -> str:
 
 def sample_bytes(plan: ChainPlan, itemsize: int) -> float:
     """Return the memory that value and gradient of one sample take."""
-    return SAVED_FACTOR * 2 * itemsize * plan.cost.entries
+    return SAVED_FACTOR * 2 * itemsize * plan.cost.saved
 
 
 def part_samples(plan: ChainPlan, itemsize: int) -> int:

@@ -41,6 +41,7 @@ class ChainCost:
     Attributes:
         flops: Complex multiply-adds of the value.
         entries: Complex numbers that are written for the value.
+        saved: Those of them that are kept at once for the gradient.
         operators: Torch operators of the value, whatever the number of samples.
         truncations: Sweeps of decompositions.
         widest: Largest bond; where bonds are truncated, before truncation.
@@ -48,6 +49,7 @@ class ChainCost:
 
     flops: float
     entries: float
+    saved: float
     operators: int
     truncations: int
     widest: int
@@ -117,7 +119,7 @@ def plan_chain(spec: CircuitSpec, noise: NoiseProfile | None, bond: int) -> Chai
     site_of = {wire: site for site, wire in enumerate(order)}
     strings, matrices = _strings(spec, lowered, noise, site_of)
     readout = ChainReadout(tuple(strings), matrices, len(order), spec.num_observables)
-    cost = _cost(operations, steps, readout, 0 if exact else truncations)
+    cost = _cost(operations, steps, readout, 0 if exact else truncations, bond)
     return ChainPlan(
         tuple(order),
         tuple(gates),
@@ -222,7 +224,11 @@ def _read_matrix(letter: int, qubit: int, noise: NoiseProfile | None) -> Complex
 
 
 def _cost(
-    operations: Sequence[Operation], steps: Sequence[Sequence[int]], readout: ChainReadout, truncations: int
+    operations: Sequence[Operation],
+    steps: Sequence[Sequence[int]],
+    readout: ChainReadout,
+    truncations: int,
+    bond: int,
 ) -> ChainCost:
     flops = entries = 0.0
     operators = 0
@@ -237,16 +243,19 @@ def _cost(
             size = 2 * bonds[operation.site] * bonds[operation.site + 1]
             flops += 2 * size
             entries += size
-    last = steps[-1]
+    last, saved = steps[-1], entries
     if truncations:
+        # One segment between truncations at a time, and the states after each of them.
+        saved = 2 * entries / truncations
         largest = [max(step[cut] for step in steps) for cut in range(len(last))]
         for left, right in pairwise(largest):
             flops += truncations * MULTIPLY_ADDS_A_DECOMPOSITION * 2 * left * right * min(left, 2 * right)
             entries += truncations * 4 * left * right
+            saved += truncations * 2 * min(left, bond) * min(right, bond)
         operators += truncations * 14 * len(last)
     work, written, calls = readout.work(last)
     widest = max(max(step) for step in steps)
-    return ChainCost(flops + work, entries + written, operators + calls, truncations, widest)
+    return ChainCost(flops + work, entries + written, saved + written, operators + calls, truncations, widest)
 
 
 def check_bond(bond: object) -> int:
