@@ -362,10 +362,32 @@ def test_second_derivatives_and_functional_transforms():
     slopes = torch.func.jacrev(lambda w: engine.expectations(spec, inputs.detach(), w))(weights.detach())
     other = torch.autograd.functional.jacobian(lambda w: engine.expectations(spec, inputs, w), weights)
     torch.testing.assert_close(slopes, other)
+    forward = torch.func.jacfwd(lambda w: engine.expectations(spec, inputs.detach(), w))(weights.detach())
+    torch.testing.assert_close(forward, other)
+
+
+@pytest.mark.parametrize(
+    "jacobian",
+    [
+        lambda values, weights: torch.func.jacrev(values)(weights),
+        lambda values, weights: torch.func.vmap(values)(weights.expand(2, -1)),
+        lambda values, weights: torch.autograd.functional.jacobian(values, weights, vectorize=True),
+    ],
+)
+def test_functional_transforms_of_truncated_values_are_refused(jacobian):
+    spec = ising(6, 4, [pauli("Z" * 6, range(6), 6)])
+    weights = torch.tensor([0.1, 0.1], dtype=F64)
+    engine = mps(bond=4, tolerance=1.0)
     with pytest.raises(EngineError, match=r"not truncate inside torch\.func"):
-        torch.func.jacrev(lambda w: mps(bond=1, tolerance=9.0).expectations(spec, inputs.detach(), w))(
-            weights.detach()
-        )
+        jacobian(lambda w: engine.expectations(spec, torch.zeros(1, 0, dtype=F64), w), weights)
+
+
+def test_autocast_changes_nothing():
+    spec = layered(4, 1, [pauli("ZZ", [0, 3], 4)])
+    arguments = leaves(spec, dtype=torch.float32)
+    expected = mps().expectations(spec, *arguments)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(mps().expectations(spec, *arguments), expected)
 
 
 def test_parts_of_the_batch_and_of_the_strings_change_nothing(monkeypatch):
@@ -453,7 +475,7 @@ def test_noise_on_gates_and_wide_gates_are_refused():
         ({"method": "mps", "bond": True}, "`bond` must be an integer"),
         ({"method": "mps", "tolerance": 0.0}, "`tolerance` must be a finite number above 0, but is 0.0"),
         ({"method": "mps", "tolerance": math.nan}, "`tolerance` must be a finite number above 0"),
-        ({"method": "mps", "tolerance": "1e-3"}, "`tolerance` must be a finite number above 0"),
+        ({"method": "mps", "tolerance": "small"}, "`tolerance` must be a finite number above 0"),
         ({"bond": 8}, "need method='mps', but the method is 'auto'"),
         ({"method": "statevector", "tolerance": 1e-3}, "need method='mps'"),
         ({"method": "tensor"}, "one of auto, network, statevector, mps, but is 'tensor'"),
@@ -462,6 +484,10 @@ def test_noise_on_gates_and_wide_gates_are_refused():
 def test_options_are_checked_at_once(options, message):
     with pytest.raises(EngineError, match=message):
         make_engine("exact", **options)
+
+
+def test_a_tolerance_from_yaml_is_a_number():
+    assert mps(tolerance="1e-4").describe()["tolerance"] == 1e-4
 
 
 def test_it_is_described_only_where_it_is_used_and_never_chosen():

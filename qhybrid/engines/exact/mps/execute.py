@@ -52,6 +52,10 @@ class ChainExecutor:
 
     def __call__(self, rows: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return values, shape (n_obs, B), and their error bounds, shape (B, n_obs)."""
+        with torch.autocast(rows.device.type, enabled=False):
+            return self._values(rows, weights)
+
+    def _values(self, rows: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         angles = self._table.batched(rows.to(self._dtype), weights.to(self._dtype))
         batch = rows.shape[1]
         if self._plan.exact:
@@ -105,7 +109,13 @@ class ChainExecutor:
                 coefficients weighted by their gradient.
         """
         self._check_transforms()
-        found, lost = self._adjoint.slopes(angles, grad, stops)
+        try:
+            found, lost = self._adjoint.slopes(angles, grad, stops)
+        except RuntimeError as error:
+            # `jacobian(vectorize=True)` batches gradients in a way that cannot be asked for.
+            if "atching rule" not in str(error):
+                raise
+            raise self._transformed() from error
         scale = (self._scales[:, None].to(grad) * grad.abs()).sum(0)
         excess = float(torch.where(lost > 0, lost / scale, lost).max())
         if not excess <= self._tolerance:
@@ -134,11 +144,14 @@ class ChainExecutor:
 
     def _check_transforms(self) -> None:
         if torch._C._are_functorch_transforms_active():
-            raise EngineError(
-                f"Method `mps` must not truncate inside torch.func, but circuit `{self._name}` may need "
-                f"bonds of {bond_text(self._plan.rank_bound)}, above bond={self._plan.bond}. Fix: a larger "
-                "`bond`, or gradients by torch.autograd."
-            )
+            raise self._transformed()
+
+    def _transformed(self) -> EngineError:
+        return EngineError(
+            "Method `mps` must not truncate inside torch.func or a vectorised Jacobian, but circuit "
+            f"`{self._name}` may need bonds of {bond_text(self._plan.rank_bound)}, above "
+            f"bond={self._plan.bond}. Fix: a larger `bond`, or gradients by torch.autograd."
+        )
 
 
 class _Truncated(torch.autograd.Function):

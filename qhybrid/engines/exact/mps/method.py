@@ -117,7 +117,11 @@ def _kept_tensors() -> Iterator[None]:
 
 
 def _check_tolerance(tolerance: object) -> float:
-    valid = isinstance(tolerance, int | float) and not isinstance(tolerance, bool)
-    if not valid or not 0 < float(tolerance) < math.inf:  # type: ignore[arg-type]
+    try:
+        # YAML takes 1e-4 for text.
+        value = math.nan if isinstance(tolerance, bool) else float(tolerance)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0 < value < math.inf:
         raise EngineError(f"Option `tolerance` must be a finite number above 0, but is {tolerance!r}.")
-    return float(tolerance)  # type: ignore[arg-type]
+    return value
