@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -101,8 +101,15 @@ class ChainExecutor:
         self._check(bounds[-1])
         return self._plan.readout(chain.sites, angles.shape[1])
 
-    def slopes(self, angles: torch.Tensor, grad: torch.Tensor, stops: list[Stop]) -> torch.Tensor:
-        """Return the gradient of the angles, shape (K, B), for a gradient of the values, shape (n_obs, B).
+    def slopes(
+        self, angles: torch.Tensor, grad: torch.Tensor, stops: Sequence[Sequence[Stop]]
+    ) -> torch.Tensor:
+        """Return the gradient of sum(grad * values) with respect to the angles, shape (K, B).
+
+        Args:
+            angles: Angles in radians, shape (K, B).
+            grad: Gradient of the observables, shape (n_obs, B).
+            stops: For each part of the samples the states after each truncation.
 
         Raises:
             EngineError: If the adjoint state lost more than the tolerance, times the sum of the observables'
@@ -110,12 +117,16 @@ class ChainExecutor:
         """
         self._check_transforms()
         try:
-            found, lost = self._adjoint.slopes(angles, grad, stops)
+            parts = [
+                self._adjoint.slopes(angles[:, part], grad[:, part], own)
+                for part, own in zip(self.parts(angles), stops)
+            ]
         except RuntimeError as error:
             # `jacobian(vectorize=True)` batches gradients in a way that cannot be asked for.
             if "atching rule" not in str(error):
                 raise
             raise self._transformed() from error
+        lost = torch.cat([one for _, one in parts])
         scale = (self._scales[:, None].to(grad) * grad.abs()).sum(0)
         excess = float(torch.where(lost > 0, lost / scale, lost).max())
         if not excess <= self._tolerance:
@@ -125,7 +136,7 @@ class ChainExecutor:
                 f"gives {excess:.3g}; its values are fine. Fix: a larger `bond` "
                 f"({bond_text(self._plan.rank_bound)} is surely exact), or a larger `tolerance`."
             )
-        return found
+        return torch.cat([found for found, _ in parts], dim=1)
 
     def parts(self, angles: torch.Tensor) -> list[slice]:
         """Return the samples that are carried at once."""
@@ -173,9 +184,7 @@ class _Truncated(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (angles,) = ctx.saved_tensors
         with torch.no_grad():
-            parts = zip(ctx.executor.parts(angles), ctx.stops)
-            found = [ctx.executor.slopes(angles[:, part], grad[:, part], stops) for part, stops in parts]
-            result = torch.cat(found, dim=1)
+            result = ctx.executor.slopes(angles, grad, ctx.stops)
         if torch.is_grad_enabled():
             result = _FirstOnly.apply(result, angles, grad)  # type: ignore[no-untyped-call]
         return result, None, None
