@@ -15,6 +15,7 @@ from qiskit.circuit.library import RXXGate, UnitaryGate
 from qiskit.quantum_info import SparsePauliOp, random_unitary
 
 from qhybrid.circuits import CircuitSpec
+from qhybrid.config import EngineConfig
 from qhybrid.engines import make_engine
 from qhybrid.engines.exact.mps import execute as execute_module
 from qhybrid.engines.exact.mps import readout as readout_module
@@ -484,6 +485,12 @@ def test_noise_on_gates_and_wide_gates_are_refused():
 def test_options_are_checked_at_once(options, message):
     with pytest.raises(EngineError, match=message):
         make_engine("exact", **options)
+
+
+def test_recipes_pass_its_options_on():
+    section = EngineConfig(kind="exact", options={"method": "mps", "bond": 8, "tolerance": "1e-4"})
+    described = make_engine(**section.arguments()).describe()
+    assert (described["method"], described["bond"], described["tolerance"]) == ("mps", 8, 1e-4)
 
 
 def test_a_tolerance_from_yaml_is_a_number():

@@ -24,13 +24,7 @@ from qhybrid.engines.exact.mps.blocks import (
 )
 from qhybrid.engines.exact.mps.chain import Chain, Truncation
 from qhybrid.engines.exact.mps.plan import ChainPlan
-from qhybrid.engines.exact.mps.readout import SiteString
-
-CHANNELS = 6
-"""Strings that may cross a cut in one operator; more are applied as several and added."""
-Suffix = tuple[tuple[int, int], ...]
-READY: Suffix = ((-1, 0),)
-DONE: Suffix = ()
+from qhybrid.engines.exact.mps.readout import DONE, READY, SiteString, Suffix, channel, operator_groups
 
 
 @dataclass(frozen=True)
@@ -57,7 +51,7 @@ class AdjointSweep:
         self._table = torch.as_tensor(plan.readout.matrices).to(like)
         self._like = like
         self._rule = rule
-        self._groups = [] if plan.exact else _groups(plan.readout.strings)
+        self._groups = [] if plan.exact else operator_groups(plan.readout.strings)
 
     def evolve(
         self,
@@ -170,29 +164,6 @@ def _overlap(bra: Sequence[torch.Tensor], ket: Sequence[torch.Tensor]) -> torch.
     return found.real[:, 0, 0]
 
 
-def _channel(string: SiteString, cut: int) -> Suffix:
-    """Return what of a string is left to be applied at sites from `cut` on."""
-    if string.letters[0][0] >= cut:
-        return READY
-    return tuple(letter for letter in string.letters if letter[0] >= cut)
-
-
-def _groups(strings: Sequence[SiteString]) -> list[list[SiteString]]:
-    """Split strings into groups of which few cross each cut."""
-    result: list[list[SiteString]] = []
-    crossing: dict[int, set[Suffix]] = {}
-    for string in sorted((one for one in strings if one.letters), key=lambda one: one.letters):
-        cuts = range(string.letters[0][0] + 1, string.letters[-1][0] + 1)
-        fits = all(len(crossing.get(cut, set()) | {_channel(string, cut)}) <= CHANNELS for cut in cuts)
-        if not result or not fits:
-            result.append([])
-            crossing = {}
-        result[-1].append(string)
-        for cut in cuts:
-            crossing.setdefault(cut, set()).add(_channel(string, cut))
-    return result
-
-
 def _applied(
     strings: Sequence[SiteString],
     coefficients: torch.Tensor,
@@ -208,13 +179,13 @@ def _applied(
     channels: list[Suffix] = [READY]
     for site, tensor in enumerate(sites):
         last = site == len(sites) - 1
-        after = list(dict.fromkeys(_channel(string, site + 1) for string in strings))
+        after = list(dict.fromkeys(channel(string, site + 1) for string in strings))
         after = [DONE] if last else after
         _, left, _, right = tensor.shape
         grown = tensor.new_zeros((batch, len(channels), left, 2, len(after), right))
         passed: set[tuple[int, int]] = set()
         for number, string in enumerate(strings):
-            before, following = _channel(string, site), _channel(string, site + 1)
+            before, following = channel(string, site), channel(string, site + 1)
             place = channels.index(before), after.index(following) if following in after else -1
             letter = dict(string.letters).get(site)
             first = string.letters[0][0] == site

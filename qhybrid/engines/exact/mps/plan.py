@@ -22,7 +22,7 @@ from qhybrid.engines.exact.mps.blocks import (
     rotation_angles,
 )
 from qhybrid.engines.exact.mps.chain import GROWTH
-from qhybrid.engines.exact.mps.readout import ChainReadout, SiteString
+from qhybrid.engines.exact.mps.readout import ChainReadout, SiteString, operator_groups
 from qhybrid.engines.gates.expression import Angle
 from qhybrid.engines.lowering import Lowered, Primitive, lower
 from qhybrid.engines.noise.readout import readout_map
@@ -118,7 +118,7 @@ def plan_chain(spec: CircuitSpec, noise: NoiseProfile | None, bond: int) -> Chai
     exact = rank_bound <= bond
     site_of = {wire: site for site, wire in enumerate(order)}
     strings, matrices = _strings(spec, lowered, noise, site_of)
-    readout = ChainReadout(tuple(strings), matrices, len(order), spec.num_observables)
+    readout = ChainReadout(tuple(strings), matrices, len(order), spec.num_observables, max(steps[-1]))
     cost = _cost(operations, steps, readout, 0 if exact else truncations, bond)
     return ChainPlan(
         tuple(order),
@@ -247,15 +247,16 @@ def _cost(
     if truncations:
         # One segment between truncations at a time, and the states after each of them.
         saved = 2 * entries / truncations
+        sweeps = truncations + len(operator_groups(readout.strings))
         largest = [max(step[cut] for step in steps) for cut in range(len(last))]
         for left, right in pairwise(largest):
-            flops += truncations * MULTIPLY_ADDS_A_DECOMPOSITION * 2 * left * right * min(left, 2 * right)
-            entries += truncations * 4 * left * right
+            flops += sweeps * MULTIPLY_ADDS_A_DECOMPOSITION * 2 * left * right * min(left, 2 * right)
+            entries += sweeps * 4 * left * right
             saved += truncations * 2 * min(left, bond) * min(right, bond)
-        operators += truncations * 14 * len(last)
-    work, written, calls = readout.work(last)
+        operators += sweeps * 14 * len(last)
+    work, written, kept, calls = readout.work(last)
     widest = max(max(step) for step in steps)
-    return ChainCost(flops + work, entries + written, saved + written, operators + calls, truncations, widest)
+    return ChainCost(flops + work, entries + written, saved + kept, operators + calls, truncations, widest)
 
 
 def check_bond(bond: object) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -17,7 +18,14 @@ from torch.utils.checkpoint import checkpoint
 from qhybrid.noise.paulis import ComplexArray
 
 GROUP_STRINGS = 256
-"""Strings whose environments are carried at once; gradients compute those of more groups again."""
+"""Most strings whose environments are carried at once; gradients compute those of more groups again."""
+GROUP_ENTRIES = 2**25
+"""Complex numbers that the environments of a group may take at all sites."""
+CHANNELS = 6
+"""Strings that may cross a cut in one operator; more are applied as several and added."""
+Suffix = tuple[tuple[int, int], ...]
+READY: Suffix = ((-1, 0),)
+DONE: Suffix = ()
 
 
 @dataclass(frozen=True)
@@ -58,12 +66,14 @@ class ChainReadout:
         matrices: Different one-site matrices, shape (M, 2, 2).
         num_sites: Length of the chain.
         num_observables: Number of observables.
+        largest_bond: Largest bond of the states that are read.
     """
 
     strings: tuple[SiteString, ...]
     matrices: ComplexArray
     num_sites: int
     num_observables: int
+    largest_bond: int
 
     def scales(self) -> list[float]:
         """Return for every observable the sum of its absolute coefficients, the identity's left out."""
@@ -73,26 +83,31 @@ class ChainReadout:
                 result[string.observable] += abs(string.coefficient)
         return result
 
-    def work(self, bonds: Sequence[int]) -> tuple[float, float, int]:
-        """Return complex multiply-adds, written numbers and operators, for bonds at cut 0 to the last."""
-        flops = entries = 0.0
-        operators = 0
-        counts = [2] * self.num_sites
+    def work(self, bonds: Sequence[int]) -> tuple[float, float, float, int]:
+        """Return complex multiply-adds, numbers written and kept at once, and operators.
+
+        Args:
+            bonds: Bonds at cut 0 to the last.
+        """
+        sizes = [3 * left * right + right * right for left, right in pairwise(bonds)]
+        costs = [2 * left * right * (left + right) for left, right in pairwise(bonds)]
+        flops, written = 2.0 * sum(costs), 2.0 * sum(sizes)
+        operators, largest = 10 * self.num_sites, 0.0
         for group in self._groups:
-            for step in group:
-                counts[step.site] += sum(len(parents) for _, parents in step.parents)
-                operators += 6 * len(step.parents) + 6
-        for site, count in enumerate(counts):
-            left, right = bonds[site], bonds[site + 1]
-            flops += count * 2 * left * right * (left + right)
-            entries += count * (3 * left * right + right * right)
-        return flops, entries, operators + 10 * self.num_sites
+            counts = [(step.site, sum(len(own) for _, own in step.parents)) for step in group]
+            flops += sum(count * costs[site] for site, count in counts)
+            entries = float(sum(count * sizes[site] for site, count in counts))
+            written, largest = written + entries, max(largest, entries)
+            operators += sum(6 * len(step.parents) + 6 for step in group)
+        return flops, written, 2.0 * sum(sizes) + largest, operators
 
     @cached_property
     def _groups(self) -> list[list[_SiteStep]]:
         places = [place for place, string in enumerate(self.strings) if string.letters]
         places.sort(key=lambda place: self.strings[place].letters)
-        parts = [places[start : start + GROUP_STRINGS] for start in range(0, len(places), GROUP_STRINGS)]
+        entries = 4 * self.largest_bond**2 * max(1, self.num_sites)
+        size = max(1, min(GROUP_STRINGS, GROUP_ENTRIES // entries))
+        parts = [places[start : start + size] for start in range(0, len(places), size)]
         return [self._steps(part) for part in parts]
 
     def _steps(self, places: Sequence[int]) -> list[_SiteStep]:
@@ -144,6 +159,29 @@ class ChainReadout:
             factors = result.new_tensor([[string.coefficient] for string in strings])
             result = result.index_add(0, _places([s.observable for s in strings], result), values * factors)
         return result
+
+
+def channel(string: SiteString, cut: int) -> Suffix:
+    """Return what of a string is left to be applied at sites from `cut` on."""
+    if string.letters[0][0] >= cut:
+        return READY
+    return tuple(letter for letter in string.letters if letter[0] >= cut)
+
+
+def operator_groups(strings: Sequence[SiteString]) -> list[list[SiteString]]:
+    """Split strings into groups of which few cross each cut."""
+    result: list[list[SiteString]] = []
+    crossing: dict[int, set[Suffix]] = {}
+    for string in sorted((one for one in strings if one.letters), key=lambda one: one.letters):
+        cuts = range(string.letters[0][0] + 1, string.letters[-1][0] + 1)
+        fits = all(len(crossing.get(cut, set()) | {channel(string, cut)}) <= CHANNELS for cut in cuts)
+        if not result or not fits:
+            result.append([])
+            crossing = {}
+        result[-1].append(string)
+        for cut in cuts:
+            crossing.setdefault(cut, set()).add(channel(string, cut))
+    return result
 
 
 def _group_values(
