@@ -23,10 +23,10 @@ from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
 
 DEFAULT_BOND = 64
-SECONDS_PER_MULTIPLY_ADD = 3e-10
-"""Complex, for value and gradient; like the others fitted on one core of an AMD EPYC."""
-SECONDS_PER_ENTRY = 1.5e-8
-SECONDS_PER_OPERATOR = 2.5e-5
+SECONDS_PER_MULTIPLY_ADD = 1.6e-10
+"""Complex, in float64, for value and gradient; like the next two fitted on one core of an AMD EPYC (Zen 5)."""
+SECONDS_PER_ENTRY = 3.1e-8
+SECONDS_PER_OPERATOR = 1.5e-5
 
 
 class ChainMethod:
@@ -82,9 +82,10 @@ class ChainMethod:
         itemsize = itemsize if plan.exact else 8
         memory = int(sample_bytes(plan, itemsize) * min(samples, part_samples(plan, itemsize)))
         parts = math.ceil(samples / part_samples(plan, itemsize))
-        seconds = parts * cost.operators * SECONDS_PER_OPERATOR + samples * (
-            cost.flops * SECONDS_PER_MULTIPLY_ADD + cost.entries * SECONDS_PER_ENTRY
-        )
+        # Half the bytes take half the time; groups of strings are computed again for the gradient.
+        work = cost.flops * SECONDS_PER_MULTIPLY_ADD + cost.entries * SECONDS_PER_ENTRY
+        work *= itemsize / 8 * (4 / 3 if plan.readout.num_groups > 1 else 1)
+        seconds = parts * cost.operators * SECONDS_PER_OPERATOR + samples * work
         if plan.exact:
             reason = f"exact: no bond exceeds {plan.rank_bound}, of {self.bond} that are allowed"
         else:

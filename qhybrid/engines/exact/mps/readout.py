@@ -101,13 +101,25 @@ class ChainReadout:
             operators += sum(6 * len(step.parents) + 6 for step in group)
         return flops, written, 2.0 * sum(sizes) + largest, operators
 
+    @property
+    def num_groups(self) -> int:
+        """Number of groups of strings that are carried one after the other."""
+        return len(self._groups)
+
     @cached_property
     def _groups(self) -> list[list[_SiteStep]]:
         places = [place for place, string in enumerate(self.strings) if string.letters]
         places.sort(key=lambda place: self.strings[place].letters)
-        entries = 4 * self.largest_bond**2 * max(1, self.num_sites)
-        size = max(1, min(GROUP_STRINGS, GROUP_ENTRIES // entries))
-        parts = [places[start : start + size] for start in range(0, len(places), size)]
+        parts: list[list[int]] = []
+        taken = 0
+        for place in places:
+            letters = self.strings[place].letters
+            entries = 4 * self.largest_bond**2 * (letters[-1][0] - letters[0][0] + 1)
+            if not parts or len(parts[-1]) >= GROUP_STRINGS or taken + entries > GROUP_ENTRIES:
+                parts.append([])
+                taken = 0
+            parts[-1].append(place)
+            taken += entries
         return [self._steps(part) for part in parts]
 
     def _steps(self, places: Sequence[int]) -> list[_SiteStep]:
