@@ -24,7 +24,7 @@ from qhybrid.noise import NoiseProfile
 
 DEFAULT_BOND = 64
 SECONDS_PER_MULTIPLY_ADD = 1.6e-10
-"""Complex, in float64, for value and gradient; like the next two fitted on one core of an AMD EPYC (Zen 5)."""
+"""Complex, in float64, for value and gradient; as the next two fitted on a core of an AMD EPYC (Zen 5)."""
 SECONDS_PER_ENTRY = 3.1e-8
 SECONDS_PER_OPERATOR = 1.5e-5
 
