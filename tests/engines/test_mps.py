@@ -320,6 +320,34 @@ def test_gradients_of_truncated_states_by_the_adjoint_state():
     assert found[1].abs().min() > 1e-2
 
 
+@settings(deadline=None, max_examples=8)
+@given(
+    seed=st.integers(0, 999),
+    bond=st.integers(1, 5),
+    scale=st.sampled_from([0.05, 0.3, 1.0]),
+    label=st.text("IXYZ", min_size=5, max_size=5).map("Z{}".format),
+)
+def test_the_bound_of_gradients_holds_whatever_is_truncated(seed, bond, scale, label):
+    """Each angle is in one gate; the bound is d + 2 sqrt(2) S e, see `adjoint`."""
+    spec = layered(6, 4, [SparsePauliOp(label, 1.5)])
+    inputs, weights = leaves(spec, batch=2, seed=seed)
+    arguments = [inputs, (scale * weights.detach()).expand(2, -1).clone().requires_grad_()]
+    chains = mps(bond=bond, tolerance=1e9)._chains
+    lost = []
+    for row in range(2):
+        own = [inputs[row : row + 1], arguments[1][row]]
+        values = chains.values(spec, own[0].t(), own[1])
+        (executor,) = chains._executors.values()
+        original = type(executor._adjoint).slopes.__get__(executor._adjoint)
+        executor._adjoint.slopes = lambda *given, run=original: lost.append(run(*given)) or lost[-1]
+        found = torch.autograd.grad(values.sum(), own, materialize_grads=True, allow_unused=True)
+        exact = make_engine("exact", method="statevector").expectations(spec, *own)
+        expected = torch.autograd.grad(exact.sum(), own, materialize_grads=True, allow_unused=True)
+        bound = math.sqrt(2) * float(chains.error_bound.max()) + (float(lost[-1][1].max()) if lost else 0.0)
+        for one, other in zip(found, expected):
+            assert (one - other).abs().max() <= bound + 1e-9
+
+
 def test_where_the_adjoint_state_needs_larger_bonds_gradients_are_refused():
     """Layers and their inverse leave a product state; what is observed afterwards needs bonds of 16."""
     size = 8
