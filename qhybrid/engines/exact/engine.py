@@ -18,6 +18,7 @@ from qhybrid.engines.base import (
 )
 from qhybrid.engines.exact.cost import memory_limit
 from qhybrid.engines.exact.explain import Explanation, explain_plan, part_samples
+from qhybrid.engines.exact.mps.method import ChainMethod
 from qhybrid.engines.exact.network import Network
 from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan, plan_circuit
 from qhybrid.engines.exact.rated import RatedCircuit
@@ -28,7 +29,7 @@ from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
 from qhybrid.seeding import derive_seed
 
-METHODS = ("auto", "network", "statevector")
+METHODS = ("auto", "network", "statevector", "mps")
 
 
 class ExactEngine(Engine):
@@ -45,9 +46,12 @@ class ExactEngine(Engine):
         device: Torch device of the arithmetic.
         dtype: Arithmetic, torch.float32 or torch.float64; None follows the inputs. Results have the inputs'
             dtype.
-        method: "network", "statevector", or "auto" for the cheaper one.
+        method: "network", "statevector", or "auto" for the cheaper one. "mps" is a matrix product state, for
+            wide circuits of few layers; it is exact or has an error bound, and "auto" never takes it.
         shots_law: "joint" (observables of one basis share their shots) or "independent" (each string has its
             own); None is joint.
+        bond: Largest bond of "mps"; None is 64. No bond ever needs more than 2^(gates across a cut).
+        tolerance: Largest error bound of a value that "mps" may return; None is 1e-6.
     """
 
     kind = "exact"
@@ -61,6 +65,8 @@ class ExactEngine(Engine):
         dtype: torch.dtype | None = None,
         method: str = "auto",
         shots_law: str | None = None,
+        bond: int | None = None,
+        tolerance: float | None = None,
     ) -> None:
         check_noise(noise)
         _check_shots(shots, seed, shots_law)
@@ -68,10 +74,15 @@ class ExactEngine(Engine):
             raise EngineError(f"Argument `dtype` must be float32 or float64, but is {dtype}.")
         if method not in METHODS:
             raise EngineError(f"Option `method` must be one of {', '.join(METHODS)}, but is {method!r}.")
+        if method != "mps" and (bond is not None or tolerance is not None):
+            raise EngineError(
+                f"Options `bond` and `tolerance` need method='mps', but the method is {method!r}."
+            )
         self._device = _device(device)
         self._dtype = dtype
         self._method = method
         self._noise = noise
+        self._chains = ChainMethod(noise, bond, tolerance) if method == "mps" else None
         self._shots = shots
         self._seed = seed
         self._law = shots_law or "joint"
@@ -125,9 +136,11 @@ class ExactEngine(Engine):
         if found.method == "refused":
             raise EngineError(_refusal(spec, found))
         rows = inputs.to(device=self._device, dtype=dtype).t().contiguous()
-        executor = self._executor(spec, found.method, dtype)
         moved = weights.to(device=self._device, dtype=dtype)
-        values = executor(rows, moved)
+        if self._chains is not None:
+            values = self._chains.values(spec, rows, moved)
+        else:
+            values = self._executor(spec, found.method, dtype)(rows, moved)
         return attached(values.t().to(device=inputs.device, dtype=inputs.dtype), inputs, weights)
 
     def _with_rates(
@@ -137,7 +150,7 @@ class ExactEngine(Engine):
         weights: torch.Tensor,
         rates: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
-        if self._shots is not None or self._method == "statevector":
+        if self._shots is not None or self._method in ("statevector", "mps"):
             raise EngineError(
                 "Argument `rates` needs exact values from the network, but the engine has "
                 f"shots={self._shots} and method={self._method!r}. Fix: make_engine('exact', noise=...)."
@@ -172,6 +185,14 @@ class ExactEngine(Engine):
         """
         return self._explained(spec, batch, self._dtype or torch.float32)
 
+    @property
+    def last_error_bound(self) -> torch.Tensor | None:
+        """Bound of what truncation changed in the last call's values, shape (B, n_obs); zeros where exact.
+
+        Float64 on the CPU. None before the first call of "mps" and for all other methods.
+        """
+        return None if self._chains is None or self._shots is not None else self._chains.error_bound
+
     def reseed(self, seed: int) -> None:
         """Draw shots from another seed from now on; see `Engine.reseed`. Exact values stay what they are."""
         if self._shots is not None:
@@ -180,11 +201,14 @@ class ExactEngine(Engine):
 
     def describe(self) -> dict[str, Any]:
         """Return kind, options, shots, seed and noise."""
+        chains = self._chains
+        limits = {} if chains is None else {"bond": chains.bond, "tolerance": chains.tolerance}
         return {
             "kind": self.kind,
             "device": str(self._device),
             "dtype": None if self._dtype is None else str(self._dtype).removeprefix("torch."),
             "method": self._method,
+            **limits,
             "shots": self._shots,
             "shots_law": None if self._shots is None else self._law,
             "seed": self._seed,
@@ -203,9 +227,12 @@ class ExactEngine(Engine):
         key = (batch, memory_limit(self._device))
         known = self._explanations.get((spec.fingerprint, dtype))
         if known is None or known[0] != key:
-            plan, kind = self._plan(spec), self._device.type
-            known = key, explain_plan(plan, batch, dtype.itemsize, key[1], kind, self._method)
-            self._explanations[spec.fingerprint, dtype] = known
+            if self._chains is not None:
+                found = self._chains.explain(spec, batch, dtype.itemsize, key[1])
+            else:
+                plan, kind = self._plan(spec), self._device.type
+                found = explain_plan(plan, batch, dtype.itemsize, key[1], kind, self._method)
+            known = self._explanations[spec.fingerprint, dtype] = key, found
         return known[1]
 
     def _executor(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> Network | StateExecutor:
@@ -257,5 +284,6 @@ def _refusal(spec: CircuitSpec, found: Explanation) -> str:
         f"Circuit `{spec.name}` ({spec.num_qubits} qubits) must fit the memory "
         f"({found.limit_bytes / 2**20:,.0f} MiB usable), "
         f"but for {found.batch} samples {found.reason} ({tried or 'nothing to try'}). "
-        "Fix: fewer samples a call, fewer repetitions, or observables with smaller light cones."
+        "Fix: fewer samples a call, fewer repetitions, observables with smaller light cones, or method='mps' "
+        "for circuits of low entanglement without noise on gates."
     )
