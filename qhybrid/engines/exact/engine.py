@@ -24,9 +24,9 @@ from qhybrid.engines.exact.rated import RatedCircuit
 from qhybrid.engines.exact.rates import check_rates
 from qhybrid.engines.exact.statevector.execute import StateExecutor
 from qhybrid.engines.shots.sampler import LAWS, ShotSampler
+from qhybrid.engines.shots.source import ShotSource
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
-from qhybrid.seeding import derive_seed
 
 METHODS = ("auto", "network", "statevector")
 
@@ -75,11 +75,7 @@ class ExactEngine(Engine):
         self._shots = shots
         self._seed = seed
         self._law = shots_law or "joint"
-        self._generator = torch.Generator()
-        if seed is None:
-            self._generator.seed()
-        else:
-            self._generator.manual_seed(derive_seed(seed, "shots"))
+        self._source = ShotSource(seed)
         self._samplers: dict[str, ShotSampler] = {}
         self._explanations: dict[tuple[str, torch.dtype], tuple[tuple[int, int], Explanation]] = {}
         self._plans: dict[str, CircuitPlan] = {}
@@ -115,8 +111,9 @@ class ExactEngine(Engine):
         if self._shots is None:
             return self._exact(spec, inputs, weights)
         if spec.fingerprint not in self._samplers:
-            self._samplers[spec.fingerprint] = ShotSampler(spec, self._exact, self._shots, self._law)
-        values = self._samplers[spec.fingerprint](inputs, weights, self._generator)
+            sampler = ShotSampler(spec, self._exact, self._shots, self._law, self._noise)
+            self._samplers[spec.fingerprint] = sampler
+        values = self._samplers[spec.fingerprint](inputs, weights, self._source)
         return attached(values, inputs, weights)
 
     def _exact(self, spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -176,7 +173,7 @@ class ExactEngine(Engine):
         """Draw shots from another seed from now on; see `Engine.reseed`. Exact values stay what they are."""
         if self._shots is not None:
             self._seed = seed
-            self._generator.manual_seed(derive_seed(seed, "shots"))
+            self._source.reseed(seed)
 
     def describe(self) -> dict[str, Any]:
         """Return kind, options, shots, seed and noise."""

@@ -1,57 +1,39 @@
 """Estimates of a circuit's observables from finitely many shots, drawn around exact values.
 
 Independent: N shots of one string with mean e give (2 k - N) / N with k binomial(N, (1 + e) / 2).
-Joint: the strings of one basis are estimated from the same N shots; their estimates have the exact
-covariances (<P Q> - <P><Q>) / N and are drawn from the normal law with these, cut off at -1 and 1. A string
-that has its basis to itself follows the binomial law.
+Joint: the strings of one basis are read from the same N shots. They fall into parts whose light cones share
+no gate, which are independent. The outcomes of a part of at most 12 qubits are drawn from their exact
+multinomial law, and the strings are counted in them. For wider parts that is done where the probabilities of
+the outcomes are cheap; else the counts of the strings are exactly binomial, with exact covariances of all
+pairs (`copula`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations
 
+import numpy as np
 import torch
 
 from qhybrid.circuits.spec import CircuitSpec
-from qhybrid.engines.shots.strings import as_observable, measured_strings, product_string
+from qhybrid.engines.gates.pauli_transfer import Array
+from qhybrid.engines.shots.copula import draw_counts, num_blocks, pair_factors
+from qhybrid.engines.shots.multinomial import StringCounts
+from qhybrid.engines.shots.outcomes import Letters, Measurement, OutcomeTable
+from qhybrid.engines.shots.source import Samples, ShotSource
+from qhybrid.engines.shots.strings import PauliString, as_observable, measured_strings, product_string
+from qhybrid.noise import NoiseProfile
 
 LAWS = ("joint", "independent")
-
-
-def draw_independent(means: torch.Tensor, shots: int, generator: torch.Generator) -> torch.Tensor:
-    """Return estimates of strings that are measured apart.
-
-    Args:
-        means: Exact values, any shape.
-        shots: Shots of each.
-        generator: Source of randomness, on the CPU.
-    """
-    up = ((1 + means.double().cpu()) / 2).clamp(0, 1)
-    counts = torch.binomial(torch.full_like(up, float(shots)), up, generator=generator)
-    return (2 * counts / shots - 1).to(means)
-
-
-def draw_joint(
-    means: torch.Tensor, products: torch.Tensor, shots: int, generator: torch.Generator
-) -> torch.Tensor:
-    """Return estimates of the strings of one basis.
-
-    Args:
-        means: Exact values, shape (B, G).
-        products: Exact values of all products of two strings, shape (B, G, G), ones on the diagonal.
-        shots: Shots of the basis.
-        generator: Source of randomness, on the CPU.
-    """
-    mean = means.double().cpu()
-    covariance = products.double().cpu() - mean.unsqueeze(2) * mean.unsqueeze(1)
-    values, vectors = torch.linalg.eigh(covariance)
-    normal = torch.randn(mean.shape, dtype=torch.float64, generator=generator)
-    noise = (vectors @ (values.clamp(min=0).sqrt() * normal).unsqueeze(2)).squeeze(2)
-    drawn: torch.Tensor = (mean + noise / shots**0.5).clamp(-1, 1)
-    return drawn.to(means)
-
+FULL_LAW_QUBITS = 12
+"""Measured qubits up to which the outcomes of a part are drawn, whatever that takes."""
+WIDEST_TABLE = 16
+CHEAP_SECONDS = 1e-3
+"""Predicted time a sample up to which the outcomes of a wider part are drawn."""
+LARGEST_TABLE = 2**27
+"""Entries of a sample above which probabilities are out of the question."""
 
 Exact = Callable[[CircuitSpec, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -64,55 +46,148 @@ class ShotSampler:
         exact: Returns exact values for a circuit, inputs and weights, read-out errors included.
         shots: Shots of every basis (joint) or every string (independent).
         law: "joint" or "independent".
+        noise: The noise that `exact` computes with.
     """
 
-    def __init__(self, spec: CircuitSpec, exact: Exact, shots: int, law: str) -> None:
+    def __init__(
+        self, spec: CircuitSpec, exact: Exact, shots: int, law: str, noise: NoiseProfile | None = None
+    ) -> None:
         self._exact = exact
         self._shots = shots
-        self._law = law
+        self._key = spec.fingerprint
         self._measured = measured_strings(spec.observables, spec.num_qubits)
         strings = self._measured.strings
-        self._strings = replace(spec, observables=tuple(as_observable(s, spec.num_qubits) for s in strings))
-        pairs = {
-            (a, b): product_string(strings[a], strings[b])
-            for group in self._measured.bases
-            for a, b in combinations(group, 2)
-        }
-        distinct = list(dict.fromkeys(pairs.values()))
-        self._pair_place = {pair: distinct.index(string) for pair, string in pairs.items()}
-        self._pairs = replace(spec, observables=tuple(as_observable(s, spec.num_qubits) for s in distinct))
+        self._strings = _with_strings(spec, strings)
+        self._parts: list[_SingleStrings | _CountedOutcomes | _CountedPairs] = []
+        if law == "independent":
+            self._parts.append(_SingleStrings(range(len(strings)), shots))
+            return
+        measurement = Measurement(spec, noise)
+        singles: list[int] = []
+        for basis in self._measured.bases:
+            for part in measurement.parts([strings[index] for index in basis]):
+                members = [basis[place] for place in part]
+                if len(members) == 1:
+                    singles += members
+                else:
+                    self._parts.append(self._joint(measurement, members))
+        self._parts.append(_SingleStrings(singles, shots))
 
-    def __call__(
-        self, inputs: torch.Tensor, weights: torch.Tensor, generator: torch.Generator
-    ) -> torch.Tensor:
-        """Return estimates, shape (B, n_obs); their gradient is that of the exact values."""
+    def _joint(self, measurement: Measurement, members: list[int]) -> _CountedOutcomes | _CountedPairs:
+        strings = [self._measured.strings[index] for index in members]
+        letters = tuple(sorted({letter for string in strings for letter in string}))
+        if len(letters) <= WIDEST_TABLE:
+            table = OutcomeTable(measurement, letters)
+            wanted = len(letters) <= FULL_LAW_QUBITS or table.seconds <= CHEAP_SECONDS
+            if wanted and table.widest <= LARGEST_TABLE:
+                return _CountedOutcomes(members, strings, letters, table, self._shots)
+        return _CountedPairs(members, strings, measurement.spec, self._exact, self._shots)
+
+    def __call__(self, inputs: torch.Tensor, weights: torch.Tensor, source: ShotSource) -> torch.Tensor:
+        """Return estimates, shape (B, n_obs); their gradient is that of the exact values.
+
+        Args:
+            inputs: Input angles in radians, shape (B, n_in).
+            weights: Trainable angles in radians, shape (n_w,).
+            source: Gives the samples' random numbers.
+        """
         values = self._exact(self._strings, inputs, weights)
         with torch.no_grad():
-            exact = values.detach()
-            drawn = (
-                self._joint(exact, inputs, weights, generator)
-                if self._law == "joint"
-                else draw_independent(exact, self._shots, generator)
-            )
-        estimates = values + (drawn - exact)
+            samples = source.take(self._key, weights, len(inputs))
+            exact = values.detach().double().cpu().numpy()
+            ups = np.empty(exact.shape)
+            for unit, part in enumerate(self._parts):
+                ups[:, part.members] = part.counts(exact, inputs, weights, samples, unit)
+            drawn = torch.as_tensor(2 * ups / self._shots - 1).to(values)
+        # The value is what was drawn, to the last bit; the gradient passes to the exact value.
+        estimates = drawn + (values - values.detach())
         coefficients = torch.as_tensor(self._measured.coefficients).to(estimates)
         return estimates @ coefficients.t() + torch.as_tensor(self._measured.offsets).to(estimates)
 
-    def _joint(
-        self, exact: torch.Tensor, inputs: torch.Tensor, weights: torch.Tensor, generator: torch.Generator
-    ) -> torch.Tensor:
-        products = self._exact(self._pairs, inputs, weights) if self._pair_place else None
-        drawn = exact.clone()
-        for group in self._measured.bases:
-            members = list(group)
-            if len(members) == 1:  # the exact law is at hand: counts of one string are binomial
-                drawn[:, members] = draw_independent(exact[:, members], self._shots, generator)
-                continue
-            table = torch.ones(
-                (len(exact), len(members), len(members)), dtype=exact.dtype, device=exact.device
-            )
-            for i, j in combinations(range(len(members)), 2):
-                assert products is not None
-                table[:, i, j] = table[:, j, i] = products[:, self._pair_place[members[i], members[j]]]
-            drawn[:, members] = draw_joint(exact[:, members], table, self._shots, generator)
-        return drawn
+
+class _SingleStrings:
+    """Strings that share their shots with no other: each count is binomial on its own."""
+
+    def __init__(self, members: Sequence[int], shots: int) -> None:
+        self.members = list(members)
+        self._shots = shots
+
+    def counts(
+        self, exact: Array, inputs: torch.Tensor, weights: torch.Tensor, samples: Samples, unit: int
+    ) -> Array:
+        """Return the counts of +1, shape (B, T)."""
+        up = _probability(exact[:, self.members])
+        found = np.empty(up.shape)
+        if self.members:
+            for place, row in enumerate(up):
+                found[place] = samples.generator(unit, place).binomial(self._shots, row)
+        return found
+
+
+class _CountedOutcomes:
+    """Strings that are counted in outcomes drawn from their exact law."""
+
+    def __init__(
+        self,
+        members: list[int],
+        strings: Sequence[PauliString],
+        letters: Letters,
+        table: OutcomeTable,
+        shots: int,
+    ) -> None:
+        self.members = members
+        self._table = table
+        place = {qubit: bit for bit, (qubit, _) in enumerate(letters)}
+        masks = [sum(1 << place[qubit] for qubit, _ in string) for string in strings]
+        self._count = StringCounts(masks, len(letters), shots)
+
+    def counts(
+        self, exact: Array, inputs: torch.Tensor, weights: torch.Tensor, samples: Samples, unit: int
+    ) -> Array:
+        """Return the counts of +1, shape (B, T)."""
+        found = np.empty((len(inputs), len(self.members)))
+        start = 0
+        for size, probabilities in self._table(inputs, weights):
+            generators = (samples.generator(unit, start + place) for place in range(size))
+            found[start : start + size] = self._count(probabilities, size, generators)
+            start += size
+        return found
+
+
+class _CountedPairs:
+    """Strings of a part that is too wide for a table of its outcomes."""
+
+    def __init__(
+        self, members: list[int], strings: Sequence[PauliString], spec: CircuitSpec, exact: Exact, shots: int
+    ) -> None:
+        self.members = members
+        self._exact, self._shots = exact, shots
+        products = [product_string(first, second) for first, second in combinations(strings, 2)]
+        distinct = list(dict.fromkeys(products))
+        place = {string: index for index, string in enumerate(distinct)}
+        self._places = [place[product] for product in products]
+        self._products = _with_strings(spec, distinct)
+
+    def counts(
+        self, exact: Array, inputs: torch.Tensor, weights: torch.Tensor, samples: Samples, unit: int
+    ) -> Array:
+        """Return the counts of +1, shape (B, T)."""
+        means, size = exact[:, self.members], len(self.members)
+        products = self._exact(self._products, inputs, weights).double().cpu().numpy()[:, self._places]
+        first, second = np.triu_indices(size, 1)
+        covariance = (products - means[:, first] * means[:, second]) / 4
+        up, shape = _probability(means), (num_blocks(self._shots), size)
+        factors = pair_factors(up, covariance, self._shots)
+        normals = np.stack(
+            [samples.generator(unit, place).standard_normal(shape) for place in range(len(up))]
+        )
+        return draw_counts(up, factors, normals, self._shots)
+
+
+def _with_strings(spec: CircuitSpec, strings: Sequence[PauliString]) -> CircuitSpec:
+    return replace(spec, observables=tuple(as_observable(string, spec.num_qubits) for string in strings))
+
+
+def _probability(means: Array) -> Array:
+    """Return the probability of +1 of strings with these means."""
+    return np.asarray(np.clip((1 + means) / 2, 0, 1))
