@@ -10,20 +10,23 @@ chosen pair by pair such that the counts have the covariance of the measurement,
 - Many shots are drawn as one count. By Mehler's formula the covariance is sum_k a_k b_k r^k, with the Hermite
   coefficients a_k = sum_m phi(t_m) He_{k-1}(t_m) / sqrt(k!) of the quantile function with steps at t_m.
 
-Where no such matrix of correlations exists (it would have a negative eigenvalue), the nearest one is taken,
-and the pairs of that sample are not exact; the counts stay binomial.
+A matrix of such correlations may have negative eigenvalues. Then there is no normal law with these pairs: the
+one without the negative part is returned, with the error that it makes; the counts stay exactly binomial.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.special import betainc, ndtr, ndtri
 
 from qhybrid.engines.gates.pauli_transfer import Array
 
+Indices = NDArray[np.signedinteger[Any]]
 SINGLE_SHOTS = 64
 """Shots up to which they are drawn one by one."""
 ORDERS = 12
@@ -36,10 +39,12 @@ NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(20)
 NEWTON_STEPS = 6
 CONVERGED = 1e-6
 """Error of the covariance of two counts, relative to the largest one, at which Newton's method ends."""
+AT_BOUND = 1e-6
+"""Distance from the largest possible covariance within which it counts as that: values may be float32."""
 TINY = 1e-300
 
 
-def pair_factors(up: Array, covariance: Array, shots: int) -> Array:
+def pair_factors(up: Array, covariance: Array, shots: int) -> tuple[Array, Array]:
     """Return matrices whose product with independent normals has the latent correlations.
 
     Args:
@@ -49,7 +54,8 @@ def pair_factors(up: Array, covariance: Array, shots: int) -> Array:
         shots: Number of shots.
 
     Returns:
-        Shape (B, T, T); rows have length 1.
+        The matrices, shape (B, T, T), with rows of length 1, and the largest error of a correlation in each
+        sample, shape (B,): above 0 where a matrix with these correlations would have negative eigenvalues.
     """
     size = up.shape[1]
     first, second = np.triu_indices(size, 1)
@@ -57,9 +63,12 @@ def pair_factors(up: Array, covariance: Array, shots: int) -> Array:
         found = _by_thresholds(up[:, first], up[:, second], covariance)
     else:
         found = _by_orders(hermite_coefficients(up, shots), first, second, shots * covariance)
+    least, most = _bounds(up[:, first], up[:, second])
+    found = np.where(most - least <= 2 * AT_BOUND, 0.0, found)  # one of the two is as good as fixed
     correlation = np.broadcast_to(np.eye(size), (len(up), size, size)).copy()
     correlation[:, first, second] = correlation[:, second, first] = found
-    return _factors(correlation)
+    factors = _factors(correlation)
+    return factors, np.abs(factors @ factors.swapaxes(1, 2) - correlation).max(axis=(1, 2), initial=0)
 
 
 def draw_counts(up: Array, factors: Array, normals: Array, shots: int) -> Array:
@@ -131,7 +140,17 @@ def _by_thresholds(first: Array, second: Array, wanted: Array) -> Array:
         step = angle - error / np.maximum(slope, TINY)
         inside = (step > low) & (step < high)
         angle = np.where(error == 0, angle, np.where(inside, step, (low + high) / 2))
+    # Strings that decide each other do so in every shot: the bounds are met exactly.
+    least, most = _bounds(first, second)
+    angle = np.where(wanted >= most - AT_BOUND, np.pi / 2, angle)
+    angle = np.where(wanted <= least + AT_BOUND, -np.pi / 2, angle)
     return np.asarray(np.sin(angle), dtype=float)
+
+
+def _bounds(first: Array, second: Array) -> tuple[Array, Array]:
+    """Return the least and the largest covariance of two indicators (Frechet's bounds)."""
+    low = np.maximum(0.0, first + second - 1) - first * second
+    return low, np.minimum(first, second) - first * second
 
 
 def _density(a: Array, b: Array, angle: Array) -> Array:
@@ -147,7 +166,7 @@ def _covariance(a: Array, b: Array, angle: Array) -> Array:
     return np.asarray(total * angle / 2, dtype=float)
 
 
-def _by_orders(coefficients: Array, first: Array, second: Array, target: Array) -> Array:
+def _by_orders(coefficients: Array, first: Indices, second: Indices, target: Array) -> Array:
     """Return the correlations of normals whose quantile counts have the wanted covariances.
 
     Args:

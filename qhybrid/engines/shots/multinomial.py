@@ -61,22 +61,17 @@ class StringCounts:
     def _by_outcomes(
         self, probabilities: Array, size: int, generators: Iterable[np.random.Generator]
     ) -> Array:
-        """Split the shots in halves of the outcomes again and again, each time by a binomial law."""
-        levels = [probabilities]
-        while levels[-1].shape[1] > 1:
-            levels.append(levels[-1].reshape(len(levels[-1]), -1, 2).sum(axis=2))
-        shares = []
-        for whole, halves in zip(levels[:0:-1], levels[-2::-1]):
-            share = np.divide(halves[:, 1::2], whole, out=np.zeros_like(whole), where=whole > 0)
-            shares.append(np.clip(share, 0, 1))
+        """Draw the counts of the outcomes."""
+        # The likeliest outcome comes last: what is left for it is never a difference of nearly equal numbers.
+        rows = np.arange(len(probabilities))
+        likeliest = probabilities.argmax(axis=1)
+        ordered = probabilities.copy()
+        ordered[rows, likeliest], ordered[:, -1] = probabilities[:, -1], probabilities[rows, likeliest]
         counts = np.empty((size, 2**self._num_qubits))
         for place, generator in enumerate(generators):
-            row = place if len(probabilities) > 1 else 0
-            found = np.array([self._shots])
-            for share in shares:
-                odd = generator.binomial(found, share[row])
-                found = np.stack([found - odd, odd], axis=1).reshape(-1)
-            counts[place] = found
+            counts[place] = generator.multinomial(self._shots, ordered[place if len(rows) > 1 else 0])
+        rows = np.arange(size)
+        counts[rows, likeliest], counts[:, -1] = counts[:, -1].copy(), counts[rows, likeliest]
         return self._even(counts)
 
     def _even(self, counts: Array) -> Array:

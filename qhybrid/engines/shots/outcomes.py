@@ -93,9 +93,8 @@ class Measurement:
 
     def read_vector(self, qubit: int, letter: int) -> Array:
         """Return r: the mean that is read is r.v for the qubit's Pauli vector v, shape (4,)."""
-        if self.noise is None:
-            return np.eye(4)[letter]
-        return readout_map(self.noise, qubit)[letter]
+        vectors = np.eye(4) if self.noise is None else readout_map(self.noise, qubit)
+        return np.asarray(vectors[letter])
 
 
 @dataclass(frozen=True)
@@ -153,8 +152,8 @@ class OutcomeTable:
     def __call__(self, inputs: torch.Tensor, weights: torch.Tensor) -> Iterator[tuple[int, Array]]:
         """Yield parts of the batch: the number of samples, and their probabilities, shape (samples, 2^k).
 
-        Where no input matters there is one part, with one row for all samples. Bit j of an outcome, counted
-        from the least significant, is that of the j-th measured qubit.
+        Where no input matters there is one row for all samples of a part. Bit j of an outcome, counted from
+        the least significant, is that of the j-th measured qubit.
 
         Args:
             inputs: Input angles in radians, shape (B, n_in).
@@ -162,11 +161,9 @@ class OutcomeTable:
         """
         rows = inputs.detach().double()
         own = weights.detach().to(device=inputs.device, dtype=torch.float64)
-        if not self._program.roots[0].batched:
-            yield len(rows), self._part(rows[:1], own)
-            return
+        alone = None if self._program.roots[0].batched else self._part(rows[:1], own)
         for some in torch.split(rows, max(1, CARRIED_ENTRIES // self.widest)):
-            yield len(some), self._part(some, own)
+            yield len(some), self._part(some, own) if alone is None else alone
 
     def _part(self, inputs: torch.Tensor, weights: torch.Tensor) -> Array:
         table = self._executed(inputs, weights)
@@ -265,25 +262,44 @@ class _State:
         self.graph = Graph()
         self._zero = self.graph.constant(np.array([1.0, 0.0], dtype=complex))
         self._tensors: list[tuple[int, list[int]]] = [(self._zero, [wire]) for wire in wires]
+        self._held: dict[int, int] = {}
 
     def apply(self, gate: Primitive) -> None:
-        """Apply a gate to the tensors of its wires."""
-        node = _gate_node(self.graph, gate)
-        outs, ins = [-1 - wire for wire in gate.qubits], list(gate.qubits)
-        own = [*outs, *ins]
-        touched = [tensor for tensor in self._tensors if not set(tensor[1]).isdisjoint(gate.qubits)]
+        """Apply a gate; one-qubit gates without data are held back until the next gate on their wire."""
+        node, graph = _gate_node(self.graph, gate), self.graph
+        if len(gate.qubits) == 1 and not graph.nodes[node].batched:
+            held = self._held.pop(gate.qubits[0], None)
+            joint = node if held is None else graph.contract(node, (0, 1), held, (1, 2), (0, 2))
+            self._held[gate.qubits[0]] = joint
+            return
+        size = len(gate.qubits)
+        labels = list(range(2 * size))
+        for place, wire in enumerate(gate.qubits):
+            held = self._held.pop(wire, None)
+            if held is not None and graph.nodes[node].batched:
+                self._contract(held, (wire,))
+            elif held is not None:
+                inner = [-1 if label == size + place else label for label in labels]
+                node = graph.contract(node, inner, held, (-1, size + place), labels)
+        self._contract(node, gate.qubits)
+
+    def _contract(self, node: int, qubits: tuple[int, ...]) -> None:
+        """Contract a gate with the tensors of its wires."""
+        own = [*(-1 - wire for wire in qubits), *qubits]
+        touched = [tensor for tensor in self._tensors if not set(tensor[1]).isdisjoint(qubits)]
         known = {wire for _, wires in touched for wire in wires}
-        touched += [(self._zero, [wire]) for wire in gate.qubits if wire not in known]
-        for tensor, wires in touched:
-            rest = [label for label in own if label not in wires] + [
-                wire for wire in wires if wire not in ins
-            ]
-            node, own = self.graph.contract(node, own, tensor, wires, rest), rest
         self._tensors = [tensor for tensor in self._tensors if tensor not in touched]
+        touched += [(self._zero, [wire]) for wire in qubits if wire not in known]
+        for tensor, wires in touched:
+            rest = [label for label in own if label not in wires]
+            rest += [wire for wire in wires if wire not in qubits]
+            node, own = self.graph.contract(node, own, tensor, wires, rest), rest
         self._tensors.append((node, [-1 - label if label < 0 else label for label in own]))
 
     def joined(self) -> tuple[int, list[int]]:
         """Return the node of all amplitudes, and the wires of its axes."""
+        for wire, held in self._held.items():
+            self._contract(held, (wire,))
         node, wires = self._tensors[0]
         for other, own in self._tensors[1:]:
             node, wires = self.graph.contract(node, wires, other, own, [*wires, *own]), [*wires, *own]

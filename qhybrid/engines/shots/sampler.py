@@ -5,13 +5,15 @@ Joint: the strings of one basis are read from the same N shots. They fall into p
 no gate, which are independent. The outcomes of a part of at most 12 qubits are drawn from their exact
 multinomial law, and the strings are counted in them. For wider parts that is done where the probabilities of
 the outcomes are cheap; else the counts of the strings are exactly binomial, with exact covariances of all
-pairs (`copula`).
+pairs (`copula`). A sample whose pairs no normal law has is drawn from its outcomes where these are at most
+2^18; beyond, its pairs are as near as a normal law comes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -22,20 +24,24 @@ from qhybrid.engines.gates.pauli_transfer import Array
 from qhybrid.engines.shots.copula import draw_counts, num_blocks, pair_factors
 from qhybrid.engines.shots.multinomial import StringCounts
 from qhybrid.engines.shots.outcomes import Letters, Measurement, OutcomeTable
-from qhybrid.engines.shots.source import Samples, ShotSource
+from qhybrid.engines.shots.source import ShotSource
 from qhybrid.engines.shots.strings import PauliString, as_observable, measured_strings, product_string
 from qhybrid.noise import NoiseProfile
 
 LAWS = ("joint", "independent")
 FULL_LAW_QUBITS = 12
 """Measured qubits up to which the outcomes of a part are drawn, whatever that takes."""
-WIDEST_TABLE = 16
+WIDEST_TABLE = 18
 CHEAP_SECONDS = 1e-3
 """Predicted time a sample up to which the outcomes of a wider part are drawn."""
 LARGEST_TABLE = 2**27
 """Entries of a sample above which probabilities are out of the question."""
+PAIR_TOLERANCE = 1e-3
+"""Error of a latent correlation up to which the pairs of a sample are taken from the normal law."""
 
 Exact = Callable[[CircuitSpec, torch.Tensor, torch.Tensor], torch.Tensor]
+Draw = Callable[[int], np.random.Generator]
+"""Gives the generator of a sample by its place in the batch."""
 
 
 class ShotSampler:
@@ -76,12 +82,14 @@ class ShotSampler:
     def _joint(self, measurement: Measurement, members: list[int]) -> _CountedOutcomes | _CountedPairs:
         strings = [self._measured.strings[index] for index in members]
         letters = tuple(sorted({letter for string in strings for letter in string}))
+        outcomes = None
         if len(letters) <= WIDEST_TABLE:
             table = OutcomeTable(measurement, letters)
-            wanted = len(letters) <= FULL_LAW_QUBITS or table.seconds <= CHEAP_SECONDS
-            if wanted and table.widest <= LARGEST_TABLE:
-                return _CountedOutcomes(members, strings, letters, table, self._shots)
-        return _CountedPairs(members, strings, measurement.spec, self._exact, self._shots)
+            if table.widest <= LARGEST_TABLE:
+                outcomes = _CountedOutcomes(members, strings, letters, table, self._shots)
+                if len(letters) <= FULL_LAW_QUBITS or table.seconds <= CHEAP_SECONDS:
+                    return outcomes
+        return _CountedPairs(members, strings, measurement.spec, self._exact, self._shots, outcomes)
 
     def __call__(self, inputs: torch.Tensor, weights: torch.Tensor, source: ShotSource) -> torch.Tensor:
         """Return estimates, shape (B, n_obs); their gradient is that of the exact values.
@@ -97,7 +105,8 @@ class ShotSampler:
             exact = values.detach().double().cpu().numpy()
             ups = np.empty(exact.shape)
             for unit, part in enumerate(self._parts):
-                ups[:, part.members] = part.counts(exact, inputs, weights, samples, unit)
+                draw = partial(samples.generator, unit)
+                ups[:, part.members] = part.counts(exact, inputs.detach(), weights.detach(), draw)
             drawn = torch.as_tensor(2 * ups / self._shots - 1).to(values)
         # The value is what was drawn, to the last bit; the gradient passes to the exact value.
         estimates = drawn + (values - values.detach())
@@ -112,15 +121,13 @@ class _SingleStrings:
         self.members = list(members)
         self._shots = shots
 
-    def counts(
-        self, exact: Array, inputs: torch.Tensor, weights: torch.Tensor, samples: Samples, unit: int
-    ) -> Array:
+    def counts(self, exact: Array, inputs: torch.Tensor, weights: torch.Tensor, draw: Draw) -> Array:
         """Return the counts of +1, shape (B, T)."""
         up = _probability(exact[:, self.members])
         found = np.empty(up.shape)
         if self.members:
             for place, row in enumerate(up):
-                found[place] = samples.generator(unit, place).binomial(self._shots, row)
+                found[place] = draw(place).binomial(self._shots, row)
         return found
 
 
@@ -141,47 +148,52 @@ class _CountedOutcomes:
         masks = [sum(1 << place[qubit] for qubit, _ in string) for string in strings]
         self._count = StringCounts(masks, len(letters), shots)
 
-    def counts(
-        self, exact: Array, inputs: torch.Tensor, weights: torch.Tensor, samples: Samples, unit: int
-    ) -> Array:
+    def counts(self, exact: Array, inputs: torch.Tensor, weights: torch.Tensor, draw: Draw) -> Array:
         """Return the counts of +1, shape (B, T)."""
         found = np.empty((len(inputs), len(self.members)))
         start = 0
         for size, probabilities in self._table(inputs, weights):
-            generators = (samples.generator(unit, start + place) for place in range(size))
+            generators = map(draw, range(start, start + size))
             found[start : start + size] = self._count(probabilities, size, generators)
             start += size
         return found
 
 
 class _CountedPairs:
-    """Strings of a part that is too wide for a table of its outcomes."""
+    """Strings of a part that is too wide for a table of its outcomes, or whose table takes long."""
 
     def __init__(
-        self, members: list[int], strings: Sequence[PauliString], spec: CircuitSpec, exact: Exact, shots: int
+        self,
+        members: list[int],
+        strings: Sequence[PauliString],
+        spec: CircuitSpec,
+        exact: Exact,
+        shots: int,
+        outcomes: _CountedOutcomes | None,
     ) -> None:
         self.members = members
-        self._exact, self._shots = exact, shots
+        self._exact, self._shots, self._outcomes = exact, shots, outcomes
         products = [product_string(first, second) for first, second in combinations(strings, 2)]
         distinct = list(dict.fromkeys(products))
         place = {string: index for index, string in enumerate(distinct)}
         self._places = [place[product] for product in products]
         self._products = _with_strings(spec, distinct)
 
-    def counts(
-        self, exact: Array, inputs: torch.Tensor, weights: torch.Tensor, samples: Samples, unit: int
-    ) -> Array:
+    def counts(self, exact: Array, inputs: torch.Tensor, weights: torch.Tensor, draw: Draw) -> Array:
         """Return the counts of +1, shape (B, T)."""
         means, size = exact[:, self.members], len(self.members)
-        products = self._exact(self._products, inputs, weights).double().cpu().numpy()[:, self._places]
+        products = self._exact(self._products, inputs, weights).double().cpu().numpy()
         first, second = np.triu_indices(size, 1)
-        covariance = (products - means[:, first] * means[:, second]) / 4
+        covariance = (products[:, self._places] - means[:, first] * means[:, second]) / 4
         up, shape = _probability(means), (num_blocks(self._shots), size)
-        factors = pair_factors(up, covariance, self._shots)
-        normals = np.stack(
-            [samples.generator(unit, place).standard_normal(shape) for place in range(len(up))]
-        )
-        return draw_counts(up, factors, normals, self._shots)
+        factors, error = pair_factors(up, covariance, self._shots)
+        normals = np.stack([draw(place).standard_normal(shape) for place in range(len(up))])
+        found = draw_counts(up, factors, normals, self._shots)
+        failed = np.flatnonzero(error > PAIR_TOLERANCE)
+        if len(failed) and self._outcomes is not None:
+            some = inputs[torch.as_tensor(failed, device=inputs.device)]
+            found[failed] = self._outcomes.counts(exact[failed], some, weights, lambda at: draw(failed[at]))
+        return found
 
 
 def _with_strings(spec: CircuitSpec, strings: Sequence[PauliString]) -> CircuitSpec:
