@@ -35,8 +35,9 @@ LARGEST_VARIANCE = 900.0
 """Variance of a count above which its quantile function is straight to 1e-4."""
 SMALLEST_VARIANCE = 1e-4
 GRID = 400
-NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(20)
+NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(16)
 NEWTON_STEPS = 6
+BISECTIONS = 40
 CONVERGED = 1e-6
 """Error of the covariance of two counts, relative to the largest one, at which Newton's method ends."""
 AT_BOUND = 1e-6
@@ -125,26 +126,36 @@ def _below(counts: Array, shots: int, up: Array) -> Array:
 
 
 def _by_thresholds(first: Array, second: Array, wanted: Array) -> Array:
-    """Return the correlations of normals whose signs above two thresholds have the wanted covariances."""
-    a, b = ndtri(1 - first), ndtri(1 - second)
-    fixed = ~(np.isfinite(a) & np.isfinite(b))
-    a, b = np.where(fixed, 0.0, a), np.where(fixed, 0.0, b)
-    wanted = np.where(fixed, 0.0, wanted)
-    scale = np.sqrt(np.clip(first * (1 - first) * second * (1 - second), TINY, None))
-    low, high = np.full(a.shape, -np.pi / 2), np.full(a.shape, np.pi / 2)
-    angle = np.pi / 2 * np.clip(np.where(fixed, 0.0, wanted / scale), -0.999, 0.999)
-    for _ in range(NEWTON_STEPS):
-        error = _covariance(a, b, angle) - wanted
-        low, high = np.where(error < 0, angle, low), np.where(error > 0, angle, high)
-        slope = _density(a, b, angle)
-        step = angle - error / np.maximum(slope, TINY)
-        inside = (step > low) & (step < high)
-        angle = np.where(error == 0, angle, np.where(inside, step, (low + high) / 2))
-    # Strings that decide each other do so in every shot: the bounds are met exactly.
+    """Return the correlations of normals whose signs above two thresholds have the wanted covariances.
+
+    Args:
+        first: Probability of +1 of the first string of every pair, any shape.
+        second: The same of the second string.
+        wanted: Covariances of the indicators of +1.
+    """
     least, most = _bounds(first, second)
-    angle = np.where(wanted >= most - AT_BOUND, np.pi / 2, angle)
-    angle = np.where(wanted <= least + AT_BOUND, -np.pi / 2, angle)
-    return np.asarray(np.sin(angle), dtype=float)
+    # Strings that decide each other do so in every shot: the bounds are met exactly.
+    result = np.where(wanted >= most - AT_BOUND, 1.0, np.where(wanted <= least + AT_BOUND, -1.0, 0.0))
+    inner = np.flatnonzero(result == 0)
+    a, b, target = -ndtri(first.flat[inner]), -ndtri(second.flat[inner]), wanted.flat[inner]
+    scale = np.exp(-(a * a + b * b) / 2) / (2 * np.pi)
+    # Two terms of the tetrachoric series are a good beginning.
+    ratio = target / scale
+    angle = np.arcsin(np.clip(2 * ratio / (1 + np.sqrt(np.maximum(0, 1 + 2 * a * b * ratio))), -0.99, 0.99))
+    low, high = np.full(a.shape, -np.pi / 2), np.full(a.shape, np.pi / 2)
+    for _ in range(BISECTIONS):
+        error = _covariance(a, b, angle) - target
+        result.flat[inner] = np.sin(angle)
+        open_ = np.abs(error) > CONVERGED * np.minimum(1.0, scale)
+        if not open_.any():
+            break
+        inner, a, b, target, scale, angle, low, high, error = (
+            values[open_] for values in (inner, a, b, target, scale, angle, low, high, error)
+        )
+        low, high = np.where(error < 0, angle, low), np.where(error > 0, angle, high)
+        step = angle - error / np.maximum(_density(a, b, angle), TINY)
+        angle = np.where((step > low) & (step < high), step, (low + high) / 2)
+    return np.asarray(result, dtype=float)
 
 
 def _bounds(first: Array, second: Array) -> tuple[Array, Array]:
