@@ -175,6 +175,10 @@ class ExactEngine(Engine):
             self._seed = seed
             self._source.reseed(seed)
 
+    def without_shots(self) -> ExactEngine:
+        """Return an engine of the same noise, device, arithmetic and method that gives exact values."""
+        return ExactEngine(self._noise, device=str(self._device), dtype=self._dtype, method=self._method)
+
     def describe(self) -> dict[str, Any]:
         """Return kind, options, shots, seed and noise."""
         return {
