@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from qhybrid.engines import make_engine
 from qhybrid.engines.shots import copula, sampler
 from qhybrid.engines.shots.outcomes import Measurement, OutcomeTable
 from qhybrid.engines.shots.strings import as_observable
+from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
 
 F64 = torch.float64
@@ -342,3 +343,25 @@ def test_samples_and_calls_draw_anew():
     assert not torch.equal(first, engine.expectations(one, inputs, weights + 1e-9))
     engine.reseed(0)
     assert torch.equal(first, engine.expectations(one, inputs, weights))
+
+
+def test_a_wide_part_of_too_many_strings_is_refused_at_once():
+    size = 20
+    strings = [as_observable(tuple((q, 3) for q in some), size) for some in combinations(range(size), 3)]
+    spec = CircuitSpec.from_circuit(chain(size), [], [], strings)
+    with pytest.raises(EngineError, match="shots_law='independent'"):
+        make_engine("exact", shots=10).expectations(spec, torch.zeros(1, 0), torch.zeros(0))
+    assert "shots_scheme" in make_engine("exact", shots=10).describe()
+    assert "shots_scheme" not in make_engine("exact").describe()
+
+
+def test_many_strings_on_few_qubits_are_counted_in_outcomes():
+    """All strings of 13 qubits of one read-out correction, as it multiplies them out."""
+    size = 13
+    labels = [one for one in strings_of("Z" * size) if one.count("Z") <= 2]
+    values = draws(chain(size), labels, 3, shots=1, seed=0)
+    place = {label: index for index, label in enumerate(labels)}
+    for first, second in combinations(singles(size)[:4], 2):
+        both = "".join("Z" if "Z" in pair else "I" for pair in zip(first, second))
+        expected = values[:, place[first]] * values[:, place[second]]
+        np.testing.assert_array_equal(values[:, place[both]], expected)

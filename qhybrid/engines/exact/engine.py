@@ -23,7 +23,7 @@ from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan, plan_circuit
 from qhybrid.engines.exact.rated import RatedCircuit
 from qhybrid.engines.exact.rates import check_rates
 from qhybrid.engines.exact.statevector.execute import StateExecutor
-from qhybrid.engines.shots.sampler import LAWS, ShotSampler
+from qhybrid.engines.shots.sampler import LAWS, SHOTS_SCHEME, ShotSampler
 from qhybrid.engines.shots.source import ShotSource
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
@@ -181,6 +181,7 @@ class ExactEngine(Engine):
 
     def describe(self) -> dict[str, Any]:
         """Return kind, options, shots, seed and noise."""
+        drawn = {} if self._shots is None else {"shots_scheme": SHOTS_SCHEME}
         return {
             "kind": self.kind,
             "device": str(self._device),
@@ -190,6 +191,7 @@ class ExactEngine(Engine):
             "shots_law": None if self._shots is None else self._law,
             "seed": self._seed,
             "noise": None if self._noise is None else self._noise.model_dump(mode="json"),
+            **drawn,
         }
 
     def _arithmetic(self, dtype: torch.dtype) -> torch.dtype:

@@ -26,14 +26,19 @@ from qhybrid.engines.shots.multinomial import StringCounts
 from qhybrid.engines.shots.outcomes import Letters, Measurement, OutcomeTable
 from qhybrid.engines.shots.source import ShotSource
 from qhybrid.engines.shots.strings import PauliString, as_observable, measured_strings, product_string
+from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
 
 LAWS = ("joint", "independent")
+SHOTS_SCHEME = 2
+"""Counted up when the same seed draws other shots; 1 was a normal law, cut off at -1 and 1."""
 FULL_LAW_QUBITS = 12
 """Measured qubits up to which the outcomes of a part are drawn, whatever that takes."""
 WIDEST_TABLE = 18
 CHEAP_SECONDS = 1e-3
 """Predicted time a sample up to which the outcomes of a wider part are drawn."""
+MOST_PAIRS = 2**16
+"""Pairs of strings of a part above which their covariances are out of the question."""
 LARGEST_TABLE = 2**27
 """Entries of a sample above which probabilities are out of the question."""
 PAIR_TOLERANCE = 1e-3
@@ -87,8 +92,15 @@ class ShotSampler:
             table = OutcomeTable(measurement, letters)
             if table.widest <= LARGEST_TABLE:
                 outcomes = _CountedOutcomes(members, strings, letters, table, self._shots)
-                if len(letters) <= FULL_LAW_QUBITS or table.seconds <= CHEAP_SECONDS:
+                cheap = table.seconds <= CHEAP_SECONDS or len(strings) ** 2 > 2 ** len(letters)
+                if cheap or len(letters) <= FULL_LAW_QUBITS:
                     return outcomes
+        if len(strings) * (len(strings) - 1) // 2 > MOST_PAIRS:
+            raise EngineError(
+                f"Joint shots must have at most {WIDEST_TABLE} measured qubits or {MOST_PAIRS} pairs of "
+                f"strings that depend on each other, but circuit `{measurement.spec.name}` has {len(strings)} "
+                f"strings on {len(letters)} qubits. Fix: shots_law='independent', or fewer observables."
+            )
         return _CountedPairs(members, strings, measurement.spec, self._exact, self._shots, outcomes)
 
     def __call__(self, inputs: torch.Tensor, weights: torch.Tensor, source: ShotSource) -> torch.Tensor:
