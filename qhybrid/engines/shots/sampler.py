@@ -98,7 +98,7 @@ class ShotSampler:
         if len(strings) * (len(strings) - 1) // 2 > MOST_PAIRS:
             raise EngineError(
                 f"Joint shots must have at most {WIDEST_TABLE} measured qubits or {MOST_PAIRS} pairs of "
-                f"strings that depend on each other, but circuit `{measurement.spec.name}` has {len(strings)} "
+                f"dependent strings, but circuit `{measurement.spec.name}` has {len(strings)} "
                 f"strings on {len(letters)} qubits. Fix: shots_law='independent', or fewer observables."
             )
         return _CountedPairs(members, strings, measurement.spec, self._exact, self._shots, outcomes)
