@@ -365,3 +365,22 @@ def test_many_strings_on_few_qubits_are_counted_in_outcomes():
         both = "".join("Z" if "Z" in pair else "I" for pair in zip(first, second))
         expected = values[:, place[first]] * values[:, place[second]]
         np.testing.assert_array_equal(values[:, place[both]], expected)
+
+
+@pytest.mark.parametrize("noise", [None, NoiseProfile(readout_p01=0.02, readout_p10=0.05)])
+def test_outcomes_of_twelve_qubits(noise):
+    """Single shots show their outcome; chi-squared over outcomes that are expected often enough."""
+    size, repeats = 12, 20000
+    values = draws(chain(size), singles(size), repeats, shots=1, seed=4, noise=noise)
+    outcomes = ((1 - values) / 2).astype(int) @ (1 << np.arange(size))
+    probabilities = Statevector(chain(size)).probabilities().reshape((2,) * size)
+    for axis in range(size if noise else 0):
+        read = np.array([[0.95, 0.02], [0.05, 0.98]])
+        probabilities = np.moveaxis(np.tensordot(read, probabilities, (1, axis)), 0, axis)
+    expected = repeats * probabilities.reshape(-1)
+    seen = np.bincount(outcomes, minlength=2**size)
+    common = expected >= 5
+    rest = repeats - expected[common].sum()
+    statistic = ((seen - expected)[common] ** 2 / expected[common]).sum()
+    statistic += (seen[~common].sum() - rest) ** 2 / rest
+    assert chi2.sf(statistic, common.sum()) > SMALLEST_P_VALUE

@@ -40,9 +40,10 @@ WIDEST_AMPLITUDES = 24
 """Wires above which the amplitudes are not considered."""
 COMPLEX_FACTOR = 4
 """Real multiply-adds of a complex one."""
-THOROUGH_SECONDS, THOROUGH_TRIALS, THOROUGH_QUBITS = 0.2, 32, 12
-"""Time of a batch above which the order of contraction is searched for longer, the orders that are tried, and
-the measured qubits up to which that is worth its time."""
+THOROUGH_SECONDS, THOROUGH_TRIALS = 0.2, 32
+"""Time of a batch above which the order of contraction is searched for longer, and the orders tried."""
+THOROUGH_QUBITS, THOROUGH_TENSORS = 12, 500
+"""Measured qubits, and tensors, up to which that search is worth its time."""
 NOMINAL_BATCH = 64
 
 
@@ -69,26 +70,22 @@ class Measurement:
         Returns:
             Indices of the strings, ordered within each group.
         """
-        owner: dict[object, int] = {}
-        parent = list(range(len(strings)))
+        parent: dict[object, object] = {}
 
-        def root(index: int) -> int:
-            while parent[index] != index:
-                index = parent[index]
-            return index
+        def root(thing: object) -> object:
+            while parent.setdefault(thing, thing) != thing:
+                thing = parent[thing]
+            return thing
 
-        wire_of = self.lowered.wire_of
-        cones = {
-            qubit: light_cone(self.lowered.primitives, [wire_of[qubit]])
-            for qubit in sorted({qubit for string in strings for qubit, _ in string})
-        }
-        for index, string in enumerate(strings):
+        for qubit in sorted({qubit for string in strings for qubit, _ in string}):
+            for gate in light_cone(self.lowered.primitives, [self.lowered.wire_of[qubit]]):
+                parent[root(("gate", gate))] = root(("qubit", qubit))
+        for string in strings:
             for qubit, _ in string:
-                for thing in (("qubit", qubit), *cones[qubit]):
-                    parent[root(index)] = root(owner.setdefault(thing, index))
-        groups: dict[int, list[int]] = {}
-        for index in range(len(strings)):
-            groups.setdefault(root(index), []).append(index)
+                parent[root(("qubit", qubit))] = root(("qubit", string[0][0]))
+        groups: dict[object, list[int]] = {}
+        for index, string in enumerate(strings):
+            groups.setdefault(root(("qubit", string[0][0])), []).append(index)
         return list(groups.values())
 
     def read_vector(self, qubit: int, letter: int) -> Array:
@@ -138,10 +135,9 @@ class OutcomeTable:
     """
 
     def __init__(self, measurement: Measurement, letters: Letters) -> None:
-        ways = [_network(measurement, letters)]
         amplitudes = _amplitudes(measurement, letters)
-        if amplitudes is not None:
-            ways.append(amplitudes)
+        network = _network(measurement, letters, thorough=amplitudes is None)
+        ways = [network] if amplitudes is None else [network, amplitudes]
         self._chosen = min(ways, key=lambda way: way.seconds)
         self._spec = measurement.spec
         self._qubits = tuple(qubit for qubit, _ in letters)
@@ -198,7 +194,8 @@ class OutcomeTable:
         return probabilities
 
 
-def _network(measurement: Measurement, letters: Letters) -> _Contraction:
+def _network(measurement: Measurement, letters: Letters, thorough: bool) -> _Contraction:
+    """Return the probabilities as a contraction; `thorough` allows a longer search for its order."""
     graph, wire_of = Graph(), measurement.lowered.wire_of
     gates = fuse(measurement.lowered, graph)
     network = cone_network(graph, gates, [wire_of[qubit] for qubit, _ in letters])
@@ -215,7 +212,8 @@ def _network(measurement: Measurement, letters: Letters) -> _Contraction:
         network.output.append(label)
     node = contract_along(graph, network, search_path(graph, network))
     found = _Contraction(graph, node, tuple(qubit for qubit, _ in letters))
-    if found.seconds > THOROUGH_SECONDS and len(letters) <= THOROUGH_QUBITS:
+    worth = len(letters) <= THOROUGH_QUBITS and len(network.nodes) <= THOROUGH_TENSORS
+    if thorough and worth and found.seconds > THOROUGH_SECONDS:
         node = contract_along(graph, network, search_path(graph, network, THOROUGH_TRIALS))
         found = min(found, _Contraction(graph, node, found.qubits), key=lambda way: way.seconds)
     return found

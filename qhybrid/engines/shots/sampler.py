@@ -69,20 +69,26 @@ class ShotSampler:
         self._measured = measured_strings(spec.observables, spec.num_qubits)
         strings = self._measured.strings
         self._strings = _with_strings(spec, strings)
-        self._parts: list[_SingleStrings | _CountedOutcomes | _CountedPairs] = []
-        if law == "independent":
-            self._parts.append(_SingleStrings(range(len(strings)), shots))
-            return
-        measurement = Measurement(spec, noise)
+        self._law = law
+        self._spec, self._noise = spec, noise
+        self._parts: list[_Part] | None = None
+
+    def _planned(self) -> list[_Part]:
+        """Return what is drawn on its own; planned after the first exact values, which may be refused."""
+        strings = self._measured.strings
+        if self._law == "independent":
+            return [_SingleStrings(range(len(strings)), self._shots)]
+        measurement = Measurement(self._spec, self._noise)
         singles: list[int] = []
+        parts: list[_Part] = []
         for basis in self._measured.bases:
             for part in measurement.parts([strings[index] for index in basis]):
                 members = [basis[place] for place in part]
                 if len(members) == 1:
                     singles += members
                 else:
-                    self._parts.append(self._joint(measurement, members))
-        self._parts.append(_SingleStrings(singles, shots))
+                    parts.append(self._joint(measurement, members))
+        return [*parts, _SingleStrings(singles, self._shots)]
 
     def _joint(self, measurement: Measurement, members: list[int]) -> _CountedOutcomes | _CountedPairs:
         strings = [self._measured.strings[index] for index in members]
@@ -112,6 +118,8 @@ class ShotSampler:
             source: Gives the samples' random numbers.
         """
         values = self._exact(self._strings, inputs, weights)
+        if self._parts is None:
+            self._parts = self._planned()
         with torch.no_grad():
             samples = source.take(self._key, weights, len(inputs))
             exact = values.detach().double().cpu().numpy()
@@ -215,3 +223,6 @@ def _with_strings(spec: CircuitSpec, strings: Sequence[PauliString]) -> CircuitS
 def _probability(means: Array) -> Array:
     """Return the probability of +1 of strings with these means."""
     return np.asarray(np.clip((1 + means) / 2, 0, 1))
+
+
+_Part = _SingleStrings | _CountedOutcomes | _CountedPairs
