@@ -197,7 +197,7 @@ def singles(num_qubits):
 @pytest.mark.parametrize("shots", [1, 7, 64, 65, 1000])
 def test_wide_counts_are_binomial_with_exact_pairs(shots, monkeypatch):
     monkeypatch.setattr(sampler, "CHEAP_SECONDS", -1.0)
-    size, repeats = 13, 4000
+    size, repeats = 13, 2000
     circuit = chain(size)
     values = draws(circuit, [*singles(size), "Z" * 2 + "I" * (size - 2)], repeats, shots=shots, seed=8)
     probabilities = Statevector(circuit).probabilities()
