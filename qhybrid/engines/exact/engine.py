@@ -24,10 +24,10 @@ from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan, plan_circuit
 from qhybrid.engines.exact.rated import RatedCircuit
 from qhybrid.engines.exact.rates import check_rates
 from qhybrid.engines.exact.statevector.execute import StateExecutor
-from qhybrid.engines.shots.sampler import LAWS, ShotSampler
+from qhybrid.engines.shots.sampler import LAWS, SHOTS_SCHEME, ShotSampler
+from qhybrid.engines.shots.source import ShotSource
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
-from qhybrid.seeding import derive_seed
 
 METHODS = ("auto", "network", "statevector", "mps")
 
@@ -86,11 +86,7 @@ class ExactEngine(Engine):
         self._shots = shots
         self._seed = seed
         self._law = shots_law or "joint"
-        self._generator = torch.Generator()
-        if seed is None:
-            self._generator.seed()
-        else:
-            self._generator.manual_seed(derive_seed(seed, "shots"))
+        self._source = ShotSource(seed)
         self._samplers: dict[str, ShotSampler] = {}
         self._explanations: dict[tuple[str, torch.dtype], tuple[tuple[int, int], Explanation]] = {}
         self._plans: dict[str, CircuitPlan] = {}
@@ -126,8 +122,9 @@ class ExactEngine(Engine):
         if self._shots is None:
             return self._exact(spec, inputs, weights)
         if spec.fingerprint not in self._samplers:
-            self._samplers[spec.fingerprint] = ShotSampler(spec, self._exact, self._shots, self._law)
-        values = self._samplers[spec.fingerprint](inputs, weights, self._generator)
+            sampler = ShotSampler(spec, self._exact, self._shots, self._law, self._noise)
+            self._samplers[spec.fingerprint] = sampler
+        values = self._samplers[spec.fingerprint](inputs, weights, self._source)
         return attached(values, inputs, weights)
 
     def _exact(self, spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -197,12 +194,21 @@ class ExactEngine(Engine):
         """Draw shots from another seed from now on; see `Engine.reseed`. Exact values stay what they are."""
         if self._shots is not None:
             self._seed = seed
-            self._generator.manual_seed(derive_seed(seed, "shots"))
+            self._source.reseed(seed)
+
+    def without_shots(self) -> ExactEngine:
+        """Return an engine of the same noise, device, arithmetic and method that gives exact values."""
+        limits = (
+            {} if self._chains is None else {"bond": self._chains.bond, "tolerance": self._chains.tolerance}
+        )
+        device = str(self._device)
+        return ExactEngine(self._noise, device=device, dtype=self._dtype, method=self._method, **limits)
 
     def describe(self) -> dict[str, Any]:
         """Return kind, options, shots, seed and noise."""
         chains = self._chains
         limits = {} if chains is None else {"bond": chains.bond, "tolerance": chains.tolerance}
+        drawn = {} if self._shots is None else {"shots_scheme": SHOTS_SCHEME}
         return {
             "kind": self.kind,
             "device": str(self._device),
@@ -213,6 +219,7 @@ class ExactEngine(Engine):
             "shots_law": None if self._shots is None else self._law,
             "seed": self._seed,
             "noise": None if self._noise is None else self._noise.model_dump(mode="json"),
+            **drawn,
         }
 
     def _arithmetic(self, dtype: torch.dtype) -> torch.dtype:
