@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.engine_kinds import check_count, check_seed
 from qhybrid.engines.base import (
     Engine,
     attached,
@@ -63,6 +64,7 @@ class ExactEngine(Engine):
         shots_law: str | None = None,
     ) -> None:
         check_noise(noise)
+        shots, seed = check_count(shots), check_seed(seed)
         _check_shots(shots, seed, shots_law)
         if dtype not in (None, torch.float32, torch.float64):
             raise EngineError(f"Argument `dtype` must be float32 or float64, but is {dtype}.")
@@ -228,10 +230,6 @@ class ExactEngine(Engine):
 
 
 def _check_shots(shots: int | None, seed: int | None, law: str | None) -> None:
-    if shots is not None and shots < 1:
-        raise EngineError(
-            f"Argument `shots` must be at least 1, but is {shots}. Fix: None gives exact values."
-        )
     if law is not None and law not in LAWS:
         raise EngineError(f"Option `shots_law` must be one of {', '.join(LAWS)}, but is {law!r}.")
     if shots is None and (seed is not None or law is not None):
