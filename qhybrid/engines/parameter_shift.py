@@ -38,7 +38,8 @@ class ParameterShift(torch.autograd.Function):
             Shape (n_obs, B).
         """
         values = run(angles.detach().to(device="cpu", dtype=torch.float64))
-        return values.to(device=angles.device, dtype=angles.dtype)
+        # Forward derivatives must have the layout of their values.
+        return values.to(device=angles.device, dtype=angles.dtype).contiguous()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[torch.Tensor, torch.Tensor, Run], output: torch.Tensor) -> None:
@@ -54,7 +55,7 @@ class ParameterShift(torch.autograd.Function):
         angles, shifted = ctx.saved_tensors
         if not len(shifted):
             return torch.zeros_like(angles), None, None
-        parts = torch.einsum("osb,ob->sb", _slopes(angles, shifted, ctx.run), grads[0])
+        parts = (_slopes(angles, shifted, ctx.run) * grads[0].unsqueeze(1)).sum(0)
         return torch.zeros_like(angles).index_add(0, shifted, parts), None, None
 
     @staticmethod
@@ -64,7 +65,7 @@ class ParameterShift(torch.autograd.Function):
         if not len(shifted):
             return angles.new_zeros(ctx.shape)
         along = tangents[0].index_select(0, shifted)
-        return torch.einsum("osb,sb->ob", _slopes(angles, shifted, ctx.run), along)
+        return (_slopes(angles, shifted, ctx.run) * along).sum(1)
 
     @staticmethod
     def vmap(

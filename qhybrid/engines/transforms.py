@@ -13,6 +13,7 @@ from torch.autograd import forward_ad
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Call = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def autocast_devices() -> tuple[str, ...]:
@@ -72,20 +73,19 @@ def _has_tangent(tensor: torch.Tensor) -> bool:
 
 
 class _Plain(torch.autograd.Function):
-    """A function of plain tensors without derivatives; `vmap` becomes more samples."""
+    """Values without derivatives; `vmap` becomes more samples."""
 
     @staticmethod
-    def forward(call: Callable[..., torch.Tensor], *tensors: torch.Tensor) -> torch.Tensor:
-        return call(*tensors)
+    def forward(call: Call, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return call(inputs, weights)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         ctx.mark_non_differentiable(output)
-        ctx.count = len(inputs)
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[None, ...]:
-        return (None,) * ctx.count
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[None, None, None]:
+        return None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: torch.Tensor) -> None:
@@ -93,25 +93,31 @@ class _Plain(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, ...], call: Callable[..., torch.Tensor], *tensors: torch.Tensor
+        info: Any,
+        in_dims: tuple[None, int | None, int | None],
+        call: Call,
+        inputs: torch.Tensor,
+        weights: torch.Tensor,
     ) -> tuple[torch.Tensor, int]:
-        size = info.batch_size
-        front = [
-            tensor.expand(size, *tensor.shape) if place is None else tensor.movedim(place, 0)
-            for tensor, place in zip(tensors, in_dims[1:])
-        ]
-        result = plain_call(call, *(tensor.flatten(0, 1) for tensor in front))
-        return result.unflatten(0, front[0].shape[:2]), 0
+        size, (_, place, weight_place) = info.batch_size, in_dims
+        copies = inputs.expand(size, *inputs.shape) if place is None else inputs.movedim(place, 0)
+        if weight_place is None:
+            together = plain_values(call, copies.flatten(0, 1), weights)
+            return together.unflatten(0, copies.shape[:2]), 0
+        pairs = zip(copies.unbind(0), weights.unbind(weight_place))
+        return torch.stack([plain_values(call, *pair) for pair in pairs]), 0
 
 
-def plain_call(call: Callable[..., torch.Tensor], *tensors: torch.Tensor) -> torch.Tensor:
-    """Call a function whose result has no derivative, such as a random draw, with plain tensors.
+def plain_values(call: Call, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return values that are drawn at random and have no derivative, whatever transform is at work.
 
-    Inside `torch.func.vmap` all copies of the samples are given at once.
+    Inside `torch.func.vmap` all copies of the samples are drawn at once, each for itself.
 
     Args:
-        call: Takes tensors with samples along axis 0; returns one.
-        *tensors: Its arguments, each with as many samples.
+        call: Takes plain tensors, inputs of shape (B, n_in) and weights of shape (n_w,); returns one of
+            shape (B, n_obs).
+        inputs: Input angles.
+        weights: Trainable angles.
     """
-    result: torch.Tensor = _Plain.apply(call, *tensors)  # type: ignore[no-untyped-call]
+    result: torch.Tensor = _Plain.apply(call, inputs, weights)  # type: ignore[no-untyped-call]
     return result

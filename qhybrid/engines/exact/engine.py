@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from qhybrid.engines.exact.rated import RatedCircuit
 from qhybrid.engines.exact.rates import check_rates
 from qhybrid.engines.exact.statevector.execute import StateExecutor
 from qhybrid.engines.shots.sampler import LAWS, ShotSampler
+from qhybrid.engines.transforms import is_transformed, plain_values
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
 from qhybrid.seeding import derive_seed
@@ -118,8 +120,15 @@ class ExactEngine(Engine):
             return self._exact(spec, inputs, weights)
         if spec.fingerprint not in self._samplers:
             self._samplers[spec.fingerprint] = ShotSampler(spec, self._exact, self._shots, self._law)
-        values = self._samplers[spec.fingerprint](inputs, weights, self._generator)
-        return attached(values, inputs, weights)
+        if is_transformed((inputs, weights)):
+            # Draws know no transforms: they are made of plain values, and the derivative is the exact one's.
+            drawn = plain_values(partial(self._drawn, spec), inputs, weights)
+            values = self._exact(spec, inputs, weights)
+            return drawn + (values - values.detach())
+        return attached(self._drawn(spec, inputs, weights), inputs, weights)
+
+    def _drawn(self, spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return self._samplers[spec.fingerprint](inputs, weights, self._generator)
 
     def _exact(self, spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         dtype = self._arithmetic(inputs.dtype)

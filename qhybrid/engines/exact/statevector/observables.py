@@ -84,7 +84,9 @@ class PauliReader:
             if group.source is None:
                 total = group.signs @ (state.real.square() + state.imag.square())
             else:
-                product = state.index_select(0, group.source).conj() * state
+                turned = state.index_select(0, group.source)
+                # Not `conj()`, a lazy view that forward derivatives do not take.
+                product = torch.complex(turned.real, -turned.imag) * state
                 total = torch.where(group.real, group.signs @ product.real, group.signs @ product.imag)
             parts.append(total * group.factor)
             positions.append(group.positions)
