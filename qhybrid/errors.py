@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from functools import cache
 from types import ModuleType
 from typing import Any, ClassVar, Self
 
@@ -28,7 +27,7 @@ class QHybridError(Exception):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Make the error, as one of Qiskit's too where there is one that fits."""
-        error = super().__new__(_with_qiskit(cls), *args, **kwargs)
+        error: Self = super().__new__(_with_qiskit(cls), *args, **kwargs)
         if type(error) is not cls:
             error.__dict__["message"] = " ".join(str(part) for part in args)  # as Qiskit's errors have it
         return error
@@ -144,12 +143,16 @@ def _with_qiskit(named: type[Any]) -> type[Any]:
     return named
 
 
-@cache
+_JOINED: dict[tuple[type, type], type] = {}
+
+
 def _joined(named: type[Any], other: type[Any]) -> type[Any]:
     if issubclass(named, other):
         return named
     content = {"__module__": named.__module__, "__qualname__": named.__qualname__, "__doc__": named.__doc__}
-    return type(named.__name__, (named, other), {**content, "_named": named})
+    if (named, other) not in _JOINED:
+        _JOINED[named, other] = type(named.__name__, (named, other), {**content, "_named": named})
+    return _JOINED[named, other]
 
 
 def optional_import(module: str, extra: str) -> ModuleType:

@@ -53,7 +53,7 @@ def test_other_errors_stay_what_they_are(ours):
 def test_an_error_keeps_its_class_and_attributes_in_another_process():
     error = SubmissionRefusedError("full")
     error.retry_after = 3.0
-    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):  # noqa: S301 - our own
         assert type(twin) is type(error)
         assert (str(twin), twin.retry_after) == ("full", 3.0)
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializerFunctionW
 
 def _no_switch(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError(f"must be a number, but is {str(value).lower()}")
+        raise ValueError(f"must be a number, but is {str(value).lower()}")  # noqa: TRY004 - pydantic reports it
     return value
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._compile import _disable_dynamo
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.gates.domains import check_angles, overflow_error
@@ -49,7 +50,8 @@ def guarded(expectations: Expectations) -> Expectations:
     return call
 
 
-@torch._disable_dynamo
+# What `torch.compiler.disable` is, but imported when it is needed: it takes a second.
+@_disable_dynamo
 def _not_compiled(call: Expectations, *arguments: Any, **named: Any) -> torch.Tensor:
     return call(*arguments, **named)
 

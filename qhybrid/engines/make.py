@@ -78,11 +78,7 @@ def make_engine(
         EngineError: If the kind or an option is unknown, a value is out of range, or the engine would ignore
             an argument.
     """
-    if not isinstance(kind, str):
-        raise EngineError(
-            f"Argument `kind` must be the name of an engine, but is {kind!r}. Fix: one of "
-            f"{', '.join(list_engines())}."
-        )
+    _check_kind(kind)
     entry = ENGINES.get(kind, "Argument `kind`")
     known = entry.arguments()
     if isinstance(noise, str | Path):
@@ -106,7 +102,7 @@ def make_engine(
     return engine
 
 
-def check_engine_given(engine: Engine | None, name: str = "engine") -> Engine | None:
+def check_engine_given(engine: Any, name: str = "engine") -> Engine | None:
     """Return an engine that was given, or None.
 
     Args:
@@ -120,6 +116,14 @@ def check_engine_given(engine: Engine | None, name: str = "engine") -> Engine | 
         return engine
     fix = f"make_engine({engine!r})" if isinstance(engine, str) else 'make_engine("exact")'
     raise EngineError(f"Argument `{name}` must be an Engine, but is {engine!r}. Fix: {fix}.")
+
+
+def _check_kind(kind: object) -> None:
+    if not isinstance(kind, str):
+        raise EngineError(
+            f"Argument `kind` must be the name of an engine, but is {kind!r}. Fix: one of "
+            f"{', '.join(list_engines())}."
+        )
 
 
 def _dtype(name: str) -> torch.dtype:

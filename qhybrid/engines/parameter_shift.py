@@ -63,9 +63,10 @@ class ParameterShift(torch.autograd.Function):
         """Return the derivative along a direction of the angles, from as many executions."""
         angles, shifted = ctx.saved_tensors
         if not len(shifted):
-            return angles.new_zeros(ctx.shape)
+            return torch.zeros(ctx.shape, dtype=angles.dtype, device=angles.device)
         along = tangents[0].index_select(0, shifted)
-        return (_slopes(angles, shifted, ctx.run) * along).sum(1)
+        result: torch.Tensor = (_slopes(angles, shifted, ctx.run) * along).sum(1)
+        return result
 
     @staticmethod
     def vmap(
@@ -75,7 +76,7 @@ class ParameterShift(torch.autograd.Function):
         size, place = info.batch_size, in_dims[0]
         copies = angles.unsqueeze(1).expand(-1, size, -1) if place is None else angles.movedim(place, 1)
         values = shifted_expectations(copies.flatten(1), shifted, run)
-        return values.unflatten(1, copies.shape[1:]), 1
+        return values.reshape(len(values), *copies.shape[1:]), 1
 
 
 def wanted_angles(angles: Sequence[Angle], inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -108,5 +109,6 @@ def _slopes(angles: torch.Tensor, shifted: torch.Tensor, run: Run) -> torch.Tens
     unit = torch.eye(len(angles), dtype=angles.dtype, device=angles.device)
     step = unit.index_select(1, shifted) * (math.pi / 2)
     moved = angles.unsqueeze(1) + torch.cat([step, -step], dim=1).unsqueeze(2)
-    values = shifted_expectations(moved.flatten(1), shifted, run).unflatten(1, (2, count, batch))
-    return (values[:, 0] - values[:, 1]) / 2
+    values = shifted_expectations(moved.flatten(1), shifted, run).reshape(-1, 2, count, batch)
+    slopes: torch.Tensor = (values[:, 0] - values[:, 1]) / 2
+    return slopes

@@ -103,7 +103,7 @@ class _Plain(torch.autograd.Function):
         copies = inputs.expand(size, *inputs.shape) if place is None else inputs.movedim(place, 0)
         if weight_place is None:
             together = plain_values(call, copies.flatten(0, 1), weights)
-            return together.unflatten(0, copies.shape[:2]), 0
+            return together.reshape(*copies.shape[:2], -1), 0
         pairs = zip(copies.unbind(0), weights.unbind(weight_place))
         return torch.stack([plain_values(call, *pair) for pair in pairs]), 0
 

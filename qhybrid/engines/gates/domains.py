@@ -75,7 +75,9 @@ def check_angles(spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor)
         return  # what does not fit is the engine's to say
     with torch.no_grad():
         rows, fixed = inputs.detach().t(), weights.detach().to(inputs.device, inputs.dtype)
-        values = torch.stack([evaluate(angle.tree or (), rows, fixed).expand(len(inputs)) for angle in angles])
+        values = torch.stack(
+            [evaluate(angle.tree or (), rows, fixed).expand(len(inputs)) for angle in angles]
+        )
         if all_finite(values):
             return
         there = torch.isfinite(inputs).all(1) & torch.isfinite(weights).all()
@@ -88,7 +90,8 @@ def check_angles(spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor)
 def _error(
     spec: CircuitSpec, angle: Angle, value: float, sample: int, row: torch.Tensor, weights: torch.Tensor
 ) -> NotFiniteError:
-    parts = _values(angle.inputs, spec.input_params, row) + _values(angle.weights, spec.weight_params, weights)
+    parts = _values(angle.inputs, spec.input_params, row)
+    parts += _values(angle.weights, spec.weight_params, weights)
     where = f" in sample {sample}" if angle.inputs else ""
     return NotFiniteError(
         f"Every angle of circuit `{spec.name}` must be finite, but one that depends on {', '.join(parts)} is "

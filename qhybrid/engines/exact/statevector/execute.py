@@ -104,9 +104,7 @@ class _AdjointRun(torch.autograd.Function):
             wanted = [tensor for tensor in tensors if tensor.requires_grad]
             with torch.enable_grad():
                 values = runner.traced(tensors, ctx.batch)
-                slopes = torch.autograd.grad(
-                    values, wanted, grads[0], create_graph=create, allow_unused=True
-                )
+                slopes = torch.autograd.grad(values, wanted, grads[0], create_graph=create, allow_unused=True)
             found = iter(slopes)
             return (None, None, *(next(found) if tensor.requires_grad else None for tensor in tensors))
         total: list[torch.Tensor] = [torch.zeros_like(tensor) for tensor in tensors]
