@@ -60,7 +60,8 @@ def sparse_observables(given: Any, num_qubits: int) -> tuple[SparsePauliOp, ...]
     Raises:
         CircuitError: As `sparse_observable`.
     """
-    oneX
+    kinds = BaseOperator | SparseObservable | Mapping | str | np.ndarray
+    one = isinstance(given, kinds) and not isinstance(given, PauliList)
     several = [given] if one or not isinstance(given, Iterable) else list(given)
     return tuple(sparse_observable(each, num_qubits) for each in several)
 
