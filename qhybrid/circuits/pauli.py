@@ -62,7 +62,10 @@ def sparse_observables(given: Any, num_qubits: int) -> tuple[SparsePauliOp, ...]
     """
     kinds = BaseOperator | SparseObservable | Mapping | str | np.ndarray
     one = isinstance(given, kinds) and not isinstance(given, PauliList)
-    several = [given] if one or not isinstance(given, Iterable) else list(given)
+    try:
+        several = [given] if one else list(given)
+    except TypeError:
+        several = [given]
     return tuple(sparse_observable(each, num_qubits) for each in several)
 
 

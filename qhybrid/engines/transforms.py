@@ -72,6 +72,38 @@ def _has_tangent(tensor: torch.Tensor) -> bool:
     return tangent is not None
 
 
+class _Product(torch.autograd.Function):
+    """A matrix product, which autocast rounds in no pass."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    @no_autocast
+    def forward(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        return first @ second
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, torch.Tensor], output: torch.Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[None, torch.Tensor]:
+        return None, constant_product(ctx.saved_tensors[0].t(), grads[0])
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: torch.Tensor) -> torch.Tensor:
+        return constant_product(ctx.saved_tensors[0], tangents[1])
+
+
+def constant_product(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Multiply a constant matrix with a vector or matrix; autocast rounds neither value nor derivatives."""
+    if not autocast_devices() and not torch.is_grad_enabled():
+        return first @ second
+    result: torch.Tensor = _Product.apply(first, second)  # type: ignore[no-untyped-call]
+    return result
+
+
 class _Plain(torch.autograd.Function):
     """Values without derivatives; `vmap` becomes more samples."""
 
