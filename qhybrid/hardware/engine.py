@@ -41,7 +41,7 @@ class RuntimeEngine(Engine):
     Args:
         backend: `fake_torino` or another fake backend, `aer`, or a device of the service.
         shots: Executions of every measured circuit and parameter set; None for those of the settings.
-        seed: Of layouts and simulated shots; None for that of the settings.
+        seed: Of layouts and simulated shots.
         folder: Where the ledger of each call goes; a temporary folder if absent, which is enough for fakes.
         settings: Everything else; its cap covers all calls of this engine together.
 
@@ -60,10 +60,9 @@ class RuntimeEngine(Engine):
         folder: str | Path | None = None,
         settings: HardwareSettings | None = None,
     ) -> None:
-        given = {"shots": check_count(shots), "seed": check_seed(seed)}
-        self._settings = (settings or HardwareSettings(backend=backend)).model_copy(
-            update={"backend": backend, **{key: value for key, value in given.items() if value is not None}}
-        )
+        plain = settings or HardwareSettings(backend=backend)
+        given = {"shots": check_count(shots) or plain.shots, "seed": check_seed(seed)}
+        self._settings = plain.model_copy(update={"backend": backend, **given})
         self._temporary = None if folder is not None else tempfile.TemporaryDirectory(prefix="qhybrid-")
         self._folder = Path(folder) if folder is not None else Path(self._temporary.name)  # type: ignore[union-attr]
         self._backend: Backend = open_backend(self._settings)

@@ -298,8 +298,8 @@ def test_a_circuit_with_inputs_asks_for_them():
 @pytest.mark.parametrize("weights", [np.array([0.3]), torch.tensor([0.3], dtype=torch.float64), [0.3]])
 def test_initial_weights_of_a_network(weights):
     spec = one_qubit_spec()
-    qnn = EstimatorQNN(circuit=spec.circuit, input_params=list(spec.input_params), observables=Operator(Pauli("X")),
-                       weight_params=list(spec.weight_params), default_precision=0.0)  # fmt: skip
+    qnn = EstimatorQNN(circuit=spec.circuit, input_params=list(spec.input_params), default_precision=0.0,
+                       weight_params=list(spec.weight_params), observables=Operator(Pauli("X")))  # fmt: skip
     layer = QuantumLayer.from_qnn(qnn, make_engine("exact"), weights)
     assert layer.weight.item() == pytest.approx(0.3)
     assert layer(torch.tensor([0.5])).item() == pytest.approx(np.sin(0.8), abs=1e-6)
