@@ -34,8 +34,10 @@ def sparse_observable(given: Any, num_qubits: int) -> SparsePauliOp:
         num_qubits: Number of qubits of the circuit; what text refers to.
 
     Raises:
-        CircuitError: If it is none of these, or not Hermitian.
+        CircuitError: If it is none of these, or has to be converted and is not Hermitian.
     """
+    if isinstance(given, SparsePauliOp):
+        return given  # engines refuse complex factors
     if isinstance(given, str) and not _LABEL.match(given):
         return parse_observable(given, num_qubits)
     try:
@@ -70,8 +72,6 @@ def sparse_observables(given: Any, num_qubits: int) -> tuple[SparsePauliOp, ...]
 
 
 def _converted(given: Any) -> SparsePauliOp:
-    if isinstance(given, SparsePauliOp):
-        return given
     if isinstance(given, PauliList):
         raise TypeError("a PauliList is several observables")
     if isinstance(given, SparseObservable):
