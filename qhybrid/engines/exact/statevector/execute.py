@@ -99,13 +99,14 @@ class _AdjointRun(torch.autograd.Function):
     @no_autocast
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         runner, tensors = ctx.runner, ctx.saved_tensors
-        create = torch.is_grad_enabled()
-        if create or is_batched_gradient(grads[0]):
+        if torch.is_grad_enabled() or is_batched_gradient(grads[0]):
+            create = torch.is_grad_enabled()
             wanted = [tensor for tensor in tensors if tensor.requires_grad]
             with torch.enable_grad():
                 values = runner.traced(tensors, ctx.batch)
-                slopes = torch.autograd.grad(values, wanted, grads[0], create_graph=create, allow_unused=True)
-            found = iter(slopes)
+            found = iter(
+                torch.autograd.grad(values, wanted, grads[0], create_graph=create, allow_unused=True)
+            )
             return (None, None, *(next(found) if tensor.requires_grad else None for tensor in tensors))
         total: list[torch.Tensor] = [torch.zeros_like(tensor) for tensor in tensors]
         for (part, some), final in zip(runner.parts(tensors, ctx.batch), ctx.finals):

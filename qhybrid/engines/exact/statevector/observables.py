@@ -84,9 +84,8 @@ class PauliReader:
             if group.source is None:
                 total = group.signs @ (state.real.square() + state.imag.square())
             else:
-                turned = state.index_select(0, group.source)
-                # Not `conj()`, a lazy view that forward derivatives do not take.
-                product = torch.complex(turned.real, -turned.imag) * state
+                moved = state.index_select(0, group.source)
+                product = torch.complex(moved.real, -moved.imag) * state  # a lazy conj() has no forward mode
                 total = torch.where(group.real, group.signs @ product.real, group.signs @ product.imag)
             parts.append(total * group.factor)
             positions.append(group.positions)
