@@ -77,7 +77,7 @@ def _in_full_precision(
     off. Derivatives that torch composes by itself, of transforms and of gradients, are computed in float64,
     which autocast never touches.
     """
-    if is_transformed((inputs, weights)):
+    if is_transformed():
         return execute(inputs.double(), weights.double()).to(inputs.dtype)
     if not torch.is_grad_enabled() or not (inputs.requires_grad or weights.requires_grad):
         return execute(inputs, weights)

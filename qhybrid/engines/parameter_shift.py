@@ -87,7 +87,7 @@ def wanted_angles(angles: Sequence[Angle], inputs: torch.Tensor, weights: torch.
         inputs: Input angles.
         weights: Trainable angles.
     """
-    anything = is_transformed((inputs, weights))
+    anything = is_transformed()
     on_inputs, on_weights = (anything or tensor.requires_grad for tensor in (inputs, weights))
     wanted = [
         index

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, ParamSpec, TypeVar
 
@@ -43,16 +43,16 @@ def no_autocast(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def is_transformed(tensors: Iterable[torch.Tensor]) -> bool:
-    """Return whether a transform of `torch.func` or a forward derivative is at work."""
-    if torch._C._are_functorch_transforms_active():
-        return True
-    return forward_ad._current_level >= 0 and any(_has_tangent(tensor) for tensor in tensors)
+def is_transformed() -> bool:
+    """Return whether transforms of `torch.func` or forward-mode differentiation are at work."""
+    level: int = forward_ad._current_level
+    return bool(torch._C._are_functorch_transforms_active()) or level >= 0
 
 
-def is_batched_gradient(above: torch.Tensor) -> bool:
-    """Return whether several gradients are computed at once, by `torch.func` or `is_grads_batched`."""
-    return torch._C._are_functorch_transforms_active() or torch._C._functorch.is_legacy_batchedtensor(above)
+def is_vectorised(above: torch.Tensor) -> bool:
+    """Return whether a gradient stands for several at once, as in `jacobian(vectorize=True)`."""
+    batched: bool = torch._C._functorch.is_legacy_batchedtensor(above)
+    return batched or torch._C._are_functorch_transforms_active()
 
 
 def all_finite(values: torch.Tensor) -> bool:
@@ -65,11 +65,6 @@ def all_finite(values: torch.Tensor) -> bool:
         if "vmap" not in str(error):
             raise
         return True
-
-
-def _has_tangent(tensor: torch.Tensor) -> bool:
-    tangent: object = forward_ad.unpack_dual(tensor).tangent  # type: ignore[no-untyped-call]
-    return tangent is not None
 
 
 class _Product(torch.autograd.Function):

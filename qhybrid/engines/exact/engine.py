@@ -120,7 +120,7 @@ class ExactEngine(Engine):
             return self._exact(spec, inputs, weights)
         if spec.fingerprint not in self._samplers:
             self._samplers[spec.fingerprint] = ShotSampler(spec, self._exact, self._shots, self._law)
-        if is_transformed((inputs, weights)):
+        if is_transformed():
             # Draws know no transforms: they are made of plain values, and the derivative is the exact one's.
             drawn = plain_values(partial(self._drawn, spec), inputs, weights)
             values = self._exact(spec, inputs, weights)

@@ -47,8 +47,7 @@ class Network:
     def __call__(self, inputs: torch.Tensor, weights: torch.Tensor, *channels: torch.Tensor) -> torch.Tensor:
         """Return the expectation values, shape (n_obs, B), for input rows of shape (n_in, B)."""
         batch, taped = inputs.shape[1], self._taped
-        tensors = (inputs, weights, *channels)
-        if taped and taped.nbytes(batch) <= LARGEST_IDLE and not is_transformed(tensors):
+        if taped and taped.nbytes(batch) <= LARGEST_IDLE and not is_transformed():
             return taped(inputs, weights, *channels)
         if batch <= self._part:
             return self._twin(inputs, weights, *channels)

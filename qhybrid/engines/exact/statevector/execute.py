@@ -11,7 +11,7 @@ from qhybrid.engines.exact.execute import Executor
 from qhybrid.engines.exact.statevector.observables import PauliReader
 from qhybrid.engines.exact.statevector.plan import StatePlan, StateRun
 from qhybrid.engines.exact.statevector.steps import Step
-from qhybrid.engines.transforms import is_batched_gradient, is_transformed, no_autocast
+from qhybrid.engines.transforms import is_transformed, is_vectorised, no_autocast
 
 CHUNK_AMPLITUDES = 2**17
 """Amplitudes that are carried at once on a CPU, so that a state stays in the cache."""
@@ -53,7 +53,7 @@ class StateRunner:
 
     def __call__(self, tensors: Sequence[torch.Tensor], batch: int) -> torch.Tensor:
         """Return <P> of every string, shape (T, B), from the gates' tensors."""
-        if is_transformed(tensors):
+        if is_transformed():
             return self.traced(tensors, batch)
         result: torch.Tensor = _AdjointRun.apply(self, batch, *tensors)  # type: ignore[no-untyped-call]
         return result
@@ -99,7 +99,7 @@ class _AdjointRun(torch.autograd.Function):
     @no_autocast
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         runner, tensors = ctx.runner, ctx.saved_tensors
-        if torch.is_grad_enabled() or is_batched_gradient(grads[0]):
+        if torch.is_grad_enabled() or is_vectorised(grads[0]):
             create = torch.is_grad_enabled()
             wanted = [tensor for tensor in tensors if tensor.requires_grad]
             with torch.enable_grad():

@@ -14,7 +14,7 @@ from qhybrid.engines.exact.readout import Output
 from qhybrid.engines.exact.tape.angles import AngleMap
 from qhybrid.engines.exact.tape.bound import Workspace
 from qhybrid.engines.exact.tape.compile import Compiler
-from qhybrid.engines.transforms import is_batched_gradient, no_autocast
+from qhybrid.engines.transforms import is_vectorised, no_autocast
 
 Twin = Callable[..., torch.Tensor]
 """Takes input rows (n_in, B), weights and channels; returns (n_obs, B), differentiable as often as wanted."""
@@ -182,7 +182,7 @@ class _Taped(torch.autograd.Function):
     @no_autocast
     def backward(ctx: Any, *above: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         inputs, weights, *channels = ctx.saved_tensors
-        if torch.is_grad_enabled() or is_batched_gradient(above[0]):
+        if torch.is_grad_enabled() or is_vectorised(above[0]):
             return None, *_by_twin(ctx, above[0])
         network: TapedNetwork = ctx.network
         lease, ctx.lease = ctx.lease, None
