@@ -13,6 +13,7 @@ from qiskit.quantum_info import SparsePauliOp
 from qhybrid.circuits.checks import check_gates
 from qhybrid.circuits.fingerprint import circuit_fingerprint
 from qhybrid.circuits.own_gates import with_own_names
+from qhybrid.circuits.pauli import ObservableLike, sparse_observables
 from qhybrid.circuits.transpile import (
     follow_layout,
     restricted,
@@ -21,6 +22,7 @@ from qhybrid.circuits.transpile import (
     two_qubit_cost,
     usable_target,
     used_qubits,
+    virtual_qubits,
 )
 from qhybrid.errors import CircuitError
 
@@ -54,6 +56,11 @@ class CircuitSpec:
         object.__setattr__(self, "circuit", with_own_names(self.circuit))
         _check_parameters(self.circuit, self.input_params, self.weight_params)
         for index, observable in enumerate(self.observables):
+            if not isinstance(observable, SparsePauliOp):
+                raise CircuitError(
+                    f"Argument `observables` must be SparsePauliOps, but observable {index} is "
+                    f"{observable!r}. Fix: CircuitSpec.from_circuit takes any kind."
+                )
             if observable.num_qubits != self.circuit.num_qubits:
                 raise CircuitError(
                     f"Argument `observables` must act on all {self.circuit.num_qubits} qubits of the "
@@ -68,7 +75,7 @@ class CircuitSpec:
         circuit: QuantumCircuit,
         inputs: Sequence[Parameter],
         weights: Sequence[Parameter],
-        observables: SparsePauliOp | Sequence[SparsePauliOp],
+        observables: ObservableLike | Sequence[ObservableLike],
         name: str | None = None,
         *,
         layout_applied: bool | None = None,
@@ -84,7 +91,8 @@ class CircuitSpec:
             circuit: Unmeasured parameterised circuit.
             inputs: Its data parameters, in input order.
             weights: Its trainable parameters, in weight order.
-            observables: One observable or several.
+            observables: One observable or several: `SparsePauliOp`, `Pauli`, `Operator`, a label ("ZI") or
+                text ("0.5 * Z0 Z1").
             name: Name for messages; the circuit's own if absent.
             layout_applied: Whether the observables are on the qubits of the transpiled circuit (True) or on
                 those before (False); None goes by their number.
@@ -92,7 +100,8 @@ class CircuitSpec:
         Raises:
             CircuitError: If parameters or observables do not fit the circuit.
         """
-        several = [observables] if isinstance(observables, SparsePauliOp) else list(observables)
+        mapped = circuit.layout is None or layout_applied
+        several = sparse_observables(observables, circuit.num_qubits if mapped else virtual_qubits(circuit))
         found = follow_layout(circuit, several, layout_applied)
         return cls(name or str(circuit.name), circuit, tuple(inputs), tuple(weights), found)
 

@@ -12,6 +12,7 @@ from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 
 from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.engine_kinds import check_count, check_seed
 from qhybrid.engines.aer.circuit import angle_circuit
 from qhybrid.engines.aer.readout import MeasuredBases, Readout, SavedExpectations
 from qhybrid.engines.base import Engine, attached, check_arguments, check_noise, empty_result
@@ -19,7 +20,7 @@ from qhybrid.engines.exact.cost import memory_limit
 from qhybrid.engines.gates.angle_table import AngleTable
 from qhybrid.engines.gates.expression import Angle
 from qhybrid.engines.noise.aer_model import aer_noise_model
-from qhybrid.engines.parameter_shift import shifted_expectations
+from qhybrid.engines.parameter_shift import shifted_expectations, wanted_angles
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
 from qhybrid.seeding import derive_seed
@@ -70,6 +71,8 @@ class AerEngine(Engine):
             raise EngineError(f"Option `method` must be one of {', '.join(METHODS)}, but is {method!r}.")
         if dtype not in PRECISION:
             raise EngineError(f"Argument `dtype` must be float32 or float64, but is {dtype}.")
+        shots, seed = check_count(shots), check_seed(seed)
+        trajectories = check_count(trajectories, "trajectories")
         _check_randomness(noise, method, shots, trajectories, seed)
         self._method = method
         self._noise = noise
@@ -89,12 +92,7 @@ class AerEngine(Engine):
         prepared = self._prepare(spec)
         rows = inputs.to(device="cpu", dtype=torch.float64).t()
         angles = prepared.table.batched(rows, weights.to(device="cpu", dtype=torch.float64))
-        wanted = [
-            index
-            for index, angle in enumerate(prepared.angles)
-            if (angle.inputs and inputs.requires_grad) or (angle.weights and weights.requires_grad)
-        ]
-        shifted = torch.as_tensor(wanted, dtype=torch.long)
+        shifted = wanted_angles(prepared.angles, inputs, weights)
         values = shifted_expectations(angles, shifted, lambda moved: self._run(prepared, moved))
         return attached(values.t().to(device=inputs.device, dtype=inputs.dtype), inputs, weights)
 
@@ -198,9 +196,6 @@ class AerEngine(Engine):
 def _check_randomness(
     noise: NoiseProfile | None, method: str, shots: int | None, trajectories: int | None, seed: int | None
 ) -> None:
-    for name, value in (("shots", shots), ("trajectories", trajectories)):
-        if value is not None and value < 1:
-            raise EngineError(f"Option `{name}` must be at least 1, but is {value}.")
     needs_trajectories = noise is not None and method != "density_matrix" and shots is None
     if needs_trajectories and trajectories is None:
         raise EngineError(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 
 from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.engine_kinds import check_count, check_seed
 from qhybrid.engines.base import (
     Engine,
     attached,
@@ -26,6 +28,7 @@ from qhybrid.engines.exact.rates import check_rates
 from qhybrid.engines.exact.statevector.execute import StateExecutor
 from qhybrid.engines.shots.sampler import LAWS, SHOTS_SCHEME, ShotSampler
 from qhybrid.engines.shots.source import ShotSource
+from qhybrid.engines.transforms import is_transformed, plain_values
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
 
@@ -69,6 +72,7 @@ class ExactEngine(Engine):
         tolerance: float | None = None,
     ) -> None:
         check_noise(noise)
+        shots, seed = check_count(shots), check_seed(seed)
         _check_shots(shots, seed, shots_law)
         if dtype not in (None, torch.float32, torch.float64):
             raise EngineError(f"Argument `dtype` must be float32 or float64, but is {dtype}.")
@@ -124,8 +128,15 @@ class ExactEngine(Engine):
         if spec.fingerprint not in self._samplers:
             sampler = ShotSampler(spec, self._exact, self._shots, self._law, self._noise)
             self._samplers[spec.fingerprint] = sampler
-        values = self._samplers[spec.fingerprint](inputs, weights, self._source)
-        return attached(values, inputs, weights)
+        if is_transformed():
+            # Draws know no transforms: they are made of plain values, and the derivative is the exact one's.
+            drawn = plain_values(partial(self._drawn, spec), inputs, weights)
+            values = self._exact(spec, inputs, weights)
+            return drawn + (values - values.detach())
+        return attached(self._drawn(spec, inputs, weights), inputs, weights)
+
+    def _drawn(self, spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return self._samplers[spec.fingerprint](inputs, weights, self._source)
 
     def _exact(self, spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         dtype = self._arithmetic(inputs.dtype)
@@ -262,10 +273,6 @@ class ExactEngine(Engine):
 
 
 def _check_shots(shots: int | None, seed: int | None, law: str | None) -> None:
-    if shots is not None and shots < 1:
-        raise EngineError(
-            f"Argument `shots` must be at least 1, but is {shots}. Fix: None gives exact values."
-        )
     if law is not None and law not in LAWS:
         raise EngineError(f"Option `shots_law` must be one of {', '.join(LAWS)}, but is {law!r}.")
     if shots is None and (seed is not None or law is not None):

@@ -9,6 +9,7 @@ import torch
 
 from qhybrid.engines.gates.expression import Angle, evaluate
 from qhybrid.engines.gates.pauli_transfer import Array
+from qhybrid.engines.transforms import constant_product
 
 
 class AngleTable:
@@ -46,7 +47,7 @@ class AngleTable:
             return inputs.index_select(0, self._pick_inputs)
         result = self._from_weights(weights).unsqueeze(1).expand(self._size, inputs.shape[1])
         if self._inputs is not None:
-            result = result + self._inputs @ inputs
+            result = result + constant_product(self._inputs, inputs)
         if not self._trees:
             return result
         rows = list(result.unbind(0))
@@ -69,7 +70,7 @@ class AngleTable:
             return weights.index_select(0, self._pick_weights)
         if self._weights is None:
             return self._offsets
-        return self._offsets + self._weights @ weights
+        return self._offsets + constant_product(self._weights, weights)
 
 
 def _matrix(factors: Array, like: torch.Tensor) -> torch.Tensor | None:

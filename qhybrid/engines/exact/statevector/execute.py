@@ -11,6 +11,7 @@ from qhybrid.engines.exact.execute import Executor
 from qhybrid.engines.exact.statevector.observables import PauliReader
 from qhybrid.engines.exact.statevector.plan import StatePlan, StateRun
 from qhybrid.engines.exact.statevector.steps import Step
+from qhybrid.engines.transforms import is_transformed, is_vectorised, no_autocast
 
 CHUNK_AMPLITUDES = 2**17
 """Amplitudes that are carried at once on a CPU, so that a state stays in the cache."""
@@ -52,7 +53,7 @@ class StateRunner:
 
     def __call__(self, tensors: Sequence[torch.Tensor], batch: int) -> torch.Tensor:
         """Return <P> of every string, shape (T, B), from the gates' tensors."""
-        if torch._C._are_functorch_transforms_active():
+        if is_transformed():
             return self.traced(tensors, batch)
         result: torch.Tensor = _AdjointRun.apply(self, batch, *tensors)  # type: ignore[no-untyped-call]
         return result
@@ -95,12 +96,17 @@ class _AdjointRun(torch.autograd.Function):
         return torch.cat([runner.reader.values(state) for state in finals], dim=1)
 
     @staticmethod
+    @no_autocast
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         runner, tensors = ctx.runner, ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or is_vectorised(grads[0]):
+            create = torch.is_grad_enabled()
             wanted = [tensor for tensor in tensors if tensor.requires_grad]
-            values = runner.traced(tensors, ctx.batch)
-            found = iter(torch.autograd.grad(values, wanted, grads[0], create_graph=True, allow_unused=True))
+            with torch.enable_grad():
+                values = runner.traced(tensors, ctx.batch)
+            found = iter(
+                torch.autograd.grad(values, wanted, grads[0], create_graph=create, allow_unused=True)
+            )
             return (None, None, *(next(found) if tensor.requires_grad else None for tensor in tensors))
         total: list[torch.Tensor] = [torch.zeros_like(tensor) for tensor in tensors]
         for (part, some), final in zip(runner.parts(tensors, ctx.batch), ctx.finals):
