@@ -21,6 +21,7 @@ from qiskit.circuit import ControlFlowOp, Gate
 from qiskit.circuit.library import get_standard_gate_name_mapping
 from qiskit.quantum_info import Operator
 
+from qhybrid.circuits.blocks import without_blocks
 from qhybrid.errors import CircuitError
 
 Format = Literal["qasm3", "qasm2", "qpy"]
@@ -44,6 +45,7 @@ def read_program(kind: Format, content: str | bytes, place: str) -> QuantumCircu
     """Read a circuit.
 
     Measurements at the end are taken out, with barriers in front of them: observables say what is read.
+    Boxes, loops of a fixed range and resets of fresh qubits are taken apart.
 
     Args:
         kind: What it is written in.
@@ -57,7 +59,7 @@ def read_program(kind: Format, content: str | bytes, place: str) -> QuantumCircu
         circuit = _from_qpy(content, place)
     else:
         circuit = _from_qasm(kind, content, place)
-    return _with_standard_gates(_unitary(circuit, place))
+    return _with_standard_gates(_unitary(without_blocks(circuit), place))
 
 
 def _from_qasm(kind: Format, text: str, place: str) -> QuantumCircuit:
@@ -130,8 +132,8 @@ def _unitary(circuit: QuantumCircuit, place: str) -> QuantumCircuit:
         if isinstance(operation, ControlFlowOp) or operation.name in ("measure", "reset", "store"):
             raise CircuitError(
                 f"{place}: must be a unitary circuit, but has `{operation.name}` on qubit(s) "
-                f"{[circuit.find_bit(qubit).index for qubit in instruction.qubits]}. Fix: take loops apart, "
-                "and leave out resets, branches and measurements that are not at the end."
+                f"{[circuit.find_bit(qubit).index for qubit in instruction.qubits]}. Fix: leave out "
+                "resets of used qubits, branches, and measurements that are not at the end."
             )
     if not circuit.clbits:
         return circuit

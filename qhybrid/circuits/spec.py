@@ -10,6 +10,7 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 from qiskit.quantum_info import SparsePauliOp
 
+from qhybrid.circuits.blocks import without_blocks
 from qhybrid.circuits.checks import check_gates
 from qhybrid.circuits.fingerprint import circuit_fingerprint
 from qhybrid.circuits.own_gates import with_own_names
@@ -51,7 +52,7 @@ class CircuitSpec:
 
         What happens to the given circuit afterwards does not matter. See `with_own_names` for names of gates.
         """
-        object.__setattr__(self, "circuit", with_own_names(self.circuit))
+        object.__setattr__(self, "circuit", with_own_names(without_blocks(self.circuit)))
         _check_parameters(self.circuit, self.input_params, self.weight_params)
         for index, observable in enumerate(self.observables):
             if observable.num_qubits != self.circuit.num_qubits:

@@ -86,7 +86,7 @@ def test_measurements_at_the_end_go():
     [
         ("bit c;\nc = measure q[0];\nh q[0];", "measure"),
         ("bit c;\nc = measure q[0];\nif (c) { x q[1]; }", "if_else"),
-        ("reset q[1];", "reset"),
+        ("h q[1];\nreset q[1];", "reset"),
     ],
 )
 def test_what_is_no_gate_is_refused(lines, operation):
