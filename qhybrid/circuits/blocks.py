@@ -11,7 +11,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from qiskit import QuantumCircuit
-from qiskit.circuit import BoxOp, ControlFlowOp, ForLoopOp, Instruction, Parameter, Reset
+from qiskit.circuit import (
+    Barrier,
+    BoxOp,
+    BreakLoopOp,
+    ContinueLoopOp,
+    ControlFlowOp,
+    ForLoopOp,
+    Instruction,
+    Parameter,
+    Reset,
+)
 from qiskit.circuit.library import Initialize
 
 from qhybrid.errors import CircuitError
@@ -95,13 +105,13 @@ class _Writer:
         elif (fresh and _is(operation, Initialize)) or any(_has_blocks(one) for one in _inner(operation)):
             self.write(operation.definition, qubits, clbits, operation.name)
         elif not (fresh and _is(operation, Reset)):
-            if inside and (isinstance(operation, ControlFlowOp) or operation.name.endswith("_loop")):
+            if inside and isinstance(operation, (ControlFlowOp, BreakLoopOp, ContinueLoopOp)):
                 raise CircuitError(
                     f"Circuits must be unitary, but a `{inside}` holds `{operation.name}`. Fix: loops with a "
                     "fixed range, and no branches."
                 )
             self._result.append(operation, qubits, clbits)
-            if operation.name != "barrier":
+            if not _is(operation, Barrier):
                 self._used.update(qubits)
 
     def _box(self, box: Any, qubits: list[Any], clbits: list[Any]) -> None:

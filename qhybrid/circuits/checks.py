@@ -76,6 +76,6 @@ def _amplitudes(name: str, gate: str, symbolic: bool) -> str:
             "the state with the rotations of a state preparation whose angles are computed outside."
         )
     return (
-        f"Circuit `{name}` has `{gate}`, which resets its qubits, after other gates on them, but circuits must "
-        "be unitary. Fix: circuit.prepare_state(vector), which does not reset, or initialize at the start."
+        f"Circuit `{name}` has `{gate}`, which resets its qubits, after other gates on them, but circuits "
+        "must be unitary. Fix: circuit.prepare_state(vector), which does not reset, or initialize at the start."
     )

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 from qiskit import QuantumCircuit, qasm2, qasm3, qpy
-from qiskit.circuit import ControlFlowOp, Gate
+from qiskit.circuit import Barrier, ControlFlowOp, Gate, Measure, Reset, Store
 from qiskit.circuit.library import get_standard_gate_name_mapping
 from qiskit.quantum_info import Operator
 
@@ -121,15 +121,15 @@ def _unitary(circuit: QuantumCircuit, place: str) -> QuantumCircuit:
     final: set[int] = set()
     for index in reversed(range(len(circuit.data))):
         instruction = circuit.data[index]
-        if instruction.operation.name in ("measure", "barrier") and not later & set(instruction.qubits):
+        if isinstance(instruction.operation, (Measure, Barrier)) and not later & set(instruction.qubits):
             final.add(index)
         else:
             later |= set(instruction.qubits)
-    measured = any(circuit.data[index].operation.name == "measure" for index in final)
+    measured = any(isinstance(circuit.data[index].operation, Measure) for index in final)
     kept = [one for index, one in enumerate(circuit.data) if not measured or index not in final]
     for instruction in kept:
         operation = instruction.operation
-        if isinstance(operation, ControlFlowOp) or operation.name in ("measure", "reset", "store"):
+        if isinstance(operation, (ControlFlowOp, Measure, Reset, Store)):
             raise CircuitError(
                 f"{place}: must be a unitary circuit, but has `{operation.name}` on qubit(s) "
                 f"{[circuit.find_bit(qubit).index for qubit in instruction.qubits]}. Fix: leave out "

@@ -122,7 +122,7 @@ def _open(operation: Any, qubits: list[int], circuit: QuantumCircuit, profile: N
         raise CircuitError(f"Circuits must be unitary, but a composite gate holds `{operation.name}`.")
     matrix = isinstance(operation, UnitaryGate)
     name = operation.label if matrix else operation.name
-    if _has_own_noise(operation, profile) or (matrix and name in profile.gate_names):
+    if name in profile.gate_names if matrix else _has_own_noise(operation, profile):
         raise EngineError(
             f"Noise profile `{profile.name}` lists gate `{name}`, but the circuit has it inside a "
             "composite gate, which is taken apart. Fix: circuit.decompose() before it is used, or leave the "

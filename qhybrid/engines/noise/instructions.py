@@ -8,6 +8,7 @@ import numpy as np
 from qiskit import QuantumCircuit
 from qiskit.circuit.library import UnitaryGate
 
+from qhybrid.circuits.standard_gates import standard_gates
 from qhybrid.engines.noise.composites import taken_apart
 from qhybrid.engines.noise.gate_names import NOTHING, noise_name
 from qhybrid.engines.noise.waiting import delay_ns, scheduled
@@ -84,15 +85,23 @@ def as_executed(circuit: QuantumCircuit, profile: NoiseProfile | None) -> Quantu
 
 
 def _with_listed_labels(circuit: QuantumCircuit, profile: NoiseProfile) -> QuantumCircuit:
-    """Return the circuit without labels, but for those of matrices whose noise the profile lists."""
+    """Return the circuit without labels, but for those of matrices whose noise the profile lists.
+
+    The name of a standard gate of another size is not meant.
+    """
     listed = set(profile.gate_names)
     kept: QuantumCircuit | None = None
     for index, instruction in enumerate(circuit.data):
         label = instruction.label
-        if label is None or (instruction.name == "unitary" and label in listed):
+        if label is None or (instruction.name == "unitary" and label in listed and _fits(instruction)):
             continue
         kept = circuit.copy() if kept is None else kept
         operation = instruction.operation.to_mutable()
         operation.label = None
         kept.data[index] = instruction.replace(operation=operation)
     return circuit if kept is None else kept
+
+
+def _fits(instruction: Any) -> bool:
+    known = standard_gates().get(instruction.label)
+    return known is None or known.num_qubits == len(instruction.qubits)
