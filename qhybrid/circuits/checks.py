@@ -77,5 +77,5 @@ def _amplitudes(name: str, gate: str, symbolic: bool) -> str:
         )
     return (
         f"Circuit `{name}` has `{gate}`, which resets its qubits, after other gates on them, but circuits "
-        "must be unitary. Fix: circuit.prepare_state(vector), which does not reset, or initialize at the start."
+        "must be unitary. Fix: circuit.prepare_state(vector), or initialize at the start."
     )

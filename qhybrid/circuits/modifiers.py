@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from qiskit import QuantumCircuit
-from qiskit.circuit import AnnotatedOperation, ControlModifier, Gate, InverseModifier, PowerModifier
+from qiskit.circuit import (
+    AnnotatedOperation,
+    CircuitInstruction,
+    ControlModifier,
+    Gate,
+    InverseModifier,
+    PowerModifier,
+)
 from qiskit.circuit.library import UnitaryGate
 from qiskit.quantum_info import Operator
 
@@ -42,6 +49,31 @@ def modified(operation: Any, modifiers: Sequence[Any]) -> Any:
                 f"Operation `{operation.name}` has a modifier that is not known: {modifier!r}."
             )
     return operation
+
+
+def as_matrices(circuit: QuantumCircuit) -> QuantumCircuit:
+    """Return a circuit with matrices for its modified operations, as plans of earlier versions hold them."""
+    result = circuit.copy()
+    for index, one in enumerate(circuit.data):
+        if not one.is_standard_gate() and isinstance(one.operation, AnnotatedOperation):
+            matrix = UnitaryGate(Operator(one.operation))
+            result.data[index] = CircuitInstruction(matrix, one.qubits, one.clbits)
+    return result
+
+
+def means_its_matrix(circuit: QuantumCircuit) -> bool:
+    """Return whether the modified operations of a circuit do what their matrices say.
+
+    Those of evolutions do not: the matrix is that of the exponential, not of its product formula.
+    """
+    for one in circuit.data:
+        operation = None if one.is_standard_gate() else one.operation
+        if not isinstance(operation, AnnotatedOperation):
+            continue
+        found = flattened(modified(operation.base_op, operation.modifiers))
+        if not Operator(found).equiv(Operator(operation)):
+            return False
+    return True
 
 
 def flattened(operation: Any) -> QuantumCircuit:

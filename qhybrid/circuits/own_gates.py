@@ -81,6 +81,24 @@ def with_own_names(circuit: QuantumCircuit) -> QuantumCircuit:
     return result
 
 
+def only_modified(given: QuantumCircuit, named: QuantumCircuit) -> bool:
+    """Return whether `with_own_names` changed modified operations, and nothing whose name had lied."""
+    modifies = any(
+        isinstance(one.operation, AnnotatedOperation) for one in given.data if not one.is_standard_gate()
+    )
+    return modifies and not _has_own_names(named)
+
+
+def _has_own_names(circuit: QuantumCircuit) -> bool:
+    for one in circuit.data:
+        if one.is_standard_gate() or not is_own(one.operation):
+            continue
+        definition = getattr(one.operation, "definition", None)
+        if one.name.startswith(PREFIX) or (definition is not None and _has_own_names(definition)):
+            return True
+    return False
+
+
 def _named(operation: Any) -> Any:
     """Return an operation with a truthful name: itself where nothing has to change."""
     if is_standard_gate(operation):

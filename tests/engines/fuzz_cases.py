@@ -240,7 +240,10 @@ def modified(draw: st.DrawFn, room: int) -> Part:
     def make(values: Values) -> Any:
         gate = base.make(values)
         if kind == "control":
-            return gate.control(1, ctrl_state=state, annotated=annotated)
+            try:
+                return gate.control(1, ctrl_state=state, annotated=annotated)
+            except Exception:  # Qiskit itself falls over names that lie
+                return gate.control(1, ctrl_state=state, annotated=True)
         return AnnotatedOperation(gate, [InverseModifier() if kind == "inverse" else PowerModifier(2)])
 
     def clean(values: Values) -> QuantumCircuit:

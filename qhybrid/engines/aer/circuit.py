@@ -70,6 +70,7 @@ def _known_to_noise(operation: Any, gate: Primitive, whole: Any, native: Contain
         whole: The instruction's operation.
         native: Names of the gates that the simulator runs as they are.
     """
+    name: str = whole.name
     if gate.operation is not whole and gate.error is None:
         if gate.matrix is not None:
             return UnitaryGate(gate.matrix, label=PART_LABEL)
@@ -79,7 +80,7 @@ def _known_to_noise(operation: Any, gate: Primitive, whole: Any, native: Contain
     if gate.operation is whole and gate.matrix is not None and not _runs_as_it_is(whole, native):
         # Aer would replace the gate by several, each with noise, or run one (`pauli`) without noise; a
         # labelled matrix stays one gate.
-        return UnitaryGate(gate.matrix, label=whole.name)
+        return UnitaryGate(gate.matrix, label=name)
     return operation
 
 
