@@ -37,7 +37,7 @@ _ELSEWHERE = frozenset(
     diagonal multiplexer permutation kraus superop quantum_channel roerror annotated PauliEvolution
     hamiltonian
     mcx mcy mcz mcp mcphase mcsx mcu mcu1 mcu2 mcu3 mcr mcrx mcry mcrz mcswap mcx_gray
-    snapshot save_state save_expval set_statevector mark jump cu2 qerror_loc
+    snapshot save_state save_expval set_statevector mark jump cu2 qerror_loc break_loop continue_loop
     """.split()  # noqa: SIM905 - a list of names is read more easily so
 )
 """Further names that Qiskit, its simulators and this package give a meaning."""

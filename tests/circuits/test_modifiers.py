@@ -95,8 +95,11 @@ MODIFIERS = {
     "negative power": ([PowerModifier(-2)], lambda m: (m @ m).conj().T),
     "nothing": ([PowerModifier(0)], lambda m: np.eye(len(m))),
     "root": ([PowerModifier(0.5)], lambda m: fractional_matrix_power(m, 0.5)),
-    "in a row": ([InverseModifier(), PowerModifier(2), ControlModifier(1)], lambda m: controlled((m @ m).conj().T)),
-}  # fmt: skip
+    "in a row": (
+        [InverseModifier(), PowerModifier(2), ControlModifier(1)],
+        lambda m: controlled((m @ m).conj().T),
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", MODIFIERS)
