@@ -77,8 +77,26 @@ def with_own_names(circuit: QuantumCircuit) -> QuantumCircuit:
         operation = instruction.operation
         found = _named(operation)
         if found is not operation:
+            _check_bound(found, circuit)
             result.data[index] = CircuitInstruction(found, instruction.qubits, instruction.clbits)
     return result
+
+
+def _check_bound(gate: Any, circuit: QuantumCircuit) -> None:
+    """Check that a gate has no parameters but those of its circuit.
+
+    Raises:
+        CircuitError: If it has: Qiskit does not bind them within the base of a controlled or modified gate.
+    """
+    definition = getattr(gate, "definition", None)
+    free = () if definition is None else definition.parameters
+    left = sorted(one.name for one in free if one not in set(circuit.parameters))
+    if left:
+        raise CircuitError(
+            f"Gate `{gate.name}` must have no other parameters than its circuit, but has {', '.join(left)}, "
+            "which Qiskit leaves unbound within controlled and modified gates of users. Fix: make the "
+            "CircuitSpec first and bind parameters of `spec.circuit`, or bind them in the gate's definition."
+        )
 
 
 def only_modified(given: QuantumCircuit, named: QuantumCircuit) -> bool:

@@ -219,11 +219,15 @@ class CircuitSpec:
         Args:
             weights: Angles in radians, shape (n_w,).
         """
+        return replace(self, circuit=self._with(self.circuit, weights), weight_params=())
+
+    def given_bound(self, weights: Sequence[float]) -> QuantumCircuit:
+        """Return the circuit as it was given, with numbers for its weights; see `bound`."""
+        return self._with(self.given, weights)
+
+    def _with(self, circuit: QuantumCircuit, weights: Sequence[float]) -> QuantumCircuit:
         values = dict(zip(self.weight_params, weights, strict=True))
-        # Gates are taken apart after that, as they are where a plan's file is read.
-        circuit = self.given
-        used = {one: values[one] for one in circuit.parameters if one in values}
-        return replace(self, circuit=circuit.assign_parameters(used), weight_params=())
+        return circuit.assign_parameters({one: values[one] for one in circuit.parameters if one in values})
 
 
 def _check_parameters(

@@ -23,11 +23,12 @@ MANY = settings(max_examples=1000, **PLAIN)
 
 
 def found(case, kind, noise=None, free=True, **options):
-    circuit, order = case.circuit(), [fuzz.X, fuzz.Y, fuzz.W]
-    if not free:
-        known = {one: case.values[one.name] for one in circuit.parameters}
-        circuit, order = circuit.assign_parameters(known), []
-    spec = CircuitSpec.from_circuit(circuit, order[:2], order[2:], case.observables)
+    order = [fuzz.X, fuzz.Y, fuzz.W]
+    spec = CircuitSpec.from_circuit(case.circuit(), order[:2], order[2:], case.observables)
+    if not free:  # Qiskit does not bind parameters within controlled and modified gates of users
+        known = {one: case.values[one.name] for one in spec.circuit.parameters}
+        spec = CircuitSpec.from_circuit(spec.circuit.assign_parameters(known), [], [], case.observables)
+        order = []
     inputs = [[case.values[one.name] for one in order[:2]]]
     weights = torch.tensor([case.values[one.name] for one in order[2:]], dtype=F64)
     with warnings.catch_warnings():

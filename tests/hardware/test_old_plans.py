@@ -68,8 +68,8 @@ def old_plan(tmp_path, monkeypatch):
         return replace(found, key=found.old_keys[0]) if found.old_keys else found
 
     def with_matrices(layer):
-        bound = layer.bound()
-        return replace(bound, circuit=as_matrices(bound.given))
+        given = layer.spec.given_bound(layer.weights.tolist())
+        return replace(layer.bound(), circuit=as_matrices(given))
 
     with monkeypatch.context() as patch:
         patch.setattr(LayerCircuit, "of", staticmethod(with_old_key))

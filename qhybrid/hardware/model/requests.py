@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from qiskit import qpy
+from qiskit import QuantumCircuit, qpy
 from torch import Tensor
 
 from qhybrid.circuits.modifiers import as_matrices, means_its_matrix
@@ -114,21 +114,21 @@ class RequestLog:
 
     def _is_written(self, key: str, circuit: LayerCircuit) -> bool:
         written = self.written.get(key)
-        bound = circuit.bound()
-        if written is None or not means_its_matrix(bound.given):
+        given = circuit.spec.given_bound(circuit.weights.tolist())
+        if written is None or not means_its_matrix(given):
             return False
-        return written.fingerprint == _as_read_back(bound).fingerprint
+        return written.fingerprint == _as_read_back(circuit.spec, given).fingerprint
 
 
-def _as_read_back(spec: CircuitSpec) -> CircuitSpec:
+def _as_read_back(spec: CircuitSpec, circuit: QuantumCircuit) -> CircuitSpec:
     """Return a circuit as it is read from the file of an old plan."""
     buffer = io.BytesIO()
-    qpy.dump(spec.given, buffer)
+    qpy.dump(circuit, buffer)
     buffer.seek(0)
-    circuit = as_matrices(qpy.load(buffer)[0])
-    by_name = {parameter.name: parameter for parameter in circuit.parameters}
+    read = as_matrices(qpy.load(buffer)[0])
+    by_name = {parameter.name: parameter for parameter in read.parameters}
     inputs = tuple(by_name.get(one.name) or one for one in spec.input_params)
-    return replace(spec, circuit=circuit, input_params=inputs)
+    return replace(spec, circuit=read, input_params=inputs, weight_params=())
 
 
 def _check_same(known: Request, circuit: str, angles: Array) -> None:
