@@ -10,9 +10,10 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 from qiskit.quantum_info import SparsePauliOp
 
+from qhybrid.circuits.blocks import without_blocks
 from qhybrid.circuits.checks import check_gates
 from qhybrid.circuits.fingerprint import circuit_fingerprint
-from qhybrid.circuits.own_gates import with_own_names
+from qhybrid.circuits.own_gates import only_modified, with_own_names
 from qhybrid.circuits.pauli import ObservableLike, sparse_observables
 from qhybrid.circuits.transpile import (
     follow_layout,
@@ -47,13 +48,19 @@ class CircuitSpec:
     weight_params: tuple[Parameter, ...]
     observables: tuple[SparsePauliOp, ...]
     _fingerprint: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    _given: QuantumCircuit | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Take a copy of the circuit, and check that all fits and that its gates can be taken apart.
 
-        What happens to the given circuit afterwards does not matter. See `with_own_names` for names of gates.
+        What happens to the given circuit afterwards does not matter. See `without_blocks` and
+        `with_own_names` for what becomes of it.
         """
-        object.__setattr__(self, "circuit", with_own_names(self.circuit))
+        given = self.circuit
+        plain = without_blocks(given)
+        object.__setattr__(self, "circuit", with_own_names(plain))
+        if plain is given and only_modified(given, self.circuit):
+            object.__setattr__(self, "_given", given.copy())
         _check_parameters(self.circuit, self.input_params, self.weight_params)
         for index, observable in enumerate(self.observables):
             if not isinstance(observable, SparsePauliOp):
@@ -199,6 +206,37 @@ class CircuitSpec:
             found = circuit_fingerprint(self.circuit, self.input_params, self.weight_params, self.observables)
             self._fingerprint.append(found)
         return self._fingerprint[0]
+
+    @property
+    def given(self) -> QuantumCircuit:
+        """The circuit as it was given, where it has modified operations; else the circuit."""
+        return self.circuit if self._given is None else self._given
+
+    @property
+    def old_fingerprints(self) -> tuple[str, ...]:
+        """Hashes that earlier versions gave the circuit, where they differ: modified gates had another one.
+
+        They do not say all that decides a value. Whoever finds one compares the circuits themselves.
+        """
+        if self._given is None:
+            return ()
+        return (circuit_fingerprint(self._given, self.input_params, self.weight_params, self.observables),)
+
+    def bound(self, weights: Sequence[float]) -> CircuitSpec:
+        """Return the circuit with numbers for its weights.
+
+        Args:
+            weights: Angles in radians, shape (n_w,).
+        """
+        return replace(self, circuit=self._with(self.circuit, weights), weight_params=())
+
+    def given_bound(self, weights: Sequence[float]) -> QuantumCircuit:
+        """Return the circuit as it was given, with numbers for its weights; see `bound`."""
+        return self._with(self.given, weights)
+
+    def _with(self, circuit: QuantumCircuit, weights: Sequence[float]) -> QuantumCircuit:
+        values = dict(zip(self.weight_params, weights, strict=True))
+        return circuit.assign_parameters({one: values[one] for one in circuit.parameters if one in values})
 
 
 def _check_parameters(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
-from qiskit import QuantumCircuit, transpile
+from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
+from qiskit.transpiler import PassManager, generate_preset_pass_manager
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 
@@ -133,7 +135,7 @@ class AerEngine(Engine):
 
     def _compiled(self, circuit: QuantumCircuit) -> tuple[QuantumCircuit, NoiseModel | None]:
         """Transpile for the simulator; under noise check that no gate was replaced: noise must hit all."""
-        ready = transpile(circuit, self._simulator, optimization_level=0)
+        ready = _passes(self._method).run(circuit)
         if self._noise is None:
             return ready, None
         if dict(ready.count_ops()) != dict(circuit.count_ops()):
@@ -191,6 +193,12 @@ class AerEngine(Engine):
         if not result.success:
             raise EngineError(f"Aer failed: {result.status}")
         return result
+
+
+@cache
+def _passes(method: str) -> PassManager:
+    """Return what makes a circuit ready for a simulator; making this takes longer than its use."""
+    return generate_preset_pass_manager(optimization_level=0, backend=AerSimulator(method=method))
 
 
 def _check_randomness(
