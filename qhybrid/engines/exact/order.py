@@ -1,8 +1,8 @@
 """In which order a sweep applies the gates of a light cone, and in which direction it goes.
 
-A sweep's cost grows as 4 to the number of qubits that it carries at once. Two kinds of order are tried: always
-the gate whose joined cluster is smallest, and wires finished one after another, which runs along a chain as
-a matrix-product state does. A sweep whose legs are all closed may also start from the observable.
+A sweep's cost grows as 4 to the number of qubits that it carries at once. Two kinds of order are tried:
+always the gate whose joined cluster is smallest, and wires finished one after another, which runs along a
+chain as a matrix-product state does. A sweep whose legs are all closed may also start from the observable.
 """
 
 from __future__ import annotations
