@@ -9,7 +9,7 @@ the number of strings times 2^n.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +50,7 @@ class _Group:
         flipped: Which of these are flipped.
         high: Signs of the high bits, shape (T, 2^(n - low)).
         low: Signs of the low bits, shape (T, 2^low).
+        mixed: Whether any string has an odd number of Y, so that the products' imaginary part counts.
         real: Whether the products' real part counts (even number of Y), shape (T, 1).
         factor: +1 or -1, shape (T, 1).
         positions: Places of the strings in the result, shape (T,).
@@ -59,6 +60,7 @@ class _Group:
     flipped: tuple[int, ...]
     high: torch.Tensor
     low: torch.Tensor
+    mixed: bool
     real: torch.Tensor
     factor: torch.Tensor
     positions: torch.Tensor
@@ -81,7 +83,7 @@ class _Group:
         )
 
     def spread(self, weights: torch.Tensor) -> torch.Tensor:
-        """Return sum_t (-1)^{z_t.i} weights_t for every index, shape (2^n, B), for weights of shape (T, B)."""
+        """Return sum_t (-1)^{z_t.i} weights_t, shape (2^n, B), for weights of shape (T, B)."""
         if self.high.shape[1] == 1:
             return self.low.t() @ weights
         batch = weights.shape[1]
@@ -125,7 +127,9 @@ class PauliReader:
                 total = group.signed_sums(state.real.square() + state.imag.square())
             else:
                 product = group.moved(state).conj() * state
-                total = _either(group.real, lambda part: group.signed_sums(part), product)
+                total = group.signed_sums(product.real)
+                if group.mixed:
+                    total = torch.where(group.real, total, group.signed_sums(product.imag))
             parts.append(total * group.factor)
         if not parts:
             return state.real.new_zeros((0, state.shape[1]))
@@ -140,18 +144,11 @@ class PauliReader:
                 result += group.spread(weight) * state
                 continue
             on_real = group.spread(torch.where(group.real, weight, 0.0))
-            on_imaginary = group.spread(torch.where(group.real, 0.0, weight))
+            on_imaginary = torch.zeros_like(on_real)
+            if group.mixed:
+                on_imaginary = group.spread(torch.where(group.real, 0.0, weight))
             result += group.moved(torch.complex(on_real, -on_imaginary) * state)
         return result
-
-
-def _either(
-    real: torch.Tensor, sums: Callable[[torch.Tensor], torch.Tensor], product: torch.Tensor
-) -> torch.Tensor:
-    """Return sums over real or imaginary parts, whichever each string needs."""
-    if bool(real.all()):
-        return sums(product.real)
-    return torch.where(real, sums(product.real), sums(product.imag))
 
 
 def _group(
@@ -166,6 +163,7 @@ def _group(
         flipped=tuple(place for place, (flip, _) in enumerate(runs) if flip),
         high=_signs([string.signs >> low for string in strings], num_qubits - low, like),
         low=_signs([string.signs & (2**low - 1) for string in strings], low, like),
+        mixed=any(phase % 2 for phase in phases),
         real=torch.as_tensor([[phase % 2 == 0] for phase in phases], device=like.device),
         factor=torch.as_tensor(
             [[1.0 if phase in (0, 3) else -1.0] for phase in phases], dtype=like.dtype, device=like.device

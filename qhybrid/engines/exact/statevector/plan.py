@@ -126,6 +126,14 @@ def _plan_run(
     steps = []
     for gate in fuse_state_gates(primitives, lowered.num_qubits, graph):
         steps.append(_step(gate, layout, roots.setdefault(gate.tensor, len(roots)), graph))
+    strings, products, kept = _read(terms, layout, constants)
+    return StateRun(len(layout), tuple(steps), strings, kept, products)
+
+
+def _read(
+    terms: Sequence[PauliTerm], layout: Sequence[int], constants: list[tuple[int, float]]
+) -> tuple[tuple[MaskedPauli, ...], tuple[ProductString, ...], tuple[tuple[int, float], ...]]:
+    """Return strings, products and the (observable, coefficient) of both; qubits without gates are |0>."""
     axis_of = {qubit: axis for axis, qubit in enumerate(layout)}
     strings, kept = [], []
     for term in terms:
@@ -151,7 +159,7 @@ def _plan_run(
             ProductString(tuple((axis_of[q], row) for q, row in zip(term.support, term.rows) if q in axis_of))
         )
         kept.append((term.observable, coefficient))
-    return StateRun(len(layout), tuple(steps), tuple(strings), tuple(kept), tuple(products))
+    return tuple(strings), tuple(products), tuple(kept)
 
 
 def _step(gate: StateGate, layout: list[int], root: int, graph: Graph) -> Step:
