@@ -136,22 +136,17 @@ class Graph:
 
     def reachable(self, roots: Sequence[int]) -> list[int]:
         """Return all nodes that the roots need, operands before users."""
-        needed = [False] * len(self.nodes)
-        for root in roots:
-            needed[root] = True
-        for index in range(len(self.nodes) - 1, -1, -1):
-            if needed[index]:
-                for operand in self.nodes[index].operands:
-                    needed[operand] = True
-        return [index for index, wanted in enumerate(needed) if wanted]
+        needed = set(roots)
+        waiting = list(needed)
+        while waiting:
+            for operand in self.nodes[waiting.pop()].operands:
+                if operand not in needed:
+                    needed.add(operand)
+                    waiting.append(operand)
+        return sorted(needed)
 
 
 def _canonical(first: Sequence[int], second: Sequence[int], out: Sequence[int]) -> Pattern:
-    number: dict[int, int] = {}
-    for label in (*first, *second):
-        number.setdefault(label, len(number))
-    return (
-        tuple(number[label] for label in first),
-        tuple(number[label] for label in second),
-        tuple(number[label] for label in out),
-    )
+    place = dict.fromkeys((*first, *second))
+    number = {label: i for i, label in enumerate(place)}.__getitem__
+    return tuple(map(number, first)), tuple(map(number, second)), tuple(map(number, out))

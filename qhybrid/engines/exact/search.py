@@ -84,6 +84,8 @@ TRIALS = (32, 128)
 """Trials of thorough searches: few for all cones first, then more for the dearest while there is time."""
 RIVAL_EXCESS = 1e3
 """Factor by which another method must be faster for a contraction to be out of the question."""
+CLOSED_SECONDS = 1e-4
+"""Time of the nominal batch up to which the sweep of a closed read-out is good enough: there may be many."""
 GREEDY_EXCESS = 1e8
 """Factor by which thorough searches have never improved on a greedy one."""
 
@@ -140,6 +142,8 @@ def _improve(
         for read_out in sorted(known, key=lambda r: (-known[r], -len(r.support), r)):
             if known[read_out] <= search.enough or (trials > TRIALS[0] and not search.worth_going_on):
                 break
+            if read_out.closed and known[read_out] <= CLOSED_SECONDS:
+                continue
             found, cost = search.contract(read_out, known[read_out], trials)
             if found is not None and cost.seconds < known[read_out]:
                 finals[read_out] = [found]
