@@ -7,7 +7,7 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,13 @@ class Graph:
         self.angles: list[Angle] = []
         self.leaves: list[tuple[str, int]] = []
         self._known: dict[object, int] = {}
+        self._by_name: dict[object, int] = {}
+
+    def named(self, name: object, make: Callable[[], Tensor]) -> int:
+        """Return the node of a constant tensor that is made only once for a name, which says all of it."""
+        if name not in self._by_name:
+            self._by_name[name] = self.constant(make())
+        return self._by_name[name]
 
     def constant(self, array: Tensor) -> int:
         """Return the node of a constant tensor."""

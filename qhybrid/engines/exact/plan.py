@@ -12,9 +12,10 @@ from qhybrid.engines.exact.fusion import FusedGate, fuse
 from qhybrid.engines.exact.graph import Graph
 from qhybrid.engines.exact.light_cone import LARGEST_EXPANSION, PauliTerm, ReadOut, pauli_terms
 from qhybrid.engines.exact.order import STRATEGIES, SweepOrder, closed_order, sweep_order
-from qhybrid.engines.exact.program import Program, compile_program
+from qhybrid.engines.exact.program import Program, Wanted
 from qhybrid.engines.exact.rates import RateLayout
 from qhybrid.engines.exact.readout import Output
+from qhybrid.engines.exact.schedule import count_levels
 from qhybrid.engines.exact.search import Finals, FinalState, search_cones
 from qhybrid.engines.exact.statevector.plan import StatePlan, plan_states
 from qhybrid.engines.exact.sweep import Sweep
@@ -30,6 +31,8 @@ WIDEST_STATE = 40
 """Qubits above which a statevector is not considered."""
 LARGEST_RIVAL = 26
 """Qubits up to which a statevector surely fits, so that no network needs to be found that is slower."""
+LARGEST_COMPILED = 4000
+"""Nodes of a graph up to which its program is compiled before it is known whether it is used."""
 Support = tuple[int, ...]
 NARROW_SUPPORT = 4
 """Qubits up to which a read-out's state is computed as it is: it serves every string on these qubits."""
@@ -42,16 +45,21 @@ class NetworkPlan:
     """A circuit as Pauli-transfer network.
 
     Attributes:
-        program: What to execute.
+        wanted: The nodes to compute.
         outputs: How the results are read from the program's roots.
         cost: For the nominal batch.
         searched: Number of light cones that follow a searched path instead of a sweep.
     """
 
-    program: Program
+    wanted: Wanted
     outputs: tuple[Output, ...]
     cost: Cost
     searched: int
+
+    @property
+    def program(self) -> Program:
+        """What to execute."""
+        return self.wanted.program
 
 
 @dataclass(frozen=True)
@@ -136,9 +144,16 @@ def _plan_network(
         replace(output, factors=tuple((number[node], component) for node, component in output.factors))
         for output in outputs
     )
-    program = compile_program(graph, roots)
-    cost = network_cost(graph, roots, NOMINAL_BATCH, len(program.instructions))
-    return NetworkPlan(program, numbered, cost, searched), None
+    wanted = Wanted(graph, tuple(roots))
+    cost = network_cost(graph, roots, NOMINAL_BATCH, _instructions(wanted))
+    return NetworkPlan(wanted, numbered, cost, searched), None
+
+
+def _instructions(wanted: Wanted) -> int:
+    """Return the number of instructions; of a large graph an estimate, the stacks of equal depth."""
+    if len(wanted.graph.nodes) <= LARGEST_COMPILED:
+        return len(wanted.program.instructions)
+    return count_levels(wanted.graph, wanted.roots)
 
 
 def _terms(spec: CircuitSpec, lowered: Lowered, noise: NoiseProfile | None) -> list[PauliTerm]:

@@ -23,7 +23,7 @@ from qhybrid.engines.exact.contraction import (
 from qhybrid.engines.exact.cost import Cost, network_cost
 from qhybrid.engines.exact.fusion import FusedGate
 from qhybrid.engines.exact.graph import Graph
-from qhybrid.engines.exact.light_cone import ReadOut
+from qhybrid.engines.exact.light_cone import ReadOut, light_cone
 from qhybrid.errors import WorkspaceError
 from qhybrid.workspace import cache_dir, write_text
 
@@ -86,6 +86,8 @@ RIVAL_EXCESS = 1e3
 """Factor by which another method must be faster for a contraction to be out of the question."""
 CLOSED_SECONDS = 1e-4
 """Time of the nominal batch up to which the sweep of a closed read-out is good enough: there may be many."""
+NARROW_WIRES, DEEP = 4, 40
+"""Wires of a cone, and gates a wire, from which on no order is better than that of time."""
 GREEDY_EXCESS = 1e8
 """Factor by which thorough searches have never improved on a greedy one."""
 
@@ -142,7 +144,7 @@ def _improve(
         for read_out in sorted(known, key=lambda r: (-known[r], -len(r.support), r)):
             if known[read_out] <= search.enough or (trials > TRIALS[0] and not search.worth_going_on):
                 break
-            if read_out.closed and known[read_out] <= CLOSED_SECONDS:
+            if known[read_out] < float("inf") and search.is_swept_best(read_out, known[read_out]):
                 continue
             found, cost = search.contract(read_out, known[read_out], trials)
             if found is not None and cost.seconds < known[read_out]:
@@ -196,6 +198,14 @@ class _Search:
     def worth_going_on(self) -> bool:
         """Whether there is time left, and not all came from disk, where it was left when time was up."""
         return self._changed and time.monotonic() < self._end
+
+    def is_swept_best(self, read_out: ReadOut, known_seconds: float) -> bool:
+        """Return whether a search would hardly pay for a read-out that a sweep reaches in that time."""
+        if read_out.closed and known_seconds <= CLOSED_SECONDS:
+            return True
+        cone = light_cone(self._gates, read_out.support)
+        wires = {qubit for index in cone for qubit in self._gates[index].qubits}
+        return len(wires) <= NARROW_WIRES and len(cone) > DEEP * len(wires)
 
     def contract(
         self, read_out: ReadOut, known_seconds: float, trials: int

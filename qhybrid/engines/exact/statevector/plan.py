@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qhybrid.engines.exact.graph import Graph
 from qhybrid.engines.exact.light_cone import PauliTerm, light_cone
-from qhybrid.engines.exact.program import Program, compile_program
+from qhybrid.engines.exact.program import Program, Wanted
 from qhybrid.engines.exact.statevector.fusion import StateGate, fuse_state_gates
 from qhybrid.engines.exact.statevector.observables import MaskedPauli, masked
 from qhybrid.engines.exact.statevector.products import ProductString
@@ -39,14 +39,19 @@ class StatePlan:
     """A circuit as one or several statevectors.
 
     Attributes:
-        program: Computes the gates' tensors.
+        wanted: The gates' tensors.
         runs: The statevectors.
         constants: Terms without any state: (observable, value).
     """
 
-    program: Program
+    wanted: Wanted
     runs: tuple[StateRun, ...]
     constants: tuple[tuple[int, float], ...]
+
+    @property
+    def program(self) -> Program:
+        """Computes the gates' tensors."""
+        return self.wanted.program
 
     @property
     def widest(self) -> int:
@@ -94,7 +99,7 @@ def plan_states(lowered: Lowered, terms: Sequence[PauliTerm]) -> StatePlan:
         inside = [term for term in rest if set(cones[term.support]) <= set(cone)]
         rest = [term for term in rest if not set(cones[term.support]) <= set(cone)]
         runs.append(_plan_run(lowered, cone, inside, graph, roots, constants))
-    return StatePlan(compile_program(graph, list(roots)), tuple(runs), tuple(constants))
+    return StatePlan(Wanted(graph, tuple(roots)), tuple(runs), tuple(constants))
 
 
 def _groups(cones: dict[tuple[int, ...], tuple[int, ...]]) -> list[tuple[int, ...]]:
