@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import engine_cases as cases
 import numpy as np
@@ -17,8 +18,11 @@ from qiskit_aer import AerSimulator
 
 from qhybrid.circuits import CircuitSpec
 from qhybrid.engines import make_engine
+from qhybrid.engines.exact import announce
+from qhybrid.engines.exact import engine as engine_module
 from qhybrid.engines.exact import plan as plan_module
 from qhybrid.engines.exact import search as search_module
+from qhybrid.engines.exact.plan import plan_circuit
 from qhybrid.engines.exact.statevector import observables as observables_module
 from qhybrid.noise import NoiseProfile
 
@@ -244,3 +248,38 @@ def test_signs_of_high_and_low_bits(monkeypatch):
     np.testing.assert_allclose(cut.detach().numpy(), reference, atol=1e-12)
     for a, b in zip(torch.autograd.grad(cut.square().sum(), (inputs, weights)), slopes):
         torch.testing.assert_close(a, b)
+
+
+def test_long_planning_is_announced(monkeypatch, caplog):
+    """Planning that takes longer than the silent time is logged while it goes on; a quick one is not."""
+    spec = chain(6)
+    make_engine("exact").explain(spec)
+    assert not caplog.records
+    logged = threading.Event()
+
+    def slow(*arguments):
+        assert logged.wait(30)
+        return plan_circuit(*arguments)
+
+    monkeypatch.setattr(announce, "SILENT_SECONDS", 0.01)
+    monkeypatch.setattr(engine_module, "plan_circuit", slow)
+    monkeypatch.setattr(
+        announce.LOG, "warning", lambda text, *values: (messages.append(text % values), logged.set())
+    )
+    messages: list[str] = []
+    make_engine("exact").explain(spec)
+    (message,) = messages
+    assert message.startswith(f"Planning circuit `{spec.name}` takes longer than 0.01 s;")
+
+
+def test_deep_circuits_are_compiled_when_they_are_used(monkeypatch):
+    """Their programs are not needed for the choice of a method."""
+    monkeypatch.setattr(plan_module, "LARGEST_COMPILED", 100)
+    spec = layered(2, 60, [SparsePauliOp("ZZ")])
+    plan = plan_circuit(spec)
+    assert plan.network is not None
+    assert "program" not in vars(plan.network.wanted)
+    inputs, weights = (leaf.detach() for leaf in arguments(spec))
+    values = make_engine("exact").expectations(spec, inputs, weights)
+    reference = cases.statevector_values(spec, inputs.numpy(), weights.numpy())
+    np.testing.assert_allclose(values.numpy(), reference, atol=1e-9)
