@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qhybrid.engines.exact.constants import Counts
 from qhybrid.engines.exact.cost import Cost
-from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan
+from qhybrid.engines.exact.plan import CircuitPlan
 from qhybrid.engines.exact.statevector.execute import chunk_samples
 
 SAVED_FACTOR = 2.5
@@ -31,6 +32,7 @@ class Explanation:
         reason: The choice in words.
         alternatives: For each method that was weighed, (name, seconds, memory_bytes). A network whose search
             was given up counts with its hardest light cone.
+        counts: The units of work that the seconds are made of; see `constants`.
     """
 
     method: str
@@ -42,6 +44,7 @@ class Explanation:
     seconds: float
     reason: str
     alternatives: tuple[tuple[str, float, int], ...]
+    counts: Counts = ()
 
 
 def explain_plan(
@@ -82,13 +85,22 @@ def explain_plan(
             reason = "no contraction is known that would end"
         _, cost, memory = min(runnable or options, key=lambda option: option[2])
     return Explanation(
-        name, batch, cost.flops, cost.widest, memory, limit_bytes, cost.seconds, reason, alternatives
+        name,
+        batch,
+        cost.flops,
+        cost.widest,
+        memory,
+        limit_bytes,
+        cost.seconds,
+        reason,
+        alternatives,
+        cost.counts(batch),
     )
 
 
 def part_samples(cost: Cost, itemsize: int) -> int:
     """Return the samples of a network that are carried at once, at least one."""
-    return max(1, int(PART_BYTES // max(1.0, SAVED_FACTOR * cost.entries * itemsize)))
+    return max(1, int(PART_BYTES // max(1.0, SAVED_FACTOR * dict(cost.sample)["network.entry"] * itemsize)))
 
 
 def _weighed(plan: CircuitPlan, batch: int, itemsize: int, device_type: str) -> list[tuple[str, Cost, int]]:
@@ -96,20 +108,16 @@ def _weighed(plan: CircuitPlan, batch: int, itemsize: int, device_type: str) -> 
     cost = plan.abandoned if plan.network is None else plan.network.cost
     if cost is not None:
         samples = min(max(batch, 1), part_samples(cost, itemsize))
-        memory = int(SAVED_FACTOR * cost.entries * itemsize * samples)
-        result.append(("network", _scaled(cost, batch), memory))
+        entries = dict(cost.call)["network.entry"] + samples * dict(cost.sample)["network.entry"]
+        memory = int(SAVED_FACTOR * entries * itemsize)
+        result.append(("network", cost.scaled(batch), memory))
     if plan.states is not None and plan.state_cost is not None:
         samples = max(batch, 1) + STATES_AT_ONCE * min(
             max(batch, 1), chunk_samples(plan.states.widest, device_type)
         )
         memory = (2 * itemsize * samples) << plan.states.widest
-        result.append(("statevector", _scaled(plan.state_cost, batch), memory))
+        result.append(("statevector", plan.state_cost.scaled(batch), memory))
     return result
-
-
-def _scaled(cost: Cost, batch: int) -> Cost:
-    seconds = cost.overhead + (cost.seconds - cost.overhead) * batch / NOMINAL_BATCH
-    return Cost(cost.flops, cost.entries, cost.widest, seconds, cost.overhead)
 
 
 def _reason(

@@ -126,7 +126,8 @@ class PauliReader:
             if not group.flipped:
                 total = group.signed_sums(state.real.square() + state.imag.square())
             else:
-                product = group.moved(state).conj() * state
+                moved = group.moved(state)
+                product = torch.complex(moved.real, -moved.imag) * state  # a lazy conj() has no forward mode
                 total = group.signed_sums(product.real)
                 if group.mixed:
                     total = torch.where(group.real, total, group.signed_sums(product.imag))

@@ -57,7 +57,10 @@ class StateReader:
         found = self._pauli.values(state)
         if not self._products:
             return found
-        rows = [(state.conj() * _applied(one, state)).real.sum(dim=0) for one in self._products]
+        rows = []
+        for one in self._products:
+            moved = _applied(one, state)
+            rows.append((state.real * moved.real + state.imag * moved.imag).sum(dim=0))
         return torch.cat([found, torch.stack(rows)])
 
     def pull_back(self, state: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
