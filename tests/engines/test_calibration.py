@@ -13,6 +13,9 @@ from qhybrid.engines.exact import calibrate as calibrate_module
 from qhybrid.engines.exact import constants
 from qhybrid.engines.exact.calibrate import Probe, calibrate, fitted
 from qhybrid.engines.exact.constants import SHIPPED, calibration_file, constants_in_use
+from qhybrid.engines.exact.execute import NetworkExecutor
+from qhybrid.engines.exact.plan import plan_circuit
+from qhybrid.engines.exact.tape.function import TapedNetwork
 from qhybrid.errors import EngineError
 
 THREADS = torch.get_num_threads()
@@ -96,3 +99,20 @@ def test_probes_are_measured_steps(monkeypatch):
     assert constants.seconds_of(found[0].counts) == pytest.approx(
         sum(SHIPPED[unit] * number for unit, number in found[0].counts)
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("qufex_filter1", {"num_qubits": 8}), ("qcnn", {}), ("hq_unet_qcnn", {"grid": 3, "reps": 2})],
+)
+def test_predicted_memory_is_that_of_the_tape(name, options):
+    """The tape's memory is known to the byte; the prediction is made before there is one."""
+    spec = build_circuit(name, **options)
+    plan = plan_circuit(spec)
+    sizes = (spec.num_inputs, spec.num_weights, spec.num_observables)
+    like = torch.empty(0, dtype=torch.float32)
+    network = plan.network
+    twin = NetworkExecutor(network.program, network.outputs, sizes, like)
+    tape = TapedNetwork(network.program, network.outputs, sizes, like, twin)
+    predicted = make_engine("exact", method="network").explain(spec, 256).memory_bytes
+    assert 1 / 1.3 < predicted / tape.nbytes(256) < 1.3

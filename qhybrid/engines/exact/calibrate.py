@@ -157,4 +157,5 @@ def _layered(qubits: int, layers: int, ring: bool, wide: bool) -> CircuitSpec:
             circuit.cx(qubit, (qubit + 1) % qubits)
     letters = ["Z" * qubits] if wide else ["I" * q + "Z" + "I" * (qubits - 1 - q) for q in range(qubits)]
     observables = [SparsePauliOp(text) for text in letters]
+    circuit.name = f"{qubits} qubits, {layers} layers"
     return CircuitSpec.from_circuit(circuit, list(inputs), list(weights), observables)
