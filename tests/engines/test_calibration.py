@@ -101,10 +101,14 @@ def test_probes_are_measured_steps(monkeypatch):
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [("qufex_filter1", {"num_qubits": 8}), ("qcnn", {}), ("hq_unet_qcnn", {"grid": 3, "reps": 2})],
-)
+CIRCUITS = [
+    ("qufex_filter1", {"num_qubits": 8}),
+    ("qcnn", {}),
+    ("hq_unet_qcnn", {"grid": 3, "reps": 2}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), CIRCUITS)
 def test_predicted_memory_is_that_of_the_tape(name, options):
     """The tape's memory is known to the byte; the prediction is made before there is one."""
     spec = build_circuit(name, **options)

@@ -138,7 +138,7 @@ def _state_memory(states: StatePlan, batch: int, itemsize: int, device_type: str
     samples = batch + alive * min(batch, chunk_samples(states.widest, device_type))
     low = min(states.widest, LOW_BITS)
     tables = len(strings) * (2**low + 2 ** (states.widest - low))
-    return (2 * itemsize * samples << states.widest) + itemsize * tables
+    return int(2 * itemsize * samples * 2**states.widest + itemsize * tables)
 
 
 def _reason(
