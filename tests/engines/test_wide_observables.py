@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import threading
 
@@ -270,6 +271,16 @@ def test_long_planning_is_announced(monkeypatch, caplog):
     make_engine("exact").explain(spec)
     (message,) = messages
     assert message.startswith(f"Planning circuit `{spec.name}` takes longer than 0.01 s;")
+
+
+def test_the_garbage_collector_is_as_it_was_after_planning(monkeypatch):
+    assert gc.isenabled()
+    make_engine("exact").explain(chain(5))
+    assert gc.isenabled()
+    monkeypatch.setattr(engine_module, "plan_circuit", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make_engine("exact").explain(chain(7))
+    assert gc.isenabled()
 
 
 def test_deep_circuits_are_compiled_when_they_are_used(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ SILENT_SECONDS = 2.0
 @contextmanager
 def announced(name: str) -> Iterator[None]:
     """Log a warning while planning a circuit still goes on after some seconds.
+
+    Garbage collection pauses: planning makes many objects and no cycles, and of a deep circuit's time the
+    collector's passes over them would be the larger part.
 
     Args:
         name: The circuit's name.
@@ -30,7 +34,11 @@ def announced(name: str) -> Iterator[None]:
     )
     timer.daemon = True
     timer.start()
+    collecting = gc.isenabled()
+    gc.disable()
     try:
         yield
     finally:
         timer.cancel()
+        if collecting:
+            gc.enable()
