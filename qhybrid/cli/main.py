@@ -11,6 +11,7 @@ from rich.text import Text
 
 from qhybrid import __version__
 from qhybrid.cli import (
+    calibrate,
     circuits,
     compare,
     data,
@@ -51,6 +52,7 @@ app.command("predict")(predict.predict)
 app.command("sweep")(sweep.sweep)
 app.command("tune")(tune.tune)
 app.command("report")(report.report)
+app.command("calibrate")(calibrate.calibrate)
 
 
 def _show_version(wanted: bool) -> None:

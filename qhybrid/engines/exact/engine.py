@@ -18,6 +18,7 @@ from qhybrid.engines.base import (
     empty_result,
     ordinary_tensors,
 )
+from qhybrid.engines.exact.announce import announced
 from qhybrid.engines.exact.cost import memory_limit
 from qhybrid.engines.exact.explain import Explanation, explain_plan, part_samples
 from qhybrid.engines.exact.mps.method import ChainMethod
@@ -169,7 +170,7 @@ class ExactEngine(Engine):
             return empty_result(spec, inputs, weights)
         key = (spec.fingerprint, tuple(rates), dtype)
         if key not in self._rated:
-            with ordinary_tensors():
+            with ordinary_tensors(), announced(spec.name):
                 like = torch.empty(0, dtype=dtype, device=self._device)
                 self._rated[key] = RatedCircuit(spec, noise, tuple(rates), like)
         rated, limit = self._rated[key], memory_limit(self._device)
@@ -209,11 +210,15 @@ class ExactEngine(Engine):
 
     def without_shots(self) -> ExactEngine:
         """Return an engine of the same noise, device, arithmetic and method that gives exact values."""
-        limits = (
-            {} if self._chains is None else {"bond": self._chains.bond, "tolerance": self._chains.tolerance}
+        chains = self._chains
+        return ExactEngine(
+            self._noise,
+            device=str(self._device),
+            dtype=self._dtype,
+            method=self._method,
+            bond=None if chains is None else chains.bond,
+            tolerance=None if chains is None else chains.tolerance,
         )
-        device = str(self._device)
-        return ExactEngine(self._noise, device=device, dtype=self._dtype, method=self._method, **limits)
 
     def describe(self) -> dict[str, Any]:
         """Return kind, options, shots, seed and noise."""
@@ -238,7 +243,8 @@ class ExactEngine(Engine):
 
     def _plan(self, spec: CircuitSpec) -> CircuitPlan:
         if spec.fingerprint not in self._plans:
-            self._plans[spec.fingerprint] = plan_circuit(spec, self._noise)
+            with announced(spec.name):
+                self._plans[spec.fingerprint] = plan_circuit(spec, self._noise)
         return self._plans[spec.fingerprint]
 
     def _explained(self, spec: CircuitSpec, batch: int, dtype: torch.dtype) -> Explanation:
@@ -256,7 +262,7 @@ class ExactEngine(Engine):
     def _executor(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> Network | StateExecutor:
         key = (spec.fingerprint, method, dtype)
         if key not in self._executors:
-            with ordinary_tensors():
+            with ordinary_tensors(), announced(spec.name):
                 self._executors[key] = self._compiled(spec, method, dtype)
         return self._executors[key]
 

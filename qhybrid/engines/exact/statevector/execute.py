@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from qhybrid.engines.exact.execute import Executor
-from qhybrid.engines.exact.statevector.observables import PauliReader
 from qhybrid.engines.exact.statevector.plan import StatePlan, StateRun
+from qhybrid.engines.exact.statevector.products import StateReader
 from qhybrid.engines.exact.statevector.steps import Step
 from qhybrid.engines.transforms import is_transformed, is_vectorised, no_autocast
 
@@ -38,7 +38,7 @@ class StateRunner:
     def __init__(
         self,
         steps: Sequence[Step],
-        reader: PauliReader,
+        reader: StateReader,
         num_qubits: int,
         batched: Sequence[bool],
         chunk: int,
@@ -149,7 +149,7 @@ class StateExecutor:
 
     def _runner(self, run: StateRun, like: torch.Tensor) -> StateRunner:
         chunk = chunk_samples(run.num_qubits, like.device.type)
-        reader = PauliReader(run.strings, run.num_qubits, like)
+        reader = StateReader(run.strings, run.products, run.num_qubits, like)
         batched = [root.batched for root in self._plan.program.roots]
         return StateRunner(run.steps, reader, run.num_qubits, batched, chunk, self._like)
 
@@ -163,9 +163,7 @@ class StateExecutor:
         ]
         batch = inputs.shape[1]
         result = self._offset.expand(-1, batch)
-        values = [
-            runner(tensors, batch) for runner, run in zip(self._runners, self._plan.runs) if run.strings
-        ]
+        values = [runner(tensors, batch) for runner, run in zip(self._runners, self._plan.runs) if run.terms]
         if not values:
             return result
         return result.index_add(0, self._targets, torch.cat(values) * self._factors)
