@@ -21,7 +21,7 @@ from qhybrid.engines.exact.cost import network_cost
 from qhybrid.engines.exact.execute import Executor
 from qhybrid.engines.exact.fusion import fuse
 from qhybrid.engines.exact.graph import Graph
-from qhybrid.engines.exact.light_cone import light_cone
+from qhybrid.engines.exact.light_cone import ReadOut, light_cone
 from qhybrid.engines.exact.program import compile_program
 from qhybrid.engines.gates.pauli_transfer import ZERO_STATE, Array
 from qhybrid.engines.lowering import Primitive, lower
@@ -198,7 +198,7 @@ def _network(measurement: Measurement, letters: Letters, thorough: bool) -> _Con
     """Return the probabilities as a contraction; `thorough` allows a longer search for its order."""
     graph, wire_of = Graph(), measurement.lowered.wire_of
     gates = fuse(measurement.lowered, graph)
-    network = cone_network(graph, gates, [wire_of[qubit] for qubit, _ in letters])
+    network = cone_network(graph, gates, ReadOut(tuple(wire_of[qubit] for qubit, _ in letters)))
     free = 1 + max((label for own in network.labels for label in own), default=0)
     leg_of = dict(zip(network.qubits, network.output))
     network.output = []
