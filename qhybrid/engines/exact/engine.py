@@ -18,11 +18,14 @@ from qhybrid.engines.base import (
 )
 from qhybrid.engines.exact.cost import memory_limit
 from qhybrid.engines.exact.explain import Explanation, explain_plan, part_samples
+from qhybrid.engines.exact.native.execute import NativeExecutor
+from qhybrid.engines.exact.native.library import kernels
 from qhybrid.engines.exact.network import Network
 from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan, plan_circuit
 from qhybrid.engines.exact.rated import RatedCircuit
 from qhybrid.engines.exact.rates import check_rates
 from qhybrid.engines.exact.statevector.execute import StateExecutor
+from qhybrid.engines.exact.statevector.plan import StatePlan
 from qhybrid.engines.shots.sampler import LAWS, ShotSampler
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
@@ -48,6 +51,8 @@ class ExactEngine(Engine):
         method: "network", "statevector", or "auto" for the cheaper one.
         shots_law: "joint" (observables of one basis share their shots) or "independent" (each string has its
             own); None is joint.
+        kernel: What executes statevectors: "compiled", "torch", or None for the compiled kernels where they are
+            installed and the device is the CPU. Values agree to rounding, so that it is not part of `describe`.
     """
 
     kind = "exact"
@@ -61,6 +66,7 @@ class ExactEngine(Engine):
         dtype: torch.dtype | None = None,
         method: str = "auto",
         shots_law: str | None = None,
+        kernel: str | None = None,
     ) -> None:
         check_noise(noise)
         _check_shots(shots, seed, shots_law)
@@ -71,6 +77,8 @@ class ExactEngine(Engine):
         self._device = _device(device)
         self._dtype = dtype
         self._method = method
+        _check_kernel(kernel, self._device)
+        self._kernel = kernel
         self._noise = noise
         self._shots = shots
         self._seed = seed
@@ -84,7 +92,7 @@ class ExactEngine(Engine):
         self._explanations: dict[tuple[str, torch.dtype], tuple[tuple[int, int], Explanation]] = {}
         self._plans: dict[str, CircuitPlan] = {}
         self._rated: dict[tuple[str, tuple[str, ...], torch.dtype], RatedCircuit] = {}
-        self._executors: dict[tuple[str, str, torch.dtype], Network | StateExecutor] = {}
+        self._executors: dict[tuple[str, str, torch.dtype], Network | StateExecutor | NativeExecutor] = {}
 
     def expectations(
         self,
@@ -208,23 +216,53 @@ class ExactEngine(Engine):
             self._explanations[spec.fingerprint, dtype] = known
         return known[1]
 
-    def _executor(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> Network | StateExecutor:
+    def _executor(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> Network | StateExecutor | NativeExecutor:
         key = (spec.fingerprint, method, dtype)
         if key not in self._executors:
             with ordinary_tensors():
                 self._executors[key] = self._compiled(spec, method, dtype)
         return self._executors[key]
 
-    def _compiled(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> Network | StateExecutor:
+    def _statevector(
+        self, states: StatePlan, sizes: tuple[int, int, int], like: torch.Tensor
+    ) -> StateExecutor | NativeExecutor:
+        rotations, found = states.rotations, kernels()
+        usable = self._kernel != "torch" and self._device.type == "cpu" and found.library is not None
+        if not usable or rotations is None:
+            return StateExecutor(states, sizes, like)
+        return NativeExecutor(rotations, sizes, like, found, lambda: StateExecutor(states, sizes, like))
+
+    def _compiled(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> Network | StateExecutor | NativeExecutor:
         plan = self._plan(spec)
         like = torch.empty(0, dtype=dtype, device=self._device)
         sizes = (spec.num_inputs, spec.num_weights, spec.num_observables)
         if method == "statevector" and plan.states is not None:
-            return StateExecutor(plan.states, sizes, like)
+            return self._statevector(plan.states, sizes, like)
         if plan.network is None:
             raise AssertionError("a method is chosen among those that have a plan")
         part = part_samples(plan.network.cost, dtype.itemsize)
         return Network(plan.network.program, plan.network.outputs, sizes, like, part)
+
+
+KERNELS = ("torch", "compiled")
+"""What can execute statevectors."""
+
+
+def _check_kernel(kernel: str | None, device: torch.device) -> None:
+    if kernel not in (None, *KERNELS):
+        raise EngineError(f"Option `kernel` must be one of {', '.join(KERNELS)}, but is {kernel!r}.")
+    if kernel != "compiled":
+        return
+    if device.type != "cpu":
+        raise EngineError(
+            f"Option `kernel`: 'compiled' must run on the CPU, but the device is {str(device)!r}. "
+            "Fix: kernel='torch'."
+        )
+    if kernels().library is None:
+        raise EngineError(
+            f"Option `kernel`: 'compiled' needs the compiled kernels, but {kernels().reason}. "
+            "Fix: install qhybrid anew where g++ or clang++ is found, or leave the option out."
+        )
 
 
 def _check_shots(shots: int | None, seed: int | None, law: str | None) -> None:

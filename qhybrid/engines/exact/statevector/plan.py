@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from qhybrid.engines.exact.graph import Graph
 from qhybrid.engines.exact.light_cone import PauliTerm, light_cone
+from qhybrid.engines.exact.native.rotations import Rotations, rotations_of
 from qhybrid.engines.exact.program import Program, compile_program
 from qhybrid.engines.exact.statevector.fusion import StateGate, fuse_state_gates
 from qhybrid.engines.exact.statevector.observables import MaskedPauli, masked
@@ -23,12 +24,14 @@ class StateRun:
         steps: Its gates; `root` counts the tensors of the whole plan.
         strings: Read-outs, on the order of qubits after the last step.
         terms: For every string, its (observable, coefficient).
+        rotations: The same for the compiled library, or None where a gate has no form that it knows.
     """
 
     num_qubits: int
     steps: tuple[Step, ...]
     strings: tuple[MaskedPauli, ...]
     terms: tuple[tuple[int, float], ...]
+    rotations: Rotations | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,12 @@ class StatePlan:
     def widest(self) -> int:
         """Qubits of the largest statevector."""
         return max((run.num_qubits for run in self.runs), default=0)
+
+    @property
+    def rotations(self) -> tuple[Rotations, ...] | None:
+        """All statevectors for the compiled library, or None if one of them has no such form."""
+        found = tuple(run.rotations for run in self.runs if run.rotations is not None)
+        return found if len(found) == len(self.runs) else None
 
     @property
     def num_steps(self) -> int:
@@ -130,7 +139,8 @@ def _plan_run(
             kept.append((term.observable, term.coefficient))
         else:
             constants.append((term.observable, term.coefficient))
-    return StateRun(len(layout), tuple(steps), tuple(strings), tuple(kept))
+    rotations = None if lowered.noisy else rotations_of(primitives, touched, terms)
+    return StateRun(len(layout), tuple(steps), tuple(strings), tuple(kept), rotations)
 
 
 def _step(gate: StateGate, layout: list[int], root: int, graph: Graph) -> Step:
