@@ -8,9 +8,13 @@
 template <class T> struct Quaternion { vec<T> w, x, y, z; };
 template <class T> struct Bloch { vec<T> x, y, z; };      // Im <gradient| X, Y, Z |state>
 
+// Matrices and gradients of the vectors i of a class, and of their partners i ^ far.
+template <class T> struct Sides { Quaternion<T> near, far; };
+template <class T> struct BlochSides { Bloch<T> near, far; };
+
 // One vector of amplitudes from itself (r, m) and its partner (a, b): q's y and z carry the sign of the bit.
 template <Kind K, class T>
-INLINE void turn(const Quaternion<T>& q, vec<T>& r, vec<T>& m, vec<T> a, vec<T> b, int sign) {
+INLINE void turn(const Quaternion<T>& q, vec<T>& r, vec<T>& m, vec<T> a, vec<T> b, int sign = 1) {
   const vec<T> r0 = r, m0 = m;
   if constexpr (K == REAL) {
     r = sign > 0 ? q.w * r0 - q.y * a : q.w * r0 + q.y * a;
@@ -27,72 +31,81 @@ INLINE void turn(const Quaternion<T>& q, vec<T>& r, vec<T>& m, vec<T> a, vec<T> 
   }
 }
 
-template <Kind K, int X, bool OPPOSITE, class T>
-static void pair_forward(vec<T>* state, const Class& c, u64 far, Quaternion<T> q) {
+// Partners: without a shuffle they have the opposite bit and the same branch, so that one matrix serves both sides.
+template <Kind K, int X, class T>
+INLINE void turn_both(const Sides<T>& q, vec<T>& r0, vec<T>& m0, vec<T>& r1, vec<T>& m1) {
+  const vec<T> a0 = flip<X>(r0), b0 = flip<X>(m0), a1 = flip<X>(r1), b1 = flip<X>(m1);
+  turn<K, T>(q.near, r0, m0, a1, b1);
+  if constexpr (X == 0) turn<K, T>(q.near, r1, m1, a0, b0, -1);
+  else turn<K, T>(q.far, r1, m1, a0, b0);
+}
+
+template <Kind K, int X, class T>
+static void pair_forward(vec<T>* state, const Class& c, u64 far, const Sides<T> q) {
   typedef vec<T> v;
   c.each([&](u64 i) {
     v *s = state + 2 * i, *t = state + 2 * (i ^ far);
     v r0 = s[0], m0 = s[1], r1 = t[0], m1 = t[1];
-    const v a0 = flip<X>(r0), b0 = flip<X>(m0), a1 = flip<X>(r1), b1 = flip<X>(m1);
-    turn<K, T>(q, r0, m0, a1, b1, 1);
-    turn<K, T>(q, r1, m1, a0, b0, OPPOSITE ? -1 : 1);
+    turn_both<K, X, T>(q, r0, m0, r1, m1);
     s[0] = r0, s[1] = m0, t[0] = r1, t[1] = m1;
   });
 }
 
-template <Kind K, int X, class T> static void lane_forward(vec<T>* state, const Class& c, Quaternion<T> q) {
+template <Kind K, int X, class T> static void lane_forward(vec<T>* state, const Class& c, const Quaternion<T> q) {
   typedef vec<T> v;
   c.each([&](u64 i) {
     v *s = state + 2 * i, r = s[0], m = s[1];
-    turn<K, T>(q, r, m, flip<X>(r), flip<X>(m), 1);
+    turn<K, T>(q, r, m, flip<X>(r), flip<X>(m));
     s[0] = r, s[1] = m;
   });
 }
 
-// The gradients are read after the gate; q is its inverse. y and z are those of lanes with bit 0, but for signs.
-template <Kind K, bool LEARNS, int X, bool OPPOSITE, class T>
-static Bloch<T> pair_backward(vec<T>* state, vec<T>* grad, const Class& c, u64 far, Quaternion<T> q) {
+// Adds what one vector (r, m), its partner (a, b) and the gradient (p, n) give; signs of bits are left to the caller.
+template <Kind K, class T>
+INLINE void learn(Bloch<T>& g, vec<T> r, vec<T> m, vec<T> a, vec<T> b, vec<T> p, vec<T> n) {
+  if constexpr (K != REAL) g.x += p * b - n * a;
+  if constexpr (K != IMAGINARY) g.y += p * a + n * b;
+  if constexpr (K == GENERAL) g.z += p * m - n * r;
+}
+template <Kind K, class T>  // the same of a partner with the opposite bit
+INLINE void learn_opposite(Bloch<T>& g, vec<T> r, vec<T> m, vec<T> a, vec<T> b, vec<T> p, vec<T> n) {
+  if constexpr (K != REAL) g.x += p * b - n * a;
+  if constexpr (K != IMAGINARY) g.y -= p * a + n * b;
+  if constexpr (K == GENERAL) g.z -= p * m - n * r;
+}
+
+// The gradients are read after the gate; q is its inverse.
+template <Kind K, bool LEARNS, int X, class T>
+static BlochSides<T> pair_backward(vec<T>* state, vec<T>* grad, const Class& c, u64 far, const Sides<T> q) {
   typedef vec<T> v;
-  Bloch<T> g = {};
+  BlochSides<T> g = {};
   c.each([&](u64 i) {
     const u64 j = i ^ far;
     v *s = state + 2 * i, *t = state + 2 * j, *d = grad + 2 * i, *e = grad + 2 * j;
     v r0 = s[0], m0 = s[1], r1 = t[0], m1 = t[1], p0 = d[0], n0 = d[1], p1 = e[0], n1 = e[1];
-    const v a0 = flip<X>(r0), b0 = flip<X>(m0), a1 = flip<X>(r1), b1 = flip<X>(m1);
-    if constexpr (LEARNS && K != REAL) g.x += p0 * b1 - n0 * a1 + p1 * b0 - n1 * a0;
-    if constexpr (LEARNS && K != IMAGINARY) {
-      if constexpr (OPPOSITE) g.y += p0 * a1 + n0 * b1 - p1 * a0 - n1 * b0;
-      else g.y += p0 * a1 + n0 * b1 + p1 * a0 + n1 * b0;
+    if constexpr (LEARNS) {
+      learn<K, T>(g.near, r0, m0, flip<X>(r1), flip<X>(m1), p0, n0);
+      if constexpr (X == 0) learn_opposite<K, T>(g.near, r1, m1, r0, m0, p1, n1);
+      else learn<K, T>(g.far, r1, m1, flip<X>(r0), flip<X>(m0), p1, n1);
     }
-    if constexpr (LEARNS && K == GENERAL) {
-      if constexpr (OPPOSITE) g.z += p0 * m0 - n0 * r0 - p1 * m1 + n1 * r1;
-      else g.z += p0 * m0 - n0 * r0 + p1 * m1 - n1 * r1;
-    }
-    turn<K, T>(q, r0, m0, a1, b1, 1);
-    turn<K, T>(q, r1, m1, a0, b0, OPPOSITE ? -1 : 1);
+    turn_both<K, X, T>(q, r0, m0, r1, m1);
     s[0] = r0, s[1] = m0, t[0] = r1, t[1] = m1;
-    const v f0 = flip<X>(p0), h0 = flip<X>(n0), f1 = flip<X>(p1), h1 = flip<X>(n1);
-    turn<K, T>(q, p0, n0, f1, h1, 1);
-    turn<K, T>(q, p1, n1, f0, h0, OPPOSITE ? -1 : 1);
+    turn_both<K, X, T>(q, p0, n0, p1, n1);
     d[0] = p0, d[1] = n0, e[0] = p1, e[1] = n1;
   });
   return g;
 }
 
 template <Kind K, bool LEARNS, int X, class T>
-static Bloch<T> lane_backward(vec<T>* state, vec<T>* grad, const Class& c, Quaternion<T> q) {
+static BlochSides<T> lane_backward(vec<T>* state, vec<T>* grad, const Class& c, const Quaternion<T> q) {
   typedef vec<T> v;
-  Bloch<T> g = {};
+  BlochSides<T> g = {};
   c.each([&](u64 i) {
     v *s = state + 2 * i, *d = grad + 2 * i, r = s[0], m = s[1], p = d[0], n = d[1];
     const v a = flip<X>(r), b = flip<X>(m);
-    if constexpr (LEARNS) {
-      if constexpr (K != REAL) g.x += p * b - n * a;
-      if constexpr (K != IMAGINARY) g.y += p * a + n * b;
-      if constexpr (K == GENERAL) g.z += p * m - n * r;
-    }
-    turn<K, T>(q, r, m, a, b, 1);
-    turn<K, T>(q, p, n, flip<X>(p), flip<X>(n), 1);
+    if constexpr (LEARNS) learn<K, T>(g.near, r, m, a, b, p, n);
+    turn<K, T>(q, r, m, a, b);
+    turn<K, T>(q, p, n, flip<X>(p), flip<X>(n));
     s[0] = r, s[1] = m, d[0] = p, d[1] = n;
   });
   return g;
@@ -116,11 +129,10 @@ template <Kind K, class T> struct Forward {
   vec<T>* state;
   const Class& c;
   const Geometry& g;
-  const Quaternion<T>& q;
+  const Sides<T>& q;
   template <int X> void run() const {
-    if (!g.far) lane_forward<K, X, T>(state, c, q);
-    else if (X == 0 || g.opposite) pair_forward<K, X, true, T>(state, c, g.far, q);
-    else pair_forward<K, X, X == 0, T>(state, c, g.far, q);
+    if (g.far) pair_forward<K, X, T>(state, c, g.far, q);
+    else lane_forward<K, X, T>(state, c, q.near);
   }
 };
 
@@ -128,16 +140,15 @@ template <Kind K, bool LEARNS, class T> struct Backward {
   vec<T>*state, *grad;
   const Class& c;
   const Geometry& g;
-  const Quaternion<T>& q;
-  template <int X> Bloch<T> run() const {
-    if (!g.far) return lane_backward<K, LEARNS, X, T>(state, grad, c, q);
-    if (X == 0 || g.opposite) return pair_backward<K, LEARNS, X, true, T>(state, grad, c, g.far, q);
-    return pair_backward<K, LEARNS, X, X == 0, T>(state, grad, c, g.far, q);
+  const Sides<T>& q;
+  template <int X> BlochSides<T> run() const {
+    if (g.far) return pair_backward<K, LEARNS, X, T>(state, grad, c, g.far, q);
+    return lane_backward<K, LEARNS, X, T>(state, grad, c, q.near);
   }
 };
 
 template <class T>
-static void forward_class(Kind kind, vec<T>* state, const Class& c, const Geometry& g, const Quaternion<T>& q) {
+static void forward_class(Kind kind, vec<T>* state, const Class& c, const Geometry& g, const Sides<T>& q) {
   constexpr int width = Lanes<T>::width;
   if (kind == REAL) with_shuffle<width>(g.shuffle, Forward<REAL, T>{state, c, g, q});
   else if (kind == IMAGINARY) with_shuffle<width>(g.shuffle, Forward<IMAGINARY, T>{state, c, g, q});
@@ -145,8 +156,8 @@ static void forward_class(Kind kind, vec<T>* state, const Class& c, const Geomet
 }
 
 template <class T>
-static Bloch<T> backward_class(Kind kind, bool learns, vec<T>* state, vec<T>* grad, const Class& c, const Geometry& g,
-                               const Quaternion<T>& q) {
+static BlochSides<T> backward_class(Kind kind, bool learns, vec<T>* state, vec<T>* grad, const Class& c,
+                                    const Geometry& g, const Sides<T>& q) {
   constexpr int width = Lanes<T>::width;
   if (!learns) return with_shuffle<width>(g.shuffle, Backward<GENERAL, false, T>{state, grad, c, g, q});
   if (kind == REAL) return with_shuffle<width>(g.shuffle, Backward<REAL, true, T>{state, grad, c, g, q});

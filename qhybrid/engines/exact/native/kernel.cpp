@@ -124,20 +124,22 @@ template <class T> struct Worker {
     else q.w = c * w - s * z, q.z = c * z + s * w, q.x = c * x - s * y, q.y = c * y + s * x;
   }
 
-  // The matrix of the vectors of a class; its y and z carry the signs of the lanes' bits.
-  Quaternion<T> of_class(const Quaternion<T>* branches, const Geometry& g, const Class& c) const {
-    Quaternion<T> q = branches[c.branch];
-    if (g.branch_lanes) {
-      const Quaternion<T>& other = branches[1 - c.branch];
-      const v even = (lane_signs<T>(u64(g.branch_lanes)) + T(1)) * T(0.5), odd = T(1) - even;
-      q = {even * q.w + odd * other.w, even * q.x + odd * other.x, even * q.y + odd * other.y,
-           even * q.z + odd * other.z};
-    }
-    const v sign = signs(g, c);
-    q.y *= sign, q.z *= sign;
+  // The matrices of the vectors of a class and of their partners; y and z carry the signs of the lanes' bits.
+  Sides<T> of_class(const Quaternion<T>* branches, const Geometry& g, const Class& c) const {
+    Sides<T> q = {of_side(branches, g, c.branch), of_side(branches, g, c.branch ^ int(g.crossed))};
+    const v sign = signs(g, c), other = g.opposite ? -sign : sign;
+    q.near.y *= sign, q.near.z *= sign, q.far.y *= other, q.far.z *= other;
     return q;
   }
 
+  Quaternion<T> of_side(const Quaternion<T>* branches, const Geometry& g, int branch) const {
+    const Quaternion<T>&a = branches[branch], &b = branches[1 - branch];
+    if (!g.branch_lanes) return a;
+    const v even = even_lanes(g.branch_lanes), odd = T(1) - even;
+    return {even * a.w + odd * b.w, even * a.x + odd * b.x, even * a.y + odd * b.y, even * a.z + odd * b.z};
+  }
+
+  static v even_lanes(int mask) { return (lane_signs<T>(u64(mask)) + T(1)) * T(0.5); }
   v signs(const Geometry& g, const Class& c) const {
     return lane_signs<T>(u64(g.bit_lanes)) * T(c.bit ? -1 : 1);
   }
@@ -148,23 +150,19 @@ template <class T> struct Worker {
     for (const Class& c : g.classes) forward_class<T>(p.kind, state, c, g, of_class(q, g, c));
   }
 
+  static void invert(Quaternion<T>& q) { q.x = -q.x, q.y = -q.y, q.z = -q.z; }
+
   void pair_back(const Pair& p) {
     const Geometry& g = p.geometry[lane_bits];
-    const Quaternion<T> q[2] = {quaternion(p, 0), quaternion(p, 1)};
+    Quaternion<T> q[2] = {quaternion(p, 0), quaternion(p, 1)};
+    invert(q[0]), invert(q[1]);
     Bloch<T> total[2] = {};
     for (const Class& c : g.classes) {
-      Quaternion<T> inverse = of_class(q, g, c);
-      inverse.x = -inverse.x, inverse.y = -inverse.y, inverse.z = -inverse.z;
-      Bloch<T> b = backward_class<T>(p.kind, p.learns, state, grad, c, g, inverse);
+      BlochSides<T> b = backward_class<T>(p.kind, p.learns, state, grad, c, g, of_class(q, g, c));
+      if (!p.learns) continue;
       const v sign = signs(g, c);
-      b.y *= -sign, b.z *= sign;
-      if (!g.branch_lanes) {
-        add(total[c.branch], b, v{} + T(1));
-        continue;
-      }
-      const v even = (lane_signs<T>(u64(g.branch_lanes)) + T(1)) * T(0.5);
-      add(total[c.branch], b, even);
-      add(total[1 - c.branch], b, T(1) - even);
+      add_side(total, b.near, g, sign, c.branch);
+      if (g.far && g.shuffle) add_side(total, b.far, g, g.opposite ? -sign : sign, c.branch ^ int(g.crossed));
     }
     if (!p.learns) return;
     for (int branch = 0; branch < (p.select ? 2 : 1); ++branch) {
@@ -176,6 +174,14 @@ template <class T> struct Worker {
         add(found[size_t(2 * p.place + branch)], b, v{} + T(1));
       }
     }
+  }
+
+  static void add_side(Bloch<T>* total, Bloch<T> b, const Geometry& g, v sign, int branch) {
+    b.y *= -sign, b.z *= sign;
+    if (!g.branch_lanes) return add(total[branch], b, v{} + T(1));
+    const v even = even_lanes(g.branch_lanes);
+    add(total[branch], b, even);
+    add(total[1 - branch], b, T(1) - even);
   }
 
   static void add(Bloch<T>& to, const Bloch<T>& b, v weight) {

@@ -38,7 +38,7 @@ struct Geometry {
   u64 far = 0;           // partner vector is I ^ far
   int shuffle = 0;       // and in it lane l ^ shuffle
   int bit_lanes = 0, branch_lanes = 0;
-  bool opposite = true;  // whether partner vectors have opposite bits
+  bool opposite = false, crossed = false;  // whether a partner vector has the opposite bit, the other branch
   std::vector<Class> classes;
 };
 
@@ -93,7 +93,7 @@ static Geometry place(const Pair& pair, int num_qubits, int lane_bits) {
   g.far = pair.flips >> lane_bits;
   g.shuffle = int(pair.flips & lanes), g.bit_lanes = int(pair.signs & lanes), g.branch_lanes = int(pair.select & lanes);
   const u64 signs = pair.signs >> lane_bits, select = pair.select >> lane_bits;
-  g.opposite = g.far && parity(g.far & signs);
+  g.opposite = parity(g.far & signs), g.crossed = parity(g.far & select);
   for (int branch = 0; branch < 2; ++branch)
     for (int bit = 0; bit < (g.opposite ? 1 : 2); ++bit) {
       Class c;
