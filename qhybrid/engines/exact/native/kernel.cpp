@@ -84,9 +84,8 @@ template <class T> struct Worker {
       lane_bits = Lanes<T>::bits, first = call.blocks * L + (task - call.blocks), samples = 1;
     }
     blocks = size_t(1) << (plan.num_qubits - lane_bits);
-    for (size_t k = 0; k < plan.angles.size(); ++k) {
+    for (const size_t k : plan.batched) {
       const Angle& a = plan.angles[k];
-      if (!a.batched()) continue;
       v total = v{} + call.base[k];
       for (size_t j = 0; j < a.input.size(); ++j)
         total += T(a.input_factor[j]) * samples_of(call.inputs + size_t(a.input[j]) * size_t(call.batch));
@@ -126,6 +125,7 @@ template <class T> struct Worker {
 
   // The matrices of the vectors of a class and of their partners; y and z carry the signs of the lanes' bits.
   Sides<T> of_class(const Quaternion<T>* branches, const Geometry& g, const Class& c) const {
+    if (!lane_bits) return {branches[c.branch], branches[c.branch]};
     Sides<T> q = {of_side(branches, g, c.branch), of_side(branches, g, c.branch ^ int(g.crossed))};
     const v sign = signs(g, c), other = g.opposite ? -sign : sign;
     q.near.y *= sign, q.near.z *= sign, q.far.y *= other, q.far.z *= other;
@@ -146,20 +146,32 @@ template <class T> struct Worker {
 
   void pair_ahead(const Pair& p) {
     const Geometry& g = p.geometry[lane_bits];
-    const Quaternion<T> q[2] = {quaternion(p, 0), quaternion(p, 1)};
+    Quaternion<T> q[2];
+    matrices(p, q);
     for (const Class& c : g.classes) forward_class<T>(p.kind, state, c, g, of_class(q, g, c));
+  }
+
+  void matrices(const Pair& p, Quaternion<T>* q) const {
+    q[0] = quaternion(p, 0);
+    q[1] = p.select ? quaternion(p, 1) : q[0];
   }
 
   static void invert(Quaternion<T>& q) { q.x = -q.x, q.y = -q.y, q.z = -q.z; }
 
   void pair_back(const Pair& p) {
     const Geometry& g = p.geometry[lane_bits];
-    Quaternion<T> q[2] = {quaternion(p, 0), quaternion(p, 1)};
+    Quaternion<T> q[2];
+    matrices(p, q);
     invert(q[0]), invert(q[1]);
     Bloch<T> total[2] = {};
     for (const Class& c : g.classes) {
       BlochSides<T> b = backward_class<T>(p.kind, p.learns, state, grad, c, g, of_class(q, g, c));
       if (!p.learns) continue;
+      if (!lane_bits) {
+        b.near.y = -b.near.y;
+        add(total[c.branch], b.near);
+        continue;
+      }
       const v sign = signs(g, c);
       add_side(total, b.near, g, sign, c.branch);
       if (g.far && g.shuffle) add_side(total, b.far, g, g.opposite ? -sign : sign, c.branch ^ int(g.crossed));
@@ -171,19 +183,20 @@ template <class T> struct Worker {
       if (p.batched) {
         to_angles(p, branch, b, grad_angle.data(), [&](int k) { return half_cosine(k); }, [&](int k) { return half_sine(k); });
       } else {
-        add(found[size_t(2 * p.place + branch)], b, v{} + T(1));
+        add(found[size_t(2 * p.place + branch)], b);
       }
     }
   }
 
   static void add_side(Bloch<T>* total, Bloch<T> b, const Geometry& g, v sign, int branch) {
     b.y *= -sign, b.z *= sign;
-    if (!g.branch_lanes) return add(total[branch], b, v{} + T(1));
+    if (!g.branch_lanes) return add(total[branch], b);
     const v even = even_lanes(g.branch_lanes);
     add(total[branch], b, even);
     add(total[1 - branch], b, T(1) - even);
   }
 
+  static void add(Bloch<T>& to, const Bloch<T>& b) { to.x += b.x, to.y += b.y, to.z += b.z; }
   static void add(Bloch<T>& to, const Bloch<T>& b, v weight) {
     to.x += weight * b.x, to.y += weight * b.y, to.z += weight * b.z;
   }
@@ -407,12 +420,12 @@ template <class T> struct Worker {
     if (call.states) memcpy(static_cast<void*>(state), saved(), 2 * blocks * sizeof(v));
     else evolve();
     pull_back();
-    std::fill(grad_angle.begin(), grad_angle.end(), v{});
+    for (const size_t k : plan.by_task) grad_angle[k] = v{};
     for (size_t k = plan.ops.size(); k--;) {
       const Op& op = plan.ops[k];
       op.pair ? pair_back(plan.pairs[size_t(op.index)]) : phase_back(plan.phases[size_t(op.index)]);
     }
-    for (size_t k = 0; k < plan.angles.size(); ++k) share(plan.angles[k], grad_angle[k], true);
+    for (const size_t k : plan.by_task) share(plan.angles[k], grad_angle[k], true);
   }
 
   void share(const Angle& a, v gradient, bool with_inputs) {

@@ -109,6 +109,8 @@ static Geometry place(const Pair& pair, int num_qubits, int lane_bits) {
 struct Plan {
   int num_qubits, num_inputs, num_weights, num_observables;
   std::vector<Angle> angles;
+  std::vector<size_t> batched;                            // the angles that differ from sample to sample
+  std::vector<size_t> by_task;                            // those, and others whose matrices differ
   std::vector<Op> ops;
   std::vector<Pair> pairs;
   std::vector<Phase> phases;
@@ -122,9 +124,16 @@ struct Plan {
       a.offset = *reals++;
       for (int64_t k = *ints++; k--;) a.input.push_back(int(*ints++)), a.input_factor.push_back(*reals++);
       for (int64_t k = *ints++; k--;) a.weight.push_back(int(*ints++)), a.weight_factor.push_back(*reals++);
+      if (a.batched()) batched.push_back(angles.size());
       angles.push_back(a);
     }
     for (int64_t left = *ints++; left--;) *ints++ ? read_pair(ints) : read_phase(ints);
+    std::vector<bool> in_batched(angles.size());
+    for (const Pair& p : pairs)
+      for (const Factor& f : p.factors)
+        if (p.batched) in_batched[size_t(f.angle)] = true;
+    for (size_t k = 0; k < angles.size(); ++k)
+      if (in_batched[k] || angles[k].batched()) by_task.push_back(k);
     for (int64_t left = *ints++; left--;) {
       Group g;
       g.flips = u64(*ints++);

@@ -217,7 +217,7 @@ class _Builder:
         """Whether Z's on `signs` are the pair's Z, but for a sign by the branch `select`; makes it the branch."""
         if not (operation.flips & signs).bit_count() % 2:
             return False
-        if all(factor.axis == X for factor in operation.factors):
+        if _only_x(operation):
             operation.signs, select = signs, 0  # no factor has used the pair's bit yet: it may be any
         if select and operation.select not in (0, select):
             return False
@@ -258,9 +258,14 @@ class _Builder:
 def _commute(operation: Pair, flips: int, signs: int | None, select: int) -> bool:
     """Whether a rotation of pairs commutes with all that an operation may do."""
     own = [mask for mask in (signs, select) if mask]
-    if any((flips & mask).bit_count() % 2 for mask in (operation.signs, operation.select)):
+    used = 0 if _only_x(operation) else operation.signs
+    if any((flips & mask).bit_count() % 2 for mask in (used, operation.select)):
         return False
     return not any((operation.flips & mask).bit_count() % 2 for mask in own)
+
+
+def _only_x(operation: Pair) -> bool:
+    return all(factor.axis == X for factor in operation.factors)
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:
