@@ -1,7 +1,7 @@
 """Build hook: compile the package's C++ library if a compiler is there; otherwise the wheel is pure Python.
 
-`python hatch_build.py` compiles it into this checkout. The variable QHYBRID_BUILD_KERNEL is `0` to leave it out and
-`1` to fail where it cannot be compiled (for wheels that must have it); CXX names the compiler.
+`python hatch_build.py` compiles it into this checkout. The variable QHYBRID_BUILD_KERNEL is `0` to leave it
+out and `1` to fail where it cannot be compiled (for wheels that must have it); CXX names the compiler.
 """
 
 from __future__ import annotations

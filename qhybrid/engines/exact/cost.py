@@ -20,6 +20,10 @@ SECONDS_PER_ENTRY = 4e-10
 SECONDS_PER_INSTRUCTION = 1.5e-5
 SECONDS_PER_AMPLITUDE_STEP = 3.4e-9
 SECONDS_PER_STATE_STEP = 1.2e-4
+SECONDS_PER_COMPILED_AMPLITUDE = 7e-10
+SECONDS_PER_COMPILED_OPERATION = 4e-9
+SECONDS_PER_COMPILED_CALL = 1.5e-4
+"""Of the compiled statevector, value and gradient: `benchmarks/compiled_kernels.py` on one AMD EPYC core."""
 GRADIENT_FACTOR = 3
 """Value and gradient take about three times the operations of the value."""
 
@@ -77,6 +81,21 @@ def state_cost(work: int, steps: int, widest: int, batch: int) -> Cost:
     return Cost(
         8.0 * work, 2.0 * work, 2 << widest, batch * work * SECONDS_PER_AMPLITUDE_STEP + overhead, overhead
     )
+
+
+def compiled_cost(work: float, operations: int, widest: int, runs: int, batch: int) -> Cost:
+    """Return the cost of statevectors in the compiled library.
+
+    Args:
+        work: Amplitudes that all operations touch, a sample.
+        operations: Their number.
+        widest: Qubits of the largest state.
+        runs: Number of statevectors.
+        batch: Number of samples.
+    """
+    overhead = max(1, runs) * SECONDS_PER_COMPILED_CALL
+    sample = work * SECONDS_PER_COMPILED_AMPLITUDE + operations * SECONDS_PER_COMPILED_OPERATION
+    return Cost(8.0 * work, 2.0 * work, 2 << widest, batch * sample + overhead, overhead)
 
 
 def _product(sizes: Iterable[int]) -> int:

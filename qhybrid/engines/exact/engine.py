@@ -51,8 +51,8 @@ class ExactEngine(Engine):
         method: "network", "statevector", or "auto" for the cheaper one.
         shots_law: "joint" (observables of one basis share their shots) or "independent" (each string has its
             own); None is joint.
-        kernel: What executes statevectors: "compiled", "torch", or None for the compiled kernels where they are
-            installed and the device is the CPU. Values agree to rounding, so that it is not part of `describe`.
+        kernel: What executes statevectors: "compiled", "torch", or None for the compiled kernels where they
+            are installed and the device is the CPU. Values agree to rounding: `describe` leaves it out.
     """
 
     kind = "exact"
@@ -212,11 +212,14 @@ class ExactEngine(Engine):
         known = self._explanations.get((spec.fingerprint, dtype))
         if known is None or known[0] != key:
             plan, kind = self._plan(spec), self._device.type
-            known = key, explain_plan(plan, batch, dtype.itemsize, key[1], kind, self._method)
+            options = (self._method, self._uses_kernels)
+            known = key, explain_plan(plan, batch, dtype.itemsize, key[1], kind, *options)
             self._explanations[spec.fingerprint, dtype] = known
         return known[1]
 
-    def _executor(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> Network | StateExecutor | NativeExecutor:
+    def _executor(
+        self, spec: CircuitSpec, method: str, dtype: torch.dtype
+    ) -> Network | StateExecutor | NativeExecutor:
         key = (spec.fingerprint, method, dtype)
         if key not in self._executors:
             with ordinary_tensors():
@@ -226,13 +229,18 @@ class ExactEngine(Engine):
     def _statevector(
         self, states: StatePlan, sizes: tuple[int, int, int], like: torch.Tensor
     ) -> StateExecutor | NativeExecutor:
-        rotations, found = states.rotations, kernels()
-        usable = self._kernel != "torch" and self._device.type == "cpu" and found.library is not None
-        if not usable or rotations is None:
+        rotations = states.rotations
+        if not self._uses_kernels or rotations is None:
             return StateExecutor(states, sizes, like)
-        return NativeExecutor(rotations, sizes, like, found, lambda: StateExecutor(states, sizes, like))
+        return NativeExecutor(rotations, sizes, like, kernels(), lambda: StateExecutor(states, sizes, like))
 
-    def _compiled(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> Network | StateExecutor | NativeExecutor:
+    @property
+    def _uses_kernels(self) -> bool:
+        return self._kernel != "torch" and self._device.type == "cpu" and kernels().library is not None
+
+    def _compiled(
+        self, spec: CircuitSpec, method: str, dtype: torch.dtype
+    ) -> Network | StateExecutor | NativeExecutor:
         plan = self._plan(spec)
         like = torch.empty(0, dtype=dtype, device=self._device)
         sizes = (spec.num_inputs, spec.num_weights, spec.num_observables)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qhybrid.engines.exact.cost import Cost
+from qhybrid.engines.exact.native.division import compiled_memory
 from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan
 from qhybrid.engines.exact.statevector.execute import chunk_samples
 
@@ -51,6 +52,7 @@ def explain_plan(
     limit_bytes: int,
     device_type: str = "cpu",
     method: str = "auto",
+    compiled: bool = False,
 ) -> Explanation:
     """Choose the cheaper method that fits the memory.
 
@@ -61,8 +63,9 @@ def explain_plan(
         limit_bytes: Memory that may be used.
         device_type: "cpu" or "cuda".
         method: "auto", or the one method to consider.
+        compiled: Whether the compiled library executes statevectors that it knows.
     """
-    weighed = _weighed(plan, batch, itemsize, device_type)
+    weighed = _weighed(plan, batch, itemsize, device_type, compiled)
     options = [option for option in weighed if method in ("auto", option[0])]
     runnable = [option for option in options if option[0] != "network" or plan.network is not None]
     fitting = [option for option in runnable if option[2] <= limit_bytes]
@@ -91,14 +94,19 @@ def part_samples(cost: Cost, itemsize: int) -> int:
     return max(1, int(PART_BYTES // max(1.0, SAVED_FACTOR * cost.entries * itemsize)))
 
 
-def _weighed(plan: CircuitPlan, batch: int, itemsize: int, device_type: str) -> list[tuple[str, Cost, int]]:
+def _weighed(
+    plan: CircuitPlan, batch: int, itemsize: int, device_type: str, compiled: bool
+) -> list[tuple[str, Cost, int]]:
     result = []
     cost = plan.abandoned if plan.network is None else plan.network.cost
     if cost is not None:
         samples = min(max(batch, 1), part_samples(cost, itemsize))
         memory = int(SAVED_FACTOR * cost.entries * itemsize * samples)
         result.append(("network", _scaled(cost, batch), memory))
-    if plan.states is not None and plan.state_cost is not None:
+    if compiled and plan.states is not None and plan.compiled_cost is not None:
+        memory = compiled_memory(plan.states.widest, max(batch, 1), itemsize)
+        result.append(("statevector", _scaled(plan.compiled_cost, batch), memory))
+    elif plan.states is not None and plan.state_cost is not None:
         samples = max(batch, 1) + STATES_AT_ONCE * min(
             max(batch, 1), chunk_samples(plan.states.widest, device_type)
         )

@@ -1,4 +1,4 @@
-"""Evaluate many expressions of the same form at once: `(pi - x0) * (pi - x1)` for all pairs in a few operations."""
+"""Evaluate many expressions of one form at once: `(pi - x) * (pi - y)` for all pairs in a few operations."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class ConstantGate:
-    """Rotations, then |bits> -> |permutation bits> (a matrix over GF(2), first qubit first), then rotations."""
+    """Rotations, then |bits> -> |permutation bits> (a matrix over GF(2), first qubit first), then others."""
 
     turns: tuple[Turn, ...]
     permutation: np.ndarray | None = None
@@ -100,7 +100,9 @@ def _weyl(matrix: ComplexArray) -> ConstantGate:
     """Return the canonical decomposition: one-qubit gates around exp(i (a XX + b YY + c ZZ))."""
     found = TwoQubitWeylDecomposition(matrix, fidelity=None)
     before = _one_qubit(found.K2r, "{}I") + _one_qubit(found.K2l, "I{}")
-    middle = [Turn(2 * letter, -2 * float(angle)) for letter, angle in zip("XYZ", (found.a, found.b, found.c))]
+    middle = [
+        Turn(2 * letter, -2 * float(angle)) for letter, angle in zip("XYZ", (found.a, found.b, found.c))
+    ]
     after = _one_qubit(found.K1r, "{}I") + _one_qubit(found.K1l, "I{}")
     turns = [*before, *(turn for turn in middle if abs(turn.angle) > TOLERANCE), *after]
     return ConstantGate(tuple(turns))

@@ -1,4 +1,4 @@
-"""Execute statevectors in the compiled library; torch takes over where more than one gradient is asked for."""
+"""Execute statevectors in the compiled library; torch takes over for second derivatives."""
 
 from __future__ import annotations
 
@@ -8,19 +8,14 @@ from typing import Any
 import torch
 
 from qhybrid.engines.base import ordinary_tensors
+from qhybrid.engines.exact.native.division import SAVED_BYTES, singles_up_to, state_entries, threads_for
 from qhybrid.engines.exact.native.library import Kernels
-from qhybrid.engines.exact.native.program import LANES, NativeProgram
+from qhybrid.engines.exact.native.program import NativeProgram
 from qhybrid.engines.exact.native.rotations import Rotations
 from qhybrid.engines.gates.angle_table import AngleTable
 from qhybrid.engines.gates.expression import Angle
 
 Twin = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-SAVED_BYTES = 2**28
-"""Final states are kept for the backward pass up to this size; larger ones are computed again."""
-THREADED_WORK = 1e7
-"""Amplitudes times operations from which a call is shared out to threads; below it takes a few milliseconds."""
-SINGLE_QUBITS = 7
-"""Qubits from which a few left-over samples are taken one by one, with amplitudes in the lanes."""
 
 
 class NativeExecutor:
@@ -42,8 +37,11 @@ class NativeExecutor:
         kernels: Kernels,
         twin: Callable[[], Twin],
     ) -> None:
-        self._dtype, self._make_twin, self._twin = like.dtype, twin, None
-        distinct = list(dict.fromkeys(angle for run in runs for angle in run.angles if angle.tree is not None))
+        self._dtype, self._make_twin = like.dtype, twin
+        self._twin: Twin | None = None
+        distinct = list(
+            dict.fromkeys(angle for run in runs for angle in run.angles if angle.tree is not None)
+        )
         batched = [angle for angle in distinct if angle.batched]
         free = [angle for angle in distinct if not angle.batched]
         self._batched = AngleTable(batched, sizes[0], sizes[1], like) if batched else None
@@ -52,7 +50,8 @@ class NativeExecutor:
         rows |= {angle: Angle(0.0, weights=((sizes[1] + k, 1.0),)) for k, angle in enumerate(free)}
         whole = (sizes[0] + len(batched), sizes[1] + len(free), sizes[2])
         self._programs = [
-            NativeProgram(run, [rows.get(angle, angle) for angle in run.angles], whole, kernels) for run in runs
+            NativeProgram(run, [rows.get(angle, angle) for angle in run.angles], whole, kernels)
+            for run in runs
         ]
 
     def __call__(self, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -83,7 +82,7 @@ class NativeExecutor:
         """Return the values, and the final states that were kept."""
         batch, results, kept = inputs.shape[1], [], []
         for program in self._programs:
-            entries = program.state_entries(batch, self._dtype)
+            entries = state_entries(program.num_qubits, batch, self._dtype.itemsize)
             saved = keep and entries * self._dtype.itemsize <= SAVED_BYTES
             states = inputs.new_empty(entries) if saved else None
             results.append(program.values(inputs, weights, states, *self._division(program, batch)))
@@ -112,8 +111,8 @@ class NativeExecutor:
 
     def _division(self, program: NativeProgram, batch: int) -> tuple[int, int]:
         """Return the number of threads, and of left-over samples up to which they are taken one by one."""
-        threads = torch.get_num_threads() if program.work * batch >= THREADED_WORK else 1
-        return threads, LANES[self._dtype] // 2 if program.num_qubits >= SINGLE_QUBITS else 0
+        singles = singles_up_to(program.num_qubits, self._dtype.itemsize)
+        return threads_for(program.work * batch), singles
 
 
 class _Adjoint(torch.autograd.Function):
@@ -160,12 +159,15 @@ def _by_twin(
         wanted = [tensor for tensor in (inputs, weights) if tensor.requires_grad]
         values = ctx.executor.twin(inputs, weights)
         found = iter(torch.autograd.grad(values, wanted, grad, create_graph=create, allow_unused=True))
-    return (None, *(next(found) if tensor.requires_grad else None for tensor in (inputs, weights)), None, None)
+    return (
+        None,
+        *(next(found) if tensor.requires_grad else None for tensor in (inputs, weights)),
+        None,
+        None,
+    )
 
 
 def is_transformed() -> bool:
     """Return whether torch.func transforms or forward-mode differentiation are at work."""
     level: int = torch.autograd.forward_ad._current_level
     return bool(torch._C._are_functorch_transforms_active()) or level >= 0
-
-

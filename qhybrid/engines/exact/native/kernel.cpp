@@ -65,16 +65,17 @@ template <class T> struct Worker {
     grad_weights.resize(size_t(plan.num_weights));
   }
 
-  static size_t bytes(const Plan& plan, bool backward) {
-    const size_t amplitudes = std::max<size_t>(size_t(1) << plan.num_qubits, 1);
-    return amplitudes * sizeof(v) * (backward ? 5 : 3);
+  // Vectors of the largest state of a call, without the factor 2.
+  static size_t largest(const Call<T>& call) {
+    return size_t(1) << (call.plan.num_qubits - (call.blocks ? 0 : Lanes<T>::bits));
   }
+  static size_t bytes(const Call<T>& call, bool backward) { return largest(call) * sizeof(v) * (backward ? 5 : 3); }
 
   void memory(void* place, bool backward) {
-    const size_t amplitudes = size_t(1) << plan.num_qubits;
+    const size_t size = largest(call);
     table = static_cast<v*>(place);
-    state = table + amplitudes;
-    grad = backward ? state + 2 * amplitudes : nullptr;
+    state = table + size;
+    grad = backward ? state + 2 * size : nullptr;
   }
 
   void start(int64_t task) {
@@ -483,17 +484,22 @@ template <class T> void divide(Call<T>& call, int singles_up_to) {
   constexpr int L = Lanes<T>::width;
   const int64_t rest = call.batch % L;
   call.blocks = call.batch / L, call.singles = 0;
+  if (singles_up_to >= L && call.plan.num_qubits >= Lanes<T>::bits) {
+    call.blocks = 0, call.singles = call.batch;
+    return;
+  }
   if (rest && rest <= singles_up_to && call.plan.num_qubits >= Lanes<T>::bits) call.singles = rest;
   else if (rest) ++call.blocks;
 }
 
 template <class T> int run(Call<T>& call, bool backward, int threads, int singles_up_to) {
+  if (!call.batch) return 0;
   divide(call, singles_up_to);
   prepare(call);
   const int64_t tasks = call.blocks + call.singles;
   const int workers = int(std::max<int64_t>(1, std::min<int64_t>(threads, tasks)));
   static thread_local Arena arena;
-  const size_t bytes = Worker<T>::bytes(call.plan, backward);
+  const size_t bytes = Worker<T>::bytes(call, backward);
   char* memory = static_cast<char*>(arena.get(bytes * size_t(workers)));
   if (!memory) return 1;
   std::vector<Worker<T>> team;

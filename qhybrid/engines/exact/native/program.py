@@ -13,9 +13,6 @@ from qhybrid.engines.exact.native.library import Kernels
 from qhybrid.engines.exact.native.rotations import Pair, Rotations, String
 from qhybrid.engines.gates.expression import Angle
 
-LANES = {torch.float32: 8, torch.float64: 4}
-"""Samples that a vector of 32 bytes holds."""
-
 
 class NativeProgram:
     """One statevector in the compiled library.
@@ -39,11 +36,6 @@ class NativeProgram:
         if not self._plan:
             raise MemoryError("The compiled library has no memory for a circuit.")
         weakref.finalize(self, self._library.qhybrid_free, self._plan)
-
-    def state_entries(self, batch: int, dtype: torch.dtype) -> int:
-        """Return the real numbers that all final states take; the last samples' vector is filled up."""
-        lanes = LANES[dtype]
-        return (-(-batch // lanes) * lanes) << (self.num_qubits + 1)
 
     def values(
         self,
@@ -124,5 +116,3 @@ def _flat(
     for index, value in rotations.constants:
         offsets[index] += value
     return np.array(ints, dtype=np.int64), np.array(reals + offsets, dtype=np.float64)
-
-

@@ -1,7 +1,7 @@
 """A circuit as rotations by Pauli strings on the bits of a state's index, fused to few passes over the state.
 
-Gates that permute basis states (CX, SWAP, the permutation in iSWAP) cost nothing: they change the linear map
-between a qubit's value and the bits of the index. With it, exp(-i t P / 2) acts as another Pauli string P' =
+Gates that permute basis states (CX, SWAP, the permutation in iSWAP) cost nothing: they change the linear
+map between a qubit's value and the bits of the index. With it, exp(-i t P / 2) acts as another Pauli string P' =
 i^{n_Y} X^x Z^z: it mixes the pairs i, i ^ x, with a sign by the parity of i & z, or is a phase where x = 0.
 
 Rotations of the same pairs become one operation: one matrix, or two, of which the parity of i & select chooses.
@@ -61,7 +61,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class String:
-    """A Pauli string i^{num_y} X^flips Z^signs that is read, and (observable, coefficient) of all that hold it."""
+    """A Pauli string i^{num_y} X^flips Z^signs that is read, with the (observable, coefficient) it is part of."""
 
     flips: int
     signs: int
@@ -214,7 +214,7 @@ class _Builder:
 
     @staticmethod
     def _joins(operation: Pair, signs: int, select: int) -> bool:
-        """Whether Z's on `signs` are the pair's Z, but for a sign by the branch `select`; makes it the branch."""
+        """Whether Z's on `signs` are the pair's Z, but for a sign by `select`, which then is the branch."""
         if not (operation.flips & signs).bit_count() % 2:
             return False
         if _only_x(operation):
