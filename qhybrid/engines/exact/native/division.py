@@ -9,7 +9,7 @@ LANE_BYTES = 32
 SAVED_BYTES = 2**28
 """Final states are kept for the backward pass up to this size; larger ones are computed again."""
 THREADED_WORK = 1e7
-"""Amplitudes times operations from which a call is shared out to threads; below it takes a few milliseconds."""
+"""Amplitudes times operations from which a call has several threads; below it takes few milliseconds."""
 SINGLE_QUBITS = 7
 """Qubits from which a few left-over samples are taken one by one, amplitudes in the lanes."""
 ALL_SINGLE_QUBITS = 13

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -12,10 +12,17 @@ from qhybrid.engines.exact.native.division import SAVED_BYTES, singles_up_to, st
 from qhybrid.engines.exact.native.library import Kernels
 from qhybrid.engines.exact.native.program import NativeProgram
 from qhybrid.engines.exact.native.rotations import Rotations
+from qhybrid.engines.exact.statevector.execute import is_transformed, is_vectorised
 from qhybrid.engines.gates.angle_table import AngleTable
 from qhybrid.engines.gates.expression import Angle
 
-Twin = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+class Twin(Protocol):
+    """The torch version of an executor."""
+
+    def __call__(self, inputs: torch.Tensor, weights: torch.Tensor, traced: bool = False) -> torch.Tensor:
+        """Return the expectation values, shape (n_obs, B)."""
+        ...
 
 
 class NativeExecutor:
@@ -137,7 +144,7 @@ class _Adjoint(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         inputs, weights, rows, vector = ctx.saved_tensors
-        if torch.is_grad_enabled() or is_transformed():
+        if torch.is_grad_enabled() or is_vectorised(grads[0]):
             return _by_twin(ctx, inputs, weights, grads[0])
         grad_rows, grad_vector = ctx.executor.backward(rows, vector, grads[0].contiguous(), ctx.kept)
         count, length = inputs.shape[0], weights.shape[0]
@@ -157,7 +164,7 @@ def _by_twin(
     create = torch.is_grad_enabled()
     with torch.enable_grad():
         wanted = [tensor for tensor in (inputs, weights) if tensor.requires_grad]
-        values = ctx.executor.twin(inputs, weights)
+        values = ctx.executor.twin(inputs, weights, traced=is_vectorised(grad))
         found = iter(torch.autograd.grad(values, wanted, grad, create_graph=create, allow_unused=True))
     return (
         None,
@@ -165,9 +172,3 @@ def _by_twin(
         None,
         None,
     )
-
-
-def is_transformed() -> bool:
-    """Return whether torch.func transforms or forward-mode differentiation are at work."""
-    level: int = torch.autograd.forward_ad._current_level
-    return bool(torch._C._are_functorch_transforms_active()) or level >= 0

@@ -1,11 +1,12 @@
 """A circuit as rotations by Pauli strings on the bits of a state's index, fused to few passes over the state.
 
 Gates that permute basis states (CX, SWAP, the permutation in iSWAP) cost nothing: they change the linear
-map between a qubit's value and the bits of the index. With it, exp(-i t P / 2) acts as another Pauli string P' =
-i^{n_Y} X^x Z^z: it mixes the pairs i, i ^ x, with a sign by the parity of i & z, or is a phase where x = 0.
+map between a qubit's value and the bits of the index. With it, exp(-i t P / 2) acts as another Pauli string
+P' = i^{n_Y} X^x Z^z: it mixes the pairs i, i ^ x, with a sign by the parity of i & z, or is a phase where
+x = 0.
 
-Rotations of the same pairs become one operation: one matrix, or two, of which the parity of i & select chooses.
-So RZ, RY and a controlled RY behind them are a single pass.
+Rotations of the same pairs become one operation: one matrix, or two, between which the parity of i & select
+chooses. So RZ, RY and a controlled RY behind them are a single pass.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class String:
-    """A Pauli string i^{num_y} X^flips Z^signs that is read, with the (observable, coefficient) it is part of."""
+    """A Pauli string i^{num_y} X^flips Z^signs that is read, and (observable, coefficient) where it is."""
 
     flips: int
     signs: int

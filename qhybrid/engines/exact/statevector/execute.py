@@ -22,6 +22,18 @@ def chunk_samples(num_qubits: int, device_type: str) -> int:
     return max(1, CHUNK_AMPLITUDES >> num_qubits) if device_type == "cpu" else EVERYTHING
 
 
+def is_transformed() -> bool:
+    """Return whether torch.func transforms or forward-mode differentiation are at work."""
+    level: int = torch.autograd.forward_ad._current_level
+    return bool(torch._C._are_functorch_transforms_active()) or level >= 0
+
+
+def is_vectorised(grad: torch.Tensor) -> bool:
+    """Return whether a gradient stands for several at once, as in `jacobian(vectorize=True)`."""
+    batched: bool = torch._C._functorch.is_legacy_batchedtensor(grad)
+    return batched or is_transformed()
+
+
 class StateRunner:
     """The steps and read-outs of one statevector.
 
@@ -52,7 +64,7 @@ class StateRunner:
 
     def __call__(self, tensors: Sequence[torch.Tensor], batch: int) -> torch.Tensor:
         """Return <P> of every string, shape (T, B), from the gates' tensors."""
-        if torch._C._are_functorch_transforms_active():
+        if is_transformed():
             return self.traced(tensors, batch)
         result: torch.Tensor = _AdjointRun.apply(self, batch, *tensors)  # type: ignore[no-untyped-call]
         return result
@@ -97,10 +109,14 @@ class _AdjointRun(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         runner, tensors = ctx.runner, ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or is_vectorised(grads[0]):
+            create = torch.is_grad_enabled()
             wanted = [tensor for tensor in tensors if tensor.requires_grad]
-            values = runner.traced(tensors, ctx.batch)
-            found = iter(torch.autograd.grad(values, wanted, grads[0], create_graph=True, allow_unused=True))
+            with torch.enable_grad():
+                values = runner.traced(tensors, ctx.batch)
+            found = iter(
+                torch.autograd.grad(values, wanted, grads[0], create_graph=create, allow_unused=True)
+            )
             return (None, None, *(next(found) if tensor.requires_grad else None for tensor in tensors))
         total: list[torch.Tensor] = [torch.zeros_like(tensor) for tensor in tensors]
         for (part, some), final in zip(runner.parts(tensors, ctx.batch), ctx.finals):
@@ -147,8 +163,11 @@ class StateExecutor:
         batched = [root.batched for root in self._plan.program.roots]
         return StateRunner(run.steps, reader, run.num_qubits, batched, chunk, self._like)
 
-    def __call__(self, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Return the expectation values, shape (n_obs, B), for input rows of shape (n_in, B)."""
+    def __call__(self, inputs: torch.Tensor, weights: torch.Tensor, traced: bool = False) -> torch.Tensor:
+        """Return the expectation values, shape (n_obs, B), for input rows of shape (n_in, B).
+
+        With `traced` autograd records every step.
+        """
         registers = self._executor.registers(inputs, weights)
         members = {register: registers[register].unbind(0) for register in self._used}
         tensors = [
@@ -158,7 +177,9 @@ class StateExecutor:
         batch = inputs.shape[1]
         result = self._offset.expand(-1, batch)
         values = [
-            runner(tensors, batch) for runner, run in zip(self._runners, self._plan.runs) if run.strings
+            runner.traced(tensors, batch) if traced else runner(tensors, batch)
+            for runner, run in zip(self._runners, self._plan.runs)
+            if run.strings
         ]
         if not values:
             return result
