@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from qhybrid.errors import EngineError
+
 VARIABLE = "QHYBRID_KERNEL"
 """`torch` switches the compiled kernels off, `baseline` takes the build for any processor."""
 CHOICES = ("auto", "torch", "baseline")
@@ -34,8 +36,17 @@ class Kernels:
 
 
 def kernels() -> Kernels:
-    """Return the library to use, looked for once; the environment variable is read at the first call."""
-    return _found(os.environ.get(VARIABLE, "auto") or "auto")
+    """Return the library to use; each choice of the environment variable is looked for once.
+
+    Raises:
+        EngineError: If the variable has an unknown value.
+    """
+    choice = os.environ.get(VARIABLE, "auto") or "auto"
+    if choice not in CHOICES:
+        raise EngineError(
+            f"Variable `{VARIABLE}` must be one of {', '.join(CHOICES)}, but is {choice!r}. Fix: leave it out."
+        )
+    return _found(choice)
 
 
 @cache

@@ -133,6 +133,7 @@ class _Builder:
     signs: dict[int, int] = field(default_factory=dict)
     angles: dict[Angle, int] = field(default_factory=dict)
     operations: list[Pair | Phase] = field(default_factory=list)
+    mixed: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         for place, qubit in enumerate(reversed(self.qubits)):
@@ -145,15 +146,17 @@ class _Builder:
     def rotate(self, letters: Sequence[tuple[int, str]], angle: Angle) -> None:
         """Add exp(-i angle P / 2)."""
         flips, signs, num_y = self._string(letters)
-        if not flips and not signs:
-            return
+        if not flips and not any((known & signs).bit_count() % 2 for known in self.mixed):
+            return  # all basis states that the state consists of so far have the same sign
         number = self.angles.setdefault(angle, len(self.angles))
         sign = 1 if num_y % 4 < 2 else -1
         if not flips:
             self._add_phase(signs, number)
         elif (flips & signs).bit_count() % 2:
+            self.mixed.add(flips)
             self._add(flips, signs, 0, Factor(Y, number, (sign, sign)))
         else:
+            self.mixed.add(flips)
             self._add(flips, None, signs, Factor(X, number, (sign, -sign if signs else sign)))
 
     def permute(self, qubits: Sequence[int], matrix: np.ndarray) -> None:

@@ -84,7 +84,8 @@ class PauliReader:
             if group.source is None:
                 total = group.signs @ (state.real.square() + state.imag.square())
             else:
-                product = state.index_select(0, group.source).conj() * state
+                moved = state.index_select(0, group.source)
+                product = torch.complex(moved.real, -moved.imag) * state  # a lazy conj() has no forward mode
                 total = torch.where(group.real, group.signs @ product.real, group.signs @ product.imag)
             parts.append(total * group.factor)
             positions.append(group.positions)
