@@ -76,7 +76,7 @@ def test_any_circuit_has_the_twins_values_and_gradients(spec, batch, singles):
     np.testing.assert_allclose(
         wanted[0], statevector_values(spec, inputs.numpy(), weights.numpy()), atol=1e-9
     )
-    with mock.patch.object(execute, "singles_up_to", lambda *_: singles):
+    with mock.patch.object(execute, "singles_up_to", return_value=singles):
         assert_same(both(spec, inputs, weights, "compiled"), wanted)
 
 
@@ -88,7 +88,8 @@ def test_entangled_layers_in_both_precisions(qubits, batch):
     inputs, weights = arguments(spec, batch)
     wanted = both(spec, inputs, weights, "torch")
     assert_same(both(spec, inputs, weights, "compiled"), wanted)
-    assert_same(both(spec, inputs.float(), weights.float(), "compiled"), [w.float() for w in wanted], 2e-4)
+    single = both(spec, inputs.float(), weights.float(), "compiled")
+    assert_same(single, [each.float() for each in wanted], 2e-4)
 
 
 @compiled
