@@ -2,8 +2,9 @@
 
     python benchmarks/busy_machine.py
 
-Each figure is the median over a process of its own, with as many threads as the machine has cores. The waiting
-policy is read when torch is loaded: `torch's own` spins in idle threads, `passive` is what the command line sets.
+Each figure is the median over a process of its own, with as many threads as the machine has cores. The
+waiting policy is read when torch is loaded: `torch's own` spins in idle threads, `passive` is what the command
+line sets.
 Run it on an otherwise quiet machine: other load counts as busy cores.
 """
 
@@ -101,11 +102,8 @@ def unet_step():
     import torch
     from torch import nn
 
-    layers = [
-        layer
-        for a, b in ((3, 16), (16, 32), (32, 16), (16, 5))
-        for layer in (nn.Conv2d(a, b, 3, padding=1), nn.ReLU())
-    ]
+    widths = ((3, 16), (16, 32), (32, 16), (16, 5))
+    layers = [layer for a, b in widths for layer in (nn.Conv2d(a, b, 3, padding=1), nn.ReLU())]
     model, images = nn.Sequential(*layers), torch.randn(4, 3, 64, 64)
     return lambda: model(images).square().mean().backward()
 

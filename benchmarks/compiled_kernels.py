@@ -1,11 +1,10 @@
-"""Circuits of several families in the compiled kernels, in torch, and optionally in torch.compile and numba.
+"""Circuits of several families in the compiled kernels and in torch, optionally under torch.compile.
 
     python benchmarks/compiled_kernels.py
-    python benchmarks/compiled_kernels.py --compile --numba PROTOTYPE.py --numba-python PYTHON
+    python benchmarks/compiled_kernels.py --compile --only "8 qubits"
 
-Milliseconds of value and gradient in one thread, minimum of processor time; first call with planning or compiling.
-`--numba` takes a file with a kernel written for numba (`forward` and `backward` over 16 samples a vector), and runs
-it in an environment that has numba; it knows the first family alone.
+Milliseconds of value and gradient in one thread, minimum of processor time; seconds of the first call, planning
+and compiling included; beside them what `explain` predicts.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ TORCH_LIMIT = 5.0
 
 
 def z_of_all(qubits: int) -> list[SparsePauliOp]:
+    """Z of every qubit."""
     return [SparsePauliOp.from_sparse_list([("Z", [q], 1.0)], qubits) for q in range(qubits)]
 
 
@@ -109,10 +109,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"compiled kernels: {kernels().build or 'none, ' + kernels().reason}")
-    print(
-        "| circuit, batch | predicted | compiled | its first call | torch | its first call | torch.compile | its first call |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    ways = " | ".join(f"{way} | its first call" for way in ("compiled", "torch", "torch.compile"))
+    print(f"| circuit, batch | predicted | {ways} |")
+    print("|---" * 8 + "|")
     for name, build, batches in FAMILIES:
         if options.only and options.only not in name:
             continue

@@ -30,5 +30,5 @@ def doctor() -> None:
     say("                  Circuits run in torch, with the same values, small ones 10 times slower.")
     if not os.environ.get(VARIABLE):
         say(
-            "                  Fix: install g++ or clang++ and then qhybrid again; in a checkout: python hatch_build.py"
+            "                  Fix: install g++ or clang++, then qhybrid again (checkout: python hatch_build.py)"
         )

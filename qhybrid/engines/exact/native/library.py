@@ -44,7 +44,8 @@ def kernels() -> Kernels:
     choice = os.environ.get(VARIABLE, "auto") or "auto"
     if choice not in CHOICES:
         raise EngineError(
-            f"Variable `{VARIABLE}` must be one of {', '.join(CHOICES)}, but is {choice!r}. Fix: leave it out."
+            f"Variable `{VARIABLE}` must be one of {', '.join(CHOICES)}, but is {choice!r}. "
+            "Fix: leave it out."
         )
     return _found(choice)
 
