@@ -3,9 +3,8 @@
     python benchmarks/busy_machine.py
 
 Each figure is the median over a process of its own, with as many threads as the machine has cores. The
-waiting policy is read when torch is loaded: `torch's own` spins in idle threads, `passive` is what the command
-line sets.
-Run it on an otherwise quiet machine: other load counts as busy cores.
+waiting policy is read when torch is loaded: `torch's own` spins in idle threads, `passive` is what the
+command line sets. Run it on an otherwise quiet machine: other load counts as busy cores.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python benchmarks/compiled_kernels.py
     python benchmarks/compiled_kernels.py --compile --only "8 qubits"
 
-Milliseconds of value and gradient in one thread, minimum of processor time; seconds of the first call, planning
-and compiling included; beside them what `explain` predicts.
+Milliseconds of value and gradient in one thread, minimum of processor time; seconds of the first call,
+planning and compiling included; beside them what `explain` predicts.
 """
 
 from __future__ import annotations

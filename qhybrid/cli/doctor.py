@@ -29,6 +29,4 @@ def doctor() -> None:
     say(f"compiled kernels  no: {found.reason}")
     say("                  Circuits run in torch, with the same values, small ones 10 times slower.")
     if not os.environ.get(VARIABLE):
-        say(
-            "                  Fix: install g++ or clang++, then qhybrid again (checkout: python hatch_build.py)"
-        )
+        say("                  Fix: install g++ or clang++, then qhybrid (checkout: python hatch_build.py)")

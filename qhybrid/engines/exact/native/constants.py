@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from qiskit.synthesis import OneQubitEulerDecomposer, TwoQubitWeylDecomposition
@@ -37,10 +38,17 @@ def constant_gate(matrix: ComplexArray) -> ConstantGate | None:
     Args:
         matrix: Its unitary in Qiskit's order (first qubit = least significant bit).
     """
-    if matrix.shape == (2, 2):
-        return ConstantGate(tuple(_one_qubit(matrix, "{}")))
-    if matrix.shape != (4, 4):
+    if matrix.shape not in ((2, 2), (4, 4)):
         return None
+    return _form(np.ascontiguousarray(matrix, dtype=complex).tobytes())
+
+
+@lru_cache(maxsize=4096)
+def _form(entries: bytes) -> ConstantGate:
+    flat = np.frombuffer(entries, dtype=complex)
+    if flat.size == 4:
+        return ConstantGate(tuple(_one_qubit(flat.reshape(2, 2), "{}")))
+    matrix = flat.reshape(4, 4)
     return _monomial(matrix) or _weyl(matrix)
 
 

@@ -492,7 +492,7 @@ template <class T> void divide(Call<T>& call, int singles_up_to) {
   else if (rest) ++call.blocks;
 }
 
-template <class T> int run(Call<T>& call, bool backward, int threads, int singles_up_to) {
+template <class T> int divided(Call<T>& call, bool backward, int threads, int singles_up_to) {
   if (!call.batch) return 0;
   divide(call, singles_up_to);
   prepare(call);
@@ -505,16 +505,24 @@ template <class T> int run(Call<T>& call, bool backward, int threads, int single
   std::vector<Worker<T>> team;
   for (int number = 0; number < workers; ++number) team.emplace_back(call);
   std::atomic<int64_t> next{0};
+  std::atomic<bool> failed{false};
   auto work = [&](int number) {
-    Worker<T>& w = team[size_t(number)];
-    w.memory(memory + bytes * size_t(number), backward);
-    for (int64_t task; (task = next++) < tasks;) backward ? w.backward(task) : w.forward(task);
-    if (backward) w.finish();
+    try {
+      Worker<T>& w = team[size_t(number)];
+      w.memory(memory + bytes * size_t(number), backward);
+      for (int64_t task; (task = next++) < tasks;) backward ? w.backward(task) : w.forward(task);
+      if (backward) w.finish();
+    } catch (const std::bad_alloc&) {
+      failed = true;
+    }
   };
   std::vector<std::thread> others;
-  for (int number = 1; number < workers; ++number) others.emplace_back(work, number);
+  try {
+    for (int number = 1; number < workers; ++number) others.emplace_back(work, number);
+  } catch (const std::exception&) {}                      // no more threads: those that are there do the work
   work(0);
   for (std::thread& other : others) other.join();
+  if (failed) return 1;
   if (backward)
     for (int k = 0; k < call.plan.num_weights; ++k) {
       double total = 0;
@@ -522,6 +530,14 @@ template <class T> int run(Call<T>& call, bool backward, int threads, int single
       call.grad_weights[k] = T(total);
     }
   return 0;
+}
+
+template <class T> int run(Call<T>& call, bool backward, int threads, int singles_up_to) {
+  try {
+    return divided(call, backward, threads, singles_up_to);
+  } catch (const std::exception&) {
+    return 1;
+  }
 }
 
 template <class T>
@@ -543,7 +559,13 @@ int gradients(const Plan* plan, int64_t batch, const T* inputs, const T* weights
 // Values have shape (n_obs, B), inputs (n_in, B), states room for B final states (2^n complex numbers each, the last
 // vector of samples filled up), or null. `grad_inputs` must hold zeros. A result other than 0: out of memory.
 extern "C" {
-void* qhybrid_plan(const int64_t* ints, const double* reals) { return new (std::nothrow) Plan(ints, reals); }
+void* qhybrid_plan(const int64_t* ints, const double* reals) {
+  try {
+    return new Plan(ints, reals);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
 void qhybrid_free(void* plan) { delete static_cast<Plan*>(plan); }
 
 #define FUNCTIONS(T, NAME)                                                                                         \

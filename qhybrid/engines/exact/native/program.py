@@ -12,6 +12,7 @@ import torch
 from qhybrid.engines.exact.native.library import Kernels
 from qhybrid.engines.exact.native.rotations import Pair, Rotations, String
 from qhybrid.engines.gates.expression import Angle
+from qhybrid.errors import EngineError
 
 
 class NativeProgram:
@@ -34,7 +35,7 @@ class NativeProgram:
         ints, reals = _flat(rotations, angles, sizes)
         self._plan = self._library.qhybrid_plan(ints.ctypes.data, reals.ctypes.data)
         if not self._plan:
-            raise MemoryError("The compiled library has no memory for a circuit.")
+            raise EngineError("The compiled library must have memory for a circuit, but has none left.")
         weakref.finalize(self, self._library.qhybrid_free, self._plan)
 
     def values(
@@ -77,9 +78,9 @@ class NativeProgram:
         function = getattr(self._library, f"qhybrid_{name}_{kind}")
         places = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
         if function(self._plan, inputs.shape[1], *places, threads, singles):
-            raise MemoryError(
+            raise EngineError(
                 f"A statevector of {self.num_qubits} qubits must fit the memory, but does not. "
-                "Fix: fewer threads (torch.set_num_threads)."
+                "Fix: fewer threads (torch.set_num_threads), or fewer qubits."
             )
 
 
