@@ -2,7 +2,7 @@
 
     python benchmarks/busy_machine.py
 
-Each figure is the median over a process of its own, with as many threads as the machine has cores. The
+Each figure is the mean over a process of its own, with as many threads as the machine has cores. The
 waiting policy is read when torch is loaded: `torch's own` spins in idle threads, `passive` is what the
 command line sets. Run it on an otherwise quiet machine: other load counts as busy cores.
 """
@@ -33,7 +33,7 @@ def main() -> None:
     if options.case:
         print(measured(options.case, options.seconds))
         return
-    print(f"{os.cpu_count()} cores; ms a step (value and gradient), median; ratio to quiet")
+    print(f"{os.cpu_count()} cores; ms a step (value and gradient), mean; ratio to quiet")
     print(f"{'case':<12} {'waiting':<12} {'quiet':>8} {'1 busy':>16} {'2 busy':>16}")
     for case in CASES:
         for name, variables in POLICIES.items():
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def under_load(case: str, variables: dict[str, str], busy: int, seconds: float) -> float:
-    """Return the median milliseconds of a step while so many processes do nothing but compute."""
+    """Return the mean milliseconds of a step while so many processes do nothing but compute."""
     others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(busy)]
     try:
         command = [sys.executable, __file__, "--case", case, "--seconds", str(seconds)]
@@ -59,7 +59,7 @@ def under_load(case: str, variables: dict[str, str], busy: int, seconds: float) 
 
 
 def measured(case: str, seconds: float) -> float:
-    """Return the median milliseconds of a step in this process."""
+    """Return the mean milliseconds of a step: waits for a core, which are rare and long, count too."""
     step = {"statevector": statevector_step, "network": network_step, "unet": unet_step}[case]()
     step()
     times, start = [], time.perf_counter()
@@ -67,7 +67,7 @@ def measured(case: str, seconds: float) -> float:
         before = time.perf_counter()
         step()
         times.append(1e3 * (time.perf_counter() - before))
-    return statistics.median(times)
+    return statistics.fmean(times)
 
 
 def statevector_step():
