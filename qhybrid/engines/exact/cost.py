@@ -92,6 +92,21 @@ def state_cost(work: int, steps: int, widest: int, batch: int) -> Cost:
     return Cost.of(8.0 * work, 2.0 * work, 2 << widest, call, sample, batch)
 
 
+def compiled_cost(work: float, operations: int, widest: int, runs: int, batch: int) -> Cost:
+    """Return the cost of statevectors in the compiled library.
+
+    Args:
+        work: Amplitudes that all operations touch, a sample.
+        operations: Their number.
+        widest: Qubits of the largest state.
+        runs: Number of statevectors.
+        batch: Number of samples.
+    """
+    call = (("compiled.call", float(max(1, runs))),)
+    sample = (("compiled.amplitude", float(work)), ("compiled.operation", float(operations)))
+    return Cost.of(8.0 * work, 2.0 * work, 2 << widest, call, sample, batch)
+
+
 def _product(sizes: Iterable[int]) -> int:
     result = 1
     for size in sizes:

@@ -22,11 +22,14 @@ from qhybrid.engines.exact.announce import announced
 from qhybrid.engines.exact.cost import memory_limit
 from qhybrid.engines.exact.explain import Explanation, explain_plan, part_samples
 from qhybrid.engines.exact.mps.method import ChainMethod
+from qhybrid.engines.exact.native.execute import NativeExecutor
+from qhybrid.engines.exact.native.library import kernels
 from qhybrid.engines.exact.network import Network
 from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan, plan_circuit
 from qhybrid.engines.exact.rated import RatedCircuit
 from qhybrid.engines.exact.rates import check_rates
 from qhybrid.engines.exact.statevector.execute import StateExecutor
+from qhybrid.engines.exact.statevector.plan import StatePlan
 from qhybrid.engines.shots.sampler import LAWS, SHOTS_SCHEME, ShotSampler
 from qhybrid.engines.shots.source import ShotSource
 from qhybrid.engines.transforms import is_transformed, plain_values
@@ -56,6 +59,8 @@ class ExactEngine(Engine):
             own); None is joint.
         bond: Largest bond of "mps"; None is 64. No bond ever needs more than 2^(gates across a cut).
         tolerance: Largest error bound of a value that "mps" may return; None is 1e-6.
+        kernel: What executes statevectors: "compiled", "torch", or None for the compiled kernels where they
+            are installed and the device is the CPU. Values agree to rounding: `describe` leaves it out.
     """
 
     kind = "exact"
@@ -71,6 +76,7 @@ class ExactEngine(Engine):
         shots_law: str | None = None,
         bond: int | None = None,
         tolerance: float | None = None,
+        kernel: str | None = None,
     ) -> None:
         check_noise(noise)
         shots, seed = check_count(shots), check_seed(seed)
@@ -86,6 +92,8 @@ class ExactEngine(Engine):
         self._device = _device(device)
         self._dtype = dtype
         self._method = method
+        _check_kernel(kernel, self._device)
+        self._kernel = kernel
         self._noise = noise
         self._chains = ChainMethod(noise, bond, tolerance) if method == "mps" else None
         self._shots = shots
@@ -96,7 +104,7 @@ class ExactEngine(Engine):
         self._explanations: dict[tuple[str, torch.dtype], tuple[tuple[int, int], Explanation]] = {}
         self._plans: dict[str, CircuitPlan] = {}
         self._rated: dict[tuple[str, tuple[str, ...], torch.dtype], RatedCircuit] = {}
-        self._executors: dict[tuple[str, str, torch.dtype], Network | StateExecutor] = {}
+        self._executors: dict[tuple[str, str, torch.dtype], Network | StateExecutor | NativeExecutor] = {}
 
     def expectations(
         self,
@@ -218,6 +226,7 @@ class ExactEngine(Engine):
             method=self._method,
             bond=None if chains is None else chains.bond,
             tolerance=None if chains is None else chains.tolerance,
+            kernel=self._kernel,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -255,27 +264,65 @@ class ExactEngine(Engine):
                 found = self._chains.explain(spec, batch, dtype.itemsize, key[1])
             else:
                 plan, kind = self._plan(spec), self._device.type
-                found = explain_plan(plan, batch, dtype.itemsize, key[1], kind, self._method)
+                options = (self._method, self._uses_kernels)
+                found = explain_plan(plan, batch, dtype.itemsize, key[1], kind, *options)
             known = self._explanations[spec.fingerprint, dtype] = key, found
         return known[1]
 
-    def _executor(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> Network | StateExecutor:
+    def _executor(
+        self, spec: CircuitSpec, method: str, dtype: torch.dtype
+    ) -> Network | StateExecutor | NativeExecutor:
         key = (spec.fingerprint, method, dtype)
         if key not in self._executors:
             with ordinary_tensors(), announced(spec.name):
                 self._executors[key] = self._compiled(spec, method, dtype)
         return self._executors[key]
 
-    def _compiled(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> Network | StateExecutor:
+    def _statevector(
+        self, states: StatePlan, sizes: tuple[int, int, int], like: torch.Tensor
+    ) -> StateExecutor | NativeExecutor:
+        rotations = states.rotations
+        if not self._uses_kernels or rotations is None:
+            return StateExecutor(states, sizes, like)
+        return NativeExecutor(rotations, sizes, like, kernels(), lambda: StateExecutor(states, sizes, like))
+
+    @property
+    def _uses_kernels(self) -> bool:
+        return self._kernel != "torch" and self._device.type == "cpu" and kernels().library is not None
+
+    def _compiled(
+        self, spec: CircuitSpec, method: str, dtype: torch.dtype
+    ) -> Network | StateExecutor | NativeExecutor:
         plan = self._plan(spec)
         like = torch.empty(0, dtype=dtype, device=self._device)
         sizes = (spec.num_inputs, spec.num_weights, spec.num_observables)
         if method == "statevector" and plan.states is not None:
-            return StateExecutor(plan.states, sizes, like)
+            return self._statevector(plan.states, sizes, like)
         if plan.network is None:
             raise AssertionError("a method is chosen among those that have a plan")
         part = part_samples(plan.network.cost, dtype.itemsize)
         return Network(plan.network.program, plan.network.outputs, sizes, like, part)
+
+
+KERNELS = ("torch", "compiled")
+"""What can execute statevectors."""
+
+
+def _check_kernel(kernel: str | None, device: torch.device) -> None:
+    if kernel not in (None, *KERNELS):
+        raise EngineError(f"Option `kernel` must be one of {', '.join(KERNELS)}, but is {kernel!r}.")
+    if kernel != "compiled":
+        return
+    if device.type != "cpu":
+        raise EngineError(
+            f"Option `kernel`: 'compiled' must run on the CPU, but the device is {str(device)!r}. "
+            "Fix: kernel='torch'."
+        )
+    if kernels().library is None:
+        raise EngineError(
+            f"Option `kernel`: 'compiled' needs the compiled kernels, but {kernels().reason}. "
+            "Fix: install qhybrid anew where g++ or clang++ is found, or leave the option out."
+        )
 
 
 def _check_shots(shots: int | None, seed: int | None, law: str | None) -> None:

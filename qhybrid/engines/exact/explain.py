@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from qhybrid.engines.exact.constants import Counts
 from qhybrid.engines.exact.cost import Cost
+from qhybrid.engines.exact.native.division import compiled_memory
 from qhybrid.engines.exact.plan import CircuitPlan
 from qhybrid.engines.exact.statevector.execute import chunk_samples
 from qhybrid.engines.exact.statevector.observables import LOW_BITS
@@ -61,6 +62,7 @@ def explain_plan(
     limit_bytes: int,
     device_type: str = "cpu",
     method: str = "auto",
+    compiled: bool = False,
 ) -> Explanation:
     """Choose the cheaper method that fits the memory.
 
@@ -71,8 +73,9 @@ def explain_plan(
         limit_bytes: Memory that may be used.
         device_type: "cpu" or "cuda".
         method: "auto", or the one method to consider.
+        compiled: Whether the compiled library executes statevectors that it knows.
     """
-    weighed = _weighed(plan, batch, itemsize, device_type)
+    weighed = _weighed(plan, batch, itemsize, device_type, compiled)
     options = [option for option in weighed if method in ("auto", option[0])]
     runnable = [option for option in options if option[0] != "network" or plan.network is not None]
     fitting = [option for option in runnable if option[2] <= limit_bytes]
@@ -110,12 +113,17 @@ def part_samples(cost: Cost, itemsize: int) -> int:
     return max(1, int(PART_BYTES // max(1.0, SAVED_FACTOR * dict(cost.sample)["network.entry"] * itemsize)))
 
 
-def _weighed(plan: CircuitPlan, batch: int, itemsize: int, device_type: str) -> list[tuple[str, Cost, int]]:
+def _weighed(
+    plan: CircuitPlan, batch: int, itemsize: int, device_type: str, compiled: bool
+) -> list[tuple[str, Cost, int]]:
     result = []
     cost = plan.abandoned if plan.network is None else plan.network.cost
     if cost is not None:
         result.append(("network", cost.scaled(batch), _network_memory(cost, max(batch, 1), itemsize)))
-    if plan.states is not None and plan.state_cost is not None:
+    if compiled and plan.states is not None and plan.compiled_cost is not None:
+        memory = compiled_memory(plan.states.widest, max(batch, 1), itemsize)
+        result.append(("statevector", plan.compiled_cost.scaled(batch), memory))
+    elif plan.states is not None and plan.state_cost is not None:
         memory = _state_memory(plan.states, max(batch, 1), itemsize, device_type)
         result.append(("statevector", plan.state_cost.scaled(batch), memory))
     return result

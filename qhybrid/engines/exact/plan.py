@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qhybrid.circuits.spec import CircuitSpec
-from qhybrid.engines.exact.cost import Cost, network_cost, state_cost
+from qhybrid.engines.exact.cost import Cost, compiled_cost, network_cost, state_cost
 from qhybrid.engines.exact.fusion import FusedGate, fuse
 from qhybrid.engines.exact.graph import Graph
 from qhybrid.engines.exact.light_cone import LARGEST_EXPANSION, PauliTerm, ReadOut, pauli_terms
+from qhybrid.engines.exact.native.library import kernels
 from qhybrid.engines.exact.order import STRATEGIES, SweepOrder, closed_order, sweep_order
 from qhybrid.engines.exact.program import Program, Wanted
 from qhybrid.engines.exact.rates import RateLayout
@@ -70,6 +71,7 @@ class CircuitPlan:
         network: The network plan.
         states: The statevector plan.
         state_cost: Cost of the statevector plan for the nominal batch.
+        compiled_cost: The same in the compiled library, where it is installed and knows all gates.
         abandoned: Where the search for a network was given up: the cost of its hardest light cone.
     """
 
@@ -77,6 +79,7 @@ class CircuitPlan:
     states: StatePlan | None
     state_cost: Cost | None
     abandoned: Cost | None = None
+    compiled_cost: Cost | None = None
 
     @property
     def method(self) -> str:
@@ -85,7 +88,8 @@ class CircuitPlan:
             return "refused" if self.states is None else "statevector"
         if self.states is None or self.state_cost is None:
             return "network"
-        return "network" if self.network.cost.seconds <= self.state_cost.seconds else "statevector"
+        cost = self.compiled_cost or self.state_cost
+        return "network" if self.network.cost.seconds <= cost.seconds else "statevector"
 
 
 def plan_circuit(
@@ -112,10 +116,22 @@ def plan_circuit(
     terms = _terms(spec, lowered, noise)
     states = plan_states(lowered, terms)
     cost = state_cost(states.work, states.num_steps, states.widest, NOMINAL_BATCH)
+    compiled = _compiled_cost(states)
     usable = states.widest <= WIDEST_STATE and not lowered.noisy
-    rival = cost.seconds if usable and states.widest <= LARGEST_RIVAL else float("inf")
+    fastest = min(cost.seconds, compiled.seconds) if compiled else cost.seconds
+    rival = fastest if usable and states.widest <= LARGEST_RIVAL else float("inf")
     network, abandoned = _plan_network(spec, lowered, terms, rival)
-    return CircuitPlan(network, states if usable else None, cost if usable else None, abandoned)
+    if not usable:
+        return CircuitPlan(network, None, None, abandoned)
+    return CircuitPlan(network, states, cost, abandoned, compiled)
+
+
+def _compiled_cost(states: StatePlan) -> Cost | None:
+    rotations = states.rotations
+    if rotations is None or kernels().library is None:
+        return None
+    work, operations = sum(run.work for run in rotations), sum(len(run.operations) for run in rotations)
+    return compiled_cost(work, operations, states.widest, len(rotations), NOMINAL_BATCH)
 
 
 def _plan_network(

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from qhybrid.engines.gates.expression import Angle, evaluate
+from qhybrid.engines.gates.expression import Angle
+from qhybrid.engines.gates.expression_groups import ExpressionGroups
 from qhybrid.engines.transforms import constant_product
 
 LARGEST_MATRIX = 2**20
@@ -28,9 +29,10 @@ class AngleTable:
         self, angles: Sequence[Angle], num_inputs: int, num_weights: int, like: torch.Tensor
     ) -> None:
         self._size = len(angles)
-        self._trees = [(row, angle.tree) for row, angle in enumerate(angles) if angle.tree is not None]
+        trees = [(row, angle.tree) for row, angle in enumerate(angles) if angle.tree is not None]
+        self._trees = ExpressionGroups(trees, num_weights, like) if trees else None
         offsets = np.array([angle.offset for angle in angles])
-        plain = not self._trees and not offsets.any()
+        plain = not trees and not offsets.any()
         inputs = _Linear([angle.inputs for angle in angles], num_inputs, like)
         weights = _Linear([angle.weights for angle in angles], num_weights, like)
         self._pick_inputs = inputs.picked if plain and not weights else None
@@ -45,22 +47,16 @@ class AngleTable:
         result = self._from_weights(weights).unsqueeze(1).expand(self._size, inputs.shape[1])
         if self._inputs is not None:
             result = result + self._inputs(inputs)
-        if not self._trees:
+        if self._trees is None:
             return result
-        rows = list(result.unbind(0))
-        for row, tree in self._trees:
-            rows[row] = evaluate(tree, inputs, weights).expand(inputs.shape[1])
-        return torch.stack(rows)
+        return result.index_copy(0, self._trees.rows, self._trees.batched(inputs, weights))
 
     def free(self, weights: torch.Tensor) -> torch.Tensor:
         """Return angles that depend on weights alone in radians, shape (K,)."""
         result = self._from_weights(weights)
-        if not self._trees:
+        if self._trees is None:
             return result
-        rows = list(result.unbind(0))
-        for row, tree in self._trees:
-            rows[row] = evaluate(tree, weights, weights)
-        return torch.stack(rows)
+        return result.index_copy(0, self._trees.rows, self._trees.free(weights))
 
     def _from_weights(self, weights: torch.Tensor) -> torch.Tensor:
         if self._pick_weights is not None:

@@ -153,8 +153,11 @@ class StateExecutor:
         batched = [root.batched for root in self._plan.program.roots]
         return StateRunner(run.steps, reader, run.num_qubits, batched, chunk, self._like)
 
-    def __call__(self, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Return the expectation values, shape (n_obs, B), for input rows of shape (n_in, B)."""
+    def __call__(self, inputs: torch.Tensor, weights: torch.Tensor, traced: bool = False) -> torch.Tensor:
+        """Return the expectation values, shape (n_obs, B), for input rows of shape (n_in, B).
+
+        With `traced` autograd records every step.
+        """
         registers = self._executor.registers(inputs, weights)
         members = {register: registers[register].unbind(0) for register in self._used}
         tensors = [
@@ -163,7 +166,11 @@ class StateExecutor:
         ]
         batch = inputs.shape[1]
         result = self._offset.expand(-1, batch)
-        values = [runner(tensors, batch) for runner, run in zip(self._runners, self._plan.runs) if run.terms]
+        values = [
+            runner.traced(tensors, batch) if traced else runner(tensors, batch)
+            for runner, run in zip(self._runners, self._plan.runs)
+            if run.terms
+        ]
         if not values:
             return result
         return result.index_add(0, self._targets, torch.cat(values) * self._factors)

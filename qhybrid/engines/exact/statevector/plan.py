@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from qhybrid.engines.exact.graph import Graph
 from qhybrid.engines.exact.light_cone import PauliTerm, light_cone
+from qhybrid.engines.exact.native.rotations import Rotations, rotations_of
 from qhybrid.engines.exact.program import Program, Wanted
 from qhybrid.engines.exact.statevector.fusion import StateGate, fuse_state_gates
 from qhybrid.engines.exact.statevector.observables import MaskedPauli, masked
@@ -25,6 +26,8 @@ class StateRun:
         strings: Read-outs, on the order of qubits after the last step.
         terms: For every string, then every product, its (observable, coefficient).
         products: Read-outs that are products of one-qubit operators.
+        rotations: The same for the compiled library, or None where a gate or a read-out has no form that it
+            knows.
     """
 
     num_qubits: int
@@ -32,6 +35,7 @@ class StateRun:
     strings: tuple[MaskedPauli, ...]
     terms: tuple[tuple[int, float], ...]
     products: tuple[ProductString, ...] = ()
+    rotations: Rotations | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,12 @@ class StatePlan:
     def widest(self) -> int:
         """Qubits of the largest statevector."""
         return max((run.num_qubits for run in self.runs), default=0)
+
+    @property
+    def rotations(self) -> tuple[Rotations, ...] | None:
+        """All statevectors for the compiled library, or None if one of them has no such form."""
+        found = tuple(run.rotations for run in self.runs if run.rotations is not None)
+        return found if len(found) == len(self.runs) else None
 
     @property
     def num_steps(self) -> int:
@@ -132,7 +142,9 @@ def _plan_run(
     for gate in fuse_state_gates(primitives, lowered.num_qubits, graph):
         steps.append(_step(gate, layout, roots.setdefault(gate.tensor, len(roots)), graph))
     strings, products, kept = _read(terms, layout, constants)
-    return StateRun(len(layout), tuple(steps), strings, kept, products)
+    known = not lowered.noisy and not products
+    rotations = rotations_of(primitives, touched, terms) if known else None
+    return StateRun(len(layout), tuple(steps), strings, kept, products, rotations)
 
 
 def _read(
