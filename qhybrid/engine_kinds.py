@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,6 +77,50 @@ def check_sweep_engine(kind: str) -> str:
         usable = ", ".join(name for name, one in ENGINES.items() if one.sweeps)
         raise EngineError(f"engine {kind!r} cannot be used in a sweep. Fix: choose one of {usable}")
     return kind
+
+
+def check_count(value: Any, name: str = "shots") -> int | None:
+    """Return a number of shots or of trajectories, or None.
+
+    Args:
+        value: A whole number of any integer type.
+        name: The argument, for the message.
+
+    Raises:
+        EngineError: If it is not a whole number of at least 1; True is none.
+    """
+    number = None if value is None else _whole(value)
+    if value is not None and (number is None or number < 1):
+        raise EngineError(
+            f"Argument `{name}` must be a whole number of at least 1, but is {value!r}. Fix: "
+            f"{name}=1024; None gives exact values."
+        )
+    return number
+
+
+def check_seed(value: Any) -> int | None:
+    """Return a seed, or None.
+
+    Raises:
+        EngineError: If it is not a whole number of at least 0; True is none.
+    """
+    number = None if value is None else _whole(value)
+    if value is not None and (number is None or number < 0):
+        raise EngineError(
+            f"Argument `seed` must be a whole number of at least 0, but is {value!r}. Fix: seed=0, or leave "
+            "it out."
+        )
+    return number
+
+
+def _whole(value: Any) -> int | None:
+    """Return an integer of any type as Python's own: seeds are hashed with the name of their type."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 _AER = "qhybrid.engines.aer:AerEngine"

@@ -7,12 +7,39 @@ Messages follow one pattern: what must hold, what was found, and how to fix it, 
 from __future__ import annotations
 
 import importlib
+import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar, Self
 
 
 class QHybridError(Exception):
-    """Base of all errors that qhybrid raises on purpose; the command line prints them without a traceback."""
+    """Base of all errors that qhybrid raises on purpose; the command line prints them without a traceback.
+
+    Errors about circuits and engines can also be caught as Qiskit's own. Importing Qiskit takes a third of a
+    second, which commands without circuits are to be spared, so an error becomes one of Qiskit's when it is
+    made, if Qiskit is loaded by then: whoever catches `QiskitError` has loaded it.
+
+    Attributes:
+        qiskit_errors: Qiskit's classes that fit, as `module:name`; the first one that is loaded is taken.
+    """
+
+    qiskit_errors: ClassVar[tuple[str, ...]] = ()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Make the error, as one of Qiskit's too where there is one that fits."""
+        error: Self = super().__new__(_with_qiskit(cls), *args, **kwargs)
+        if type(error) is not cls:
+            error.__dict__["message"] = " ".join(str(part) for part in args)  # as Qiskit's errors have it
+        return error
+
+    def __str__(self) -> str:
+        """Return the message; Qiskit's errors would put it in quotes."""
+        return Exception.__str__(self)
+
+    def __reduce__(self) -> Any:
+        """Travel between processes as the class that was named."""
+        named = type(self).__dict__.get("_named", type(self))
+        return named, self.args, self.__dict__
 
 
 class ConfigError(QHybridError, ValueError):
@@ -42,9 +69,16 @@ class EmptySplitError(DataError):
 class CircuitError(QHybridError, ValueError):
     """A circuit cannot be built, or is of a kind that is not supported."""
 
+    qiskit_errors = ("qiskit.circuit.exceptions:CircuitError", "qiskit.exceptions:QiskitError")
+
 
 class EngineError(QHybridError, ValueError):
     """An engine was given values that it cannot execute."""
+
+    qiskit_errors = (
+        "qiskit_machine_learning.exceptions:QiskitMachineLearningError",
+        "qiskit.exceptions:QiskitError",
+    )
 
 
 class NotFiniteError(EngineError):
@@ -74,6 +108,8 @@ class MetricError(QHybridError, RuntimeError):
 class HardwareError(QHybridError, RuntimeError):
     """A plan, its ledger or its jobs cannot go on; the message says what was paid and what to do."""
 
+    qiskit_errors = ("qiskit.exceptions:QiskitError",)
+
 
 class ServiceError(HardwareError):
     """The quantum service did not answer as it should; asking again may help. Never holds the token."""
@@ -95,6 +131,28 @@ class SubmissionUnsureError(ServiceError):
 
 class MissingDependencyError(QHybridError, ImportError):
     """An optional package is not installed; the message names the extra that brings it."""
+
+
+def _with_qiskit(named: type[Any]) -> type[Any]:
+    """Return the class that also derives from Qiskit's error that fits, if one is loaded."""
+    for entry in named.qiskit_errors:
+        module, name = entry.split(":")
+        found = getattr(sys.modules.get(module), name, None)
+        if found is not None:
+            return _joined(named, found)
+    return named
+
+
+_JOINED: dict[tuple[type, type], type] = {}
+
+
+def _joined(named: type[Any], other: type[Any]) -> type[Any]:
+    if issubclass(named, other):
+        return named
+    content = {"__module__": named.__module__, "__qualname__": named.__qualname__, "__doc__": named.__doc__}
+    if (named, other) not in _JOINED:
+        _JOINED[named, other] = type(named.__name__, (named, other), {**content, "_named": named})
+    return _JOINED[named, other]
 
 
 def optional_import(module: str, extra: str) -> ModuleType:

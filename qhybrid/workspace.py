@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -31,6 +32,7 @@ STARTER_FILES = (
 )
 """What a new workspace begins with: all of it runs without a data set of one's own."""
 DATA_VARIABLE = "QHYBRID_DATA"
+_below: ContextVar[Path | None] = ContextVar("data_root", default=None)
 CACHE_VARIABLE = "QHYBRID_CACHE"
 LOCK_FILE = ".lock"
 _NOTHING_LEFT = 1 << 16
@@ -43,13 +45,27 @@ def data_root(given: str | Path | None = None) -> Path:
     """Return the folder that data sets are looked up in.
 
     Args:
-        given: An explicit folder (``--data-root``); it wins over the variable ``QHYBRID_DATA``, which wins
-            over ``./data``.
+        given: An explicit folder (``--data-root``); it wins over that of `data_below`, which wins over the
+            variable ``QHYBRID_DATA``, which wins over ``./data``.
 
     Returns:
         The folder; it need not exist.
     """
-    return Path(given or os.environ.get(DATA_VARIABLE) or "data").expanduser()
+    return Path(given or _below.get() or os.environ.get(DATA_VARIABLE) or "data").expanduser()
+
+
+@contextmanager
+def data_below(root: str | Path) -> Iterator[None]:
+    """Have a block look up below a data root whatever it looks up there, as pretrained weights.
+
+    Args:
+        root: The data root of what is done.
+    """
+    before = _below.set(Path(root))
+    try:
+        yield
+    finally:
+        _below.reset(before)
 
 
 def cache_dir() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import rasterio
 import torch
 from hypothesis import settings
 from image_folders import write_ph2
+from PIL import Image
 from rasterio.transform import from_origin
 
 # Machines that run tests are busy: a slow example says nothing about the code.
@@ -45,6 +47,21 @@ def shared_data() -> Path:
 def _private_cache(tmp_path_factory, monkeypatch):
     """Keep tests away from the user's own cache."""
     monkeypatch.setenv("QHYBRID_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def unrendered_pictures(monkeypatch):
+    """Write empty pictures, for tests that train or evaluate but say nothing of how pictures look."""
+    empty = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(empty, "PNG")
+
+    def savefig(_, target, **__):
+        if hasattr(target, "write"):
+            target.write(empty.getvalue())
+        else:
+            Path(target).write_bytes(empty.getvalue())
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
 
 
 def write_scene(folder: Path, name: str, seed: int, size: int = 48, east: float = 0.0) -> None:

@@ -94,6 +94,10 @@ def test_recipe_survives_writing_and_reading(recipe_file, tmp_path):
             r"key `training\.loss`: cross_entropy and dice are both 0",
         ),
         ("engine.shots=0", r"`engine\.shots`"),
+        ("engine.shots=1.5", r"`engine\.shots`"),
+        ("engine.shots=true", r"`engine\.shots`: must be a number, but is true"),
+        ("engine.seed=-1", r"`engine\.seed`"),
+        ("engine.seed=abc", r"`engine\.seed`"),
     ],
 )
 def test_bad_values_name_file_key_and_value(recipe_file, setting, message):

@@ -42,7 +42,7 @@ PROFILES = {
 }
 KEYS = {
     "plain": "1a813aedbe38911e6b8a99849036b1c9",
-    "shots": "460cac7826e89998ed39d5f99b39493e",
+    "shots": "a2dddfb31bd3f047389b9fe3301fee6a",
     "scaled": "3a699dd1c9d0de9867b4e36b52881c74",
     "layers": "f49ae4091b89944c3fa820df36390e73",
     "trajectories": "7cc3bd6dfcedc2dc7a072d69a8bd2a1b",

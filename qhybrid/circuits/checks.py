@@ -26,7 +26,7 @@ def check_gates(name: str, circuit: QuantumCircuit) -> None:
         circuit: The circuit.
 
     Raises:
-        CircuitError: For an amplitude encoding that depends on parameters or resets its qubits, and for a
+        CircuitError: For an amplitude encoding that depends on parameters or resets used qubits, and for a
             gate whose definition cannot be made.
     """
     if set(circuit.count_ops()) <= _standard_names():
@@ -76,6 +76,6 @@ def _amplitudes(name: str, gate: str, symbolic: bool) -> str:
             "the state with the rotations of a state preparation whose angles are computed outside."
         )
     return (
-        f"Circuit `{name}` has `{gate}`, which resets its qubits, but circuits must be unitary. Fix: "
-        "circuit.prepare_state(vector) at the start, which does not reset."
+        f"Circuit `{name}` has `{gate}`, which resets its qubits, after other gates on them, but circuits "
+        "must be unitary. Fix: circuit.prepare_state(vector), or initialize at the start."
     )

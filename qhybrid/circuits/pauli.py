@@ -1,16 +1,91 @@
-"""Observables written as text, such as `Z0`, `X3` or `0.5 * Z0 Z1`; the number is the qubit's index."""
+"""Observables in all the ways they may be given: Qiskit's operators, labels, and text such as `0.5 * Z0 Z1`.
+
+In text the number is the qubit's index; in a label such as `IZX` the rightmost letter is qubit 0.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from qiskit.quantum_info import SparsePauliOp
+import numpy as np
+from qiskit.exceptions import QiskitError
+from qiskit.quantum_info import Operator, PauliList, SparseObservable, SparsePauliOp
+from qiskit.quantum_info.operators.base_operator import BaseOperator
 
 from qhybrid.errors import CircuitError
 
 _FACTOR = re.compile(r"([IXYZ])(\d+)")
 _TERM = re.compile(r"^(?:([+-]?\d*\.?\d+(?:[eE][+-]?\d+)?)\s*\*\s*)?((?:[IXYZ]\d+\s*)+)$")
+_LABEL = re.compile(r"^[+-]?[IXYZ]+$")
+LARGEST_IMAGINARY = 1e-10
+"""Imaginary part of a coefficient that is taken for rounding."""
+
+ObservableLike = BaseOperator | SparseObservable | Mapping[str, complex] | str
+"""A `SparsePauliOp`, `Pauli`, `Operator` or another operator of Qiskit, a label, text, or {label: factor}."""
+
+
+def sparse_observable(given: Any, num_qubits: int) -> SparsePauliOp:
+    """Return one observable as a sum of Pauli strings.
+
+    Args:
+        given: What `ObservableLike` lists, or a matrix.
+        num_qubits: Number of qubits of the circuit; what text refers to.
+
+    Raises:
+        CircuitError: If it is none of these, or has to be converted and is not Hermitian.
+    """
+    if isinstance(given, SparsePauliOp):
+        return given  # engines refuse complex factors
+    if isinstance(given, str) and not _LABEL.match(given):
+        return parse_observable(given, num_qubits)
+    try:
+        found = _converted(given)
+    except (QiskitError, TypeError, ValueError) as error:
+        raise CircuitError(
+            "An observable must be a SparsePauliOp, a Pauli, an Operator, a label such as 'ZI' or text such "
+            f"as `0.5 * Z0 Z1`, but is {given!r} ({error})."
+        ) from error
+    largest = float(np.abs(found.coeffs.imag).max(initial=0.0))
+    if not largest <= LARGEST_IMAGINARY * max(1.0, float(np.abs(found.coeffs).max(initial=0.0))):
+        raise CircuitError(
+            f"An observable must be Hermitian, with real factors of its Pauli strings, but {given!r} is not. "
+            "Fix: give real and imaginary part as two observables."
+        )
+    return found
+
+
+def sparse_observables(given: Any, num_qubits: int) -> tuple[SparsePauliOp, ...]:
+    """Return one observable or several, such as a list or a `PauliList`, as sums of Pauli strings.
+
+    Raises:
+        CircuitError: As `sparse_observable`.
+    """
+    kinds = BaseOperator | SparseObservable | Mapping | str | np.ndarray
+    one = isinstance(given, kinds) and not isinstance(given, PauliList)
+    try:
+        several = [given] if one else list(given)
+    except TypeError:
+        several = [given]
+    return tuple(sparse_observable(each, num_qubits) for each in several)
+
+
+def _converted(given: Any) -> SparsePauliOp:
+    if isinstance(given, PauliList):
+        raise TypeError("a PauliList is several observables")
+    if isinstance(given, SparseObservable):
+        return SparsePauliOp.from_sparse_observable(given)
+    if isinstance(given, Mapping):
+        return SparsePauliOp.from_list(list(given.items()))
+    if isinstance(given, np.ndarray):
+        return SparsePauliOp.from_operator(Operator(given))
+    if not isinstance(given, BaseOperator | str):
+        raise TypeError(f"of type {type(given).__name__}")
+    try:
+        return SparsePauliOp(given)
+    except (QiskitError, TypeError, ValueError):
+        return SparsePauliOp.from_operator(Operator(given))
 
 
 def single_qubit_observables(letters: str, num_qubits: int) -> tuple[SparsePauliOp, ...]:

@@ -17,10 +17,11 @@ from typing import Any, Literal
 
 import numpy as np
 from qiskit import QuantumCircuit, qasm2, qasm3, qpy
-from qiskit.circuit import ControlFlowOp, Gate
+from qiskit.circuit import Barrier, ControlFlowOp, Gate, Measure, Reset, Store
 from qiskit.circuit.library import get_standard_gate_name_mapping
 from qiskit.quantum_info import Operator
 
+from qhybrid.circuits.blocks import without_blocks
 from qhybrid.errors import CircuitError
 
 Format = Literal["qasm3", "qasm2", "qpy"]
@@ -44,6 +45,7 @@ def read_program(kind: Format, content: str | bytes, place: str) -> QuantumCircu
     """Read a circuit.
 
     Measurements at the end are taken out, with barriers in front of them: observables say what is read.
+    Boxes, loops of a fixed range and resets of fresh qubits are taken apart.
 
     Args:
         kind: What it is written in.
@@ -57,7 +59,7 @@ def read_program(kind: Format, content: str | bytes, place: str) -> QuantumCircu
         circuit = _from_qpy(content, place)
     else:
         circuit = _from_qasm(kind, content, place)
-    return _with_standard_gates(_unitary(circuit, place))
+    return _with_standard_gates(_unitary(without_blocks(circuit), place))
 
 
 def _from_qasm(kind: Format, text: str, place: str) -> QuantumCircuit:
@@ -119,19 +121,19 @@ def _unitary(circuit: QuantumCircuit, place: str) -> QuantumCircuit:
     final: set[int] = set()
     for index in reversed(range(len(circuit.data))):
         instruction = circuit.data[index]
-        if instruction.operation.name in ("measure", "barrier") and not later & set(instruction.qubits):
+        if isinstance(instruction.operation, (Measure, Barrier)) and not later & set(instruction.qubits):
             final.add(index)
         else:
             later |= set(instruction.qubits)
-    measured = any(circuit.data[index].operation.name == "measure" for index in final)
+    measured = any(isinstance(circuit.data[index].operation, Measure) for index in final)
     kept = [one for index, one in enumerate(circuit.data) if not measured or index not in final]
     for instruction in kept:
         operation = instruction.operation
-        if isinstance(operation, ControlFlowOp) or operation.name in ("measure", "reset", "store"):
+        if isinstance(operation, (ControlFlowOp, Measure, Reset, Store)):
             raise CircuitError(
                 f"{place}: must be a unitary circuit, but has `{operation.name}` on qubit(s) "
-                f"{[circuit.find_bit(qubit).index for qubit in instruction.qubits]}. Fix: take loops apart, "
-                "and leave out resets, branches and measurements that are not at the end."
+                f"{[circuit.find_bit(qubit).index for qubit in instruction.qubits]}. Fix: leave out "
+                "resets of used qubits, branches, and measurements that are not at the end."
             )
     if not circuit.clbits:
         return circuit

@@ -10,9 +10,11 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 from qiskit.quantum_info import SparsePauliOp
 
+from qhybrid.circuits.blocks import without_blocks
 from qhybrid.circuits.checks import check_gates
 from qhybrid.circuits.fingerprint import circuit_fingerprint
-from qhybrid.circuits.own_gates import with_own_names
+from qhybrid.circuits.own_gates import only_modified, with_own_names
+from qhybrid.circuits.pauli import ObservableLike, sparse_observables
 from qhybrid.circuits.transpile import (
     follow_layout,
     restricted,
@@ -21,6 +23,7 @@ from qhybrid.circuits.transpile import (
     two_qubit_cost,
     usable_target,
     used_qubits,
+    virtual_qubits,
 )
 from qhybrid.errors import CircuitError
 
@@ -45,15 +48,26 @@ class CircuitSpec:
     weight_params: tuple[Parameter, ...]
     observables: tuple[SparsePauliOp, ...]
     _fingerprint: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    _given: QuantumCircuit | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Take a copy of the circuit, and check that all fits and that its gates can be taken apart.
 
-        What happens to the given circuit afterwards does not matter. See `with_own_names` for names of gates.
+        What happens to the given circuit afterwards does not matter. See `without_blocks` and
+        `with_own_names` for what becomes of it.
         """
-        object.__setattr__(self, "circuit", with_own_names(self.circuit))
+        given = self.circuit
+        plain = without_blocks(given)
+        object.__setattr__(self, "circuit", with_own_names(plain))
+        if plain is given and only_modified(given, self.circuit):
+            object.__setattr__(self, "_given", given.copy())
         _check_parameters(self.circuit, self.input_params, self.weight_params)
         for index, observable in enumerate(self.observables):
+            if not isinstance(observable, SparsePauliOp):
+                raise CircuitError(
+                    f"Argument `observables` must be SparsePauliOps, but observable {index} is "
+                    f"{observable!r}. Fix: CircuitSpec.from_circuit takes any kind."
+                )
             if observable.num_qubits != self.circuit.num_qubits:
                 raise CircuitError(
                     f"Argument `observables` must act on all {self.circuit.num_qubits} qubits of the "
@@ -68,7 +82,7 @@ class CircuitSpec:
         circuit: QuantumCircuit,
         inputs: Sequence[Parameter],
         weights: Sequence[Parameter],
-        observables: SparsePauliOp | Sequence[SparsePauliOp],
+        observables: ObservableLike | Sequence[ObservableLike],
         name: str | None = None,
         *,
         layout_applied: bool | None = None,
@@ -84,7 +98,8 @@ class CircuitSpec:
             circuit: Unmeasured parameterised circuit.
             inputs: Its data parameters, in input order.
             weights: Its trainable parameters, in weight order.
-            observables: One observable or several.
+            observables: One observable or several: `SparsePauliOp`, `Pauli`, `Operator`, a label ("ZI") or
+                text ("0.5 * Z0 Z1").
             name: Name for messages; the circuit's own if absent.
             layout_applied: Whether the observables are on the qubits of the transpiled circuit (True) or on
                 those before (False); None goes by their number.
@@ -92,7 +107,8 @@ class CircuitSpec:
         Raises:
             CircuitError: If parameters or observables do not fit the circuit.
         """
-        several = [observables] if isinstance(observables, SparsePauliOp) else list(observables)
+        mapped = circuit.layout is None or layout_applied
+        several = sparse_observables(observables, circuit.num_qubits if mapped else virtual_qubits(circuit))
         found = follow_layout(circuit, several, layout_applied)
         return cls(name or str(circuit.name), circuit, tuple(inputs), tuple(weights), found)
 
@@ -190,6 +206,37 @@ class CircuitSpec:
             found = circuit_fingerprint(self.circuit, self.input_params, self.weight_params, self.observables)
             self._fingerprint.append(found)
         return self._fingerprint[0]
+
+    @property
+    def given(self) -> QuantumCircuit:
+        """The circuit as it was given, where it has modified operations; else the circuit."""
+        return self.circuit if self._given is None else self._given
+
+    @property
+    def old_fingerprints(self) -> tuple[str, ...]:
+        """Hashes that earlier versions gave the circuit, where they differ: modified gates had another one.
+
+        They do not say all that decides a value. Whoever finds one compares the circuits themselves.
+        """
+        if self._given is None:
+            return ()
+        return (circuit_fingerprint(self._given, self.input_params, self.weight_params, self.observables),)
+
+    def bound(self, weights: Sequence[float]) -> CircuitSpec:
+        """Return the circuit with numbers for its weights.
+
+        Args:
+            weights: Angles in radians, shape (n_w,).
+        """
+        return replace(self, circuit=self._with(self.circuit, weights), weight_params=())
+
+    def given_bound(self, weights: Sequence[float]) -> QuantumCircuit:
+        """Return the circuit as it was given, with numbers for its weights; see `bound`."""
+        return self._with(self.given, weights)
+
+    def _with(self, circuit: QuantumCircuit, weights: Sequence[float]) -> QuantumCircuit:
+        values = dict(zip(self.weight_params, weights, strict=True))
+        return circuit.assign_parameters({one: values[one] for one in circuit.parameters if one in values})
 
 
 def _check_parameters(

@@ -24,3 +24,8 @@ def _classes() -> frozenset[type]:
 def is_standard_gate(operation: Any) -> bool:
     """Return whether an operation is a gate of Qiskit's own classes, controlled by 0 or 1."""
     return getattr(operation, "base_class", None) in _classes()
+
+
+def is_of_standard_class(operation: Any) -> bool:
+    """Return whether an operation's class is a standard gate's, or derived from one."""
+    return isinstance(operation, tuple(_classes()))

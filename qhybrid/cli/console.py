@@ -32,11 +32,15 @@ def say(text: str) -> None:
 
 
 def tell_warnings() -> None:
-    """From now on print warnings for users as lines of their own, without the place in the code."""
+    """From now on print each warning for users once, as a line of its own without the place in the code."""
     shown = warnings.showwarning
+    told: set[str] = set()
 
     def tell(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, UserWarning):
+            if str(message) in told:  # such as of data that a command opens again, for its test
+                return
+            told.add(str(message))
             errors.print(f"warning: {message}", markup=False, soft_wrap=True)
         else:
             shown(message, category, *place, **more)

@@ -45,6 +45,10 @@ Scale = Annotated[
         "--scale", help="Factor that turns the scenes' numbers into those of training, as in 1/257 or 255."
     ),
 ]
+Resolution = Annotated[
+    float | None,
+    typer.Option(help="Metres a pixel that scenes are resampled to; otherwise as the recipe says."),
+]
 WhichWeights = Annotated[str, typer.Option("--which", help="Weights of the `best` or of the `last` epoch.")]
 
 
@@ -68,6 +72,7 @@ def evaluate(
     ] = False,
     bands: Bands = None,
     scale: Scale = None,
+    resolution: Resolution = None,
 ) -> None:
     """Evaluate a trained run on all scenes or images of a split: one confusion matrix."""
     folder = find_run(run)
@@ -97,6 +102,7 @@ def evaluate(
                 device=device,
                 bands=numbers,
                 scale=factor,
+                resolution=resolution,
                 on=other,
             )
         except MetricError as error:

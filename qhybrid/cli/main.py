@@ -11,10 +11,12 @@ from rich.text import Text
 
 from qhybrid import __version__
 from qhybrid.cli import (
+    calibrate,
     circuits,
     compare,
     data,
     demo,
+    doctor,
     evaluate,
     hardware,
     init,
@@ -26,6 +28,7 @@ from qhybrid.cli import (
     tune,
 )
 from qhybrid.cli.console import errors, tell_warnings
+from qhybrid.cli.waiting import wait_passively
 from qhybrid.errors import QHybridError
 from qhybrid.plugins import VARIABLE, name_plugins
 
@@ -51,6 +54,8 @@ app.command("predict")(predict.predict)
 app.command("sweep")(sweep.sweep)
 app.command("tune")(tune.tune)
 app.command("report")(report.report)
+app.command("calibrate")(calibrate.calibrate)
+app.command("doctor")(doctor.doctor)
 
 
 def _show_version(wanted: bool) -> None:
@@ -108,6 +113,7 @@ def execute(arguments: list[str]) -> int:
 def run() -> None:
     """Entry point of the `qhybrid` script."""
     use_large_pages()
+    wait_passively()
     tell_warnings()
     sys.exit(execute(sys.argv[1:]))
 

@@ -18,6 +18,7 @@ from qhybrid.cli.evaluate import (
     EngineOption,
     EngineOptions,
     Noise,
+    Resolution,
     Scale,
     Shots,
     WhichWeights,
@@ -98,6 +99,7 @@ def predict(
     device: Device = "auto",
     bands: Bands = None,
     scale: Scale = None,
+    resolution: Resolution = None,
 ) -> None:
     """Map scenes of any size: overlapping windows, blended; maps keep CRS, transform and nodata.
 
@@ -105,7 +107,7 @@ def predict(
     """
     folder, weights = find_run(run), check_which(which)
     chosen = engine_config(engine, engine_option, noise, shots)
-    read = {"bands": band_numbers(bands), "scale": scale_factor(scale)}
+    read = {"bands": band_numbers(bands), "scale": scale_factor(scale), "resolution": resolution}
 
     from qhybrid.data.map_area import parse_box
     from qhybrid.data.raster_writer import check_format

@@ -20,6 +20,7 @@ from qhybrid.cli.hashing import hashing_bar
 from qhybrid.cli.lookup import RECIPE_IN_RUN, find_recipe, find_repeats, find_run, run_folder
 from qhybrid.cli.repeats import ALL, parse_numbers, train_repeatedly
 from qhybrid.config import load_recipe
+from qhybrid.workspace import data_below
 from qhybrid.workspace import data_root as find_data_root
 
 if TYPE_CHECKING:
@@ -62,14 +63,17 @@ def train(
     if rate_test:
         if resume is not None or seeds is not None or folds is not None:
             raise typer.BadParameter("--find-rate trains nothing: leave out --resume, --seeds and --folds")
-        find_rate_and_print(load_recipe(find_recipe(recipe or ""), set_), find_data_root(data_root), output)
+        root, checked = find_data_root(data_root), load_recipe(find_recipe(recipe or ""), set_)
+        with data_below(root):
+            find_rate_and_print(checked, root, output)
         return
     if _repeats(recipe, resume, seeds, folds):
         if not test:
             raise typer.BadParameter("--no-test cannot be given with --seeds and --folds: they end in tests")
-        schedule, given = _schedule(recipe, resume, seeds, folds, set_, output)
-        with run_folder(given, schedule.recipe.name) as target:
-            train_repeatedly(schedule, find_data_root(data_root), target, jobs)
+        with data_below(find_data_root(data_root)):
+            schedule, given = _schedule(recipe, resume, seeds, folds, set_, output)
+            with run_folder(given, schedule.recipe.name) as target:
+                train_repeatedly(schedule, find_data_root(data_root), target, jobs)
         return
     if jobs > 1:
         raise typer.BadParameter("--jobs is for repeated runs: give --seeds or --folds")
@@ -80,7 +84,7 @@ def train(
 
         read_recipe(folder)  # says which plugin is missing before its names are looked up
     checked = load_recipe(file, set_)
-    with run_folder(folder or output, checked.name) as target:
+    with data_below(find_data_root(data_root)), run_folder(folder or output, checked.name) as target:
         train_and_hint(checked, find_data_root(data_root), target, resume=folder is not None, test=test)
         say_path("run", target)
         if test:

@@ -13,6 +13,7 @@ from qhybrid.cli.console import console, duration, errors, say, say_path, second
 from qhybrid.cli.lookup import find_recipe
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.config import load_recipe
+from qhybrid.workspace import data_below
 from qhybrid.workspace import data_root as find_data_root
 
 if TYPE_CHECKING:
@@ -69,10 +70,10 @@ def tune(
         if left and seconds is not None:
             say(f"  {left} to go, about {duration(seconds)} left")
 
+    root = find_data_root(data_root)
     try:
-        rows = search(
-            recipes, keys, find_data_root(data_root), target, trials=trials, seed=seed, report=report
-        )
+        with data_below(root):
+            rows = search(recipes, keys, root, target, trials=trials, seed=seed, report=report)
     except KeyboardInterrupt:
         errors.print(
             f"Interrupted. Trials are kept in {short(target)}; the same command goes on.",

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from qhybrid.config.data_sections import DataConfig
-from qhybrid.config.strict import GrowingSection, StrictModel
+from qhybrid.config.strict import GrowingSection, NoSwitch, StrictModel
 from qhybrid.engine_kinds import check_engine
 
 
@@ -40,8 +40,8 @@ class EngineConfig(StrictModel):
 
     kind: Annotated[str, AfterValidator(check_engine)] = "exact"
     noise: str | None = None
-    shots: int | None = Field(None, ge=1)
-    seed: int | None = None
+    shots: Annotated[int | None, NoSwitch] = Field(None, ge=1)
+    seed: Annotated[int | None, NoSwitch] = Field(None, ge=0)
     layers: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+
+
+def _no_switch(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, but is {str(value).lower()}")  # noqa: TRY004 - pydantic reports it
+    return value
+
+
+NoSwitch = BeforeValidator(_no_switch)
+"""For numbers: true and false are not 1 and 0."""
 
 
 class StrictModel(BaseModel):

@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from qhybrid.config.reading import read_yaml, validated
-from qhybrid.config.strict import StrictModel
+from qhybrid.config.strict import NoSwitch, StrictModel
 from qhybrid.engine_kinds import check_sweep_engine
 from qhybrid.errors import ConfigError
 from qhybrid.mitigations import check_mitigation
 
 SweepEngine = Annotated[str, AfterValidator(check_sweep_engine)]
 Mitigation = Annotated[str, AfterValidator(check_mitigation)]
-Shots = Annotated[int, Field(ge=1)] | Literal["infinite"]
+Shots = Annotated[int, NoSwitch, Field(ge=1)] | Literal["infinite"]
 LayerChoice = Literal["all"] | Annotated[tuple[str, ...], Field(min_length=1)]
 
 
@@ -40,7 +40,7 @@ class SweepGrid(StrictModel):
     profiles: tuple[str, ...] = Field(("ideal",), min_length=1)
     scales: tuple[Annotated[float, Field(ge=0)], ...] = Field((1.0,), min_length=1)
     shots: tuple[Shots, ...] = Field(("infinite",), min_length=1)
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
+    seeds: tuple[Annotated[int, NoSwitch, Field(ge=0)], ...] = Field((0,), min_length=1)
     engines: tuple[SweepEngine, ...] = Field(("exact",), min_length=1)
     mappings: tuple[str, ...] = Field(("auto",), min_length=1)
     mitigations: tuple[Mitigation, ...] = Field(("none",), min_length=1)

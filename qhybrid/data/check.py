@@ -17,13 +17,10 @@ import numpy as np
 
 from qhybrid.config import DataConfig
 from qhybrid.data.check_findings import DataCheck, Problem, SplitFindings
-from qhybrid.data.check_images import check_images
 from qhybrid.data.check_likeness import ALIKE, ALIKE_SMALL, SMALL, near_copies
-from qhybrid.data.check_scenes import Progress, check_scenes
+from qhybrid.data.check_scenes import Progress
 from qhybrid.data.check_sheet import draw_contact_sheet
-from qhybrid.data.datasets import is_image_dataset
-from qhybrid.data.images.image_datasets import open_image_dataset
-from qhybrid.data.scene_datasets import open_dataset
+from qhybrid.data.kinds import data_kind
 from qhybrid.data.scenes import SPLITS
 from qhybrid.errors import DataError
 from qhybrid.workspace import write_text
@@ -62,12 +59,8 @@ def check_data(
     Raises:
         ConfigError: If the data set or one of its options is unknown or wrong.
     """
-    if is_image_dataset(config.dataset):
-        images = open_image_dataset(config, data_root)
-        check = check_images(images, splits, quick=quick, progress=progress)
-    else:
-        dataset = open_dataset(config, data_root)
-        check = check_scenes(dataset, config, splits, quick=quick, progress=progress)
+    kind = data_kind(config.dataset)
+    check = kind.check(kind.open(config, data_root), config, splits, quick, progress)
     compare_labels(check, absent_classes=not quick)
     if not quick:
         _compare_values(check)

@@ -18,7 +18,7 @@ import numpy as np
 
 from qhybrid.config import DataConfig
 from qhybrid.data.contract_bands import BandInput, check_given, match_bands
-from qhybrid.data.contract_common import common_offset, other_encoding
+from qhybrid.data.contract_common import common_offset, doubt, other_encoding
 from qhybrid.data.contract_range import (
     Conversion,
     SceneSample,
@@ -274,7 +274,7 @@ class InputContract:
             if foreign is None and not self.one_scene and given is None:
                 self._check_offset(image, sample)
         if foreign is None:
-            self._check_shift(image, sample)
+            self._check_shift(image, sample, None if given is not None else doubt(sample, self.bands))
         elif self.options.sure:
             self._warn("range", self._foreign(image, own[foreign[0]].dtype, sample, *foreign))
         else:
@@ -288,8 +288,8 @@ class InputContract:
         self._warn(
             "pixel",
             f"{picture.path}: its pixels are {here:.3g} m wide, but those of the training scenes "
-            f"{there:.3g} m, so that the model sees all things in another size. Fix: set `data.resolution`, "
-            "which resamples images while they are read.",
+            f"{there:.3g} m, so that the model sees all things in another size. Fix: set `data.resolution` "
+            f"in a recipe, or give `--resolution {there:.3g}`: images are resampled while they are read.",
         )
 
     def _check_offset(self, image: str | Path, sample: SceneSample) -> None:
@@ -303,11 +303,13 @@ class InputContract:
                 abs(offset),
             )
 
-    def _check_shift(self, image: str | Path, sample: SceneSample) -> None:
+    def _check_shift(self, image: str | Path, sample: SceneSample, doubtful: str | None) -> None:
         """Warn of numbers in training's encoding that lie elsewhere: a dark or a cloudy scene."""
         if not sample.pixels or self.one_scene or not self.options.shift_warning:
             return
         place, far = largest_shift(sample, self.bands)
+        wrong = "The model may be wrong on such a scene."
+        more = "" if doubtful is None else f" {doubtful[0].upper()}{doubtful[1:]}."
         if far > self.options.shift_warning:
             band = self.bands[place]
             self._warn(
@@ -315,9 +317,11 @@ class InputContract:
                 f"{image}: its values are far from those of training: band {band.shown} is "
                 f"{sample.mean[place]:.4g} +- {sample.std[place]:.3g} here, and {band.mean:.4g} +- "
                 f"{band.std:.3g} in training; that is a distance of {far:.1f}, and `data.shift_warning` is "
-                f"{self.options.shift_warning:g}. The model may be wrong on such a scene.",
+                f"{self.options.shift_warning:g}.{more} {wrong}",
                 far,
             )
+        elif more:
+            self._warn("range", f"{image}:{more} {wrong}", far)
 
     def _foreign(self, image: str | Path, dtype: str, sample: SceneSample, place: int, why: str) -> str:
         band = self.bands[place]

@@ -20,8 +20,14 @@ _AGREE = float(np.log(2))
 skin images are nearer, and none of their 250 common factors is below 0.55 or above 1.13."""
 _FACTORS, _FACTORS_ONE_SCENE = (1 / 12, 3.5), (1 / 8, 8.0)
 """Common factors that light may make: of a scene against training; where training is one scene so far."""
+_FACTORS_FEW, _SAME = (1 / 12, 8.0), float(np.log(1.15))
+"""The same for one or two bands, and how near to the factor all their ratios must be."""
+_DOUBTFUL = (0.45, 2.2)
+"""Common factors that are not warned of."""
 _BELOW = -0.25
 """Values this many times the largest of training say that a file has negative numbers on purpose."""
+_UNIT, _DARK = 1.02, 0.3
+"""Largest value of numbers from 0 to 1, up to overshoot; and what the darkest of them are below."""
 _OFFSET_AGREES, _OFFSET_CONTRAST = 0.5, 1.5
 """Fraction by which shifts of bands may differ from their common offset, and ratio of contrasts beside it."""
 
@@ -43,24 +49,71 @@ def other_encoding(sample: SceneSample, wanted: Sequence[BandInput], one_scene: 
             return "they are below 0 in all bands, and in training in none"
     if (high < 0).all() and (sample.low >= 0).all() and (sample.high > 0).all():
         return "they are above 0 in all bands, and in training in none"
-    factor = common_factor(sample, wanted)
-    least, most = _FACTORS_ONE_SCENE if one_scene else _FACTORS
+    if not one_scene and _fractions_for_standardised(sample, wanted):
+        return "they are between 0 and 1 in all bands, and in training as far below 0 as above"
+    factor = _shared_factor(sample, wanted)
+    few = len(wanted) < _BANDS
+    least, most = _FACTORS_ONE_SCENE if one_scene else _FACTORS_FEW if few else _FACTORS
     if factor is None or least <= factor <= most:
         return None
     return f"mean, contrast and largest values of all bands are about {factor:.3g} times as large"
 
 
-def common_factor(sample: SceneSample, wanted: Sequence[BandInput]) -> float | None:
-    """Return the factor between a scene's values and training's that all bands share; None if they do not."""
+def _shared_factor(sample: SceneSample, wanted: Sequence[BandInput]) -> float | None:
+    """Return the common factor; of a few bands it must fit closely, because fewer agree."""
+    if len(wanted) >= _BANDS:
+        return common_factor(sample, wanted)
+    return common_factor(sample, wanted, 1, _SAME)
+
+
+def _fractions_for_standardised(sample: SceneSample, wanted: Sequence[BandInput]) -> bool:
+    """Return whether a scene has numbers from 0 to 1, and training those of mean 0 and deviation 1."""
+    low, high, mean, std = np.array([(band.low, band.high, band.mean, band.std) for band in wanted]).T
+    standardised = (low < _BELOW * high) & (high > _UNIT) & (np.abs(mean) < 0.5 * std) & (std > 0.5)
+    fractions = (sample.low >= 0) & (sample.low < _DARK) & (sample.high <= _UNIT)
+    return len(wanted) > 1 and bool((standardised & fractions & (sample.std < 0.5 * std)).all())
+
+
+def doubt(sample: SceneSample, wanted: Sequence[BandInput]) -> str | None:
+    """Return what of a scene in training's range points at another encoding, or at other light; else None.
+
+    Per cent in place of 8 bits is a factor of 0.39, which dusk can make too: a reason to look, not to refuse.
+    """
+    if not sample.pixels:
+        return None
+    low, high = np.array([(band.low, band.high) for band in wanted]).T
+    if (low >= 0).all() and (high > 0).all() and (sample.low < _BELOW * high).all():
+        return "values are below 0, and in training none are"
+    factor = _shared_factor(sample, wanted)
+    if factor is None or _DOUBTFUL[0] <= factor <= _DOUBTFUL[1]:
+        return None
+    return (
+        f"mean, contrast and largest values are {factor:.3g} times those of training"
+        f"{' in all bands' if len(wanted) > 1 else ''}: other light, or another encoding, which `--scale "
+        f"{1 / factor:.3g}` would convert"
+    )
+
+
+def common_factor(
+    sample: SceneSample, wanted: Sequence[BandInput], bands: int = _BANDS, agree: float = _AGREE
+) -> float | None:
+    """Return the factor between a scene's values and training's that all bands share; None if they do not.
+
+    Args:
+        sample: Of the scene, converted.
+        wanted: The C bands of the model.
+        bands: Least number of bands.
+        agree: Largest distance of the logarithm of a ratio from that of the factor.
+    """
     low, high, mean, std = np.array([(band.low, band.high, band.mean, band.std) for band in wanted]).T
     positive = [low + high, mean, std, sample.high, sample.mean, sample.std]
-    if len(wanted) < _BANDS or (low < 0).any() or (sample.low < 0).any():
+    if len(wanted) < bands or (low < 0).any() or (sample.low < 0).any():
         return None
     if any((values <= 0).any() for values in positive):
         return None
     logs = np.log([sample.mean / mean, sample.std / std, sample.high / high])
     middle = float(np.median(logs))
-    return float(np.exp(middle)) if np.abs(logs - middle).max() <= _AGREE else None
+    return float(np.exp(middle)) if np.abs(logs - middle).max() <= agree else None
 
 
 def common_offset(sample: SceneSample, wanted: Sequence[BandInput]) -> float | None:

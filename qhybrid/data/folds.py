@@ -14,7 +14,7 @@ from qhybrid.data.classes import ClassMap
 from qhybrid.data.datasets import dataset_class
 from qhybrid.data.overlaps import overlap_groups
 from qhybrid.data.raster import raster_info
-from qhybrid.data.scenes import SPLITS, Scene, SceneDataset, scene_window
+from qhybrid.data.scenes import SPLITS, Scene, SceneDataset, check_split, scene_window
 from qhybrid.data.splits import places_of
 from qhybrid.errors import DataError, DatasetNotFoundError, EmptySplitError
 from qhybrid.seeding import numpy_generator
@@ -65,8 +65,7 @@ class FoldedScenes(SceneDataset):
 
     def scenes(self, split: str) -> tuple[Scene, ...]:
         """Return the scenes of a split in the data set's order; see `SceneDataset.scenes`."""
-        if split not in SPLITS:
-            raise DataError(f"A split must be one of {', '.join(SPLITS)}, but is {split!r}.")
+        check_split(split)
         parts = self.parts()
         test, val = (self.fold - 1) % self.folds, self.fold % self.folds
         if split == "train":

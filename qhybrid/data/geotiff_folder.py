@@ -14,7 +14,7 @@ from qhybrid.data.classes import ClassMap
 from qhybrid.data.file_patterns import RASTER_SUFFIXES, check_pattern, find_files, is_file_name, pair_files
 from qhybrid.data.locations import join_location
 from qhybrid.data.pair_list import PairList, read_pairs
-from qhybrid.data.scenes import SPLITS, Assign, Scene, SceneDataset, check_pairs
+from qhybrid.data.scenes import SPLITS, Assign, Scene, SceneDataset, check_pairs, check_split
 from qhybrid.data.split_options import SplitOptions, split_by_fractions, split_by_names
 from qhybrid.errors import ConfigError, DataError, EmptySplitError
 
@@ -112,8 +112,7 @@ class GeoTiffFolder(SceneDataset):
 
     def scenes(self, split: str) -> tuple[Scene, ...]:
         """Return the scenes of a split, sorted by name; see `SceneDataset.scenes`."""
-        if split not in SPLITS:
-            raise DataError(f"A split must be one of {', '.join(SPLITS)}, but is {split!r}.")
+        check_split(split)
         if split not in self._checked:
             found = self.candidates(split)
             check_pairs(found, self.classes)

@@ -34,6 +34,11 @@ class LabelSource(ABC):
         """What the file says about itself, if it is a raster."""
         return None
 
+    @property
+    def any_grid(self) -> bool:
+        """Whether the labels may be read on any grid over the ground of their image."""
+        return False
+
     def close(self) -> None:  # noqa: B027 - not every kind keeps a file open
         """Close the file; reading again opens it again."""
 

@@ -18,7 +18,7 @@ from qhybrid.data.download import fetch
 from qhybrid.data.file_patterns import find_files, pair_files
 from qhybrid.data.pairs import check_pair
 from qhybrid.data.raster import Window
-from qhybrid.data.scenes import SPLITS, Scene, SceneDataset
+from qhybrid.data.scenes import SPLITS, Scene, SceneDataset, check_split
 from qhybrid.data.splits import assign_splits, locations_of
 from qhybrid.data.tiling import TILE_SIZE
 from qhybrid.errors import DataError, DatasetNotFoundError, EmptySplitError, WorkspaceError
@@ -86,8 +86,7 @@ class LandCoverAI(SceneDataset):
 
     def scenes(self, split: str) -> tuple[Scene, ...]:
         """Return the scenes or tiles of a split; see `SceneDataset.scenes`."""
-        if split not in SPLITS:
-            raise DataError(f"A split must be one of {', '.join(SPLITS)}, but is {split!r}.")
+        check_split(split)
         listed = all((self.root / f"{name}.txt").is_file() for name in SPLITS)
         official = self.options.split == "official" or (self.options.split == "auto" and listed)
         found = self._tiles(split) if official else self._whole_scenes(split)

@@ -71,6 +71,9 @@ class NearestPixels:
     """The mask pixel that is nearest to the centre of each image pixel.
 
     By coordinates and CRS where both files have them; else the mask is stretched to the size of the image.
+
+    Attributes:
+        stretched: The mask is stretched, because coordinates are missing.
     """
 
     def __init__(self, image: RasterInfo, mask: RasterInfo) -> None:
@@ -81,8 +84,8 @@ class NearestPixels:
                 have another ratio.
         """
         self._image, self._mask = image, mask
-        self._stretched = image.transform.is_identity or mask.transform.is_identity
-        if self._stretched:
+        self.stretched = image.transform.is_identity or mask.transform.is_identity
+        if self.stretched:
             self._check_ratio()
         elif not (_covers(image, mask) or _covers(mask, image)):
             raise DataError(
@@ -112,7 +115,7 @@ class NearestPixels:
         """
         rows = np.arange(window.row, window.row + window.height)
         cols = np.arange(window.col, window.col + window.width)
-        if self._stretched:
+        if self.stretched:
             # Whole numbers, so that no rounding decides: floor((i + 1/2) * mask / image).
             row, col = (
                 (2 * index + 1) * own // (2 * other)

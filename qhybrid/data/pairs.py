@@ -68,6 +68,11 @@ class MaskReader:
         grid = like or self._source.info
         self._shape = None if grid is None else grid.shape
 
+    @property
+    def any_grid(self) -> bool:
+        """Whether the labels may be read on any grid over the ground of their image."""
+        return self._source.any_grid
+
     def close(self) -> None:
         """Close the file; reading again opens it again."""
         self._source.close()

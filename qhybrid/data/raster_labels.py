@@ -50,6 +50,11 @@ class RasterLabels(LabelSource):
         """What the mask says about itself."""
         return self._reader.info
 
+    @property
+    def any_grid(self) -> bool:
+        """Whether the mask is placed by coordinates, on a grid of its own."""
+        return self._nearest is not None and not self._nearest.stretched
+
     def close(self) -> None:
         """Close the file; reading again opens it again."""
         self._reader.close()

@@ -22,6 +22,17 @@ from qhybrid.errors import DataError
 
 SPLITS = ("train", "val", "test")
 
+
+def check_split(split: str) -> None:
+    """Check the name of a split.
+
+    Raises:
+        DataError: If it is none of `train`, `val` and `test`.
+    """
+    if split not in SPLITS:
+        raise DataError(f"A split must be one of {', '.join(SPLITS)}, but is {split!r}.")
+
+
 Assign = Callable[[Mapping[str, int]], Mapping[str, str]]
 """Gives each of some pieces, known by name and size, to a part: a split or a fold."""
 
@@ -52,12 +63,16 @@ class SceneDataset(ABC):
         name: Name in recipes (`data.dataset`).
         description: One line for lists.
         Options: Class of its own keys (`data.options`).
+        task: What is to be predicted: one class a pixel.
+        splits: The splits that there may be.
         classes: The label map.
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
     Options: ClassVar[type[StrictModel]]
+    task: ClassVar[str] = "segmentation"
+    splits: ClassVar[tuple[str, ...]] = SPLITS
     classes: ClassMap
 
     @classmethod
@@ -180,10 +195,23 @@ class SceneReader:
         self._classes = classes
         self._mask: MaskReader | None = None
         self._mask_path: Path | None = None
+        self._mask_resampled = False
         self.move_to(scene)
 
     def _open(self, scene: Scene) -> ImageReader:
         return ImageReader(scene.image, self._contract.reading(scene.image) if self._contract else None)
+
+    def _open_mask(self, path: Path, classes: ClassMap) -> MaskReader:
+        """Open labels on the image's pixels as they are read, where the labels are not bound to the file's.
+
+        Otherwise labels that are finer than the file would be read at the centres of its pixels.
+        """
+        mask = MaskReader(path, classes, like=self.image.file_info)
+        self._mask_resampled = self.image.resamples and mask.any_grid
+        if self._mask_resampled:
+            mask.close()
+            mask = MaskReader(path, classes, like=self.image.info)
+        return mask
 
     def move_to(self, scene: Scene) -> None:
         """Read another scene from now on; files that both scenes share stay open, with their decoded blocks.
@@ -201,7 +229,7 @@ class SceneReader:
                 self._mask.close()
             self._mask = None
             if scene.mask is not None and self._classes is not None:
-                self._mask = MaskReader(scene.mask, self._classes, like=self.image.file_info)
+                self._mask = self._open_mask(scene.mask, self._classes)
             self._mask_path = scene.mask
         self.scene = scene
         self._origin = self.image.from_file(scene_window(scene, self.image.file_info))
@@ -263,7 +291,7 @@ class SceneReader:
         window = Window(*window)
         inner, place = self._absolute(window)
         labels = np.full((window.height, window.width), IGNORE_INDEX, dtype=np.uint8)
-        if inner.height and inner.width and self.image.resamples:
+        if inner.height and inner.width and self.image.resamples and not self._mask_resampled:
             part, rows, cols = self.image.nearest(inner)
             labels[place] = self._mask.read(part)[np.ix_(rows, cols)]
         elif inner.height and inner.width:

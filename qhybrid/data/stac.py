@@ -16,13 +16,17 @@ from qhybrid.data.band_stack import BandSource, stack_bands
 from qhybrid.data.blocks import divide
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.file_patterns import is_file_name
-from qhybrid.data.locations import join_location
-from qhybrid.data.scenes import SPLITS, Assign, Scene, SceneDataset, check_pairs
+from qhybrid.data.locations import as_location, join_location, local_file
+from qhybrid.data.scenes import Assign, Scene, SceneDataset, check_pairs, check_split
 from qhybrid.data.split_options import SplitOptions, split_by_fractions, split_by_names
 from qhybrid.errors import ConfigError, DataError, DatasetNotFoundError, EmptySplitError, optional_import
 
 _TIMEOUT = (10, 60)
 """Seconds to connect to an API, and to wait for its answer."""
+
+_OFFSET_APPLIED = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
+"""Properties of items whose files hold numbers without Sentinel-2's offset, though `raster:bands` may name it
+(https://github.com/Element84/earth-search/issues/9)."""
 
 
 class StacOptions(StrictModel):
@@ -30,7 +34,7 @@ class StacOptions(StrictModel):
 
     Attributes:
         items: File of an item, an item collection or a catalog, or a pattern of files with `*`, below the
-            data set's root.
+            data set's root; or the address of such a file, as of a static catalog.
         url: Address of a STAC API to search instead. What it returns may change: for a fixed data set save
             the items to a file.
         collections: Collections to search.
@@ -106,8 +110,7 @@ class StacScenes(SceneDataset):
 
     def scenes(self, split: str) -> tuple[Scene, ...]:
         """Return the scenes of a split in the order of the items; see `SceneDataset.scenes`."""
-        if split not in SPLITS:
-            raise DataError(f"A split must be one of {', '.join(SPLITS)}, but is {split!r}.")
+        check_split(split)
         if not self._found:
             scenes, options = self._scenes(), self.options.split
             self._found = (
@@ -134,7 +137,7 @@ class StacScenes(SceneDataset):
 
     @property
     def _source(self) -> str:
-        return self.options.url or str(self.root / (self.options.items or ""))
+        return self.options.url or str(join_location(self.root, self.options.items or ""))
 
     def _scenes(self) -> tuple[Scene, ...]:
         if not self._all:
@@ -198,27 +201,31 @@ def _bands(item: Any, name: str, folder: Path) -> list[BandSource]:
         {key.removeprefix("raster:"): value for key, value in band.items()}
         for band in extra.get("raster:bands") or extra.get("bands") or ()
     )
+    if any(item.properties.get(key) is True for key in _OFFSET_APPLIED):
+        said = tuple({**band, "offset": 0.0} for band in said)
     return [BandSource(asset or name, place, int(number) if number else None, said)]
 
 
 def _read(root: Path, items: str) -> list[tuple[Any, Path]]:
     """Return the items of files, each with the folder that its relative addresses start at."""
-    files = sorted(root.glob(items)) if "*" in items else [root / items]
+    place = join_location(root, items)
+    local = local_file(place) is not None
+    files = sorted(root.glob(items)) if "*" in items and local else [place]
     found: list[tuple[Any, Path]] = []
     for file in files:
-        if not file.is_file():
+        if local and not file.is_file():
             raise DatasetNotFoundError(
                 f"{file}: must be a file of STAC items, but is missing. Fix: check `data.options.items`, "
                 "`data.root` and --data-root (or QHYBRID_DATA)."
             )
-        found += [(item, Path(folder)) for item, folder in _items_of(file)]
+        found += _items_of(file)
     return found
 
 
 def _items_of(file: Path) -> list[tuple[Any, Path]]:
     pystac = optional_import("pystac", "stac")
     try:
-        kind = json.loads(file.read_text(encoding="utf-8")).get("type")
+        kind = json.loads(pystac.StacIO.default().read_text(str(file))).get("type")
         if kind == "FeatureCollection":
             return [(item, file.parent) for item in pystac.ItemCollection.from_file(str(file))]
         if kind == "Feature":
@@ -226,12 +233,18 @@ def _items_of(file: Path) -> list[tuple[Any, Path]]:
         if kind in ("Catalog", "Collection"):
             inside = pystac.Catalog if kind == "Catalog" else pystac.Collection
             items = list(inside.from_file(str(file)).get_items(recursive=True))
-            return [(item, Path(item.get_self_href()).parent) for item in items]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, pystac.STACError) as error:
+            return [(item, _folder_of(item)) for item in items]
+    except Exception as error:  # of an address that cannot be read pystac raises a plain one
         raise DataError(f"{file}: must be a file of STAC items, but cannot be read ({error!r}).") from error
     raise DataError(
         f"{file}: must be a STAC item, item collection, catalog or collection, but its `type` is {kind!r}."
     )
+
+
+def _folder_of(item: Any) -> Path:
+    """Return the folder that the relative addresses of an item start at."""
+    own = item.get_self_href()
+    return as_location(own).parent if own else Path()
 
 
 def _searched(options: StacOptions) -> list[tuple[Any, Path]]:
@@ -249,6 +262,12 @@ def _searched(options: StacOptions) -> list[tuple[Any, Path]]:
         )
         # In the order of their ids: what an API returns first may change.
         items = sorted(search.items(), key=lambda item: str(item.id))
+    except client.warnings.DoesNotConformTo as error:
+        raise DataError(
+            f"{options.url}: must be a STAC API that can be searched, but is not ({error}). Fix: give the "
+            "address as `items` in place of `url`, which reads all of a static catalog, or save the wanted "
+            "items to a file."
+        ) from error
     except (client.exceptions.APIError, requests.RequestException, OSError, ValueError, KeyError) as error:
         raise DataError(
             f"{options.url}: must be a STAC API, but cannot be searched ({error}). Fix: check `data.options` "
@@ -260,4 +279,4 @@ def _searched(options: StacOptions) -> list[tuple[Any, Path]]:
             "Fix: set `data.options.limit`, or narrow the search.",
             stacklevel=2,
         )
-    return [(item, Path()) for item in items[: options.limit]]
+    return [(item, _folder_of(item)) for item in items[: options.limit]]

@@ -21,10 +21,10 @@ from rasterio.transform import from_origin
 from qhybrid.config import DataConfig, StrictModel, validated
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.landcover_ai import LANDCOVER_CLASSES
-from qhybrid.data.scenes import SPLITS, Scene, SceneDataset
+from qhybrid.data.scenes import SPLITS, Scene, SceneDataset, check_split
 from qhybrid.data.synthetic_layout import make_layout
 from qhybrid.data.synthetic_paint import paint
-from qhybrid.errors import DataError, EmptySplitError, WorkspaceError
+from qhybrid.errors import EmptySplitError, WorkspaceError
 from qhybrid.seeding import numpy_generator
 from qhybrid.workspace import atomic_folder, cache_dir
 
@@ -171,8 +171,7 @@ class SyntheticScenes(SceneDataset):
 
     def scenes(self, split: str) -> tuple[Scene, ...]:
         """Return the scenes of a split; see `SceneDataset.scenes`."""
-        if split not in SPLITS:
-            raise DataError(f"A split must be one of {', '.join(SPLITS)}, but is {split!r}.")
+        check_split(split)
         if self.options.count(split) == 0:
             raise EmptySplitError(
                 f"Split {split} must have scenes, but `data.options.{split}` is 0. Fix: set it to 1 or more."

@@ -66,6 +66,11 @@ class VectorLabels(LabelSource):
         self._boxes = list(self._boxes_of_image())
         self._check_place()
 
+    @property
+    def any_grid(self) -> bool:
+        """Polygons have no pixels of their own."""
+        return True
+
     def close(self) -> None:
         """Forget the polygons; reading again reads them again."""
         self._drawn = None

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.engines.guard import guarded
+from qhybrid.engines.transforms import all_finite
 from qhybrid.errors import EngineError, NotFiniteError
 from qhybrid.noise import NoiseProfile
 
@@ -17,11 +19,22 @@ from qhybrid.noise import NoiseProfile
 class Engine(ABC):
     """Executes circuits.
 
+    Every `expectations` is called by the rules of `qhybrid.engines.guard`, also of plugins.
+
     Attributes:
         kind: The name under which `make_engine` knows it.
+        complete: Whether values are always numbers; engines that wait for results give NaN.
     """
 
     kind: str
+    complete: bool = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Put the rules that hold for every engine around its `expectations`."""
+        super().__init_subclass__(**options)
+        own = cls.__dict__.get("expectations")
+        if own is not None and not getattr(own, "__isabstractmethod__", False):
+            cls.expectations = guarded(own)  # type: ignore[method-assign]
 
     @abstractmethod
     def expectations(self, spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -89,25 +102,29 @@ def check_arguments(spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tens
             f"{tuple(weights.shape)}."
         )
     for name, tensor in (("inputs", inputs), ("weights", weights)):
-        if not tensor.is_floating_point():
-            raise EngineError(f"Argument `{name}` must be real floating point, but is {tensor.dtype}.")
-        if not _all_finite(tensor.detach()):
+        check_real(name, tensor)
+        if not all_finite(tensor):
             place = (~torch.isfinite(tensor.detach())).nonzero()[0].tolist()
+            parameter = (spec.input_params if name == "inputs" else spec.weight_params)[place[-1]]
             raise NotFiniteError(
                 f"Argument `{name}` must be finite, but is {tensor[tuple(place)].item()} at index "
-                f"{place}. Fix: look "
+                f"{place} (parameter `{parameter.name}`). Fix: look "
                 "for a diverged layer or unscaled data in front of the circuit."
             )
 
 
-def _all_finite(tensor: torch.Tensor) -> bool:
-    """Return whether all values are finite; inside `torch.func.vmap` values cannot be looked at, and pass."""
-    try:
-        return bool(torch.isfinite(tensor).all())
-    except RuntimeError as error:
-        if "vmap" not in str(error):
-            raise
-        return True
+def check_real(name: str, tensor: torch.Tensor) -> None:
+    """Check that a tensor has real floating-point numbers.
+
+    Raises:
+        EngineError: If they are complex, whole or logical: an angle would lose its imaginary part, or has
+            been rounded.
+    """
+    if not tensor.is_floating_point():
+        fix = ".real or .angle() says which number is the angle" if tensor.is_complex() else ".float()"
+        raise EngineError(
+            f"Argument `{name}` must be real floating point, but is {tensor.dtype}. Fix: {fix}."
+        )
 
 
 def attached(values: torch.Tensor, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

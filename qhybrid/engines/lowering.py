@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 from qiskit import QuantumCircuit
-from qiskit.circuit import Operation
+from qiskit.circuit import AnnotatedOperation, Operation
 from qiskit.circuit.library import PauliEvolutionGate, RYGate, RZGate
 from qiskit.quantum_info import Operator
 
+from qhybrid.circuits.modifiers import modified
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.circuits.standard_gates import is_standard_gate
 from qhybrid.engines.gates.expression import Angle, AngleReader
@@ -176,6 +177,9 @@ def open_instruction(
             "measurement, reset "
             "and control flow out; read-outs are given as observables (remove_final_measurements())."
         )
+    if isinstance(operation, AnnotatedOperation):  # inside of a definition of Qiskit's
+        yield from open_instruction(modified(operation.base_op, operation.modifiers), qubits, reader, source)
+        return
     parameters = list(getattr(operation, "params", []))
     if standard and name == "swap":
         yield Primitive(tuple(qubits), operation=operation, source=source)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from qhybrid.engine_kinds import ENGINES, NEEDED_IN_SWEEPS, EngineKind
+from qhybrid.engine_kinds import ENGINES, NEEDED_IN_SWEEPS, EngineKind, check_count, check_seed
 from qhybrid.engines.base import Engine
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile, load_profile
@@ -75,14 +75,19 @@ def make_engine(
         **options: Options of this kind of engine.
 
     Raises:
-        EngineError: If the kind or an option is unknown, or the engine would ignore an argument.
+        EngineError: If the kind or an option is unknown, a value is out of range, or the engine would ignore
+            an argument.
     """
+    _check_kind(kind)
     entry = ENGINES.get(kind, "Argument `kind`")
     known = entry.arguments()
     if isinstance(noise, str | Path):
         noise = load_profile(noise)
     if isinstance(dtype, str):
         dtype = _dtype(dtype)
+    shots, seed = check_count(shots), check_seed(seed)
+    if "trajectories" in options:
+        options["trajectories"] = check_count(options["trajectories"], "trajectories")
     given = {"noise": noise, "shots": shots, "seed": seed, "device": device, "dtype": dtype}
     wanted = {
         name: value for name, value in given.items() if name in known or value != _DEFAULTS[name]
@@ -95,6 +100,30 @@ def make_engine(
         )
     engine: Engine = entry.make(**wanted)
     return engine
+
+
+def check_engine_given(engine: Any, name: str = "engine") -> Engine | None:
+    """Return an engine that was given, or None.
+
+    Args:
+        engine: What was given.
+        name: The argument, for the message.
+
+    Raises:
+        EngineError: If it is something else, such as the name of an engine.
+    """
+    if engine is None or isinstance(engine, Engine):
+        return engine
+    fix = f"make_engine({engine!r})" if isinstance(engine, str) else 'make_engine("exact")'
+    raise EngineError(f"Argument `{name}` must be an Engine, but is {engine!r}. Fix: {fix}.")
+
+
+def _check_kind(kind: object) -> None:
+    if not isinstance(kind, str):
+        raise EngineError(
+            f"Argument `kind` must be the name of an engine, but is {kind!r}. Fix: one of "
+            f"{', '.join(list_engines())}."
+        )
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +16,19 @@ from qhybrid.engines import make_engine
 from qhybrid.engines.base import Engine
 from qhybrid.engines.mapped import DEFAULT_TRIALS
 from qhybrid.engines.routed import INNER
-from qhybrid.errors import WorkspaceError
+from qhybrid.errors import QHybridError, WorkspaceError
 from qhybrid.layers import quantum_layers
 from qhybrid.noise import load_profile
+from qhybrid.noise.library import profile_files
 from qhybrid.training.images.run import LoadedImageRun
 from qhybrid.training.run_folder import LoadedRun, Which
 
 ON = "on-"
 """Begins the names of results on other data than the run's own."""
+METRICS = "metrics.json"
+"""Numbers of an evaluation, in its folder."""
+_SHORT = 8
+_LONGEST = 60
 
 
 def evaluation_folder(
@@ -29,22 +37,68 @@ def evaluation_folder(
     """Return where results go by default: `<run>/evaluation/<split>-<engine kind>`.
 
     Those on other data, named by `on`, go to `<run>/evaluation/on-<on>-<split>-<engine kind>`. Device, its
-    inner engine, noise, shots and `last` weights, where they were asked for by that name, are added to it, so
-    that such results stand beside each other.
+    inner engine, noise, shots, other options of the engine, its layers and `last` weights, where they were
+    asked for by that name, are added to it, so that such results stand beside each other.
+
+    Earlier versions left out options, layers and the content of noise files; what they have left stays where
+    it is.
     """
     parts = [split, engine.kind]
     if "backend" in engine.options:
         parts.append(str(engine.options["backend"]))
     if (inner := engine.options.get("engine", "exact")) != "exact":
         parts.append(str(inner))
+    before = list(parts)
     if engine.noise is not None and (noise := Path(engine.noise).name.removesuffix(".yaml")) not in parts:
-        parts.append(noise)
-    if engine.shots is not None:
-        parts.append(f"{engine.shots}-shots")
-    if which != "best":
-        parts.append(which)
-    name = "-".join(parts)
-    return Path(folder) / "evaluation" / (name if on is None else f"{ON}{on}-{name}")
+        before.append(noise)
+        parts.append(_noise_name(engine.noise, noise))
+    shots = [] if engine.shots is None else [f"{engine.shots}-shots"]
+    weights = [] if which == "best" else [which]
+    begin = "" if on is None else f"{ON}{on}-"
+    place = Path(folder) / "evaluation"
+    new = place / f"{begin}{'-'.join([*parts, *shots, *_other_options(engine), *weights])}"
+    old = place / f"{begin}{'-'.join([*before, *shots, *weights])}"
+    return old if new != old and not new.exists() and _engine_in(old) == _plain(engine) else new
+
+
+def _noise_name(noise: str, name: str) -> str:
+    """Return the name of a noise profile; of a file that is no known profile with a hash of its content."""
+    if not Path(noise).is_file():
+        return name
+    try:
+        content = load_profile(noise).fingerprint
+        known = name in profile_files() and load_profile(name).fingerprint == content
+    except QHybridError:  # said where the profile is used
+        return name
+    return name if known else f"{name}-{content[:_SHORT]}"
+
+
+def _other_options(engine: EngineConfig) -> list[str]:
+    """Return what else tells an engine from others of its kind, as in `method=statevector`."""
+    rest = {key: value for key, value in engine.options.items() if key not in ("backend", "engine")}
+    if engine.noise is not None and "backend" in engine.options:  # see `routed_to_its_device`
+        usual = {"layout": "gates", "trials": DEFAULT_TRIALS}
+        rest = {key: value for key, value in rest.items() if usual.get(key) != value}
+    inner = rest.pop("options", None)
+    flat = {**rest, **(inner if isinstance(inner, dict) else {})}
+    words = [f"{key}={value}" for key, value in sorted(flat.items())]
+    words += [] if engine.layers is None else [f"in={'+'.join(engine.layers)}"]
+    told = "-".join(words)
+    if len(told) > _LONGEST or re.search(r"[^\w.=+-]", told):
+        return [hashlib.sha256(told.encode()).hexdigest()[:_SHORT]]
+    return words
+
+
+def _plain(engine: EngineConfig) -> Any:
+    return json.loads(engine.model_dump_json())
+
+
+def _engine_in(folder: Path) -> Any:
+    """Return the engine that a result was made with; None if there is no result, or it does not say."""
+    try:
+        return json.loads((folder / METRICS).read_text(encoding="utf-8")).get("engine")
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def check_folder(target: Path) -> None:

@@ -44,6 +44,7 @@ def evaluate_run(
     layers: Sequence[str] | None = None,
     bands: Sequence[int] | None = None,
     scale: float | None = None,
+    resolution: float | None = None,
     on: On | None = None,
 ) -> Evaluation:
     """Evaluate a trained run on every scene or image of a split.
@@ -70,6 +71,7 @@ def evaluate_run(
         layers: Dotted names of the quantum layers that run on `engine`; all of them if absent.
         bands: 1-based numbers of the scenes' bands, in the model's order; by names or place if absent.
         scale: What the scenes' numbers are multiplied with; what the files say if absent (`read_as`).
+        resolution: Metres a pixel that scenes and masks are resampled to; what the recipe says if absent.
         on: Other data: a recipe or its file, or a folder of images and masks; see `find_other_data`.
 
     Returns:
@@ -85,9 +87,11 @@ def evaluate_run(
             `evaluation`.
         WorkspaceError: If the results cannot be written to `output`.
     """
-    run = read_as(load_trained(folder, which), bands=bands, scale=scale)
+    run = read_as(load_trained(folder, which), bands=bands, scale=scale, resolution=resolution)
     engine = None if engine is None else routed_to_its_device(engine)
     chosen = engine or run.recipe.engine
+    if engine is not None and layers is not None:
+        chosen = engine.model_copy(update={"layers": tuple(layers)})
     root = default_data_root(data_root)
     other = None if on is None else find_other_data(on, run, root)
     if other is not None and baselines:
@@ -105,9 +109,11 @@ def evaluate_run(
     reading = {
         **({} if bands is None else {"bands": list(bands)}),
         **({} if scale is None else {"scale": scale}),
+        **({} if resolution is None else {"resolution": resolution}),
     }
     if reading:  # the result of the scenes as they are stays
         parts = [*(() if bands is None else map(str, bands)), *(() if scale is None else (f"{scale:.6g}",))]
+        parts += [] if resolution is None else [f"{resolution:.6g}m"]
         target = target.with_name(f"{target.name}-read-as-{'_'.join(parts)}")
     if output:
         check_output(Path(output), target, apart=name is not None or bool(reading))

@@ -13,11 +13,10 @@ from typing import Any
 from qhybrid.config import EngineConfig
 from qhybrid.data.scenes import SPLITS
 from qhybrid.errors import WorkspaceError
-from qhybrid.evaluation.common import ON, evaluation_folder
+from qhybrid.evaluation.common import METRICS, ON, evaluation_folder
 from qhybrid.training.data_record import read_record
 from qhybrid.training.run_folder import RECIPE, Which
 
-METRICS = "metrics.json"
 _SHORT = 8
 _OFFICIAL = tuple(f"{split}-" for split in SPLITS)
 

@@ -99,12 +99,13 @@ def other_scenes(run: LoadedRun, other: OtherData, split: str) -> tuple[LoadedRu
             f"Recipe {other.name}: `data.bands` must name the {len(run.bands)} band(s) that the model takes, "
             f"but names {len(bands)}. Fix: give them in the model's order."
         )
-    said = {name: getattr(other.data, name) for name in ("bands", "nodata", "scale")}
+    said = {name: getattr(other.data, name) for name in ("bands", "nodata", "scale", "resolution")}
     contract = input_contract(run)
     if contract.options.bands is not None:  # given with the command, which counts more than the recipe
         said["bands"] = None
-    if contract.options.scale != run.recipe.data.scale:
-        said["scale"] = None
+    for name in ("scale", "resolution"):
+        if getattr(contract.options, name) != getattr(run.recipe.data, name):
+            said[name] = None
     said = {name: value for name, value in said.items() if value is not None}
     statistics = replace(run.statistics, contract=contract.with_options(**said) if said else contract)
     own = {"patch_size": run.patch_size, "bands": other.data.bands or run.recipe.data.bands}

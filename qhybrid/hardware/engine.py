@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.engine_kinds import check_count, check_seed
 from qhybrid.engines.aer.circuit import angle_circuit
 from qhybrid.engines.base import Engine, attached, check_arguments, empty_result
 from qhybrid.engines.gates.angle_table import AngleTable
-from qhybrid.engines.parameter_shift import shifted_expectations
+from qhybrid.engines.parameter_shift import shifted_expectations, wanted_angles
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.decoding import decode_chunk, observables_from
 from qhybrid.hardware.circuits.preparation import prepare_circuit
@@ -39,7 +40,7 @@ class RuntimeEngine(Engine):
 
     Args:
         backend: `fake_torino` or another fake backend, `aer`, or a device of the service.
-        shots: Executions of every measured circuit and parameter set.
+        shots: Executions of every measured circuit and parameter set; None for those of the settings.
         seed: Of layouts and simulated shots.
         folder: Where the ledger of each call goes; a temporary folder if absent, which is enough for fakes.
         settings: Everything else; its cap covers all calls of this engine together.
@@ -54,14 +55,14 @@ class RuntimeEngine(Engine):
     def __init__(
         self,
         backend: str,
-        shots: int = 1024,
-        seed: int = 0,
+        shots: int | None = 1024,
+        seed: int | None = 0,
         folder: str | Path | None = None,
         settings: HardwareSettings | None = None,
     ) -> None:
-        self._settings = (settings or HardwareSettings(backend=backend)).model_copy(
-            update={"backend": backend, "shots": shots, "seed": seed}
-        )
+        plain = settings or HardwareSettings(backend=backend)
+        given = {"shots": check_count(shots) or plain.shots, "seed": check_seed(seed)}
+        self._settings = plain.model_copy(update={"backend": backend, **given})
         self._temporary = None if folder is not None else tempfile.TemporaryDirectory(prefix="qhybrid-")
         self._folder = Path(folder) if folder is not None else Path(self._temporary.name)  # type: ignore[union-attr]
         self._backend: Backend = open_backend(self._settings)
@@ -82,12 +83,7 @@ class RuntimeEngine(Engine):
         prepared, table, angles = self._prepare(spec)
         rows = inputs.to(device="cpu", dtype=torch.float64).t()
         values = table.batched(rows, weights.to(device="cpu", dtype=torch.float64))
-        wanted = [
-            index
-            for index, angle in enumerate(angles)
-            if (angle.inputs and inputs.requires_grad) or (angle.weights and weights.requires_grad)
-        ]
-        moved = torch.as_tensor(wanted, dtype=torch.long)
+        moved = wanted_angles(angles, inputs, weights)
         found = shifted_expectations(values, moved, lambda points: self._execute(prepared, points.t()).t())
         return attached(found.t().to(device=inputs.device, dtype=inputs.dtype), inputs, weights)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from qhybrid.config import StrictModel
+from qhybrid.config.strict import NoSwitch
 from qhybrid.errors import HardwareError
 from qhybrid.mitigations import MITIGATIONS, DeviceForm, mitigation_label
 from qhybrid.plugins import near_name
@@ -198,7 +199,7 @@ class HardwareSettings(StrictModel):
 
     backend: str
     instance: str | None = None
-    shots: int = Field(1024, ge=1)
+    shots: Annotated[int, NoSwitch] = Field(1024, ge=1)
     seed: int = 0
     layers: tuple[str, ...] | None = None
     simulator: Literal["exact", "aer"] = "exact"

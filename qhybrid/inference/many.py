@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,7 @@ import torch
 
 from qhybrid.config import PredictionConfig
 from qhybrid.errors import QHybridError, WorkspaceError
+from qhybrid.inference.companions import companion_paths
 from qhybrid.inference.map_options import MapOptions, map_files
 from qhybrid.inference.map_writing import MapJob, check_options, prepare_map
 from qhybrid.inference.products import Products
@@ -87,6 +88,7 @@ def map_scenes(
     def prepared(scene: Path) -> MapJob:
         if scene not in jobs:
             job = prepare_map(run, scene, places[scene], wanted, settings, None, max_memory_mb)
+            job = replace(job, products=products.files(job.files[0]))
             products.check_scene(job)
             if not job.finished:
                 job.check_free()
@@ -115,7 +117,7 @@ def _check_existing(
     """Find out before the first scene whether a file is in the way; scenes that fail do so in their turn."""
     for scene in scenes:
         files = (*map_files(places[scene], options), *products.files(places[scene]))
-        if not any(file.exists() for file in files):
+        if not any(file.exists() for file in (*files, *companion_paths(places[scene]))):
             continue
         try:
             prepared(scene)
@@ -172,6 +174,7 @@ def map_one_scene(
     wanted, products = options or MapOptions(), products or Products()
     products.check()
     job = prepare_map(run, scene, output, wanted, settings, None, max_memory_mb)
+    job = replace(job, products=products.files(job.files[0]))
     products.check_scene(job)
     # Of a map that is there already, by the same command or one without products, these alone are made.
     made = job.finished and bool(products.missing(job))

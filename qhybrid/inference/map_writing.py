@@ -20,6 +20,7 @@ from qhybrid.data.map_bands import MapBands, class_bands, code_table, probabilit
 from qhybrid.data.raster import RasterInfo, Window
 from qhybrid.data.raster_writer import BLOCK, MapWriter, check_format, read_tags, sidecar_path
 from qhybrid.errors import ConfigError, WorkspaceError
+from qhybrid.inference.companions import companions_of_another
 from qhybrid.inference.map_key import TAG, map_key
 from qhybrid.inference.map_options import MapOptions, check_output, map_files
 from qhybrid.inference.part_folder import PartFolder, open_part, part_path, read_state
@@ -92,6 +93,7 @@ class MapJob:
         area: The part of the scene.
         like: Grid of the map.
         key: Hash of all that decides the map.
+        products: The files that will be made of the map.
     """
 
     image: Path
@@ -103,6 +105,7 @@ class MapJob:
     area: Window
     like: RasterInfo
     key: str
+    products: tuple[Path, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -134,6 +137,16 @@ class MapJob:
                     f"{file} exists already and would be lost. Fix: choose another name, or ask for it "
                     "(--overwrite)."
                 )
+        left = self._of_another_map()
+        if left:
+            raise WorkspaceError(
+                f"{left[0]} was made with another map of this name, and would stand beside one that it does "
+                "not belong to. Fix: choose another name, move it away, or ask for it to be removed "
+                "(--overwrite)."
+            )
+
+    def _of_another_map(self) -> list[Path]:
+        return companions_of_another(self.files[0], self.key, (*self.files, *self.products))
 
     def make(
         self, run: SceneModel, device: str | torch.device | None = None, progress: Progress | None = None
@@ -208,6 +221,7 @@ class MapJob:
         """Turn the raw rasters into the files of the map, and then move all of them to their places."""
         tags = {"QHYBRID_VERSION": qhybrid.__version__, "QHYBRID_RUN": run.recipe.name, TAG: self.key}
         finished = [part.path / file.name for file in self.files]
+        empty = True
         for raster, bands, target in zip(part.rasters, layers, finished):
             with MapWriter(
                 target,
@@ -218,6 +232,7 @@ class MapJob:
                 file_format=self.options.file_format,
             ) as writer:
                 for row, col, values in raster.chunks(BLOCK):
+                    empty &= not bands.categorical or bool((values == bands.nodata).all())
                     writer.write(values[0] if bands.categorical else values, row, col)
         for source, file in zip(finished, self.files):
             for made, place in ((source, file), (sidecar_path(source), sidecar_path(file))):
@@ -225,6 +240,23 @@ class MapJob:
                     made.replace(place)
                 else:
                     place.unlink(missing_ok=True)  # of a map that was here before
+        if empty:
+            where = "scene" if self.options.box is None else "scene in the box"
+            warnings.warn(
+                f"{self.image}: no pixel of the {where} has data, so that none of the map has a class. Fix: "
+                "look at its nodata values and masks (gdalinfo).",
+                stacklevel=4,
+            )
+        left = self._of_another_map()
+        for file in left:
+            file.unlink()
+            sidecar_path(file).unlink(missing_ok=True)
+        if left:
+            warnings.warn(
+                f"{self.files[0]}: the map that was here before is replaced; what was made with it and not "
+                f"asked for again is removed: {', '.join(file.name for file in left)}.",
+                stacklevel=4,
+            )
 
 
 def check_options(run: SceneModel, options: MapOptions, window_size: int | None = None) -> None:

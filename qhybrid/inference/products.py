@@ -13,16 +13,13 @@ from qhybrid.data.polygons import (
     check_polygons,
     write_polygons,
 )
-from qhybrid.data.polygons import read_description as described_polygons
 from qhybrid.errors import ConfigError, WorkspaceError
+from qhybrid.inference.companions import POLYGON_SUFFIXES as KINDS
+from qhybrid.inference.companions import described
 from qhybrid.inference.map_writing import MapJob
 from qhybrid.inference.part_folder import work_path
 from qhybrid.inference.preview import preview_path, write_preview
-from qhybrid.inference.preview import read_description as described_page
 from qhybrid.plugins import near_name
-
-KINDS = {"gpkg": ".gpkg", "geojson": ".geojson"}
-"""Names of the formats of polygons, and their suffixes."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +83,10 @@ class Products:
 
     def missing(self, job: MapJob) -> list[Path]:
         """Return the files that are not there, or are not of this map and these settings."""
-        described = {".html": described_page}
         return [
             file
             for file in self.files(job.files[0])
-            if not file.is_file()
-            or described.get(file.suffix, described_polygons)(file) != self._key(job, file)
+            if not file.is_file() or described(file) != self._key(job, file)
         ]
 
     def check_free(self, job: MapJob) -> None:

@@ -86,7 +86,13 @@ def scene_grid(run: SceneModel, image: str | Path) -> RasterInfo:
     return reader.info
 
 
-def read_as(run: Run, *, bands: Sequence[int] | None = None, scale: float | None = None) -> Run:
+def read_as(
+    run: Run,
+    *,
+    bands: Sequence[int] | None = None,
+    scale: float | None = None,
+    resolution: float | None = None,
+) -> Run:
     """Return a run whose scenes are read as the user says, where their files do not say it rightly.
 
     Args:
@@ -94,13 +100,17 @@ def read_as(run: Run, *, bands: Sequence[int] | None = None, scale: float | None
         bands: 1-based numbers of the scenes' bands, in the model's order; absent: by names, else by place.
         scale: What the scenes' numbers are multiplied with to be encoded as those of training; absent: by
             what the files say.
+        resolution: Metres a pixel that scenes are resampled to; absent: what the run's recipe says.
 
     Raises:
-        ConfigError: If the scale is not above 0, or the run is one on whole images.
+        ConfigError: If scale or resolution is not above 0, or the run is one on whole images.
     """
-    if scale is not None and not 0 < scale < math.inf:
-        raise ConfigError(f"Argument `scale` must be a number above 0, but is {scale}. Fix: leave it away.")
-    given = {"bands": None if bands is None else tuple(bands), "scale": scale}
+    for name, number in {"scale": scale, "resolution": resolution}.items():
+        if number is not None and not 0 < number < math.inf:
+            raise ConfigError(
+                f"Argument `{name}` must be a number above 0, but is {number}. Fix: leave it away."
+            )
+    given = {"bands": None if bands is None else tuple(bands), "scale": scale, "resolution": resolution}
     options = {name: value for name, value in given.items() if value is not None}
     if not options:
         return run

@@ -42,22 +42,27 @@ class EngineNetwork(NeuralNetwork):  # type: ignore[misc]
             values = self.engine.expectations(self.spec, inputs, angles)
         return np.asarray(values.cpu().numpy(), dtype=np.float64)
 
-    def _backward(self, input_data: Array | None, weights: Array | None) -> tuple[Array, Array]:
-        """Return Jacobians of shape (B, n_obs, n_in) and (B, n_obs, n_w), sample by sample."""
+    def _backward(self, input_data: Array | None, weights: Array | None) -> tuple[Array | None, Array]:
+        """Return Jacobians of shape (B, n_obs, n_in) and (B, n_obs, n_w), sample by sample.
+
+        The first one is None while `input_gradients` is off.
+        """
         inputs, angles = self._tensors(input_data, weights)
         by_input = inputs.new_zeros((len(inputs), self.spec.num_observables, self.spec.num_inputs))
         by_weight = inputs.new_zeros((len(inputs), self.spec.num_observables, self.spec.num_weights))
         for index, sample in enumerate(inputs):
-            row = sample.clone()[None].requires_grad_()
-            angles = angles.detach().clone().requires_grad_()
-            values = self.engine.expectations(self.spec, row, angles)[0]
+            # A plain TorchConnector asks inside its own backward pass, where nothing is recorded.
+            with torch.inference_mode(False), torch.enable_grad():
+                row = sample.clone()[None].requires_grad_()
+                angles = angles.detach().clone().requires_grad_()
+                values = self.engine.expectations(self.spec, row, angles)[0].unbind()
             for output, value in enumerate(values):
                 gradients = torch.autograd.grad(value, (row, angles), retain_graph=True, allow_unused=True)
                 if gradients[0] is not None:
                     by_input[index, output] = gradients[0][0]
                 if gradients[1] is not None:
                     by_weight[index, output] = gradients[1]
-        return by_input.cpu().numpy(), by_weight.cpu().numpy()
+        return by_input.cpu().numpy() if self.input_gradients else None, by_weight.cpu().numpy()
 
     def _tensors(self, input_data: Array | None, weights: Array | None) -> tuple[torch.Tensor, torch.Tensor]:
         rows = np.zeros((1, 0)) if input_data is None else input_data

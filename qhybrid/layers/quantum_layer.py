@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import SparsePauliOp
-from qiskit.quantum_info.operators.base_operator import BaseOperator
 from qiskit_machine_learning.connectors import TorchConnector
 from qiskit_machine_learning.neural_networks import EstimatorQNN, SamplerQNN
 from torch import Tensor
 
+from qhybrid.circuits.pauli import sparse_observables
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines import make_engine
-from qhybrid.engines.base import Engine
+from qhybrid.engines.base import Engine, check_real
+from qhybrid.engines.make import check_engine_given
 from qhybrid.errors import CircuitError, EngineError
 from qhybrid.layers.engine_network import EngineNetwork
 
@@ -28,9 +29,10 @@ class QuantumLayer(TorchConnector):  # type: ignore[misc]
     O_k.
 
     It is a `TorchConnector` (`isinstance`, `.weight`, `.neural_network`), with these differences: the engine
-    gets tensors and gives gradients of inputs and weights as vector-Jacobian products; any number of leading
-    batch dimensions; autocast is off inside, and inputs are at least float32; the state dict holds `weight`
-    alone (`_weights`, which TorchConnector adds for the same storage, is accepted on loading).
+    gets tensors and gives gradients of inputs and weights as vector-Jacobian products, as often as wanted, in
+    both modes and under `torch.func`; any number of leading batch dimensions; autocast is off inside and in
+    the backward pass, and inputs are at least float32; `torch.compile` compiles around it; the state dict
+    holds `weight` alone (`_weights`, which TorchConnector adds for the same storage, is accepted on loading).
 
     Attributes:
         weight: Trainable angles in radians, shape (n_w,), from U(-1, 1) unless given.
@@ -50,24 +52,24 @@ class QuantumLayer(TorchConnector):  # type: ignore[misc]
             initial_weights: Angles in radians, shape (n_w,).
 
         Raises:
-            EngineError: If `initial_weights` has another shape.
+            EngineError: If `initial_weights` has another shape or is not real and finite, or `engine` is no
+                engine.
         """
-        if initial_weights is not None and tuple(np.shape(initial_weights)) != (spec.num_weights,):
-            raise EngineError(
-                f"Argument `initial_weights` must have shape ({spec.num_weights},), but has "
-                f"{tuple(np.shape(initial_weights))}."
-            )
-        start = (
-            initial_weights.detach().cpu().numpy() if isinstance(initial_weights, Tensor) else initial_weights
-        )
-        super().__init__(EngineNetwork(spec, engine or make_engine("exact")), initial_weights=start)
+        start = None if initial_weights is None else _start(initial_weights, spec)
+        chosen = check_engine_given(engine) or make_engine("exact")
+        super().__init__(EngineNetwork(spec, chosen), initial_weights=start)
         if not spec.num_weights:
             # Nothing to train: keep an empty parameter out of optimisers and gradient checks.
             self.weight.requires_grad_(False)
 
     @classmethod
     def from_qnn(
-        cls, qnn: EstimatorQNN, engine: Engine | None = None, *, layout_applied: bool | None = None
+        cls,
+        qnn: EstimatorQNN,
+        engine: Engine | None = None,
+        initial_weights: np.ndarray | Tensor | None = None,
+        *,
+        layout_applied: bool | None = None,
     ) -> QuantumLayer:
         """Turn a Qiskit Machine Learning `EstimatorQNN` into a layer on one of our engines.
 
@@ -78,6 +80,7 @@ class QuantumLayer(TorchConnector):  # type: ignore[misc]
         Args:
             qnn: The network.
             engine: What executes it; the noiseless exact engine if absent.
+            initial_weights: Angles in radians, shape (n_w,), in the order of the network's weights.
             layout_applied: Whether the observables are on the qubits of the transpiled circuit (True) or on
                 those before (False); None goes by their number.
 
@@ -92,9 +95,7 @@ class QuantumLayer(TorchConnector):  # type: ignore[misc]
             )
         if not isinstance(qnn, EstimatorQNN):
             raise CircuitError(f"Argument `qnn` must be an EstimatorQNN, but is {type(qnn).__name__}.")
-        given = qnn.observables
-        several = [given] if isinstance(given, BaseOperator) else list(given)
-        observables = [_sparse(one) for one in several]
+        observables = list(sparse_observables(qnn.observables, qnn.circuit.num_qubits))
         if observables == [_default_observable(qnn)]:
             letters = "Z" * qnn.num_virtual_qubits
             observables, layout_applied = [SparsePauliOp(letters)], False
@@ -105,7 +106,7 @@ class QuantumLayer(TorchConnector):  # type: ignore[misc]
             observables,
             layout_applied=layout_applied,
         )
-        return cls(spec, engine)
+        return cls(spec, engine, initial_weights)
 
     @property
     def spec(self) -> CircuitSpec:
@@ -121,7 +122,7 @@ class QuantumLayer(TorchConnector):  # type: ignore[misc]
 
     @engine.setter
     def engine(self, engine: Engine) -> None:
-        self.neural_network.engine = engine
+        self.neural_network.engine = check_engine_given(engine) or make_engine("exact")
 
     # TorchConnector registers one parameter under two names, and its property `weight` returns `_weights`.
     # Looking `_weights` up under the other name keeps a single entry in parameters and state dicts, also
@@ -149,23 +150,41 @@ class QuantumLayer(TorchConnector):  # type: ignore[misc]
         """Execute the circuit for every row.
 
         Args:
-            input_data: Input angles in radians, shape (..., n_in).
+            input_data: Input angles in radians, shape (..., n_in); may be left out for a circuit without
+                inputs, and stands for shape (0,) then.
 
         Returns:
-            Expectation values, shape (..., n_obs), float32 or float64.
+            Expectation values, shape (..., n_obs), float32 or float64; shape (n_obs,) without inputs, as
+            TorchConnector has it.
+
+        Raises:
+            EngineError: If the shape does not fit, the input is no real floating-point tensor, or not finite.
         """
         spec = self.spec
-        rows = self.weight.new_zeros((1, 0)) if input_data is None else input_data
-        if rows.ndim == 0 or rows.shape[-1] != spec.num_inputs:
+        rows = self._rows(input_data)
+        flat = rows.reshape(math.prod(rows.shape[:-1]), spec.num_inputs)
+        values = self.engine.expectations(spec, flat, self.weight.to(rows.dtype))
+        return values.reshape(*rows.shape[:-1], spec.num_observables)
+
+    def _rows(self, input_data: Tensor | None) -> Tensor:
+        spec = self.spec
+        if input_data is None and spec.num_inputs == 0:
+            return torch.zeros(0, dtype=self.weight.dtype, device=self.weight.device)
+        if not isinstance(input_data, Tensor):
+            given = "nothing" if input_data is None else type(input_data).__name__
+            raise EngineError(
+                f"Circuit `{spec.name}` takes a torch tensor of {spec.num_inputs} inputs in the last "
+                f"dimension, but was given {given}. Fix: "
+                "layer(torch.as_tensor(data, dtype=torch.float32))."
+            )
+        if input_data.ndim == 0 or input_data.shape[-1] != spec.num_inputs:
             raise EngineError(
                 f"Circuit `{spec.name}` takes {spec.num_inputs} inputs in the last dimension, but the tensor "
-                f"has shape {tuple(rows.shape)}."
+                f"has shape {tuple(input_data.shape)}."
             )
-        with torch.autocast(device_type=rows.device.type, enabled=False):
-            rows = rows if rows.dtype in (torch.float32, torch.float64) else rows.float()
-            flat = rows.reshape(-1, spec.num_inputs)
-            values = self.engine.expectations(spec, flat, self.weight.to(rows.dtype))
-        return values.reshape(*rows.shape[:-1], spec.num_observables)
+        check_real("input_data", input_data)
+        rows: Tensor = input_data
+        return rows if rows.dtype in (torch.float32, torch.float64) else rows.float()
 
     def extra_repr(self) -> str:
         """Describe the circuit in `print(model)`."""
@@ -177,21 +196,24 @@ class QuantumLayer(TorchConnector):  # type: ignore[misc]
         )
 
 
+def _start(given: Any, spec: CircuitSpec) -> np.ndarray:
+    """Return initial weights, checked."""
+    tensor = torch.as_tensor(given).detach().cpu()
+    if tuple(tensor.shape) != (spec.num_weights,):
+        raise EngineError(
+            f"Argument `initial_weights` must have shape ({spec.num_weights},), but has "
+            f"{tuple(tensor.shape)}."
+        )
+    if tensor.is_complex() or not bool(torch.isfinite(tensor).all()):
+        raise EngineError(f"Argument `initial_weights` must be real and finite, but is {tensor.tolist()}.")
+    return np.asarray(tensor.float().numpy())
+
+
 def _default_observable(qnn: EstimatorQNN) -> SparsePauliOp:
     """Return what an EstimatorQNN reads if it was given no observables."""
     count = qnn.num_virtual_qubits
     letters = [("Z" * count, range(count), 1.0)]
     return SparsePauliOp.from_sparse_list(letters, num_qubits=qnn.circuit.num_qubits)
-
-
-def _sparse(observable: Any) -> SparsePauliOp:
-    """Return any kind of Qiskit operator as a sum of Pauli strings."""
-    if isinstance(observable, SparsePauliOp):
-        return observable
-    try:
-        return SparsePauliOp(observable)
-    except (QiskitError, TypeError, ValueError):
-        return SparsePauliOp.from_operator(observable)
 
 
 def quantum_layers(module: torch.nn.Module) -> Mapping[str, QuantumLayer]:

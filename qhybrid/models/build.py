@@ -11,7 +11,8 @@ from qhybrid.config import EngineConfig, StrictModel, validated
 from qhybrid.data.images.dataset import Task
 from qhybrid.engines import make_engine
 from qhybrid.engines.base import Engine
-from qhybrid.errors import ConfigError
+from qhybrid.engines.make import check_engine_given
+from qhybrid.errors import ConfigError, EngineError
 from qhybrid.layers import quantum_layers
 from qhybrid.models import named as _named  # noqa: F401 - registers the models of this package
 from qhybrid.models.encoder_keys import kept_model
@@ -97,7 +98,9 @@ def build_model(config: Mapping[str, Any], engine: Engine | None = None) -> nn.M
 
     Raises:
         ConfigError: If the name or a key is unknown, or a value is out of range.
+        EngineError: If `engine` is something else, such as the name of an engine.
     """
+    check_engine_given(engine)
     name, options = _checked(config, "model")
     model = MODELS.get(name).build(options, engine)
     section = {"name": name, **options.model_dump(mode="json")}
@@ -135,7 +138,10 @@ def use_engine(model: nn.Module, engine: Engine, layers: Iterable[str] | None = 
 
     Raises:
         ConfigError: If the model has no quantum layers, or none of a given name.
+        EngineError: If `engine` is something else, such as the name of an engine.
     """
+    if check_engine_given(engine) is None:
+        raise EngineError("Argument `engine` must be an Engine, but is None. Fix: make_engine('exact').")
     present = quantum_layers(model)
     if not present:
         raise ConfigError("The model has no quantum layers, so there is nothing to run on another engine.")

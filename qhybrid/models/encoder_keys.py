@@ -229,7 +229,7 @@ def find_weights(name: str) -> Path:
         raise ConfigError(
             f"Key `encoder.weights` must be a folder, or the name of a model on the hub, but there is no "
             f"{name} in the working directory or below {data_root()}, and the hub gives none "
-            f"({type(error).__name__}). Fix: check the path, or set QHYBRID_DATA."
+            f"({type(error).__name__}). Fix: check the path and the data root (--data-root, QHYBRID_DATA)."
         ) from error
 
 

@@ -130,6 +130,8 @@ def evaluation_label(folder: str, found: Mapping[str, Any]) -> str:
         words.append(f"bands read as {', '.join(map(str, reading['bands']))}")
     if "scale" in reading:
         words.append(f"numbers times {reading['scale']:.6g}")
+    if "resolution" in reading:
+        words.append(f"resampled to {reading['resolution']:.6g} m")
     return ", ".join(words)
 
 

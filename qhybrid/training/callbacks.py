@@ -128,10 +128,17 @@ class RunKeeper(Checkpoint):
         self.best = -math.inf
         self.rows: list[dict[str, Any]] = []
         self.stopped = False
+        self._rate = math.nan
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Add no epoch to a run that early stopping has ended."""
         trainer.should_stop = trainer.should_stop or self.stopped
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the learning rate of the step; after it the optimiser has that of the next one."""
+        self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write everything that belongs to the finished epoch.
@@ -153,7 +160,7 @@ class RunKeeper(Checkpoint):
                 "epoch": epoch,
                 "step": trainer.global_step,
                 **values,
-                "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+                "learning_rate": self._rate,
                 "seconds_per_step": self.clock.seconds_per_step,
                 "epoch_seconds": self.clock.epoch_seconds,
             }

@@ -13,7 +13,7 @@ from typing import Any
 
 from qhybrid.config import DataConfig
 from qhybrid.data.identity import DataIdentity, split_identity
-from qhybrid.data.images.image_datasets import is_image_dataset, open_image_dataset
+from qhybrid.data.kinds import data_kind
 from qhybrid.errors import ConfigError, DataError
 from qhybrid.workspace import write_text
 
@@ -111,10 +111,8 @@ def training_identity(config: DataConfig, data_root: Path) -> DataIdentity:
         DataError: If the data are unusable.
         ConfigError: If a key of the section is wrong.
     """
-    splits: tuple[str, ...] = LEARNED
-    if is_image_dataset(config.dataset):
-        splits = tuple(one for one in LEARNED if one in open_image_dataset(config, data_root).splits)
-    found = [split_identity(config, split, data_root) for split in splits]
+    splits = data_kind(config.dataset).open(config, data_root).splits
+    found = [split_identity(config, split, data_root) for split in LEARNED if split in splits]
     changes = [one.newest_change for one in found]
     files = {name: digest for one in found for name, digest in one.files.items()}
     known = [change for change in changes if change is not None]

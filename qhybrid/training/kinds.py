@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qhybrid.config import Recipe
+from qhybrid.config.tuning import Distribution
 from qhybrid.data.images.image_datasets import is_image_dataset, open_image_dataset
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.errors import ConfigError
@@ -27,6 +28,17 @@ def with_task_defaults(recipe: Recipe) -> Recipe:
         ConfigError: If a key is set that means nothing for such data.
     """
     return with_image_defaults(recipe) if is_image_dataset(recipe.data.dataset) else recipe
+
+
+def own_space(recipe: Recipe) -> dict[str, Distribution]:
+    """Return what a search varies by default beside rate and decay: weights of the loss, or the schedule."""
+    if is_image_dataset(recipe.data.dataset):
+        return {"training.schedule": Distribution(choices=("cosine", "constant"))}
+    weights = ("none", "sqrt_balanced", "balanced")
+    return {
+        "training.loss.dice": Distribution(low=0.0, high=2.0),
+        "training.loss.class_weights": Distribution(choices=weights),
+    }
 
 
 def check_recipe(recipe: Recipe, data_root: Path) -> None:

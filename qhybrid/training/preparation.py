@@ -13,8 +13,7 @@ import torch
 
 from qhybrid.config import Recipe
 from qhybrid.data.check_findings import DataCheck
-from qhybrid.data.datasets import dataset_class, is_image_dataset
-from qhybrid.data.images.dataset import Task as ImageTask
+from qhybrid.data.datasets import dataset_class
 from qhybrid.engines import make_engine
 from qhybrid.errors import ConfigError, WorkspaceError, optional_import
 from qhybrid.layers import quantum_layers
@@ -95,8 +94,7 @@ def check_before_data(recipe: Recipe) -> None:
         MissingDependencyError: If a logger's package is not installed.
     """
     dataset = dataset_class(recipe.data.dataset)
-    task: ImageTask = dataset.task if is_image_dataset(recipe.data.dataset) else "segmentation"
-    check_task(str(recipe.model["name"]), task, recipe.data.dataset)
+    check_task(str(recipe.model["name"]), dataset.task, recipe.data.dataset)
     _check_model_keys(recipe)
     make_engine(**recipe.engine.arguments())
     for logger in recipe.training.loggers:

@@ -290,6 +290,8 @@ def read_meta(path: Path, kind: type[MetaT]) -> MetaT:
         content = json.loads(path.read_text(encoding="utf-8"))
         _check_kind(path, content, kind)
         meta = kind.model_validate(content)
+    except CheckpointError:
+        raise
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be read ({error.strerror}). Fix: let training complete at least one epoch."

@@ -61,7 +61,7 @@ from qhybrid.training.run_folder import (
 )
 from qhybrid.training.shots import shots_callbacks, with_shots_seed
 from qhybrid.training.task import Task
-from qhybrid.workspace import write_text
+from qhybrid.workspace import data_below, write_text
 
 
 def train(
@@ -95,6 +95,19 @@ def train(
         QHybridError: For an invalid recipe, unusable data, a folder in the way, a full disk, or a loss that
             is not finite.
     """
+    with data_below(data_root):
+        return _train(recipe, data_root, output, resume=resume, test=test, on_start=on_start)
+
+
+def _train(
+    recipe: Recipe,
+    data_root: Path,
+    output: Path,
+    *,
+    resume: bool,
+    test: bool | None,
+    on_start: Callable[[TrainingStart], None] | None,
+) -> Path:
     recipe = with_task_defaults(recipe)
     recipe = with_resolved_precision(recipe)
     recipe = with_shots_seed(recipe)

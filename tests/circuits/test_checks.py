@@ -40,9 +40,10 @@ def test_amplitudes_of_data_are_refused(wrapped):
         spec_of(circuit)
 
 
-def test_initialize_is_refused_and_its_remedy_works():
+def test_initialize_of_used_qubits_is_refused_and_its_remedy_works():
     amplitudes = np.array([0.6, 0.8])
     circuit = QuantumCircuit(1)
+    circuit.h(0)
     circuit.initialize(amplitudes)
     with pytest.raises(CircuitError, match=r"`initialize`, which resets.*Fix: circuit\.prepare_state"):
         spec_of(circuit)

@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from qiskit import QuantumCircuit
 from qiskit.circuit import (
     AnnotatedOperation,
@@ -272,3 +274,66 @@ def test_flat_circuits_keep_the_fingerprint_that_ledgers_and_caches_know():
 def test_random_matrices_are_told_apart():
     prints = {spec_of(UnitaryGate(random_unitary(32, seed=seed))).fingerprint for seed in range(8)}
     assert len(prints) == 8
+
+
+CHOICES = {
+    "name": ["block", "x", "barrier"],
+    "gate": ["rx", "rz", "p"],
+    "angle": ["0.3", "0.3000001", "x", "2 * x", "x - y", "y - x", "x * y", "x + y / 3"],
+    "phase": [0.0, 0.7, -0.7],
+    "nested": [False, True],
+    "wrapped": ["", "control", "annotated", "inverse", "power", "root"],
+    "state": [0, 1],
+    "places": [(0, 1), (1, 0)],
+    "last": ["ry", "rx"],
+    "factor": [1.0, 1.0000001],
+    "label": ["XZ", "ZX"],
+    "order": [(0, 1), (1, 0)],
+}
+
+
+def spec_from(content):
+    """Return a circuit of one wrapped block; every entry decides its values, at least for some others."""
+    x, y = Parameter("x"), Parameter("y")
+    angle = eval(content["angle"], {"x": x, "y": y})
+    block = QuantumCircuit(1, global_phase=content["phase"])
+    getattr(block, content["gate"])(angle, 0)
+    if content["nested"]:
+        outer = QuantumCircuit(1, global_phase=0.2)
+        outer.append(block.to_gate(), [0])
+        block = outer
+    gate = Gate(content["name"], 1, list(block.parameters))
+    gate.definition = block
+    kind = content["wrapped"]
+    if kind == "root" and block.parameters:
+        kind = "inverse"  # roots have no free parameters
+    modifiers = {"inverse": InverseModifier(), "power": PowerModifier(2), "root": PowerModifier(0.5)}
+    if kind in ("control", "annotated"):
+        control = {"ctrl_state": content["state"], "annotated": kind == "annotated"}
+        honest = gate if kind == "annotated" else block.to_gate()  # Qiskit falls over some names
+        gate = honest.control(1, **control)
+    elif kind:
+        gate = AnnotatedOperation(gate, modifiers[kind])
+    circuit = QuantumCircuit(2)
+    circuit.ry(0.4, 0)
+    circuit.ry(1.1, 1)
+    circuit.append(gate, content["places"][: gate.num_qubits])
+    getattr(circuit, content["last"])(0.3, [0, 1])
+    inputs = [(x, y)[index] for index in content["order"]]
+    observable = SparsePauliOp([content["label"], "YI"], [content["factor"], 0.5])
+    return CircuitSpec.from_circuit(circuit, inputs, [], observable)
+
+
+@settings(max_examples=60, derandomize=True)
+@given(st.fixed_dictionaries({key: st.sampled_from(several) for key, several in CHOICES.items()}), st.data())
+def test_unequal_values_have_unequal_fingerprints(content, data):
+    key = data.draw(st.sampled_from(list(CHOICES)))
+    other = {**content, key: data.draw(st.sampled_from(CHOICES[key]))}
+    first, second = spec_from(content), spec_from(other)
+    values = []
+    for one in (first, second):
+        angles = {p: a for p, a in zip(one.input_params, (0.7, -1.3)) if p in one.circuit.parameters}
+        values.append(expectation(one.circuit.assign_parameters(angles), one.observables[0]))
+    if abs(values[0] - values[1]) > 1e-12:
+        assert first.fingerprint != second.fingerprint
+    assert spec_from(content).fingerprint == first.fingerprint

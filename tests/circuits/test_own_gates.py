@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -171,3 +173,63 @@ def test_an_evolution_is_its_definition_bound_or_free():
         )
         assert float(symbolic[0, 0]) == pytest.approx(right, abs=1e-9)
         assert value(spec_of(bound), kind, **options) == pytest.approx(right, abs=1e-6)
+
+
+class OwnDefinition(RXGate):
+    """A class of a user's that inherits the matrix of a standard gate and says another definition."""
+
+    def _define(self):
+        self.definition = QuantumCircuit(1)
+        self.definition.x(0)
+
+
+class OwnMatrix(RYGate):
+    """A class of a user's that inherits the definition of a standard gate and has another matrix."""
+
+    def __array__(self, dtype=None, copy=None):
+        """Return the matrix of `x`."""
+        return np.array([[0, 1], [1, 0]], dtype=complex)
+
+
+class Contradiction(Gate):
+    """A gate whose definition and matrix differ; with an angle of 0 they agree."""
+
+    def __init__(self, angle):
+        super().__init__("both", 1, [angle])
+
+    def _define(self):
+        self.definition = QuantumCircuit(1)
+        self.definition.ry(self.params[0], 0)
+
+    def __array__(self, dtype=None, copy=None):
+        """Return the matrix of another rotation."""
+        return RXGate(self.params[0]).to_matrix()
+
+
+@pytest.mark.parametrize("gate", [OwnDefinition(0.3), OwnMatrix(0.3)])
+def test_what_a_class_says_itself_counts(gate):
+    circuit = QuantumCircuit(1)
+    circuit.append(gate, [0])
+    noise = NoiseProfile.depolarizing(p_1q=0.1)
+    for kind, options in ENGINES:
+        assert value(spec_of(circuit, "Z"), kind, **options) == pytest.approx(-1)
+    for kind, options in (("exact", {}), ("aer", {"method": "density_matrix"})):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert abs(value(spec_of(circuit, "Z"), kind, noise, **options)) <= 0.9 + 1e-9
+
+
+@pytest.mark.parametrize("angle", [0.3, Parameter("a")])
+def test_contradictions_are_refused(angle):
+    circuit = QuantumCircuit(1)
+    circuit.append(Contradiction(angle), [0])
+    with pytest.raises(CircuitError, match="`both` has a definition and a matrix, which must be the same"):
+        CircuitSpec.from_circuit(circuit, list(circuit.parameters), [], [SparsePauliOp("Z")])
+
+
+def test_specs_of_specs_stay_as_they_are():
+    circuit = QuantumCircuit(2)
+    circuit.append(flip("id"), [0])
+    circuit.append(flip("x").control(1, annotated=True), [0, 1])
+    spec = spec_of(circuit)
+    assert spec_of(spec.circuit).fingerprint == spec.fingerprint

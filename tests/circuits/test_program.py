@@ -86,7 +86,7 @@ def test_measurements_at_the_end_go():
     [
         ("bit c;\nc = measure q[0];\nh q[0];", "measure"),
         ("bit c;\nc = measure q[0];\nif (c) { x q[1]; }", "if_else"),
-        ("reset q[1];", "reset"),
+        ("h q[1];\nreset q[1];", "reset"),
     ],
 )
 def test_what_is_no_gate_is_refused(lines, operation):
@@ -215,3 +215,29 @@ def test_bad_qpy_is_explained():
     old = whole[:6] + bytes([12]) + whole[7:]
     with pytest.raises(CircuitError, match=r"version 13 or newer, but is of version 12.*Qiskit 1\.3"):
         read_program("qpy", old, "f")
+
+
+@pytest.mark.parametrize(
+    ("lines", "counts"),
+    [
+        ("for uint i in [0:2] { rx(0.3 * i) q[0]; }", {"rx": 3}),
+        ("for uint i in {1, 5} { h q[0]; }\nbox { h q[1]; }", {"h": 3, "barrier": 2}),
+        ("reset q;\nh q[0];", {"h": 1}),
+    ],
+)
+def test_blocks_are_taken_apart(lines, counts):
+    assert read_program("qasm3", START + lines, "f").count_ops() == counts
+
+
+def test_modified_gates_of_files_are_what_they_define():
+    """`ecr` is a rotation here: controlled, inverted and squared it is a rotation still."""
+    gate = "gate ecr a { ry(0.3) a; }\n"
+    lines = "h q[0];\nctrl @ ecr q[0], q[1];\ninv @ ecr q[0];\npow(2) @ ecr q[1];"
+    text = START.replace("qubit", gate + "qubit", 1) + lines
+    spec = CircuitSpec.from_circuit(read_program("qasm3", text, "f"), [], [], [])
+    flat = QuantumCircuit(2)
+    flat.h(0)
+    flat.cry(0.3, 0, 1)
+    flat.ry(-0.3, 0)
+    flat.ry(0.6, 1)
+    assert Operator(spec.circuit).equiv(Operator(flat))

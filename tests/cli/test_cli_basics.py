@@ -17,7 +17,7 @@ from qhybrid.cli import main
 from qhybrid.cli.console import duration, seconds_left, stage_bars
 from qhybrid.cli.main import execute
 
-COMMANDS = ("init", "demo", "data", "circuits", "train", "evaluate", "predict")
+COMMANDS = ("init", "demo", "data", "circuits", "train", "evaluate", "predict", "doctor")
 HEAVY = ("torch", "qiskit", "rasterio", "matplotlib", "lightning", "kornia", "pandas")
 
 

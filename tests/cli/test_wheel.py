@@ -25,7 +25,7 @@ def wheel(tmp_path_factory) -> Path:
     for name in ("qhybrid", "circuits", "noise_profiles", "runs"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(CHECKOUT / name, copy / name, ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
         shutil.copy(CHECKOUT / name, copy / name)
     results = copy / "runs" / "demo" / "2026-01-01_00-00-00"
     results.mkdir(parents=True)

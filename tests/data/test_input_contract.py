@@ -280,6 +280,67 @@ def test_numbers_of_the_other_sign_are_refused(scene):
         contract_from([scene(fractions)]).with_options(shift_warning=0).reading(scene(dark))
 
 
+@pytest.mark.parametrize(
+    ("trained", "other", "why"),
+    [
+        (
+            BASE,
+            (BASE / 2.55).astype(np.uint8),
+            r"are 0\.3\d+ times .* in all bands: .*`--scale 2\.\d+`",
+        ),
+        (
+            BASE.astype(np.float32),
+            (BASE / 2.55).astype(np.float32),
+            r"are 0\.39\d* times .* in all bands",
+        ),
+        (BASE[:1], (BASE[:1] / 2.55).astype(np.uint8), r"are 0\.3\d+ times those of training: other light"),
+        (BASE[:1] // 3, BASE[:1], r"are 3\S* times those of training: .*`--scale 0\.3\d+` would convert"),
+        (
+            BASE.astype(np.uint16),
+            BASE.astype(np.uint16) * 3,
+            r"are 3 times .*`--scale 0\.333`",
+        ),
+        (
+            (BASE[:1] / 255).astype("f4"),
+            ((BASE[:1] - 70.0) / 40).astype("f4"),
+            "below 0, and in training none",
+        ),
+    ],
+)
+def test_what_may_be_another_encoding_within_a_type_is_warned_of(scene, trained, other, why):
+    """Per cent for 8 bits and the like: dusk can be as dark, so that it is no error."""
+    trained, other = (
+        values.astype("float32" if values.dtype == "float64" else values.dtype) for values in (trained, other)
+    )
+    contract = contract_from([scene(trained)])
+    with pytest.warns(UserWarning, match=why):
+        contract.reading(scene(other))
+    with no_warning():
+        contract.with_options(shift_warning=0).reading(scene(other))
+        contract.reading(scene(trained))
+
+
+def test_fractions_for_a_standardised_set_are_refused(scene):
+    def standardised(values):
+        return ((values - [[[70]], [[110]], [[150]]]) / [[[20]], [[25]], [[30]]]).astype(np.float32)
+
+    contract = contract_from([scene(standardised(BASE))])
+    with pytest.raises(DataError, match="between 0 and 1 in all bands, and in training as far below 0"):
+        contract.reading(scene((picture(1) / 255).astype(np.float32)))
+    with no_warning():
+        contract.reading(scene(standardised(picture(1))))
+        even = 0.5 + standardised(picture(1)) / 20  # a meadow: of little contrast, but not dark
+        contract.with_options(shift_warning=0).reading(scene(even))
+
+
+@pytest.mark.parametrize("factor", [16, 257])
+def test_a_factor_that_fits_closely_is_enough_of_one_band(scene, factor):
+    trained = (BASE[:1] // 2 + 1).astype(np.uint16)
+    contract = contract_from([scene(trained * factor)])
+    with pytest.raises(DataError, match="times as large"):
+        contract.reading(scene(trained))
+
+
 def test_an_offset_that_no_file_says_is_warned_of(scene):
     numbers = BASE.astype(np.uint16) * 12
     contract = contract_from([scene(numbers)])

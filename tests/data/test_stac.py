@@ -1,13 +1,16 @@
+import functools
 import json
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import warnings
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 import rasterio
 
 from qhybrid.config import ClassConfig, DataConfig
+from qhybrid.data import stac
 from qhybrid.data.raster import read_window
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.splits import find_leaks
@@ -19,6 +22,7 @@ CLASSES = (
     ClassConfig(name="town", values=(3,), color="#a03020"),
 )
 
+pystac = pytest.importorskip("pystac")
 pytest.importorskip("pystac_client")
 SPLITS = ("train", "val", "test")
 HALVES = {"fractions": {"train": 0.5, "val": 0.25, "test": 0.25}}
@@ -83,6 +87,19 @@ def test_assets_are_stacked_on_the_finest_grid(catalog):
     assert valid.all()
 
 
+@pytest.mark.parametrize("key", ["earthsearch:boa_offset_applied", "sentinel:boa_offset_applied"])
+def test_an_offset_that_is_in_the_numbers_already_is_not_applied_again(catalog, key):
+    """Items of Earth Search name the offset of Sentinel-2 whether or not the files still have it."""
+    root, items = catalog
+    for applied, content in zip((True, False), items):
+        content["properties"][key] = applied
+    (root / "set" / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    for scene in opened(root, split={"train": ["scene0", "scene1"]}).scenes("train"):
+        with rasterio.open(scene.image) as stack:
+            offset = {"scene0": 0.0, "scene1": -0.1}[scene.id]
+            assert (stack.scales, stack.offsets) == ((1e-4, 1.0), (offset, 0.0))
+
+
 def test_bands_that_are_shifted_lie_where_they_belong(catalog, make_raster):
     """A coarse band of the right half of the scene: nodata on the left."""
     root, _ = catalog
@@ -122,8 +139,6 @@ def test_assets_of_several_bands(catalog, assets, expected):
 
 
 def test_single_items_catalogs_and_patterns(catalog):
-    import pystac
-
     root, items = catalog
     for number, content in enumerate(items):
         for asset in content["assets"].values():
@@ -237,6 +252,48 @@ def test_items_of_an_api(catalog, api):
     assert asked[0]["bbox"] == search["bbox"]
     with pytest.warns(UserWarning, match="more than 2 items for this search"):
         assert len(opened(root, url=address, limit=2, split={"train": ["scene1"]}).scenes("train")) == 1
+
+
+def test_addresses_relative_to_items_of_an_api(catalog, api):
+    _, items = catalog
+    address, _ = api
+    for number, content in enumerate(items):
+        content["links"] = [{"rel": "self", "href": f"{address}/collections/s2/items/scene{number}"}]
+        content["assets"]["red"]["href"] = f"./{number}/red.tif"
+    found = stac._searched(stac.StacOptions(url=address, assets=["red"], labels="mask", split=HALVES))
+    place = stac._place(*found[0][:1], "red", found[0][1], "assets")
+    assert str(place) == f"{address}/collections/s2/items/0/red.tif"
+
+
+def test_a_static_catalog_behind_an_address(catalog, monkeypatch):
+    """It cannot be searched; all of it is read where its address stands for `items`."""
+    root, items = catalog
+    folder = root / "set" / "tree"
+    tree = pystac.Catalog("all", "of this test")
+    tree.add_items(pystac.Item.from_dict(content) for content in items)
+    tree.normalize_hrefs(str(folder))
+    for item in tree.get_items():
+        for key, asset in item.assets.items():
+            asset.href = f"./{key}.tif"
+    tree.save(pystac.CatalogType.SELF_CONTAINED)
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/catalog.json"
+    dataset = opened(root, url=address, split={"train": ["scene1"]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(DataError, match="give the address as `items`"):
+            dataset.scenes("train")
+    found = stac._read(root, address)
+    assert sorted(item.id for item, _ in found) == [f"scene{number}" for number in range(4)]
+    place = stac._place(*found[0][:1], "mask", found[0][1], "labels")
+    assert str(place) == address.replace("catalog.json", f"{found[0][0].id}/mask.tif")
+    with pytest.raises(DataError, match=r"nothing\.json: must be a file of STAC items, but cannot be read"):
+        stac._read(root, address.replace("catalog", "nothing"))
+    server.shutdown()
+    server.server_close()
 
 
 def test_an_api_that_is_not_there(catalog):

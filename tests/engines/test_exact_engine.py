@@ -253,6 +253,7 @@ def measured():
 
 def reset():
     circuit = QuantumCircuit(1)
+    circuit.h(0)
     circuit.reset(0)
     return circuit
 

@@ -17,6 +17,7 @@ from qhybrid.circuits import CircuitSpec, build_circuit
 from qhybrid.engines import make_engine
 from qhybrid.engines.exact import engine as engine_module
 from qhybrid.engines.exact import explain as explain_module
+from qhybrid.engines.exact import network as network_module
 from qhybrid.engines.exact import plan as plan_module
 from qhybrid.engines.exact import search as search_module
 from qhybrid.engines.exact.plan import plan_circuit
@@ -271,6 +272,8 @@ def test_large_batches_are_taken_in_parts(monkeypatch):
     spec = build_circuit("hq_unet_qcnn", grid=2)
     inputs, weights = random_arguments(spec, batch=7)
     results = []
+    for module in (explain_module, network_module):
+        monkeypatch.setattr(module, "LARGEST_IDLE", 0)  # no tape, which is never taken in parts
     for bound in (2**30, 2**13):
         monkeypatch.setattr(explain_module, "PART_BYTES", bound)
         engine = make_engine("exact", method="network")
@@ -286,7 +289,7 @@ def test_large_batches_are_taken_in_parts(monkeypatch):
 def test_qufex_takes_a_searched_network_with_all_derivatives():
     """Its read-outs' light cones are too wide to be swept cheaply, and shallow enough for a searched path."""
     spec = build_circuit("qufex_filter1", num_qubits=8)
-    engine = make_engine("exact")
+    engine = make_engine("exact", method="network")
     assert engine.explain(spec, 576).method == "network"
     inputs, weights = (tensor.requires_grad_() for tensor in random_arguments(spec, batch=2))
     found = []

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import matplotlib.image
 import pytest
@@ -14,6 +15,8 @@ from qhybrid.data.scenes import SceneReader
 from qhybrid.errors import CheckpointError, ConfigError, DataError, WorkspaceError
 from qhybrid.evaluation import evaluate_baselines, evaluate_run, evaluation_folder
 from qhybrid.inference import predict_scene
+from qhybrid.noise import NoiseProfile
+from qhybrid.noise.library import profile_files
 from qhybrid.training.metrics import SegmentationMetrics
 from qhybrid.training.run_folder import load_run
 
@@ -105,6 +108,70 @@ def test_folder_names():
     inner = {"backend": "fake_torino", "engine": "aer"}
     routed = EngineConfig(kind="routed", noise="fake_torino", options=inner)
     assert evaluation_folder("run", "test", routed).name == "test-routed-fake_torino-aer"
+
+
+@pytest.mark.parametrize(
+    ("engine", "name"),
+    [
+        ({"kind": "aer", "options": {"method": "statevector"}}, "test-aer-method=statevector"),
+        (
+            {"kind": "aer", "shots": 9, "options": {"method": "mps"}},
+            "test-aer-9-shots-method=mps",
+        ),
+        ({"noise": "readout", "layers": ["a.b", "c"]}, "test-exact-readout-in=a.b+c"),
+        (
+            {"kind": "routed", "options": {"backend": "device", "trials": 2}},
+            "test-routed-device-trials=2",
+        ),
+        (
+            {
+                "kind": "routed",
+                "noise": "fake_fez",
+                "options": {
+                    "backend": "fake_fez",
+                    "layout": "gates",
+                    "trials": 4,
+                    "options": {"method": "mps"},
+                },
+            },
+            "test-routed-fake_fez-method=mps",
+        ),
+    ],
+)
+def test_results_of_other_options_stand_beside_each_other(engine, name):
+    assert evaluation_folder("run", "test", EngineConfig.model_validate(engine)).name == name
+
+
+def test_names_of_options_that_are_no_names_of_files():
+    found = [
+        evaluation_folder("run", "test", EngineConfig(kind="aer", options={"x": text})).name
+        for text in ("a/b", "a\\b", "c" * 300)
+    ]
+    assert len(set(found)) == 3
+    assert all(len(name) == len("test-aer-") + 8 for name in found)
+
+
+def test_two_noise_files_of_one_name_have_results_of_their_own(tmp_path):
+    places = []
+    for number, rate in enumerate((0.01, 0.02)):
+        file = tmp_path / str(number) / "mine.yaml"
+        file.parent.mkdir()
+        file.write_text(NoiseProfile.depolarizing(p_1q=rate, p_2q=0.1).model_dump_json())
+        places.append(evaluation_folder("run", "test", EngineConfig(noise=str(file))).name)
+    assert len(set(places)) == 2
+    assert all(re.fullmatch("test-exact-mine-[0-9a-f]{8}", name) for name in places)
+    known = profile_files()["readout"]
+    assert evaluation_folder("run", "test", EngineConfig(noise=str(known))).name == "test-exact-readout"
+
+
+def test_results_of_earlier_versions_stay_where_they_are(tmp_path):
+    engine = EngineConfig(kind="aer", options={"method": "statevector"})
+    old = tmp_path / "evaluation" / "test-aer"
+    old.mkdir(parents=True)
+    (old / "metrics.json").write_text(json.dumps({"engine": engine.model_dump(mode="json")}))
+    assert evaluation_folder(tmp_path, "test", engine) == old
+    other = EngineConfig(kind="aer", options={"method": "density_matrix"})
+    assert evaluation_folder(tmp_path, "test", other).name == "test-aer-method=density_matrix"
 
 
 def test_engine_for_a_model_without_circuits(run_folder, scenes_root):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from qiskit.circuit import ParameterVector, QuantumCircuit
 
 import qhybrid.hardware  # noqa: F401 - registers the engine
-from qhybrid.circuits import build_circuit
+from qhybrid.circuits import CircuitSpec, build_circuit
 from qhybrid.engines import list_engines, make_engine
 from qhybrid.errors import EngineError, HardwareError
 from qhybrid.hardware.services.local import LocalService
@@ -87,3 +90,31 @@ def test_empty_batches_cost_nothing(engine):
 def test_options_that_would_be_ignored_are_errors():
     with pytest.raises(EngineError, match="would ignore"):
         make_engine("runtime", backend="aer", dtype="float64")
+
+
+def test_second_derivatives_and_copies_on_a_device():
+    """d^2 <Z> / dx^2 = -cos(x + w) and mixed, within 5 standard deviations of four shifted values."""
+    x, w = ParameterVector("x", 1), ParameterVector("w", 1)
+    circuit = QuantumCircuit(1)
+    circuit.ry(x[0] + w[0], 0)
+    spec = CircuitSpec.from_circuit(circuit, list(x), list(w), ["Z"])
+    shots = 20_000
+    engine = make_engine("runtime", backend="aer", shots=shots, seed=1)
+    rows = torch.tensor([[0.4]], dtype=torch.float64, requires_grad=True)
+    weights = torch.tensor([0.5], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(engine.expectations(spec, rows, weights).sum(), rows, create_graph=True)
+    slope.pow(2).sum().backward()
+    exact = 2 * math.sin(0.9) * math.cos(0.9)
+    assert weights.grad.item() == pytest.approx(exact, abs=5 * 2 / shots**0.5)
+    assert rows.grad.item() == pytest.approx(exact, abs=5 * 2 / shots**0.5)
+    copies = torch.tensor([[0.1], [1.2]], dtype=torch.float64)
+    values = torch.func.vmap(lambda row: engine.expectations(spec, row[None], weights.detach())[0])(copies)
+    torch.testing.assert_close(values[:, 0], (copies[:, 0] + 0.5).cos(), atol=5 / shots**0.5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "options", [{"shots": 1.5}, {"shots": True}, {"shots": 0}, {"seed": -1}, {"seed": "a"}]
+)
+def test_counts_and_seeds_are_whole_numbers(options):
+    with pytest.raises(EngineError, match="whole number"):
+        make_engine("runtime", backend="aer", **options)

@@ -309,3 +309,14 @@ def test_rational_polynomials_are_kept(run, write_raster, tmp_path):
     with rasterio.open(output) as written:
         assert written.rpcs.to_dict()["line_off"] == 15
         assert written.rpcs.to_dict()["samp_num_coeff"] == rpc.samp_num_coeff
+
+
+def test_a_map_without_any_class_is_told(run, write_raster, tmp_path):
+    image = np.zeros((2, 40, 50), dtype=np.uint8)
+    with pytest.warns(UserWarning, match=r"empty\.tif: no pixel of the scene has data.*Fix: look"):
+        write_map(run, write_raster(image, "empty.tif", nodata=0, **GRID), tmp_path / "map.tif")
+    image[:, :20] = 9
+    scene = write_raster(image, "half.tif", nodata=0, **GRID)
+    below = (500_000, 300_000 - 10, 500_012.5, 300_000 - 6)
+    with pytest.warns(UserWarning, match=r"half\.tif: no pixel of the scene in the box has data"):
+        write_map(run, scene, tmp_path / "part.tif", options=MapOptions(box=below, codes=True))

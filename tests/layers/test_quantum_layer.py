@@ -247,3 +247,65 @@ def test_errors():
         QuantumLayer(one_qubit_spec(), initial_weights=np.zeros(2))
     with pytest.raises(CircuitError, match="EstimatorQNN"):
         QuantumLayer.from_qnn(object())
+
+
+def no_input_spec() -> CircuitSpec:
+    """<Z> = cos(w0) and <X> = sin(w0) cos(w1), after RY(w0), RZ(w1)."""
+    w = ParameterVector("w", 2)
+    circuit = QuantumCircuit(1)
+    circuit.ry(w[0], 0)
+    circuit.rz(w[1], 0)
+    return CircuitSpec.from_circuit(circuit, [], list(w), ["Z", "X"])
+
+
+@pytest.mark.parametrize("engine", ["network", "statevector", "aer"])
+def test_a_layer_without_inputs(engine):
+    chosen = make_engine("aer") if engine == "aer" else make_engine("exact", method=engine)
+    layer = QuantumLayer(no_input_spec(), chosen, initial_weights=torch.tensor([0.4, 1.1]))
+    expected = torch.tensor([np.cos(0.4), np.sin(0.4) * np.cos(1.1)], dtype=torch.float32)
+    values = layer()
+    torch.testing.assert_close(values, expected)  # shape (n_obs,)
+    values[1].backward()
+    slopes = [np.cos(0.4) * np.cos(1.1), -np.sin(0.4) * np.sin(1.1)]
+    np.testing.assert_allclose(layer.weight.grad.numpy(), slopes, atol=1e-6)
+    for shape in ((1, 0), (3, 0), (0, 0), (2, 4, 0)):
+        torch.testing.assert_close(layer(torch.zeros(shape)), expected.expand(*shape[:-1], 2))
+    with pytest.raises(EngineError, match=r"takes 0 inputs.*\(2, 1\)"):
+        layer(torch.zeros(2, 1))
+
+
+def test_a_layer_without_inputs_is_what_a_torch_connector_is():
+    spec = no_input_spec()
+    qnn = EstimatorQNN(circuit=spec.circuit, weight_params=list(spec.weight_params), default_precision=0.0,
+                       observables=list(spec.observables))  # fmt: skip
+    weights = np.array([0.4, 1.1])
+    theirs, ours = TorchConnector(qnn, weights), QuantumLayer.from_qnn(qnn, None, weights)
+    assert theirs().shape == ours().shape == (2,)
+    torch.testing.assert_close(ours(), theirs().float(), atol=1e-6, rtol=0)
+    for layer in (theirs, ours):
+        layer().sum().backward()
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, atol=1e-6, rtol=0)
+    by_input, by_weight = ours.neural_network.backward(None, weights)
+    assert by_input is None
+    np.testing.assert_allclose(by_weight, qnn.backward(None, weights)[1], atol=1e-9)
+
+
+def test_a_circuit_with_inputs_asks_for_them():
+    with pytest.raises(EngineError, match="1 inputs in the last dimension, but was given nothing"):
+        QuantumLayer(one_qubit_spec())()
+
+
+@pytest.mark.parametrize("weights", [np.array([0.3]), torch.tensor([0.3], dtype=torch.float64), [0.3]])
+def test_initial_weights_of_a_network(weights):
+    spec = one_qubit_spec()
+    qnn = EstimatorQNN(circuit=spec.circuit, input_params=list(spec.input_params), default_precision=0.0,
+                       weight_params=list(spec.weight_params), observables=Operator(Pauli("X")))  # fmt: skip
+    layer = QuantumLayer.from_qnn(qnn, make_engine("exact"), weights)
+    assert layer.weight.item() == pytest.approx(0.3)
+    assert layer(torch.tensor([0.5])).item() == pytest.approx(np.sin(0.8), abs=1e-6)
+
+
+@pytest.mark.parametrize("weights", [[float("nan")], [1j], [float("inf")], [0.1, 0.2]])
+def test_initial_weights_are_real_and_finite(weights):
+    with pytest.raises(EngineError, match="`initial_weights` must"):
+        QuantumLayer(one_qubit_spec(), initial_weights=np.array(weights))

@@ -15,6 +15,7 @@ from qhybrid.experiments.sweeps.training import recipe_key
 from qhybrid.models import build_model, kept_model, resolve_model, with_values
 from qhybrid.training import load_run, train
 from qhybrid.training.optimizer import parameter_groups
+from qhybrid.workspace import data_root
 
 transformers = pytest.importorskip("transformers")
 
@@ -230,6 +231,19 @@ def test_a_run_is_rebuilt_without_the_files_of_its_encoder(tmp_path, tiny_data, 
     content["model"]["encoder"] = {**kept, "values": "standardised"}
     with pytest.raises(ConfigError, match="would begin with random ones. Fix: `weights: "):
         train(validated(Recipe, content, "test"), tiny_data, tmp_path / "again")
+
+
+def test_weights_lie_below_the_data_root_of_a_run(tmp_path, tiny_data, tiny_content, monkeypatch):
+    monkeypatch.setenv("QHYBRID_DATA", str(tmp_path / "elsewhere"))
+    root = shutil.copytree(tiny_data, tmp_path / "root")
+    save_tiny(root / "backbones" / "vit")
+    content = tiny_content(epochs=1)
+    content["model"]["encoder"] = {"weights": "backbones/vit"}
+    run = train(validated(Recipe, content, "test"), root, tmp_path / "run")
+    kept = json.loads((run / "best" / "meta.json").read_text())["model"]["encoder"]
+    assert kept["source"] == "backbones/vit"
+    # What one call was told is forgotten after it.
+    assert data_root() == tmp_path / "elsewhere"
 
 
 def test_an_interrupted_run_goes_on_without_the_files_of_its_encoder(tmp_path, tiny_data, tiny_content):

@@ -15,6 +15,8 @@ from qhybrid.errors import DataError
 from qhybrid.training import train
 from qhybrid.training.data_record import read_record
 
+pytestmark = pytest.mark.usefixtures("unrendered_pictures")
+
 
 @pytest.fixture
 def data(tiny_data, tmp_path):

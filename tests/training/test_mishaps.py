@@ -22,6 +22,8 @@ from qhybrid.training.scenes import task
 from qhybrid.training.scenes.module import SegmentationModule
 from qhybrid.workspace import atomic_path, disk_is_full
 
+pytestmark = pytest.mark.usefixtures("unrendered_pictures")
+
 
 def recipe_of(content: dict) -> Recipe:
     return validated(Recipe, content, "tiny.yaml")
@@ -35,6 +37,12 @@ def no_space_in_rust(*_, **__):
     raise SafetensorError(f"Error while serializing: I/O error: {os.strerror(errno.ENOSPC)} (os error 28)")
 
 
+@pytest.fixture(scope="module")
+def whole(tiny_data, tiny_content, tmp_path_factory):
+    """A run of three epochs that was not stopped."""
+    return train(recipe_of(tiny_content(epochs=3)), tiny_data, tmp_path_factory.mktemp("whole") / "run")
+
+
 @pytest.mark.parametrize(
     ("place", "name", "failing"),
     [
@@ -44,11 +52,10 @@ def no_space_in_rust(*_, **__):
     ],
 )
 def test_a_disk_that_is_full_in_the_second_epoch(
-    place, name, failing, tiny_data, tmp_path, tiny_content, monkeypatch
+    place, name, failing, tiny_data, tmp_path, tiny_content, whole
 ):
     """The first epoch stays whole, and the run goes on to the weights of one that was not stopped."""
     recipe = recipe_of(tiny_content(epochs=3))
-    whole = train(recipe, tiny_data, tmp_path / "whole")
     original = SegmentationModule.training_step
     kept = {}
     cut = tmp_path / "cut"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from qhybrid.config import DataConfig, StrictModel, validated
-from qhybrid.data.scenes import SPLITS
+from qhybrid.data.scenes import SPLITS, check_split
 from qhybrid.errors import ConfigError, DataError, DatasetNotFoundError
 
 Task = Literal["classification", "segmentation"]
@@ -112,8 +112,7 @@ class ImageDataset(ABC):
             DatasetNotFoundError: If the data set is not where it is expected.
             DataError: If there is no such split, or a file is damaged, short or missing.
         """
-        if split not in SPLITS:
-            raise DataError(f"A split must be one of {', '.join(SPLITS)}, but is {split!r}.")
+        check_split(split)
         if split not in self.splits:
             raise DataError(
                 f"Data set `{self.name}` has no split `{split}` with these options. Fix: ask for one of "

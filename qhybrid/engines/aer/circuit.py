@@ -10,6 +10,7 @@ from qiskit.circuit import Operation, Parameter, ParameterExpression
 from qiskit.circuit.library import UnitaryGate
 
 from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.circuits.standard_gates import is_standard_gate
 from qhybrid.engines.gates.expression import Angle, AngleReader
 from qhybrid.engines.lowering import Primitive, open_instruction, with_noise
 from qhybrid.engines.noise.gate_names import check_gate_names
@@ -76,10 +77,17 @@ def _known_to_noise(operation: Any, gate: Primitive, whole: Any, native: Contain
         part = operation.to_mutable()
         part.label = PART_LABEL
         return part
-    if gate.operation is whole and gate.matrix is not None and name not in native:
-        # Aer would replace the gate by several, each with noise; a labelled matrix stays one gate.
+    if gate.operation is whole and gate.matrix is not None and not _runs_as_it_is(whole, native):
+        # Aer would replace the gate by several, each with noise, or run one (`pauli`) without noise; a
+        # labelled matrix stays one gate.
         return UnitaryGate(gate.matrix, label=name)
     return operation
+
+
+def _runs_as_it_is(operation: Any, native: Container[str]) -> bool:
+    if isinstance(operation, UnitaryGate):
+        return True
+    return is_standard_gate(operation) and operation.name in native
 
 
 def _with_numbers(gate: Primitive) -> Any:
@@ -87,6 +95,8 @@ def _with_numbers(gate: Primitive) -> Any:
     if gate.angle is not None:
         return _with_angle(gate, gate.angle.offset) if gate.angle.constant else gate.operation
     operation: Any = gate.operation
+    if gate.matrix is not None and not is_standard_gate(operation) and not isinstance(operation, UnitaryGate):
+        return UnitaryGate(gate.matrix)  # Aer goes by names
     symbolic = any(isinstance(value, ParameterExpression) for value in operation.params)
     labelled = getattr(operation, "label", None) is not None and operation.name != "unitary"
     if not symbolic and not labelled:

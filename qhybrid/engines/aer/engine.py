@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
-from qiskit import QuantumCircuit, transpile
+from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
+from qiskit.transpiler import PassManager, generate_preset_pass_manager
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 
 from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.engine_kinds import check_count, check_seed
 from qhybrid.engines.aer.circuit import angle_circuit
 from qhybrid.engines.aer.readout import MeasuredBases, Readout, SavedExpectations
 from qhybrid.engines.base import Engine, attached, check_arguments, check_noise, empty_result
@@ -19,7 +22,7 @@ from qhybrid.engines.exact.cost import memory_limit
 from qhybrid.engines.gates.angle_table import AngleTable
 from qhybrid.engines.gates.expression import Angle
 from qhybrid.engines.noise.aer_model import aer_noise_model
-from qhybrid.engines.parameter_shift import shifted_expectations
+from qhybrid.engines.parameter_shift import shifted_expectations, wanted_angles
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
 from qhybrid.seeding import derive_seed
@@ -70,6 +73,8 @@ class AerEngine(Engine):
             raise EngineError(f"Option `method` must be one of {', '.join(METHODS)}, but is {method!r}.")
         if dtype not in PRECISION:
             raise EngineError(f"Argument `dtype` must be float32 or float64, but is {dtype}.")
+        shots, seed = check_count(shots), check_seed(seed)
+        trajectories = check_count(trajectories, "trajectories")
         _check_randomness(noise, method, shots, trajectories, seed)
         self._method = method
         self._noise = noise
@@ -89,12 +94,7 @@ class AerEngine(Engine):
         prepared = self._prepare(spec)
         rows = inputs.to(device="cpu", dtype=torch.float64).t()
         angles = prepared.table.batched(rows, weights.to(device="cpu", dtype=torch.float64))
-        wanted = [
-            index
-            for index, angle in enumerate(prepared.angles)
-            if (angle.inputs and inputs.requires_grad) or (angle.weights and weights.requires_grad)
-        ]
-        shifted = torch.as_tensor(wanted, dtype=torch.long)
+        shifted = wanted_angles(prepared.angles, inputs, weights)
         values = shifted_expectations(angles, shifted, lambda moved: self._run(prepared, moved))
         return attached(values.t().to(device=inputs.device, dtype=inputs.dtype), inputs, weights)
 
@@ -135,7 +135,7 @@ class AerEngine(Engine):
 
     def _compiled(self, circuit: QuantumCircuit) -> tuple[QuantumCircuit, NoiseModel | None]:
         """Transpile for the simulator; under noise check that no gate was replaced: noise must hit all."""
-        ready = transpile(circuit, self._simulator, optimization_level=0)
+        ready = _passes(self._method).run(circuit)
         if self._noise is None:
             return ready, None
         if dict(ready.count_ops()) != dict(circuit.count_ops()):
@@ -195,12 +195,15 @@ class AerEngine(Engine):
         return result
 
 
+@cache
+def _passes(method: str) -> PassManager:
+    """Return what makes a circuit ready for a simulator; making this takes longer than its use."""
+    return generate_preset_pass_manager(optimization_level=0, backend=AerSimulator(method=method))
+
+
 def _check_randomness(
     noise: NoiseProfile | None, method: str, shots: int | None, trajectories: int | None, seed: int | None
 ) -> None:
-    for name, value in (("shots", shots), ("trajectories", trajectories)):
-        if value is not None and value < 1:
-            raise EngineError(f"Option `{name}` must be at least 1, but is {value}.")
     needs_trajectories = noise is not None and method != "density_matrix" and shots is None
     if needs_trajectories and trajectories is None:
         raise EngineError(

@@ -15,7 +15,7 @@ import numpy as np
 
 from qhybrid.engines.exact.fusion import FusedGate
 from qhybrid.engines.exact.graph import Graph
-from qhybrid.engines.exact.light_cone import light_cone
+from qhybrid.engines.exact.light_cone import UNIT_ROWS, ReadOut, Row, light_cone
 from qhybrid.engines.gates.pauli_transfer import ZERO_STATE
 
 SsaPath = tuple[tuple[int, int], ...]
@@ -31,7 +31,7 @@ class ConeNetwork:
         nodes: Graph nodes.
         labels: Index labels of each node.
         output: Labels that stay open: one for each wire of `qubits`.
-        qubits: The read-out's wires that a gate touches.
+        qubits: The read-out's wires that a gate touches; none of a closed read-out, which ends in a number.
     """
 
     nodes: list[int]
@@ -40,8 +40,14 @@ class ConeNetwork:
     qubits: tuple[int, ...]
 
 
-def cone_network(graph: Graph, gates: Sequence[FusedGate], support: Sequence[int]) -> ConeNetwork:
-    """Return the tensor network of a read-out; wires that end without being read are traced out."""
+def cone_network(graph: Graph, gates: Sequence[FusedGate], read_out: ReadOut) -> ConeNetwork:
+    """Return the tensor network of a read-out.
+
+    Wires that end without being read are traced out; a closed read-out's wires end in its vectors. All
+    closed read-outs of one support have networks of one form.
+    """
+    support = read_out.support
+    closing = dict(zip(support, read_out.closing))
     cone = light_cone(gates, support)
     last_use = {qubit: index for index in cone for qubit in gates[index].qubits}
     nodes: list[int] = []
@@ -68,16 +74,26 @@ def cone_network(graph: Graph, gates: Sequence[FusedGate], support: Sequence[int
                 rest = [label for label in own if label != leg]
                 tensor = graph.contract(tensor, own, graph.constant(ZERO_STATE), (leg,), rest)
                 own = rest
-            if last_use[qubit] == index and qubit not in support:
-                tensor = graph.select(tensor, own.index(outs[place]))
-                own.remove(outs[place])
+            if last_use[qubit] == index and (qubit in closing or qubit not in support):
+                tensor = _ended(graph, tensor, own, outs[place], closing.get(qubit, UNIT_ROWS[0]))
             wire[qubit] = outs[place]
         nodes.append(tensor)
         labels.append(own)
         if size == 1:
             _merge_small(graph, nodes, labels)
-    touched = tuple(qubit for qubit in support if qubit in wire)
+    touched = tuple(qubit for qubit in support if qubit in wire and qubit not in closing)
     return ConeNetwork(nodes, labels, [wire[qubit] for qubit in touched], touched)
+
+
+def _ended(graph: Graph, tensor: int, own: list[int], leg: int, vector: Row) -> int:
+    """Return a tensor with one leg multiplied with a vector, the identity's component for a trace."""
+    rest = [label for label in own if label != leg]
+    if vector == UNIT_ROWS[0]:
+        tensor = graph.select(tensor, own.index(leg))
+    else:
+        tensor = graph.contract(tensor, own, graph.constant(np.array(vector)), (leg,), rest)
+    own[:] = rest
+    return tensor
 
 
 def _merge_small(graph: Graph, nodes: list[int], labels: list[list[int]]) -> None:

@@ -1,8 +1,4 @@
-"""Predicted cost of graphs and statevectors, and how much memory there is.
-
-The constants are those that `benchmarks/cost_model.py` fitted on two cores of an AMD EPYC (Zen 5), in float32
-for value and gradient; only their ratios matter for the choice of method.
-"""
+"""Predicted cost of graphs and statevectors, and how much memory there is; `constants` has the seconds."""
 
 from __future__ import annotations
 
@@ -13,13 +9,9 @@ from functools import cache
 
 import torch
 
+from qhybrid.engines.exact.constants import Counts, seconds_of
 from qhybrid.engines.exact.graph import Graph
 
-SECONDS_PER_MULTIPLY_ADD = 6e-11
-SECONDS_PER_ENTRY = 4e-10
-SECONDS_PER_INSTRUCTION = 1.5e-5
-SECONDS_PER_AMPLITUDE_STEP = 3.4e-9
-SECONDS_PER_STATE_STEP = 1.2e-4
 GRADIENT_FACTOR = 3
 """Value and gradient take about three times the operations of the value."""
 
@@ -34,6 +26,8 @@ class Cost:
         widest: Entries of the widest intermediate of a sample.
         seconds: Predicted time of value and gradient of the whole batch.
         overhead: Part of the time that does not depend on the number of samples.
+        call: Units of work of a call, whatever its batch; see `constants`.
+        sample: Units of work of each sample.
     """
 
     flops: float
@@ -41,27 +35,47 @@ class Cost:
     widest: int
     seconds: float
     overhead: float
+    call: Counts = ()
+    sample: Counts = ()
+
+    @classmethod
+    def of(cls, flops: float, entries: float, widest: int, call: Counts, sample: Counts, batch: int) -> Cost:
+        """Return the cost of a batch from its units of work."""
+        overhead = seconds_of(call)
+        return cls(flops, entries, widest, overhead + batch * seconds_of(sample), overhead, call, sample)
+
+    def scaled(self, batch: int) -> Cost:
+        """Return the cost of another batch."""
+        return Cost.of(self.flops, self.entries, self.widest, self.call, self.sample, batch)
+
+    def counts(self, batch: int) -> Counts:
+        """Return the units of work of a batch."""
+        return (*self.call, *((name, batch * number) for name, number in self.sample))
 
 
 def network_cost(graph: Graph, roots: Iterable[int], batch: int, instructions: int = 0) -> Cost:
-    """Return the cost of computing nodes of a graph."""
-    flops = entries = 0.0
+    """Return the cost of computing nodes of a graph; its data-free part is done once a call."""
+    flops = {True: 0.0, False: 0.0}
+    entries = {True: 0.0, False: 0.0}
     widest = 1
     for index in graph.reachable(list(roots)):
         node = graph.nodes[index]
         if node.kind == "constant":
             continue
-        share = 1.0 if node.batched else 1.0 / batch
         size = _product(node.dims)
         widest = max(widest, size) if node.batched else widest
-        entries += share * size
+        entries[node.batched] += size
         if node.kind == "contract":
             extents = dict(zip(node.pattern[0], graph.nodes[node.operands[0]].dims))
             extents.update(zip(node.pattern[1], graph.nodes[node.operands[1]].dims))
-            flops += share * _product(extents.values())
-    seconds = batch * (GRADIENT_FACTOR * flops * SECONDS_PER_MULTIPLY_ADD + entries * SECONDS_PER_ENTRY)
-    overhead = instructions * SECONDS_PER_INSTRUCTION
-    return Cost(flops, entries, widest, seconds + overhead, overhead)
+            flops[node.batched] += _product(extents.values())
+    sample, free = (
+        (("network.multiply_add", GRADIENT_FACTOR * flops[batched]), ("network.entry", entries[batched]))
+        for batched in (True, False)
+    )
+    call = (("network.instruction", float(instructions)), *free)
+    work, written = (some[True] + some[False] / batch for some in (flops, entries))
+    return Cost.of(work, written, widest, call, sample, batch)
 
 
 def state_cost(work: int, steps: int, widest: int, batch: int) -> Cost:
@@ -73,10 +87,24 @@ def state_cost(work: int, steps: int, widest: int, batch: int) -> Cost:
         widest: Qubits of the largest state.
         batch: Number of samples.
     """
-    overhead = steps * SECONDS_PER_STATE_STEP
-    return Cost(
-        8.0 * work, 2.0 * work, 2 << widest, batch * work * SECONDS_PER_AMPLITUDE_STEP + overhead, overhead
-    )
+    call = (("statevector.step", float(steps)),)
+    sample = (("statevector.amplitude_step", float(work)),)
+    return Cost.of(8.0 * work, 2.0 * work, 2 << widest, call, sample, batch)
+
+
+def compiled_cost(work: float, operations: int, widest: int, runs: int, batch: int) -> Cost:
+    """Return the cost of statevectors in the compiled library.
+
+    Args:
+        work: Amplitudes that all operations touch, a sample.
+        operations: Their number.
+        widest: Qubits of the largest state.
+        runs: Number of statevectors.
+        batch: Number of samples.
+    """
+    call = (("compiled.call", float(max(1, runs))),)
+    sample = (("compiled.amplitude", float(work)), ("compiled.operation", float(operations)))
+    return Cost.of(8.0 * work, 2.0 * work, 2 << widest, call, sample, batch)
 
 
 def _product(sizes: Iterable[int]) -> int:

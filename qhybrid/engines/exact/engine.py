@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 
 from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.engine_kinds import check_count, check_seed
 from qhybrid.engines.base import (
     Engine,
     attached,
@@ -16,19 +18,25 @@ from qhybrid.engines.base import (
     empty_result,
     ordinary_tensors,
 )
+from qhybrid.engines.exact.announce import announced
 from qhybrid.engines.exact.cost import memory_limit
 from qhybrid.engines.exact.explain import Explanation, explain_plan, part_samples
+from qhybrid.engines.exact.mps.method import ChainMethod
+from qhybrid.engines.exact.native.execute import NativeExecutor
+from qhybrid.engines.exact.native.library import kernels
 from qhybrid.engines.exact.network import Network
 from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan, plan_circuit
 from qhybrid.engines.exact.rated import RatedCircuit
 from qhybrid.engines.exact.rates import check_rates
 from qhybrid.engines.exact.statevector.execute import StateExecutor
-from qhybrid.engines.shots.sampler import LAWS, ShotSampler
+from qhybrid.engines.exact.statevector.plan import StatePlan
+from qhybrid.engines.shots.sampler import LAWS, SHOTS_SCHEME, ShotSampler
+from qhybrid.engines.shots.source import ShotSource
+from qhybrid.engines.transforms import is_transformed, plain_values
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
-from qhybrid.seeding import derive_seed
 
-METHODS = ("auto", "network", "statevector")
+METHODS = ("auto", "network", "statevector", "mps")
 
 
 class ExactEngine(Engine):
@@ -45,9 +53,14 @@ class ExactEngine(Engine):
         device: Torch device of the arithmetic.
         dtype: Arithmetic, torch.float32 or torch.float64; None follows the inputs. Results have the inputs'
             dtype.
-        method: "network", "statevector", or "auto" for the cheaper one.
+        method: "network", "statevector", or "auto" for the cheaper one. "mps" is a matrix product state, for
+            wide circuits of few layers; it is exact or has an error bound, and "auto" never takes it.
         shots_law: "joint" (observables of one basis share their shots) or "independent" (each string has its
             own); None is joint.
+        bond: Largest bond of "mps"; None is 64. No bond ever needs more than 2^(gates across a cut).
+        tolerance: Largest error bound of a value that "mps" may return; None is 1e-6.
+        kernel: What executes statevectors: "compiled", "torch", or None for the compiled kernels where they
+            are installed and the device is the CPU. Values agree to rounding: `describe` leaves it out.
     """
 
     kind = "exact"
@@ -61,30 +74,37 @@ class ExactEngine(Engine):
         dtype: torch.dtype | None = None,
         method: str = "auto",
         shots_law: str | None = None,
+        bond: int | None = None,
+        tolerance: float | None = None,
+        kernel: str | None = None,
     ) -> None:
         check_noise(noise)
+        shots, seed = check_count(shots), check_seed(seed)
         _check_shots(shots, seed, shots_law)
         if dtype not in (None, torch.float32, torch.float64):
             raise EngineError(f"Argument `dtype` must be float32 or float64, but is {dtype}.")
         if method not in METHODS:
             raise EngineError(f"Option `method` must be one of {', '.join(METHODS)}, but is {method!r}.")
+        if method != "mps" and (bond is not None or tolerance is not None):
+            raise EngineError(
+                f"Options `bond` and `tolerance` need method='mps', but the method is {method!r}."
+            )
         self._device = _device(device)
         self._dtype = dtype
         self._method = method
+        _check_kernel(kernel, self._device)
+        self._kernel = kernel
         self._noise = noise
+        self._chains = ChainMethod(noise, bond, tolerance) if method == "mps" else None
         self._shots = shots
         self._seed = seed
         self._law = shots_law or "joint"
-        self._generator = torch.Generator()
-        if seed is None:
-            self._generator.seed()
-        else:
-            self._generator.manual_seed(derive_seed(seed, "shots"))
+        self._source = ShotSource(seed)
         self._samplers: dict[str, ShotSampler] = {}
         self._explanations: dict[tuple[str, torch.dtype], tuple[tuple[int, int], Explanation]] = {}
         self._plans: dict[str, CircuitPlan] = {}
         self._rated: dict[tuple[str, tuple[str, ...], torch.dtype], RatedCircuit] = {}
-        self._executors: dict[tuple[str, str, torch.dtype], Network | StateExecutor] = {}
+        self._executors: dict[tuple[str, str, torch.dtype], Network | StateExecutor | NativeExecutor] = {}
 
     def expectations(
         self,
@@ -115,9 +135,17 @@ class ExactEngine(Engine):
         if self._shots is None:
             return self._exact(spec, inputs, weights)
         if spec.fingerprint not in self._samplers:
-            self._samplers[spec.fingerprint] = ShotSampler(spec, self._exact, self._shots, self._law)
-        values = self._samplers[spec.fingerprint](inputs, weights, self._generator)
-        return attached(values, inputs, weights)
+            sampler = ShotSampler(spec, self._exact, self._shots, self._law, self._noise)
+            self._samplers[spec.fingerprint] = sampler
+        if is_transformed():
+            # Draws know no transforms: they are made of plain values, and the derivative is the exact one's.
+            drawn = plain_values(partial(self._drawn, spec), inputs, weights)
+            values = self._exact(spec, inputs, weights)
+            return drawn + (values - values.detach())
+        return attached(self._drawn(spec, inputs, weights), inputs, weights)
+
+    def _drawn(self, spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return self._samplers[spec.fingerprint](inputs, weights, self._source)
 
     def _exact(self, spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         dtype = self._arithmetic(inputs.dtype)
@@ -125,9 +153,11 @@ class ExactEngine(Engine):
         if found.method == "refused":
             raise EngineError(_refusal(spec, found))
         rows = inputs.to(device=self._device, dtype=dtype).t().contiguous()
-        executor = self._executor(spec, found.method, dtype)
         moved = weights.to(device=self._device, dtype=dtype)
-        values = executor(rows, moved)
+        if self._chains is not None:
+            values = self._chains.values(spec, rows, moved)
+        else:
+            values = self._executor(spec, found.method, dtype)(rows, moved)
         return attached(values.t().to(device=inputs.device, dtype=inputs.dtype), inputs, weights)
 
     def _with_rates(
@@ -137,7 +167,7 @@ class ExactEngine(Engine):
         weights: torch.Tensor,
         rates: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
-        if self._shots is not None or self._method == "statevector":
+        if self._shots is not None or self._method in ("statevector", "mps"):
             raise EngineError(
                 "Argument `rates` needs exact values from the network, but the engine has "
                 f"shots={self._shots} and method={self._method!r}. Fix: make_engine('exact', noise=...)."
@@ -148,7 +178,7 @@ class ExactEngine(Engine):
             return empty_result(spec, inputs, weights)
         key = (spec.fingerprint, tuple(rates), dtype)
         if key not in self._rated:
-            with ordinary_tensors():
+            with ordinary_tensors(), announced(spec.name):
                 like = torch.empty(0, dtype=dtype, device=self._device)
                 self._rated[key] = RatedCircuit(spec, noise, tuple(rates), like)
         rated, limit = self._rated[key], memory_limit(self._device)
@@ -172,23 +202,49 @@ class ExactEngine(Engine):
         """
         return self._explained(spec, batch, self._dtype or torch.float32)
 
+    @property
+    def last_error_bound(self) -> torch.Tensor | None:
+        """Bound of what truncation changed in the last call's values, shape (B, n_obs); zeros where exact.
+
+        Float64 on the CPU. None before the first call of "mps" and for all other methods.
+        """
+        return None if self._chains is None or self._shots is not None else self._chains.error_bound
+
     def reseed(self, seed: int) -> None:
         """Draw shots from another seed from now on; see `Engine.reseed`. Exact values stay what they are."""
         if self._shots is not None:
             self._seed = seed
-            self._generator.manual_seed(derive_seed(seed, "shots"))
+            self._source.reseed(seed)
+
+    def without_shots(self) -> ExactEngine:
+        """Return an engine of the same noise, device, arithmetic and method that gives exact values."""
+        chains = self._chains
+        return ExactEngine(
+            self._noise,
+            device=str(self._device),
+            dtype=self._dtype,
+            method=self._method,
+            bond=None if chains is None else chains.bond,
+            tolerance=None if chains is None else chains.tolerance,
+            kernel=self._kernel,
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return kind, options, shots, seed and noise."""
+        chains = self._chains
+        limits = {} if chains is None else {"bond": chains.bond, "tolerance": chains.tolerance}
+        drawn = {} if self._shots is None else {"shots_scheme": SHOTS_SCHEME}
         return {
             "kind": self.kind,
             "device": str(self._device),
             "dtype": None if self._dtype is None else str(self._dtype).removeprefix("torch."),
             "method": self._method,
+            **limits,
             "shots": self._shots,
             "shots_law": None if self._shots is None else self._law,
             "seed": self._seed,
             "noise": None if self._noise is None else self._noise.model_dump(mode="json"),
+            **drawn,
         }
 
     def _arithmetic(self, dtype: torch.dtype) -> torch.dtype:
@@ -196,42 +252,80 @@ class ExactEngine(Engine):
 
     def _plan(self, spec: CircuitSpec) -> CircuitPlan:
         if spec.fingerprint not in self._plans:
-            self._plans[spec.fingerprint] = plan_circuit(spec, self._noise)
+            with announced(spec.name):
+                self._plans[spec.fingerprint] = plan_circuit(spec, self._noise)
         return self._plans[spec.fingerprint]
 
     def _explained(self, spec: CircuitSpec, batch: int, dtype: torch.dtype) -> Explanation:
         key = (batch, memory_limit(self._device))
         known = self._explanations.get((spec.fingerprint, dtype))
         if known is None or known[0] != key:
-            plan, kind = self._plan(spec), self._device.type
-            known = key, explain_plan(plan, batch, dtype.itemsize, key[1], kind, self._method)
-            self._explanations[spec.fingerprint, dtype] = known
+            if self._chains is not None:
+                found = self._chains.explain(spec, batch, dtype.itemsize, key[1])
+            else:
+                plan, kind = self._plan(spec), self._device.type
+                options = (self._method, self._uses_kernels)
+                found = explain_plan(plan, batch, dtype.itemsize, key[1], kind, *options)
+            known = self._explanations[spec.fingerprint, dtype] = key, found
         return known[1]
 
-    def _executor(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> Network | StateExecutor:
+    def _executor(
+        self, spec: CircuitSpec, method: str, dtype: torch.dtype
+    ) -> Network | StateExecutor | NativeExecutor:
         key = (spec.fingerprint, method, dtype)
         if key not in self._executors:
-            with ordinary_tensors():
+            with ordinary_tensors(), announced(spec.name):
                 self._executors[key] = self._compiled(spec, method, dtype)
         return self._executors[key]
 
-    def _compiled(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> Network | StateExecutor:
+    def _statevector(
+        self, states: StatePlan, sizes: tuple[int, int, int], like: torch.Tensor
+    ) -> StateExecutor | NativeExecutor:
+        rotations = states.rotations
+        if not self._uses_kernels or rotations is None:
+            return StateExecutor(states, sizes, like)
+        return NativeExecutor(rotations, sizes, like, kernels(), lambda: StateExecutor(states, sizes, like))
+
+    @property
+    def _uses_kernels(self) -> bool:
+        return self._kernel != "torch" and self._device.type == "cpu" and kernels().library is not None
+
+    def _compiled(
+        self, spec: CircuitSpec, method: str, dtype: torch.dtype
+    ) -> Network | StateExecutor | NativeExecutor:
         plan = self._plan(spec)
         like = torch.empty(0, dtype=dtype, device=self._device)
         sizes = (spec.num_inputs, spec.num_weights, spec.num_observables)
         if method == "statevector" and plan.states is not None:
-            return StateExecutor(plan.states, sizes, like)
+            return self._statevector(plan.states, sizes, like)
         if plan.network is None:
             raise AssertionError("a method is chosen among those that have a plan")
         part = part_samples(plan.network.cost, dtype.itemsize)
         return Network(plan.network.program, plan.network.outputs, sizes, like, part)
 
 
-def _check_shots(shots: int | None, seed: int | None, law: str | None) -> None:
-    if shots is not None and shots < 1:
+KERNELS = ("torch", "compiled")
+"""What can execute statevectors."""
+
+
+def _check_kernel(kernel: str | None, device: torch.device) -> None:
+    if kernel not in (None, *KERNELS):
+        raise EngineError(f"Option `kernel` must be one of {', '.join(KERNELS)}, but is {kernel!r}.")
+    if kernel != "compiled":
+        return
+    if device.type != "cpu":
         raise EngineError(
-            f"Argument `shots` must be at least 1, but is {shots}. Fix: None gives exact values."
+            f"Option `kernel`: 'compiled' must run on the CPU, but the device is {str(device)!r}. "
+            "Fix: kernel='torch'."
         )
+    if kernels().library is None:
+        raise EngineError(
+            f"Option `kernel`: 'compiled' needs the compiled kernels, but {kernels().reason}. "
+            "Fix: install qhybrid anew where g++ or clang++ is found, or leave the option out."
+        )
+
+
+def _check_shots(shots: int | None, seed: int | None, law: str | None) -> None:
     if law is not None and law not in LAWS:
         raise EngineError(f"Option `shots_law` must be one of {', '.join(LAWS)}, but is {law!r}.")
     if shots is None and (seed is not None or law is not None):
@@ -257,5 +351,6 @@ def _refusal(spec: CircuitSpec, found: Explanation) -> str:
         f"Circuit `{spec.name}` ({spec.num_qubits} qubits) must fit the memory "
         f"({found.limit_bytes / 2**20:,.0f} MiB usable), "
         f"but for {found.batch} samples {found.reason} ({tried or 'nothing to try'}). "
-        "Fix: fewer samples a call, fewer repetitions, or observables with smaller light cones."
+        "Fix: fewer samples a call, fewer repetitions, observables with smaller light cones, or method='mps' "
+        "for circuits of low entanglement without noise on gates."
     )

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qhybrid.engines.exact.constants import Counts
 from qhybrid.engines.exact.cost import Cost
-from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan
+from qhybrid.engines.exact.native.division import compiled_memory
+from qhybrid.engines.exact.plan import CircuitPlan
 from qhybrid.engines.exact.statevector.execute import chunk_samples
+from qhybrid.engines.exact.statevector.observables import LOW_BITS
+from qhybrid.engines.exact.statevector.plan import StatePlan
+from qhybrid.engines.exact.tape.function import LARGEST_IDLE
 
 SAVED_FACTOR = 2.5
 """Bytes of a network's value and gradient over the bytes of all its intermediates."""
 PART_BYTES = 2**30
 """Memory above which a network takes a batch in parts, and computes intermediates again for gradients."""
-STATES_AT_ONCE = 6
+TAPE_FACTOR = 4.4
+"""The same for a tape, which keeps values and gradients of all that it copies."""
+STATES_AT_ONCE = 13
 """States of one chunk that are alive in the middle of a backward step."""
+READER_STATES = 9
+"""The same, on top of these, while strings are read that flip bits."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,7 @@ class Explanation:
         reason: The choice in words.
         alternatives: For each method that was weighed, (name, seconds, memory_bytes). A network whose search
             was given up counts with its hardest light cone.
+        counts: The units of work that the seconds are made of; see `constants`.
     """
 
     method: str
@@ -42,6 +52,7 @@ class Explanation:
     seconds: float
     reason: str
     alternatives: tuple[tuple[str, float, int], ...]
+    counts: Counts = ()
 
 
 def explain_plan(
@@ -51,6 +62,7 @@ def explain_plan(
     limit_bytes: int,
     device_type: str = "cpu",
     method: str = "auto",
+    compiled: bool = False,
 ) -> Explanation:
     """Choose the cheaper method that fits the memory.
 
@@ -61,8 +73,9 @@ def explain_plan(
         limit_bytes: Memory that may be used.
         device_type: "cpu" or "cuda".
         method: "auto", or the one method to consider.
+        compiled: Whether the compiled library executes statevectors that it knows.
     """
-    weighed = _weighed(plan, batch, itemsize, device_type)
+    weighed = _weighed(plan, batch, itemsize, device_type, compiled)
     options = [option for option in weighed if method in ("auto", option[0])]
     runnable = [option for option in options if option[0] != "network" or plan.network is not None]
     fitting = [option for option in runnable if option[2] <= limit_bytes]
@@ -82,34 +95,58 @@ def explain_plan(
             reason = "no contraction is known that would end"
         _, cost, memory = min(runnable or options, key=lambda option: option[2])
     return Explanation(
-        name, batch, cost.flops, cost.widest, memory, limit_bytes, cost.seconds, reason, alternatives
+        name,
+        batch,
+        cost.flops,
+        cost.widest,
+        memory,
+        limit_bytes,
+        cost.seconds,
+        reason,
+        alternatives,
+        cost.counts(batch),
     )
 
 
 def part_samples(cost: Cost, itemsize: int) -> int:
     """Return the samples of a network that are carried at once, at least one."""
-    return max(1, int(PART_BYTES // max(1.0, SAVED_FACTOR * cost.entries * itemsize)))
+    return max(1, int(PART_BYTES // max(1.0, SAVED_FACTOR * dict(cost.sample)["network.entry"] * itemsize)))
 
 
-def _weighed(plan: CircuitPlan, batch: int, itemsize: int, device_type: str) -> list[tuple[str, Cost, int]]:
+def _weighed(
+    plan: CircuitPlan, batch: int, itemsize: int, device_type: str, compiled: bool
+) -> list[tuple[str, Cost, int]]:
     result = []
     cost = plan.abandoned if plan.network is None else plan.network.cost
     if cost is not None:
-        samples = min(max(batch, 1), part_samples(cost, itemsize))
-        memory = int(SAVED_FACTOR * cost.entries * itemsize * samples)
-        result.append(("network", _scaled(cost, batch), memory))
-    if plan.states is not None and plan.state_cost is not None:
-        samples = max(batch, 1) + STATES_AT_ONCE * min(
-            max(batch, 1), chunk_samples(plan.states.widest, device_type)
-        )
-        memory = (2 * itemsize * samples) << plan.states.widest
-        result.append(("statevector", _scaled(plan.state_cost, batch), memory))
+        result.append(("network", cost.scaled(batch), _network_memory(cost, max(batch, 1), itemsize)))
+    if compiled and plan.states is not None and plan.compiled_cost is not None:
+        memory = compiled_memory(plan.states.widest, max(batch, 1), itemsize)
+        result.append(("statevector", plan.compiled_cost.scaled(batch), memory))
+    elif plan.states is not None and plan.state_cost is not None:
+        memory = _state_memory(plan.states, max(batch, 1), itemsize, device_type)
+        result.append(("statevector", plan.state_cost.scaled(batch), memory))
     return result
 
 
-def _scaled(cost: Cost, batch: int) -> Cost:
-    seconds = cost.overhead + (cost.seconds - cost.overhead) * batch / NOMINAL_BATCH
-    return Cost(cost.flops, cost.entries, cost.widest, seconds, cost.overhead)
+def _network_memory(cost: Cost, batch: int, itemsize: int) -> int:
+    """Return the bytes of value and gradient: by a tape, or by torch operations where that would be large."""
+    free, sample = dict(cost.call)["network.entry"], dict(cost.sample)["network.entry"]
+    taped = itemsize * (TAPE_FACTOR * (free + batch * sample) + 2 * batch * cost.widest)
+    if taped <= LARGEST_IDLE:
+        return int(taped)
+    samples = min(batch, part_samples(cost, itemsize))
+    return int(SAVED_FACTOR * itemsize * (free + samples * sample))
+
+
+def _state_memory(states: StatePlan, batch: int, itemsize: int, device_type: str) -> int:
+    """Return the bytes of all final states, of what one chunk takes besides, and of the tables of signs."""
+    strings = [string for run in states.runs for string in run.strings]
+    alive = STATES_AT_ONCE + (READER_STATES if any(string.flips for string in strings) else 0)
+    samples = batch + alive * min(batch, chunk_samples(states.widest, device_type))
+    low = min(states.widest, LOW_BITS)
+    tables = len(strings) * (2**low + 2 ** (states.widest - low))
+    return int(2 * itemsize * samples * 2**states.widest + itemsize * tables)
 
 
 def _reason(

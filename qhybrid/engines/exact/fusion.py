@@ -81,14 +81,19 @@ def _tensor(graph: Graph, primitive: Primitive) -> tuple[int, int | None]:
     """Return the gate's node, outputs then inputs, and the node of its data-dependent features."""
     legs = (4,) * (2 * len(primitive.qubits))
     angle = primitive.angle
+    channel = None if primitive.channel is None else primitive.channel.tobytes()
     if angle is None:
-        assert primitive.matrix is not None
-        return graph.constant(_after(transfer_matrix(primitive.matrix), primitive).reshape(legs)), None
-    rotation = _after(rotation_tensor(primitive.pauli), primitive).reshape(*legs, 3)
+        matrix = primitive.matrix
+        assert matrix is not None
+        name: object = (matrix.shape, matrix.tobytes(), channel)
+        return graph.named(name, lambda: _after(transfer_matrix(matrix), primitive).reshape(legs)), None
     if angle.constant:
         features = np.array([1.0, np.cos(angle.offset), np.sin(angle.offset)])
+        rotation = _after(rotation_tensor(primitive.pauli), primitive).reshape(*legs, 3)
         return graph.constant(rotation @ features), None
-    node, feature = graph.constant(rotation), graph.feature(angle)
+    name = (primitive.pauli, channel)
+    node = graph.named(name, lambda: _after(rotation_tensor(primitive.pauli), primitive).reshape(*legs, 3))
+    feature = graph.feature(angle)
     if angle.batched:
         return node, feature
     labels = tuple(range(len(legs)))

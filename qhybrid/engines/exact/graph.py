@@ -7,7 +7,7 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,13 @@ class Graph:
         self.angles: list[Angle] = []
         self.leaves: list[tuple[str, int]] = []
         self._known: dict[object, int] = {}
+        self._by_name: dict[object, int] = {}
+
+    def named(self, name: object, make: Callable[[], Tensor]) -> int:
+        """Return the node of a constant tensor that is made only once for a name, which says all of it."""
+        if name not in self._by_name:
+            self._by_name[name] = self.constant(make())
+        return self._by_name[name]
 
     def constant(self, array: Tensor) -> int:
         """Return the node of a constant tensor."""
@@ -136,22 +143,17 @@ class Graph:
 
     def reachable(self, roots: Sequence[int]) -> list[int]:
         """Return all nodes that the roots need, operands before users."""
-        needed = [False] * len(self.nodes)
-        for root in roots:
-            needed[root] = True
-        for index in range(len(self.nodes) - 1, -1, -1):
-            if needed[index]:
-                for operand in self.nodes[index].operands:
-                    needed[operand] = True
-        return [index for index, wanted in enumerate(needed) if wanted]
+        needed = set(roots)
+        waiting = list(needed)
+        while waiting:
+            for operand in self.nodes[waiting.pop()].operands:
+                if operand not in needed:
+                    needed.add(operand)
+                    waiting.append(operand)
+        return sorted(needed)
 
 
 def _canonical(first: Sequence[int], second: Sequence[int], out: Sequence[int]) -> Pattern:
-    number: dict[int, int] = {}
-    for label in (*first, *second):
-        number.setdefault(label, len(number))
-    return (
-        tuple(number[label] for label in first),
-        tuple(number[label] for label in second),
-        tuple(number[label] for label in out),
-    )
+    place = dict.fromkeys((*first, *second))
+    number = {label: i for i, label in enumerate(place)}.__getitem__
+    return tuple(map(number, first)), tuple(map(number, second)), tuple(map(number, out))

@@ -15,6 +15,16 @@ from qiskit.quantum_info import SparsePauliOp
 from qhybrid.errors import EngineError
 
 IMAGINARY_TOLERANCE = 1e-12
+Row = tuple[float, float, float, float]
+"""A vector over the Pauli components I, X, Y, Z of one wire."""
+UNIT_ROWS: tuple[Row, ...] = (
+    (1.0, 0.0, 0.0, 0.0),
+    (0.0, 1.0, 0.0, 0.0),
+    (0.0, 0.0, 1.0, 0.0),
+    (0.0, 0.0, 0.0, 1.0),
+)
+LARGEST_EXPANSION = 64
+"""Pauli strings that a string may become under read-out errors before it is kept as a product."""
 
 
 class Gate(Protocol):
@@ -35,16 +45,43 @@ class PauliTerm:
         coefficient: Its real factor.
         letters: Pairs (wire, component), component 1, 2, 3 for X, Y, Z, ordered by wire; empty for the
             identity.
+        rows: Where reading is noisy and the string is too wide to be written as a sum of strings: for each
+            letter the row of `engines.noise.readout.readout_map` that takes its place; else empty.
     """
 
     observable: int
     coefficient: float
     letters: tuple[tuple[int, int], ...]
+    rows: tuple[Row, ...] = ()
 
     @property
     def support(self) -> tuple[int, ...]:
         """Wires on which the string is not the identity."""
         return tuple(wire for wire, _ in self.letters)
+
+    @property
+    def vectors(self) -> tuple[Row, ...]:
+        """For each wire of the support the vector that its Pauli vector is multiplied with."""
+        return self.rows or tuple(UNIT_ROWS[letter] for _, letter in self.letters)
+
+
+@dataclass(frozen=True, order=True)
+class ReadOut:
+    """What is wanted of a light cone: the state of its wires, or one number.
+
+    Attributes:
+        support: The wires.
+        closing: For each wire the vector that closes its leg, so that a number is left; empty to leave all
+            legs open, so that the state serves every string on these wires.
+    """
+
+    support: tuple[int, ...]
+    closing: tuple[Row, ...] = ()
+
+    @property
+    def closed(self) -> bool:
+        """Whether a number is wanted."""
+        return bool(self.closing)
 
 
 def pauli_terms(observables: Sequence[SparsePauliOp], wire_of: Sequence[int]) -> list[PauliTerm]:

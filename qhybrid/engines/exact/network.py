@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch.autograd import forward_ad
 
 from qhybrid.engines.exact.execute import NetworkExecutor, in_parts
 from qhybrid.engines.exact.program import Program
 from qhybrid.engines.exact.readout import Output
 from qhybrid.engines.exact.tape.function import LARGEST_IDLE, TapedNetwork
+from qhybrid.engines.transforms import is_transformed
 
 LARGEST_TAPE = 2**22
 """Entries of all registers of a sample up to which a tape is compiled: beyond, calls do not count."""
@@ -47,21 +47,8 @@ class Network:
     def __call__(self, inputs: torch.Tensor, weights: torch.Tensor, *channels: torch.Tensor) -> torch.Tensor:
         """Return the expectation values, shape (n_obs, B), for input rows of shape (n_in, B)."""
         batch, taped = inputs.shape[1], self._taped
-        tensors = (inputs, weights, *channels)
-        if taped and taped.nbytes(batch) <= LARGEST_IDLE and not _is_transformed(tensors):
+        if taped and taped.nbytes(batch) <= LARGEST_IDLE and not is_transformed():
             return taped(inputs, weights, *channels)
         if batch <= self._part:
             return self._twin(inputs, weights, *channels)
         return in_parts(self._twin, inputs, self._part, weights, *channels)
-
-
-def _is_transformed(tensors: Sequence[torch.Tensor]) -> bool:
-    """Return whether a transform of `torch.func` or a forward derivative is at work."""
-    if torch._C._are_functorch_transforms_active():
-        return True
-    return any(_has_tangent(tensor) for tensor in tensors)
-
-
-def _has_tangent(tensor: torch.Tensor) -> bool:
-    tangent: object = forward_ad.unpack_dual(tensor).tangent  # type: ignore[no-untyped-call]
-    return tangent is not None

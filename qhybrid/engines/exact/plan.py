@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qhybrid.circuits.spec import CircuitSpec
-from qhybrid.engines.exact.cost import Cost, network_cost, state_cost
+from qhybrid.engines.exact.cost import Cost, compiled_cost, network_cost, state_cost
 from qhybrid.engines.exact.fusion import FusedGate, fuse
 from qhybrid.engines.exact.graph import Graph
-from qhybrid.engines.exact.light_cone import PauliTerm, pauli_terms
-from qhybrid.engines.exact.program import Program, compile_program
+from qhybrid.engines.exact.light_cone import LARGEST_EXPANSION, PauliTerm, ReadOut, pauli_terms
+from qhybrid.engines.exact.native.library import kernels
+from qhybrid.engines.exact.order import STRATEGIES, SweepOrder, closed_order, sweep_order
+from qhybrid.engines.exact.program import Program, Wanted
 from qhybrid.engines.exact.rates import RateLayout
 from qhybrid.engines.exact.readout import Output
+from qhybrid.engines.exact.schedule import count_levels
 from qhybrid.engines.exact.search import Finals, FinalState, search_cones
 from qhybrid.engines.exact.statevector.plan import StatePlan, plan_states
-from qhybrid.engines.exact.sweep import ForwardSweep, sweep_order
+from qhybrid.engines.exact.sweep import Sweep
 from qhybrid.engines.lowering import Lowered, lower
-from qhybrid.engines.noise.readout import noisy_observable
+from qhybrid.engines.noise.readout import readout_map, split_noisy
 from qhybrid.noise import NoiseProfile
 
 NOMINAL_BATCH = 64
@@ -29,7 +32,13 @@ WIDEST_STATE = 40
 """Qubits above which a statevector is not considered."""
 LARGEST_RIVAL = 26
 """Qubits up to which a statevector surely fits, so that no network needs to be found that is slower."""
+LARGEST_COMPILED = 4000
+"""Nodes of a graph up to which its program is compiled before it is known whether it is used."""
 Support = tuple[int, ...]
+NARROW_SUPPORT = 4
+"""Qubits up to which a read-out's state is computed as it is: it serves every string on these qubits."""
+COMPARED_SUPPORTS = 6
+"""Wide supports that all kinds of sweeps are tried for; the best kind of these is taken for the others."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +46,21 @@ class NetworkPlan:
     """A circuit as Pauli-transfer network.
 
     Attributes:
-        program: What to execute.
+        wanted: The nodes to compute.
         outputs: How the results are read from the program's roots.
         cost: For the nominal batch.
         searched: Number of light cones that follow a searched path instead of a sweep.
     """
 
-    program: Program
+    wanted: Wanted
     outputs: tuple[Output, ...]
     cost: Cost
     searched: int
+
+    @property
+    def program(self) -> Program:
+        """What to execute."""
+        return self.wanted.program
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,7 @@ class CircuitPlan:
         network: The network plan.
         states: The statevector plan.
         state_cost: Cost of the statevector plan for the nominal batch.
+        compiled_cost: The same in the compiled library, where it is installed and knows all gates.
         abandoned: Where the search for a network was given up: the cost of its hardest light cone.
     """
 
@@ -64,6 +79,7 @@ class CircuitPlan:
     states: StatePlan | None
     state_cost: Cost | None
     abandoned: Cost | None = None
+    compiled_cost: Cost | None = None
 
     @property
     def method(self) -> str:
@@ -72,7 +88,8 @@ class CircuitPlan:
             return "refused" if self.states is None else "statevector"
         if self.states is None or self.state_cost is None:
             return "network"
-        return "network" if self.network.cost.seconds <= self.state_cost.seconds else "statevector"
+        cost = self.compiled_cost or self.state_cost
+        return "network" if self.network.cost.seconds <= cost.seconds else "statevector"
 
 
 def plan_circuit(
@@ -96,16 +113,25 @@ def plan_circuit(
         network, abandoned = _plan_network(spec, lowered, terms, float("inf"), rates)
         return CircuitPlan(network, None, None, abandoned)
     lowered = lower(spec, noise)
-    observables = spec.observables
-    if noise is not None:
-        observables = tuple(noisy_observable(observable, noise) for observable in observables)
-    terms = pauli_terms(observables, lowered.wire_of)
+    terms = _terms(spec, lowered, noise)
     states = plan_states(lowered, terms)
     cost = state_cost(states.work, states.num_steps, states.widest, NOMINAL_BATCH)
+    compiled = _compiled_cost(states)
     usable = states.widest <= WIDEST_STATE and not lowered.noisy
-    rival = cost.seconds if usable and states.widest <= LARGEST_RIVAL else float("inf")
+    fastest = min(cost.seconds, compiled.seconds) if compiled else cost.seconds
+    rival = fastest if usable and states.widest <= LARGEST_RIVAL else float("inf")
     network, abandoned = _plan_network(spec, lowered, terms, rival)
-    return CircuitPlan(network, states if usable else None, cost if usable else None, abandoned)
+    if not usable:
+        return CircuitPlan(network, None, None, abandoned)
+    return CircuitPlan(network, states, cost, abandoned, compiled)
+
+
+def _compiled_cost(states: StatePlan) -> Cost | None:
+    rotations = states.rotations
+    if rotations is None or kernels().library is None:
+        return None
+    work, operations = sum(run.work for run in rotations), sum(len(run.operations) for run in rotations)
+    return compiled_cost(work, operations, states.widest, len(rotations), NOMINAL_BATCH)
 
 
 def _plan_network(
@@ -119,45 +145,116 @@ def _plan_network(
     graph = Graph()
     wires = sorted({wire for term in terms for wire in term.support})
     gates = fuse(lowered, graph, rates, [lowered.wire_of.index(wire) for wire in wires])
-    finals = _sweeps(graph, gates, sorted({term.support for term in terms}))
+    finals = _sweeps(graph, gates, terms)
     kind = "-rates" if rates is not None else "-noisy" if lowered.noisy else ""
     searched, abandoned = search_cones(
         spec.fingerprint + kind, graph, gates, finals, rival_seconds, NOMINAL_BATCH
     )
-    ready = {support: cones for support, cones in finals.items() if cones is not None}
+    ready = {read_out: states for read_out, states in finals.items() if states is not None}
     if abandoned is not None or len(ready) < len(finals):
         return None, abandoned
-    outputs = [_output(term, ready[term.support]) for term in terms]
+    outputs = [_output(term, ready) for term in terms]
     roots = list(dict.fromkeys(node for output in outputs for node, _ in output.factors))
     number = {root: index for index, root in enumerate(roots)}
     numbered = tuple(
         replace(output, factors=tuple((number[node], component) for node, component in output.factors))
         for output in outputs
     )
-    program = compile_program(graph, roots)
-    cost = network_cost(graph, roots, NOMINAL_BATCH, len(program.instructions))
-    return NetworkPlan(program, numbered, cost, searched), None
+    wanted = Wanted(graph, tuple(roots))
+    cost = network_cost(graph, roots, NOMINAL_BATCH, _instructions(wanted))
+    return NetworkPlan(wanted, numbered, cost, searched), None
 
 
-def _sweeps(graph: Graph, gates: Sequence[FusedGate], supports: Sequence[Support]) -> Finals:
-    """Return the read-outs' states by forward sweeps; None where a cluster would be too wide."""
-    builder = ForwardSweep(graph, gates)
+def _instructions(wanted: Wanted) -> int:
+    """Return the number of instructions; of a large graph an estimate, the stacks of equal depth."""
+    if len(wanted.graph.nodes) <= LARGEST_COMPILED:
+        return len(wanted.program.instructions)
+    return count_levels(wanted.graph, wanted.roots)
+
+
+def _terms(spec: CircuitSpec, lowered: Lowered, noise: NoiseProfile | None) -> list[PauliTerm]:
+    """Return all Pauli strings as they are read.
+
+    Read-out errors turn a string into a sum of strings, or, where these would be too many, into a product of
+    a vector a qubit.
+    """
+    if noise is None:
+        return pauli_terms(spec.observables, lowered.wire_of)
+    terms: list[PauliTerm] = []
+    for index, observable in enumerate(spec.observables):
+        narrow, wide = split_noisy(observable, noise, LARGEST_EXPANSION)
+        terms += [replace(term, observable=index) for term in pauli_terms([narrow], lowered.wire_of)]
+        for term in pauli_terms([wide], lowered.wire_of):
+            qubits = [lowered.wire_of.index(wire) for wire in term.support]
+            rows = [readout_map(noise, qubit)[letter] for qubit, (_, letter) in zip(qubits, term.letters)]
+            vectors = tuple((float(i), float(x), float(y), float(z)) for i, x, y, z in rows)
+            terms.append(replace(term, observable=index, rows=vectors))
+    return terms
+
+
+def _sweeps(graph: Graph, gates: Sequence[FusedGate], terms: Sequence[PauliTerm]) -> Finals:
+    """Return the read-outs' states, or numbers, by sweeps; None where a cluster would be too wide.
+
+    Strings on the same few qubits are read from one state. On more qubits each string is a number of its own,
+    which costs no more than carrying the clusters on the way, unless the state is cheaper than all of them.
+    """
+    builder = Sweep(graph, gates)
     result: Finals = {}
-    for support in supports:
-        order = sweep_order(gates, support, WIDEST_SWEEP)
-        if order is None:
-            result[support] = None
+    wide: list[Support] = []
+    of_support: dict[Support, list[PauliTerm]] = {}
+    for term in sorted(terms, key=lambda one: one.support):
+        of_support.setdefault(term.support, []).append(term)
+    for support, own in of_support.items():
+        if len(support) > NARROW_SUPPORT or any(term.rows for term in own):
+            wide.append(support)
             continue
-        result[support] = [FinalState(c.qubits, c.node) for c in builder.run(support, order)]
+        result[ReadOut(support)] = _swept(
+            builder, ReadOut(support), sweep_order(gates, support, WIDEST_SWEEP)
+        )
+    orders = _closed_orders(gates, wide)
+    for support in wide:
+        own, order = of_support[support], orders[support]
+        numbers = sorted({ReadOut(support, term.vectors) for term in own})
+        if not any(term.rows for term in own) and len(support) <= WIDEST_SWEEP:
+            whole = sweep_order(gates, support, WIDEST_SWEEP)
+            if whole is not None and (order is None or whole.work < len(numbers) * order.work):
+                result[ReadOut(support)] = _swept(builder, ReadOut(support), whole)
+                continue
+        for read_out in numbers:
+            result[read_out] = _swept(builder, read_out, order)
     return result
 
 
-def _output(term: PauliTerm, states: Sequence[FinalState]) -> Output:
+def _closed_orders(
+    gates: Sequence[FusedGate], supports: Sequence[Support]
+) -> dict[Support, SweepOrder | None]:
+    """Return the order of the closed sweep of every support, None where each is too wide."""
+    found: dict[Support, SweepOrder | None] = dict.fromkeys(supports)
+    best: set[tuple[bool, str]] = set()
+    for place, support in enumerate(sorted(supports, key=lambda one: (-len(one), one))):
+        tried = STRATEGIES if place < COMPARED_SUPPORTS else sorted(best) or STRATEGIES[:1]
+        chosen = closed_order(gates, support, WIDEST_SWEEP, tried)
+        if chosen is not None:
+            found[support], strategy = chosen
+            best.add(strategy)
+    return found
+
+
+def _swept(builder: Sweep, read_out: ReadOut, order: SweepOrder | None) -> list[FinalState] | None:
+    if order is None:
+        return None
+    return [FinalState(cluster.qubits, cluster.node) for cluster in builder.run(read_out, order)]
+
+
+def _output(term: PauliTerm, ready: Mapping[ReadOut, Sequence[FinalState]]) -> Output:
     """Return the term as a product of components; a qubit that no gate touches is still |0>."""
+    closed = ready.get(ReadOut(term.support, term.vectors)) if term.letters else None
+    if closed is not None:
+        return Output(term.observable, term.coefficient, tuple((state.node, 0) for state in closed))
     letter_of = dict(term.letters)
     coefficient, factors = term.coefficient, []
     touched: set[int] = set()
-    for state in states:
+    for state in ready[ReadOut(term.support)]:
         component = 0
         for qubit in state.qubits:
             component = 4 * component + letter_of.get(qubit, 0)
@@ -181,11 +278,10 @@ def simulation_cost(spec: CircuitSpec) -> float:
     """
     lowered, graph = lower(spec), Graph()
     gates = fuse(lowered, graph)
-    builder = ForwardSweep(graph, gates)
+    finals = _sweeps(graph, gates, pauli_terms(spec.observables, lowered.wire_of))
     roots: list[int] = []
-    for support in sorted({term.support for term in pauli_terms(spec.observables, lowered.wire_of)}):
-        order = sweep_order(gates, support, WIDEST_SWEEP)
-        if order is None:
+    for states in finals.values():
+        if states is None:
             return math.inf
-        roots += [cluster.node for cluster in builder.run(support, order)]
+        roots += [state.node for state in states]
     return network_cost(graph, roots, NOMINAL_BATCH).flops

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -103,6 +104,24 @@ class Program:
     def entries(self) -> int:
         """Number of entries of all registers that instructions write, for one sample."""
         return sum(one.size * one.heads * int(np.prod(one.out_dims, dtype=int)) for one in self.instructions)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Nodes of a graph that a method computes; their program is compiled when it is asked for.
+
+    Attributes:
+        graph: The graph.
+        roots: The nodes.
+    """
+
+    graph: Graph
+    roots: tuple[int, ...]
+
+    @cached_property
+    def program(self) -> Program:
+        """The program."""
+        return compile_program(self.graph, self.roots)
 
 
 def compile_program(graph: Graph, roots: Sequence[int]) -> Program:

@@ -76,6 +76,19 @@ def schedule(graph: Graph, roots: Sequence[int]) -> list[Stack]:
     return stacks
 
 
+def count_levels(graph: Graph, roots: Sequence[int]) -> int:
+    """Return how many stacks there would be if each held the equal nodes of one depth."""
+    depth: dict[int, int] = {}
+    stacks: set[object] = set()
+    for index in graph.reachable(roots):
+        node = graph.nodes[index]
+        depth[index] = 1 + max((depth[operand] for operand in node.operands), default=-1)
+        if node.operands:
+            shapes = tuple((graph.nodes[o].dims, graph.nodes[o].batched) for o in node.operands)
+            stacks.add((depth[index], node.kind, node.pattern, node.axis, shapes))
+    return len(stacks)
+
+
 def _units(graph: Graph, wanted: Sequence[int]) -> list[Unit]:
     groups: dict[object, list[int]] = {}
     for index in wanted:

@@ -23,12 +23,16 @@ from qhybrid.engines.exact.contraction import (
 from qhybrid.engines.exact.cost import Cost, network_cost
 from qhybrid.engines.exact.fusion import FusedGate
 from qhybrid.engines.exact.graph import Graph
+from qhybrid.engines.exact.light_cone import ReadOut, light_cone
 from qhybrid.errors import WorkspaceError
 from qhybrid.workspace import cache_dir, write_text
 
 VERSION = 4
 """Counted up when lowering, fusion or the numbering of a network's tensors changes."""
-Paths = Mapping[tuple[int, ...], tuple[tuple[int, int], ...]]
+PathKey = tuple[tuple[int, ...], bool]
+"""The wires of a read-out, and whether it is closed: closed ones on the same wires share a path."""
+Paths = Mapping[PathKey, tuple[tuple[int, int], ...]]
+CLOSED_MARK = "*"
 
 
 def plan_file(fingerprint: str) -> Path:
@@ -37,12 +41,12 @@ def plan_file(fingerprint: str) -> Path:
 
 
 def load_paths(fingerprint: str) -> Paths:
-    """Return a circuit's paths by read-out support; none if there is no readable file."""
+    """Return a circuit's paths by read-out; none if there is no readable file."""
     try:
         content = json.loads(plan_file(fingerprint).read_text(encoding="utf-8"))
         return {
-            tuple(int(wire) for wire in support.split(",")): tuple((int(a), int(b)) for a, b in path)
-            for support, path in content["paths"].items()
+            _path_key(name): tuple((int(a), int(b)) for a, b in path)
+            for name, path in content["paths"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
@@ -50,11 +54,21 @@ def load_paths(fingerprint: str) -> Paths:
 
 def save_paths(fingerprint: str, paths: Paths) -> None:
     """Keep a circuit's paths; a cache that cannot be written is no error."""
-    content = {"paths": {",".join(map(str, support)): list(path) for support, path in paths.items()}}
+    content = {
+        "paths": {
+            ",".join(map(str, support)) + CLOSED_MARK * closed: list(path)
+            for (support, closed), path in paths.items()
+        }
+    }
     try:
         write_text(plan_file(fingerprint), json.dumps(content))
     except (WorkspaceError, OSError):
         return
+
+
+def _path_key(name: str) -> PathKey:
+    wires = name.removesuffix(CLOSED_MARK)
+    return tuple(int(wire) for wire in wires.split(",")), name.endswith(CLOSED_MARK)
 
 
 SEARCH_ABOVE_SECONDS = 3e-4
@@ -70,20 +84,23 @@ TRIALS = (32, 128)
 """Trials of thorough searches: few for all cones first, then more for the dearest while there is time."""
 RIVAL_EXCESS = 1e3
 """Factor by which another method must be faster for a contraction to be out of the question."""
+CLOSED_SECONDS = 1e-4
+"""Time of the nominal batch up to which the sweep of a closed read-out is good enough: there may be many."""
+NARROW_WIRES, DEEP = 4, 40
+"""Wires of a cone, and gates a wire, from which on no order is better than that of time."""
 GREEDY_EXCESS = 1e8
 """Factor by which thorough searches have never improved on a greedy one."""
-Support = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class FinalState:
-    """The reduced state of read-out wires: axes of `node` belong to `qubits`."""
+    """The reduced state of read-out wires: axes of `node` belong to `qubits`; a number without axes."""
 
     qubits: tuple[int, ...]
     node: int
 
 
-Finals = dict[Support, list[FinalState] | None]
+Finals = dict[ReadOut, list[FinalState] | None]
 """For every read-out its state; None where none is known yet."""
 
 
@@ -107,7 +124,7 @@ def search_cones(
     total = _seconds(graph, before.values(), batch)
     if min(total, rival_seconds) <= SEARCH_ABOVE_SECONDS:
         return 0, None
-    known = {support: _seconds(graph, [states], batch) for support, states in before.items()}
+    known = {read_out: _seconds(graph, [states], batch) for read_out, states in before.items()}
     bounds = SEARCH_ABOVE_SECONDS / len(known), min(RIVAL_EXCESS * rival_seconds, HOPELESS_SECONDS)
     search = _Search(key, graph, gates, bounds, batch)
     search.start(min(SEARCH_SECONDS, max(LEAST_SECONDS, SEARCH_BATCHES * min(total, rival_seconds))))
@@ -116,24 +133,26 @@ def search_cones(
     if abandoned is None and total <= _seconds(graph, finals.values(), batch):
         # Sweeps share what cones have in common; separate paths may lose more than they gain.
         finals.update(before)
-    return sum(finals[support] is not before[support] for support in finals), abandoned
+    return sum(finals[read_out] is not before[read_out] for read_out in finals), abandoned
 
 
 def _improve(
-    search: _Search, finals: Finals, known: dict[Support, float], rival_seconds: float
+    search: _Search, finals: Finals, known: dict[ReadOut, float], rival_seconds: float
 ) -> Cost | None:
     """Look for cheaper contractions, the dearest cones first; return the cost of a hopeless cone, if any."""
     for trials in TRIALS:
-        for support in sorted(known, key=lambda s: (-known[s], -len(s), s)):
-            if known[support] <= search.enough or (trials > TRIALS[0] and not search.worth_going_on):
+        for read_out in sorted(known, key=lambda r: (-known[r], -len(r.support), r)):
+            if known[read_out] <= search.enough or (trials > TRIALS[0] and not search.worth_going_on):
                 break
-            found, cost = search.contract(support, known[support], trials)
-            if found is not None and cost.seconds < known[support]:
-                finals[support] = [found]
-                known[support] = cost.seconds
-            elif known[support] == float("inf"):
+            if known[read_out] < float("inf") and search.is_swept_best(read_out, known[read_out]):
+                continue
+            found, cost = search.contract(read_out, known[read_out], trials)
+            if found is not None and cost.seconds < known[read_out]:
+                finals[read_out] = [found]
+                known[read_out] = cost.seconds
+            elif known[read_out] == float("inf"):
                 return cost
-            if known[support] > rival_seconds:
+            if known[read_out] > rival_seconds:
                 # One cone alone takes longer than the other method takes for all: no further effort.
                 search.start(0.0)
     return None
@@ -167,7 +186,7 @@ class _Search:
         self.enough, self._limit = bounds
         self._batch = batch
         self._paths = dict(load_paths(key))
-        self._from_disk = set(self._paths)
+        self._ready = dict.fromkeys(self._paths, max(TRIALS))
         self._end = 0.0
         self._changed = False
 
@@ -180,12 +199,25 @@ class _Search:
         """Whether there is time left, and not all came from disk, where it was left when time was up."""
         return self._changed and time.monotonic() < self._end
 
-    def contract(self, support: Support, known_seconds: float, trials: int) -> tuple[FinalState | None, Cost]:
+    def is_swept_best(self, read_out: ReadOut, known_seconds: float) -> bool:
+        """Return whether a search would hardly pay for a read-out that a sweep reaches in that time."""
+        if read_out.closed and known_seconds <= CLOSED_SECONDS:
+            return True
+        cone = light_cone(self._gates, read_out.support)
+        wires = {qubit for index in cone for qubit in self._gates[index].qubits}
+        return len(wires) <= NARROW_WIRES and len(cone) > DEEP * len(wires)
+
+    def contract(
+        self, read_out: ReadOut, known_seconds: float, trials: int
+    ) -> tuple[FinalState | None, Cost]:
         """Return the read-out's state and its cost; no state if the cost is out of the question."""
-        network = cone_network(self._graph, self._gates, support)
-        kept = self._paths.get(support, ())
-        if support in self._from_disk and is_complete(kept, len(network.nodes)):
-            self._from_disk.remove(support)
+        network = cone_network(self._graph, self._gates, read_out)
+        key = read_out.support, read_out.closed
+        kept = self._paths.get(key, ())
+        if self._ready.get(key, 0) >= trials and is_complete(kept, len(network.nodes)):
+            if not read_out.closed:
+                # Asked for again, it is to be improved; closed read-outs share what was found for one.
+                del self._ready[key]
             return self._along(network, kept)
         path = search_path(self._graph, network)
         state, cost = self._along(network, path)
@@ -193,9 +225,11 @@ class _Search:
         if not hopeless and cost.seconds > self.enough and time.monotonic() < self._end:
             path = search_path(self._graph, network, trials)
             state, cost = self._along(network, path)
-        if support not in self._paths or cost.seconds < known_seconds:
-            self._paths[support] = path
+        if key not in self._paths or cost.seconds < known_seconds:
+            self._paths[key] = path
             self._changed = True
+        if read_out.closed:
+            self._ready[key] = trials
         return state, cost
 
     def save(self) -> None:

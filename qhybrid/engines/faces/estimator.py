@@ -1,8 +1,21 @@
-"""A Qiskit EstimatorV2 on the exact engine."""
+"""A Qiskit EstimatorV2 on the exact engine.
+
+As `qiskit.primitives.StatevectorEstimator`, with these differences:
+
+- Circuits and noise are those that the engine takes: a reset in the middle of a circuit is refused, where
+  StatevectorEstimator draws its outcome at random. Errors are ValueErrors (`EngineError`, `CircuitError`).
+- `stds` are the standard deviations of the values: the precision where a deviation of that size is drawn, and
+  those of the measurement where the engine has shots. StatevectorEstimator reports zeros.
+- An observable may have projectors (letters 0, 1, +, -, r, l).
+- Under shots, the observables of one PUB and parameter set share their shots by the engine's law, as on a
+  device; parameter sets and PUBs are independent. The metadata has `shots`.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,40 +24,69 @@ from qiskit import QuantumCircuit
 from qiskit.primitives import BaseEstimatorV2, DataBin, PrimitiveJob, PrimitiveResult, PubResult
 from qiskit.primitives.containers import EstimatorPubLike
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
-from qiskit.quantum_info import SparsePauliOp
+from qiskit.quantum_info import SparseObservable, SparsePauliOp
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.exact.engine import ExactEngine
 from qhybrid.engines.gates.pauli_transfer import Array
+from qhybrid.engines.shots.deviation import shot_variances
 from qhybrid.errors import EngineError
-from qhybrid.seeding import numpy_generator
 
 Operator = tuple[tuple[str, complex], ...]
-"""An observable as sorted pairs (Pauli label, coefficient)."""
+"""An observable as sorted pairs (label, coefficient)."""
 
 
 class ExactEstimator(BaseEstimatorV2):  # type: ignore[misc]
-    """Exact expectation values by Qiskit's estimator interface.
+    """Expectation values of the exact engine by Qiskit's estimator interface.
 
-    Pubs of the same circuit and parameter values are executed together, whatever their observables.
+    PUBs of the same circuit and parameter values are executed together where nothing is drawn at random.
 
     Args:
         engine: The engine that computes; a new exact one without noise and shots if None.
-        default_precision: Standard deviation of the estimates of pubs that name none; 0 gives exact values.
-        seed: Seed of the deviations of a precision above 0; None for new ones each time.
+        default_precision: Standard deviation of the normal deviations that are added to the values of PUBs
+            that name none; 0 adds nothing.
+        seed: Seed of these deviations, as Qiskit takes it: an integer starts again at each PUB, a generator
+            goes on, None is new each time. Shots have the engine's own seed.
 
     Raises:
-        EngineError: If the default precision is negative.
+        EngineError: If an argument is of the wrong kind, or the precision is negative.
     """
 
     def __init__(
-        self, engine: ExactEngine | None = None, default_precision: float = 0.0, seed: int | None = None
+        self,
+        engine: ExactEngine | None = None,
+        default_precision: float = 0.0,
+        seed: np.random.Generator | int | None = None,
     ) -> None:
-        if not default_precision >= 0:
-            raise EngineError(f"Argument `default_precision` must be at least 0, but is {default_precision}.")
+        if engine is not None and not isinstance(engine, ExactEngine):
+            raise EngineError(
+                f"Argument `engine` must be an exact engine, but is {engine!r}. Fix: "
+                "make_engine('exact', ...)."
+            )
+        if not _is_precision(default_precision):
+            raise EngineError(
+                f"Argument `default_precision` must be a number of at least 0, but is {default_precision!r}."
+            )
+        try:
+            np.random.default_rng(seed)
+        except (TypeError, ValueError) as error:
+            raise EngineError(
+                "Argument `seed` must be a whole number from 0 on, a NumPy generator or None, but is "
+                f"{seed!r}."
+            ) from error
         self.engine = engine or ExactEngine()
         self._precision = default_precision
-        self._random = np.random.default_rng() if seed is None else numpy_generator(seed, "estimator")
+        self._seed = seed
+
+    @property
+    def default_precision(self) -> float:
+        """The precision of PUBs that name none."""
+        return self._precision
+
+    @property
+    def seed(self) -> np.random.Generator | int | None:
+        """The seed of the deviations that a precision above 0 adds."""
+        return self._seed
 
     def run(
         self, pubs: Iterable[EstimatorPubLike], *, precision: float | None = None
@@ -53,7 +95,7 @@ class ExactEstimator(BaseEstimatorV2):  # type: ignore[misc]
 
         Args:
             pubs: Tuples (circuit, observables, parameter values, precision), broadcast as Qiskit does.
-            precision: Standard deviation of the estimates of pubs that name none.
+            precision: Precision of pubs that name none.
         """
         wanted = self._precision if precision is None else precision
         coerced = [EstimatorPub.coerce(pub, wanted) for pub in pubs]
@@ -63,13 +105,14 @@ class ExactEstimator(BaseEstimatorV2):  # type: ignore[misc]
 
     def _run(self, pubs: Sequence[EstimatorPub]) -> PrimitiveResult[PubResult]:
         tables = [_table(pub) for pub in pubs]
-        groups: dict[tuple[int, bytes], list[int]] = {}
+        groups: dict[object, list[int]] = {}
         for index, (pub, (rows, _)) in enumerate(zip(pubs, tables)):
-            groups.setdefault((id(pub.circuit), rows.tobytes()), []).append(index)
-        values: dict[int, Array] = {}
+            key: object = index if self.engine.random else (id(pub.circuit), rows.tobytes())
+            groups.setdefault(key, []).append(index)
+        found: dict[int, tuple[Array, Array]] = {}
         for members in groups.values():
-            values.update(self._evaluate([pubs[i] for i in members], [tables[i] for i in members], members))
-        results = [self._result(pub, values[index]) for index, pub in enumerate(pubs)]
+            found.update(self._evaluate([pubs[i] for i in members], [tables[i] for i in members], members))
+        results = [self._result(pub, *found[index]) for index, pub in enumerate(pubs)]
         return PrimitiveResult(results, metadata={"version": 2})
 
     def _evaluate(
@@ -77,32 +120,50 @@ class ExactEstimator(BaseEstimatorV2):  # type: ignore[misc]
         pubs: Sequence[EstimatorPub],
         tables: Sequence[tuple[Array, list[Operator]]],
         members: Sequence[int],
-    ) -> dict[int, Array]:
-        """Return the broadcast values of pubs that share circuit and parameter values, by member."""
+    ) -> dict[int, tuple[Array, Array]]:
+        """Return values and variances of pubs that share circuit and parameter values, by member."""
         operators = list(dict.fromkeys(operator for _, own in tables for operator in own))
         place = {operator: index for index, operator in enumerate(operators)}
-        spec = circuit_spec(pubs[0].circuit, [_operator(operator) for operator in operators])
-        rows = torch.as_tensor(tables[0][0], dtype=torch.float64)
-        with torch.no_grad():
-            found = self.engine.expectations(spec, rows, rows.new_zeros(0)).numpy()
+        values, variances = self._values(pubs[0].circuit, operators, tables[0][0])
         result = {}
-        for member, pub, (_, own) in zip(members, pubs, tables):
+        for member, pub, (rows, own) in zip(members, pubs, tables):
             columns = np.array([place[operator] for operator in own], dtype=int).reshape(
                 pub.observables.shape
             )
             samples = np.arange(len(rows)).reshape(pub.parameter_values.shape)
             samples, columns = np.broadcast_arrays(samples, columns)
-            result[member] = np.asarray(found[samples, columns])
+            result[member] = np.array(values[samples, columns]), np.array(variances[samples, columns])
         return result
 
-    def _result(self, pub: EstimatorPub, values: Array) -> PubResult:
-        deviations = np.full_like(values, pub.precision)
+    def _values(
+        self, circuit: QuantumCircuit, operators: Sequence[Operator], rows: Array
+    ) -> tuple[Array, Array]:
+        """Return values and their variances, each of shape (B, operators)."""
+        if not operators:
+            return np.zeros((len(rows), 0)), np.zeros((len(rows), 0))
+        spec = circuit_spec(circuit, [_operator(one, circuit.num_qubits) for one in operators])
+        inputs = torch.as_tensor(rows, dtype=torch.float64)
+        with torch.no_grad():
+            values = self.engine.expectations(spec, inputs, inputs.new_zeros(0)).numpy()
+            if not self.engine.random:
+                return values, np.zeros_like(values)
+            variances = shot_variances(self.engine, spec, inputs, inputs.new_zeros(0))
+        return values, variances.numpy()
+
+    def _result(self, pub: EstimatorPub, values: Array, variances: Array) -> PubResult:
         if pub.precision:
-            values = self._random.normal(values, pub.precision)
+            generator = np.random.default_rng(self._seed)
+            values = np.asarray(generator.normal(values, pub.precision))
+        deviations = np.sqrt(variances + float(pub.precision or 0.0) ** 2)
         data = DataBin(evs=values, stds=deviations, shape=pub.shape)
-        return PubResult(
-            data, metadata={"target_precision": pub.precision, "circuit_metadata": pub.circuit.metadata}
-        )
+        metadata = {"target_precision": pub.precision, "circuit_metadata": pub.circuit.metadata}
+        if self.engine.random:
+            metadata["shots"] = self.engine.describe()["shots"]
+        return PubResult(data, metadata=metadata)
+
+
+def _is_precision(value: object) -> bool:
+    return isinstance(value, Real) and 0 <= float(value) < math.inf
 
 
 def circuit_spec(circuit: QuantumCircuit, observables: Sequence[SparsePauliOp]) -> CircuitSpec:
@@ -120,5 +181,9 @@ def _table(pub: EstimatorPub) -> tuple[Array, list[Operator]]:
     return rows, operators
 
 
-def _operator(operator: Operator) -> SparsePauliOp:
-    return SparsePauliOp([label for label, _ in operator], [coefficient for _, coefficient in operator])
+def _operator(operator: Operator, num_qubits: int) -> SparsePauliOp:
+    """Return an observable as Pauli strings; projectors such as |0><0| = (I + Z) / 2 are multiplied out."""
+    if all(set(label) <= set("IXYZ") for label, _ in operator):
+        return SparsePauliOp.from_list(list(operator), num_qubits=num_qubits)
+    terms = SparseObservable.from_list(list(operator), num_qubits=num_qubits)
+    return SparsePauliOp.from_sparse_observable(terms.as_paulis())

@@ -1,4 +1,9 @@
-"""A gradient of Qiskit Machine Learning on the exact engine: backpropagation instead of shifted circuits."""
+"""A gradient of Qiskit Machine Learning on the exact engine: backpropagation instead of shifted circuits.
+
+As its `ParamShiftEstimatorGradient`, with these differences: there are no options (nothing is sent to a
+primitive), gradients are always those of the exact values, also where the engine has shots, and only real
+derivatives are given.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,7 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 from qiskit.quantum_info import SparsePauliOp
 from qiskit.quantum_info.operators.base_operator import BaseOperator
+from qiskit.transpiler.passmanager import BasePassManager
 from qiskit_machine_learning.gradients import BaseEstimatorGradient, DerivativeType, EstimatorGradientResult
 
 from qhybrid.engines.exact.engine import ExactEngine
@@ -24,16 +30,29 @@ class ExactEstimatorGradient(BaseEstimatorGradient):  # type: ignore[misc]
 
     Args:
         estimator: The estimator whose engine computes; a new one if None.
+        pass_manager: Transpiles the circuits first, each once; observables follow the layout. An exact engine
+            needs none, but noise counts the gates of the transpiled circuit.
+
+    Raises:
+        EngineError: If the estimator is not an `ExactEstimator`.
 
     Example:
         ``EstimatorQNN(circuit=..., estimator=ExactEstimator(), gradient=ExactEstimatorGradient(),
         default_precision=0)``
     """
 
-    def __init__(self, estimator: ExactEstimator | None = None) -> None:
-        chosen = estimator or ExactEstimator()
-        super().__init__(chosen, derivative_type=DerivativeType.REAL)
-        self._engine: ExactEngine = chosen.engine
+    def __init__(
+        self, estimator: ExactEstimator | None = None, pass_manager: BasePassManager | None = None
+    ) -> None:
+        chosen = ExactEstimator() if estimator is None else estimator
+        if not isinstance(chosen, ExactEstimator):
+            raise EngineError(
+                f"Argument `estimator` must be an ExactEstimator, but is a {type(chosen).__name__}. Fix: "
+                "ExactEstimatorGradient(ExactEstimator()), or Qiskit's ParamShiftEstimatorGradient."
+            )
+        super().__init__(chosen, derivative_type=DerivativeType.REAL, pass_manager=pass_manager)
+        engine: ExactEngine = chosen.engine
+        self._engine = engine.without_shots() if engine.random else engine
 
     def _run(
         self,
@@ -77,8 +96,15 @@ class ExactEstimatorGradient(BaseEstimatorGradient):  # type: ignore[misc]
                 samples[row.tobytes()] = len(rows)
                 rows.append(row)
             places.append((samples[row.tobytes()], operators[id(operator)]))
+        # The transpiler may drop parameters on which no value depends: theirs is a gradient of 0.
+        parameters = tuple(circuit.parameters)
+        if self._pass_manager is not None:
+            circuit = self._pass_manager.run(circuit)
+            distinct = [operator.apply_layout(circuit.layout) for operator in distinct]
+        kept = [place for place, parameter in enumerate(parameters) if parameter in set(circuit.parameters)]
         inputs = torch.as_tensor(np.stack(rows), dtype=torch.float64).requires_grad_()
-        found = self._engine.expectations(circuit_spec(circuit, distinct), inputs, inputs.new_zeros(0))
+        spec = circuit_spec(circuit, distinct)
+        found = self._engine.expectations(spec, inputs[:, kept], inputs.new_zeros(0))
         slopes = [
             torch.autograd.grad(found[:, column].sum(), inputs, retain_graph=True)[0].numpy()
             for column in range(len(distinct))

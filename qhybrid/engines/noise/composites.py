@@ -11,17 +11,23 @@ from functools import lru_cache
 from typing import Any
 
 from qiskit import QuantumCircuit
-from qiskit.circuit import ControlFlowOp
+from qiskit.circuit import AnnotatedOperation, ControlFlowOp
 from qiskit.circuit.library import UnitaryGate
 from qiskit.exceptions import QiskitError
-from qiskit.quantum_info import Operator
 from qiskit.transpiler import PassManager, generate_preset_pass_manager
 
+from qhybrid.circuits.meanings import meaning
+from qhybrid.circuits.modifiers import modified
 from qhybrid.circuits.standard_gates import is_standard_gate, standard_gates
+from qhybrid.engines.noise.gate_names import noise_name
 from qhybrid.errors import CircuitError, EngineError
 from qhybrid.noise import NoiseProfile
 
-NOT_UNITARY = frozenset({"measure", "reset", "initialize", "kraus", "superop", "quantum_channel", "store"})
+NOT_UNITARY = frozenset(
+    """
+    measure reset initialize kraus superop quantum_channel store break_loop continue_loop
+    """.split()  # noqa: SIM905 - a list of names is read more easily so
+)
 LARGEST_GATE = 2
 """Qubits up to which noise follows a gate."""
 
@@ -84,10 +90,11 @@ def _has_own_noise(operation: Any, profile: NoiseProfile) -> bool:
 def _check_openable(operation: Any, qubits: tuple[int, ...], profile: NoiseProfile) -> None:
     if profile.listed_only:
         raise profile.not_listed(f"gate `{operation.name}`", qubits)
-    if operation.name in profile.gate_names and operation.num_qubits > LARGEST_GATE:
+    name = noise_name(operation)
+    if name in profile.gate_names and operation.num_qubits > LARGEST_GATE:
         raise EngineError(
             f"Noise follows gates on one or two qubits, but noise profile `{profile.name}` lists gate "
-            f"`{operation.name}`, which acts on {operation.num_qubits}. Fix: list the gates of its basis "
+            f"`{name}`, which acts on {operation.num_qubits}. Fix: list the gates of its basis "
             f"({', '.join(profile.basis)}) instead."
         )
 
@@ -113,25 +120,27 @@ def _open(operation: Any, qubits: list[int], circuit: QuantumCircuit, profile: N
         return
     if is_not_unitary(operation):
         raise CircuitError(f"Circuits must be unitary, but a composite gate holds `{operation.name}`.")
-    if is_standard_gate(operation) or isinstance(operation, UnitaryGate):
-        circuit.append(operation, qubits)
-        return
-    if _has_own_noise(operation, profile):
+    matrix = isinstance(operation, UnitaryGate)
+    name = operation.label if matrix else operation.name
+    if name in profile.gate_names if matrix else _has_own_noise(operation, profile):
         raise EngineError(
-            f"Noise profile `{profile.name}` lists gate `{operation.name}`, but the circuit has it inside a "
+            f"Noise profile `{profile.name}` lists gate `{name}`, but the circuit has it inside a "
             "composite gate, which is taken apart. Fix: circuit.decompose() before it is used, or leave the "
             "gate out of the profile."
         )
-    try:
-        definition = getattr(operation, "definition", None)
-        if definition is None:
-            circuit.append(UnitaryGate(Operator(operation)), qubits)
-            return
-    except Exception as error:  # anything may go wrong in gates of others
+    if is_standard_gate(operation) or matrix:
+        circuit.append(operation, qubits)
+        return
+    if isinstance(operation, AnnotatedOperation):  # inside of a definition of Qiskit's
+        _open(modified(operation.base_op, operation.modifiers), qubits, circuit, profile)
+        return
+    definition = meaning(operation)
+    if operation.num_qubits > LARGEST_GATE and getattr(operation, "definition", None) is None:
         raise CircuitError(
-            f"Gate `{operation.name}` must have a definition or a matrix, but has neither that can be used "
-            f"({type(error).__name__}: {error}). Fix: give it a definition."
-        ) from error
+            f"Noise follows gates on one or two qubits, but `{operation.name}` acts on "
+            f"{operation.num_qubits} and has a matrix and no definition that says its gates. Fix: give it a "
+            "definition, or use UnitaryGate(matrix), which Qiskit can take apart."
+        )
     for inner in definition.data:
         _open(
             inner.operation,

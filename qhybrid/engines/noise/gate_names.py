@@ -58,4 +58,4 @@ def check_gate_names(profile: NoiseProfile | None, circuit: QuantumCircuit) -> N
 
 @cache
 def _standard_names() -> frozenset[str]:
-    return frozenset(get_standard_gate_name_mapping())
+    return frozenset(get_standard_gate_name_mapping()) | {"unitary"}

@@ -8,6 +8,7 @@ import numpy as np
 from qiskit import QuantumCircuit
 from qiskit.circuit.library import UnitaryGate
 
+from qhybrid.circuits.standard_gates import standard_gates
 from qhybrid.engines.noise.composites import taken_apart
 from qhybrid.engines.noise.gate_names import NOTHING, noise_name
 from qhybrid.engines.noise.waiting import delay_ns, scheduled
@@ -54,11 +55,11 @@ def instruction_error(profile: NoiseProfile, operation: Any, qubits: tuple[int, 
         EngineError: If a device's profile does not know the gate.
         CircuitError: If a delay that needs a duration has none in seconds.
     """
-    name = noise_name(operation)
-    silent = name in NOTHING or getattr(operation, "label", None) == PART_LABEL
-    if silent or (name == "id" and "id" not in profile.gate_names):
+    name, kind = noise_name(operation), operation.name  # a label may be called like anything
+    silent = kind in NOTHING or getattr(operation, "label", None) == PART_LABEL
+    if silent or (kind == "id" and "id" not in profile.gate_names):
         return None
-    if name == "delay":
+    if kind == "delay":
         # Without relaxation the duration does not matter, whatever its unit.
         relaxes = profile.idle_error(qubits[0], 1.0).relaxes
         error = profile.idle_error(qubits[0], delay_ns(operation) if relaxes else 0.0)
@@ -79,5 +80,28 @@ def as_executed(circuit: QuantumCircuit, profile: NoiseProfile | None) -> Quantu
     """
     if profile is None:
         return circuit
-    flat = taken_apart(circuit, profile)
+    flat = _with_listed_labels(taken_apart(_with_listed_labels(circuit, profile), profile), profile)
     return flat if profile.idle == "none" else scheduled(flat, profile)
+
+
+def _with_listed_labels(circuit: QuantumCircuit, profile: NoiseProfile) -> QuantumCircuit:
+    """Return the circuit without labels, but for those of matrices whose noise the profile lists.
+
+    The name of a standard gate of another size is not meant.
+    """
+    listed = set(profile.gate_names)
+    kept: QuantumCircuit | None = None
+    for index, instruction in enumerate(circuit.data):
+        label = instruction.label
+        if label is None or (instruction.name == "unitary" and label in listed and _fits(instruction)):
+            continue
+        kept = circuit.copy() if kept is None else kept
+        operation = instruction.operation.to_mutable()
+        operation.label = None
+        kept.data[index] = instruction.replace(operation=operation)
+    return circuit if kept is None else kept
+
+
+def _fits(instruction: Any) -> bool:
+    known = standard_gates().get(instruction.label)
+    return known is None or known.num_qubits == len(instruction.qubits)

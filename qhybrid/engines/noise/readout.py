@@ -7,6 +7,7 @@ this is one linear map.
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import numpy as np
@@ -58,3 +59,26 @@ def noisy_observable(observable: SparsePauliOp, profile: NoiseProfile) -> Sparse
         ("".join("IXYZ"[p] for _, p in key), [q for q, _ in key], value) for key, value in terms.items()
     ]
     return SparsePauliOp.from_sparse_list(listed, num_qubits=observable.num_qubits)
+
+
+def split_noisy(
+    observable: SparsePauliOp, profile: NoiseProfile, largest: int
+) -> tuple[SparsePauliOp, SparsePauliOp]:
+    """Return what reading an observable gives, as far as that is few Pauli strings, and the rest as it is.
+
+    Args:
+        observable: Observable on the circuit's qubits.
+        profile: The noise; qubits are the circuit's.
+        largest: Strings that one string may become in the first part.
+
+    Returns:
+        `noisy_observable` of the narrow strings; and the other strings, whose letters are to be replaced by
+        rows of `readout_map`.
+    """
+    wide = []
+    for label, qubits, _ in observable.to_sparse_list():
+        rows = [readout_map(profile, qubit)["IXYZ".index(letter)] for letter, qubit in zip(label, qubits)]
+        wide.append(math.prod(int(np.count_nonzero(row)) for row in rows) > largest)
+    chosen = np.array(wide, dtype=bool)
+    narrow = noisy_observable(observable[~chosen], profile) if not chosen.all() else 0 * observable[:1]
+    return narrow, observable[chosen] if chosen.any() else 0 * observable[:1]

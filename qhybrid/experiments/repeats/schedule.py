@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qhybrid.config import Recipe, validated
-from qhybrid.data.folds import DEFAULT_FOLDS
-from qhybrid.data.images.image_datasets import dataset_folds, is_image_dataset
+from qhybrid.data.kinds import data_kind
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.training.kinds import check_recipe, with_task_defaults
 from qhybrid.training.named_parts import check_same_parts, named_parts
@@ -41,10 +40,8 @@ class Repetition:
     def recipe(self, recipe: Recipe) -> Recipe:
         """Return the recipe of this run."""
         data = recipe.data
-        if self.fold is not None and is_image_dataset(data.dataset):
-            data = data.model_copy(update={"options": {**data.options, "fold": self.fold}})
-        elif self.fold is not None:
-            data = data.model_copy(update={"fold": self.fold})
+        if self.fold is not None:
+            data = data_kind(data.dataset).with_fold(data, self.fold)
         return recipe.model_copy(update={"seed": self.seed, "data": data})
 
 
@@ -165,16 +162,15 @@ class RepeatSchedule:
 
 def _with_folds(recipe: Recipe) -> Recipe:
     """Return a recipe that says how many folds its scenes have."""
-    if is_image_dataset(recipe.data.dataset) or recipe.data.folds is not None:
-        return recipe
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"folds": DEFAULT_FOLDS})})
+    data = data_kind(recipe.data.dataset).with_folds(recipe.data)
+    return recipe.model_copy(update={"data": data})
 
 
 def _check_folds(recipe: Recipe, folds: Sequence[int] | None, all_folds: bool) -> tuple[int | None, ...]:
     if folds is None and not all_folds:
         return (None,)
     name = recipe.data.dataset
-    known = tuple(range(1, recipe.data.folds + 1)) if recipe.data.folds else dataset_folds(name)
+    known = data_kind(name).folds(recipe.data)
     if not known:
         raise ConfigError(f"Data set `{name}` has no folds. Fix: leave out --folds.")
     chosen = known if all_folds else tuple(dict.fromkeys(folds or ()))

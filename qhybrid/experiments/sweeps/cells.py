@@ -11,6 +11,7 @@ from typing import Any
 
 from qhybrid.config.sweeps import LayerChoice, SweepGrid
 from qhybrid.engine_kinds import ENGINES
+from qhybrid.engines.shots.sampler import SHOTS_SCHEME
 from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL, SweepProfiles
 from qhybrid.mitigations import MITIGATIONS
 from qhybrid.noise import NoiseProfile
@@ -159,6 +160,9 @@ def cell_key(
         content["trained"] = run.facts["engine"]
     elif conditions.seed is not None:
         content["shots_of"] = "run"  # before, all runs had the same
+    engine = run.facts["engine"] if conditions.engine == TRAINED else conditions.to_dict()
+    if engine.get("shots") is not None and engine.get("kind", conditions.engine) != "aer":
+        content["shots_scheme"] = SHOTS_SCHEME  # the same seed draws other shots than under an older one
     if averages_trajectories(conditions, noise):
         content["trajectories"] = settings["trajectories"]
     if conditions.mapping != ALL_TO_ALL:

@@ -7,11 +7,10 @@ from typing import Any
 
 from qhybrid.config import Recipe, validated
 from qhybrid.config.tuning import Distribution, TuneSpace
-from qhybrid.data.images.image_datasets import is_image_dataset
 from qhybrid.errors import ConfigError
 from qhybrid.models import MODELS
 from qhybrid.plugins import near_name
-from qhybrid.training.kinds import with_task_defaults
+from qhybrid.training.kinds import own_space, with_task_defaults
 from qhybrid.training.precision import with_resolved_precision
 from qhybrid.training.shots import with_shots_seed
 
@@ -25,13 +24,7 @@ def default_space(recipe: Recipe) -> TuneSpace:
         "training.learning_rate": Distribution(low=3e-4, high=3e-2, log=True),
         "training.weight_decay": Distribution(low=1e-4, high=1e-1, log=True),
     }
-    if is_image_dataset(recipe.data.dataset):
-        space["training.schedule"] = Distribution(choices=("cosine", "constant"))
-    else:
-        space["training.loss.dice"] = Distribution(low=0.0, high=2.0)
-        weights = ("none", "sqrt_balanced", "balanced")
-        space["training.loss.class_weights"] = Distribution(choices=weights)
-    return TuneSpace(space=space)
+    return TuneSpace(space={**space, **own_space(recipe)})
 
 
 def with_model(recipe: Recipe, name: str) -> tuple[Recipe, list[str]]:

@@ -32,9 +32,7 @@ READOUT_SECONDS = 1.5e-6
 
 def bound_circuit(layer: LayerCircuit) -> CircuitSpec:
     """Return a layer's circuit with its weights as numbers."""
-    spec = layer.spec
-    circuit = spec.circuit.assign_parameters(dict(zip(spec.weight_params, layer.weights.tolist())))
-    return CircuitSpec(spec.name, circuit, spec.input_params, (), spec.observables)
+    return layer.bound()
 
 
 def prepare_circuit(

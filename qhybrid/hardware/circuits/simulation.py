@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from qhybrid.engines import make_engine
 from qhybrid.engines.base import Engine
 from qhybrid.engines.shots.sampler import ShotSampler
+from qhybrid.engines.shots.source import ShotSource
 from qhybrid.hardware.circuits.prepared import Pub
 from qhybrid.seeding import derive_seed
 
@@ -67,8 +68,9 @@ class Simulation:
             return engine.expectations(spec, inputs, NO_WEIGHTS)
         key = (pub.circuit.key, pub.variant, copy, shots)
         if key not in self._samplers:
-            self._samplers[key] = ShotSampler(spec, engine.expectations, shots, "joint")
-        return self._samplers[key](inputs, NO_WEIGHTS, torch.Generator().manual_seed(seed))
+            noise = pub.circuit.copies[copy].noise if self._noisy else None
+            self._samplers[key] = ShotSampler(spec, engine.expectations, shots, "joint", noise)
+        return self._samplers[key](inputs, NO_WEIGHTS, ShotSource(seed))
 
     def _aer(self, pub: Pub, copy: int, inputs: torch.Tensor, shots: int | None, seed: int) -> torch.Tensor:
         place = pub.circuit.copies[copy]

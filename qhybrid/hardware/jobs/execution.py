@@ -144,7 +144,8 @@ class PlanExecution:
     def request_log(self) -> RequestLog:
         """Return all requests with the results that are there."""
         values = self._values()
-        log = RequestLog(requests={request.key: request for request in self.ledger.requests()})
+        known = {request.key: request for request in self.ledger.requests()}
+        log = RequestLog(requests=known, written=self.bound)
         for key, request in log.requests.items():
             if all(point in values for point in request.points):
                 log.results[key] = np.stack([values[point][0] for point in request.points])

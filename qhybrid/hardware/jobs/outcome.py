@@ -48,7 +48,11 @@ def write_outcome(execution: PlanExecution, outputs: Tensor) -> dict[str, Any]:
     folder = execution.folder / RESULTS
     samples = execution.workload.samples
     exact = dry_run(
-        execution.workload, execution.content["layers"], exact_answer(execution.bound), lambda *_: None
+        execution.workload,
+        execution.content["layers"],
+        exact_answer(execution.bound),
+        lambda *_: None,
+        execution.bound,
     )
     deviations = _deviations(execution)
     data = execution.content.get("origin", {}).get("data", {})

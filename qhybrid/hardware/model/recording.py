@@ -31,6 +31,7 @@ class RecordingEngine(Engine):
     """Engine of one layer in a pass; see the module."""
 
     kind = "recording"
+    complete = False
 
     def __init__(self, layer: str, log: RequestLog) -> None:
         self._layer, self._log = layer, log
@@ -58,6 +59,7 @@ class WaitingEngine(Engine):
     """
 
     kind = "waiting"
+    complete = False
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from qiskit import QuantumCircuit, qpy
 from torch import Tensor
 
+from qhybrid.circuits.modifiers import as_matrices, means_its_matrix
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.ledger import Request
@@ -28,18 +32,27 @@ class LayerCircuit:
         key: Hash of circuit, observables and weights.
         spec: The circuit.
         weights: Angles in radians, shape (n_w,).
+        old_keys: Keys that earlier versions gave it.
     """
 
     key: str
     spec: CircuitSpec
     weights: Array
+    old_keys: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, spec: CircuitSpec, weights: Tensor) -> LayerCircuit:
         """Return the circuit of a call."""
         values = np.ascontiguousarray(weights.detach().cpu().numpy(), dtype="<f8")
-        digest = hashlib.sha256(spec.fingerprint.encode() + values.tobytes())
-        return cls(digest.hexdigest()[:16], spec, values)
+        key, *old = (
+            hashlib.sha256(one.encode() + values.tobytes()).hexdigest()[:16]
+            for one in (spec.fingerprint, *spec.old_fingerprints)
+        )
+        return cls(key, spec, values, tuple(old))
+
+    def bound(self) -> CircuitSpec:
+        """Return the circuit with its weights as numbers."""
+        return self.spec.bound(self.weights.tolist())
 
 
 @dataclass
@@ -51,6 +64,7 @@ class RequestLog:
         results: Their observables, shape (rows, n_obs), as far as they have come back.
         new: Requests of this pass that were not known.
         circuits: Circuits that the calls of this pass used, by key.
+        written: Circuits that a plan holds, with their weights bound, by key.
         sample: The sample that is passing.
         calls: Calls of each layer for that sample so far.
     """
@@ -59,8 +73,10 @@ class RequestLog:
     results: dict[Key, Array] = field(default_factory=dict)
     new: dict[Key, Request] = field(default_factory=dict)
     circuits: dict[str, LayerCircuit] = field(default_factory=dict)
+    written: Mapping[str, CircuitSpec] = field(default_factory=dict)
     sample: int = 0
     calls: dict[str, int] = field(default_factory=dict)
+    _keys: dict[str, str] = field(default_factory=dict)
 
     def begin(self, sample: int) -> None:
         """Let the next sample pass."""
@@ -77,6 +93,7 @@ class RequestLog:
         if not np.isfinite(angles).all():
             return None
         key = (self.sample, layer, call)
+        circuit = self._as_written(circuit)
         self.circuits[circuit.key] = circuit
         known = self.requests.get(key) or self.new.get(key)
         if known is None:
@@ -84,6 +101,34 @@ class RequestLog:
             return None
         _check_same(known, circuit.key, angles)
         return self.results.get(key)
+
+    def _as_written(self, circuit: LayerCircuit) -> LayerCircuit:
+        """Return the circuit under the key that a plan of an earlier version holds it by.
+
+        Old keys do not say all that decides a value, so the circuit in the plan must be the same.
+        """
+        if circuit.key not in self._keys:
+            found = next((key for key in circuit.old_keys if self._is_written(key, circuit)), circuit.key)
+            self._keys[circuit.key] = found
+        return replace(circuit, key=self._keys[circuit.key])
+
+    def _is_written(self, key: str, circuit: LayerCircuit) -> bool:
+        written = self.written.get(key)
+        given = circuit.spec.given_bound(circuit.weights.tolist())
+        if written is None or not means_its_matrix(given):
+            return False
+        return written.fingerprint == _as_read_back(circuit.spec, given).fingerprint
+
+
+def _as_read_back(spec: CircuitSpec, circuit: QuantumCircuit) -> CircuitSpec:
+    """Return a circuit as it is read from the file of an old plan."""
+    buffer = io.BytesIO()
+    qpy.dump(circuit, buffer)
+    buffer.seek(0)
+    read = as_matrices(qpy.load(buffer)[0])
+    by_name = {parameter.name: parameter for parameter in read.parameters}
+    inputs = tuple(by_name.get(one.name) or one for one in spec.input_params)
+    return replace(spec, circuit=read, input_params=inputs, weight_params=())
 
 
 def _check_same(known: Request, circuit: str, angles: Array) -> None:

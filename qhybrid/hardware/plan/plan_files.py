@@ -11,6 +11,7 @@ from qiskit import QuantumCircuit, qpy
 from qiskit.circuit import Parameter
 from qiskit.quantum_info import SparsePauliOp
 
+from qhybrid.circuits.modifiers import as_matrices
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.config import validated
 from qhybrid.engines.shots.strings import as_observable, measured_strings
@@ -119,7 +120,9 @@ def load_circuits(
 def _bound(facts: dict[str, Any], circuit: QuantumCircuit) -> CircuitSpec:
     by_name = {parameter.name: parameter for parameter in circuit.parameters}
     inputs = [by_name.get(name) or Parameter(name) for name in facts["inputs"]]
-    return CircuitSpec(facts["name"], circuit, tuple(inputs), (), _observables(facts["observables"], circuit))
+    observables = _observables(facts["observables"], circuit)
+    # Plans of earlier versions hold modified operations, which were mapped as matrices.
+    return CircuitSpec(facts["name"], as_matrices(circuit), tuple(inputs), (), observables)
 
 
 def _prepared(

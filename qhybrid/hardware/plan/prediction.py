@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +41,11 @@ class DryRun:
 
 
 def dry_run(
-    workload: Workload, layers: Sequence[str], answer: Answer, meet: Callable[[LayerCircuit, Array], None]
+    workload: Workload,
+    layers: Sequence[str],
+    answer: Answer,
+    meet: Callable[[LayerCircuit, Array], None],
+    written: Mapping[str, CircuitSpec] | None = None,
 ) -> DryRun:
     """Re-execute the model until no request is left.
 
@@ -50,8 +54,9 @@ def dry_run(
         layers: Layers that would run on the device.
         answer: What stands in for the device.
         meet: Called with every circuit and points of it, before its first answer.
+        written: Circuits of a plan by key, where one of an earlier version is re-executed.
     """
-    log = RequestLog()
+    log = RequestLog(written=written or {})
     rounds: list[tuple[Request, ...]] = []
     met: set[str] = set()
     while True:

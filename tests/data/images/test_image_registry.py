@@ -9,6 +9,7 @@ from qhybrid.config import DataConfig
 from qhybrid.data.datasets import dataset_class, names_of
 from qhybrid.data.images import ImageArrays, ImageDataset
 from qhybrid.data.images.image_datasets import is_image_dataset, open_image_dataset
+from qhybrid.data.kinds import KINDS, data_kind
 from qhybrid.data.scene_datasets import dataset_info, list_datasets, open_dataset
 from qhybrid.errors import ConfigError, DataError
 
@@ -47,3 +48,24 @@ def test_arrays_must_belong_together():
     chosen = arrays.select([2, 0])
     assert chosen.ids == ("c", "a")
     assert chosen.targets.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("name", list_datasets())
+def test_every_data_set_is_of_one_kind(name):
+    kinds = [kind for kind in KINDS if issubclass(dataset_class(name), kind.base)]
+    assert kinds == [data_kind(name)]
+
+
+def test_folds_are_chosen_as_each_kind_does():
+    scenes = DataConfig(dataset="synthetic")
+    kind = data_kind("synthetic")
+    assert kind.folds(scenes) == ()
+    assert kind.folds(kind.with_folds(scenes)) == (1, 2, 3, 4, 5)
+    assert kind.with_fold(kind.with_folds(scenes), 2).fold == 2
+    images = DataConfig(dataset="ph2")
+    kind = data_kind("ph2")
+    assert kind.with_folds(images) == images
+    assert kind.folds(images) == (1, 2, 3, 4, 5)
+    assert kind.with_fold(images, 2).options["fold"] == 2
+    with pytest.raises(ConfigError, match="Did you mean `ph2`"):
+        data_kind("ph3")

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from qhybrid.engines.exact.execute import Executor
-from qhybrid.engines.exact.statevector.observables import PauliReader
 from qhybrid.engines.exact.statevector.plan import StatePlan, StateRun
+from qhybrid.engines.exact.statevector.products import StateReader
 from qhybrid.engines.exact.statevector.steps import Step
+from qhybrid.engines.transforms import is_transformed, is_vectorised, no_autocast
 
 CHUNK_AMPLITUDES = 2**17
 """Amplitudes that are carried at once on a CPU, so that a state stays in the cache."""
@@ -37,7 +38,7 @@ class StateRunner:
     def __init__(
         self,
         steps: Sequence[Step],
-        reader: PauliReader,
+        reader: StateReader,
         num_qubits: int,
         batched: Sequence[bool],
         chunk: int,
@@ -52,7 +53,7 @@ class StateRunner:
 
     def __call__(self, tensors: Sequence[torch.Tensor], batch: int) -> torch.Tensor:
         """Return <P> of every string, shape (T, B), from the gates' tensors."""
-        if torch._C._are_functorch_transforms_active():
+        if is_transformed():
             return self.traced(tensors, batch)
         result: torch.Tensor = _AdjointRun.apply(self, batch, *tensors)  # type: ignore[no-untyped-call]
         return result
@@ -95,12 +96,17 @@ class _AdjointRun(torch.autograd.Function):
         return torch.cat([runner.reader.values(state) for state in finals], dim=1)
 
     @staticmethod
+    @no_autocast
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         runner, tensors = ctx.runner, ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or is_vectorised(grads[0]):
+            create = torch.is_grad_enabled()
             wanted = [tensor for tensor in tensors if tensor.requires_grad]
-            values = runner.traced(tensors, ctx.batch)
-            found = iter(torch.autograd.grad(values, wanted, grads[0], create_graph=True, allow_unused=True))
+            with torch.enable_grad():
+                values = runner.traced(tensors, ctx.batch)
+            found = iter(
+                torch.autograd.grad(values, wanted, grads[0], create_graph=create, allow_unused=True)
+            )
             return (None, None, *(next(found) if tensor.requires_grad else None for tensor in tensors))
         total: list[torch.Tensor] = [torch.zeros_like(tensor) for tensor in tensors]
         for (part, some), final in zip(runner.parts(tensors, ctx.batch), ctx.finals):
@@ -143,12 +149,15 @@ class StateExecutor:
 
     def _runner(self, run: StateRun, like: torch.Tensor) -> StateRunner:
         chunk = chunk_samples(run.num_qubits, like.device.type)
-        reader = PauliReader(run.strings, run.num_qubits, like)
+        reader = StateReader(run.strings, run.products, run.num_qubits, like)
         batched = [root.batched for root in self._plan.program.roots]
         return StateRunner(run.steps, reader, run.num_qubits, batched, chunk, self._like)
 
-    def __call__(self, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Return the expectation values, shape (n_obs, B), for input rows of shape (n_in, B)."""
+    def __call__(self, inputs: torch.Tensor, weights: torch.Tensor, traced: bool = False) -> torch.Tensor:
+        """Return the expectation values, shape (n_obs, B), for input rows of shape (n_in, B).
+
+        With `traced` autograd records every step.
+        """
         registers = self._executor.registers(inputs, weights)
         members = {register: registers[register].unbind(0) for register in self._used}
         tensors = [
@@ -158,7 +167,9 @@ class StateExecutor:
         batch = inputs.shape[1]
         result = self._offset.expand(-1, batch)
         values = [
-            runner(tensors, batch) for runner, run in zip(self._runners, self._plan.runs) if run.strings
+            runner.traced(tensors, batch) if traced else runner(tensors, batch)
+            for runner, run in zip(self._runners, self._plan.runs)
+            if run.terms
         ]
         if not values:
             return result

@@ -87,15 +87,21 @@ def _tensor(graph: Graph, primitive: Primitive) -> int:
     if angle is None:
         assert primitive.matrix is not None
         return graph.constant(_first_qubit_first(primitive.matrix))
-    pauli = _first_qubit_first(pauli_matrix(primitive.pauli))
-    identity = np.eye(2**size, dtype=complex).reshape(pauli.shape)
     if angle.constant:
         half = angle.offset / 2
-        return graph.constant(np.cos(half) * identity - 1j * np.sin(half) * pauli)
-    rotation = graph.constant(np.stack([0 * identity, identity, -1j * pauli], axis=-1))
+        on_one, on_cosine, on_sine = np.moveaxis(_rotation(primitive.pauli), -1, 0)
+        return graph.constant(on_one + np.cos(half) * on_cosine + np.sin(half) * on_sine)
+    rotation = graph.named(primitive.pauli, lambda: _rotation(primitive.pauli))
     labels = tuple(range(2 * size))
     feature = graph.feature(angle.scaled(0.5))
     return graph.contract(rotation, (*labels, 2 * size), feature, (2 * size,), labels)
+
+
+def _rotation(label: str) -> ComplexArray:
+    """Return the tensor of exp(-i t P / 2) on (1, cos t/2, sin t/2), features last."""
+    pauli = _first_qubit_first(pauli_matrix(label))
+    identity = np.eye(2 ** len(label), dtype=complex).reshape(pauli.shape)
+    return np.stack([0 * identity, identity, -1j * pauli], axis=-1)
 
 
 def _first_qubit_first(matrix: ComplexArray) -> ComplexArray:

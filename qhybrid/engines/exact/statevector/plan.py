@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from qhybrid.engines.exact.graph import Graph
 from qhybrid.engines.exact.light_cone import PauliTerm, light_cone
-from qhybrid.engines.exact.program import Program, compile_program
+from qhybrid.engines.exact.native.rotations import Rotations, rotations_of
+from qhybrid.engines.exact.program import Program, Wanted
 from qhybrid.engines.exact.statevector.fusion import StateGate, fuse_state_gates
 from qhybrid.engines.exact.statevector.observables import MaskedPauli, masked
+from qhybrid.engines.exact.statevector.products import ProductString
 from qhybrid.engines.exact.statevector.steps import MatrixStep, RotationStep, SampleMatrixStep, Step
 from qhybrid.engines.lowering import Lowered
 
@@ -22,13 +24,18 @@ class StateRun:
         num_qubits: Its number of qubits.
         steps: Its gates; `root` counts the tensors of the whole plan.
         strings: Read-outs, on the order of qubits after the last step.
-        terms: For every string, its (observable, coefficient).
+        terms: For every string, then every product, its (observable, coefficient).
+        products: Read-outs that are products of one-qubit operators.
+        rotations: The same for the compiled library, or None where a gate or a read-out has no form that it
+            knows.
     """
 
     num_qubits: int
     steps: tuple[Step, ...]
     strings: tuple[MaskedPauli, ...]
     terms: tuple[tuple[int, float], ...]
+    products: tuple[ProductString, ...] = ()
+    rotations: Rotations | None = None
 
 
 @dataclass(frozen=True)
@@ -36,19 +43,30 @@ class StatePlan:
     """A circuit as one or several statevectors.
 
     Attributes:
-        program: Computes the gates' tensors.
+        wanted: The gates' tensors.
         runs: The statevectors.
         constants: Terms without any state: (observable, value).
     """
 
-    program: Program
+    wanted: Wanted
     runs: tuple[StateRun, ...]
     constants: tuple[tuple[int, float], ...]
+
+    @property
+    def program(self) -> Program:
+        """Computes the gates' tensors."""
+        return self.wanted.program
 
     @property
     def widest(self) -> int:
         """Qubits of the largest statevector."""
         return max((run.num_qubits for run in self.runs), default=0)
+
+    @property
+    def rotations(self) -> tuple[Rotations, ...] | None:
+        """All statevectors for the compiled library, or None if one of them has no such form."""
+        found = tuple(run.rotations for run in self.runs if run.rotations is not None)
+        return found if len(found) == len(self.runs) else None
 
     @property
     def num_steps(self) -> int:
@@ -59,7 +77,13 @@ class StatePlan:
     def work(self) -> int:
         """Amplitudes that are touched by all steps and read-outs, a sample."""
         return sum(
-            (len(run.steps) + len({s.flips for s in run.strings})) << run.num_qubits for run in self.runs
+            (
+                len(run.steps)
+                + len({s.flips for s in run.strings})
+                + sum(len(product.rows) for product in run.products)
+            )
+            << run.num_qubits
+            for run in self.runs
         )
 
 
@@ -78,14 +102,14 @@ def plan_states(lowered: Lowered, terms: Sequence[PauliTerm]) -> StatePlan:
     if _work(lowered, united) <= separate:
         groups = [united]
     runs: list[StateRun] = []
-    roots: list[int] = []
+    roots: dict[int, int] = {}
     constants: list[tuple[int, float]] = []
     rest = list(terms)
     for cone in groups:
         inside = [term for term in rest if set(cones[term.support]) <= set(cone)]
         rest = [term for term in rest if not set(cones[term.support]) <= set(cone)]
         runs.append(_plan_run(lowered, cone, inside, graph, roots, constants))
-    return StatePlan(compile_program(graph, roots), tuple(runs), tuple(constants))
+    return StatePlan(Wanted(graph, tuple(roots)), tuple(runs), tuple(constants))
 
 
 def _groups(cones: dict[tuple[int, ...], tuple[int, ...]]) -> list[tuple[int, ...]]:
@@ -108,7 +132,7 @@ def _plan_run(
     cone: Sequence[int],
     terms: Sequence[PauliTerm],
     graph: Graph,
-    roots: list[int],
+    roots: dict[int, int],
     constants: list[tuple[int, float]],
 ) -> StateRun:
     primitives = [lowered.primitives[index] for index in cone]
@@ -116,12 +140,22 @@ def _plan_run(
     layout = list(touched)
     steps = []
     for gate in fuse_state_gates(primitives, lowered.num_qubits, graph):
-        if gate.tensor not in roots:
-            roots.append(gate.tensor)
-        steps.append(_step(gate, layout, roots.index(gate.tensor), graph))
+        steps.append(_step(gate, layout, roots.setdefault(gate.tensor, len(roots)), graph))
+    strings, products, kept = _read(terms, layout, constants)
+    known = not lowered.noisy and not products
+    rotations = rotations_of(primitives, touched, terms) if known else None
+    return StateRun(len(layout), tuple(steps), strings, kept, products, rotations)
+
+
+def _read(
+    terms: Sequence[PauliTerm], layout: Sequence[int], constants: list[tuple[int, float]]
+) -> tuple[tuple[MaskedPauli, ...], tuple[ProductString, ...], tuple[tuple[int, float], ...]]:
+    """Return strings, products and the (observable, coefficient) of both; qubits without gates are |0>."""
     axis_of = {qubit: axis for axis, qubit in enumerate(layout)}
     strings, kept = [], []
     for term in terms:
+        if term.rows:
+            continue
         if any(letter != 3 for qubit, letter in term.letters if qubit not in axis_of):
             continue
         letters = [(axis_of[qubit], letter) for qubit, letter in term.letters if qubit in axis_of]
@@ -130,7 +164,19 @@ def _plan_run(
             kept.append((term.observable, term.coefficient))
         else:
             constants.append((term.observable, term.coefficient))
-    return StateRun(len(layout), tuple(steps), tuple(strings), tuple(kept))
+    products = []
+    for term in terms:
+        if not term.rows:
+            continue
+        coefficient = term.coefficient
+        for qubit, row in zip(term.support, term.rows):
+            if qubit not in axis_of:
+                coefficient *= row[0] + row[3]
+        products.append(
+            ProductString(tuple((axis_of[q], row) for q, row in zip(term.support, term.rows) if q in axis_of))
+        )
+        kept.append((term.observable, coefficient))
+    return tuple(strings), tuple(products), tuple(kept)
 
 
 def _step(gate: StateGate, layout: list[int], root: int, graph: Graph) -> Step:

@@ -14,6 +14,7 @@ from qhybrid.engines.exact.readout import Output
 from qhybrid.engines.exact.tape.angles import AngleMap
 from qhybrid.engines.exact.tape.bound import Workspace
 from qhybrid.engines.exact.tape.compile import Compiler
+from qhybrid.engines.transforms import is_vectorised, no_autocast
 
 Twin = Callable[..., torch.Tensor]
 """Takes input rows (n_in, B), weights and channels; returns (n_obs, B), differentiable as often as wanted."""
@@ -178,9 +179,10 @@ class _Taped(torch.autograd.Function):
         return values
 
     @staticmethod
+    @no_autocast
     def backward(ctx: Any, *above: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         inputs, weights, *channels = ctx.saved_tensors
-        if torch.is_grad_enabled() or _is_batched(above[0]):
+        if torch.is_grad_enabled() or is_vectorised(above[0]):
             return None, *_by_twin(ctx, above[0])
         network: TapedNetwork = ctx.network
         lease, ctx.lease = ctx.lease, None
@@ -223,11 +225,6 @@ def _others(factors: torch.Tensor) -> list[torch.Tensor]:
             product = product * part
         found.append(product)
     return found
-
-
-def _is_batched(above: torch.Tensor) -> bool:
-    """Return whether several gradients are computed at once, by `torch.func` or `is_grads_batched`."""
-    return torch._C._are_functorch_transforms_active() or torch._C._functorch.is_legacy_batchedtensor(above)
 
 
 def _stream(like: torch.Tensor) -> int:

@@ -1,0 +1,1 @@
+"""Compiled batched adjoint statevectors: rotations by Pauli strings, executed by a small C++ library."""

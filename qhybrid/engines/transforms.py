@@ -1,0 +1,150 @@
+"""What torch does around a call: autocast, `torch.func`, forward derivatives, several gradients at once."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch.autograd import forward_ad
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Call = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def autocast_devices() -> tuple[str, ...]:
+    """Return the device types whose autocast is on."""
+    return tuple(kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind))
+
+
+@contextmanager
+def without_autocast() -> Iterator[None]:
+    """Switch autocast off on all devices: products in 8 or 11 bits are no expectation values."""
+    with ExitStack() as stack:
+        for kind in autocast_devices():
+            stack.enter_context(torch.autocast(device_type=kind, enabled=False))
+        yield
+
+
+def no_autocast(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function run without autocast: the backward pass of an engine, which comes at any time."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not autocast_devices():
+            return function(*args, **kwargs)
+        with without_autocast():
+            return function(*args, **kwargs)
+
+    return call
+
+
+def is_transformed() -> bool:
+    """Return whether transforms of `torch.func` or forward-mode differentiation are at work."""
+    level: int = forward_ad._current_level
+    return bool(torch._C._are_functorch_transforms_active()) or level >= 0
+
+
+def is_vectorised(above: torch.Tensor) -> bool:
+    """Return whether a gradient stands for several at once, as in `jacobian(vectorize=True)`."""
+    batched: bool = torch._C._functorch.is_legacy_batchedtensor(above)
+    return batched or torch._C._are_functorch_transforms_active()
+
+
+def all_finite(values: torch.Tensor) -> bool:
+    """Return whether all values are finite; inside `vmap` values cannot be looked at, and pass."""
+    values = values.detach()
+    try:
+        # One reduction where all is well: a sum that is finite has finite terms.
+        return math.isfinite(values.sum().item()) or bool(torch.isfinite(values).all())
+    except RuntimeError as error:
+        if "vmap" not in str(error):
+            raise
+        return True
+
+
+class _Product(torch.autograd.Function):
+    """A matrix product, which autocast rounds in no pass."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    @no_autocast
+    def forward(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        return first @ second
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, torch.Tensor], output: torch.Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[None, torch.Tensor]:
+        return None, constant_product(ctx.saved_tensors[0].t(), grads[0])
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: torch.Tensor) -> torch.Tensor:
+        return constant_product(ctx.saved_tensors[0], tangents[1])
+
+
+def constant_product(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Multiply a constant matrix with a vector or matrix; autocast rounds neither value nor derivatives."""
+    if not autocast_devices() and not torch.is_grad_enabled():
+        return first @ second
+    result: torch.Tensor = _Product.apply(first, second)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Plain(torch.autograd.Function):
+    """Values without derivatives; `vmap` becomes more samples."""
+
+    @staticmethod
+    def forward(call: Call, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return call(inputs, weights)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[None, None, None]:
+        return None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: torch.Tensor) -> None:
+        return None
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[None, int | None, int | None],
+        call: Call,
+        inputs: torch.Tensor,
+        weights: torch.Tensor,
+    ) -> tuple[torch.Tensor, int]:
+        size, (_, place, weight_place) = info.batch_size, in_dims
+        copies = inputs.expand(size, *inputs.shape) if place is None else inputs.movedim(place, 0)
+        if weight_place is None:
+            together = plain_values(call, copies.flatten(0, 1), weights)
+            return together.reshape(*copies.shape[:2], -1), 0
+        pairs = zip(copies.unbind(0), weights.unbind(weight_place))
+        return torch.stack([plain_values(call, *pair) for pair in pairs]), 0
+
+
+def plain_values(call: Call, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return values that are drawn at random and have no derivative, whatever transform is at work.
+
+    Inside `torch.func.vmap` all copies of the samples are drawn at once, each for itself.
+
+    Args:
+        call: Takes plain tensors, inputs of shape (B, n_in) and weights of shape (n_w,); returns one of
+            shape (B, n_obs).
+        inputs: Input angles.
+        weights: Trainable angles.
+    """
+    result: torch.Tensor = _Plain.apply(call, inputs, weights)  # type: ignore[no-untyped-call]
+    return result

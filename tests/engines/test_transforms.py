@@ -1,0 +1,150 @@
+"""Derivatives of every kind, in every method, against finite differences and among each other."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from engine_transforms import CASES, FIRST, INPUTS, VALUES, WEIGHTS, two_qubits
+
+from qhybrid.engines import make_engine
+from qhybrid.engines.mitigation import mitigated_engine
+from qhybrid.noise import NoiseProfile
+
+SPEC = two_qubits()
+NOISE = NoiseProfile.depolarizing(p_1q=0.01, p_2q=0.02)
+ENGINES = {
+    "network": lambda: make_engine("exact", method="network"),
+    "statevector": lambda: make_engine("exact", method="statevector"),
+    "aer": lambda: make_engine("aer", method="statevector"),
+}
+NOISY = {
+    "network": lambda: make_engine("exact", noise=NOISE),
+    "aer": lambda: make_engine("aer", noise=NOISE, method="density_matrix"),
+    "zne": lambda: mitigated_engine("zne", lambda profile, _: make_engine("exact", noise=profile), NOISE),
+}
+
+
+def function_of(engine):
+    return lambda inputs, weights: engine.expectations(SPEC, inputs, weights)
+
+
+def slopes_by_differences(f, step=1e-5):
+    """Return d f / d inputs by central differences, shape (B, n_obs, B, n_in)."""
+    found = torch.zeros(3, 3, 3, 2, dtype=torch.float64)
+    for sample in range(3):
+        for column in range(2):
+            shift = torch.zeros_like(INPUTS)
+            shift[sample, column] = step
+            found[:, :, sample, column] = (f(INPUTS + shift, WEIGHTS) - f(INPUTS - shift, WEIGHTS)) / (
+                2 * step
+            )
+    return found
+
+
+def hessian_by_differences(f, step=1e-4):
+    """Return the second derivatives of sum(f^2) from exact first ones, shape (B, n_in, B, n_in)."""
+
+    def slope(inputs):
+        inputs = inputs.clone().requires_grad_()
+        return torch.autograd.grad(f(inputs, WEIGHTS).pow(2).sum(), inputs)[0]
+
+    found = torch.zeros(3, 2, 3, 2, dtype=torch.float64)
+    for sample in range(3):
+        for column in range(2):
+            shift = torch.zeros_like(INPUTS)
+            shift[sample, column] = step
+            found[:, :, sample, column] = (slope(INPUTS + shift) - slope(INPUTS - shift)) / (2 * step)
+    return found
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_jacobians_and_hessians_against_finite_differences(name):
+    f = function_of(ENGINES[name]())
+    jacobian, curvature = slopes_by_differences(f), hessian_by_differences(f)
+    for case in ("jacobian", "jacobian, vectorised", "jacobian, forward", "jacrev", "jacfwd"):
+        np.testing.assert_allclose(CASES[case](f), jacobian, atol=1e-8, err_msg=case)
+    for case in ("hessian", "hessian, vectorised", "func.hessian"):
+        np.testing.assert_allclose(CASES[case](f), curvature, atol=1e-6, err_msg=case)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_gradient_penalty_trains(name):
+    f = function_of(ENGINES[name]())
+
+    def penalty(inputs, weights):
+        inputs = inputs.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(f(inputs, weights).sum(), inputs)
+        return slope.pow(2).sum()
+
+    found, step = CASES["gradient penalty"](f)[-2:], 1e-5
+    for column in range(2):
+        shift = step * torch.eye(2, dtype=torch.float64)[column]
+        slope = (penalty(INPUTS, WEIGHTS + shift) - penalty(INPUTS, WEIGHTS - shift)) / (2 * step)
+        assert found[column].item() == pytest.approx(slope.item(), abs=1e-7)
+        assert abs(slope.item()) > 0.01
+
+
+@pytest.fixture(scope="module")
+def by_network():
+    with_noise = {False: ENGINES["network"](), True: NOISY["network"]()}
+    return {
+        noisy: {case: found(function_of(engine)) for case, found in CASES.items()}
+        for noisy, engine in with_noise.items()
+    }
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", ["statevector", "aer"])
+def test_every_derivative_in_every_method(name, case, by_network):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = CASES[case](function_of(ENGINES[name]()))
+    torch.testing.assert_close(found, by_network[False][case], atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("case", ["jacobian, vectorised", "jacfwd", "vmap of grad", "gradient penalty"])
+def test_every_derivative_under_noise(case, by_network):
+    found = CASES[case](function_of(NOISY["aer"]()))
+    torch.testing.assert_close(found, by_network[True][case], atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("case", ["jvp", "jacrev", "vmap", "func.hessian"])
+def test_a_mitigated_engine_passes_transforms_on(case):
+    f = function_of(NOISY["zne"]())
+    strengths = [function_of(make_engine("exact", noise=NOISE.scale(k))) for k in (1, 2, 3)]
+    combined = CASES[case](lambda x, w: 3 * strengths[0](x, w) - 3 * strengths[1](x, w) + strengths[2](x, w))
+    torch.testing.assert_close(CASES[case](f), combined, atol=1e-9, rtol=0)
+
+
+class TestShots:
+    """Under shots values are drawn, each copy for itself; derivatives are those of the exact values."""
+
+    @pytest.mark.parametrize("case", [case for case in FIRST if case != "jacobian, forward"])
+    def test_first_derivatives_are_those_of_the_exact_values(self, case, by_network):
+        f = function_of(make_engine("exact", shots=16, seed=0))
+        torch.testing.assert_close(CASES[case](f), by_network[False][case], atol=1e-9, rtol=0)
+
+    @pytest.mark.parametrize("case", VALUES)
+    def test_copies_have_the_right_mean_and_spread(self, case, by_network):
+        shots, repeats = 64, 100
+        f = function_of(make_engine("exact", shots=shots, seed=1))
+        drawn = torch.stack([CASES[case](f) for _ in range(repeats)])
+        exact = by_network[False][case]
+        spread = ((1 - exact**2) / shots).sqrt()
+        assert ((drawn.mean(0) - exact).abs() <= 5 * spread / repeats**0.5).all()
+        assert ((drawn.std(0) / spread - 1).abs() < 0.4).all()
+
+    def test_copies_of_one_sample_are_drawn_apart(self):
+        f = function_of(make_engine("exact", shots=32, seed=2))
+        rows = INPUTS[:1].expand(40, 2)
+        values = torch.func.vmap(lambda row: f(row[None], WEIGHTS)[0])(rows)
+        assert len(values[:, 0].unique()) > 3
+
+    def test_aer_draws_for_every_copy(self):
+        f = function_of(make_engine("aer", shots=4000, seed=3))
+        values = torch.func.vmap(lambda row: f(row[None], WEIGHTS)[0])(INPUTS)
+        exact = function_of(make_engine("aer"))(INPUTS, WEIGHTS)
+        assert (values - exact).abs().max().item() < 0.1
