@@ -14,7 +14,7 @@ from qiskit.transpiler import generate_preset_pass_manager
 
 from qhybrid.engines import make_engine
 from qhybrid.engines.faces import ExactEstimator, ExactEstimatorGradient
-from qhybrid.errors import EngineError
+from qhybrid.errors import CircuitError, EngineError
 
 Z = SparsePauliOp("Z")
 HALF = np.sqrt(0.5)
@@ -160,3 +160,20 @@ def test_gradients_under_shots_are_the_exact_ones():
     estimator = ExactEstimator(make_engine("exact", shots=10, seed=0))
     found = gradient_of(interferometer(), Z, [0.4], gradient=ExactEstimatorGradient(estimator))
     np.testing.assert_allclose(found, [-np.sin(0.4)], atol=1e-12)
+
+
+def test_final_measurements_change_no_diagonal_observable():
+    circuit, values = interferometer(), [0.3]
+    measured = circuit.copy()
+    measured.measure_all()
+    assert gradient_of(measured, Z, values) == pytest.approx(gradient_of(circuit, Z, values))
+    found = ExactEstimator().run([(measured, Z, values)]).result()[0].data.evs
+    assert found == pytest.approx(Statevector(circuit.assign_parameters(values)).expectation_value(Z).real)
+
+
+def test_final_measurements_forbid_other_observables():
+    """After a measurement <X> is 0, which is hardly what is asked."""
+    measured = interferometer()
+    measured.measure_all()
+    with pytest.raises(CircuitError, match="Z and I on qubits that the circuit measures"):
+        gradient_of(measured, SparsePauliOp("X"), [0.3])

@@ -30,7 +30,7 @@ from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.exact.engine import ExactEngine
 from qhybrid.engines.gates.pauli_transfer import Array
 from qhybrid.engines.shots.deviation import shot_variances
-from qhybrid.errors import EngineError
+from qhybrid.errors import CircuitError, EngineError
 
 Operator = tuple[tuple[str, complex], ...]
 """An observable as sorted pairs (label, coefficient)."""
@@ -167,8 +167,37 @@ def _is_precision(value: object) -> bool:
 
 
 def circuit_spec(circuit: QuantumCircuit, observables: Sequence[SparsePauliOp]) -> CircuitSpec:
-    """Return a circuit as spec with all its parameters, in Qiskit's order, as inputs."""
+    """Return a circuit as spec with all its parameters, in Qiskit's order, as inputs.
+
+    Measurements at the end (Qiskit Machine Learning's VQR adds them) change no observable that is diagonal on
+    the measured qubits; they are left out.
+
+    Raises:
+        CircuitError: If an observable has X or Y on a measured qubit.
+    """
+    if circuit.num_clbits:
+        circuit = _without_measurements(circuit, observables)
     return CircuitSpec(str(circuit.name), circuit, tuple(circuit.parameters), (), tuple(observables))
+
+
+def _without_measurements(circuit: QuantumCircuit, observables: Sequence[SparsePauliOp]) -> QuantumCircuit:
+    found = circuit.remove_final_measurements(inplace=False)
+    measured = _measured(circuit) - _measured(found)
+    for observable in observables:
+        turned = np.flatnonzero(observable.paulis.x.any(axis=0))
+        if measured & set(turned.tolist()):
+            raise CircuitError(
+                "Observables must be made of Z and I on qubits that the circuit measures, but "
+                f"{observable.paulis.to_labels()} has X or Y on one of {sorted(measured)}. Fix: "
+                "circuit.remove_final_measurements(inplace=False)."
+            )
+    return found
+
+
+def _measured(circuit: QuantumCircuit) -> set[int]:
+    """Return the qubits that a circuit measures."""
+    measures = [instruction for instruction in circuit.data if instruction.operation.name == "measure"]
+    return {circuit.find_bit(instruction.qubits[0]).index for instruction in measures}
 
 
 def _table(pub: EstimatorPub) -> tuple[Array, list[Operator]]:
