@@ -1,7 +1,7 @@
 """A pytest plugin for the suites of other packages: their estimators, gradients and connector become ours.
 
-It is loaded with `-p our_parts` in a process of its own, before any test module is imported. Every module of the
-packages that holds one of their classes gets ours under the same name.
+It is loaded with `-p our_parts` in a process of its own, before any test module is imported. Every module of
+the packages that holds one of their classes gets ours under the same name.
 """
 
 from __future__ import annotations
