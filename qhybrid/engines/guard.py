@@ -16,7 +16,13 @@ from torch._compile import _disable_dynamo
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.gates.domains import check_angles, overflow_error
-from qhybrid.engines.transforms import all_finite, autocast_devices, is_transformed, without_autocast
+from qhybrid.engines.transforms import (
+    all_finite,
+    autocast_devices,
+    gradients_by_twin,
+    is_transformed,
+    without_autocast,
+)
 from qhybrid.errors import EngineError
 
 Expectations = Callable[..., torch.Tensor]
@@ -99,17 +105,18 @@ class _FullPrecision(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *above: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        again = torch.is_grad_enabled()
-        with without_autocast(), torch.enable_grad():
-            tensors, values = ctx.leaves, ctx.values
-            if again:
-                tensors = ctx.saved_tensors
-                values = ctx.execute(*(one.double() for one in tensors)).to(above[0].dtype)
-            wanted = [tensor for tensor, want in zip(tensors, ctx.needs_input_grad[1:]) if want]
+        with without_autocast():
+            if torch.is_grad_enabled():
+                return None, *gradients_by_twin(
+                    lambda *some: ctx.execute(*(one.double() for one in some)).to(above[0].dtype),
+                    ctx.saved_tensors,
+                    ctx.needs_input_grad[1:],
+                    above[0],
+                )
+            wanted = [leaf for leaf, want in zip(ctx.leaves, ctx.needs_input_grad[1:]) if want]
             found = iter(
                 torch.autograd.grad(
-                    values, wanted, above[0], create_graph=again, retain_graph=True,
-                    allow_unused=True, materialize_grads=True,
+                    ctx.values, wanted, above[0], retain_graph=True, allow_unused=True, materialize_grads=True
                 )
-            )  # fmt: skip
+            )
         return (None, *(next(found) if want else None for want in ctx.needs_input_grad[1:]))
