@@ -87,6 +87,9 @@ def gradients_by_twin(
         # the twin gets views: autograd does not pass through them to what an argument is made of.
         places = [tensor.view_as(tensor) for tensor in tensors]
         values = twin(*places)
+        if not values.requires_grad:  # No value depends on any of them.
+            zeros = [torch.zeros_like(tensor) for tensor in tensors]
+            return tuple(zero if want else None for zero, want in zip(zeros, wanted))
         found = iter(
             torch.autograd.grad(
                 values, [place for place, want in zip(places, wanted) if want], above,
