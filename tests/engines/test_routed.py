@@ -66,7 +66,7 @@ def test_routed_engines_can_be_sent_to_other_processes(used):
     engine = make_engine("routed", backend="fake_manila", trials=1, noise=NoiseProfile(p_2q=0.02))
     if used:
         engine.expectations(spec, inputs, weights)
-    sent = pickle.loads(pickle.dumps(engine))
+    sent = pickle.loads(pickle.dumps(engine))  # noqa: S301 - our own bytes
     assert sent.describe() == engine.describe()
     torch.testing.assert_close(
         sent.expectations(spec, inputs, weights), engine.expectations(spec, inputs, weights)
