@@ -266,7 +266,9 @@ def modified(draw: st.DrawFn, room: int) -> Part:
             return inside.inverse()
         if kind == "power":
             return inside.compose(inside)
-        return opened(inside.to_gate().control(1, ctrl_state=state, annotated=False))
+        evolution = base.gates is not None  # Qiskit controls it in a way of its own
+        gate = base.make(values) if evolution else inside.to_gate()
+        return opened(gate.control(1, ctrl_state=state, annotated=False))
 
     return Part(base.size + (kind == "control"), make, clean, gates=gates)
 
