@@ -123,8 +123,8 @@ def test_a_penalty_on_what_does_not_matter_is_zero(kernel):
     circuit.rx(x[0], 1)
     circuit.h(0)
     spec = CircuitSpec.from_circuit(circuit, list(x), [], [SparsePauliOp("IZ")])
-    for method in ("network", "statevector"):
-        engine = make_engine("exact", method=method, kernel=kernel)
+    for options in ({"method": "network"}, {"method": "statevector", "kernel": kernel}):
+        engine = make_engine("exact", **options)
         inputs = torch.tensor([[0.3]], dtype=torch.float64, requires_grad=True)
         values = engine.expectations(spec, inputs, torch.zeros(0, dtype=torch.float64))
         (slope,) = torch.autograd.grad(values.sum(), inputs, create_graph=True)
