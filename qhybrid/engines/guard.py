@@ -2,6 +2,7 @@
 
 - Autocast is off, in the call and in its backward pass.
 - `torch.compile` compiles around the call: what is planned and kept from call to call is not to be traced.
+- Torch's default device does not matter.
 - Angles that are not finite although all inputs and weights are (the logarithm of -1, 1 / 0) are errors.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -41,7 +43,8 @@ def guarded(expectations: Expectations) -> Expectations:
         check_angles(spec, inputs, weights)
 
         def execute(some: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
-            return expectations(engine, spec, some, angles, *rest, **named)
+            with _tables_on_cpu():
+                return expectations(engine, spec, some, angles, *rest, **named)
 
         if autocast_devices():
             with without_autocast():
@@ -54,6 +57,11 @@ def guarded(expectations: Expectations) -> Expectations:
 
     call.__dict__["is_guarded"] = True
     return call
+
+
+def _tables_on_cpu() -> AbstractContextManager[Any]:
+    """Undo torch's default device: an engine's device is that of its option and of its arguments."""
+    return nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
 
 
 # What `torch.compiler.disable` is, but imported when it is needed: it takes a second.
