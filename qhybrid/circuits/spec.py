@@ -51,9 +51,9 @@ class CircuitSpec:
     _given: QuantumCircuit | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Take a copy of the circuit, and check that all fits and that its gates can be taken apart.
+        """Copy circuit and observables, and check that all fits and that the gates can be taken apart.
 
-        What happens to the given circuit afterwards does not matter. See `without_blocks` and
+        What happens to the given ones afterwards does not matter. See `without_blocks` and
         `with_own_names` for what becomes of it.
         """
         given = self.circuit
@@ -74,6 +74,7 @@ class CircuitSpec:
                     f"circuit, but observable {index} has {observable.num_qubits}. Fix: pad it with "
                     f"identities (SparsePauliOp.from_sparse_list(..., num_qubits={self.circuit.num_qubits}))."
                 )
+        object.__setattr__(self, "observables", tuple(map(_own_copy, self.observables)))
         check_gates(self.name, self.circuit)
 
     @classmethod
@@ -237,6 +238,10 @@ class CircuitSpec:
     def _with(self, circuit: QuantumCircuit, weights: Sequence[float]) -> QuantumCircuit:
         values = dict(zip(self.weight_params, weights, strict=True))
         return circuit.assign_parameters({one: values[one] for one in circuit.parameters if one in values})
+
+
+def _own_copy(observable: SparsePauliOp) -> SparsePauliOp:
+    return SparsePauliOp(observable.paulis, observable.coeffs, copy=True)
 
 
 def _check_parameters(

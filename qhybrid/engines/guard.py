@@ -2,6 +2,7 @@
 
 - Autocast is off, in the call and in its backward pass.
 - `torch.compile` compiles around the call: what is planned and kept from call to call is not to be traced.
+- Torch's default device does not matter.
 - Angles that are not finite although all inputs and weights are (the logarithm of -1, 1 / 0) are errors.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -16,7 +18,13 @@ from torch._compile import _disable_dynamo
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.gates.domains import check_angles, overflow_error
-from qhybrid.engines.transforms import all_finite, autocast_devices, is_transformed, without_autocast
+from qhybrid.engines.transforms import (
+    all_finite,
+    autocast_devices,
+    gradients_by_twin,
+    is_transformed,
+    without_autocast,
+)
 from qhybrid.errors import EngineError
 
 Expectations = Callable[..., torch.Tensor]
@@ -35,7 +43,8 @@ def guarded(expectations: Expectations) -> Expectations:
         check_angles(spec, inputs, weights)
 
         def execute(some: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
-            return expectations(engine, spec, some, angles, *rest, **named)
+            with _tables_on_cpu():
+                return expectations(engine, spec, some, angles, *rest, **named)
 
         if autocast_devices():
             with without_autocast():
@@ -48,6 +57,11 @@ def guarded(expectations: Expectations) -> Expectations:
 
     call.__dict__["is_guarded"] = True
     return call
+
+
+def _tables_on_cpu() -> AbstractContextManager[Any]:
+    """Undo torch's default device: an engine's device is that of its option and of its arguments."""
+    return nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
 
 
 # What `torch.compiler.disable` is, but imported when it is needed: it takes a second.
@@ -99,17 +113,18 @@ class _FullPrecision(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *above: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        again = torch.is_grad_enabled()
-        with without_autocast(), torch.enable_grad():
-            tensors, values = ctx.leaves, ctx.values
-            if again:
-                tensors = ctx.saved_tensors
-                values = ctx.execute(*(one.double() for one in tensors)).to(above[0].dtype)
-            wanted = [tensor for tensor, want in zip(tensors, ctx.needs_input_grad[1:]) if want]
+        with without_autocast():
+            if torch.is_grad_enabled():
+                return None, *gradients_by_twin(
+                    lambda *some: ctx.execute(*(one.double() for one in some)).to(above[0].dtype),
+                    ctx.saved_tensors,
+                    ctx.needs_input_grad[1:],
+                    above[0],
+                )
+            wanted = [leaf for leaf, want in zip(ctx.leaves, ctx.needs_input_grad[1:]) if want]
             found = iter(
                 torch.autograd.grad(
-                    values, wanted, above[0], create_graph=again, retain_graph=True,
-                    allow_unused=True, materialize_grads=True,
+                    ctx.values, wanted, above[0], retain_graph=True, allow_unused=True, materialize_grads=True
                 )
-            )  # fmt: skip
+            )
         return (None, *(next(found) if want else None for want in ctx.needs_input_grad[1:]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,11 @@ from qhybrid.noise import NoiseProfile
 
 INNER = ("exact", "aer")
 LAYOUTS: dict[str, Callable[[CircuitSpec], float] | None] = {"simulation": simulation_cost, "gates": None}
+
+
+def _inner(kind: str, options: dict[str, Any], noise: NoiseProfile | None) -> Engine:
+    """Return an inner engine; a function of the module, so that engines can be sent to other processes."""
+    return make_engine(kind, noise=noise, **options)
 
 
 class RoutedEngine(MappedEngine):
@@ -79,10 +85,7 @@ class RoutedEngine(MappedEngine):
         if scale != 1:
             profile = profile.scale(scale)
         given = {"shots": shots, "seed": seed, "device": device, "dtype": dtype, **(options or {})}
-
-        def make(restricted: NoiseProfile | None) -> Engine:
-            return make_engine(engine, noise=restricted, **given)
-
+        make = partial(_inner, engine, given)
         super().__init__(make, DeviceMapping(found, layout_seed, trials, LAYOUTS[layout]), profile)
         # Bad options are found now and not at the first circuit.
         self._description = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, ParamSpec, TypeVar
 
@@ -65,6 +65,38 @@ def all_finite(values: torch.Tensor) -> bool:
         if "vmap" not in str(error):
             raise
         return True
+
+
+def gradients_by_twin(
+    twin: Callable[..., torch.Tensor],
+    tensors: Sequence[torch.Tensor],
+    wanted: Sequence[bool],
+    above: torch.Tensor,
+) -> tuple[torch.Tensor | None, ...]:
+    """Return a backward pass by torch operations, which can be differentiated again where grad mode is on.
+
+    Args:
+        twin: Computes the same values from the same tensors, recorded by autograd.
+        tensors: What the forward pass was given.
+        wanted: Which of them need a gradient; others get None.
+        above: Gradient of the values.
+    """
+    create = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # One argument may be made of another (inputs of weights). Each gradient is that of its own place, so
+        # the twin gets views: autograd does not pass through them to what an argument is made of.
+        places = [tensor.view_as(tensor) for tensor in tensors]
+        values = twin(*places)
+        if not values.requires_grad:  # No value depends on any of them.
+            zeros = [torch.zeros_like(tensor) for tensor in tensors]
+            return tuple(zero if want else None for zero, want in zip(zeros, wanted))
+        found = iter(
+            torch.autograd.grad(
+                values, [place for place, want in zip(places, wanted) if want], above,
+                create_graph=create, retain_graph=True, allow_unused=True, materialize_grads=True,
+            )
+        )  # fmt: skip
+    return tuple(next(found) if want else None for want in wanted)
 
 
 class _Product(torch.autograd.Function):

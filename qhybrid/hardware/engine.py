@@ -18,7 +18,7 @@ from torch import Tensor
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engine_kinds import check_count, check_seed
 from qhybrid.engines.aer.circuit import angle_circuit
-from qhybrid.engines.base import Engine, attached, check_arguments, empty_result
+from qhybrid.engines.base import Engine, attached, check_arguments, empty_result, ordinary_tensors
 from qhybrid.engines.gates.angle_table import AngleTable
 from qhybrid.engines.parameter_shift import shifted_expectations, wanted_angles
 from qhybrid.errors import HardwareError
@@ -99,8 +99,9 @@ class RuntimeEngine(Engine):
             key = LayerCircuit.of(plain, torch.empty(0)).key
             device, noise = self._backend.device, self._backend.noise
             prepared = prepare_circuit(key, plain, device, noise, self._settings)
-            like = torch.empty(0, dtype=torch.float64)
-            table = AngleTable(angles, spec.num_inputs, spec.num_weights, like)
+            with ordinary_tensors():
+                like = torch.empty(0, dtype=torch.float64)
+                table = AngleTable(angles, spec.num_inputs, spec.num_weights, like)
             self._prepared[spec.fingerprint] = (plain, prepared, table, angles)
         _, prepared, table, angles = self._prepared[spec.fingerprint]
         return prepared, table, angles

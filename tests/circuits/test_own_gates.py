@@ -159,6 +159,17 @@ def test_a_spec_owns_its_circuit():
     assert spec.fingerprint == before != spec_of(circuit, "Z").fingerprint
 
 
+@pytest.mark.parametrize("make", [spec_of, lambda circuit, one: CircuitSpec("a", circuit, (), (), (one,))])
+def test_a_spec_owns_its_observables(make):
+    circuit, observable = QuantumCircuit(1), SparsePauliOp(["Z", "X"], [1.0, 0.5])
+    spec = make(circuit, observable)
+    observable.coeffs[0] = 3.0
+    observable.paulis.x[0, 0] = True
+    assert value(spec) == pytest.approx(1)
+    assert spec.observables == (SparsePauliOp(["Z", "X"], [1.0, 0.5]),)
+    assert spec.fingerprint != make(circuit, observable).fingerprint
+
+
 def test_an_evolution_is_its_definition_bound_or_free():
     time = Parameter("t")
     operator = SparsePauliOp(["XI", "ZZ", "IY"], [0.7, 1.1, 0.4])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -53,14 +53,18 @@ class Part:
         make: From angles to the operation of the circuit.
         clean: From numbers to the same thing in Qiskit's own gates and matrices.
         whole: Whether its noise follows it once, as it is written; else it is taken apart first.
-        known: Whether the gates that it is taken apart into are known.
+        gates: From numbers to standard gates, where noise follows these and `clean` is a matrix.
     """
 
     size: int
     make: Callable[[Values], Any]
     clean: Callable[[Values], QuantumCircuit]
     whole: bool = False
-    known: bool = True
+    gates: Callable[[Values], QuantumCircuit] | None = None
+
+    def taken_apart(self, values: Values) -> QuantumCircuit:
+        """Return the gates that noise follows."""
+        return (self.gates or self.clean)(values)
 
 
 @dataclass
@@ -72,11 +76,6 @@ class Case:
     observables: list[SparsePauliOp]
     values: Values
     prepared: np.ndarray | None = None
-    known: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Say whether noise can be applied by hand."""
-        self.known = all(part.known for part, _, _ in self.steps)
 
     def circuit(self) -> QuantumCircuit:
         """Return the circuit with free parameters."""
@@ -95,13 +94,17 @@ class Case:
                 result.append(part.make(FREE), qubits)
         return result
 
-    def clean(self) -> list[tuple[QuantumCircuit, list[int], bool]]:
-        """Return what happens, in order: (clean circuit, its qubits, whether noise follows it once)."""
+    def clean(self, gates: bool = False) -> list[tuple[QuantumCircuit, list[int], bool]]:
+        """Return what happens, in order: (clean circuit, its qubits, whether noise follows it once).
+
+        With `gates` matrices are the gates that noise follows.
+        """
         happens = []
         if self.prepared is not None:
             happens.append((opened(lib.StatePreparation(self.prepared)), [0], False))
         for part, qubits, wrapping in self.steps:
-            one = (part.clean(self.values), qubits, part.whole)
+            make = part.taken_apart if gates else part.clean
+            one = (make(self.values), qubits, part.whole)
             happens += [one, one] if wrapping == "loop" else [one]
         return happens
 
@@ -257,7 +260,17 @@ def modified(draw: st.DrawFn, room: int) -> Part:
         whole[np.ix_(places, places)] = matrix
         return alone(lib.UnitaryGate(whole))
 
-    return Part(base.size + (kind == "control"), make, clean, known=False)
+    def gates(values: Values) -> QuantumCircuit:
+        inside = base.taken_apart(values)
+        if kind == "inverse":
+            return inside.inverse()
+        if kind == "power":
+            return inside.compose(inside)
+        evolution = base.gates is not None  # Qiskit controls it in a way of its own
+        gate = base.make(values) if evolution else inside.to_gate()
+        return opened(gate.control(1, ctrl_state=state, annotated=False))
+
+    return Part(base.size + (kind == "control"), make, clean, gates=gates)
 
 
 PAULI = {"I": np.eye(2), "X": np.array([[0, 1], [1, 0]]), "Y": np.array([[0, -1j], [1j, 0]]),
@@ -289,7 +302,12 @@ def evolutions(draw: st.DrawFn, room: int) -> Part:
         return result
 
     operator = SparsePauliOp(labels, factors)
-    return Part(size, lambda v: lib.PauliEvolutionGate(operator, form(v)), clean, known=False)
+    return Part(
+        size,
+        lambda v: lib.PauliEvolutionGate(operator, form(v)),
+        clean,
+        gates=lambda v: opened(lib.PauliEvolutionGate(operator, float(form(v)))),
+    )
 
 
 @st.composite
@@ -347,7 +365,7 @@ def noisy_values(case: Case, profile: Any) -> np.ndarray:
     rho = np.zeros((2**case.num_qubits,) * 2, dtype=complex)
     rho[0, 0] = 1
     manager = generate_preset_pass_manager(0, basis_gates=list(profile.basis))
-    for clean, qubits, whole in case.clean():
+    for clean, qubits, whole in case.clean(gates=True):
         parts = clean if whole else manager.run(clean)
         for one in parts.data:
             places = [qubits[parts.find_bit(bit).index] for bit in one.qubits]

@@ -245,6 +245,9 @@ def test_the_choice_of_kernel():
         assert "kernel" not in engine.describe()
     fast = make_engine("exact", method="statevector", kernel="compiled").explain(spec)
     assert fast.seconds < make_engine("exact", method="statevector", kernel="torch").explain(spec).seconds
+    for method in ("network", "mps"):
+        with pytest.raises(EngineError, match=f"`kernel`.*'{method}', which would ignore it"):
+            make_engine("exact", method=method, kernel="torch")
 
 
 @settings(max_examples=40, deadline=None)

@@ -34,6 +34,27 @@ ENGINES = {
 }
 
 
+@pytest.mark.parametrize("name", [*ENGINES, "torch kernel", "mps", "truncated"])
+def test_torchs_default_device_does_not_matter(name):
+    options = {
+        "torch kernel": {"method": "statevector", "kernel": "torch"},
+        "mps": {"method": "mps"},
+        "truncated": {"method": "mps", "bond": 1, "tolerance": 100.0},
+    }
+    spec, found = build_circuit("hq_unet_qcnn", grid=2), []
+    inputs = torch.linspace(0, 1, 2 * spec.num_inputs).reshape(2, -1)
+    start = torch.linspace(-1, 1, spec.num_weights)
+    for default in ("cpu", "meta"):
+        engine = ENGINES[name]() if name in ENGINES else make_engine("exact", **options[name])
+        weights = start.clone().requires_grad_()
+        with torch.device(default):
+            values = engine.expectations(spec, inputs, weights)
+            values.square().sum().backward()
+        found.append((values.detach(), weights.grad))
+    for pair in zip(*found):
+        torch.testing.assert_close(*pair, rtol=0, atol=1e-5)
+
+
 class PlainEngine(Engine):
     """As a plugin would write it, in products that autocast would round: cos and sin of x + w."""
 

@@ -18,11 +18,15 @@ SPEC = build_circuit("hq_unet_qcnn", grid=2)
     [
         ({}, None),
         ({"method": "statevector"}, None),
+        ({"method": "statevector", "kernel": "torch"}, None),
+        ({"method": "mps"}, None),
+        ({"kind": "aer"}, None),
+        ({"kind": "routed", "backend": "fake_torino"}, None),
         ({"method": "network", "noise": NOISE}, None),
         ({"noise": NOISE}, {"p_2q": torch.tensor(0.05)}),
         ({"shots": 100, "seed": 0}, None),
     ],
-    ids=["tape", "statevector", "noise", "rates", "shots"],
+    ids=["tape", "statevector", "torch kernel", "mps", "aer", "routed", "noise", "rates", "shots"],
 )
 def test_training_after_a_call_in_inference_mode(options, rates):
     generator = torch.Generator().manual_seed(0)
@@ -31,7 +35,7 @@ def test_training_after_a_call_in_inference_mode(options, rates):
     given = {} if rates is None else {"rates": rates}
     found = []
     for first_in_inference in (True, False):
-        engine = make_engine("exact", **options)
+        engine = make_engine(**{"kind": "exact"} | options)
         if first_in_inference:
             with torch.inference_mode():
                 engine.expectations(SPEC, inputs, start, **given)

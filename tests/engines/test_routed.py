@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 
@@ -55,6 +57,20 @@ def test_without_noise_only_the_route_differs():
     engine = make_engine("routed", backend="fake_manila", trials=1, noise=NoiseProfile())
     ideal = make_engine("exact").expectations(spec, inputs, weights)
     torch.testing.assert_close(engine.expectations(spec, inputs, weights), ideal)
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_routed_engines_can_be_sent_to_other_processes(used):
+    spec = build_circuit("hq_unet_qcnn", grid=2)
+    inputs, weights = arguments(spec)
+    engine = make_engine("routed", backend="fake_manila", trials=1, noise=NoiseProfile(p_2q=0.02))
+    if used:
+        engine.expectations(spec, inputs, weights)
+    sent = pickle.loads(pickle.dumps(engine))  # noqa: S301 - our own bytes
+    assert sent.describe() == engine.describe()
+    torch.testing.assert_close(
+        sent.expectations(spec, inputs, weights), engine.expectations(spec, inputs, weights)
+    )
 
 
 def test_aer_can_execute_routed_circuits_and_idle_noise_counts():

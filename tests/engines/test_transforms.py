@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 import torch
 from engine_transforms import CASES, FIRST, INPUTS, VALUES, WEIGHTS, two_qubits
+from qiskit import QuantumCircuit
+from qiskit.circuit import ParameterVector
+from qiskit.quantum_info import SparsePauliOp
 
+from qhybrid.circuits import CircuitSpec
 from qhybrid.engines import make_engine
 from qhybrid.engines.mitigation import mitigated_engine
 from qhybrid.noise import NoiseProfile
@@ -85,6 +89,46 @@ def test_a_gradient_penalty_trains(name):
         slope = (penalty(INPUTS, WEIGHTS + shift) - penalty(INPUTS, WEIGHTS - shift)) / (2 * step)
         assert found[column].item() == pytest.approx(slope.item(), abs=1e-7)
         assert abs(slope.item()) > 0.01
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("name", [*ENGINES, "torch kernel", "mps"])
+def test_a_penalty_where_the_inputs_are_made_of_the_weights(name, autocast):
+    options = {"torch kernel": {"method": "statevector", "kernel": "torch"}, "mps": {"method": "mps"}}
+    f = function_of(ENGINES[name]() if name in ENGINES else make_engine("exact", **options[name]))
+
+    def slopes(weights, create_graph=False):
+        values = f(INPUTS * weights[1].cos() + weights[0], weights)
+        return torch.autograd.grad(values.sum(), weights, create_graph=create_graph)[0]
+
+    def of_values(weights):
+        return f(INPUTS * weights[1].cos() + weights[0], weights).sum()
+
+    weights, step = WEIGHTS.clone().requires_grad_(), 1e-5
+    with torch.autocast("cpu", enabled=autocast):
+        first = slopes(weights, create_graph=True)
+        (second,) = torch.autograd.grad(first.pow(2).sum(), weights)
+    for column in range(2):
+        shift = step * torch.eye(2, dtype=torch.float64)[column]
+        ahead, behind = ((WEIGHTS + sign * shift).requires_grad_() for sign in (1, -1))
+        slope = (of_values(ahead) - of_values(behind)) / (2 * step)
+        assert first[column].item() == pytest.approx(slope.item(), abs=1e-7)
+        slope = (slopes(ahead).pow(2).sum() - slopes(behind).pow(2).sum()) / (2 * step)
+        assert second[column].item() == pytest.approx(slope.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("kernel", ["torch", None])
+def test_a_penalty_on_what_does_not_matter_is_zero(kernel):
+    x, circuit = ParameterVector("x", 1), QuantumCircuit(2)
+    circuit.rx(x[0], 1)
+    circuit.h(0)
+    spec = CircuitSpec.from_circuit(circuit, list(x), [], [SparsePauliOp("IZ")])
+    for options in ({"method": "network"}, {"method": "statevector", "kernel": kernel}):
+        engine = make_engine("exact", **options)
+        inputs = torch.tensor([[0.3]], dtype=torch.float64, requires_grad=True)
+        values = engine.expectations(spec, inputs, torch.zeros(0, dtype=torch.float64))
+        (slope,) = torch.autograd.grad(values.sum(), inputs, create_graph=True)
+        assert slope.item() == 0.0
 
 
 @pytest.fixture(scope="module")

@@ -186,6 +186,35 @@ def test_searched_paths_of_closed_read_outs(monkeypatch):
     assert {closed for _, closed in search_module.load_paths(spec.fingerprint)} == {True}
 
 
+@pytest.mark.parametrize("gates", [0, 1, 2])
+@pytest.mark.parametrize("method", ["network", "statevector", "mps"])
+def test_wide_strings_on_qubits_without_gates(method, gates):
+    circuit = QuantumCircuit(6)
+    if gates:
+        circuit.ry(0.4, 2)
+    if gates > 1:
+        circuit.crx(0.9, 2, 4)
+    labels = ["ZYYXZI", "ZZZZZZ", "ZXZXZZ", "IYZXZZ", "ZZZXZX", "ZXZZIZ"]
+    spec = CircuitSpec.from_circuit(circuit, [], [], [SparsePauliOp(label) for label in labels])
+    state = Statevector(circuit)
+    p01, p10 = FLIPS.readout_p01, FLIPS.readout_p10
+    expected, read = [], []
+    for label in labels:
+        expected.append(state.expectation_value(SparsePauliOp(label)).real)
+        factors = {"I": np.eye(2), "Z": np.diag([1 - 2 * p10, 2 * p01 - 1])}
+        for letter in "XY":
+            turned = np.eye(2) * (p01 - p10) + (1 - p01 - p10) * Operator.from_label(letter).data
+            factors[letter] = turned
+        whole = np.eye(1)
+        for letter in label:
+            whole = np.kron(whole, factors[letter])
+        read.append(state.expectation_value(Operator(whole)).real)
+    for noise, wanted in ((None, expected), (FLIPS, read)):
+        engine = make_engine("exact", method=method, noise=noise)
+        found = engine.expectations(spec, torch.zeros(1, 0, dtype=F64), torch.zeros(0, dtype=F64))
+        np.testing.assert_allclose(found[0], wanted, atol=1e-12)
+
+
 @pytest.mark.parametrize("direction", [1, -1])
 def test_chains_beyond_statevectors_agree_with_matrix_product_states(direction):
     """Aer's method; with CX in either direction a sweep from one end or the other is the cheap one."""

@@ -17,7 +17,14 @@ from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engine_kinds import check_count, check_seed
 from qhybrid.engines.aer.circuit import angle_circuit
 from qhybrid.engines.aer.readout import MeasuredBases, Readout, SavedExpectations
-from qhybrid.engines.base import Engine, attached, check_arguments, check_noise, empty_result
+from qhybrid.engines.base import (
+    Engine,
+    attached,
+    check_arguments,
+    check_noise,
+    empty_result,
+    ordinary_tensors,
+)
 from qhybrid.engines.exact.cost import memory_limit
 from qhybrid.engines.gates.angle_table import AngleTable
 from qhybrid.engines.gates.expression import Angle
@@ -118,20 +125,24 @@ class AerEngine(Engine):
     def _prepare(self, spec: CircuitSpec) -> _Prepared:
         if spec.fingerprint not in self._prepared:
             self._check_memory(spec)
-            native = set(self._simulator.operation_names)
-            circuit, parameters, angles = angle_circuit(spec, self._noise, native)
-            readout: Readout = MeasuredBases(spec) if self._shots else SavedExpectations(spec, self._noise)
-            ready = [self._compiled(one) for one in readout.circuits(circuit)]
-            self._prepared[spec.fingerprint] = _Prepared(
-                tuple(one for one, _ in ready),
-                tuple(model for _, model in ready),
-                readout,
-                tuple(parameters),
-                tuple(angles),
-                AngleTable(angles, spec.num_inputs, spec.num_weights, torch.empty(0, dtype=torch.float64)),
-                spec.num_observables,
-            )
+            with ordinary_tensors():
+                self._prepared[spec.fingerprint] = self._made_ready(spec)
         return self._prepared[spec.fingerprint]
+
+    def _made_ready(self, spec: CircuitSpec) -> _Prepared:
+        native = set(self._simulator.operation_names)
+        circuit, parameters, angles = angle_circuit(spec, self._noise, native)
+        readout: Readout = MeasuredBases(spec) if self._shots else SavedExpectations(spec, self._noise)
+        ready = [self._compiled(one) for one in readout.circuits(circuit)]
+        return _Prepared(
+            tuple(one for one, _ in ready),
+            tuple(model for _, model in ready),
+            readout,
+            tuple(parameters),
+            tuple(angles),
+            AngleTable(angles, spec.num_inputs, spec.num_weights, torch.empty(0, dtype=torch.float64)),
+            spec.num_observables,
+        )
 
     def _compiled(self, circuit: QuantumCircuit) -> tuple[QuantumCircuit, NoiseModel | None]:
         """Transpile for the simulator; under noise check that no gate was replaced: noise must hit all."""

@@ -92,7 +92,7 @@ class ExactEngine(Engine):
         self._device = _device(device)
         self._dtype = dtype
         self._method = method
-        _check_kernel(kernel, self._device)
+        _check_kernel(kernel, method, self._device)
         self._kernel = kernel
         self._noise = noise
         self._chains = ChainMethod(noise, bond, tolerance) if method == "mps" else None
@@ -308,9 +308,14 @@ KERNELS = ("torch", "compiled")
 """What can execute statevectors."""
 
 
-def _check_kernel(kernel: str | None, device: torch.device) -> None:
+def _check_kernel(kernel: str | None, method: str, device: torch.device) -> None:
     if kernel not in (None, *KERNELS):
         raise EngineError(f"Option `kernel` must be one of {', '.join(KERNELS)}, but is {kernel!r}.")
+    if kernel is not None and method not in ("auto", "statevector"):
+        raise EngineError(
+            f"Option `kernel` must be left out where no statevector is used, but method is {method!r}, which "
+            "would ignore it."
+        )
     if kernel != "compiled":
         return
     if device.type != "cpu":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +15,7 @@ from qhybrid.engines.exact.native.program import NativeProgram
 from qhybrid.engines.exact.native.rotations import Rotations
 from qhybrid.engines.gates.angle_table import AngleTable
 from qhybrid.engines.gates.expression import Angle
-from qhybrid.engines.transforms import is_transformed, is_vectorised, no_autocast
+from qhybrid.engines.transforms import gradients_by_twin, is_transformed, is_vectorised, no_autocast
 
 
 class Twin(Protocol):
@@ -146,7 +147,10 @@ class _Adjoint(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         inputs, weights, rows, vector = ctx.saved_tensors
         if torch.is_grad_enabled() or is_vectorised(grads[0]):
-            return _by_twin(ctx, inputs, weights, grads[0])
+            # Angles' trees are part of what the twin computes.
+            twin = partial(ctx.executor.twin, traced=is_vectorised(grads[0]))
+            found = gradients_by_twin(twin, (inputs, weights), ctx.needs_input_grad[1:3], grads[0])
+            return None, *found, None, None
         grad_rows, grad_vector = ctx.executor.backward(rows, vector, grads[0].contiguous(), ctx.kept)
         count, length = inputs.shape[0], weights.shape[0]
         return (
@@ -156,20 +160,3 @@ class _Adjoint(torch.autograd.Function):
             grad_rows[count:] if ctx.needs_input_grad[3] else None,
             grad_vector[length:] if ctx.needs_input_grad[4] else None,
         )
-
-
-def _by_twin(
-    ctx: Any, inputs: torch.Tensor, weights: torch.Tensor, grad: torch.Tensor
-) -> tuple[torch.Tensor | None, ...]:
-    """Return gradients that can be differentiated again; angles' trees are part of what the twin computes."""
-    create = torch.is_grad_enabled()
-    with torch.enable_grad():
-        wanted = [tensor for tensor in (inputs, weights) if tensor.requires_grad]
-        values = ctx.executor.twin(inputs, weights, traced=is_vectorised(grad))
-        found = iter(torch.autograd.grad(values, wanted, grad, create_graph=create, allow_unused=True))
-    return (
-        None,
-        *(next(found) if tensor.requires_grad else None for tensor in (inputs, weights)),
-        None,
-        None,
-    )

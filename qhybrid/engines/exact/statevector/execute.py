@@ -11,7 +11,7 @@ from qhybrid.engines.exact.execute import Executor
 from qhybrid.engines.exact.statevector.plan import StatePlan, StateRun
 from qhybrid.engines.exact.statevector.products import StateReader
 from qhybrid.engines.exact.statevector.steps import Step
-from qhybrid.engines.transforms import is_transformed, is_vectorised, no_autocast
+from qhybrid.engines.transforms import gradients_by_twin, is_transformed, is_vectorised, no_autocast
 
 CHUNK_AMPLITUDES = 2**17
 """Amplitudes that are carried at once on a CPU, so that a state stays in the cache."""
@@ -100,14 +100,10 @@ class _AdjointRun(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         runner, tensors = ctx.runner, ctx.saved_tensors
         if torch.is_grad_enabled() or is_vectorised(grads[0]):
-            create = torch.is_grad_enabled()
-            wanted = [tensor for tensor in tensors if tensor.requires_grad]
-            with torch.enable_grad():
-                values = runner.traced(tensors, ctx.batch)
-            found = iter(
-                torch.autograd.grad(values, wanted, grads[0], create_graph=create, allow_unused=True)
+            found = gradients_by_twin(
+                lambda *some: runner.traced(some, ctx.batch), tensors, ctx.needs_input_grad[2:], grads[0]
             )
-            return (None, None, *(next(found) if tensor.requires_grad else None for tensor in tensors))
+            return None, None, *found
         total: list[torch.Tensor] = [torch.zeros_like(tensor) for tensor in tensors]
         for (part, some), final in zip(runner.parts(tensors, ctx.batch), ctx.finals):
             state, grad = final, runner.reader.pull_back(final, grads[0][:, part])

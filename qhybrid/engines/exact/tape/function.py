@@ -14,7 +14,7 @@ from qhybrid.engines.exact.readout import Output
 from qhybrid.engines.exact.tape.angles import AngleMap
 from qhybrid.engines.exact.tape.bound import Workspace
 from qhybrid.engines.exact.tape.compile import Compiler
-from qhybrid.engines.transforms import is_vectorised, no_autocast
+from qhybrid.engines.transforms import gradients_by_twin, is_vectorised, no_autocast
 
 Twin = Callable[..., torch.Tensor]
 """Takes input rows (n_in, B), weights and channels; returns (n_obs, B), differentiable as often as wanted."""
@@ -183,29 +183,15 @@ class _Taped(torch.autograd.Function):
     def backward(ctx: Any, *above: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         inputs, weights, *channels = ctx.saved_tensors
         if torch.is_grad_enabled() or is_vectorised(above[0]):
-            return None, *_by_twin(ctx, above[0])
+            return None, *gradients_by_twin(
+                ctx.network.twin, ctx.saved_tensors, ctx.needs_input_grad[1:], above[0]
+            )
         network: TapedNetwork = ctx.network
         lease, ctx.lease = ctx.lease, None
         if lease is None:
             _, lease = network.values(inputs, weights, channels)
         wanted = ctx.needs_input_grad[1:]
         return None, *network.gradients(lease.workspace, (inputs, weights, *channels), above[0], wanted)
-
-
-def _by_twin(ctx: Any, above: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    """Return gradients that can be differentiated, by computing the values again with torch operations."""
-    create = torch.is_grad_enabled()
-    wanted = ctx.needs_input_grad[1:]
-    with torch.enable_grad():
-        saved = ctx.saved_tensors
-        values = ctx.network.twin(*saved)
-        leaves = [tensor for tensor, want in zip(saved, wanted) if want]
-        found = iter(
-            torch.autograd.grad(
-                values, leaves, above, create_graph=create, allow_unused=True, materialize_grads=True
-            )
-        )
-    return tuple(next(found) if want else None for want in wanted)
 
 
 def _sum(first: torch.Tensor | None, second: torch.Tensor | None) -> torch.Tensor | None:
