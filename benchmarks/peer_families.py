@@ -118,7 +118,7 @@ def chain(num_qubits: int) -> CircuitSpec:
     return CircuitSpec.from_circuit(circuit, list(x), list(w), [SparsePauliOp("Z" * num_qubits)])
 
 
-DENSE = ("flagquantum", "tensorcircuit", "tensorcircuit light cones", "lightning", "qulacs")
+DENSE = ("flagquantum", "tensorcircuit", "lightning", "qulacs")
 SMALL = (*DENSE, "fastqml")
 SCAN = ("flagquantum", "tensorcircuit scan", "lightning", "qulacs")
 CONES = ("recurrence by hand", "lightning", "qulacs", "tensorcircuit light cones")
@@ -137,7 +137,7 @@ FAMILIES: dict[str, Family] = {
     "hea_20": Family(lambda: rings(20, 4, "cx"), (1,), DENSE),
     "zz_6": Family(lambda: zz_map(6), (1, 64, 1024), SMALL),
     "zz_10": Family(lambda: zz_map(10), (1, 64), DENSE),
-    "qaoa": Family(qaoa, (1, 8), DENSE),
+    "qaoa": Family(qaoa, (1, 8), (*DENSE, "tensorcircuit light cones")),
     "deep": Family(lambda: rings(4, 100, "cx"), (1, 256, 1024), SCAN, layer_gates=12),
     "deep_upload": Family(lambda: rings(4, 100, "cx", upload=True), (1, 256, 1024), SCAN, layer_gates=16),
     "chain_24": Family(lambda: chain(24), (1, 32), ("aer mps, value only",)),

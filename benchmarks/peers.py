@@ -301,10 +301,14 @@ def main() -> None:
     parser.add_argument("--peers", nargs="+", choices=PARTIES, help="those peers alone")
     parser.add_argument("--turns", type=int, default=7, help="turns of every party")
     parser.add_argument("--patience", type=float, default=240.0, help="seconds until a party must answer")
+    parser.add_argument(
+        "--keep", nargs="+", type=Path, default=[], help="JSON of earlier runs; families not run now stay"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rate = product_rate()
-    cells: list[Cell] = []
+    cells = [Cell(**fields) for file in arguments.keep for fields in json.loads(file.read_text())]
+    cells = [cell for cell in cells if cell.family not in arguments.only]
     for name in arguments.only:
         family = FAMILIES[name]
         parties = [p for p in family.peers if not arguments.peers or p in arguments.peers]
@@ -313,6 +317,7 @@ def main() -> None:
             for row in rows_of(found):
                 print(*row, sep=" | ", flush=True)
             cells += found
+    cells.sort(key=lambda cell: list(FAMILIES).index(cell.family))
     sections = [
         f"## Peers: ratio is the peer's time over ours\n\n{table(ROW_HEAD, rows_of(cells))}",
         f"## The exact engine: time, arithmetic limit at {rate / 1e9:.0f} GFLOP/s, and prediction\n\n"
