@@ -30,7 +30,7 @@ FIXED = (
     "data.resolution",
     "model.name",
 )
-"""Keys that decide what is judged, or the random numbers of it: trials that differ in them cannot be compared."""
+"""Keys that decide what is judged, or the random numbers of it: trials that differ cannot be compared."""
 
 
 class Distribution(StrictModel):
