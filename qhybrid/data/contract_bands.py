@@ -191,7 +191,8 @@ def swapped_ends(own: Sequence[BandInfo], wanted: Sequence[BandInput]) -> tuple[
         Those whose numbers v become training's as `largest - v`; and those of which that is not sure, because
         training's files are not known or no largest number is.
     """
-    sure, unsure = [], []
+    sure: list[int] = []
+    unsure: list[int] = []
     for place, (here, band) in enumerate(zip(own, wanted)):
         if band.inverted is None:
             unsure += [place] if here.inverted else []
