@@ -49,6 +49,13 @@ def _private_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("QHYBRID_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
+_DRAWN = {
+    "qhybrid.evaluation.report_files": ("draw_confusion", "draw_samples", "draw_scene_map"),
+    "qhybrid.training.scenes.pictures": ("draw_learning_curves", "draw_samples"),
+}
+"""Pictures of every training and evaluation of scenes: setting up their axes takes longer than the rest."""
+
+
 @pytest.fixture
 def unrendered_pictures(monkeypatch):
     """Write empty pictures, for tests that train or evaluate but say nothing of how pictures look."""
@@ -61,7 +68,16 @@ def unrendered_pictures(monkeypatch):
         else:
             Path(target).write_bytes(empty.getvalue())
 
+    def draw(*arguments, **_):
+        output = [one for one in arguments if isinstance(one, Path)][-1]
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_bytes(empty.getvalue())
+        return output
+
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
+    for module, names in _DRAWN.items():
+        for name in names:
+            monkeypatch.setattr(f"{module}.{name}", draw)
 
 
 def write_scene(folder: Path, name: str, seed: int, size: int = 48, east: float = 0.0) -> None:

@@ -37,7 +37,7 @@ def compare(
     first, shown = runs[0], find_metric(name)
     found = [None, *(comparison.compare(first, each, name) for each in runs[1:])]
     title = f"{first.name}, {metric_label(name)}, test split"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=0)
     table.add_column("model", overflow="fold")
     for heading in ("weights", "runs", "mean", "std", "- ref.", "95 % interval", "p", "above"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -69,7 +69,8 @@ def fetch(
 def synthetic(
     to: Annotated[Path, typer.Option(help="New folder for the scenes.")],
     option: Annotated[
-        list[str] | None, typer.Option(help="Key of the data set, as in size=1024; see `info synthetic`.")
+        list[str] | None,
+        typer.Option(help="Key of the data set, as in size=1024; see `qhybrid data info synthetic`."),
     ] = None,
 ) -> None:
     """Generate georeferenced scenes with masks, laid out for the data set `geotiff_folder`."""

@@ -30,7 +30,7 @@ FIXED = (
     "data.resolution",
     "model.name",
 )
-"""Keys that decide what is judged, or by which chance: trials that differ in them cannot be compared."""
+"""Keys that decide what is judged, or the random numbers of it: trials that differ cannot be compared."""
 
 
 class Distribution(StrictModel):
@@ -87,8 +87,8 @@ class TuneSpace(StrictModel):
         for key in self.space:
             if any(key == one or key.startswith(f"{one}.") for one in FIXED):
                 raise ValueError(
-                    f"`{key}` cannot be tuned: it decides what is judged, or by which chance, so its trials "
-                    "could not be compared"
+                    f"`{key}` cannot be tuned: it decides what is judged, or the random numbers of it, so "
+                    "that its trials could not be compared"
                 )
         return self
 

@@ -14,6 +14,7 @@ from qhybrid.data.check_likeness import SmallCopy
 from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.data.contract import InputContract, ReadOptions
 from qhybrid.data.pairs import check_pair
+from qhybrid.data.patches import too_small
 from qhybrid.data.raster import Window
 from qhybrid.data.scenes import Scene, SceneDataset, SceneReader
 from qhybrid.data.splits import find_leaks
@@ -56,6 +57,7 @@ def check_scenes(
         found = check.splits[split] = SplitFindings()
         shown = set(np.linspace(0, len(scenes) - 1, EXAMPLES).astype(int)) if scenes else set()
         reader = _Reader(dataset, contract, found)
+        no_room: list[str] = []
         for index, scene in enumerate(scenes):
             try:
                 assert contract is not None  # there is a scene
@@ -63,6 +65,8 @@ def check_scenes(
                     reader.look(scene, labels=split != "train")
                 else:
                     reader.read(scene, index in shown)
+                problem = too_small(scene, reader.shape, config) if split == "train" else None
+                no_room += [problem] if problem is not None else []
             except DataError as error:
                 check.add("file", [split], error)
                 reader.forget()
@@ -70,6 +74,9 @@ def check_scenes(
             if progress is not None:
                 progress(done, total)
         reader.forget()
+        if no_room:
+            more = f" ({len(no_room)} of {len(scenes)} training scenes are too small.)" if no_room[1:] else ""
+            check.add("file", [split], no_room[0] + more)
         _note_number_types(split, reader.number_types, check)
     lonely = dataset.masks_without_image()
     if lonely:
@@ -144,7 +151,12 @@ def _note_number_types(split: str, types: dict[str, Scene], check: DataCheck) ->
 
 
 class _Reader:
-    """Reads scenes of one split into its findings; files that scenes share stay open."""
+    """Reads scenes of one split into its findings; files that scenes share stay open.
+
+    Attributes:
+        number_types: Number type of the files, each with the first scene that has it.
+        shape: Height and width of the last scene in pixels, as it is read.
+    """
 
     def __init__(self, dataset: SceneDataset, contract: InputContract | None, found: SplitFindings) -> None:
         self._classes = dataset.classes
@@ -153,6 +165,7 @@ class _Reader:
         self._open: SceneReader | None = None
         self._looked_at: set[Path] = set()
         self.number_types: dict[str, Scene] = {}
+        self.shape = (0, 0)
 
     def forget(self) -> None:
         """Close the files."""
@@ -169,6 +182,7 @@ class _Reader:
         return self._open
 
     def _count(self, shape: tuple[int, int]) -> None:
+        self.shape = shape
         self._found.count += 1
         self._found.pixels += shape[0] * shape[1]
         self._found.smallest = min(self._found.smallest, *shape)

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from qhybrid.config import DataConfig
-from qhybrid.data.contract_bands import BandInput, check_given, match_bands
+from qhybrid.data.contract_bands import BandInput, check_given, match_bands, swapped_ends
 from qhybrid.data.contract_common import common_offset, doubt, other_encoding
 from qhybrid.data.contract_range import (
     Conversion,
+    Floats,
     SceneSample,
     check_numbers,
     conversion_of_file,
@@ -31,7 +32,7 @@ from qhybrid.data.contract_range import (
 )
 from qhybrid.data.contract_reading import Reading, resampled_size
 from qhybrid.data.raster import RasterInfo, check_bands, raster_info
-from qhybrid.data.raster_file import as_picture
+from qhybrid.data.raster_file import BandInfo, as_picture
 from qhybrid.errors import DataError
 
 _FAR_PIXEL = 1.5
@@ -120,7 +121,10 @@ class InputContract:
         own = [info.bands[number - 1] for number in numbers]
         check_numbers(image, own)
         described = tuple(
-            BandInput(number, band.description, band.color, band.dtype, band.scale, band.offset, band.nodata)
+            BandInput(
+                *(number, band.description, band.color, band.dtype, band.scale, band.offset, band.nodata),
+                inverted=band.inverted,
+            )
             for number, band in zip(numbers, own)
         )
         pixel_size = info.pixel_size if size is None else options.resolution
@@ -140,7 +144,7 @@ class InputContract:
             every: The model was trained on all bands of its scenes.
             options: What the recipe decides.
         """
-        numbered = tuple(BandInput(number) for number in bands)
+        numbered = tuple(BandInput(number, inverted=None) for number in bands)
         contract = cls(numbered, None, every, known=False, options=options)
         return contract.with_statistics(statistics.mean, statistics.std, statistics.low, statistics.high)
 
@@ -194,14 +198,8 @@ class InputContract:
         Raises:
             DataError: If the mapping is not one that `to_dict` writes.
         """
-        names = {one.name for one in fields(BandInput)}
         try:
-            bands = tuple(
-                BandInput(**{**band, "nodata": None if band["nodata"] is None else float(band["nodata"])})
-                for band in (
-                    {key: value for key, value in one.items() if key in names} for one in content["bands"]
-                )
-            )
+            bands = tuple(BandInput.from_dict(band) for band in content["bands"])
             size = content["pixel_size_m"]
             return cls(
                 bands,
@@ -244,6 +242,8 @@ class InputContract:
         own = [picture.bands[number - 1] for number in reading.bands or ()]
         sample = sample_image(image, reading)
         given = self.options.scale
+        sign, base = self._black_to_white(image, own)
+        sample = sample.converted(sign, base)
         found: Conversion | None = None
         if given is not None:
             found = np.full(len(own), given), np.zeros(len(own)), None
@@ -258,10 +258,11 @@ class InputContract:
         if found is not None:
             gain, shift, note = found
             sample = sample.converted(gain, shift)
-            if (gain != 1).any() or shift.any():
-                reading = replace(reading, gain=tuple(gain.tolist()), shift=tuple(shift.tolist()))
+            sign, base = sign * gain, base * gain + shift
             if note is not None:
                 self._warn("scale", f"{image}: {note}.")
+        if (sign != 1).any() or base.any():
+            reading = replace(reading, gain=tuple(sign.tolist()), shift=tuple(base.tolist()))
         self._check_alpha(picture, reading, sample)
         foreign = foreign_band(
             own, self.bands, sample, self.one_scene, found is not None and given is None, given is not None
@@ -280,6 +281,23 @@ class InputContract:
         else:
             raise DataError(self._foreign(image, own[foreign[0]].dtype, sample, *foreign))
         return reading
+
+    def _black_to_white(self, image: str | Path, own: Sequence[BandInfo]) -> tuple[Floats, Floats]:
+        """Return gain and shift that make 0 black or white as in training: v becomes largest - v."""
+        gain, shift = np.ones(len(own)), np.zeros(len(own))
+        sure, unsure = swapped_ends(own, self.bands)
+        if self.options.scale is not None:
+            sure, unsure = [], sure + unsure
+        for place in sure:
+            gain[place], shift[place] = -1, own[place].largest or 0
+        if unsure:
+            here, there = ("white", "black") if own[unsure[0]].inverted else ("black", "white")
+            self._warn(
+                "inverted",
+                f"{image}: 0 is {here} in it (photometric interpretation), and in training perhaps {there}; "
+                "its numbers are taken as they are. Fix: if so, invert them in the file.",
+            )
+        return gain, shift
 
     def _check_pixel_size(self, picture: RasterInfo) -> None:
         here, there = picture.pixel_size, self.pixel_size

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Self
 
 import numpy as np
 
@@ -45,6 +45,7 @@ class BandInput:
         scale: Physical value = number * scale + offset, as the first training scene says.
         offset: See `scale`.
         nodata: Its own value for "no data" there.
+        inverted: 0 was white there (TIFF's MINISWHITE); None: runs of earlier versions do not say.
         mean: Mean of the training pixels.
         std: Standard deviation of the training pixels.
         low: 0.5th percentile of the training pixels.
@@ -62,6 +63,7 @@ class BandInput:
     std: float = 0.0
     low: float = 0.0
     high: float = 0.0
+    inverted: bool | None = False
 
     @property
     def shown(self) -> str:
@@ -72,7 +74,26 @@ class BandInput:
         """Return the band as plain values for JSON, which has no word for a nodata of NaN: that is text."""
         nodata = self.nodata
         finite = nodata is None or np.isfinite(nodata)
-        return {**asdict(self), "nodata": nodata if finite else str(nodata)}
+        content = {**asdict(self), "nodata": nodata if finite else str(nodata)}
+        if self.inverted is None or not (self.inverted or self._may_be_inverted):
+            del content["inverted"]  # earlier versions did not have it
+        return content
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """Rebuild a band from `to_dict`; what newer versions say besides is left out."""
+        names = {one.name for one in fields(cls)}
+        nodata = content["nodata"]
+        known = {key: value for key, value in content.items() if key in names}
+        band = cls(**{**known, "nodata": None if nodata is None else float(nodata)})
+        unknown = "inverted" not in content and band._may_be_inverted
+        return replace(band, inverted=None) if unknown else band
+
+    @property
+    def _may_be_inverted(self) -> bool:
+        """Whether 0 may have been white in a file of which no more is known than this."""
+        unsigned = self.dtype is None or np.dtype(self.dtype).kind == "u"
+        return self.number == 1 and self.color == "undefined" and unsigned
 
 
 @dataclass(frozen=True)
@@ -161,6 +182,23 @@ def match_bands(
     if len(complete) != len(wanted) or weak:
         raise DataError(_contradiction(picture, wanted, places, complete))
     return complete
+
+
+def swapped_ends(own: Sequence[BandInfo], wanted: Sequence[BandInput]) -> tuple[list[int], list[int]]:
+    """Return the places of bands whose 0 is white where training's is black, or the reverse.
+
+    Returns:
+        Those whose numbers v become training's as `largest - v`; and those of which that is not sure, because
+        training's files are not known or no largest number is.
+    """
+    sure: list[int] = []
+    unsure: list[int] = []
+    for place, (here, band) in enumerate(zip(own, wanted)):
+        if band.inverted is None:
+            unsure += [place] if here.inverted else []
+        elif here.inverted != band.inverted:
+            (unsure if here.largest is None else sure).append(place)
+    return sure, unsure
 
 
 def _at_other_places(words: Sequence[str | None], others: Sequence[str | None]) -> bool:

@@ -66,9 +66,10 @@ class SceneSample:
     pixels: int
 
     def converted(self, gain: Floats, shift: Floats) -> SceneSample:
-        """Return the statistics of values * gain + shift, where no gain is below 0."""
-        moved = {name: getattr(self, name) * gain + shift for name in ("mean", "low", "high")}
-        return SceneSample(**moved, std=self.std * gain, extremes=self.extremes, pixels=self.pixels)
+        """Return the statistics of values * gain + shift."""
+        mean, *ends = (values * gain + shift for values in (self.mean, self.low, self.high))
+        low, high = np.minimum(*ends), np.maximum(*ends)
+        return SceneSample(mean, self.std * np.abs(gain), low, high, self.extremes, self.pixels)
 
 
 def sample_image(path: Any, reading: Reading) -> SceneSample:

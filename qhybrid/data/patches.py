@@ -29,6 +29,26 @@ def _to_sample(image: NDArray[np.float32], labels: NDArray[np.uint8]) -> Sample:
     return {"image": torch.from_numpy(image), "mask": torch.from_numpy(labels.astype(np.int64))}
 
 
+def too_small(scene: Scene, shape: tuple[int, int], config: DataConfig) -> str | None:
+    """Return what is wrong with a training scene that has no room for a patch; None if it has.
+
+    Args:
+        scene: The scene.
+        shape: Its height and width in pixels as it is read, so at `config.resolution` if that is set.
+        config: The recipe's section `data`.
+    """
+    if min(shape) >= config.patch_size:
+        return None
+    read_at, remedy = "", ""
+    if config.resolution is not None:
+        read_at, remedy = f" at `data.resolution` {config.resolution:g}", ", or a finer resolution,"
+    return (
+        f"{scene.image}: a training scene must be at least as large as a patch, but scene {scene.id} has "
+        f"{shape[0]} x {shape[1]} pixels{read_at} and `data.patch_size` is {config.patch_size}. Fix: set a "
+        f"smaller patch size{remedy} or leave the scene out."
+    )
+
+
 class RandomPatches(Dataset[Sample]):
     """Random windows of scenes: scenes by their number of positions, positions uniformly.
 
@@ -68,12 +88,8 @@ class RandomPatches(Dataset[Sample]):
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]
         positions = []
         for scene, (height, width) in zip(self._store.scenes, self._store.shapes):
-            if min(height, width) < self._size:
-                raise DataError(
-                    f"{scene.image}: a scene must be at least as large as a patch, but scene {scene.id} has "
-                    f"{height} x {width} pixels and `data.patch_size` is {self._size}. Fix: set a smaller "
-                    "patch size or leave the scene out."
-                )
+            if (problem := too_small(scene, (height, width), config)) is not None:
+                raise DataError(problem)
             positions.append((height - self._size + 1) * (width - self._size + 1))
         self._cumulative = np.cumsum(np.array(positions, dtype=np.int64))
         self._on_classes = config.class_sampling

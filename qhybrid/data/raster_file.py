@@ -45,6 +45,9 @@ class Window(NamedTuple):
 Color = tuple[int, int, int, int]
 """Red, green, blue and alpha of an entry of a colour table, 0 to 255."""
 
+_STRUCTURE = "IMAGE_STRUCTURE"
+"""GDAL's name of what it says of the encoding of pixels."""
+
 _DEGREE_METRES = 111_319.49
 """Length of a degree at the equator of WGS 84."""
 
@@ -60,6 +63,8 @@ class BandInfo:
         scale: Physical value = number in the file * scale + offset.
         offset: See `scale`.
         nodata: Value that means "no data", or None.
+        inverted: 0 is white and the largest number black (TIFF's photometric interpretation MINISWHITE).
+        bits: Bits of a number, where they are fewer than those of its type; else None.
     """
 
     description: str = ""
@@ -68,6 +73,14 @@ class BandInfo:
     scale: float = 1.0
     offset: float = 0.0
     nodata: float | None = None
+    inverted: bool = False
+    bits: int | None = None
+
+    @property
+    def largest(self) -> int | None:
+        """The largest number that the band can hold; None where it may be negative or no integer."""
+        kind = np.dtype(self.dtype)
+        return None if kind.kind != "u" else 2 ** (self.bits or 8 * kind.itemsize) - 1
 
 
 @dataclass(frozen=True)
@@ -226,7 +239,7 @@ def _common_type(path: Path, dtypes: Sequence[str]) -> str:
 
 
 def _read_bands(handle: Any) -> tuple[BandInfo, ...]:
-    return tuple(
+    bands = tuple(
         BandInfo(
             description=(description or "").strip(),
             color=kind.name.lower(),
@@ -245,6 +258,11 @@ def _read_bands(handle: Any) -> tuple[BandInfo, ...]:
             strict=True,
         )
     )
+    if not bands:
+        return bands
+    inverted = handle.tags(ns=_STRUCTURE).get("MINISWHITE") == "YES"  # of one band, beside alpha perhaps
+    bits = handle.tags(1, ns=_STRUCTURE).get("NBITS")
+    return (replace(bands[0], inverted=inverted, bits=None if bits is None else int(bits)), *bands[1:])
 
 
 def _read_palette(handle: Any) -> tuple[Color, ...] | None:

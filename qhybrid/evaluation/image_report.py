@@ -16,9 +16,10 @@ from torch import Tensor
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.images import ImageArrays
 from qhybrid.evaluation.pictures import draw_confusion
+from qhybrid.evaluation.report_files import discard_pictures
 from qhybrid.training.images.metrics import ImageMetrics, ImageScores
 from qhybrid.training.images.run import LoadedImageRun
-from qhybrid.training.pictures import LINE_COLORS, draw_samples, save_figure, stretch
+from qhybrid.training.pictures import LINE_COLORS, draw_samples, lost_pictures_warned, save_figure, stretch
 from qhybrid.training.showing import ERROR_COLORS, class_counts, most_varied
 from qhybrid.workspace import write_text
 
@@ -35,7 +36,9 @@ def write_image_report(
     arrays: ImageArrays,
     probabilities: Tensor,
 ) -> None:
-    """Write all files of an evaluation; each appears whole, metrics.json last.
+    """Write all files of an evaluation; each appears whole.
+
+    The metrics come first: pictures that cannot be drawn or written, on a full disk say, are a warning.
 
     Args:
         folder: Where to; it is created, and files of an earlier evaluation are replaced.
@@ -45,16 +48,18 @@ def write_image_report(
         arrays: Images and truth.
         probabilities: Of the classes, shape (N, K) or (N, K, H, W).
     """
+    discard_pictures(folder)
+    content = {**facts, **metrics.to_dict()}
+    write_text(folder / "metrics.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
     classified = run.task == "classification"
     rows = _classified(run, arrays, probabilities) if classified else _segmented(run, arrays, probabilities)
     write_text(folder / "predictions.csv", _csv(rows))
     title = f"{run.recipe.name}, {facts['split']}"
     counted = "images" if classified else "pixels"
-    draw_confusion(metrics.counts, folder / "confusion.png", title, counted)
     draw = _draw_classified if classified else _draw_segmented
-    draw(run, arrays, probabilities, folder / "samples.png")
-    content = {**facts, **metrics.to_dict()}
-    write_text(folder / "metrics.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
+    with lost_pictures_warned(folder, "metrics"):
+        draw_confusion(metrics.counts, folder / "confusion.png", title, counted)
+        draw(run, arrays, probabilities, folder / "samples.png")
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:

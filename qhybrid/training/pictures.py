@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,24 @@ _DPI = 110
 
 Samples = Sequence[Any] | NDArray[Any] | torch.Tensor
 """N arrays or tensors of one sample each, or one array or tensor with N along its first axis."""
+
+
+@contextmanager
+def lost_pictures_warned(folder: Path, kept: str) -> Iterator[None]:
+    """Make errors warnings while pictures are drawn of results that are written and whole without them.
+
+    Args:
+        folder: Where the results are.
+        kept: What of them is complete.
+    """
+    try:
+        yield
+    except Exception as error:
+        warnings.warn(
+            f"The pictures of {folder} could not be drawn ({type(error).__name__}: {error}). Its {kept} are "
+            "complete.",
+            stacklevel=3,
+        )
 
 
 def save_figure(figure: Figure, output: Path) -> Path:

@@ -38,6 +38,7 @@ from qhybrid.training.data_record import (
     write_record,
 )
 from qhybrid.training.kinds import build_task, meta_class, with_task_defaults
+from qhybrid.training.pictures import lost_pictures_warned
 from qhybrid.training.precision import trains_on_gpu, with_resolved_precision
 from qhybrid.training.preparation import (
     TrainingStart,
@@ -141,15 +142,9 @@ def _train(
 
 
 def _draw_pictures(task: Task, output: Path) -> None:
-    """Draw the pictures of a finished run, which is whole without them."""
-    try:
+    """Draw the pictures of a finished run."""
+    with lost_pictures_warned(output, "weights and metrics"):
         task.draw_pictures(output)
-    except Exception as error:
-        warnings.warn(
-            f"The pictures of {output} could not be drawn ({type(error).__name__}: {error}). Its weights and "
-            "metrics are complete.",
-            stacklevel=2,
-        )
 
 
 def _prepare_folder(recipe: Recipe, output: Path, resume: bool) -> Path | None:

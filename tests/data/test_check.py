@@ -93,6 +93,7 @@ def test_the_quick_way_sees_the_end_of_pictures(tmp_path, make_raster, suffix, o
     config = DataConfig(
         dataset="geotiff_folder",
         classes=[{"name": str(v), "values": [v], "color": "#000000"} for v in (0, 1)],
+        patch_size=64,
     )
     if check_data(config, tmp_path, ["test"], quick=True).splits["test"].count == 0:
         pytest.skip(f"{suffix} is not read by this data set")
@@ -225,6 +226,29 @@ def test_empty_and_missing_splits(folder_dataset):
     assert kinds(check) == [("split", "test"), ("split", "val")]
     assert not check.ok
     assert check.splits["train"].count == 2
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("resolution", [None, 2.5])
+def test_training_scenes_without_room_for_a_patch(folder_dataset, make_raster, resolution, quick):
+    """Of 96 x 80 pixels of 0.5 m, 19 x 16 are left at 2.5 m."""
+    root, config = folder_dataset
+    size = {"patch_size": 64} if resolution is None else {"resolution": resolution, "patch_size": 32}
+    config = config.model_copy(update=size)
+    if resolution is None:  # one of three, and one of validation, which windows may overhang
+        for split in ("train", "val"):
+            image = np.random.default_rng(len(split)).integers(1, 255, (3, 40, 80), dtype=np.uint8)
+            make_raster(root / f"set/{split}/images/small.tif", image, origin=(9e5, len(split) * 1e5))
+            mask = np.tile(np.array([1, 2, 3, 7], np.uint8), (40, 20))
+            make_raster(root / f"set/{split}/masks/small.tif", mask, origin=(9e5, len(split) * 1e5))
+    (problem,) = check_data(config, root, quick=quick).problems
+    assert (problem.kind, problem.splits, problem.severe) == ("file", ("train",), True)
+    if resolution is None:
+        assert "scene small has 40 x 80 pixels and `data.patch_size` is 64" in problem.message
+        assert "training scenes are too small" not in problem.message
+    else:
+        assert "train0 has 19 x 16 pixels at `data.resolution` 2.5 and" in problem.message
+        assert "2 of 2 training scenes are too small" in problem.message
 
 
 def test_a_class_that_a_split_lacks(folder_dataset):

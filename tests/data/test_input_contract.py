@@ -105,6 +105,60 @@ def test_the_contract_says_what_was_trained_on_and_survives_json(scene):
 # A1: number type and range
 
 
+@pytest.mark.parametrize(("trained", "there"), [("minisblack", "miniswhite"), ("miniswhite", "minisblack")])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_file_whose_0_is_white_is_read_as_training_was(scene, trained, there, dtype):
+    grey = BASE[:1].astype(dtype)
+    largest = np.iinfo(dtype).max
+    contract = contract_from([scene(grey, photometric=trained)])
+    again = InputContract.from_dict(json.loads(json.dumps(contract.to_dict())), contract.options)
+    assert again == contract
+    black, white = (
+        scene(largest - grey, photometric=there, nodata=int(largest - grey.max())),
+        scene(grey, photometric=trained),
+    )
+    with no_warning():
+        np.testing.assert_array_equal(read(white, again)[0], grey)
+        data, valid = read(black, again)
+    np.testing.assert_array_equal(valid, grey[0] < grey.max())  # nodata is a number of the file
+    np.testing.assert_array_equal(data[:, valid], grey[:, valid])
+
+
+def test_files_with_black_and_white_0_in_one_training_set_and_with_scale_and_offset(scene):
+    grey = BASE[:1].astype(np.uint16) * 4
+    paths = [scene(grey), scene(65535 - grey, photometric="miniswhite")]
+    contract = contract_from(paths)
+    assert contract.bands[0].mean == pytest.approx(grey.mean())
+    assert "inverted" not in contract.to_dict()["bands"][0]
+    scaled = [scene(grey, scales=[0.1], offsets=[-2]), scene(65535 - grey * 2, photometric="miniswhite")]
+    name_bands(scaled[1], scales=[0.05], offsets=[-2])
+    np.testing.assert_allclose(read(scaled[1], contract_from(scaled[:1]))[0], grey, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [1, 4])
+def test_numbers_of_a_few_bits_are_inverted_within_them(scene, bits):
+    """GDAL gives files of one bit a colour table, which says the same."""
+    top = 2**bits - 1
+    few = (BASE[:1] // (256 // (top + 1))).astype(np.uint8)
+    first = scene(few, nbits=bits)
+    contract = contract_from([first])
+    expected = few if bits > 1 else np.repeat(255 * few, 3, axis=0)
+    np.testing.assert_array_equal(read(first, contract)[0], expected)
+    other = scene(top - few, nbits=bits, photometric="miniswhite")
+    np.testing.assert_array_equal(read(other, contract)[0], expected)
+
+
+def test_where_it_is_not_known_whether_0_was_white_that_is_said(scene):
+    grey = scene(BASE[:1], photometric="miniswhite")
+    earlier = contract_from([grey]).to_dict()
+    del earlier["bands"][0]["inverted"]
+    contract = InputContract.from_dict(earlier, ReadOptions())
+    assert contract.to_dict() == earlier  # identities of earlier runs stay
+    for one in (contract, contract_from([scene(BASE[:1])]).with_options(scale=1)):
+        with pytest.warns(UserWarning, match="0 is white in it .*perhaps black; its numbers are taken as"):
+            np.testing.assert_array_equal(read(grey, one)[0], BASE[:1])
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
 def test_other_types_with_equal_values_pass_without_a_word(scene, dtype):
     contract = contract_from([scene(BASE)])

@@ -108,7 +108,7 @@ def test_global_random_state_is_not_touched(parts):
 
 def test_patches_must_fit_into_scenes(parts):
     with pytest.raises(
-        DataError, match=r"train0.tif: a scene must be at least as large as a patch.*96 x 80.*81"
+        DataError, match=r"train0.tif: a training scene must be at least as large as a patch.*96 x 80.*81"
     ):
         random_patches(parts, patch_size=81)
     assert len(random_patches(parts, patch_size=80)) == 40

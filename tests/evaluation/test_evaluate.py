@@ -1,7 +1,9 @@
 """Evaluation of run folders: the numbers, the files, the engines, and what can go wrong."""
 
 import csv
+import errno
 import json
+import os
 import re
 
 import matplotlib.image
@@ -71,6 +73,25 @@ def test_again_replaces_and_output_elsewhere(run_folder, scenes_root, tmp_path):
     )
     assert json.loads((output / "metrics.json").read_text())["prediction"]["overlap"] == 0
     assert not (run_folder / "evaluation").exists()
+
+
+def test_pictures_that_cannot_be_written_lose_no_metrics(run_folder, scenes_root, tmp_path, monkeypatch):
+    expected = evaluate_run(run_folder, data_root=scenes_root, output=tmp_path / "out")
+    (tmp_path / "out/metrics.json").write_text("{}")
+    drawn = []
+
+    def disk_is_full(_, target, **__):
+        drawn.append(target)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", disk_is_full)
+    with pytest.warns(UserWarning, match="out could not be drawn .*full.* metrics are complete"):
+        evaluate_run(run_folder, data_root=scenes_root, output=tmp_path / "out")
+    assert len(drawn) == 1
+    content = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert content["miou"] == pytest.approx(expected["miou"])
+    # Pictures of the earlier evaluation would be taken for those of this one.
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.csv", "metrics.json"]
 
 
 def test_data_root_of_the_environment(run_folder, scenes_root, monkeypatch):

@@ -71,7 +71,7 @@ def test_other_engines_give_the_same_numbers(classifier):
     exact = evaluate_run(classifier, "val")
     aer = evaluate_run(classifier, "val", EngineConfig(kind="aer", options={"method": "statevector"}))
     assert exact.images.to_dict() == aer.images.to_dict()
-    assert (classifier / "evaluation" / "val-aer" / "metrics.json").is_file()
+    assert (classifier / "evaluation" / "val-aer-method=statevector" / "metrics.json").is_file()
 
 
 def test_engine_for_some_layers(classifier, tmp_path):

@@ -52,6 +52,14 @@ def no_step(monkeypatch):
     monkeypatch.setattr(ImageModule, "training_step", step)
 
 
+class StopHere(Exception):
+    """All is checked, and the first step would come."""
+
+
+def stop(_):
+    raise StopHere
+
+
 def truncate(file):
     content = file.read_bytes()
     file.write_bytes(content[: len(content) * 3 // 4])
@@ -195,8 +203,9 @@ def test_what_the_test_split_is_needed_for(data, tmp_path, tiny_content):
 def test_training_and_test_that_share_ground_are_not_used_in_silence(data, tmp_path, tiny_content):
     for kind in ("images", "masks"):
         shutil.copy(data / f"tiny/train/{kind}/a.tif", data / f"tiny/test/{kind}/again.tif")
-    with pytest.warns(UserWarning, match=r"1 pair\(s\) of scenes .* show the same ground \(train and test\)"):
-        train(recipe_of(tiny_content(epochs=1)), data, tmp_path / "run")
+    warned = r"1 pair\(s\) of scenes .* show the same ground \(train and test\)"
+    with pytest.warns(UserWarning, match=warned), pytest.raises(StopHere):
+        train(recipe_of(tiny_content(epochs=1)), data, tmp_path / "run", on_start=stop)
 
 
 def test_training_images_are_read_once_before_the_first_step(tiny_data, tmp_path, tiny_content, monkeypatch):
@@ -206,12 +215,6 @@ def test_training_images_are_read_once_before_the_first_step(tiny_data, tmp_path
     def counting(self, window):
         read["/".join(self.path.parts[-3:])] += window[2] * window[3]
         return original(self, window)
-
-    class StopHere(Exception):
-        pass
-
-    def stop(_):
-        raise StopHere
 
     monkeypatch.setattr(RasterReader, "read", counting)
     with pytest.raises(StopHere):
@@ -225,7 +228,13 @@ def test_training_images_are_read_once_before_the_first_step(tiny_data, tmp_path
 
 def test_what_is_said_before_the_first_step(tiny_data, tmp_path, tiny_content):
     seen = []
-    train(recipe_of(tiny_content(epochs=2)), tiny_data, tmp_path / "run", on_start=seen.append)
+
+    def note_and_stop(start):
+        seen.append(start)
+        raise StopHere
+
+    with pytest.raises(StopHere):
+        train(recipe_of(tiny_content(epochs=2)), tiny_data, tmp_path / "run", on_start=note_and_stop)
     (start,) = seen
     counted = {split: (found.count, found.pixels) for split, found in start.data.splits.items()}
     assert counted == {"train": (2, 2 * 48 * 48), "val": (1, 48 * 48), "test": (1, 48 * 48)}

@@ -23,6 +23,8 @@ from qhybrid.workspace import write_text
 RESULT, TABLE, PICTURE, TRIALS = "trial.json", "trials.csv", "trials.png", "trials"
 _PANELS = 4
 """Parameters that get a panel of the picture."""
+_MARKS = (("o", 44, "-"), ("s", 18, "--"), ("^", 60, ":"), ("D", 12, "-."))
+"""Shape and size of the points, and style of the line, of each model."""
 
 
 @dataclass(frozen=True)
@@ -160,13 +162,16 @@ def draw_trials(output: Path, rows: Sequence[TrialRow]) -> Path | None:
     first, *panels = figure.subplots(
         1, 1 + len(numbers), sharey=True, squeeze=False, width_ratios=[1.6, *[1] * len(numbers)]
     )[0]
-    for label, color in zip(dict.fromkeys(row.model for row in rows), LINE_COLORS * len(rows)):
+    models = dict.fromkeys(row.model for row in rows)
+    for label, color, (shape, size, dash) in zip(models, LINE_COLORS * len(rows), _MARKS * len(rows)):
+        # Outlines of other shapes and sizes: equal values of two models do not hide each other.
+        points = {"marker": shape, "s": size, "facecolors": "none", "edgecolors": color}
         own = [row for row in complete if row.model == label]
         best = [max(row.value or 0.0 for row in own[: i + 1]) for i in range(len(own))]
-        first.scatter([row.trial for row in own], [row.value for row in own], s=16, color=color, label=label)
-        first.step([row.trial for row in own], best, where="post", color=color, linewidth=1.5)
+        first.scatter([row.trial for row in own], [row.value for row in own], label=label, **points)
+        first.step([row.trial for row in own], best, where="post", color=color, linewidth=1.5, linestyle=dash)
         for axes, key in zip(panels, numbers):
-            axes.scatter([row.parameters[key] for row in own], [row.value for row in own], s=16, color=color)
+            axes.scatter([row.parameters[key] for row in own], [row.value for row in own], **points)
     first.set(xlabel="trial (line: best so far)", ylabel=f"{complete[0].metric}, validation")
     first.xaxis.set_major_locator(MaxNLocator(integer=True))
     first.legend(frameon=False)

@@ -47,6 +47,7 @@ from qhybrid.training import train
 from qhybrid.training.data_record import training_identity
 from qhybrid.training.kinds import check_validated, kept_score
 from qhybrid.training.named_parts import check_same_parts, named_parts
+from qhybrid.training.pictures import lost_pictures_warned
 from qhybrid.training.run_folder import METRICS, RECIPE, training_ended
 from qhybrid.workspace import locked, write_text
 
@@ -104,7 +105,8 @@ def tune(
         rows = search.rows()
         write_table(output, rows)
         write_best(output, complete, rows)
-        draw_trials(output, rows)
+        with lost_pictures_warned(output, "table and best recipes"):
+            draw_trials(output, rows)
     return rows
 
 

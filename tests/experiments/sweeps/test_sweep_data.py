@@ -236,21 +236,33 @@ class TestEarlierCells:
 
 
 class TestTraining:
-    @pytest.fixture
-    def tiny(self, tiny_data, tiny_content, tmp_path):
-        """A sweep that trains on scenes of its own, and their folder."""
-        data = shutil.copytree(tiny_data, tmp_path / "data")
-        recipe = tmp_path / "tiny.yaml"
+    @pytest.fixture(scope="class")
+    def config(self, tiny_content, tmp_path_factory):
+        """A sweep that trains on scenes of its own."""
+        recipe = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
         recipe.write_text(yaml.safe_dump(tiny_content(epochs=1)))
         section = {"train": [{"recipe": str(recipe), "vary": {"seed": [0]}}]}
-        return validated(SweepConfig, {"name": "t", "sweep": section}, "test"), data
+        return validated(SweepConfig, {"name": "t", "sweep": section}, "test")
+
+    @pytest.fixture
+    def tiny(self, config, tiny_data, tmp_path):
+        """The sweep, and a copy of its scenes that a test may change."""
+        return config, shutil.copytree(tiny_data, tmp_path / "data")
+
+    @pytest.fixture(scope="class")
+    def done(self, config, tiny_data, tmp_path_factory):
+        """The folder of the sweep, finished."""
+        out = tmp_path_factory.mktemp("done") / "out"
+        assert run_sweep(config, tiny_data, out, processes=1).failures == []
+        return out
 
     @pytest.mark.parametrize("split", ["train", "val"])
-    def test_runs_are_trained_again_when_their_masks_change(self, tiny, tmp_path, split):
+    def test_runs_are_trained_again_when_their_masks_change(self, tiny, done, tmp_path, split):
         config, data = tiny
-        out = tmp_path / "out"
-        assert run_sweep(config, data, out, processes=1).failures == []
+        out = shutil.copytree(done, tmp_path / "out")
         (first,) = (out / "trained").iterdir()
+        (known,) = list_trainings(config.sweep.train, out, data)  # its data are the same elsewhere
+        assert (known.folder.name, known.finished) == (first.name, True)
         weights = (first / "best" / "weights.safetensors").read_bytes()
         (mask, *_) = sorted((data / "tiny" / split / "masks").iterdir())
         change(mask, lambda values: (7 - values).astype(np.uint8))
