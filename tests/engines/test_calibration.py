@@ -90,11 +90,12 @@ def test_incredible_measurements_are_refused(monkeypatch):
 
 def test_probes_are_measured_steps(monkeypatch):
     """The real probes, with the fewest repeats, of one small circuit."""
-    name, spec, batches = next(calibrate_module._circuits())
-    monkeypatch.setattr(calibrate_module, "_circuits", lambda: iter([(name, spec, batches[:1])]))
+    name, spec, batches, noise = next(calibrate_module._circuits())
+    monkeypatch.setattr(calibrate_module, "_circuits", lambda: iter([(name, spec, batches[:1], noise)]))
     monkeypatch.setattr(calibrate_module, "PROBE_SECONDS", 0.0)
     found = list(calibrate_module._probes())
-    assert {probe.name.split(", ")[-2] for probe in found} == {"network", "statevector"}
+    names = {probe.name.split(", ")[-2].partition(" (")[0] for probe in found}
+    assert names == {"mps", "network", "statevector"}
     assert all(probe.seconds > 0 and {name for name, _ in probe.counts} <= set(SHIPPED) for probe in found)
     assert constants.seconds_of(found[0].counts) == pytest.approx(
         sum(SHIPPED[unit] * number for unit, number in found[0].counts)
