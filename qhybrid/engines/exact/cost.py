@@ -71,7 +71,8 @@ def network_cost(graph: Graph, roots: Iterable[int], batch: int, instructions: i
     """Return the cost of computing nodes of a graph; its data-free part is done once a call."""
     flops = {True: 0.0, False: 0.0}
     entries = {True: 0.0, False: 0.0}
-    moved, widest = 0.0, 1
+    copied = {"network.copied_entry": 0.0, "network.sample_entry": 0.0}
+    widest = 1
     for index in graph.reachable(list(roots)):
         node = graph.nodes[index]
         if node.kind == "constant":
@@ -84,24 +85,32 @@ def network_cost(graph: Graph, roots: Iterable[int], batch: int, instructions: i
             extents.update(zip(node.pattern[1], graph.nodes[node.operands[1]].dims))
             work = _product(extents.values())
             flops[node.batched] += work
-            moved += _moved(graph, node, work)
-    sample, free = (
+            name, number = _copied(graph, node, work)
+            copied[name] += number
+    units, free = (
         (("network.multiply_add", GRADIENT_FACTOR * flops[batched]), ("network.entry", entries[batched]))
         for batched in (True, False)
     )
-    sample = (*sample, ("network.sample_entry", moved))
+    sample = (*units, *copied.items())
     call = (("network.instruction", float(instructions)), *free)
     work, written = (some[True] + some[False] / batch for some in (flops, entries))
     return Cost.of(work, written, widest, call, sample, batch)
 
 
-def _moved(graph: Graph, node: Node, work: int) -> int:
-    """Return the entries that change places for matrix products of two tensors with samples."""
-    operands = [graph.nodes[index] for index in node.operands]
-    if not all(operand.batched for operand in operands):
-        return 0
-    sizes = sum(_product(one.dims) for one in (*operands, node))
-    return sizes if work > LARGEST_ELEMENTWISE * sizes else 0
+def _copied(graph: Graph, node: Node, work: int) -> tuple[str, int]:
+    """Return the entries with samples that are copied so that a contraction becomes a matrix product.
+
+    Their unit says whether it is one product, with a data-free matrix, or one a sample.
+    """
+    operands = [(graph.nodes[index], legs) for index, legs in zip(node.operands, node.pattern)]
+    sizes = [_product(operand.dims) for operand, _ in operands if operand.batched]
+    if len(sizes) == 2:
+        by_products = work > LARGEST_ELEMENTWISE * (sum(sizes) + _product(node.dims))
+        return "network.sample_entry", sum(sizes) if by_products else 0
+    operands.sort(key=lambda one: one[0].batched)
+    (_, free), (_, legs) = operands
+    shared = tuple(leg for leg in free if leg in legs)
+    return "network.copied_entry", sum(sizes) if legs[: len(shared)] != shared else 0
 
 
 def state_cost(work: int, steps: int, widest: int, batch: int) -> Cost:

@@ -17,8 +17,10 @@ SAVED_FACTOR = 2.5
 """Bytes of a network's value and gradient over the bytes of all its intermediates."""
 PART_BYTES = 2**30
 """Memory above which a network takes a batch in parts, and computes intermediates again for gradients."""
-TAPE_FACTOR = 4.4
-"""The same for a tape, which keeps values and gradients of all that it copies."""
+KEPT_FACTOR = 2.2
+"""Bytes of a tape over those of all that it writes and copies: values and gradients."""
+FREE_FACTOR = 4.4
+"""The same for its data-free part, whose copies are not counted."""
 STATES_AT_ONCE = 13
 """States of one chunk that are alive in the middle of a backward step."""
 READER_STATES = 9
@@ -145,8 +147,10 @@ def _network_memory(cost: Cost, batch: int, itemsize: int) -> int:
 
 def _tape_bytes(cost: Cost, batch: int, itemsize: int) -> float:
     """Return the bytes of value and gradient by a tape."""
-    free, sample = dict(cost.call)["network.entry"], dict(cost.sample)["network.entry"]
-    return itemsize * (TAPE_FACTOR * (free + batch * sample) + 2 * batch * cost.widest)
+    free, sample = dict(cost.call)["network.entry"], dict(cost.sample)
+    copied = sample["network.copied_entry"] + sample["network.sample_entry"]
+    kept = sample["network.entry"] + copied + cost.widest
+    return itemsize * (FREE_FACTOR * free + KEPT_FACTOR * batch * kept)
 
 
 def _untaped(cost: Cost, batch: int, itemsize: int) -> Counts:

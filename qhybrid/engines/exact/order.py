@@ -196,6 +196,8 @@ def _wires(gates: Sequence[FusedGate], cone: Sequence[int], wires: list[int], ki
         for b in gates[index].qubits
         if a != b
     }
+    if not pairs:
+        return wires
     rows, columns = [a for a, _ in pairs], [b for _, b in pairs]
     graph = coo_array((np.ones(len(pairs)), (rows, columns)), shape=(len(wires), len(wires))).tocsr()
     banded = [wires[i] for i in reverse_cuthill_mckee(graph, symmetric_mode=True)]
