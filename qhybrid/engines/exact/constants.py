@@ -30,7 +30,7 @@ SHIPPED: dict[str, float] = {
     "statevector.amplitude_step": 7e-9,
     "statevector.step": 1.1e-4,
     "compiled.amplitude": 7e-10,
-    "compiled.far_amplitude": 8e-10,
+    "compiled.far_amplitude": 1e-9,
     "compiled.operation": 6.8e-9,
     "compiled.call": 1.75e-4,
     "mps.multiply_add": 2e-11,

@@ -83,9 +83,9 @@ def network_cost(graph: Graph, roots: Iterable[int], batch: int, instructions: i
         if node.kind == "contract":
             extents = dict(zip(node.pattern[0], graph.nodes[node.operands[0]].dims))
             extents.update(zip(node.pattern[1], graph.nodes[node.operands[1]].dims))
-            work = _product(extents.values())
-            flops[node.batched] += work
-            name, number = _copied(graph, node, work)
+            size = _product(extents.values())
+            flops[node.batched] += size
+            name, number = _copied(graph, node, size)
             copied[name] += number
     units, free = (
         (("network.multiply_add", GRADIENT_FACTOR * flops[batched]), ("network.entry", entries[batched]))
