@@ -85,8 +85,9 @@ def network_cost(graph: Graph, roots: Iterable[int], batch: int, instructions: i
             extents.update(zip(node.pattern[1], graph.nodes[node.operands[1]].dims))
             size = _product(extents.values())
             flops[node.batched] += size
-            name, number = _copied(graph, node, size)
-            copied[name] += number
+            if node.batched:
+                name, number = _copied(graph, node, size)
+                copied[name] += number
     units, free = (
         (("network.multiply_add", GRADIENT_FACTOR * flops[batched]), ("network.entry", entries[batched]))
         for batched in (True, False)
