@@ -266,3 +266,38 @@ def test_phases_and_permutations_of_two_qubits_are_no_matrix(images, phases):
     gate = constant_gate(matrix)
     assert abs(np.vdot(matrix_of(gate), matrix)) / 4 == pytest.approx(1.0, abs=1e-12)
     assert {turn.letters for turn in gate.turns} <= {"ZI", "IZ", "ZZ"}
+
+
+@compiled
+@pytest.mark.parametrize("qubits", [3, 7])
+def test_memory_of_final_states_is_used_again_only_when_nobody_holds_it(qubits):
+    """Graphs that live at the same time, also for several backward passes, have states of their own."""
+    spec, engine = layered(qubits), make_engine("exact", method="statevector", kernel="compiled")
+    first, second = (arguments(spec, 5), [2 * part for part in arguments(spec, 5)])
+    wanted = [both(spec, *part, "torch") for part in (first, second)]
+    leaves = [[one.clone().requires_grad_() for one in part] for part in (first, second, first)]
+    values = [engine.expectations(spec, *part) for part in leaves]
+    factors = torch.linspace(0.3, 1.7, values[0].numel(), dtype=torch.float64).reshape(values[0].shape)
+    for _ in range(2):
+        for place in (2, 0, 1):
+            grads = torch.autograd.grad((values[place] * factors).sum(), leaves[place], retain_graph=True)
+            assert_same((values[place].detach(), *grads), wanted[place % 2])
+    (executor,) = engine._executors.values()
+    assert executor._idle == [[]]
+    del values
+    assert len(executor._idle[0]) == 1
+    kept = executor._idle[0][0].data_ptr()
+    value = engine.expectations(spec, *leaves[1])
+    assert executor._idle == [[]]
+    del value
+    assert executor._idle[0][0].data_ptr() == kept
+
+
+@compiled
+def test_large_memory_of_final_states_is_given_back(monkeypatch):
+    monkeypatch.setattr(execute, "LARGEST_IDLE", 100)
+    spec, engine = layered(5), make_engine("exact", method="statevector", kernel="compiled")
+    inputs, weights = arguments(spec, 4)
+    engine.expectations(spec, inputs.requires_grad_(), weights).sum().backward()
+    (executor,) = engine._executors.values()
+    assert executor._idle == [[]]

@@ -323,3 +323,52 @@ def test_deep_circuits_are_compiled_when_they_are_used(monkeypatch):
     values = make_engine("exact").expectations(spec, inputs, weights)
     reference = cases.statevector_values(spec, inputs.numpy(), weights.numpy())
     np.testing.assert_allclose(values.numpy(), reference, atol=1e-9)
+
+
+LABELS = ["ZZZZZZ", "XXXXXX", "XZZZZZ", "ZZZZZX", "YZZZZZ", "XXIIII"]
+
+
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("touched", [0, 1, 3, 5])
+@pytest.mark.parametrize("noise", [None, FLIPS])
+def test_letters_of_qubits_without_gates(label, touched, noise):
+    """A qubit that no gate acts on is |0>: Z is 1, X and Y are 0, whatever the other qubits do."""
+    x, circuit = ParameterVector("x", min(touched, 1)), QuantumCircuit(6)
+    for qubit in range(touched):
+        circuit.ry(x[0], qubit)
+        if qubit:
+            circuit.cx(qubit - 1, qubit)
+    spec = CircuitSpec.from_circuit(circuit, list(x), [], [SparsePauliOp(label)])
+    inputs = torch.full((1, len(x)), 0.4, dtype=F64)
+    state = Statevector(circuit.assign_parameters(dict.fromkeys(x, 0.4)))
+    read = SparsePauliOp([label])
+    if noise is not None:
+        # Every letter becomes (1 - p01 - p10) P + (p01 - p10): a product of sums of two strings.
+        scale, shift = 1 - 0.07 - 0.02, 0.07 - 0.02
+        read = SparsePauliOp("")
+        for letter in label:
+            one = ["I"] if letter == "I" else ["I", letter]
+            read = read ^ SparsePauliOp(one, [1.0] if letter == "I" else [shift, scale])
+    expected = state.expectation_value(read).real
+    for method in ("network", "statevector", "mps"):
+        value = make_engine("exact", noise, method=method).expectations(
+            spec, inputs, torch.zeros(0, dtype=F64)
+        )
+        assert value.item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_search_is_not_begun_where_another_method_surely_wins(monkeypatch):
+    """Sweeps that take far longer than statevectors stay as they are: no path is looked for."""
+    x, circuit = ParameterVector("x", 8), QuantumCircuit(8)
+    for layer in range(3):
+        for qubit in range(8):
+            circuit.ry(x[qubit] * (layer + 1), qubit)
+        for qubit in range(8):
+            circuit.cx(qubit, (qubit + 1) % 8)
+    spec = CircuitSpec.from_circuit(circuit, list(x), [], [SparsePauliOp("IIIIIIIZ")])
+    monkeypatch.setattr(search_module, "SWEEP_EXCESS", 1e-3)
+    monkeypatch.setattr(search_module, "search_path", None)
+    found = plan_circuit(spec)
+    assert found.network is not None
+    assert found.network.searched == 0
+    assert found.states is not None

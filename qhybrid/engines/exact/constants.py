@@ -21,16 +21,28 @@ from qhybrid.errors import WorkspaceError
 from qhybrid.workspace import cache_dir, write_text
 
 SHIPPED: dict[str, float] = {
-    "network.multiply_add": 6e-11,
-    "network.entry": 4e-10,
-    "network.instruction": 1.5e-5,
-    "statevector.amplitude_step": 3.4e-9,
-    "statevector.step": 1.2e-4,
+    "network.multiply_add": 1e-11,
+    "network.entry": 2e-9,
+    "network.copied_entry": 1.5e-9,
+    "network.sample_entry": 1.2e-8,
+    "network.untaped_entry": 1.5e-9,
+    "network.instruction": 1.4e-5,
+    "statevector.amplitude_step": 7e-9,
+    "statevector.step": 1.1e-4,
     "compiled.amplitude": 7e-10,
-    "compiled.operation": 4e-9,
-    "compiled.call": 1.5e-4,
+    "compiled.far_amplitude": 1e-9,
+    "compiled.operation": 6.8e-9,
+    "compiled.call": 1.75e-4,
+    "mps.multiply_add": 2e-11,
+    "mps.entry": 4.7e-8,
+    "mps.operator": 1.5e-5,
+    "angle.entry": 2e-9,
+    "angle.operator": 1.05e-5,
 }
-"""Seconds by unit of work, for value and gradient in float32: fitted on one core of an AMD EPYC (Zen 5)."""
+"""Seconds by unit of work, for value and gradient: fitted on one core of an AMD EPYC (Zen 5).
+
+In float32, but those of `mps`, whose numbers are complex and in float64.
+"""
 LARGEST_CHANGE = 1e3
 """Factor to the shipped constants above which a measured one is not believed."""
 Counts = tuple[tuple[str, float], ...]

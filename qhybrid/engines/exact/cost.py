@@ -10,10 +10,17 @@ from functools import cache
 import torch
 
 from qhybrid.engines.exact.constants import Counts, seconds_of
-from qhybrid.engines.exact.graph import Graph
+from qhybrid.engines.exact.graph import Graph, Node
+from qhybrid.engines.exact.sample_product import LARGEST_ELEMENTWISE
+from qhybrid.engines.gates.expression import Tree
+from qhybrid.engines.gates.expression_groups import operators_of
 
 GRADIENT_FACTOR = 3
 """Value and gradient take about three times the operations of the value."""
+NEAR_QUBITS, FURTHEST = 18, 4
+"""Qubits up to which state and gradient stay near the core in float32, and the qubits beyond that matter."""
+SHARE_OF_A_RUN = 0.25
+"""Part of a compiled call's fixed time that every further statevector takes."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +46,23 @@ class Cost:
     sample: Counts = ()
 
     @classmethod
-    def of(cls, flops: float, entries: float, widest: int, call: Counts, sample: Counts, batch: int) -> Cost:
+    def of(
+        cls, flops: float, entries: float, widest: int, call: Counts, sample: Counts, batch: float
+    ) -> Cost:
         """Return the cost of a batch from its units of work."""
         overhead = seconds_of(call)
         return cls(flops, entries, widest, overhead + batch * seconds_of(sample), overhead, call, sample)
 
-    def scaled(self, batch: int) -> Cost:
-        """Return the cost of another batch."""
+    def scaled(self, batch: float) -> Cost:
+        """Return the cost of another batch; a sample in float64 counts twice."""
         return Cost.of(self.flops, self.entries, self.widest, self.call, self.sample, batch)
 
-    def counts(self, batch: int) -> Counts:
+    def plus(self, batch: float, call: Counts = (), sample: Counts = ()) -> Cost:
+        """Return the cost with more units of work, for a batch."""
+        sums = (*self.call, *call), (*self.sample, *sample)
+        return Cost.of(self.flops, self.entries, self.widest, *sums, batch)
+
+    def counts(self, batch: float) -> Counts:
         """Return the units of work of a batch."""
         return (*self.call, *((name, batch * number) for name, number in self.sample))
 
@@ -57,6 +71,7 @@ def network_cost(graph: Graph, roots: Iterable[int], batch: int, instructions: i
     """Return the cost of computing nodes of a graph; its data-free part is done once a call."""
     flops = {True: 0.0, False: 0.0}
     entries = {True: 0.0, False: 0.0}
+    copied = {"network.copied_entry": 0.0, "network.sample_entry": 0.0}
     widest = 1
     for index in graph.reachable(list(roots)):
         node = graph.nodes[index]
@@ -68,14 +83,35 @@ def network_cost(graph: Graph, roots: Iterable[int], batch: int, instructions: i
         if node.kind == "contract":
             extents = dict(zip(node.pattern[0], graph.nodes[node.operands[0]].dims))
             extents.update(zip(node.pattern[1], graph.nodes[node.operands[1]].dims))
-            flops[node.batched] += _product(extents.values())
-    sample, free = (
+            size = _product(extents.values())
+            flops[node.batched] += size
+            if node.batched:
+                name, number = _copied(graph, node, size)
+                copied[name] += number
+    units, free = (
         (("network.multiply_add", GRADIENT_FACTOR * flops[batched]), ("network.entry", entries[batched]))
         for batched in (True, False)
     )
+    sample = (*units, *copied.items())
     call = (("network.instruction", float(instructions)), *free)
     work, written = (some[True] + some[False] / batch for some in (flops, entries))
     return Cost.of(work, written, widest, call, sample, batch)
+
+
+def _copied(graph: Graph, node: Node, work: int) -> tuple[str, int]:
+    """Return the entries with samples that are copied so that a contraction becomes a matrix product.
+
+    Their unit says whether it is one product, with a data-free matrix, or one a sample.
+    """
+    operands = [(graph.nodes[index], legs) for index, legs in zip(node.operands, node.pattern)]
+    sizes = [_product(operand.dims) for operand, _ in operands if operand.batched]
+    if len(sizes) == 2:
+        by_products = work > LARGEST_ELEMENTWISE * (sum(sizes) + _product(node.dims))
+        return "network.sample_entry", sum(sizes) if by_products else 0
+    operands.sort(key=lambda one: one[0].batched)
+    (_, free), (_, legs) = operands
+    shared = tuple(leg for leg in free if leg in legs)
+    return "network.copied_entry", sum(sizes) if legs[: len(shared)] != shared else 0
 
 
 def state_cost(work: int, steps: int, widest: int, batch: int) -> Cost:
@@ -102,9 +138,34 @@ def compiled_cost(work: float, operations: int, widest: int, runs: int, batch: i
         runs: Number of statevectors.
         batch: Number of samples.
     """
-    call = (("compiled.call", float(max(1, runs))),)
-    sample = (("compiled.amplitude", float(work)), ("compiled.operation", float(operations)))
+    call = (("compiled.call", 1.0 + SHARE_OF_A_RUN * max(0, runs - 1)),)
+    # Each doubling beyond the near memory makes an amplitude dearer by about as much.
+    far = min(max(0, widest - NEAR_QUBITS), FURTHEST)
+    sample = (
+        ("compiled.amplitude", float(work)),
+        ("compiled.far_amplitude", float(work * far)),
+        ("compiled.operation", float(operations)),
+    )
     return Cost.of(8.0 * work, 2.0 * work, 2 << widest, call, sample, batch)
+
+
+def angle_counts(trees: Iterable[tuple[Tree, bool]]) -> tuple[Counts, Counts]:
+    """Return the units of work, of a call and of a sample, of angles that are not affine.
+
+    Args:
+        trees: The distinct angles' expressions, and whether each depends on inputs.
+    """
+    by_kind: dict[bool, list[Tree]] = {True: [], False: []}
+    for tree, batched in trees:
+        by_kind[batched].append(tree)
+    operators, entries = 0, 0
+    for batched, own in by_kind.items():
+        several, numbers = operators_of(own)
+        operators += several
+        entries += numbers if batched else 0
+    if not operators:
+        return (), ()
+    return (("angle.operator", float(operators)),), (("angle.entry", float(entries)),)
 
 
 def _product(sizes: Iterable[int]) -> int:

@@ -16,11 +16,9 @@ from torch.utils.checkpoint import checkpoint
 
 from qhybrid.engines.exact.program import Gather, Instruction, Program
 from qhybrid.engines.exact.readout import Output, Readout
-from qhybrid.engines.exact.sample_product import sample_product
+from qhybrid.engines.exact.sample_product import LARGEST_ELEMENTWISE, sample_product
 from qhybrid.engines.gates.angle_table import AngleTable
 
-LARGEST_ELEMENTWISE = 2
-"""Multiply-adds an entry up to which two tensors with samples are contracted element by element."""
 Run = Callable[..., torch.Tensor]
 Operation = Callable[[list[torch.Tensor]], torch.Tensor]
 

@@ -17,8 +17,10 @@ SAVED_FACTOR = 2.5
 """Bytes of a network's value and gradient over the bytes of all its intermediates."""
 PART_BYTES = 2**30
 """Memory above which a network takes a batch in parts, and computes intermediates again for gradients."""
-TAPE_FACTOR = 4.4
-"""The same for a tape, which keeps values and gradients of all that it copies."""
+KEPT_FACTOR = 2.2
+"""Bytes of a tape over those of all that it writes and copies: values and gradients."""
+FREE_FACTOR = 4.4
+"""The same for its data-free part, whose copies are not counted."""
 STATES_AT_ONCE = 13
 """States of one chunk that are alive in the middle of a backward step."""
 READER_STATES = 9
@@ -75,6 +77,7 @@ def explain_plan(
         method: "auto", or the one method to consider.
         compiled: Whether the compiled library executes statevectors that it knows.
     """
+    samples = max(batch, 1) * itemsize / 4
     weighed = _weighed(plan, batch, itemsize, device_type, compiled)
     options = [option for option in weighed if method in ("auto", option[0])]
     runnable = [option for option in options if option[0] != "network" or plan.network is not None]
@@ -104,7 +107,7 @@ def explain_plan(
         cost.seconds,
         reason,
         alternatives,
-        cost.counts(batch),
+        cost.counts(samples),
     )
 
 
@@ -117,26 +120,43 @@ def _weighed(
     plan: CircuitPlan, batch: int, itemsize: int, device_type: str, compiled: bool
 ) -> list[tuple[str, Cost, int]]:
     result = []
+    samples = max(batch, 1) * itemsize / 4
     cost = plan.abandoned if plan.network is None else plan.network.cost
     if cost is not None:
-        result.append(("network", cost.scaled(batch), _network_memory(cost, max(batch, 1), itemsize)))
+        if _tape_bytes(cost, max(batch, 1), itemsize) > LARGEST_IDLE:
+            cost = cost.plus(samples, sample=_untaped(cost, batch, itemsize))
+        result.append(("network", cost.scaled(samples), _network_memory(cost, max(batch, 1), itemsize)))
     if compiled and plan.states is not None and plan.compiled_cost is not None:
         memory = compiled_memory(plan.states.widest, max(batch, 1), itemsize)
-        result.append(("statevector", plan.compiled_cost.scaled(batch), memory))
+        result.append(("statevector", plan.compiled_cost.scaled(samples), memory))
     elif plan.states is not None and plan.state_cost is not None:
         memory = _state_memory(plan.states, max(batch, 1), itemsize, device_type)
-        result.append(("statevector", plan.state_cost.scaled(batch), memory))
+        result.append(("statevector", plan.state_cost.scaled(samples), memory))
     return result
 
 
 def _network_memory(cost: Cost, batch: int, itemsize: int) -> int:
     """Return the bytes of value and gradient: by a tape, or by torch operations where that would be large."""
-    free, sample = dict(cost.call)["network.entry"], dict(cost.sample)["network.entry"]
-    taped = itemsize * (TAPE_FACTOR * (free + batch * sample) + 2 * batch * cost.widest)
+    taped = _tape_bytes(cost, batch, itemsize)
     if taped <= LARGEST_IDLE:
         return int(taped)
+    free, sample = dict(cost.call)["network.entry"], dict(cost.sample)["network.entry"]
     samples = min(batch, part_samples(cost, itemsize))
     return int(SAVED_FACTOR * itemsize * (free + samples * sample))
+
+
+def _tape_bytes(cost: Cost, batch: int, itemsize: int) -> float:
+    """Return the bytes of value and gradient by a tape."""
+    free, sample = dict(cost.call)["network.entry"], dict(cost.sample)
+    copied = sample["network.copied_entry"] + sample["network.sample_entry"]
+    kept = sample["network.entry"] + copied + cost.widest
+    return itemsize * (FREE_FACTOR * free + KEPT_FACTOR * batch * kept)
+
+
+def _untaped(cost: Cost, batch: int, itemsize: int) -> Counts:
+    """Return what a sample costs besides where no tape keeps its memory: new memory for every number."""
+    again = 4 / 3 if batch > part_samples(cost, itemsize) else 1.0
+    return (("network.untaped_entry", again * dict(cost.sample)["network.entry"]),)
 
 
 def _state_memory(states: StatePlan, batch: int, itemsize: int, device_type: str) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qhybrid.circuits.spec import CircuitSpec
-from qhybrid.engines.exact.cost import Cost, compiled_cost, network_cost, state_cost
+from qhybrid.engines.exact.constants import Counts
+from qhybrid.engines.exact.cost import Cost, angle_counts, compiled_cost, network_cost, state_cost
 from qhybrid.engines.exact.fusion import FusedGate, fuse
 from qhybrid.engines.exact.graph import Graph
 from qhybrid.engines.exact.light_cone import LARGEST_EXPANSION, PauliTerm, ReadOut, pauli_terms
@@ -111,7 +112,7 @@ def plan_circuit(
         lowered = lower(spec, rates.probe)
         terms = pauli_terms(spec.observables, lowered.wire_of)
         network, abandoned = _plan_network(spec, lowered, terms, float("inf"), rates)
-        return CircuitPlan(network, None, None, abandoned)
+        return CircuitPlan(_with_angles(network, _angles(lowered)), None, None, abandoned)
     lowered = lower(spec, noise)
     terms = _terms(spec, lowered, noise)
     states = plan_states(lowered, terms)
@@ -121,9 +122,23 @@ def plan_circuit(
     fastest = min(cost.seconds, compiled.seconds) if compiled else cost.seconds
     rival = fastest if usable and states.widest <= LARGEST_RIVAL else float("inf")
     network, abandoned = _plan_network(spec, lowered, terms, rival)
+    angles = _angles(lowered)
+    network = _with_angles(network, angles)
     if not usable:
         return CircuitPlan(network, None, None, abandoned)
+    cost = cost.plus(NOMINAL_BATCH, *angles)
+    compiled = None if compiled is None else compiled.plus(NOMINAL_BATCH, *angles)
     return CircuitPlan(network, states, cost, abandoned, compiled)
+
+
+def _angles(lowered: Lowered) -> tuple[Counts, Counts]:
+    """Return the units of work of a call and of a sample for angles that are not affine: in every method."""
+    angles = dict.fromkeys(one.angle for one in lowered.primitives if one.angle is not None)
+    return angle_counts((angle.tree, angle.batched) for angle in angles if angle.tree is not None)
+
+
+def _with_angles(network: NetworkPlan | None, counts: tuple[Counts, Counts]) -> NetworkPlan | None:
+    return None if network is None else replace(network, cost=network.cost.plus(NOMINAL_BATCH, *counts))
 
 
 def _compiled_cost(states: StatePlan) -> Cost | None:

@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 
+LARGEST_ELEMENTWISE = 2
+"""Multiply-adds an entry up to which two tensors with samples are contracted element by element."""
+
 
 class SampleProduct(torch.autograd.Function):
     """(n, m, k, B) times (n, k, r, B) to (n, m, r, B), differentiable as often as wanted, in both modes."""

@@ -88,6 +88,8 @@ CLOSED_SECONDS = 1e-4
 """Time of the nominal batch up to which the sweep of a closed read-out is good enough: there may be many."""
 NARROW_WIRES, DEEP = 4, 40
 """Wires of a cone, and gates a wire, from which on no order is better than that of time."""
+SWEEP_EXCESS = 1e4
+"""Factor by which searched paths of a whole circuit have never improved on its sweeps."""
 GREEDY_EXCESS = 1e8
 """Factor by which thorough searches have never improved on a greedy one."""
 
@@ -124,6 +126,8 @@ def search_cones(
     total = _seconds(graph, before.values(), batch)
     if min(total, rival_seconds) <= SEARCH_ABOVE_SECONDS:
         return 0, None
+    if SWEEP_EXCESS * rival_seconds < total < float("inf"):
+        return 0, None  # another method wins whatever is found
     known = {read_out: _seconds(graph, [states], batch) for read_out, states in before.items()}
     bounds = SEARCH_ABOVE_SECONDS / len(known), min(RIVAL_EXCESS * rival_seconds, HOPELESS_SECONDS)
     search = _Search(key, graph, gates, bounds, batch)
@@ -141,6 +145,7 @@ def _improve(
 ) -> Cost | None:
     """Look for cheaper contractions, the dearest cones first; return the cost of a hopeless cone, if any."""
     for trials in TRIALS:
+        spent = 0.0
         for read_out in sorted(known, key=lambda r: (-known[r], -len(r.support), r)):
             if known[read_out] <= search.enough or (trials > TRIALS[0] and not search.worth_going_on):
                 break
@@ -152,8 +157,9 @@ def _improve(
                 known[read_out] = cost.seconds
             elif known[read_out] == float("inf"):
                 return cost
-            if known[read_out] > rival_seconds:
-                # One cone alone takes longer than the other method takes for all: no further effort.
+            spent += known[read_out]
+            if spent > rival_seconds:
+                # These cones alone take longer than the other method takes for all: no further effort.
                 search.start(0.0)
     return None
 

@@ -78,6 +78,27 @@ class ExpressionGroups:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
+FIXED_OPERATORS = 5
+"""Torch operators of every form, and as many of all forms together: indices, views, joining."""
+
+
+def operators_of(trees: Sequence[Tree]) -> tuple[int, int]:
+    """Return the torch operators of expressions, and the numbers that they write for a sample."""
+    forms: dict[Tree, int] = {}
+    for tree in trees:
+        form = _form(tree, [], [])
+        forms[form] = forms.get(form, 0) + 1
+    nodes = {form: _nodes(form) for form in forms}
+    operators = sum(FIXED_OPERATORS + number for number in nodes.values())
+    entries = sum(count * nodes[form] for form, count in forms.items())
+    return (operators + FIXED_OPERATORS if forms else 0), entries
+
+
+def _nodes(tree: Tree) -> int:
+    """Return the functions and leaves of an expression."""
+    return 1 + sum(_nodes(part) for part in tree[1:] if isinstance(part, tuple))
+
+
 def _form(tree: Tree, inputs: list[int], others: list[Tree]) -> Tree:
     """Return a tree whose leaves count the leaves of their kind, which are collected on the way."""
     kind = tree[0]

@@ -10,6 +10,7 @@ import torch
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.base import ordinary_tensors
+from qhybrid.engines.exact.constants import seconds_of
 from qhybrid.engines.exact.explain import Explanation
 from qhybrid.engines.exact.mps.execute import (
     DEFAULT_TOLERANCE,
@@ -23,10 +24,6 @@ from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
 
 DEFAULT_BOND = 64
-SECONDS_PER_MULTIPLY_ADD = 1.6e-10
-"""Complex, in float64, for value and gradient; as the next two fitted on a core of an AMD EPYC (Zen 5)."""
-SECONDS_PER_ENTRY = 3.1e-8
-SECONDS_PER_OPERATOR = 1.5e-5
 
 
 class ChainMethod:
@@ -83,9 +80,13 @@ class ChainMethod:
         memory = int(sample_bytes(plan, itemsize) * min(samples, part_samples(plan, itemsize)))
         parts = math.ceil(samples / part_samples(plan, itemsize))
         # Half the bytes take half the time; groups of strings are computed again for the gradient.
-        work = cost.flops * SECONDS_PER_MULTIPLY_ADD + cost.entries * SECONDS_PER_ENTRY
-        work *= itemsize / 8 * (4 / 3 if plan.readout.num_groups > 1 else 1)
-        seconds = parts * cost.operators * SECONDS_PER_OPERATOR + samples * work
+        work = samples * itemsize / 8 * (4 / 3 if plan.readout.num_groups > 1 else 1)
+        counts = (
+            ("mps.operator", float(parts * cost.operators)),
+            ("mps.multiply_add", work * cost.flops),
+            ("mps.entry", work * cost.entries),
+        )
+        seconds = seconds_of(counts)
         if plan.exact:
             reason = f"exact: no bond exceeds {plan.rank_bound}, of {self.bond} that are allowed"
         else:
@@ -107,6 +108,7 @@ class ChainMethod:
             seconds,
             reason,
             (("mps", seconds, memory),),
+            counts,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -16,6 +17,33 @@ from qhybrid.engines.exact.native.rotations import Rotations
 from qhybrid.engines.gates.angle_table import AngleTable
 from qhybrid.engines.gates.expression import Angle
 from qhybrid.engines.transforms import gradients_by_twin, is_transformed, is_vectorised, no_autocast
+
+LARGEST_IDLE = 2**25
+"""Bytes of final states up to which their memory is kept; above, allocators give it back to the system."""
+
+
+class KeptStates:
+    """Final states of one call; their memory serves the next call when nobody holds them any more.
+
+    Memory of the same size that is asked for and freed in every call would be found in pieces, and the
+    process would hold twice as much.
+
+    Args:
+        numbers: The memory.
+        idle: Where it goes in the end.
+    """
+
+    __slots__ = ("_idle", "numbers")
+
+    def __init__(self, numbers: torch.Tensor, idle: list[torch.Tensor]) -> None:
+        self.numbers, self._idle = numbers, idle
+
+    def __del__(self) -> None:
+        """Keep the memory for the next call, in place of any other."""
+        if self.numbers.nbytes > LARGEST_IDLE:
+            return
+        # Without a lock: this may happen at any moment, also while `_memory` is interrupted.
+        self._idle[:] = [self.numbers]
 
 
 class Twin(Protocol):
@@ -46,6 +74,7 @@ class NativeExecutor:
         twin: Callable[[], Twin],
     ) -> None:
         self._dtype, self._make_twin = like.dtype, twin
+        self._idle: list[list[torch.Tensor]] = [[] for _ in runs]
         self._twin: Twin | None = None
         distinct = list(
             dict.fromkeys(angle for run in runs for angle in run.angles if angle.tree is not None)
@@ -86,14 +115,15 @@ class NativeExecutor:
 
     def forward(
         self, inputs: torch.Tensor, weights: torch.Tensor, keep: bool
-    ) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
+    ) -> tuple[torch.Tensor, list[KeptStates | None]]:
         """Return the values, and the final states that were kept."""
         batch, results, kept = inputs.shape[1], [], []
-        for program in self._programs:
+        for program, idle in zip(self._programs, self._idle):
             entries = state_entries(program.num_qubits, batch, self._dtype.itemsize)
             saved = keep and entries * self._dtype.itemsize <= SAVED_BYTES
-            states = inputs.new_empty(entries) if saved else None
-            results.append(program.values(inputs, weights, states, *self._division(program, batch)))
+            states = KeptStates(self._memory(idle, entries), idle) if saved else None
+            memory = None if states is None else states.numbers
+            results.append(program.values(inputs, weights, memory, *self._division(program, batch)))
             kept.append(states)
         total = results[0]
         for result in results[1:]:
@@ -105,17 +135,29 @@ class NativeExecutor:
         inputs: torch.Tensor,
         weights: torch.Tensor,
         grad: torch.Tensor,
-        kept: Sequence[torch.Tensor | None],
+        kept: Sequence[KeptStates | None],
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the vector-Jacobian products with inputs and weights."""
-        found = [
-            program.gradients(inputs, weights, grad, states, *self._division(program, inputs.shape[1]))
-            for program, states in zip(self._programs, kept)
-        ]
+        found = []
+        for program, states in zip(self._programs, kept):
+            memory, division = (
+                None if states is None else states.numbers,
+                self._division(program, inputs.shape[1]),
+            )
+            found.append(program.gradients(inputs, weights, grad, memory, *division))
         grad_inputs, grad_weights = found[0]
         for some_inputs, some_weights in found[1:]:
             grad_inputs, grad_weights = grad_inputs + some_inputs, grad_weights + some_weights
         return grad_inputs, grad_weights
+
+    def _memory(self, idle: list[torch.Tensor], entries: int) -> torch.Tensor:
+        """Return memory for final states, that of an earlier call if it is as large."""
+        with suppress(IndexError):  # There is none, or another thread was faster.
+            memory = idle.pop()
+            if memory.numel() == entries:
+                return memory
+        with ordinary_tensors():
+            return torch.empty(entries, dtype=self._dtype)
 
     def _division(self, program: NativeProgram, batch: int) -> tuple[int, int]:
         """Return the number of threads, and of left-over samples up to which they are taken one by one."""

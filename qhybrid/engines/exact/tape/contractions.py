@@ -10,12 +10,11 @@ import numpy.typing as npt
 
 from qhybrid.engines.exact.graph import Tensor
 from qhybrid.engines.exact.program import Instruction
+from qhybrid.engines.exact.sample_product import LARGEST_ELEMENTWISE
 from qhybrid.engines.exact.tape.recorder import Operand, Recorder, Step, alignment, operand
 from qhybrid.engines.exact.tape.rows import BATCHED, FREE, Rows, View, contiguous
 
 AnyArray = npt.NDArray[Any]
-LARGEST_ELEMENTWISE = 2
-"""Multiply-adds an entry up to which two tensors with samples are contracted element by element."""
 
 
 @dataclass(frozen=True)
