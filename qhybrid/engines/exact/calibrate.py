@@ -23,12 +23,17 @@ from qhybrid.engines.exact.constants import SHIPPED, Counts, is_credible, keep_c
 from qhybrid.engines.exact.engine import ExactEngine
 from qhybrid.engines.exact.native.library import kernels
 from qhybrid.errors import EngineError
+from qhybrid.noise import NoiseProfile
 
 PROBE_SECONDS = 0.1
 """Time that is spent on one circuit and method."""
 LONGEST_STEP = 0.15
 """Predicted seconds of a step above which a circuit is left out."""
 FEWEST_STEPS = 3
+NOISE = NoiseProfile.depolarizing(0.001, 0.01)
+"""What density matrices are measured with."""
+WIDEST_NOISY = 8
+"""Qubits up to which they are: wider noisy circuits take long to plan."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,9 @@ def fitted(probes: tuple[Probe, ...]) -> dict[str, float]:
 def _probes() -> Iterator[Probe]:
     for name, spec, batches in _circuits():
         for method, kernel in _ways():
-            engine = ExactEngine(method=method, kernel=kernel)
+            if method == "density" and spec.num_qubits > WIDEST_NOISY:
+                continue
+            engine = ExactEngine(NOISE if method == "density" else None, method=method, kernel=kernel)
             words = method if kernel is None else f"{method} ({kernel})"
             for batch in batches:
                 found = engine.explain(spec, batch)
@@ -116,7 +123,8 @@ def _probes() -> Iterator[Probe]:
 def _ways() -> list[tuple[str, str | None]]:
     """Return every method and what executes it; compiled kernels only where they are installed."""
     ways: list[tuple[str, str | None]] = [("network", None), ("statevector", "torch")]
-    return ways if kernels().library is None else [*ways, ("statevector", "compiled")]
+    more: list[tuple[str, str | None]] = [("statevector", "compiled"), ("density", None)]
+    return ways if kernels().library is None else [*ways, *more]
 
 
 def _measured(engine: ExactEngine, spec: CircuitSpec, batch: int) -> float:
