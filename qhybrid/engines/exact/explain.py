@@ -26,8 +26,8 @@ READER_STATES = 9
 """The same, on top of these, while strings are read that flip bits."""
 
 NO_DENSITY = (
-    "there is no density matrix for it: that takes noise on gates, two-qubit gates in at least two layers, at "
-    "most 12 qubits, no channel on two qubits that mixes Pauli strings, and the compiled kernels"
+    "there is no density matrix for it: that takes noise on gates, two-qubit gates in at least two layers, "
+    "at most 12 qubits, no channel on two qubits that mixes Pauli strings, and the compiled kernels"
 )
 
 
