@@ -14,6 +14,7 @@ from qhybrid.engines.exact import constants
 from qhybrid.engines.exact.calibrate import Probe, calibrate, fitted
 from qhybrid.engines.exact.constants import SHIPPED, calibration_file, constants_in_use
 from qhybrid.engines.exact.execute import NetworkExecutor
+from qhybrid.engines.exact.native.library import kernels
 from qhybrid.engines.exact.plan import plan_circuit
 from qhybrid.engines.exact.tape.function import TapedNetwork
 from qhybrid.errors import EngineError
@@ -94,7 +95,9 @@ def test_probes_are_measured_steps(monkeypatch):
     monkeypatch.setattr(calibrate_module, "_circuits", lambda: iter([(name, spec, batches[:1])]))
     monkeypatch.setattr(calibrate_module, "PROBE_SECONDS", 0.0)
     found = list(calibrate_module._probes())
-    assert {probe.name.split(", ")[-2] for probe in found} == {"network", "statevector"}
+    compiled = set() if kernels().library is None else {"statevector (compiled)", "density"}
+    ways = {probe.name.split(", ")[-2] for probe in found}
+    assert ways == {"network", "statevector (torch)", *compiled}
     assert all(probe.seconds > 0 and {name for name, _ in probe.counts} <= set(SHIPPED) for probe in found)
     assert constants.seconds_of(found[0].counts) == pytest.approx(
         sum(SHIPPED[unit] * number for unit, number in found[0].counts)

@@ -84,7 +84,7 @@ def value_and_gradients(spec, noise, method, batch, dtype=F64):
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.integers(0, 10**6), st.integers(2, 4), st.booleans(), st.integers(1, 11), st.sampled_from([*PROFILES])
 )
@@ -137,6 +137,27 @@ def test_several_tiles_in_both_types(upload):
     for dtype, tolerance in ((F64, 1e-10), (torch.float32, 2e-5)):
         for found, right in zip(value_and_gradients(spec, noise, "density", 5, dtype), wanted):
             torch.testing.assert_close(found.to(F64), right, atol=tolerance, rtol=tolerance)
+
+
+def test_wide_strings_under_readout_errors_and_idle_qubits():
+    """The string of 7 letters is kept as a product of rows; qubits 7 and 8 have no gates."""
+    spec = ring(7, 2)
+    circuit = QuantumCircuit(9)
+    circuit.compose(spec.circuit, range(7), inplace=True)
+    strings = [
+        ("Z" * 7, [*range(7)], 0.7),
+        ("XZ", [2, 7], 1.5),
+        ("Z", [8], -2.0),
+        ("YX", [1, 8], 1.0),
+        ("", [], 3.0),
+    ]
+    observables = [SparsePauliOp.from_sparse_list([string], 9) for string in strings]
+    observables.append(SparsePauliOp.from_sparse_list(strings, 9))
+    wide = CircuitSpec.from_circuit(circuit, spec.input_params, spec.weight_params, observables)
+    for noise in PROFILES.values():
+        wanted = value_and_gradients(wide, noise, "network", 3)
+        for found, right in zip(value_and_gradients(wide, noise, "density", 3), wanted):
+            torch.testing.assert_close(found, right, atol=1e-10, rtol=1e-10)
 
 
 def test_strings_are_carried_backward_where_they_are_fewer_and_no_angle_between_is_data():

@@ -72,7 +72,7 @@ class MapTables:
 
     def __call__(self, inputs: torch.Tensor, weights: torch.Tensor) -> list[torch.Tensor]:
         """Return each group's matrices; see `MapTable`."""
-        free = iter(torch.split(self._free(inputs, weights), self._lengths) if self._lengths else ())  # type: ignore[no-untyped-call]
+        free = iter(torch.split(self._free(inputs, weights), self._lengths) if self._lengths else ())
         return [next(free) if table is None else table(inputs, weights) for table in self._batched]
 
 
