@@ -15,13 +15,14 @@ from qhybrid.engines.base import ordinary_tensors
 from qhybrid.engines.exact.density.estimate import carries_strings, lanes_of, padded
 from qhybrid.engines.exact.density.plan import DensityPlan, QubitMap, tables
 from qhybrid.engines.exact.density.tables import MapTables, product
-from qhybrid.engines.exact.native.division import LANE_BYTES
 from qhybrid.engines.exact.native.library import Kernels
 from qhybrid.engines.transforms import is_transformed, is_vectorised, no_autocast
 from qhybrid.errors import EngineError
 
-LARGEST_IDLE = 2**28
+LARGEST_IDLE = 2**29
 """Bytes of states that a circuit keeps from call to call."""
+Buffers = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""States after each step but the last, after the last, and the gradient by that."""
 Twin = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -114,7 +115,7 @@ class _Chain:
         first, last = ([ends.get(q, QubitMap()) for q in everywhere] for ends in (plan.first, plan.last))
         self.maps = MapTables((first, maps, last), sizes, like)
         batched = any(one.batched for one in maps)
-        self._idle: list[torch.Tensor] = []
+        self._idle: list[Buffers] = []
         self.num_qubits, self.low, self.num_steps = plan.num_qubits, plan.num_qubits // 2, len(steps)
         numbers: dict[tuple[Any, bool], int] = {}
         ints = [plan.num_qubits, self.low, int(transposed), int(batched), len(maps)]
@@ -146,12 +147,9 @@ class _Chain:
         if matrices.dim() == 3:
             matrices = pad(matrices, (0, extra))
         factors = [pad(product(start[part]), (0, extra)).contiguous() for part in self._parts()]
-        state = _Carry.apply(self, lanes, *factors, matrices.contiguous())  # type: ignore[no-untyped-call]
         high, low = (product(end[part]) for part in self._parts())
-        groups = len(state)
-        rows = state.view(groups, high.shape[0], low.shape[0] * lanes)
-        closed = torch.bmm(high.t().expand(groups, -1, -1), rows)
-        closed = torch.einsum("geal,ae->egl", closed.view(groups, -1, low.shape[0], lanes), low)
+        closed = _Carry.apply(self, lanes, *factors, matrices.contiguous(), high)  # type: ignore[no-untyped-call]
+        closed = torch.einsum("geal,ae->egl", closed.view(len(closed), -1, low.shape[0], lanes), low)
         return closed.flatten(1, 2)[:, :columns]
 
     def _parts(self) -> tuple[slice, slice]:
@@ -165,18 +163,20 @@ class _Chain:
         if function(self.place, state.shape[2], state.shape[0], *places):
             raise _out_of_memory(self.num_qubits)
 
-    def take(self, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
-        """Return memory for states, that of an earlier call if there is any."""
+    def take(self, groups: int, lanes: int, like: torch.Tensor) -> Buffers:
+        """Return memory for a call, that of an earlier one if there is any."""
+        size = 4**self.num_qubits
         with suppress(IndexError):  # Another thread may be faster.
             kept = self._idle.pop()
-            if kept.shape == shape:
+            if kept[1].shape == (groups, size, lanes):
                 return kept
-        return like.new_empty(shape)
+        states = like.new_empty(groups, self.num_steps - 1, size, lanes)
+        return states, like.new_empty(groups, size, lanes), like.new_empty(groups, size, lanes)
 
-    def give_back(self, states: torch.Tensor) -> None:
-        """Keep the memory of states for the next call."""
-        if states.nbytes <= LARGEST_IDLE and not self._idle:
-            self._idle.append(states)
+    def give_back(self, buffers: Buffers) -> None:
+        """Keep the memory of a call for the next one."""
+        if sum(one.nbytes for one in buffers) <= LARGEST_IDLE and not self._idle:
+            self._idle.append(buffers)
 
 
 def _out_of_memory(num_qubits: int) -> EngineError:
@@ -186,31 +186,39 @@ def _out_of_memory(num_qubits: int) -> EngineError:
 
 
 class _Carry(torch.autograd.Function):
-    """The state behind all steps, shape (groups, 4^n, lanes)."""
+    """The state behind all steps, closed with the high part of the other product: (groups, E, 4^low L)."""
 
     @staticmethod
     def forward(
-        ctx: Any, chain: _Chain, lanes: int, high: torch.Tensor, low: torch.Tensor, matrices: torch.Tensor
+        ctx: Any,
+        chain: _Chain,
+        lanes: int,
+        high: torch.Tensor,
+        low: torch.Tensor,
+        matrices: torch.Tensor,
+        end: torch.Tensor,
     ) -> torch.Tensor:
-        groups, size = high.shape[1] // lanes, 4**chain.num_qubits
-        states = chain.take((groups, chain.num_steps - 1, size, lanes), high)
-        last = high.new_empty(groups, size, lanes)
+        groups = high.shape[1] // lanes
+        buffers = chain.take(groups, lanes, high)
+        states, last, _ = buffers
         chain.call("values", last, high, low, matrices, states, last)
-        ctx.chain, ctx.states = chain, states
-        weakref.finalize(ctx, chain.give_back, states)
-        ctx.save_for_backward(high, low, matrices)
-        return last
+        closed = torch.bmm(end.t().expand(groups, -1, -1), last.view(groups, len(end), -1))
+        ctx.chain, ctx.buffers = chain, buffers
+        weakref.finalize(ctx, chain.give_back, buffers)
+        ctx.save_for_backward(high, low, matrices, end)
+        return closed
 
     @staticmethod
     @no_autocast
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        high, low, matrices = ctx.saved_tensors
-        grad = grads[0].contiguous()
-        if grad.data_ptr() % LANE_BYTES:
-            grad = grad.clone()
+        high, low, matrices, end = ctx.saved_tensors
+        states, last, slope = ctx.buffers
+        groups, rows = len(last), last.view(len(last), len(end), -1)
+        torch.bmm(end.expand(groups, -1, -1), grads[0], out=slope.view(rows.shape))
+        by_end = torch.bmm(rows, grads[0].transpose(1, 2)).sum(0)
         found = torch.empty_like(high), torch.empty_like(low), torch.zeros_like(matrices)
-        ctx.chain.call("gradients", grad, high, low, matrices, ctx.states, grad, *found)
-        return (None, None, *found)
+        ctx.chain.call("gradients", last, high, low, matrices, states, slope, *found)
+        return (None, None, *found, by_end)
 
 
 class _Outer(torch.autograd.Function):
