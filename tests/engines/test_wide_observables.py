@@ -294,3 +294,15 @@ def test_deep_circuits_are_compiled_when_they_are_used(monkeypatch):
     values = make_engine("exact").expectations(spec, inputs, weights)
     reference = cases.statevector_values(spec, inputs.numpy(), weights.numpy())
     np.testing.assert_allclose(values.numpy(), reference, atol=1e-9)
+
+
+def test_wide_strings_on_qubits_without_gates():
+    """All qubits stay |0>: strings of Z are 1, others 0."""
+    strings = [SparsePauliOp("ZZZZZ"), SparsePauliOp("XXXXX"), SparsePauliOp("XXXXX", 0.0)]
+    spec = CircuitSpec.from_circuit(QuantumCircuit(5), [], [], strings)
+    nothing = torch.zeros(1, 0, dtype=F64), torch.zeros(0, dtype=F64)
+    for noise, value in ((None, 1.0), (FLIPS, (1 - 2 * 0.02) ** 5)):
+        values = make_engine("exact", noise=noise).expectations(spec, *nothing)
+        assert values[0, 0].item() == pytest.approx(value, abs=1e-12)
+        assert values[0, 2].item() == 0.0
+        assert noise is not None or values[0, 1].item() == 0.0

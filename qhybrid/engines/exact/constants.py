@@ -29,9 +29,9 @@ SHIPPED: dict[str, float] = {
     "compiled.amplitude": 7e-10,
     "compiled.operation": 4e-9,
     "compiled.call": 1.5e-4,
-    "density.entry": 5e-9,
-    "density.multiply_add": 1.2e-10,
-    "density.call": 1e-3,
+    "density.entry": 2.5e-9,
+    "density.multiply_add": 4e-11,
+    "density.call": 8e-4,
 }
 """Seconds by unit of work, for value and gradient in float32: fitted on one core of an AMD EPYC (Zen 5)."""
 LARGEST_CHANGE = 1e3

@@ -20,10 +20,8 @@ from qhybrid.engines.lowering import Lowered
 
 WIDEST = 12
 """Qubits above which the method is not considered."""
-TILE = 6
-"""Qubits of a tile, which lies in the cache while maps are applied to it."""
-HIGH = 4
-"""Most maps of a tile of high qubits; the rest of it are low ones, so that its strings lie together."""
+TILE = 5
+"""Qubits of a tile whose maps are applied while it lies in the cache; another one may be carried along."""
 AFFINE_TOLERANCE = 1e-15
 
 
@@ -121,29 +119,21 @@ class DensityPlan:
             for tile in _tiles(sorted(self.layers[layer][1])):
                 numbered = tuple((qubit, len(maps) + number) for number, qubit in enumerate(tile))
                 maps += [self.layers[layer][1][qubit] for qubit in tile]
-                steps.append(Step(pending, _filled(tile, self.num_qubits), numbered))
+                steps.append(Step(pending, _mask((0, *tile)), numbered))
                 pending = -1
         if pending >= 0 and steps:
             steps[-1] = replace(steps[-1], after=pending)
         elif pending >= 0:
-            steps.append(Step(pending, _filled((), self.num_qubits), ()))
+            steps.append(Step(pending, _mask(range(min(TILE, self.num_qubits))), ()))
         return tuple(steps), maps
 
 
 def _tiles(qubits: Sequence[int]) -> list[Sequence[int]]:
-    """Return the qubits whose maps one pass applies; those above the first ones come with low ones, too."""
-    rest = qubits[TILE:]
-    return [qubits[:TILE], *(rest[k : k + HIGH] for k in range(0, len(rest), HIGH))]
+    return [qubits[k : k + TILE] for k in range(0, len(qubits), TILE)]
 
 
-def _filled(tile: Sequence[int], num_qubits: int) -> int:
-    """Return the mask of a tile, filled up with the lowest qubits: they lie together in the memory."""
-    others = [qubit for qubit in range(num_qubits) if qubit not in tile]
-    return _mask([*tile, *others[: max(0, TILE - len(tile))]])
-
-
-def _mask(qubits: Sequence[int]) -> int:
-    return sum(1 << qubit for qubit in qubits)
+def _mask(qubits: Sequence[int] | range) -> int:
+    return sum(1 << qubit for qubit in set(qubits))
 
 
 def plan_density(lowered: Lowered, terms: Sequence[PauliTerm]) -> DensityPlan | None:
