@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import math
 import threading
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from qiskit import QuantumCircuit
 from qiskit.circuit import ParameterVector
-from qiskit.quantum_info import Operator, SparsePauliOp, Statevector
+from qiskit.quantum_info import Operator, Pauli, SparsePauliOp, Statevector
 from qiskit_aer import AerSimulator
 
 from qhybrid.circuits import CircuitSpec
@@ -296,13 +297,27 @@ def test_deep_circuits_are_compiled_when_they_are_used(monkeypatch):
     np.testing.assert_allclose(values.numpy(), reference, atol=1e-9)
 
 
-def test_wide_strings_on_qubits_without_gates():
-    """All qubits stay |0>: strings of Z are 1, others 0."""
-    strings = [SparsePauliOp("ZZZZZ"), SparsePauliOp("XXXXX"), SparsePauliOp("XXXXX", 0.0)]
-    spec = CircuitSpec.from_circuit(QuantumCircuit(5), [], [], strings)
+@pytest.mark.parametrize("gates", [0, 2])
+def test_wide_strings_on_qubits_without_gates(gates):
+    """Such qubits stay |0>, where X and Y are 0: with and without read-out errors."""
+    circuit = QuantumCircuit(6)
+    if gates:
+        circuit.ry(0.3, 0)
+        circuit.cx(0, 1)
+    strings = [SparsePauliOp(label) for label in ("ZZZZZZ", "XXXXXX", "IXZZXX", "ZZZZXX", "IZZZZI")]
+    spec = CircuitSpec.from_circuit(circuit, [], [], [*strings, SparsePauliOp("XXXXXX", 0.0)])
     nothing = torch.zeros(1, 0, dtype=F64), torch.zeros(0, dtype=F64)
-    for noise, value in ((None, 1.0), (FLIPS, (1 - 2 * 0.02) ** 5)):
-        values = make_engine("exact", noise=noise).expectations(spec, *nothing)
-        assert values[0, 0].item() == pytest.approx(value, abs=1e-12)
-        assert values[0, 2].item() == 0.0
-        assert noise is not None or values[0, 1].item() == 0.0
+    state = Statevector(circuit)
+    for noise, p01, p10 in ((None, 0.0, 0.0), (FLIPS, 0.07, 0.02)):
+        wanted = []
+        for observable in spec.observables:
+            total = observable.coeffs[0]
+            matrices = []
+            for letter in observable.paulis[0].to_label():
+                own = Operator(Pauli(letter)).data
+                matrices.append(own if letter == "I" else (1 - p01 - p10) * own + (p01 - p10) * np.eye(2))
+            whole = functools.reduce(np.kron, matrices)
+            wanted.append((total * state.expectation_value(Operator(whole))).real)
+        for method in ("network", "auto"):
+            values = make_engine("exact", noise=noise, method=method).expectations(spec, *nothing)
+            np.testing.assert_allclose(values[0].numpy(), wanted, atol=1e-12)

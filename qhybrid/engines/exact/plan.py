@@ -159,7 +159,8 @@ def _plan_network(
     ready = {read_out: states for read_out, states in finals.items() if states is not None}
     if abandoned is not None or len(ready) < len(finals):
         return None, abandoned
-    outputs = [_output(term, ready) for term in terms]
+    touched = {qubit for gate in gates for qubit in gate.qubits}
+    outputs = [_output(term, ready, touched) for term in terms]
     roots = list(dict.fromkeys(node for output in outputs for node, _ in output.factors))
     number = {root: index for index, root in enumerate(roots)}
     numbered = tuple(
@@ -252,20 +253,20 @@ def _swept(builder: Sweep, read_out: ReadOut, order: SweepOrder | None) -> list[
     return [FinalState(cluster.qubits, cluster.node) for cluster in builder.run(read_out, order)]
 
 
-def _output(term: PauliTerm, ready: Mapping[ReadOut, Sequence[FinalState]]) -> Output:
+def _output(term: PauliTerm, ready: Mapping[ReadOut, Sequence[FinalState]], touched: set[int]) -> Output:
     """Return the term as a product of components; a qubit that no gate touches is still |0>."""
     closed = ready.get(ReadOut(term.support, term.vectors)) if term.letters else None
     if closed is not None:
-        return Output(term.observable, term.coefficient, tuple((state.node, 0) for state in closed))
+        idle = [row for wire, row in zip(term.support, term.vectors) if wire not in touched]
+        coefficient = term.coefficient * math.prod(row[0] + row[3] for row in idle)
+        return Output(term.observable, coefficient, tuple((state.node, 0) for state in closed))
     letter_of = dict(term.letters)
     coefficient, factors = term.coefficient, []
-    touched: set[int] = set()
     for state in ready[ReadOut(term.support)]:
         component = 0
         for qubit in state.qubits:
             component = 4 * component + letter_of.get(qubit, 0)
         factors.append((state.node, component))
-        touched.update(state.qubits)
     if any(letter != 3 for qubit, letter in term.letters if qubit not in touched):
         coefficient = 0.0
     return Output(term.observable, coefficient, tuple(factors))
