@@ -21,7 +21,7 @@ except ImportError:  # run as a script, without the build tool
     BuildHookInterface = object  # type: ignore[assignment, misc]
 
 FOLDER = Path("qhybrid/engines/exact/native")
-SOURCE = "kernel.cpp"
+SOURCES = ("kernel.cpp", "density.cpp")
 VARIABLE = "QHYBRID_BUILD_KERNEL"
 FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wno-psabi"]
 X86 = {"x86_64", "amd64"}
@@ -63,7 +63,8 @@ def compile_library(root: Path) -> list[Path]:
         target = folder / library_name(level)
         with tempfile.TemporaryDirectory() as scratch:
             made = Path(scratch) / target.name
-            command = [compiler, *FLAGS, *flags, *link, str(folder / SOURCE), "-o", str(made)]
+            sources = [str(folder / source) for source in SOURCES]
+            command = [compiler, *FLAGS, *flags, *link, *sources, "-o", str(made)]
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode:
                 raise RuntimeError(f"`{' '.join(command)}` failed: {result.stderr[-2000:]}")

@@ -18,6 +18,7 @@ from qhybrid.engines.exact.calibrate import Probe, calibrate, fitted
 from qhybrid.engines.exact.constants import SHIPPED, calibration_file, constants_in_use
 from qhybrid.engines.exact.cost import FURTHEST, NEAR_QUBITS, compiled_cost
 from qhybrid.engines.exact.execute import NetworkExecutor
+from qhybrid.engines.exact.native.library import kernels
 from qhybrid.engines.exact.plan import plan_circuit
 from qhybrid.engines.exact.tape.function import TapedNetwork
 from qhybrid.engines.gates.expression_groups import FIXED_OPERATORS, operators_of
@@ -100,7 +101,7 @@ def test_probes_are_measured_steps(monkeypatch):
     monkeypatch.setattr(calibrate_module, "PROBE_SECONDS", 0.0)
     found = list(calibrate_module._probes())
     names = {probe.name.split(", ")[-2].partition(" (")[0] for probe in found}
-    assert names == {"mps", "network", "statevector"}
+    assert names == {"mps", "network", "statevector"} | (set() if kernels().library is None else {"density"})
     assert all(probe.seconds > 0 and {name for name, _ in probe.counts} <= set(SHIPPED) for probe in found)
     assert constants.seconds_of(found[0].counts) == pytest.approx(
         sum(SHIPPED[unit] * number for unit, number in found[0].counts)

@@ -32,6 +32,10 @@ LONGEST_STEP = 0.15
 FEWEST_STEPS = 3
 HIDDEN_PART = 0.5
 """Part of a shipped constant, scaled as the others, where measurements do not show it."""
+NOISE = NoiseProfile.depolarizing(0.001, 0.01)
+"""What density matrices are measured with."""
+WIDEST_NOISY = 8
+"""Qubits up to which they are: wider noisy circuits take long to plan."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +112,14 @@ def fitted(probes: tuple[Probe, ...]) -> dict[str, float]:
 def _probes() -> Iterator[Probe]:
     for name, spec, batches, noise in _circuits():
         for method, kernel in _ways():
-            if noise is not None and method != "network":
+            if method == "density":
+                if spec.num_qubits > WIDEST_NOISY:
+                    continue
+                engine = ExactEngine(noise or NOISE, method=method, kernel=kernel)
+            elif noise is not None and method != "network":
                 continue
-            engine = ExactEngine(noise, method=method, kernel=kernel)
+            else:
+                engine = ExactEngine(noise, method=method, kernel=kernel)
             words = method if kernel is None else f"{method} ({kernel})"
             for batch in batches:
                 found = engine.explain(spec, batch)
@@ -121,7 +130,8 @@ def _probes() -> Iterator[Probe]:
 def _ways() -> list[tuple[str, str | None]]:
     """Return every method and what executes it; compiled kernels only where they are installed."""
     ways: list[tuple[str, str | None]] = [("network", None), ("mps", None), ("statevector", "torch")]
-    return ways if kernels().library is None else [*ways, ("statevector", "compiled")]
+    more: list[tuple[str, str | None]] = [("statevector", "compiled"), ("density", None)]
+    return ways if kernels().library is None else [*ways, *more]
 
 
 def _measured(engine: ExactEngine, spec: CircuitSpec, batch: int) -> float:

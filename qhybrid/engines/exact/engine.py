@@ -20,6 +20,7 @@ from qhybrid.engines.base import (
 )
 from qhybrid.engines.exact.announce import announced
 from qhybrid.engines.exact.cost import memory_limit
+from qhybrid.engines.exact.density.execute import DensityExecutor
 from qhybrid.engines.exact.explain import Explanation, explain_plan, part_samples
 from qhybrid.engines.exact.mps.method import ChainMethod
 from qhybrid.engines.exact.native.execute import NativeExecutor
@@ -36,14 +37,15 @@ from qhybrid.engines.transforms import is_transformed, plain_values
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
 
-METHODS = ("auto", "network", "statevector", "mps")
+Executor = Network | StateExecutor | NativeExecutor | DensityExecutor
+METHODS = ("auto", "network", "statevector", "density", "mps")
 
 
 class ExactEngine(Engine):
     """Exact expectation values, differentiable in inputs and weights as often as wanted.
 
     Circuits are contracted as Pauli-transfer networks of their light cones, or run as batched statevectors,
-    whichever is predicted to be faster.
+    or, under noise, as density matrices, whichever is predicted to be fastest.
 
     Args:
         noise: Error rates of gates and read-outs; None for none.
@@ -53,14 +55,16 @@ class ExactEngine(Engine):
         device: Torch device of the arithmetic.
         dtype: Arithmetic, torch.float32 or torch.float64; None follows the inputs. Results have the inputs'
             dtype.
-        method: "network", "statevector", or "auto" for the cheaper one. "mps" is a matrix product state, for
+        method: "network", "statevector", "density" (noise on gates, up to 12 qubits, compiled kernels), or
+            "auto" for the cheapest of them. "mps" is a matrix product state, for
             wide circuits of few layers; it is exact or has an error bound, and "auto" never takes it.
         shots_law: "joint" (observables of one basis share their shots) or "independent" (each string has its
             own); None is joint.
         bond: Largest bond of "mps"; None is 64. No bond ever needs more than 2^(gates across a cut).
         tolerance: Largest error bound of a value that "mps" may return; None is 1e-6.
         kernel: What executes statevectors: "compiled", "torch", or None for the compiled kernels where they
-            are installed and the device is the CPU. Values agree to rounding: `describe` leaves it out.
+            are installed and the device is the CPU; only these execute density matrices. Values agree to
+            rounding: `describe` leaves it out.
     """
 
     kind = "exact"
@@ -104,7 +108,7 @@ class ExactEngine(Engine):
         self._explanations: dict[tuple[str, torch.dtype], tuple[tuple[int, int], Explanation]] = {}
         self._plans: dict[str, CircuitPlan] = {}
         self._rated: dict[tuple[str, tuple[str, ...], torch.dtype], RatedCircuit] = {}
-        self._executors: dict[tuple[str, str, torch.dtype], Network | StateExecutor | NativeExecutor] = {}
+        self._executors: dict[tuple[str, str, torch.dtype], Executor] = {}
 
     def expectations(
         self,
@@ -167,7 +171,7 @@ class ExactEngine(Engine):
         weights: torch.Tensor,
         rates: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
-        if self._shots is not None or self._method in ("statevector", "mps"):
+        if self._shots is not None or self._method in ("statevector", "density", "mps"):
             raise EngineError(
                 "Argument `rates` needs exact values from the network, but the engine has "
                 f"shots={self._shots} and method={self._method!r}. Fix: make_engine('exact', noise=...)."
@@ -269,9 +273,7 @@ class ExactEngine(Engine):
             known = self._explanations[spec.fingerprint, dtype] = key, found
         return known[1]
 
-    def _executor(
-        self, spec: CircuitSpec, method: str, dtype: torch.dtype
-    ) -> Network | StateExecutor | NativeExecutor:
+    def _executor(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> Executor:
         key = (spec.fingerprint, method, dtype)
         if key not in self._executors:
             with ordinary_tensors(), announced(spec.name):
@@ -290,9 +292,7 @@ class ExactEngine(Engine):
     def _uses_kernels(self) -> bool:
         return self._kernel != "torch" and self._device.type == "cpu" and kernels().library is not None
 
-    def _compiled(
-        self, spec: CircuitSpec, method: str, dtype: torch.dtype
-    ) -> Network | StateExecutor | NativeExecutor:
+    def _compiled(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> Executor:
         plan = self._plan(spec)
         like = torch.empty(0, dtype=dtype, device=self._device)
         sizes = (spec.num_inputs, spec.num_weights, spec.num_observables)
@@ -300,8 +300,11 @@ class ExactEngine(Engine):
             return self._statevector(plan.states, sizes, like)
         if plan.network is None:
             raise AssertionError("a method is chosen among those that have a plan")
-        part = part_samples(plan.network.cost, dtype.itemsize)
-        return Network(plan.network.program, plan.network.outputs, sizes, like, part)
+        network, part = plan.network, part_samples(plan.network.cost, dtype.itemsize)
+        if method == "density" and plan.density is not None:
+            twin = partial(Network, network.program, network.outputs, sizes, like, part)
+            return DensityExecutor(plan.density, sizes, like, kernels(), twin)
+        return Network(network.program, network.outputs, sizes, like, part)
 
 
 KERNELS = ("torch", "compiled")

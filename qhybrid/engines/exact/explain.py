@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from qhybrid.engines.exact.constants import Counts
 from qhybrid.engines.exact.cost import Cost
+from qhybrid.engines.exact.density.estimate import density_cost, density_memory
 from qhybrid.engines.exact.native.division import compiled_memory
 from qhybrid.engines.exact.plan import CircuitPlan
 from qhybrid.engines.exact.statevector.execute import chunk_samples
@@ -26,13 +27,18 @@ STATES_AT_ONCE = 13
 READER_STATES = 9
 """The same, on top of these, while strings are read that flip bits."""
 
+NO_DENSITY = (
+    "there is no density matrix for it: that takes noise on gates, two-qubit gates in at least two layers, "
+    "at most 12 qubits, no channel on two qubits that mixes Pauli strings, and the compiled kernels"
+)
+
 
 @dataclass(frozen=True)
 class Explanation:
     """The chosen method and its predicted cost.
 
     Attributes:
-        method: "network", "statevector", or "refused" if neither fits the memory.
+        method: "network", "statevector", "density", or "refused" if none fits the memory.
         batch: Number of samples of one call.
         flops: Multiply-adds of the value, a sample.
         widest: Real numbers in the widest intermediate, a sample.
@@ -75,7 +81,7 @@ def explain_plan(
         limit_bytes: Memory that may be used.
         device_type: "cpu" or "cuda".
         method: "auto", or the one method to consider.
-        compiled: Whether the compiled library executes statevectors that it knows.
+        compiled: Whether the compiled library executes what it knows.
     """
     samples = max(batch, 1) * itemsize / 4
     weighed = _weighed(plan, batch, itemsize, device_type, compiled)
@@ -90,7 +96,9 @@ def explain_plan(
         name = "refused"
         reason = "no considered method fits the memory"
         if not options:
-            reason = f"too wide to be considered at all (allowed: {method})"
+            reason = (
+                NO_DENSITY if method == "density" else f"too wide to be considered at all (allowed: {method})"
+            )
             return Explanation(
                 name, batch, float("inf"), 0, 0, limit_bytes, float("inf"), reason, alternatives
             )
@@ -132,6 +140,9 @@ def _weighed(
     elif plan.states is not None and plan.state_cost is not None:
         memory = _state_memory(plan.states, max(batch, 1), itemsize, device_type)
         result.append(("statevector", plan.state_cost.scaled(samples), memory))
+    if compiled and plan.density is not None:
+        memory = density_memory(plan.density, max(batch, 1), itemsize)
+        result.append(("density", density_cost(plan.density, batch, itemsize), memory))
     return result
 
 

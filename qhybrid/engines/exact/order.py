@@ -188,6 +188,8 @@ def _by_wires(gates: Sequence[FusedGate], cone: Sequence[int], kind: str) -> lis
 def _wires(gates: Sequence[FusedGate], cone: Sequence[int], wires: list[int], kind: str) -> list[int]:
     if kind in ("ascending", "descending"):
         return wires if kind == "ascending" else wires[::-1]
+    if not wires:
+        return []
     place = {wire: i for i, wire in enumerate(wires)}
     pairs = {
         (place[a], place[b])

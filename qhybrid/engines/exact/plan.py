@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.exact.constants import Counts
 from qhybrid.engines.exact.cost import Cost, angle_counts, compiled_cost, network_cost, state_cost
+from qhybrid.engines.exact.density.plan import DensityPlan, plan_density
 from qhybrid.engines.exact.fusion import FusedGate, fuse
 from qhybrid.engines.exact.graph import Graph
 from qhybrid.engines.exact.light_cone import LARGEST_EXPANSION, PauliTerm, ReadOut, pauli_terms
@@ -66,13 +67,14 @@ class NetworkPlan:
 
 @dataclass(frozen=True)
 class CircuitPlan:
-    """Both ways to execute a circuit; None where a way is out of the question.
+    """The ways to execute a circuit; None where a way is out of the question.
 
     Attributes:
         network: The network plan.
         states: The statevector plan.
         state_cost: Cost of the statevector plan for the nominal batch.
         compiled_cost: The same in the compiled library, where it is installed and knows all gates.
+        density: Under noise on gates, the density matrix, beside a network.
         abandoned: Where the search for a network was given up: the cost of its hardest light cone.
     """
 
@@ -81,10 +83,11 @@ class CircuitPlan:
     state_cost: Cost | None
     abandoned: Cost | None = None
     compiled_cost: Cost | None = None
+    density: DensityPlan | None = None
 
     @property
     def method(self) -> str:
-        """The cheaper way: "network" or "statevector"; "refused" if there is none."""
+        """The cheaper of network and statevector: "network" or "statevector"; "refused" if there is none."""
         if self.network is None:
             return "refused" if self.states is None else "statevector"
         if self.states is None or self.state_cost is None:
@@ -125,7 +128,9 @@ def plan_circuit(
     angles = _angles(lowered)
     network = _with_angles(network, angles)
     if not usable:
-        return CircuitPlan(network, None, None, abandoned)
+        noisy = lowered.noisy and network is not None
+        density = plan_density(lowered, terms) if noisy else None
+        return CircuitPlan(network, None, None, abandoned, density=density)
     cost = cost.plus(NOMINAL_BATCH, *angles)
     compiled = None if compiled is None else compiled.plus(NOMINAL_BATCH, *angles)
     return CircuitPlan(network, states, cost, abandoned, compiled)

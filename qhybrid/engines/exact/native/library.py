@@ -102,4 +102,13 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
         pointers = 4 if name.startswith("values") else 6
         function.argtypes = [pointer, count, *[pointer] * pointers, number, number]
         function.restype = number
+    library.qhybrid_density_plan.argtypes = [pointer, pointer, pointer]
+    library.qhybrid_density_plan.restype = pointer
+    library.qhybrid_density_free.argtypes = [pointer]
+    library.qhybrid_density_free.restype = None
+    for name in FUNCTIONS:
+        function = getattr(library, f"qhybrid_density_{name}")
+        pointers = 5 if name.startswith("values") else 8
+        function.argtypes = [pointer, number, count, *[pointer] * pointers]
+        function.restype = number
     return library

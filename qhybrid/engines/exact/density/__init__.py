@@ -1,0 +1,1 @@
+"""Noisy circuits as density matrices in the Pauli basis, executed by the compiled library."""
