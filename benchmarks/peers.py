@@ -293,12 +293,18 @@ def picture(cells: list[Cell], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
+def _keep(cells: list[Cell], output: Path) -> None:
+    """Write the figures beside the tables, also those of a run that is stopped later."""
+    output.with_suffix(".json").write_text(json.dumps([asdict(cell) for cell in cells], indent=1))
+
+
 def main() -> None:
     """Run the families, print the tables and write them to a file."""
     parser = arguments_of(__doc__)
     parser.set_defaults(threads=1)
     parser.add_argument("--only", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     parser.add_argument("--peers", nargs="+", choices=PARTIES, help="those peers alone")
+    parser.add_argument("--batches", nargs="+", type=int, help="those batches alone")
     parser.add_argument("--turns", type=int, default=7, help="turns of every party")
     parser.add_argument("--patience", type=float, default=240.0, help="seconds until a party must answer")
     parser.add_argument(
@@ -313,10 +319,14 @@ def main() -> None:
         family = FAMILIES[name]
         parties = [p for p in family.peers if not arguments.peers or p in arguments.peers]
         for batch in family.batches:
+            if arguments.batches and batch not in arguments.batches:
+                continue
             found = compare(name, batch, parties, arguments.threads, arguments.patience, arguments.turns)
             for row in rows_of(found):
                 print(*row, sep=" | ", flush=True)
             cells += found
+            if arguments.output:
+                _keep(cells, arguments.output)
     cells.sort(key=lambda cell: list(FAMILIES).index(cell.family))
     sections = [
         f"## Peers: ratio is the peer's time over ours\n\n{table(ROW_HEAD, rows_of(cells))}",
@@ -325,8 +335,7 @@ def main() -> None:
     ]
     report(sections, arguments)
     if arguments.output:
-        text = json.dumps([asdict(cell) for cell in cells], indent=1)
-        arguments.output.with_suffix(".json").write_text(text)
+        _keep(cells, arguments.output)
         picture(cells, arguments.output.with_suffix(".png"))
 
 
