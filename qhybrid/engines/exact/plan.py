@@ -118,19 +118,21 @@ def plan_circuit(
         return CircuitPlan(_with_angles(network, _angles(lowered)), None, None, abandoned)
     lowered = lower(spec, noise)
     terms = _terms(spec, lowered, noise)
+    if lowered.noisy:
+        network, abandoned = _plan_network(spec, lowered, terms, float("inf"))
+        density = plan_density(lowered, terms) if network is not None else None
+        return CircuitPlan(_with_angles(network, _angles(lowered)), None, None, abandoned, density=density)
     states = plan_states(lowered, terms)
     cost = state_cost(states.work, states.num_steps, states.widest, NOMINAL_BATCH)
     compiled = _compiled_cost(states)
-    usable = states.widest <= WIDEST_STATE and not lowered.noisy
+    usable = states.widest <= WIDEST_STATE
     fastest = min(cost.seconds, compiled.seconds) if compiled else cost.seconds
     rival = fastest if usable and states.widest <= LARGEST_RIVAL else float("inf")
     network, abandoned = _plan_network(spec, lowered, terms, rival)
     angles = _angles(lowered)
     network = _with_angles(network, angles)
     if not usable:
-        noisy = lowered.noisy and network is not None
-        density = plan_density(lowered, terms) if noisy else None
-        return CircuitPlan(network, None, None, abandoned, density=density)
+        return CircuitPlan(network, None, None, abandoned)
     cost = cost.plus(NOMINAL_BATCH, *angles)
     compiled = None if compiled is None else compiled.plus(NOMINAL_BATCH, *angles)
     return CircuitPlan(network, states, cost, abandoned, compiled)
@@ -202,8 +204,7 @@ def _terms(spec: CircuitSpec, lowered: Lowered, noise: NoiseProfile | None) -> l
     if noise is None:
         return pauli_terms(spec.observables, lowered.wire_of)
     terms: list[PauliTerm] = []
-    for index, observable in enumerate(spec.observables):
-        narrow, wide = split_noisy(observable, noise, LARGEST_EXPANSION)
+    for index, (narrow, wide) in enumerate(split_noisy(spec.observables, noise, LARGEST_EXPANSION)):
         terms += [replace(term, observable=index) for term in pauli_terms([narrow], lowered.wire_of)]
         for term in pauli_terms([wide], lowered.wire_of):
             qubits = [lowered.wire_of.index(wire) for wire in term.support]
