@@ -137,7 +137,7 @@ def search_path(graph: Graph, network: ConeNetwork, trials: int = 0) -> SsaPath:
 
 
 def _walk(network: ConeNetwork) -> list[int]:
-    """Return the tensors in an order that only depends on how they are joined: depth first from the output."""
+    """Return the tensors in an order that depends only on how they are joined: depth first from the end."""
     holders: dict[int, list[int]] = {}
     for place, own in enumerate(network.labels):
         for label in own:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -270,6 +271,8 @@ class ExactEngine(Engine):
                 plan, kind = self._plan(spec), self._device.type
                 options = (self._method, self._uses_kernels)
                 found = explain_plan(plan, batch, dtype.itemsize, key[1], kind, *options)
+                if self._kernel == "compiled":
+                    found = _by_kernels(spec, plan, found)
             known = self._explanations[spec.fingerprint, dtype] = key, found
         return known[1]
 
@@ -314,9 +317,9 @@ KERNELS = ("torch", "compiled")
 def _check_kernel(kernel: str | None, method: str, device: torch.device) -> None:
     if kernel not in (None, *KERNELS):
         raise EngineError(f"Option `kernel` must be one of {', '.join(KERNELS)}, but is {kernel!r}.")
-    if kernel is not None and method not in ("auto", "statevector"):
+    if kernel is not None and method not in ("auto", "statevector", "density"):
         raise EngineError(
-            f"Option `kernel` must be left out where no statevector is used, but method is {method!r}, which "
+            f"Option `kernel` must be left out where no state is carried, but method is {method!r}, which "
             "would ignore it."
         )
     if kernel != "compiled":
@@ -331,6 +334,20 @@ def _check_kernel(kernel: str | None, method: str, device: torch.device) -> None
             f"Option `kernel`: 'compiled' needs the compiled kernels, but {kernels().reason}. "
             "Fix: install qhybrid anew where g++ or clang++ is found, or leave the option out."
         )
+
+
+def _by_kernels(spec: CircuitSpec, plan: CircuitPlan, found: Explanation) -> Explanation:
+    """Refuse a statevector that would be executed by torch, where the compiled kernels are asked for."""
+    if found.method == "network":
+        note = "; kernel='compiled' is not used, as it executes no networks"
+        return replace(found, reason=found.reason + note)
+    if found.method == "statevector" and plan.states is not None and plan.states.unknown:
+        raise EngineError(
+            f"Option `kernel`: 'compiled' must know all gates and read-outs of circuit `{spec.name}`, but "
+            f"does not know {plan.states.unknown}. Fix: kernel='torch', or leave the option out, or give "
+            "larger gates a definition in gates on one or two qubits."
+        )
+    return found
 
 
 def _check_shots(shots: int | None, seed: int | None, law: str | None) -> None:
