@@ -147,7 +147,7 @@ class ExactEngine(Engine):
             drawn = plain_values(partial(self._drawn, spec), inputs, weights)
             values = self._exact(spec, inputs, weights)
             return drawn + (values - values.detach())
-        return attached(self._drawn(spec, inputs, weights), inputs, weights)
+        return attached(self._drawn(spec, inputs, weights), inputs, weights, every=False)
 
     def _drawn(self, spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         return self._samplers[spec.fingerprint](inputs, weights, self._source)
@@ -160,10 +160,12 @@ class ExactEngine(Engine):
         rows = inputs.to(device=self._device, dtype=dtype).t().contiguous()
         moved = weights.to(device=self._device, dtype=dtype)
         if self._chains is not None:
-            values = self._chains.values(spec, rows, moved)
+            values, every = self._chains.values(spec, rows, moved), True
         else:
-            values = self._executor(spec, found.method, dtype)(rows, moved)
-        return attached(values.t().to(device=inputs.device, dtype=inputs.dtype), inputs, weights)
+            executor = self._executor(spec, found.method, dtype)
+            values, every = executor(rows, moved), isinstance(executor, StateExecutor)
+        values = values.t().to(device=inputs.device, dtype=inputs.dtype)
+        return attached(values, inputs, weights, every=every)
 
     def _with_rates(
         self,
@@ -192,7 +194,8 @@ class ExactEngine(Engine):
             raise EngineError(_refusal(spec, found))
         rows = inputs.to(device=self._device, dtype=dtype).t().contiguous()
         values = rated(rows, weights.to(device=self._device, dtype=dtype), rates)
-        return attached(values.t().to(device=inputs.device, dtype=inputs.dtype), inputs, weights)
+        values = values.t().to(device=inputs.device, dtype=inputs.dtype)
+        return attached(values, inputs, weights, *rates.values())
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what travels to other processes: plans go along, compiled operations are made anew there."""
