@@ -22,8 +22,8 @@ KEPT_FACTOR = 2.2
 """Bytes of a tape over those of all that it writes and copies: values and gradients."""
 FREE_FACTOR = 4.4
 """The same for its data-free part, whose copies are not counted."""
-STATES_AT_ONCE = 13
-"""States of one chunk that are alive in the middle of a backward step."""
+STATES_AT_ONCE = 21
+"""States of one chunk that a backward step holds, with what the allocator does not give back in between."""
 READER_STATES = 9
 """The same, on top of these, while strings are read that flip bits."""
 

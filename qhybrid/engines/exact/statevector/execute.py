@@ -74,7 +74,7 @@ class StateRunner:
         """Return memory for the states after all steps, one for each range of `parts`, shape (2^n, B)."""
         size = 2**self._num_qubits
         counts = [part.stop - part.start for part, _ in self.parts([], batch)]
-        whole = self._like.new_empty(batch * size).split([size * count for count in counts])
+        whole = torch.split(self._like.new_empty(batch * size), [size * count for count in counts])
         return [numbers.view(size, count) for numbers, count in zip(whole, counts)]
 
     def is_batched(self, root: int) -> bool:
