@@ -127,13 +127,21 @@ def check_real(name: str, tensor: torch.Tensor) -> None:
         )
 
 
-def attached(values: torch.Tensor, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Return values with a gradient path (of zeros) even where no observable depends on any argument."""
-    wanted = torch.is_grad_enabled() and (inputs.requires_grad or weights.requires_grad)
-    if not wanted or values.requires_grad:
+def attached(values: torch.Tensor, *arguments: torch.Tensor, every: bool = True) -> torch.Tensor:
+    """Return values with a gradient path (of zeros) to arguments that no observable depends on.
+
+    Args:
+        values: The values.
+        arguments: What they were computed from.
+        every: Whether the values may depend on some arguments and not on others. False where they are
+            recorded as one function of all, which takes less time.
+    """
+    wanted = [one for one in arguments if one.requires_grad] if torch.is_grad_enabled() else []
+    if not wanted or (values.requires_grad and not every):
         return values
-    nothing = 0.0 * inputs.sum() + 0.0 * weights.to(device=inputs.device, dtype=inputs.dtype).sum()
-    return values + nothing
+    # Sums of nothing: zeros whatever the argument holds.
+    nothing = [one.reshape(-1)[:0].sum().to(device=values.device, dtype=values.dtype) for one in wanted]
+    return values + torch.stack(nothing).sum()
 
 
 def empty_result(spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

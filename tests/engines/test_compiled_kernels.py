@@ -1,6 +1,7 @@
 """The compiled statevector against Statevector, its torch twin, and itself divided in other ways."""
 
 import multiprocessing
+import re
 import threading
 from unittest import mock
 
@@ -11,7 +12,7 @@ from engine_cases import specs, statevector_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from qiskit import QuantumCircuit
-from qiskit.circuit import ParameterVector
+from qiskit.circuit import Gate, ParameterVector
 from qiskit.quantum_info import SparsePauliOp, random_unitary
 
 from qhybrid.circuits import CircuitSpec
@@ -22,6 +23,7 @@ from qhybrid.engines.exact.native.execute import NativeExecutor
 from qhybrid.engines.exact.plan import plan_circuit
 from qhybrid.engines.exact.statevector.execute import StateExecutor
 from qhybrid.errors import EngineError
+from qhybrid.noise import NoiseProfile
 
 compiled = pytest.mark.skipif(
     library.kernels().library is None, reason=f"no compiled kernels: {library.kernels().reason}"
@@ -248,6 +250,73 @@ def test_the_choice_of_kernel():
     for method in ("network", "mps"):
         with pytest.raises(EngineError, match=f"`kernel`.*'{method}', which would ignore it"):
             make_engine("exact", method=method, kernel="torch")
+
+
+class Opaque(Gate):
+    """A gate on three qubits that has a matrix and no definition."""
+
+    def __init__(self):
+        super().__init__("opaque", 3, [])
+
+    def __array__(self, dtype=None, copy=None):
+        return random_unitary(8, seed=1).data
+
+
+def with_opaque():
+    x = ParameterVector("x", 1)
+    circuit = QuantumCircuit(3)
+    circuit.ry(x[0], 0)
+    circuit.append(Opaque(), [0, 1, 2])
+    return CircuitSpec.from_circuit(circuit, list(x), [], [SparsePauliOp("ZZZ")])
+
+
+def with_wide_reading():
+    x = ParameterVector("x", 1)
+    circuit = QuantumCircuit(8)
+    circuit.ry(x[0], 0)
+    circuit.h(range(1, 8))
+    circuit.cx(0, 1)
+    return CircuitSpec.from_circuit(circuit, list(x), [], [SparsePauliOp("Z" * 8)])
+
+
+@compiled
+@pytest.mark.parametrize(
+    ("spec", "noise", "named"),
+    [
+        (with_opaque(), None, "gate `opaque` (instruction 1), a matrix on 3 qubits"),
+        (
+            with_wide_reading(),
+            NoiseProfile(readout_p01=0.1, readout_p10=0.02),
+            "a read-out with read-out errors on 8 qubits",
+        ),
+    ],
+)
+def test_what_the_library_does_not_know_is_said(spec, noise, named):
+    """Asked for by name, torch does not take over in silence; else `explain` says that it does."""
+    inputs = torch.zeros(1, 1, dtype=torch.float64)
+    found = make_engine("exact", noise=noise, method="statevector").explain(spec)
+    assert found.reason.endswith(f"executed by torch, as the compiled kernels do not know {named}")
+    engine = make_engine("exact", noise=noise, method="statevector", kernel="compiled")
+    with pytest.raises(EngineError, match=re.escape(f"does not know {named}. Fix:")):
+        engine.explain(spec)
+    with pytest.raises(EngineError, match=re.escape(f"does not know {named}. Fix:")):
+        engine.expectations(spec, inputs, torch.zeros(0, dtype=torch.float64))
+
+
+@compiled
+def test_the_explanation_names_the_arithmetic():
+    spec = layered(3)
+    for kernel, name in (
+        (None, "the compiled kernels"),
+        ("compiled", "the compiled kernels"),
+        ("torch", "torch"),
+    ):
+        found = make_engine("exact", method="statevector", kernel=kernel).explain(spec)
+        assert found.reason.endswith(f"executed by {name}")
+    chain = CircuitSpec.from_circuit(QuantumCircuit(1), [], [], [SparsePauliOp("Z")])
+    found = make_engine("exact", kernel="compiled").explain(chain)
+    assert found.method == "network"
+    assert found.reason.endswith("kernel='compiled' is not used, as it executes no networks")
 
 
 @settings(max_examples=40, deadline=None)

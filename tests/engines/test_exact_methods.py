@@ -20,10 +20,12 @@ from qhybrid.engines.exact import explain as explain_module
 from qhybrid.engines.exact import network as network_module
 from qhybrid.engines.exact import plan as plan_module
 from qhybrid.engines.exact import search as search_module
+from qhybrid.engines.exact.contraction import _searched
 from qhybrid.engines.exact.plan import plan_circuit
 from qhybrid.engines.exact.search import load_paths, plan_file
 from qhybrid.engines.exact.statevector import execute
 from qhybrid.errors import EngineError
+from qhybrid.noise import NoiseProfile
 
 F64 = torch.float64
 
@@ -182,6 +184,57 @@ def test_a_hopeless_search_is_given_up_with_the_predicted_cost(monkeypatch):
     )
     assert {name for name, _, _ in found.alternatives} == {"network", "statevector"}
     assert counted.calls <= 4
+
+
+def ring(qubits, layers, order=None):
+    """RY(x), then layers of RY and a ring of CX, with qubit q in the place of `order[q]`."""
+    order = order or list(range(qubits))
+    x, w = ParameterVector("x", qubits), ParameterVector("w", qubits * layers)
+    circuit, angles = QuantumCircuit(qubits), iter(w)
+    for qubit in order:
+        circuit.ry(x[qubit], qubit)
+    for _ in range(layers):
+        for qubit in order:
+            circuit.ry(next(angles), qubit)
+        for place, qubit in enumerate(order):
+            circuit.cx(qubit, order[(place + 1) % qubits])
+    return circuit, list(x), list(w)
+
+
+def test_networks_of_one_form_are_searched_once(eager_search):
+    """The same circuit on qubits in another order has cones of the same form: nothing is searched again."""
+    _searched.cache_clear()
+    results = []
+    for order in ([0, 1, 2, 3, 4], [3, 0, 4, 2, 1]):
+        spec = CircuitSpec.from_circuit(
+            *ring(5, 2, order), [SparsePauliOp.from_sparse_list([("Z", [order[2]], 1.0)], 5)]
+        )
+        inputs = torch.linspace(0.1, 1.3, 5, dtype=torch.float64)[None]
+        placed = inputs.clone()
+        placed[0, order] = inputs[0]
+        weights = torch.linspace(-1.0, 2.0, 10, dtype=torch.float64)
+        values = make_engine("exact", method="network").expectations(spec, placed, weights)
+        reference = cases.statevector_values(spec, placed.numpy(), weights.numpy())
+        np.testing.assert_allclose(values.numpy(), reference, atol=1e-12)
+        results.append(values)
+        searches = _searched.cache_info().misses
+    torch.testing.assert_close(results[0], results[1])
+    assert searches
+    assert _searched.cache_info().hits >= searches
+    assert _searched.cache_info().misses == searches
+
+
+def test_no_network_is_searched_for_that_density_matrices_surely_beat(monkeypatch):
+    """Sweeps that are ten thousand times slower stay as they are: a network is there, but not searched."""
+    monkeypatch.setattr(plan_module, "_density_seconds", lambda density: 1e-9)
+    monkeypatch.setattr(search_module, "search_path", counted := Counted(search_module.search_path))
+    spec = CircuitSpec.from_circuit(
+        *ring(6, 4), [SparsePauliOp.from_sparse_list([("Z", [q], 1.0)], 6) for q in range(6)]
+    )
+    noise = NoiseProfile.depolarizing(p_1q=1e-3, p_2q=1e-2)
+    found = plan_circuit(spec, noise)
+    assert counted.calls == 0
+    assert found.network is not None
 
 
 class Counted:

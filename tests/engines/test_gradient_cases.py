@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from qiskit import QuantumCircuit
-from qiskit.circuit import Parameter
+from qiskit.circuit import Parameter, ParameterVector
 from qiskit.circuit.library import RXXGate, RYYGate, RZXGate, RZZGate, efficient_su2, real_amplitudes
 from qiskit.primitives import StatevectorEstimator
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import Operator, SparsePauliOp, Statevector
 from qiskit.transpiler import generate_preset_pass_manager
 
+from qhybrid.circuits import CircuitSpec
 from qhybrid.engines import make_engine
 from qhybrid.engines.faces import ExactEstimator, ExactEstimatorGradient
 from qhybrid.errors import CircuitError, EngineError
+from qhybrid.noise import NoiseProfile
 
 Z = SparsePauliOp("Z")
 HALF = np.sqrt(0.5)
@@ -177,3 +180,47 @@ def test_final_measurements_forbid_other_observables():
     measured.measure_all()
     with pytest.raises(CircuitError, match="Z and I on qubits that the circuit measures"):
         gradient_of(measured, SparsePauliOp("X"), [0.3])
+
+
+UNUSED = [
+    {"method": "network"},
+    {"method": "statevector"},
+    {"method": "statevector", "kernel": "torch"},
+    {"method": "mps"},
+    {"noise": NoiseProfile.depolarizing(p_1q=0.01, p_2q=0.02)},
+    {"shots": 10, "seed": 1},
+    {"shots": 10, "seed": 1, "method": "statevector", "kernel": "torch"},
+]
+
+
+@pytest.mark.parametrize("options", UNUSED, ids=str)
+def test_an_argument_that_no_value_depends_on_has_gradient_zero(options):
+    """The read-out's light cone holds no input: zeros for it in every method."""
+    x, w = ParameterVector("x", 1), ParameterVector("w", 1)
+    circuit = QuantumCircuit(2)
+    circuit.ry(x[0], 0)
+    circuit.ry(w[0], 1)
+    for label, depends in (("ZI", "weights"), ("IZ", "inputs")):
+        spec = CircuitSpec.from_circuit(circuit, list(x), list(w), [SparsePauliOp(label)])
+        inputs = torch.tensor([[0.3], [0.4]], dtype=torch.float64, requires_grad=True)
+        weights = torch.tensor([0.5], dtype=torch.float64, requires_grad=True)
+        values = make_engine("exact", **options).expectations(spec, inputs, weights)
+        used, unused = (weights, inputs) if depends == "weights" else (inputs, weights)
+        (zero,) = torch.autograd.grad(values.sum(), unused, retain_graph=True)
+        assert zero.shape == unused.shape
+        assert zero.abs().max() < 1e-15
+        (slope,) = torch.autograd.grad(values.sum(), used)
+        if "noise" not in options:
+            wanted = -2 * weights.sin() if depends == "weights" else -inputs.sin()
+            torch.testing.assert_close(slope, wanted.detach())
+
+
+def test_a_rate_that_no_value_depends_on_has_gradient_zero():
+    circuit = QuantumCircuit(1)
+    circuit.h(0)
+    spec = CircuitSpec.from_circuit(circuit, [], [], [SparsePauliOp("X")])
+    noise = NoiseProfile.depolarizing(p_1q=0.01, p_2q=0.02)
+    rate = torch.tensor(0.02, dtype=torch.float64, requires_grad=True)
+    none = torch.zeros(1, 0, dtype=torch.float64)
+    values = make_engine("exact", noise=noise).expectations(spec, none, none[0], rates={"p_2q": rate})
+    assert torch.autograd.grad(values.sum(), rate)[0].item() == 0.0

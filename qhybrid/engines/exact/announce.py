@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 LOG = logging.getLogger(__name__)
-SILENT_SECONDS = 2.0
+SILENT_SECONDS = 1.0
 """Time after which a step that still runs is announced."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cotengra
 import numpy as np
@@ -21,6 +22,8 @@ from qhybrid.engines.gates.pauli_transfer import ZERO_STATE
 SsaPath = tuple[tuple[int, int], ...]
 """Pairs of tensors to contract; results are numbered on after the network's own tensors."""
 _ONE = np.ones(())
+KEPT_PATHS = 2048
+"""Orders that a process keeps, by the form of their network."""
 
 
 @dataclass
@@ -121,13 +124,55 @@ def search_path(graph: Graph, network: ConeNetwork, trials: int = 0) -> SsaPath:
     """
     if len(network.nodes) < 2:
         return ()
+    order = _walk(network)
+    number: dict[int, int] = {}
+    labels = tuple(
+        tuple(number.setdefault(label, len(number)) for label in network.labels[place]) for place in order
+    )
+    extents = tuple(graph.nodes[network.nodes[place]].dims for place in order)
+    output = tuple(number[label] for label in network.output)
+    found = _searched(labels, extents, output, trials)
+    size = len(order)
+    return tuple((order[a] if a < size else a, order[b] if b < size else b) for a, b in found)
+
+
+def _walk(network: ConeNetwork) -> list[int]:
+    """Return the tensors in an order that depends only on how they are joined: depth first from the end."""
+    holders: dict[int, list[int]] = {}
+    for place, own in enumerate(network.labels):
+        for label in own:
+            holders.setdefault(label, []).append(place)
+    # The last tensor comes first where there is no output; what is joined to nothing comes last.
+    ends = [place for label in network.output for place in holders[label]]
+    waiting = [*range(len(network.labels)), *reversed(ends)]
+    order: dict[int, None] = {}
+    while waiting:
+        place = waiting.pop()
+        if place not in order:
+            order[place] = None
+            waiting += [other for label in network.labels[place] for other in holders[label]]
+    return list(order)
+
+
+@lru_cache(maxsize=KEPT_PATHS)
+def _searched(
+    labels: tuple[tuple[int, ...], ...],
+    extents: tuple[tuple[int, ...], ...],
+    output: tuple[int, ...],
+    trials: int,
+) -> SsaPath:
+    """Return the order for networks of one form: light cones of equal form are numbered alike.
+
+    Layers of equal blocks, strings on qubits that mirror each other, and the same circuit under other noise
+    have such cones; the order does not depend on what the tensors hold.
+    """
     sizes: dict[int, int] = {}
-    for node, own in zip(network.nodes, network.labels):
-        sizes.update(zip(own, graph.nodes[node].dims))
+    for own, dims in zip(labels, extents):
+        sizes.update(zip(own, dims))
     greedy = cotengra.RandomGreedyOptimizer(
         max_repeats=max(1, trials), seed=trials, accel=False, parallel=False
     )
-    tree = cotengra.array_contract_tree(network.labels, network.output, sizes, optimize=greedy)
+    tree = cotengra.array_contract_tree(labels, output, sizes, optimize=greedy)
     if trials:
         tree.subtree_reconfigure_(seed=trials)
     return tuple((int(a), int(b)) for a, b in tree.get_ssa_path())

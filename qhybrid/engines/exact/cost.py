@@ -10,7 +10,7 @@ from functools import cache
 import torch
 
 from qhybrid.engines.exact.constants import Counts, seconds_of
-from qhybrid.engines.exact.graph import Graph, Node
+from qhybrid.engines.exact.graph import Graph, Node, Work
 from qhybrid.engines.exact.sample_product import LARGEST_ELEMENTWISE
 from qhybrid.engines.gates.expression import Tree
 from qhybrid.engines.gates.expression_groups import operators_of
@@ -74,28 +74,38 @@ def network_cost(graph: Graph, roots: Iterable[int], batch: int, instructions: i
     copied = {"network.copied_entry": 0.0, "network.sample_entry": 0.0}
     widest = 1
     for index in graph.reachable(list(roots)):
-        node = graph.nodes[index]
-        if node.kind == "constant":
+        if index not in graph.works:
+            graph.works[index] = _node_work(graph, graph.nodes[index])
+        work = graph.works[index]
+        if work is None:
             continue
-        size = _product(node.dims)
-        widest = max(widest, size) if node.batched else widest
-        entries[node.batched] += size
-        if node.kind == "contract":
-            extents = dict(zip(node.pattern[0], graph.nodes[node.operands[0]].dims))
-            extents.update(zip(node.pattern[1], graph.nodes[node.operands[1]].dims))
-            size = _product(extents.values())
-            flops[node.batched] += size
-            if node.batched:
-                name, number = _copied(graph, node, size)
-                copied[name] += number
+        batched, size, contracted, name, number = work
+        widest = max(widest, size) if batched else widest
+        entries[batched] += size
+        flops[batched] += contracted
+        copied[name] += number
     units, free = (
         (("network.multiply_add", GRADIENT_FACTOR * flops[batched]), ("network.entry", entries[batched]))
         for batched in (True, False)
     )
     sample = (*units, *copied.items())
     call = (("network.instruction", float(instructions)), *free)
-    work, written = (some[True] + some[False] / batch for some in (flops, entries))
-    return Cost.of(work, written, widest, call, sample, batch)
+    total, written = (some[True] + some[False] / batch for some in (flops, entries))
+    return Cost.of(total, written, widest, call, sample, batch)
+
+
+def _node_work(graph: Graph, node: Node) -> Work | None:
+    """Return what computing a node takes, None of a constant."""
+    if node.kind == "constant":
+        return None
+    size = _product(node.dims)
+    if node.kind != "contract":
+        return node.batched, size, 0, "network.copied_entry", 0
+    extents = dict(zip(node.pattern[0], graph.nodes[node.operands[0]].dims))
+    extents.update(zip(node.pattern[1], graph.nodes[node.operands[1]].dims))
+    contracted = _product(extents.values())
+    name, number = _copied(graph, node, contracted) if node.batched else ("network.copied_entry", 0)
+    return node.batched, size, contracted, name, number
 
 
 def _copied(graph: Graph, node: Node, work: int) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -146,7 +147,7 @@ class ExactEngine(Engine):
             drawn = plain_values(partial(self._drawn, spec), inputs, weights)
             values = self._exact(spec, inputs, weights)
             return drawn + (values - values.detach())
-        return attached(self._drawn(spec, inputs, weights), inputs, weights)
+        return attached(self._drawn(spec, inputs, weights), inputs, weights, every=False)
 
     def _drawn(self, spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         return self._samplers[spec.fingerprint](inputs, weights, self._source)
@@ -159,10 +160,12 @@ class ExactEngine(Engine):
         rows = inputs.to(device=self._device, dtype=dtype).t().contiguous()
         moved = weights.to(device=self._device, dtype=dtype)
         if self._chains is not None:
-            values = self._chains.values(spec, rows, moved)
+            values, every = self._chains.values(spec, rows, moved), True
         else:
-            values = self._executor(spec, found.method, dtype)(rows, moved)
-        return attached(values.t().to(device=inputs.device, dtype=inputs.dtype), inputs, weights)
+            executor = self._executor(spec, found.method, dtype)
+            values, every = executor(rows, moved), isinstance(executor, StateExecutor)
+        values = values.t().to(device=inputs.device, dtype=inputs.dtype)
+        return attached(values, inputs, weights, every=every)
 
     def _with_rates(
         self,
@@ -191,7 +194,8 @@ class ExactEngine(Engine):
             raise EngineError(_refusal(spec, found))
         rows = inputs.to(device=self._device, dtype=dtype).t().contiguous()
         values = rated(rows, weights.to(device=self._device, dtype=dtype), rates)
-        return attached(values.t().to(device=inputs.device, dtype=inputs.dtype), inputs, weights)
+        values = values.t().to(device=inputs.device, dtype=inputs.dtype)
+        return attached(values, inputs, weights, *rates.values())
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what travels to other processes: plans go along, compiled operations are made anew there."""
@@ -270,6 +274,8 @@ class ExactEngine(Engine):
                 plan, kind = self._plan(spec), self._device.type
                 options = (self._method, self._uses_kernels)
                 found = explain_plan(plan, batch, dtype.itemsize, key[1], kind, *options)
+                if self._kernel == "compiled":
+                    found = _by_kernels(spec, plan, found)
             known = self._explanations[spec.fingerprint, dtype] = key, found
         return known[1]
 
@@ -314,9 +320,9 @@ KERNELS = ("torch", "compiled")
 def _check_kernel(kernel: str | None, method: str, device: torch.device) -> None:
     if kernel not in (None, *KERNELS):
         raise EngineError(f"Option `kernel` must be one of {', '.join(KERNELS)}, but is {kernel!r}.")
-    if kernel is not None and method not in ("auto", "statevector"):
+    if kernel is not None and method not in ("auto", "statevector", "density"):
         raise EngineError(
-            f"Option `kernel` must be left out where no statevector is used, but method is {method!r}, which "
+            f"Option `kernel` must be left out where no state is carried, but method is {method!r}, which "
             "would ignore it."
         )
     if kernel != "compiled":
@@ -331,6 +337,20 @@ def _check_kernel(kernel: str | None, method: str, device: torch.device) -> None
             f"Option `kernel`: 'compiled' needs the compiled kernels, but {kernels().reason}. "
             "Fix: install qhybrid anew where g++ or clang++ is found, or leave the option out."
         )
+
+
+def _by_kernels(spec: CircuitSpec, plan: CircuitPlan, found: Explanation) -> Explanation:
+    """Refuse a statevector that would be executed by torch, where the compiled kernels are asked for."""
+    if found.method == "network":
+        note = "; kernel='compiled' is not used, as it executes no networks"
+        return replace(found, reason=found.reason + note)
+    if found.method == "statevector" and plan.states is not None and plan.states.unknown:
+        raise EngineError(
+            f"Option `kernel`: 'compiled' must know all gates and read-outs of circuit `{spec.name}`, but "
+            f"does not know {plan.states.unknown}. Fix: kernel='torch', or leave the option out, or give "
+            "larger gates a definition in gates on one or two qubits."
+        )
+    return found
 
 
 def _check_shots(shots: int | None, seed: int | None, law: str | None) -> None:

@@ -22,8 +22,8 @@ KEPT_FACTOR = 2.2
 """Bytes of a tape over those of all that it writes and copies: values and gradients."""
 FREE_FACTOR = 4.4
 """The same for its data-free part, whose copies are not counted."""
-STATES_AT_ONCE = 13
-"""States of one chunk that are alive in the middle of a backward step."""
+STATES_AT_ONCE = 21
+"""States of one chunk that a backward step holds, with what the allocator does not give back in between."""
 READER_STATES = 9
 """The same, on top of these, while strings are read that flip bits."""
 
@@ -91,7 +91,7 @@ def explain_plan(
     alternatives = tuple((name, cost.seconds, memory) for name, cost, memory in weighed)
     if fitting:
         name, cost, memory = min(fitting, key=lambda option: option[1].seconds)
-        reason = _reason(name, fitting, options, limit_bytes)
+        reason = _reason(name, fitting, options, limit_bytes) + _arithmetic(name, plan, compiled)
     else:
         name = "refused"
         reason = "no considered method fits the memory"
@@ -178,6 +178,19 @@ def _state_memory(states: StatePlan, batch: int, itemsize: int, device_type: str
     low = min(states.widest, LOW_BITS)
     tables = len(strings) * (2**low + 2 ** (states.widest - low))
     return int(2 * itemsize * samples * 2**states.widest + itemsize * tables)
+
+
+def _arithmetic(name: str, plan: CircuitPlan, compiled: bool) -> str:
+    """Return which arithmetic executes a method, in words, to be put behind the reason."""
+    if name == "density":
+        return "; executed by the compiled kernels"
+    if name != "statevector" or plan.states is None:
+        return ""
+    if not compiled:
+        return "; executed by torch"
+    if plan.states.unknown:
+        return f"; executed by torch, as the compiled kernels do not know {plan.states.unknown}"
+    return "; executed by the compiled kernels"
 
 
 def _reason(

@@ -22,6 +22,9 @@ LARGEST_FOLDED = 4**6
 Tensor = npt.NDArray[Any]
 Labels = tuple[int, ...]
 Pattern = tuple[Labels, Labels, Labels]
+Work = tuple[bool, int, int, str, int]
+"""Of a node: whether every sample has its own value, its entries, the multiply-adds of its contraction, and
+the unit and number of entries that are copied for that; see `cost`."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,18 @@ class Node:
 
 
 class Graph:
-    """Builds nodes; a node is named by its index in `nodes`."""
+    """Builds nodes; a node is named by its index in `nodes`.
+
+    Attributes:
+        works: What nodes take, as far as it was asked for (`cost.network_cost`); None for constants.
+    """
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.constants: list[Tensor] = []
         self.angles: list[Angle] = []
         self.leaves: list[tuple[str, int]] = []
+        self.works: dict[int, Work | None] = {}
         self._known: dict[object, int] = {}
         self._by_name: dict[object, int] = {}
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.exact.constants import Counts
 from qhybrid.engines.exact.cost import Cost, angle_counts, compiled_cost, network_cost, state_cost
+from qhybrid.engines.exact.density.estimate import density_cost
 from qhybrid.engines.exact.density.plan import DensityPlan, plan_density
 from qhybrid.engines.exact.fusion import FusedGate, fuse
 from qhybrid.engines.exact.graph import Graph
@@ -34,6 +35,8 @@ WIDEST_STATE = 40
 """Qubits above which a statevector is not considered."""
 LARGEST_RIVAL = 26
 """Qubits up to which a statevector surely fits, so that no network needs to be found that is slower."""
+DENSITY_MARGIN = 4.0
+"""Factor by which a network must be slower than density matrices for its search to end."""
 LARGEST_COMPILED = 4000
 """Nodes of a graph up to which its program is compiled before it is known whether it is used."""
 Support = tuple[int, ...]
@@ -118,22 +121,32 @@ def plan_circuit(
         return CircuitPlan(_with_angles(network, _angles(lowered)), None, None, abandoned)
     lowered = lower(spec, noise)
     terms = _terms(spec, lowered, noise)
+    if lowered.noisy:
+        density = plan_density(lowered, terms)
+        network, abandoned = _plan_network(spec, lowered, terms, _density_seconds(density), swept=True)
+        density = density if network is not None else None
+        return CircuitPlan(_with_angles(network, _angles(lowered)), None, None, abandoned, density=density)
     states = plan_states(lowered, terms)
     cost = state_cost(states.work, states.num_steps, states.widest, NOMINAL_BATCH)
     compiled = _compiled_cost(states)
-    usable = states.widest <= WIDEST_STATE and not lowered.noisy
+    usable = states.widest <= WIDEST_STATE
     fastest = min(cost.seconds, compiled.seconds) if compiled else cost.seconds
     rival = fastest if usable and states.widest <= LARGEST_RIVAL else float("inf")
     network, abandoned = _plan_network(spec, lowered, terms, rival)
     angles = _angles(lowered)
     network = _with_angles(network, angles)
     if not usable:
-        noisy = lowered.noisy and network is not None
-        density = plan_density(lowered, terms) if noisy else None
-        return CircuitPlan(network, None, None, abandoned, density=density)
+        return CircuitPlan(network, None, None, abandoned)
     cost = cost.plus(NOMINAL_BATCH, *angles)
     compiled = None if compiled is None else compiled.plus(NOMINAL_BATCH, *angles)
     return CircuitPlan(network, states, cost, abandoned, compiled)
+
+
+def _density_seconds(density: DensityPlan | None) -> float:
+    """Return the time from which on a network is surely slower than density matrices, at any batch."""
+    if density is None or kernels().library is None:
+        return float("inf")
+    return DENSITY_MARGIN * density_cost(density, NOMINAL_BATCH, 4).seconds
 
 
 def _angles(lowered: Lowered) -> tuple[Counts, Counts]:
@@ -160,12 +173,25 @@ def _plan_network(
     terms: Sequence[PauliTerm],
     rival_seconds: float,
     rates: RateLayout | None = None,
+    swept: bool = False,
 ) -> tuple[NetworkPlan | None, Cost | None]:
-    """Return the plan, or the cost of the light cone for which the search was given up."""
+    """Return the plan, or the cost of the light cone for which the search was given up.
+
+    Args:
+        spec: The circuit.
+        lowered: Its gates.
+        terms: Its read-outs.
+        rival_seconds: What another method takes for the nominal batch; it ends searches that cannot win.
+        rates: See `plan_circuit`.
+        swept: Whether the rival counts only where sweeps reach all read-outs, so that there is a network in
+            any case.
+    """
     graph = Graph()
     wires = sorted({wire for term in terms for wire in term.support})
     gates = fuse(lowered, graph, rates, [lowered.wire_of.index(wire) for wire in wires])
     finals = _sweeps(graph, gates, terms)
+    if swept and None in finals.values():
+        rival_seconds = float("inf")
     kind = "-rates" if rates is not None else "-noisy" if lowered.noisy else ""
     searched, abandoned = search_cones(
         spec.fingerprint + kind, graph, gates, finals, rival_seconds, NOMINAL_BATCH
@@ -202,8 +228,7 @@ def _terms(spec: CircuitSpec, lowered: Lowered, noise: NoiseProfile | None) -> l
     if noise is None:
         return pauli_terms(spec.observables, lowered.wire_of)
     terms: list[PauliTerm] = []
-    for index, observable in enumerate(spec.observables):
-        narrow, wide = split_noisy(observable, noise, LARGEST_EXPANSION)
+    for index, (narrow, wide) in enumerate(split_noisy(spec.observables, noise, LARGEST_EXPANSION)):
         terms += [replace(term, observable=index) for term in pauli_terms([narrow], lowered.wire_of)]
         for term in pauli_terms([wide], lowered.wire_of):
             qubits = [lowered.wire_of.index(wire) for wire in term.support]

@@ -8,6 +8,8 @@ this is one linear map.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from itertools import product
 
 import numpy as np
@@ -47,9 +49,13 @@ def noisy_observable(observable: SparsePauliOp, profile: NoiseProfile) -> Sparse
         observable: Observable on the circuit's qubits.
         profile: The noise; qubits are the circuit's.
     """
+    return _as_read(observable, cache(partial(readout_map, profile)))
+
+
+def _as_read(observable: SparsePauliOp, map_of: Callable[[int], Array]) -> SparsePauliOp:
     terms: dict[tuple[tuple[int, int], ...], complex] = {}
     for label, qubits, coefficient in observable.to_sparse_list():
-        rows = [readout_map(profile, qubit)["IXYZ".index(letter)] for letter, qubit in zip(label, qubits)]
+        rows = [map_of(qubit)["IXYZ".index(letter)] for letter, qubit in zip(label, qubits)]
         choices = [[(q, p, row[p]) for p in range(4) if row[p] != 0.0] for q, row in zip(qubits, rows)]
         for chosen in product(*choices):
             key = tuple((qubit, pauli) for qubit, pauli, _ in chosen if pauli)
@@ -62,23 +68,30 @@ def noisy_observable(observable: SparsePauliOp, profile: NoiseProfile) -> Sparse
 
 
 def split_noisy(
-    observable: SparsePauliOp, profile: NoiseProfile, largest: int
-) -> tuple[SparsePauliOp, SparsePauliOp]:
-    """Return what reading an observable gives, as far as that is few Pauli strings, and the rest as it is.
+    observables: Sequence[SparsePauliOp], profile: NoiseProfile, largest: int
+) -> list[tuple[SparsePauliOp, SparsePauliOp]]:
+    """Return what reading observables gives, as far as that is few Pauli strings, and the rest as it is.
 
     Args:
-        observable: Observable on the circuit's qubits.
+        observables: Observables on the circuit's qubits.
         profile: The noise; qubits are the circuit's.
         largest: Strings that one string may become in the first part.
 
     Returns:
-        `noisy_observable` of the narrow strings; and the other strings, whose letters are to be replaced by
-        rows of `readout_map`.
+        For each observable `noisy_observable` of its narrow strings; and its other strings, whose letters are
+        to be replaced by rows of `readout_map`.
     """
+    map_of = cache(partial(readout_map, profile))
+    return [_split(observable, map_of, largest) for observable in observables]
+
+
+def _split(
+    observable: SparsePauliOp, map_of: Callable[[int], Array], largest: int
+) -> tuple[SparsePauliOp, SparsePauliOp]:
     wide = []
     for label, qubits, _ in observable.to_sparse_list():
-        rows = [readout_map(profile, qubit)["IXYZ".index(letter)] for letter, qubit in zip(label, qubits)]
+        rows = [map_of(qubit)["IXYZ".index(letter)] for letter, qubit in zip(label, qubits)]
         wide.append(math.prod(int(np.count_nonzero(row)) for row in rows) > largest)
     chosen = np.array(wide, dtype=bool)
-    narrow = noisy_observable(observable[~chosen], profile) if not chosen.all() else 0 * observable[:1]
+    narrow = _as_read(observable[~chosen], map_of) if not chosen.all() else 0 * observable[:1]
     return narrow, observable[chosen] if chosen.any() else 0 * observable[:1]

@@ -70,6 +70,13 @@ class StateRunner:
             state = step.apply(tensors[step.root], state)
         return state
 
+    def final_states(self, batch: int) -> list[torch.Tensor]:
+        """Return memory for the states after all steps, one for each range of `parts`, shape (2^n, B)."""
+        size = 2**self._num_qubits
+        counts = [part.stop - part.start for part, _ in self.parts([], batch)]
+        whole = torch.split(self._like.new_empty(batch * size), [size * count for count in counts])
+        return [numbers.view(size, count) for numbers, count in zip(whole, counts)]
+
     def is_batched(self, root: int) -> bool:
         """Return whether a gate's tensor has a batch axis."""
         return self._batched[root]
@@ -88,12 +95,15 @@ class _AdjointRun(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, runner: StateRunner, batch: int, *tensors: torch.Tensor) -> torch.Tensor:
-        finals = [
-            runner.final_state(some, part.stop - part.start) for part, some in runner.parts(tensors, batch)
-        ]
+        # One piece of memory for all final states: pieces between what every step frees would keep that from
+        # being used again.
+        finals, values = runner.final_states(batch), []
+        for final, (part, some) in zip(finals, runner.parts(tensors, batch)):
+            final.copy_(runner.final_state(some, part.stop - part.start))
+            values.append(runner.reader.values(final))
         ctx.runner, ctx.batch, ctx.finals = runner, batch, finals
         ctx.save_for_backward(*tensors)
-        return torch.cat([runner.reader.values(state) for state in finals], dim=1)
+        return torch.cat(values, dim=1)
 
     @staticmethod
     @no_autocast

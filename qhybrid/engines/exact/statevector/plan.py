@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from qhybrid.engines.exact.graph import Graph
 from qhybrid.engines.exact.light_cone import PauliTerm, light_cone
+from qhybrid.engines.exact.native.constants import constant_gate
 from qhybrid.engines.exact.native.rotations import Rotations, rotations_of
 from qhybrid.engines.exact.program import Program, Wanted
 from qhybrid.engines.exact.statevector.fusion import StateGate, fuse_state_gates
 from qhybrid.engines.exact.statevector.observables import MaskedPauli, masked
 from qhybrid.engines.exact.statevector.products import ProductString
 from qhybrid.engines.exact.statevector.steps import MatrixStep, RotationStep, SampleMatrixStep, Step
-from qhybrid.engines.lowering import Lowered
+from qhybrid.engines.lowering import Lowered, Primitive
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class StateRun:
         products: Read-outs that are products of one-qubit operators.
         rotations: The same for the compiled library, or None where a gate or a read-out has no form that it
             knows.
+        unknown: That gate or read-out in words; empty where there is none.
     """
 
     num_qubits: int
@@ -36,6 +38,7 @@ class StateRun:
     terms: tuple[tuple[int, float], ...]
     products: tuple[ProductString, ...] = ()
     rotations: Rotations | None = None
+    unknown: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,11 @@ class StatePlan:
         """All statevectors for the compiled library, or None if one of them has no such form."""
         found = tuple(run.rotations for run in self.runs if run.rotations is not None)
         return found if len(found) == len(self.runs) else None
+
+    @property
+    def unknown(self) -> str:
+        """What the compiled library does not know, in words; empty where it knows all."""
+        return next((run.unknown for run in self.runs if run.unknown), "")
 
     @property
     def num_steps(self) -> int:
@@ -144,7 +152,20 @@ def _plan_run(
     strings, products, kept = _read(terms, layout, constants)
     known = not lowered.noisy and not products
     rotations = rotations_of(primitives, touched, terms) if known else None
-    return StateRun(len(layout), tuple(steps), strings, kept, products, rotations)
+    unknown = "" if rotations is not None else _unknown(primitives, products)
+    return StateRun(len(layout), tuple(steps), strings, kept, products, rotations, unknown)
+
+
+def _unknown(primitives: Sequence[Primitive], products: Sequence[ProductString]) -> str:
+    """Return what has no form for the compiled library, in words."""
+    for primitive in primitives:
+        if primitive.channel is not None:
+            return "noise on gates"
+        if primitive.matrix is not None and constant_gate(primitive.matrix) is None:
+            name = "of a matrix" if primitive.operation is None else f"`{primitive.operation.name}`"
+            return f"gate {name} (instruction {primitive.source}), a matrix on {len(primitive.qubits)} qubits"
+    width = max((len(product.rows) for product in products), default=0)
+    return f"a read-out with read-out errors on {width} qubits"
 
 
 def _read(
