@@ -507,7 +507,7 @@ def test_noise_on_gates_and_wide_gates_are_refused():
         ({"method": "mps", "tolerance": "small"}, "`tolerance` must be a finite number above 0"),
         ({"bond": 8}, "need method='mps', but the method is 'auto'"),
         ({"method": "statevector", "tolerance": 1e-3}, "need method='mps'"),
-        ({"method": "tensor"}, "one of auto, network, statevector, mps, but is 'tensor'"),
+        ({"method": "tensor"}, "one of auto, network, statevector, density, mps, but is 'tensor'"),
     ],
 )
 def test_options_are_checked_at_once(options, message):
