@@ -29,7 +29,8 @@ from qhybrid.engines.exact.network import Network
 from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan, plan_circuit
 from qhybrid.engines.exact.rated import RatedCircuit
 from qhybrid.engines.exact.rates import check_rates
-from qhybrid.engines.exact.statevector.execute import StateExecutor
+from qhybrid.engines.exact.replay import CudaGraphs, ReplayedExecutor
+from qhybrid.engines.exact.statevector.execute import EVERYTHING, StateExecutor
 from qhybrid.engines.exact.statevector.plan import StatePlan
 from qhybrid.engines.shots.sampler import LAWS, SHOTS_SCHEME, ShotSampler
 from qhybrid.engines.shots.source import ShotSource
@@ -37,7 +38,7 @@ from qhybrid.engines.transforms import is_transformed, plain_values
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
 
-Executor = Network | StateExecutor | NativeExecutor | DensityExecutor
+Executor = Network | StateExecutor | NativeExecutor | DensityExecutor | ReplayedExecutor
 METHODS = ("auto", "network", "statevector", "density", "mps")
 
 
@@ -65,6 +66,8 @@ class ExactEngine(Engine):
         kernel: What executes statevectors: "compiled", "torch", or None for the compiled kernels where they
             are installed and the device is the CPU; only these execute density matrices. Values agree to
             rounding: `describe` leaves it out.
+        cuda_graphs: On a CUDA device, record value and gradient of a batch size at its second call and replay
+            them. Values agree to rounding: `describe` leaves it out.
     """
 
     kind = "exact"
@@ -81,6 +84,7 @@ class ExactEngine(Engine):
         bond: int | None = None,
         tolerance: float | None = None,
         kernel: str | None = None,
+        cuda_graphs: bool = False,
     ) -> None:
         check_noise(noise)
         shots, seed = check_count(shots), check_seed(seed)
@@ -98,6 +102,8 @@ class ExactEngine(Engine):
         self._method = method
         _check_kernel(kernel, method, self._device)
         self._kernel = kernel
+        _check_graphs(cuda_graphs, method, self._device)
+        self._cuda_graphs = cuda_graphs
         self._noise = noise
         self._chains = ChainMethod(noise, bond, tolerance) if method == "mps" else None
         self._shots = shots
@@ -231,6 +237,7 @@ class ExactEngine(Engine):
             bond=None if chains is None else chains.bond,
             tolerance=None if chains is None else chains.tolerance,
             kernel=self._kernel,
+            cuda_graphs=self._cuda_graphs,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -277,7 +284,7 @@ class ExactEngine(Engine):
         key = (spec.fingerprint, method, dtype)
         if key not in self._executors:
             with ordinary_tensors(), announced(spec.name):
-                self._executors[key] = self._compiled(spec, method, dtype)
+                self._executors[key] = self._replayed(self._compiled(spec, method, dtype))
         return self._executors[key]
 
     def _statevector(
@@ -291,6 +298,14 @@ class ExactEngine(Engine):
     @property
     def _uses_kernels(self) -> bool:
         return self._kernel != "torch" and self._device.type == "cpu" and kernels().library is not None
+
+    def _replayed(self, executor: Executor) -> Executor:
+        if not self._cuda_graphs:
+            return executor
+        graphs = CudaGraphs(self._device)
+        if isinstance(executor, Network):
+            return ReplayedExecutor(executor.twin, graphs, executor.part)
+        return ReplayedExecutor(executor, graphs, EVERYTHING)
 
     def _compiled(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> Executor:
         plan = self._plan(spec)
@@ -330,6 +345,16 @@ def _check_kernel(kernel: str | None, method: str, device: torch.device) -> None
         raise EngineError(
             f"Option `kernel`: 'compiled' needs the compiled kernels, but {kernels().reason}. "
             "Fix: install qhybrid anew where g++ or clang++ is found, or leave the option out."
+        )
+
+
+def _check_graphs(cuda_graphs: object, method: str, device: torch.device) -> None:
+    if not isinstance(cuda_graphs, bool):
+        raise EngineError(f"Option `cuda_graphs` must be true or false, but is {cuda_graphs!r}.")
+    if cuda_graphs and (device.type != "cuda" or method == "mps"):
+        raise EngineError(
+            "Option `cuda_graphs` must be left out except on a CUDA device with method network or statevector, "
+            f"but the device is {str(device)!r} and the method {method!r}. Fix: device='cuda'."
         )
 
 
