@@ -1,7 +1,7 @@
 """Recorded steps: the buffers, copies and turns around a CUDA graph, tested with a recorder that runs again.
 
-`Again` stands in for CUDA graphs: a replay runs the function once more on the same buffers and writes into the
-same results, as the kernels of a graph do. Values and gradients are compared with the plain run.
+`Again` stands in for CUDA graphs: a replay runs the function once more on the same buffers and writes into
+the same results, as the kernels of a graph do. Values and gradients are compared with the plain run.
 """
 
 from __future__ import annotations

@@ -353,8 +353,8 @@ def _check_graphs(cuda_graphs: object, method: str, device: torch.device) -> Non
         raise EngineError(f"Option `cuda_graphs` must be true or false, but is {cuda_graphs!r}.")
     if cuda_graphs and (device.type != "cuda" or method == "mps"):
         raise EngineError(
-            "Option `cuda_graphs` must be left out except on a CUDA device with method network or statevector, "
-            f"but the device is {str(device)!r} and the method {method!r}. Fix: device='cuda'."
+            "Option `cuda_graphs` must be left out except on a CUDA device with method auto, network or "
+            f"statevector, but the device is {str(device)!r} and the method {method!r}. Fix: device='cuda'."
         )
 
 

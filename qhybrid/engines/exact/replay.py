@@ -1,8 +1,8 @@
 """Record value and gradient of a batch as CUDA graphs, and replay them: one launch for hundreds of kernels.
 
-Small states cost the launches of their kernels, not their arithmetic. A recorded step reads its arguments from
-buffers of its own, so every call copies them in and the results out: weights may change in place, and no
-result is overwritten later. What is recorded for one batch size holds for no other.
+Small states cost the launches of their kernels, not their arithmetic. A recorded step reads its arguments
+from buffers of its own, so every call copies them in and the results out: weights may change in place, and
+no result is overwritten later. What is recorded for one batch size holds for no other.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class CudaGraphs:
         """See `Recorder.record`."""
         with torch.cuda.device(self._device):
             # Libraries set themselves up in their first calls, which must not be recorded.
-            side, caller = torch.cuda.Stream(), torch.cuda.current_stream()
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            caller = torch.cuda.current_stream()
             side.wait_stream(caller)
             with torch.cuda.stream(side):
                 for _ in range(self.WARM_UPS):
