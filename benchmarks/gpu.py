@@ -11,6 +11,7 @@ are written after every cell. Without a CUDA device it says so and ends; `--devi
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import platform
 import time
@@ -35,6 +36,8 @@ BATCHES = (1, 64, 1024)
 ORDER = ("tiny", "hq_unet", "hea_10", "zz_6", "deep", "noisy_8", "qcq", "hea_14", "qufex_8", "hea_18")
 """Families that come first; the others follow as time allows."""
 PEERS = {"fastqml": ("peer_fastqml", "fused"), "tensorcircuit": ("peer_tensorcircuit", "plain")}
+PASSES = ((("plain", "graphs", "fastqml"), 0.0), (("tensorcircuit",), 60.0))
+"""Who runs in turn, and the seconds that must be left: TensorCircuit's first call compiles for up to 60 s."""
 TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-9}
 NOISE = NoiseProfile(p_1q=0.01, p_2q=0.02, readout_p01=0.1)
 METHODS: dict[str, dict[str, Any]] = {
@@ -86,18 +89,18 @@ def main() -> None:
         for dtype in (torch.float32, torch.float64):
             found["parity"].append(parity(name, dtype, options.device))
     named = [*ORDER, *(name for name in FAMILIES if name not in ORDER)]
-    for name in [one for one in named if not options.only or one in options.only]:
-        spec = FAMILIES[name].build()
-        for batch in BATCHES:
-            for party in ("plain", "graphs", *PEERS):
-                cell = Cell(name, batch, party)
-                if time.monotonic() > end:
-                    cell.reason = "no time left"
-                else:
-                    measure(cell, spec, options.device, options.seconds)
-                found["cells"].append(asdict(cell))
-                print(row(asdict(cell)), flush=True)
-                save(found, options.output)
+    chosen = [one for one in named if not options.only or one in options.only]
+    specs = {name: FAMILIES[name].build() for name in chosen}
+    for parties, reserve in PASSES:
+        for name, batch, party in itertools.product(chosen, BATCHES, parties):
+            cell = Cell(name, batch, party)
+            if time.monotonic() + reserve > end:
+                cell.reason = "no time left"
+            else:
+                measure(cell, specs[name], options.device, options.seconds)
+            found["cells"].append(asdict(cell))
+            print(row(asdict(cell)), flush=True)
+            save(found, options.output)
     print(text_of(found))
 
 
