@@ -1,10 +1,11 @@
 """What a step costs while other programs keep cores busy: wall time of quiet, one and two busy cores.
 
-    python benchmarks/busy_machine.py
+    python benchmarks/busy_machine.py [--only statevector] [--rounds 5] [--seconds 1]
 
-Each figure is the mean over a process of its own, with as many threads as the machine has cores. The
-waiting policy is read when torch is loaded: `torch's own` spins in idle threads, `passive` is what the
-command line sets. Run it on an otherwise quiet machine: other load counts as busy cores.
+Each figure is a median over rounds, in which all loads and both policies alternate; of a round it is the mean
+over a process of its own, with as many threads as the machine has cores. The waiting policy is read when
+torch is loaded: `torch's own` spins in idle threads, `passive` is what the command line sets. Run it on an
+otherwise quiet machine: other load counts as busy cores, and the first line says how much there was.
 """
 
 from __future__ import annotations
@@ -28,18 +29,40 @@ def main() -> None:
     """Print the table, or measure one case where `--case` names it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--case", choices=CASES)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of one measurement")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of one measurement")
+    parser.add_argument("--rounds", type=int, default=5, help="of all loads and policies")
+    parser.add_argument("--only", nargs="+", choices=CASES, default=CASES, help="cases")
     options = parser.parse_args()
     if options.case:
         print(measured(options.case, options.seconds))
         return
-    print(f"{os.cpu_count()} cores; ms a step (value and gradient), mean; ratio to quiet")
-    print(f"{'case':<12} {'waiting':<12} {'quiet':>8} {'1 busy':>16} {'2 busy':>16}")
-    for case in CASES:
-        for name, variables in POLICIES.items():
-            quiet, *loaded = (under_load(case, variables, busy, options.seconds) for busy in range(3))
-            cells = " ".join(f"{ms:>8.2f} ({ms / quiet:>4.1f}x)" for ms in loaded)
-            print(f"{case:<12} {name:<12} {quiet:>8.2f} {cells}", flush=True)
+    others = os.getloadavg()[0]
+    print(f"{os.cpu_count()} cores, {others:.1f} processes at work before; ms a step (value and gradient),")
+    print(f"median of {options.rounds} rounds; ratio to quiet, median of the rounds' own (least to most)")
+    print(f"{'case':<12} {'waiting':<12} {'quiet':>8} {'1 busy':>26} {'2 busy':>26}")
+    for case in options.only:
+        for name, rounds in alternated(case, options.rounds, options.seconds).items():
+            cells = [f"{statistics.median(row[busy] for row in rounds):>8.2f}" for busy in range(3)]
+            shown = " ".join(f"{cells[busy]} {ratios(rounds, busy)}" for busy in (1, 2))
+            print(f"{case:<12} {name:<12} {cells[0]} {shown}", flush=True)
+
+
+def alternated(case: str, rounds: int, seconds: float) -> dict[str, list[list[float]]]:
+    """Return for each policy its rounds: milliseconds a step with 0, 1 and 2 busy cores."""
+    found: dict[str, list[list[float]]] = {name: [] for name in POLICIES}
+    for _ in range(rounds):
+        for rows in found.values():
+            rows.append([])
+        for busy in range(3):
+            for name, variables in POLICIES.items():
+                found[name][-1].append(under_load(case, variables, busy, seconds))
+    return found
+
+
+def ratios(rounds: list[list[float]], busy: int) -> str:
+    """Return how many times the quiet step a loaded one takes."""
+    own = sorted(row[busy] / row[0] for row in rounds)
+    return f"{statistics.median(own):>4.1f}x ({own[0]:>4.1f} to {own[-1]:>4.1f})"
 
 
 def under_load(case: str, variables: dict[str, str], busy: int, seconds: float) -> float:

@@ -43,10 +43,10 @@ def fused(spec: CircuitSpec, family: Family, inputs: torch.Tensor, weights: torc
                 for f, letters in terms
             )
         )
-    signs = torch.stack(rows).float()
+    signs = torch.stack(rows).float().to(inputs.device)
 
     def run(inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        re = torch.zeros((len(inputs), *[2] * n))
+        re = torch.zeros((len(inputs), *[2] * n), device=inputs.device)
         re[(slice(None), *[0] * n)] = 1.0
         pair = (re, torch.zeros_like(re))
         for layer in layers:
@@ -90,7 +90,7 @@ def _apply(pair: Pair, layer: list[Gate], inputs: torch.Tensor, weights: torch.T
     ordered = sorted(range(len(layer)), key=lambda k: layer[k].qubits[0])
     if first.radians is None:
         builder = {"h": gf.build_h_gates, "x": gf.build_x_gates}[name]
-        gates = builder(len(layer), torch.device("cpu"), torch.float32)
+        gates = builder(len(layer), pair[0].device, torch.float32)
     else:
         gates = ONE[name](torch.stack([angles[k] for k in ordered]).float())
     if len(layer) < n:
@@ -105,9 +105,10 @@ def _apply_two(pair: Pair, layer: list[Gate], angles: list[torch.Tensor], n: int
             pair = getattr(single, {"rzz": "apply_izz"}.get(name, f"apply_{name}"))(*pair, angle, a, b, n)
         return pair
     commute = gf.diagonal_commute if name in ("cz", "crz", "rzz") else gf.cry_commute
-    for plan in gf.compute_two_qubit_plans(edges, n, torch.device("cpu"), torch.float32, commute_fn=commute):
+    device = pair[0].device
+    for plan in gf.compute_two_qubit_plans(edges, n, device, torch.float32, commute_fn=commute):
         if name in FIXED_TWO:
-            gates = FIXED_TWO[name](plan["n_pairs"], torch.device("cpu"), torch.float32)
+            gates = FIXED_TWO[name](plan["n_pairs"], device, torch.float32)
         else:
             gates = TWO[name](torch.stack(angles).float().index_select(0, plan["k_idx"]))
         pair = gf.apply_disjoint_two_qubit_layer(*pair, plan, *gates)

@@ -6,13 +6,17 @@ there is none.
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from qiskit import QuantumCircuit
+from qiskit.circuit import ParameterVector
 from qiskit.circuit.library import efficient_su2, zz_feature_map
 from qiskit.quantum_info import SparsePauliOp
 
 from qhybrid.circuits import CircuitSpec, build_circuit
-from qhybrid.engines import make_engine
+from qhybrid.engines import base, guard, make_engine
 from qhybrid.engines.exact.execute import NetworkExecutor
 from qhybrid.engines.exact.plan import plan_circuit
 from qhybrid.engines.exact.rated import RatedCircuit
@@ -65,6 +69,73 @@ def test_noise_rates_stay_on_the_device():
     assert all(
         slope.device.type == "meta" for slope in torch.autograd.grad(values.sum(), list(rates.values()))
     )
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """Let an engine take arguments whose values nobody can look at."""
+    monkeypatch.setattr(base, "all_finite", lambda values: True)
+    monkeypatch.setattr(guard, "all_finite", lambda values: True)
+    monkeypatch.setattr(guard, "check_angles", lambda spec, inputs, weights: None)
+
+
+def wide(num_qubits=14):
+    """Angles of both kinds of one form, read-outs above the table of low bits, a string on all qubits."""
+    x, w = ParameterVector("x", num_qubits), ParameterVector("w", num_qubits)
+    circuit = QuantumCircuit(num_qubits)
+    for qubit in range(num_qubits):
+        circuit.ry(x[qubit].sin() * w[qubit], qubit)
+    for qubit in range(num_qubits - 1):
+        circuit.rzz((math.pi - x[qubit]) * (math.pi - x[qubit + 1]), qubit, qubit + 1)
+        circuit.rx(w[qubit], qubit)
+    observables = [SparsePauliOp("Z" * num_qubits), SparsePauliOp("X" * num_qubits)]
+    return CircuitSpec.from_circuit(circuit, list(x), list(w), observables)
+
+
+READOUT = NoiseProfile(readout_p01=0.1, readout_p10=0.02)
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("spec", "options"),
+    [
+        (entangled(), {"method": "network", "noise": NOISE}),
+        (entangled(), {"method": "statevector"}),
+        (entangled(), {"method": "mps", "bond": 8}),
+        (entangled(), {"method": "mps", "noise": READOUT}),
+        (wide(), {"method": "statevector", "noise": READOUT}),
+        (wide(6), {"method": "network", "noise": READOUT}),
+        (entangled(), {"dtype": torch.float64}),
+    ],
+    ids=["network", "statevector", "mps", "mps read-out", "wide read-out", "wide network", "float64"],
+)
+def test_whole_calls_stay_on_the_device(spec, options, dtype):
+    engine = make_engine("exact", device="meta", **options)
+    inputs, weights = meta(3, spec.num_inputs, dtype=dtype), meta(spec.num_weights, dtype=dtype)
+    values = engine.expectations(spec, inputs, weights)
+    assert (values.shape, values.device.type, values.dtype) == ((3, spec.num_observables), "meta", dtype)
+    for again in (False, True):
+        slopes = torch.autograd.grad(values.sum(), [inputs, weights], retain_graph=True, create_graph=again)
+        assert [(one.device.type, one.dtype, one.shape) for one in slopes] == [
+            ("meta", dtype, inputs.shape),
+            ("meta", dtype, weights.shape),
+        ]
+    with torch.inference_mode():
+        assert engine.expectations(spec, inputs, weights).device.type == "meta"
+
+
+@pytest.mark.usefixtures("unread")
+def test_empty_batches_and_circuits_without_parameters_stay_on_the_device():
+    engine, spec = make_engine("exact", device="meta"), entangled()
+    inputs, weights = meta(0, spec.num_inputs), meta(spec.num_weights)
+    assert engine.expectations(spec, inputs, weights).device.type == "meta"
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    fixed = CircuitSpec.from_circuit(circuit, [], [], [SparsePauliOp("ZZ"), SparsePauliOp("II")])
+    values = engine.expectations(fixed, meta(3, 0), meta(0))
+    assert (values.shape, values.device.type) == ((3, 2), "meta")
 
 
 @pytest.mark.gpu

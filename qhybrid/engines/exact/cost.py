@@ -185,10 +185,20 @@ def _product(sizes: Iterable[int]) -> int:
     return result
 
 
+CUDA_STEP = 2**26
+"""Steps in bytes in which the usable memory of a CUDA device is told."""
+
+
 def memory_limit(device: torch.device) -> int:
-    """Return the bytes that an execution may use: 80 percent of what is installed (CPU) or free (CUDA)."""
+    """Return the bytes that an execution may use: 80 percent of what is installed (CPU) or free (CUDA).
+
+    Memory that torch holds without using it is free. Steps of 64 MiB, so that what is known of a circuit is
+    not worked out anew after every tensor.
+    """
     if device.type == "cuda":
-        return int(0.8 * torch.cuda.mem_get_info(device)[0])
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        usable = int(0.8 * (torch.cuda.mem_get_info(device)[0] + held))
+        return usable - usable % CUDA_STEP
     return _installed_share()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,19 +26,28 @@ from qhybrid.engines.exact.mps.method import ChainMethod
 from qhybrid.engines.exact.native.execute import NativeExecutor
 from qhybrid.engines.exact.native.library import kernels
 from qhybrid.engines.exact.network import Network
+from qhybrid.engines.exact.options import (
+    METHODS,
+    by_kernels,
+    check_graphs,
+    check_kernel,
+    check_shots_options,
+    refusal,
+    usable_device,
+)
 from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan, plan_circuit
 from qhybrid.engines.exact.rated import RatedCircuit
 from qhybrid.engines.exact.rates import check_rates
-from qhybrid.engines.exact.statevector.execute import StateExecutor
+from qhybrid.engines.exact.replay import CudaGraphs, ReplayedExecutor
+from qhybrid.engines.exact.statevector.execute import EVERYTHING, StateExecutor
 from qhybrid.engines.exact.statevector.plan import StatePlan
-from qhybrid.engines.shots.sampler import LAWS, SHOTS_SCHEME, ShotSampler
+from qhybrid.engines.shots.sampler import SHOTS_SCHEME, ShotSampler
 from qhybrid.engines.shots.source import ShotSource
 from qhybrid.engines.transforms import is_transformed, plain_values
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
 
-Executor = Network | StateExecutor | NativeExecutor | DensityExecutor
-METHODS = ("auto", "network", "statevector", "density", "mps")
+Executor = Network | StateExecutor | NativeExecutor | DensityExecutor | ReplayedExecutor
 
 
 class ExactEngine(Engine):
@@ -66,6 +74,8 @@ class ExactEngine(Engine):
         kernel: What executes statevectors: "compiled", "torch", or None for the compiled kernels where they
             are installed and the device is the CPU; only these execute density matrices. Values agree to
             rounding: `describe` leaves it out.
+        cuda_graphs: On a CUDA device, record value and gradient of a batch size at its second call and replay
+            them. Values agree to rounding: `describe` leaves it out.
     """
 
     kind = "exact"
@@ -82,10 +92,11 @@ class ExactEngine(Engine):
         bond: int | None = None,
         tolerance: float | None = None,
         kernel: str | None = None,
+        cuda_graphs: bool = False,
     ) -> None:
         check_noise(noise)
         shots, seed = check_count(shots), check_seed(seed)
-        _check_shots(shots, seed, shots_law)
+        check_shots_options(shots, seed, shots_law)
         if dtype not in (None, torch.float32, torch.float64):
             raise EngineError(f"Argument `dtype` must be float32 or float64, but is {dtype}.")
         if method not in METHODS:
@@ -94,11 +105,13 @@ class ExactEngine(Engine):
             raise EngineError(
                 f"Options `bond` and `tolerance` need method='mps', but the method is {method!r}."
             )
-        self._device = _device(device)
+        self._device = usable_device(device)
         self._dtype = dtype
         self._method = method
-        _check_kernel(kernel, method, self._device)
+        check_kernel(kernel, method, self._device)
         self._kernel = kernel
+        check_graphs(cuda_graphs, method, self._device)
+        self._cuda_graphs = cuda_graphs
         self._noise = noise
         self._chains = ChainMethod(noise, bond, tolerance) if method == "mps" else None
         self._shots = shots
@@ -156,7 +169,7 @@ class ExactEngine(Engine):
         dtype = self._arithmetic(inputs.dtype)
         found = self._explained(spec, len(inputs), dtype)
         if found.method == "refused":
-            raise EngineError(_refusal(spec, found))
+            raise EngineError(refusal(spec, found))
         rows = inputs.to(device=self._device, dtype=dtype).t().contiguous()
         moved = weights.to(device=self._device, dtype=dtype)
         if self._chains is not None:
@@ -191,7 +204,7 @@ class ExactEngine(Engine):
         rated, limit = self._rated[key], memory_limit(self._device)
         found = explain_plan(rated.plan, max(1, len(inputs)), dtype.itemsize, limit, self._device.type)
         if found.method == "refused":
-            raise EngineError(_refusal(spec, found))
+            raise EngineError(refusal(spec, found))
         rows = inputs.to(device=self._device, dtype=dtype).t().contiguous()
         values = rated(rows, weights.to(device=self._device, dtype=dtype), rates)
         values = values.t().to(device=inputs.device, dtype=inputs.dtype)
@@ -235,6 +248,7 @@ class ExactEngine(Engine):
             bond=None if chains is None else chains.bond,
             tolerance=None if chains is None else chains.tolerance,
             kernel=self._kernel,
+            cuda_graphs=self._cuda_graphs,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -275,7 +289,7 @@ class ExactEngine(Engine):
                 options = (self._method, self._uses_kernels)
                 found = explain_plan(plan, batch, dtype.itemsize, key[1], kind, *options)
                 if self._kernel == "compiled":
-                    found = _by_kernels(spec, plan, found)
+                    found = by_kernels(spec, plan, found)
             known = self._explanations[spec.fingerprint, dtype] = key, found
         return known[1]
 
@@ -283,7 +297,7 @@ class ExactEngine(Engine):
         key = (spec.fingerprint, method, dtype)
         if key not in self._executors:
             with ordinary_tensors(), announced(spec.name):
-                self._executors[key] = self._compiled(spec, method, dtype)
+                self._executors[key] = self._replayed(self._compiled(spec, method, dtype))
         return self._executors[key]
 
     def _statevector(
@@ -298,6 +312,14 @@ class ExactEngine(Engine):
     def _uses_kernels(self) -> bool:
         return self._kernel != "torch" and self._device.type == "cpu" and kernels().library is not None
 
+    def _replayed(self, executor: Executor) -> Executor:
+        if not self._cuda_graphs:
+            return executor
+        graphs = CudaGraphs(self._device)
+        if isinstance(executor, Network):
+            return ReplayedExecutor(executor.twin, graphs, executor.part)
+        return ReplayedExecutor(executor, graphs, EVERYTHING)
+
     def _compiled(self, spec: CircuitSpec, method: str, dtype: torch.dtype) -> Executor:
         plan = self._plan(spec)
         like = torch.empty(0, dtype=dtype, device=self._device)
@@ -311,74 +333,3 @@ class ExactEngine(Engine):
             twin = partial(Network, network.program, network.outputs, sizes, like, part)
             return DensityExecutor(plan.density, sizes, like, kernels(), twin)
         return Network(network.program, network.outputs, sizes, like, part)
-
-
-KERNELS = ("torch", "compiled")
-"""What can execute statevectors."""
-
-
-def _check_kernel(kernel: str | None, method: str, device: torch.device) -> None:
-    if kernel not in (None, *KERNELS):
-        raise EngineError(f"Option `kernel` must be one of {', '.join(KERNELS)}, but is {kernel!r}.")
-    if kernel is not None and method not in ("auto", "statevector", "density"):
-        raise EngineError(
-            f"Option `kernel` must be left out where no state is carried, but method is {method!r}, which "
-            "would ignore it."
-        )
-    if kernel != "compiled":
-        return
-    if device.type != "cpu":
-        raise EngineError(
-            f"Option `kernel`: 'compiled' must run on the CPU, but the device is {str(device)!r}. "
-            "Fix: kernel='torch'."
-        )
-    if kernels().library is None:
-        raise EngineError(
-            f"Option `kernel`: 'compiled' needs the compiled kernels, but {kernels().reason}. "
-            "Fix: install qhybrid anew where g++ or clang++ is found, or leave the option out."
-        )
-
-
-def _by_kernels(spec: CircuitSpec, plan: CircuitPlan, found: Explanation) -> Explanation:
-    """Refuse a statevector that would be executed by torch, where the compiled kernels are asked for."""
-    if found.method == "network":
-        note = "; kernel='compiled' is not used, as it executes no networks"
-        return replace(found, reason=found.reason + note)
-    if found.method == "statevector" and plan.states is not None and plan.states.unknown:
-        raise EngineError(
-            f"Option `kernel`: 'compiled' must know all gates and read-outs of circuit `{spec.name}`, but "
-            f"does not know {plan.states.unknown}. Fix: kernel='torch', or leave the option out, or give "
-            "larger gates a definition in gates on one or two qubits."
-        )
-    return found
-
-
-def _check_shots(shots: int | None, seed: int | None, law: str | None) -> None:
-    if law is not None and law not in LAWS:
-        raise EngineError(f"Option `shots_law` must be one of {', '.join(LAWS)}, but is {law!r}.")
-    if shots is None and (seed is not None or law is not None):
-        raise EngineError("Arguments `seed` and `shots_law` need `shots`: exact values are not random.")
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise EngineError(
-            f"Argument `device` must be a usable torch device, but is {name!r}: {error}"
-        ) from error
-    return device
-
-
-def _refusal(spec: CircuitSpec, found: Explanation) -> str:
-    tried = "; ".join(
-        f"{name}: {memory / 2**20:,.0f} MiB, {seconds:,.1f} s" for name, seconds, memory in found.alternatives
-    )
-    return (
-        f"Circuit `{spec.name}` ({spec.num_qubits} qubits) must fit the memory "
-        f"({found.limit_bytes / 2**20:,.0f} MiB usable), "
-        f"but for {found.batch} samples {found.reason} ({tried or 'nothing to try'}). "
-        "Fix: fewer samples a call, fewer repetitions, observables with smaller light cones, or method='mps' "
-        "for circuits of low entanglement without noise on gates."
-    )

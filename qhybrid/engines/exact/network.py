@@ -29,6 +29,9 @@ class Network:
         sizes: Numbers of inputs, weights and observables.
         like: Real tensor that shows dtype and device.
         part: Most samples that torch operations carry at once; larger batches keep no intermediates.
+
+    Attributes:
+        twin: The same function by torch operations alone.
     """
 
     def __init__(
@@ -39,16 +42,16 @@ class Network:
         like: torch.Tensor,
         part: int,
     ) -> None:
-        self._twin = NetworkExecutor(program, outputs, sizes, like)
-        self._part = part
+        self.twin = NetworkExecutor(program, outputs, sizes, like)
+        self.part = part
         small = bool(program.instructions) and program.entries <= LARGEST_TAPE
-        self._taped = TapedNetwork(program, outputs, sizes, like, self._twin) if small else None
+        self._taped = TapedNetwork(program, outputs, sizes, like, self.twin) if small else None
 
     def __call__(self, inputs: torch.Tensor, weights: torch.Tensor, *channels: torch.Tensor) -> torch.Tensor:
         """Return the expectation values, shape (n_obs, B), for input rows of shape (n_in, B)."""
         batch, taped = inputs.shape[1], self._taped
         if taped and taped.nbytes(batch) <= LARGEST_IDLE and not is_transformed():
             return taped(inputs, weights, *channels)
-        if batch <= self._part:
-            return self._twin(inputs, weights, *channels)
-        return in_parts(self._twin, inputs, self._part, weights, *channels)
+        if batch <= self.part:
+            return self.twin(inputs, weights, *channels)
+        return in_parts(self.twin, inputs, self.part, weights, *channels)

@@ -14,6 +14,7 @@ from qhybrid.engines.exact.mps.adjoint import AdjointSweep, Stop
 from qhybrid.engines.exact.mps.chain import Chain, Truncation
 from qhybrid.engines.exact.mps.plan import ChainPlan
 from qhybrid.engines.gates.angle_table import AngleTable
+from qhybrid.engines.transforms import no_autocast
 from qhybrid.errors import EngineError
 
 DEFAULT_TOLERANCE = 1e-6
@@ -50,12 +51,9 @@ class ChainExecutor:
         self._rule = Truncation(plan.bond, share**2 / max(1, len(plan.wires)))
         self._adjoint = AdjointSweep(plan, self._matrices, self._like, self._rule)
 
+    @no_autocast
     def __call__(self, rows: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return values, shape (n_obs, B), and their error bounds, shape (B, n_obs)."""
-        with torch.autocast(rows.device.type, enabled=False):
-            return self._values(rows, weights)
-
-    def _values(self, rows: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         angles = self._table.batched(rows.to(self._dtype), weights.to(self._dtype))
         batch = rows.shape[1]
         if self._plan.exact:
