@@ -3,6 +3,7 @@
     qhybrid calibrate
     python benchmarks/predictions.py
     python benchmarks/predictions.py --only hea_14 --ways compiled torch network
+    python benchmarks/predictions.py --only noisy_8 noisy_10 --ways network density
 
 Every cell is a process of its own with one thread. Time: shortest processor time of value and gradient.
 Memory: the process's peak during steps, minus what it held after the circuit was planned and another, tiny
@@ -33,6 +34,7 @@ WAYS = {
     "compiled": {"method": "statevector", "kernel": "compiled"},
     "torch": {"method": "statevector", "kernel": "torch"},
     "mps": {"method": "mps"},
+    "density": {"method": "density"},
 }
 """Options of the engine by name."""
 MEBIBYTE = 2**20
@@ -125,8 +127,11 @@ def measured(name: str, batch: int, way: str) -> dict[str, object]:
 
 def warm_up() -> None:
     """Load what any call loads: by every method, for a tiny circuit."""
-    for options in WAYS.values():
-        engine_step(ExactEngine(**options), rings(2, 1, "cx"), 2)()
+    noise = FAMILIES["noisy_8"].profile()
+    for way, options in WAYS.items():
+        noisy = way == "density"  # refused for a circuit without noise, or with one layer
+        engine = ExactEngine(noise=noise if noisy else None, **options)
+        engine_step(engine, rings(4, 2, "cx") if noisy else rings(2, 1, "cx"), 2)()
 
 
 def shortest(engine: ExactEngine, spec: CircuitSpec, batch: int) -> float:

@@ -222,7 +222,7 @@ def test_two_graphs_at_once_and_a_kept_graph():
             torch.testing.assert_close(found, wanted)
 
 
-def test_it_is_chosen_by_its_cost_and_refused_with_the_reason():
+def test_it_is_chosen_by_its_cost_and_refused_with_the_reason(monkeypatch):
     noise = PROFILES["depolarizing"]
     dense = make_engine("exact", noise=noise).explain(ring(7, 3), 16)
     assert {name for name, _, _ in dense.alternatives} == {"network", "density"}
@@ -232,10 +232,12 @@ def test_it_is_chosen_by_its_cost_and_refused_with_the_reason():
     circuit.ry(angle, 0)
     circuit.cx(0, 1)
     simple = CircuitSpec.from_circuit(circuit, [angle], [], [SparsePauliOp("ZI")])
-    for profile, kernel in ((noise, None), (None, None), (noise, "torch")):
-        engine = make_engine("exact", noise=profile, method="density", kernel=kernel)
+    for profile, kernels in ((noise, "auto"), (None, "auto"), (noise, "torch")):
+        monkeypatch.setenv("QHYBRID_KERNEL", kernels)
+        engine = make_engine("exact", noise=profile, method="density")
         with pytest.raises(EngineError, match="no density matrix for it"):
             engine.expectations(simple, *arguments(simple, 1))
+    monkeypatch.delenv("QHYBRID_KERNEL")
     rated = make_engine("exact", noise=noise, method="density")
     spec = ring(3, 2)
     with pytest.raises(EngineError, match="method='density'"):

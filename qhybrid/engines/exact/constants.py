@@ -33,7 +33,7 @@ SHIPPED: dict[str, float] = {
     "compiled.far_amplitude": 1e-9,
     "compiled.operation": 6.8e-9,
     "compiled.call": 1.75e-4,
-    "density.entry": 2.5e-9,
+    "density.entry": 4.5e-9,
     "density.multiply_add": 4e-11,
     "density.call": 8e-4,
     "mps.multiply_add": 2e-11,

@@ -77,7 +77,9 @@ struct Plan {
 
 // Applies rows X, Y, Z of a trace-preserving map, or its transpose, to a tile.
 template <bool AFFINE, bool TRANSPOSED, class v>
-static void apply(const v* from, v* to, size_t size, size_t stride, const v* m) {
+static void apply(const v* from, v* to, size_t size, size_t stride, const v* matrix) {
+  v m[12];                                                // a copy, which no store can change
+  for (int k = 0; k < 12; ++k) m[k] = matrix[k];
   for (size_t h = 0; h < size; h += 4 * stride)
     for (size_t i = h; i < h + stride; ++i) {
       v one = from[i];
@@ -116,6 +118,10 @@ static void learn(const v* left, const v* right, size_t size, size_t stride, v* 
   for (int k = 0; k < 12; ++k) total[k] += d[k];
 }
 
+template <class v> static void learn(bool affine, const v* left, const v* right, size_t size, size_t stride, v* total) {
+  (affine ? learn<true, v> : learn<false, v>)(left, right, size, stride, total);
+}
+
 template <class T> struct Call {
   const Plan& plan;
   int64_t groups;                                         // vectors of lanes
@@ -132,14 +138,19 @@ template <class T> struct Gradients {
 
 template <class T, int W> struct Worker {
   typedef typename Lanes<T, W>::v v;
+  // The lanes of two neighbouring strings; maps of all qubits but the tile's lowest take both at once.
+  typedef typename Lanes<T, 2 * W>::v pair;
+  static constexpr bool PAIRS = 2 * W * sizeof(T) <= 32;
   static constexpr size_t L = size_t(W);
   const Call<T>& call;
   const Plan& plan;
   std::vector<v> matrices, learned;
+  std::vector<pair> matrices_of_pairs, learned_of_pairs;
   v *tiles = nullptr, *slope = nullptr;
 
   explicit Worker(const Call<T>& c) : call(c), plan(c.plan) {
     matrices.resize(size_t(12 * plan.num_matrices)), learned.resize(matrices.size());
+    if (PAIRS) matrices_of_pairs.resize(matrices.size()), learned_of_pairs.resize(matrices.size());
   }
 
   static size_t largest_tile(const Plan& plan) {
@@ -168,6 +179,29 @@ template <class T, int W> struct Worker {
   void load_matrices(int64_t group) {
     for (size_t k = 0; k < matrices.size(); ++k)
       matrices[k] = plan.batched ? lanes(call.matrices, k, group) : v{} + call.matrices[k];
+    for (size_t k = 0; k < matrices_of_pairs.size(); ++k)
+      for (int l = 0; l < 2 * W; ++l) matrices_of_pairs[k][l] = matrices[k][l % W];
+  }
+
+  void map(const Map& m, bool transposed, const v* from, v* to, size_t size) const {
+    const size_t k = size_t(12 * m.matrix);
+    if (PAIRS && m.stride > 1)
+      apply<pair>(m.affine, transposed, reinterpret_cast<const pair*>(from), reinterpret_cast<pair*>(to), size / 2,
+                  m.stride / 2, &matrices_of_pairs[k]);
+    else apply<v>(m.affine, transposed, from, to, size, m.stride, &matrices[k]);
+  }
+
+  void learn_map(const Map& m, const v* left, const v* right, size_t size) {
+    const size_t k = size_t(12 * m.matrix);
+    if (PAIRS && m.stride > 1)
+      learn<pair>(m.affine, reinterpret_cast<const pair*>(left), reinterpret_cast<const pair*>(right), size / 2,
+                  m.stride / 2, &learned_of_pairs[k]);
+    else learn<v>(m.affine, left, right, size, m.stride, &learned[k]);
+  }
+
+  void join_pairs() {
+    for (size_t k = 0; k < learned_of_pairs.size(); ++k)
+      for (int l = 0; l < 2 * W; ++l) learned[k][l % W] += learned_of_pairs[k][l];
   }
 
   struct Start {                                          // reads the product of both factors
@@ -218,8 +252,7 @@ template <class T, int W> struct Worker {
     const size_t size = s.local.size();
     for (const size_t o : s.outer) {
       gather(s, s.table, o, from, tiles);
-      for (const Map& m : s.maps)
-        apply<v>(m.affine, plan.transposed, tiles, tiles, size, m.stride, &matrices[size_t(12 * m.matrix)]);
+      for (const Map& m : s.maps) map(m, plan.transposed, tiles, tiles, size);
       scatter(s, s.after, o, tiles, to);
     }
   }
@@ -229,19 +262,14 @@ template <class T, int W> struct Worker {
     const size_t size = s.local.size(), count = s.maps.size();
     for (const size_t o : s.outer) {
       gather(s, s.table, o, from, tiles);
-      for (size_t k = 0; k + 1 < count; ++k) {
-        const Map& m = s.maps[k];
-        apply<v>(m.affine, plan.transposed, tiles + k * size, tiles + (k + 1) * size, size, m.stride,
-                 &matrices[size_t(12 * m.matrix)]);
-      }
+      for (size_t k = 0; k + 1 < count; ++k)
+        map(s.maps[k], plan.transposed, tiles + k * size, tiles + (k + 1) * size, size);
       gather(s, s.after, o, grad, slope);
       for (size_t k = count; k--;) {
         const Map& m = s.maps[k];
         const v *before = tiles + k * size, *left = plan.transposed ? before : slope, *right = plan.transposed ? slope : before;
-        v* total = &learned[size_t(12 * m.matrix)];
-        if (m.affine) learn<true, v>(left, right, size, m.stride, total);
-        else learn<false, v>(left, right, size, m.stride, total);
-        apply<v>(m.affine, !plan.transposed, slope, slope, size, m.stride, &matrices[size_t(12 * m.matrix)]);
+        learn_map(m, left, right, size);
+        map(m, !plan.transposed, slope, slope, size);
       }
       scatter(s, s.table, o, slope, to);
     }
@@ -258,6 +286,7 @@ template <class T, int W> struct Worker {
   void backward(int64_t group, const Gradients<T>& grads, v* one, v* other) {
     load_matrices(group);
     std::fill(learned.begin(), learned.end(), v{});
+    std::fill(learned_of_pairs.begin(), learned_of_pairs.end(), pair{});
     const v* grad = reinterpret_cast<const v*>(grads.last + size_t(group) * plan.size() * L);
     const Start s = start(group);
     for (size_t k = plan.steps.size(); k--;) {
@@ -267,6 +296,7 @@ template <class T, int W> struct Worker {
       std::swap(one, other);
     }
     learn_start(group, s, grad, grads);
+    join_pairs();
     learn_matrices(group, grads);
   }
 
