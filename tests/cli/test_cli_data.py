@@ -16,6 +16,7 @@ name: folder
 data:
   dataset: geotiff_folder
   root: scenes
+  patch_size: 64
   classes:
     - {name: background, values: [0], color: "#000000"}
     - {name: rest, values: [1, 2, 3, 4], color: "#ffffff"}

@@ -80,7 +80,7 @@ def test_evaluate_on_aer_gives_the_same_numbers(run_folder, capsys):
     assert execute(["evaluate", "tiny", "--engine", "aer", "--engine-option", "method=statevector"]) == 0
     out = capsys.readouterr().out
     assert numbers(out) == exact
-    assert (run_folder / "evaluation" / "test-aer" / "metrics.json").is_file()
+    assert (run_folder / "evaluation" / "test-aer-method=statevector" / "metrics.json").is_file()
 
 
 def test_evaluate_under_noise_and_shots(run_folder, capsys):
@@ -96,7 +96,8 @@ def test_evaluate_under_noise_and_shots(run_folder, capsys):
 def test_evaluate_as_a_device_executes_it(run_folder, capsys):
     options = ["--engine", "routed", "--engine-option", "backend=fake_manila", "--engine-option", "trials=1"]
     assert execute(["evaluate", "tiny", *options]) == 0
-    written = json.loads((run_folder / "evaluation" / "test-routed-fake_manila" / "metrics.json").read_text())
+    (folder,) = (run_folder / "evaluation").glob("test-routed-fake_manila*")
+    written = json.loads((folder / "metrics.json").read_text())
     (layer,) = written["quantum_layers"].values()
     assert (layer["device"], layer["calibration"]) == ("fake_manila", "2024-05-27")
 

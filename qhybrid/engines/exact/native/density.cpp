@@ -11,7 +11,6 @@
 #include <cstring>
 #include <new>
 #include <vector>
-#include <immintrin.h>
 
 namespace {
 
@@ -235,9 +234,7 @@ template <class T, int W> struct Worker {
   void scatter(const Step& s, int64_t table, size_t o, const v* from, v* to) const {
     const size_t size = s.local.size();
     if (table < 0) {
-      for (size_t l = 0; l < size; ++l)
-        if constexpr (sizeof(v) == 16) _mm_stream_ps((float*)(to + o + s.local[l]), (__m128)from[l]);
-        else _mm256_stream_ps((float*)(to + o + s.local[l]), (__m256)from[l]);
+      for (size_t l = 0; l < size; ++l) to[o + s.local[l]] = from[l];
       return;
     }
     const uint32_t* source = plan.source[size_t(table)].data();
