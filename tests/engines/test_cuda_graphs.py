@@ -254,7 +254,7 @@ def test_a_circuit_without_parameters_is_recorded_too():
 def test_the_engine_records_by_method(method, monkeypatch):
     recorder = Again()
     monkeypatch.setattr(engine_module, "CudaGraphs", lambda device: recorder)
-    monkeypatch.setattr(engine_module, "_check_graphs", lambda *options: None)
+    monkeypatch.setattr(engine_module, "check_graphs", lambda *options: None)
     plain_engine = make_engine("exact", method=method, kernel="torch" if method == "statevector" else None)
     options = {"method": method, "kernel": plain_engine._kernel, "cuda_graphs": True}
     engine = make_engine("exact", **options)
