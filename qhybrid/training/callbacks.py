@@ -16,6 +16,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, EMAWeightAveraging
 from torch import nn
+from torch.optim import Optimizer
 
 from qhybrid.errors import WorkspaceError
 from qhybrid.training.run_folder import METRICS, RESUME_STATE, Meta, save_weights
@@ -134,11 +135,11 @@ class RunKeeper(Checkpoint):
         """Add no epoch to a run that early stopping has ended."""
         trainer.should_stop = trainer.should_stop or self.stopped
 
-    def on_train_batch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    def on_before_optimizer_step(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: Optimizer
     ) -> None:
         """Note the learning rate of the step; after it the optimiser has that of the next one."""
-        self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+        self._rate = float(optimizer.param_groups[0]["lr"])
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write everything that belongs to the finished epoch.
