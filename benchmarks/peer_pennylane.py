@@ -59,30 +59,26 @@ _PAULIS = [qml.matrix(letter(0)) for letter in (qml.PauliX, qml.PauliY, qml.Paul
 
 def lightning(spec: CircuitSpec, family: Family, inputs: torch.Tensor, weights: torch.Tensor) -> Step:
     """Return a step of lightning.qubit, sample by sample, with a device VJP."""
-    observables = _observables(spec)
-
-    @qml.qnode(
-        qml.device("lightning.qubit", wires=spec.num_qubits),
-        interface="torch",
-        diff_method="adjoint",
-        device_vjp=True,
-    )
-    def circuit(row: torch.Tensor, weights: torch.Tensor) -> list[qml.measurements.ExpectationMP]:
-        _apply(spec, family, row, weights)
-        return [qml.expval(observable) for observable in observables]
-
-    return torch_step(
-        lambda inputs, weights: torch.stack([torch.stack(circuit(row, weights)) for row in inputs]),
-        inputs.double(),
-        weights.double(),
-    )
+    options = {"diff_method": "adjoint", "device_vjp": True}
+    return _each("lightning.qubit", options, spec, family, inputs, weights)
 
 
 def mixed(spec: CircuitSpec, family: Family, inputs: torch.Tensor, weights: torch.Tensor) -> Step:
     """Return a step of default.mixed by backpropagation, sample by sample."""
+    return _each("default.mixed", {"diff_method": "backprop"}, spec, family, inputs, weights)
+
+
+def _each(
+    device: str,
+    options: dict[str, object],
+    spec: CircuitSpec,
+    family: Family,
+    inputs: torch.Tensor,
+    weights: torch.Tensor,
+) -> Step:
     observables = _observables(spec)
 
-    @qml.qnode(qml.device("default.mixed", wires=spec.num_qubits), interface="torch", diff_method="backprop")
+    @qml.qnode(qml.device(device, wires=spec.num_qubits), interface="torch", **options)
     def circuit(row: torch.Tensor, weights: torch.Tensor) -> list[qml.measurements.ExpectationMP]:
         _apply(spec, family, row, weights)
         return [qml.expval(observable) for observable in observables]

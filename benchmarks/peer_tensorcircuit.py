@@ -20,18 +20,15 @@ State = Callable[[jax.Array, jax.Array], tensorcircuit.Circuit]
 
 def plain(spec: CircuitSpec, family: Family, inputs: torch.Tensor, weights: torch.Tensor) -> Step:
     """Return a step on the whole state, which all observables share."""
-    gates = gates_of(spec)
-
-    def state(row: jax.Array, weights: jax.Array) -> tensorcircuit.Circuit:
-        circuit = tensorcircuit.Circuit(spec.num_qubits)
-        _apply(circuit, gates, [_radians(gate, row, weights) for gate in gates])
-        return circuit
-
-    return _step(spec, inputs, weights, state, enable_lightcone=False, reuse=True)
+    return _step(spec, inputs, weights, _whole(spec), enable_lightcone=False, reuse=True)
 
 
 def light_cones(spec: CircuitSpec, family: Family, inputs: torch.Tensor, weights: torch.Tensor) -> Step:
     """Return a step that contracts the light cone of every observable."""
+    return _step(spec, inputs, weights, _whole(spec), enable_lightcone=True, reuse=False)
+
+
+def _whole(spec: CircuitSpec) -> State:
     gates = gates_of(spec)
 
     def state(row: jax.Array, weights: jax.Array) -> tensorcircuit.Circuit:
@@ -39,7 +36,7 @@ def light_cones(spec: CircuitSpec, family: Family, inputs: torch.Tensor, weights
         _apply(circuit, gates, [_radians(gate, row, weights) for gate in gates])
         return circuit
 
-    return _step(spec, inputs, weights, state, enable_lightcone=True, reuse=False)
+    return state
 
 
 def scan(spec: CircuitSpec, family: Family, inputs: torch.Tensor, weights: torch.Tensor) -> Step:

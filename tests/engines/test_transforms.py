@@ -14,6 +14,7 @@ from qiskit.quantum_info import SparsePauliOp
 
 from qhybrid.circuits import CircuitSpec
 from qhybrid.engines import make_engine
+from qhybrid.engines.exact.native.library import kernels
 from qhybrid.engines.mitigation import mitigated_engine
 from qhybrid.noise import NoiseProfile
 
@@ -25,10 +26,13 @@ ENGINES = {
     "aer": lambda: make_engine("aer", method="statevector"),
 }
 NOISY = {
-    "network": lambda: make_engine("exact", noise=NOISE),
+    "network": lambda: make_engine("exact", noise=NOISE, method="network"),
     "aer": lambda: make_engine("aer", noise=NOISE, method="density_matrix"),
     "zne": lambda: mitigated_engine("zne", lambda profile, _: make_engine("exact", noise=profile), NOISE),
 }
+DENSITY = pytest.param(
+    "density", marks=pytest.mark.skipif(kernels().library is None, reason="no compiled kernels")
+)
 
 
 def function_of(engine):
@@ -92,9 +96,14 @@ def test_a_gradient_penalty_trains(name):
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-@pytest.mark.parametrize("name", [*ENGINES, "torch kernel", "mps"])
+@pytest.mark.parametrize("name", [*ENGINES, "torch kernel", "mps", "noisy", DENSITY])
 def test_a_penalty_where_the_inputs_are_made_of_the_weights(name, autocast):
-    options = {"torch kernel": {"method": "statevector", "kernel": "torch"}, "mps": {"method": "mps"}}
+    options = {
+        "torch kernel": {"method": "statevector", "kernel": "torch"},
+        "mps": {"method": "mps"},
+        "noisy": {"noise": NOISE, "method": "network"},
+        "density": {"noise": NOISE, "method": "density"},
+    }
     f = function_of(ENGINES[name]() if name in ENGINES else make_engine("exact", **options[name]))
 
     def slopes(weights, create_graph=False):
@@ -147,6 +156,13 @@ def test_every_derivative_in_every_method(name, case, by_network):
         warnings.simplefilter("error")
         found = CASES[case](function_of(ENGINES[name]()))
     torch.testing.assert_close(found, by_network[False][case], atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", [DENSITY])
+def test_every_derivative_of_density_matrices(name, case, by_network):
+    f = function_of(make_engine("exact", noise=NOISE, method=name))
+    torch.testing.assert_close(CASES[case](f), by_network[True][case], atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize("case", ["jacobian, vectorised", "jacfwd", "vmap of grad", "gradient penalty"])

@@ -16,7 +16,7 @@ from qhybrid.engines.exact.density.estimate import carries_strings, lanes_of, pa
 from qhybrid.engines.exact.density.plan import DensityPlan, QubitMap, tables
 from qhybrid.engines.exact.density.tables import MapTables, product
 from qhybrid.engines.exact.native.library import Kernels
-from qhybrid.engines.transforms import is_transformed, is_vectorised, no_autocast
+from qhybrid.engines.transforms import gradients_by_twin, is_transformed, is_vectorised, no_autocast
 from qhybrid.errors import EngineError
 
 LARGEST_IDLE = 2**29
@@ -242,18 +242,8 @@ class _Outer(torch.autograd.Function):
     @no_autocast
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         if torch.is_grad_enabled() or is_vectorised(grads[0]):
-            with torch.enable_grad():
-                tensors = ctx.saved_tensors
-                values, create = ctx.executor.twin(*tensors), torch.is_grad_enabled()
-                return _found(values, tensors, grads[0], create)
-        return _found(ctx.values, ctx.leaves, grads[0], False)
-
-
-def _found(
-    values: torch.Tensor, tensors: Any, grad: torch.Tensor, create: bool
-) -> tuple[torch.Tensor | None, ...]:
-    wanted = [tensor for tensor in tensors if tensor.requires_grad]
-    found = iter(
-        torch.autograd.grad(values, wanted, grad, retain_graph=True, create_graph=create, allow_unused=True)
-    )
-    return None, *(next(found) if tensor.requires_grad else None for tensor in tensors)
+            wanted = ctx.needs_input_grad[1:]
+            return None, *gradients_by_twin(ctx.executor.twin, ctx.saved_tensors, wanted, grads[0])
+        leaves = [leaf for leaf in ctx.leaves if leaf.requires_grad]
+        found = iter(torch.autograd.grad(ctx.values, leaves, grads[0], retain_graph=True, allow_unused=True))
+        return None, *(next(found) if leaf.requires_grad else None for leaf in ctx.leaves)
