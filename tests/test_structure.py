@@ -132,3 +132,9 @@ def test_modules_are_neither_fragments_nor_too_long():
     }
     assert {name: count for name, count in lines.items() if count > LARGEST} == {}
     assert MEDIAN[0] <= statistics.median(lines.values()) <= MEDIAN[1]
+
+
+def test_modules_of_tests_have_names_of_their_own():
+    """Folders of tests are no packages: of two modules with one name the second cannot be collected."""
+    names = [file.name for file in PACKAGE.parent.glob("tests/**/*.py") if file.name != "__init__.py"]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
