@@ -136,5 +136,5 @@ def test_modules_are_neither_fragments_nor_too_long():
 
 def test_modules_of_tests_have_names_of_their_own():
     """Folders of tests are no packages: of two modules with one name the second cannot be collected."""
-    names = [file.name for file in PACKAGE.parent.glob("tests/**/*.py") if file.name != "__init__.py"]
+    names = [file.name for file in PACKAGE.parent.glob("tests/**/test_*.py")]
     assert sorted({name for name in names if names.count(name) > 1}) == []
