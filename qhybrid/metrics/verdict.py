@@ -1,0 +1,187 @@
+"""Verdicts on differences: equivalent, different, or not decidable, with what the design could have found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import optimize, stats
+
+EQUIVALENT, DIFFERENT, NOT_DECIDABLE = "equivalent", "different", "not decidable"
+LEVEL = 0.05
+"""Two-sided level of the test for a difference, and of each of the two one-sided tests for equivalence."""
+POWER = 0.8
+"""Power at which the smallest difference is stated that a design could have found."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What paired differences say.
+
+    Attributes:
+        kind: `equivalent`, `different` or `not decidable`.
+        count: Number of differences n.
+        mean: Their mean d.
+        std: Their sample standard deviation s; NaN of a single one.
+        low: Lower end of the 95 % confidence interval of the mean; NaN of a single one.
+        high: Upper end.
+        p_different: Two-sided p of the paired t-test; corrected by Holm where several were judged together.
+        p_equivalent: p of the two one-sided tests against the margin (TOST); corrected likewise; NaN without
+            a margin.
+        margin: Differences up to it do not matter; None if none was stated.
+        detectable: Smallest true difference that the design finds with 80 % power at the two-sided level
+            5 %; NaN of a single difference.
+    """
+
+    kind: str
+    count: int
+    mean: float
+    std: float
+    low: float
+    high: float
+    p_different: float
+    p_equivalent: float
+    margin: float | None
+    detectable: float
+
+    def text(self, scale: float = 1.0, digits: int = 3, unit: str = "") -> str:
+        """Return the verdict in one of the three wordings.
+
+        Args:
+            scale: What numbers are multiplied with, as 100 for per cent.
+            digits: Digits behind the point.
+            unit: What follows a number, as in " points".
+        """
+
+        def shown(value: float, sign: str = "") -> str:
+            return f"{scale * value:{sign}.{digits}f}{unit}"
+
+        if self.kind == EQUIVALENT:
+            assert self.margin is not None
+            return f"equivalent within {shown(self.margin)}"
+        if self.kind == DIFFERENT:
+            return f"different by {shown(self.mean, '+')}"
+        if math.isnan(self.detectable):
+            return "not decidable: a single pair finds no difference"
+        return f"not decidable: this design finds differences above {shown(self.detectable)} only"
+
+
+def judge(differences: Sequence[float], margin: float | None = None, overlap: float = 0.0) -> Verdict:
+    """Judge paired differences (other - reference).
+
+    Equivalent, where both one-sided t-tests against +-margin reject at 5 % (D. Schuirmann, Journal of
+    Pharmacokinetics and Biopharmaceutics 15, 1987), also where the difference is not zero: it is too small to
+    matter. Else different, where the two-sided paired t-test rejects at 5 %. Else not decidable.
+
+    Args:
+        differences: One of each pair, n of them, n > 0.
+        margin: Differences up to it do not matter; without one nothing is equivalent.
+        overlap: What the variance of the mean is larger by, (1/n + overlap) s^2: test to training images
+            where training sets of folds overlap (C. Nadeau and Y. Bengio, Machine Learning 52, 2003).
+
+    Raises:
+        ValueError: If there are no differences, one is not finite, or the margin is not positive.
+    """
+    values = np.asarray(differences, dtype=float)
+    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+        raise ValueError(f"differences must be finite numbers, at least one, but are {list(differences)}")
+    if margin is not None and not (math.isfinite(margin) and margin > 0):
+        raise ValueError(f"margin must be above 0, but is {margin}")
+    count, mean = len(values), float(values.mean())
+    if count < 2:
+        nan = math.nan
+        return Verdict(NOT_DECIDABLE, count, mean, nan, nan, nan, nan, nan, margin, nan)
+    std = float(values.std(ddof=1))
+    error = std * math.sqrt(1 / count + overlap)
+    half = float(stats.t.ppf(1 - LEVEL / 2, count - 1)) * error
+    different = 2 * _above(abs(mean), error, count - 1)
+    equivalent = math.nan if margin is None else _above(margin - abs(mean), error, count - 1)
+    found = Verdict(
+        NOT_DECIDABLE,
+        count,
+        mean,
+        std,
+        mean - half,
+        mean + half,
+        min(1.0, different),
+        equivalent,
+        margin,
+        detectable_difference(std, count, overlap),
+    )
+    return replace(found, kind=_kind(found))
+
+
+def judge_all(
+    differences: Mapping[str, Sequence[float]], margin: float | None = None, overlap: float = 0.0
+) -> dict[str, Verdict]:
+    """Judge several comparisons with one reference; p of both tests are corrected by Holm over them.
+
+    Args:
+        differences: Paired differences of each comparison, by name.
+        margin: As in `judge`.
+        overlap: As in `judge`.
+    """
+    found = {name: judge(values, margin, overlap) for name, values in differences.items()}
+    names = list(found)
+    different = holm([found[name].p_different for name in names])
+    equivalent = holm([found[name].p_equivalent for name in names])
+    corrected = {
+        name: replace(found[name], p_different=one, p_equivalent=other)
+        for name, one, other in zip(names, different, equivalent, strict=True)
+    }
+    return {name: replace(one, kind=_kind(one)) for name, one in corrected.items()}
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number (S. Holm, Scand. J. Statistics 6, 1979); NaN is left out."""
+    given = np.asarray(p_values, dtype=float)
+    order = [index for index in np.argsort(given, kind="stable") if not math.isnan(given[index])]
+    corrected, largest = given.copy(), 0.0
+    for place, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - place) * given[index]))
+        corrected[index] = largest
+    return [float(value) for value in corrected]
+
+
+def detectable_difference(std: float, count: int, overlap: float = 0.0) -> float:
+    """Return the smallest true mean difference that a two-sided paired t-test finds with 80 % power.
+
+    Args:
+        std: Standard deviation of the differences.
+        count: How many there are.
+        overlap: As in `judge`.
+
+    Returns:
+        The difference d with P(|T| > t_{0.975}) = 0.8 for T noncentral t with n - 1 degrees of freedom and
+        noncentrality d / (s sqrt(1/n + overlap)); NaN for fewer than two.
+    """
+    if count < 2 or math.isnan(std):
+        return math.nan
+    freedom = count - 1
+    limit = float(stats.t.ppf(1 - LEVEL / 2, freedom))
+    # Given s / sigma the statistic is normal: the mean over its law by quadrature, where scipy's noncentral t
+    # has no value for few pairs.
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    ratios = np.sqrt(stats.chi2.ppf((nodes + 1) / 2, freedom) / freedom)
+
+    def missing(shift: float) -> float:
+        found = stats.norm.cdf(shift - limit * ratios) + stats.norm.cdf(-shift - limit * ratios)
+        return float(weights @ found) / 2 - POWER
+
+    shift = float(optimize.brentq(missing, 0.0, 4 * limit + 10))
+    return shift * std * math.sqrt(1 / count + overlap)
+
+
+def _above(distance: float, error: float, freedom: int) -> float:
+    """Return the one-sided p of a distance from zero with a standard error."""
+    if error == 0:  # all differences are the same number
+        return 0.0 if distance > 0 else (0.5 if distance == 0 else 1.0)
+    return float(stats.t.sf(distance / error, freedom))
+
+
+def _kind(found: Verdict) -> str:
+    if found.p_equivalent < LEVEL:
+        return EQUIVALENT
+    return DIFFERENT if found.p_different < LEVEL else NOT_DECIDABLE

@@ -1,0 +1,105 @@
+"""Verdicts against statsmodels-free second opinions: scipy's tests, simulated power, hand-made cases."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from qhybrid.metrics.verdict import detectable_difference, holm, judge, judge_all
+
+VALUES = st.lists(st.floats(-1, 1).map(lambda value: round(value, 3)), min_size=2, max_size=12)
+
+
+def test_p_and_interval_are_those_of_the_paired_t_test():
+    first, second = np.random.default_rng(0).normal(size=(2, 7))
+    found = judge(second - first)
+    expected = stats.ttest_rel(second, first)
+    interval = expected.confidence_interval()
+    assert found.p_different == pytest.approx(expected.pvalue)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+
+
+@given(VALUES)
+def test_equivalent_is_the_90_percent_interval_inside_the_margin(values):
+    found = judge(values, margin=0.25)
+    spread = np.std(values, ddof=1)
+    half = stats.t.ppf(0.95, len(values) - 1) * spread / math.sqrt(len(values))
+    inside = max(abs(np.mean(values) - half), abs(np.mean(values) + half)) - 0.25
+    if abs(inside) > 1e-9:
+        assert (found.kind == "equivalent") == (inside < 0)
+
+
+def test_p_of_equivalence_is_the_larger_of_two_one_sided_tests():
+    values = np.random.default_rng(1).normal(0.1, 0.3, 9)
+    lower = stats.ttest_1samp(values, -0.4, alternative="greater").pvalue
+    upper = stats.ttest_1samp(values, 0.4, alternative="less").pvalue
+    assert judge(values, margin=0.4).p_equivalent == pytest.approx(max(lower, upper))
+
+
+@pytest.mark.parametrize("count", [3, 5, 10])
+def test_detectable_difference_is_found_in_80_of_100_experiments(count):
+    shift = detectable_difference(1.0, count)
+    # s is that of the population: the noncentral t allows for its estimate.
+    draws = np.random.default_rng(count).normal(shift, 1.0, size=(20_000, count))
+    rate = np.mean(stats.ttest_1samp(draws, 0.0, axis=1).pvalue < 0.05)
+    assert rate == pytest.approx(0.8, abs=0.012)
+
+
+def test_detectable_difference_grows_with_the_overlap_of_training_sets():
+    assert detectable_difference(1.0, 5, overlap=0.25) == pytest.approx(
+        detectable_difference(1.0, 5) * math.sqrt((1 / 5 + 0.25) / (1 / 5))
+    )
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, math.nan, 0.03]) == pytest.approx([0.03, 0.06, math.nan, 0.06], nan_ok=True)
+
+
+def test_three_wordings():
+    small = judge([0.001, -0.001, 0.0, 0.001, -0.001], margin=0.01)
+    large = judge([0.101, 0.099, 0.1, 0.102, 0.098], margin=0.01)
+    wide = judge([0.3, -0.3, 0.2, -0.1], margin=0.01)
+    assert small.text() == "equivalent within 0.010"
+    assert large.text(100, 1, " points") == "different by +10.0 points"
+    assert wide.text() == (f"not decidable: this design finds differences above {wide.detectable:.3f} only")
+
+
+def test_a_difference_below_the_margin_is_equivalent_though_it_is_sure():
+    found = judge([0.0011, 0.0010, 0.0009, 0.0010], margin=0.005)
+    assert found.p_different < 0.001
+    assert found.kind == "equivalent"
+
+
+def test_equal_pairs():
+    same, apart = judge([0.0] * 5, margin=0.01), judge([0.5] * 5, margin=0.01)
+    assert (same.kind, same.p_different, same.detectable) == ("equivalent", 1.0, 0.0)
+    assert (apart.kind, apart.p_different) == ("different", 0.0)
+    assert judge([0.0] * 5).kind == "not decidable"  # nothing is equivalent without a margin
+
+
+def test_a_single_pair_decides_nothing():
+    found = judge([0.5], margin=0.01)
+    assert found.kind == "not decidable"
+    assert found.text() == "not decidable: a single pair finds no difference"
+
+
+def test_many_arms_are_corrected_for_their_number():
+    rng = np.random.default_rng(0)
+    values = {f"arm {index}": rng.normal(0, 1, 6) for index in range(20)}
+    alone = {name: judge(one) for name, one in values.items()}
+    together = judge_all(values)
+    assert sum(one.kind == "different" for one in alone.values()) >= 1
+    assert all(one.kind == "not decidable" for one in together.values())
+    corrected = holm([one.p_different for one in alone.values()])
+    assert [one.p_different for one in together.values()] == pytest.approx(corrected)
+
+
+@pytest.mark.parametrize("values", [[], [math.nan, 1.0], [math.inf]])
+def test_no_verdict_on_what_is_not_finite(values):
+    with pytest.raises(ValueError, match="finite"):
+        judge(values)
