@@ -45,14 +45,15 @@ class Down(nn.Sequential):
 
 
 class Up(nn.Module):
-    """Transposed convolution by 2, concatenation with the skip, DoubleConv."""
+    """Transposed convolution by 2, concatenation with the skip where there is one, DoubleConv."""
 
     def __init__(self, inputs: int, skip: int, outputs: int) -> None:
         super().__init__()
         self.up = nn.ConvTranspose2d(inputs, outputs, 2, stride=2)
         self.mix = DoubleConv(outputs + skip, outputs)
 
-    def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
+    def forward(self, deep: Tensor, skip: Tensor | None) -> Tensor:
         """Map deep (B, inputs, h, w) and skip (B, skip, 2h, 2w) to (B, outputs, 2h, 2w)."""
-        result: Tensor = self.mix(torch.cat([skip, self.up(deep)], dim=1))
+        parts = [self.up(deep)] if skip is None else [skip, self.up(deep)]
+        result: Tensor = self.mix(torch.cat(parts, dim=1))
         return result

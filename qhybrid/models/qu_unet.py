@@ -15,7 +15,7 @@ from qhybrid.errors import ConfigError
 from qhybrid.models.bottlenecks import BottleneckOptions, build_bottleneck
 from qhybrid.models.encoder import PretrainedEncoder
 from qhybrid.models.encoder_keys import EncoderOptions
-from qhybrid.models.skips import SkipOptions, apply_skip, build_skips
+from qhybrid.models.skips import SkipOptions, apply_skip, build_skips, check_cut
 
 Initialization = Literal["glorot", "he", "torch"]
 
@@ -32,6 +32,7 @@ class QuUNetKeys(StrictModel):
         initialization: `glorot` (uniform, biases 0) is what the authors' framework does; `he` is its variant
             for ReLU; `torch` leaves PyTorch's own.
         skips: Circuits on the skip connections; none by default.
+        cut_skips: Levels whose skip connection is left out, as in the other U-Nets.
         encoder: A pretrained backbone in place of the encoder's blocks; none by default.
     """
 
@@ -42,6 +43,7 @@ class QuUNetKeys(StrictModel):
     batch_norm: bool = False
     initialization: Initialization = "glorot"
     skips: SkipOptions | None = None
+    cut_skips: tuple[int, ...] | None = None
     encoder: EncoderOptions | None = None
 
     @model_validator(mode="after")
@@ -56,6 +58,7 @@ class QuUNetKeys(StrictModel):
             )
         if self.skips is not None:
             self.skips.contents(len(self.widths))
+        check_cut(self.cut_skips, self.skips, len(self.widths))
         if self.encoder is not None:
             self.encoder.check_levels(len(self.widths) + 1)
             self.encoder.check_bands(self.in_channels)
@@ -63,7 +66,9 @@ class QuUNetKeys(StrictModel):
 
     @model_serializer(mode="wrap")
     def _used_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        unused = {key for key in ("skips", "bottleneck", "encoder") if getattr(self, key, None) is None}
+        unused = {
+            key for key in ("skips", "cut_skips", "bottleneck", "encoder") if getattr(self, key, None) is None
+        }
         return {key: value for key, value in dump(self).items() if key not in unused}
 
     @property
@@ -115,16 +120,17 @@ class ConvBlock(nn.Sequential):
 
 
 class UpBlock(nn.Module):
-    """3x3 transposed convolution with stride 2, concatenation with the skip, ConvBlock."""
+    """3x3 transposed convolution with stride 2, concatenation with the skip where there is one, ConvBlock."""
 
-    def __init__(self, inputs: int, outputs: int, batch_norm: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, batch_norm: bool, skip: bool = True) -> None:
         super().__init__()
         self.up = nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)
-        self.mix = ConvBlock(2 * outputs, outputs, batch_norm)
+        self.mix = ConvBlock(2 * outputs if skip else outputs, outputs, batch_norm)
 
-    def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
+    def forward(self, deep: Tensor, skip: Tensor | None) -> Tensor:
         """Map deep (B, inputs, h, w) and skip (B, outputs, 2h, 2w) to (B, outputs, 2h, 2w)."""
-        result: Tensor = self.mix(torch.cat([self.up(deep), skip], dim=1))
+        parts = [self.up(deep)] if skip is None else [self.up(deep), skip]
+        result: Tensor = self.mix(torch.cat(parts, dim=1))
         return result
 
 
@@ -161,9 +167,10 @@ class QuUNet(nn.Module):
         self.pool = nn.MaxPool2d(2)
         self.bottleneck = bottleneck
         deeper = (bottleneck_channels, *reversed(widths[1:]))
+        self._cut = frozenset(options.cut_skips or ())
         self.decoder = nn.ModuleList(
-            UpBlock(before, after, options.batch_norm)
-            for before, after in zip(deeper, reversed(widths), strict=True)
+            UpBlock(before, widths[level], options.batch_norm, level not in self._cut)
+            for before, level in zip(deeper, reversed(range(len(widths))), strict=True)
         )
         self.head = nn.Conv2d(widths[0], options.num_classes, 1)
         initialize(self, options.initialization)
@@ -185,7 +192,10 @@ class QuUNet(nn.Module):
                 f"Height and width must be multiples of {self._downsampling}, but are {height} x {width}."
             )
         *levels, features = self._encoded(image)
-        skips = [apply_skip(self.skips, level, skip) for level, skip in enumerate(levels)]
+        skips = [
+            None if level in self._cut else apply_skip(self.skips, level, skip)
+            for level, skip in enumerate(levels)
+        ]
         features = self.bottleneck(features)
         for block in self.decoder:
             features = block(features, skips.pop())

@@ -140,6 +140,32 @@ def build_skips(
     return gates
 
 
+def check_cut(cut: tuple[int, ...] | None, skips: SkipOptions | None, levels: int) -> None:
+    """Check which skip connections of a U-Net are left out.
+
+    Args:
+        cut: Their levels, 0 being that at full resolution; none if absent.
+        skips: Circuits on skip connections.
+        levels: Skip connections that the U-Net has.
+
+    Raises:
+        ConfigError: If a level does not exist, is named twice, or has a circuit.
+    """
+    if cut is None:
+        return
+    if len(set(cut)) != len(cut) or not cut or min(cut) < 0 or max(cut) >= levels:
+        raise ConfigError(
+            f"Key `cut_skips` must be different numbers from 0 to {levels - 1}, but is {list(cut)}. Fix: "
+            "name skip connections that the U-Net has, 0 being that at full resolution."
+        )
+    both = sorted(set(cut) & set({} if skips is None else skips.contents(levels)))
+    if both:
+        raise ConfigError(
+            f"Key `cut_skips` leaves out level {both[0]}, which `skips` puts a circuit on. Fix: name the "
+            "others in `skips.levels`."
+        )
+
+
 def apply_skip(gates: nn.ModuleDict, level: int, skip: Tensor) -> Tensor:
     """Return the features of a skip connection, gated where its level has a gate."""
     if str(level) not in gates:

@@ -14,10 +14,10 @@ from qhybrid.models.blocks import DoubleConv, Down, Stem, Up
 from qhybrid.models.bottlenecks import BottleneckOptions, build_bottleneck
 from qhybrid.models.encoder import PretrainedEncoder
 from qhybrid.models.encoder_keys import EncoderOptions
-from qhybrid.models.skips import SkipOptions, apply_skip, build_skips
+from qhybrid.models.skips import SkipOptions, apply_skip, build_skips, check_cut
 
 DOWNSAMPLING = 16
-_OPTIONAL = ("image_size", "skips", "bottleneck", "encoder")
+_OPTIONAL = ("image_size", "skips", "cut_skips", "bottleneck", "encoder")
 
 
 class UNetKeys(StrictModel):
@@ -31,6 +31,8 @@ class UNetKeys(StrictModel):
             place of `patch_size`.
         widths: Channels after the stem and after each of the four Down blocks.
         skips: Circuits on the skip connections; none by default.
+        cut_skips: Levels whose skip connection is left out, 0 being that at full resolution: what is below
+            them reaches the output through the bottleneck alone (an ablation).
         encoder: A pretrained backbone in place of stem and Down blocks; none by default.
     """
 
@@ -40,6 +42,7 @@ class UNetKeys(StrictModel):
     image_size: tuple[int, int] | None = None
     widths: tuple[int, int, int, int, int] = (16, 32, 64, 128, 256)
     skips: SkipOptions | None = None
+    cut_skips: tuple[int, ...] | None = None
     encoder: EncoderOptions | None = None
 
     @field_validator("widths")
@@ -53,6 +56,7 @@ class UNetKeys(StrictModel):
     def _sizes_fit(self) -> UNetKeys:
         if self.skips is not None:
             self.skips.contents(len(self.widths) - 1)
+        check_cut(self.cut_skips, self.skips, len(self.widths) - 1)
         if self.encoder is not None:
             self.encoder.check_levels(len(self.widths))
             self.encoder.check_bands(self.in_channels)
@@ -138,7 +142,10 @@ class UNet(nn.Module):
         else:
             self.encoder = PretrainedEncoder(options.encoder, options.in_channels, widths)
         self.bottleneck = bottleneck
-        self.up = nn.ModuleList(Up(deep[i + 1], widths[i], widths[i]) for i in reversed(range(4)))
+        self._cut = frozenset(options.cut_skips or ())
+        self.up = nn.ModuleList(
+            Up(deep[i + 1], 0 if i in self._cut else widths[i], widths[i]) for i in reversed(range(4))
+        )
         self.head = nn.Conv2d(widths[0], options.num_classes, 1)
         self.skips = nn.ModuleDict() if skips is None else skips
 
@@ -154,7 +161,10 @@ class UNet(nn.Module):
                 f"{image.shape[-1]}."
             )
         *levels, features = self._encoded(image)
-        skips = [apply_skip(self.skips, level, skip) for level, skip in enumerate(levels)]
+        skips = [
+            None if level in self._cut else apply_skip(self.skips, level, skip)
+            for level, skip in enumerate(levels)
+        ]
         features = self.bottleneck(features)
         for up in self.up:
             features = up(features, skips.pop())

@@ -205,3 +205,36 @@ class TestSkips:
     def test_errors(self, skips, message):
         with pytest.raises(ConfigError, match=message):
             resolve_model({"name": "unet", **SCENE, "skips": skips})
+
+
+class TestCutSkips:
+    """Skip connections that are left out: what is below them passes the bottleneck alone."""
+
+    @pytest.mark.parametrize(("name", "content", "levels"), [("unet", SCENE, 4), ("qu_unet", MASK, 2)])
+    def test_without_any_skip_only_the_bottleneck_knows_the_image(self, name, content, levels):
+        images = torch.rand(2, content["in_channels"], *content.get("image_size", [32, 32]))
+        keys = {"name": name, "bottleneck": "zero", **content, "widths": [8] * len(content["widths"])}
+        for cut, depends in (
+            (list(range(levels)), False),
+            ([levels - 1], True),
+        ):
+            model = build_model({**keys, "cut_skips": cut}).eval()
+            with torch.no_grad():
+                first, second = model(images)
+            assert bool((first != second).any()) == depends
+
+    @pytest.mark.parametrize(("name", "content"), [("hq_unet", {"grid": 2, **SCENE}), ("qu_unet", MASK)])
+    def test_is_part_of_the_keys_only_when_used(self, name, content):
+        assert "cut_skips" not in resolve_model({"name": name, **content})
+        assert resolve_model({"name": name, **content, "cut_skips": [1]})["cut_skips"] == [1]
+
+    @pytest.mark.parametrize("cut", [[], [4], [-1], [0, 0]])
+    def test_levels_that_do_not_exist(self, cut):
+        with pytest.raises(ConfigError, match=r"cut_skips.*from 0 to 3"):
+            build_model({"name": "unet", **SCENE, "cut_skips": cut})
+
+    def test_a_level_with_a_circuit(self):
+        keys = {"name": "unet", **SCENE, "skips": {"circuit": FOUR, "levels": [3]}}
+        build_model({**keys, "cut_skips": [0]})
+        with pytest.raises(ConfigError, match="leaves out level 3"):
+            build_model({**keys, "cut_skips": [3]})
