@@ -96,11 +96,11 @@ def measured(case: str, seconds: float) -> float:
 def statevector_step():
     """8 qubits, 3 layers, batch 32, by the method that the engine chooses."""
     import torch
-    from compiled_kernels import tiny
+    from peer_families import FAMILIES
 
     from qhybrid.engines import make_engine
 
-    spec, engine = tiny(), make_engine("exact")
+    spec, engine = FAMILIES["tiny"].build(), make_engine("exact")
     inputs = torch.randn(32, spec.num_inputs, requires_grad=True)
     weights = torch.randn(spec.num_weights, requires_grad=True)
     return lambda: engine.expectations(spec, inputs, weights).square().sum().backward()

@@ -138,3 +138,34 @@ def test_modules_of_tests_have_names_of_their_own():
     """Folders of tests are no packages: of two modules with one name the second cannot be collected."""
     names = [file.name for file in PACKAGE.parent.glob("tests/**/test_*.py")]
     assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
+def test_benchmarks_import_what_is_there():
+    """They run by hand only: a name that another one no longer has would be found too late."""
+    folder = PACKAGE.parent / "benchmarks"
+    trees = {file.stem: ast.parse(file.read_text(encoding="utf-8")) for file in folder.glob("*.py")}
+    missing = [
+        f"{module}: {part.module}.{alias.name}"
+        for module, tree in trees.items()
+        for part in ast.walk(tree)
+        if isinstance(part, ast.ImportFrom) and part.module in trees
+        for alias in part.names
+        if alias.name not in _defined(trees[part.module])
+    ]
+    assert missing == []
+
+
+def _defined(tree):
+    """Return the names that a module has at its top level."""
+    found = set()
+    for part in tree.body:
+        if isinstance(part, ast.FunctionDef | ast.ClassDef):
+            found.add(part.name)
+        elif isinstance(part, ast.Import | ast.ImportFrom):
+            found |= {alias.asname or alias.name for alias in part.names}
+        elif isinstance(part, ast.Assign | ast.AnnAssign):
+            targets = part.targets if isinstance(part, ast.Assign) else [part.target]
+            found |= {
+                name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)
+            }
+    return found

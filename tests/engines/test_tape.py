@@ -290,3 +290,27 @@ def test_tables_of_rows():
     assert grouped(np.array([1, 2, 3, 4]))[0] == 1
     assert grouped(np.array([4, 5, 7, 6]))[0] == 1
     assert runs(np.array([True, False, True, False, False, True]), gap=1) == [(0, 3), (5, 6)]
+
+
+def test_small_networks_take_one_thread_and_large_ones_all(monkeypatch):
+    spec, threads, seen = build_circuit("hq_unet_qcnn", grid=2), torch.get_num_threads(), []
+    for name in ("run_forward", "run_backward"):
+        original = getattr(bound_module.Workspace, name)
+
+        def watched(self, *arguments, original=original):
+            seen.append(torch.get_num_threads())
+            return original(self, *arguments)
+
+        monkeypatch.setattr(bound_module.Workspace, name, watched)
+    engine = make_engine("exact", method="network")
+    inputs, weights = (torch.randn(4, 12, requires_grad=True), torch.randn(8, requires_grad=True))
+    torch.set_num_threads(2)
+    try:
+        for limit, expected in ((2**60, 1), (0, 2)):
+            monkeypatch.setattr("qhybrid.engines.exact.tape.function.THREADED_NUMBERS", limit)
+            engine.expectations(spec, inputs, weights).sum().backward()
+            assert seen == [expected, expected]
+            assert torch.get_num_threads() == 2
+            seen.clear()
+    finally:
+        torch.set_num_threads(threads)

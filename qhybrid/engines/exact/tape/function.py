@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -18,6 +18,9 @@ from qhybrid.engines.transforms import gradients_by_twin, is_vectorised, no_auto
 
 Twin = Callable[..., torch.Tensor]
 """Takes input rows (n_in, B), weights and channels; returns (n_obs, B), differentiable as often as wanted."""
+THREADED_NUMBERS = 2**22
+"""Numbers in a workspace from which torch's operations may use several threads: below, a step takes a few
+milliseconds, and waking a sleeping thread for each of its operations takes longer than they do."""
 LARGEST_IDLE = 2**28
 """Bytes of a network's workspaces that are kept for the next calls."""
 
@@ -102,7 +105,8 @@ class TapedNetwork:
         lease = Lease(self._take(inputs.shape[1]), self._give_back)
         workspace = lease.workspace
         angles = [None if one is None else one(inputs, weights) for one in self._maps]
-        workspace.run_forward(angles[0], angles[1], channels)
+        with self._threads(inputs.shape[1]):
+            workspace.run_forward(angles[0], angles[1], channels)
         values = self._factors(workspace).prod(0) if self._shape[0] > 1 else self._factors(workspace)[0]
         if not self._plain:
             empty = values.new_zeros(self._tape.num_observables, inputs.shape[1])
@@ -128,7 +132,8 @@ class TapedNetwork:
         if self._shape[0] > 1:
             slopes = torch.cat([slopes * rest for rest in _others(self._factors(workspace))])
         with_free = any(wanted[1:])
-        workspace.run_backward(self._rows, slopes, with_free)
+        with self._threads(above.shape[1]):
+            workspace.run_backward(self._rows, slopes, with_free)
         found: list[torch.Tensor | None] = [None, None, *[None] * len(wanted[2:])]
         for which, angles in enumerate(self._maps[: 1 + with_free]):
             if angles is not None:
@@ -138,6 +143,19 @@ class TapedNetwork:
             found[2:] = workspace.channel_gradients()
         missing = [torch.zeros_like(one) if slope is None else slope for one, slope in zip(tensors, found)]
         return [slope if want else None for slope, want in zip(missing, wanted)]
+
+    @contextmanager
+    def _threads(self, batch: int) -> Iterator[None]:
+        """Keep a small network on one thread."""
+        threads = torch.get_num_threads()
+        if threads == 1 or self.nbytes(batch) >= THREADED_NUMBERS * self._like.itemsize:
+            yield
+            return
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
     def _give_back(self, workspace: Workspace) -> None:
         """Keep a workspace for the next call with as many samples, in place of those used longest ago."""
