@@ -52,6 +52,14 @@ class Engine(ABC):
             EngineError: If shapes do not fit the spec or angles are not finite.
         """
 
+    def direct(self, spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor | None:
+        """Return the values of a call that needs none of the guard's work, or None where that is not known.
+
+        It is asked outside of transforms and of autocast, with unchecked arguments. All values that it
+        returns are finite, and their backward pass is the same whatever autocast is on then.
+        """
+        return None
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return kind, options, shots, seed and noise as plain values: for provenance and for cache keys."""

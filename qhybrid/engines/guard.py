@@ -4,6 +4,8 @@
 - `torch.compile` compiles around the call: what is planned and kept from call to call is not to be traced.
 - Torch's default device does not matter.
 - Angles that are not finite although all inputs and weights are (the logarithm of -1, 1 / 0) are errors.
+
+Calls that an engine knows to keep all of it by themselves go straight to it (`Engine.direct`).
 """
 
 from __future__ import annotations
@@ -39,6 +41,10 @@ def guarded(expectations: Expectations) -> Expectations:
     ) -> torch.Tensor:
         if torch.compiler.is_dynamo_compiling():
             return _not_compiled(call, engine, spec, inputs, weights, *rest, **named)
+        if not rest and not named and not is_transformed() and not autocast_devices():
+            found: torch.Tensor | None = engine.direct(spec, inputs, weights)
+            if found is not None:
+                return found
         _check_tensors(inputs, weights)
         check_angles(spec, inputs, weights)
 

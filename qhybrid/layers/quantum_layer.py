@@ -160,14 +160,18 @@ class QuantumLayer(TorchConnector):  # type: ignore[misc]
         Raises:
             EngineError: If the shape does not fit, the input is no real floating-point tensor, or not finite.
         """
-        spec = self.spec
-        rows = self._rows(input_data)
+        network: EngineNetwork = self.neural_network
+        spec, weight = network.spec, self.weight
+        rows = self._rows(input_data, spec)
+        if weight.dtype != rows.dtype:
+            weight = weight.to(rows.dtype)
+        if rows.ndim == 2:
+            return network.engine.expectations(spec, rows, weight)
         flat = rows.reshape(math.prod(rows.shape[:-1]), spec.num_inputs)
-        values = self.engine.expectations(spec, flat, self.weight.to(rows.dtype))
+        values = network.engine.expectations(spec, flat, weight)
         return values.reshape(*rows.shape[:-1], spec.num_observables)
 
-    def _rows(self, input_data: Tensor | None) -> Tensor:
-        spec = self.spec
+    def _rows(self, input_data: Tensor | None, spec: CircuitSpec) -> Tensor:
         if input_data is None and spec.num_inputs == 0:
             return torch.zeros(0, dtype=self.weight.dtype, device=self.weight.device)
         if not isinstance(input_data, Tensor):

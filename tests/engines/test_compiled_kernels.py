@@ -17,7 +17,7 @@ from qiskit.quantum_info import SparsePauliOp, random_unitary
 
 from qhybrid.circuits import CircuitSpec
 from qhybrid.engines import make_engine
-from qhybrid.engines.exact.native import execute, library
+from qhybrid.engines.exact.native import division, execute, library
 from qhybrid.engines.exact.native.constants import constant_gate, matrix_of
 from qhybrid.engines.exact.native.execute import NativeExecutor
 from qhybrid.engines.exact.plan import plan_circuit
@@ -78,7 +78,7 @@ def test_any_circuit_has_the_twins_values_and_gradients(spec, batch, singles):
     np.testing.assert_allclose(
         wanted[0], statevector_values(spec, inputs.numpy(), weights.numpy()), atol=1e-9
     )
-    with mock.patch.object(execute, "singles_up_to", return_value=singles):
+    with mock.patch.object(division, "singles_up_to", return_value=singles):
         assert_same(both(spec, inputs, weights, "compiled"), wanted)
 
 
@@ -128,9 +128,9 @@ def test_division_does_not_change_results(monkeypatch):
     spec = layered(5)
     inputs, weights = arguments(spec, 21)
     wanted = both(spec, inputs, weights, "compiled")
-    monkeypatch.setattr(execute, "threads_for", lambda work: 3)
+    monkeypatch.setattr(division, "threads_for", lambda work: 3)
     assert_same(both(spec, inputs, weights, "compiled"), wanted, 1e-13)
-    monkeypatch.setattr(execute, "SAVED_BYTES", 0)  # final states are computed again
+    monkeypatch.setattr(division, "SAVED_BYTES", 0)  # final states are computed again
     assert_same(both(spec, inputs, weights, "compiled"), wanted, 1e-13)
 
 
@@ -193,7 +193,7 @@ def _value(queue):
 @compiled
 @pytest.mark.filterwarnings("ignore:.*fork.*")
 def test_a_fork_after_threads_and_several_python_threads(monkeypatch):
-    monkeypatch.setattr(execute, "threads_for", lambda work: 2)
+    monkeypatch.setattr(division, "threads_for", lambda work: 2)
     spec = layered(4)
     inputs, weights = arguments(spec, 9)
     engine = make_engine("exact", method="statevector", kernel="compiled")
@@ -352,14 +352,14 @@ def test_memory_of_final_states_is_used_again_only_when_nobody_holds_it(qubits):
             grads = torch.autograd.grad((values[place] * factors).sum(), leaves[place], retain_graph=True)
             assert_same((values[place].detach(), *grads), wanted[place % 2])
     (executor,) = engine._executors.values()
-    assert executor._idle == [[]]
+    assert executor._idle == []
     del values
-    assert len(executor._idle[0]) == 1
-    kept = executor._idle[0][0].data_ptr()
+    assert len(executor._idle) == 1
+    kept = executor._idle[0].data_ptr()
     value = engine.expectations(spec, *leaves[1])
-    assert executor._idle == [[]]
+    assert executor._idle == []
     del value
-    assert executor._idle[0][0].data_ptr() == kept
+    assert executor._idle[0].data_ptr() == kept
 
 
 @compiled
@@ -369,4 +369,4 @@ def test_large_memory_of_final_states_is_given_back(monkeypatch):
     inputs, weights = arguments(spec, 4)
     engine.expectations(spec, inputs.requires_grad_(), weights).sum().backward()
     (executor,) = engine._executors.values()
-    assert executor._idle == [[]]
+    assert executor._idle == []

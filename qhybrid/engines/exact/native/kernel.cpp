@@ -5,6 +5,7 @@
 // Threads are made for one call of a large problem and end with it: nothing spins, and a fork is safe.
 #include <atomic>
 #include <cstdlib>
+#include <limits>
 #include <new>
 #include <thread>
 
@@ -527,57 +528,130 @@ template <class T> int divided(Call<T>& call, bool backward, int threads, int si
     for (int k = 0; k < call.plan.num_weights; ++k) {
       double total = 0;
       for (const Worker<T>& w : team) total += w.grad_weights[size_t(k)];
-      call.grad_weights[k] = T(total);
+      call.grad_weights[k] += T(total);
     }
   return 0;
 }
 
-template <class T> int run(Call<T>& call, bool backward, int threads, int singles_up_to) {
-  try {
-    return divided(call, backward, threads, singles_up_to);
-  } catch (const std::exception&) {
-    return 1;
+template <class T> bool all_finite(const T* numbers, size_t count) {
+  int bad = 0;
+  for (size_t k = 0; k < count; ++k) bad |= !(std::fabs(numbers[k]) <= std::numeric_limits<T>::max());
+  return !bad;
+}
+
+// A caller's matrix, in whatever order it lies in memory, as rows of B samples.
+template <class T> struct Matrix {
+  T* data;
+  int64_t by_sample, by_column;
+  template <class S> void to_rows(S* rows, int64_t batch, int columns) const {
+    for (int j = 0; j < columns; ++j)
+      for (int64_t b = 0; b < batch; ++b) rows[j * batch + b] = data[b * by_sample + j * by_column];
   }
+  void from_rows(const T* rows, int64_t batch, int columns) const {
+    for (int j = 0; j < columns; ++j)
+      for (int64_t b = 0; b < batch; ++b) data[b * by_sample + j * by_column] = rows[j * batch + b];
+  }
+};
+
+enum Answer { GOOD, NO_MEMORY, NOT_FINITE };
+
+// Parameters of a step, and behind them the angles that expressions make of them.
+template <class T> struct Parameters {
+  std::vector<T> inputs, weights;                         // (n_in + K, B) and (n_w + L,)
+  bool finite;
+  Parameters(const Step& step, int64_t batch, Matrix<const T> rows, const T* vector, int64_t stride)
+      : inputs((size_t(step.num_inputs) + step.expressions.batched.size()) * size_t(batch)),
+        weights(size_t(step.num_weights) + step.expressions.free.size()) {
+    rows.to_rows(inputs.data(), batch, step.num_inputs);
+    for (int j = 0; j < step.num_weights; ++j) weights[size_t(j)] = vector[j * stride];
+    step.expressions.evaluate(inputs.data(), weights.data(), batch, step.num_inputs, step.num_weights);
+    finite = all_finite(inputs.data(), inputs.size()) && all_finite(weights.data(), weights.size());
+  }
+};
+
+template <class T> T* memory_of(T* states, int64_t place) { return place < 0 ? nullptr : states + place; }
+
+template <class T>
+int values(const Step& step, int64_t batch, Matrix<const T> inputs, const T* weights, int64_t stride, T* result,
+           T* states, const int64_t* places, const int* threads, const int* singles) {
+  const Parameters<T> p(step, batch, inputs, weights, stride);
+  std::vector<T> own(size_t(step.num_observables) * size_t(batch)), total;
+  bool finite = p.finite;
+  for (size_t k = 0; k < step.runs.size(); ++k) {
+    Call<T> call{step.runs[k], batch, p.inputs.data(), p.weights.data(), own.data(), nullptr, nullptr, nullptr,
+                 memory_of(states, places[k]), 0, 0, {}, {}, {}, {}};
+    if (divided(call, false, threads[k], singles[k])) return NO_MEMORY;
+    if (k == 0 && step.runs.size() > 1) total = own;
+    else for (size_t i = 0; i < total.size(); ++i) total[i] += own[i];
+  }
+  const std::vector<T>& found = step.runs.size() > 1 ? total : own;
+  finite &= all_finite(found.data(), found.size());
+  Matrix<T>{result, step.num_observables, 1}.from_rows(found.data(), batch, step.num_observables);
+  return finite ? GOOD : NOT_FINITE;
 }
 
 template <class T>
-int values(const Plan* plan, int64_t batch, const T* inputs, const T* weights, T* result, T* states, int threads,
-           int singles_up_to) {
-  Call<T> call{*plan, batch, inputs, weights, result, nullptr, nullptr, nullptr, states, 0, 0, {}, {}, {}, {}};
-  return run(call, false, threads, singles_up_to);
+int gradients(const Step& step, int64_t batch, Matrix<const T> inputs, const T* weights, int64_t stride,
+              Matrix<const T> above, T* states, const int64_t* places, T* grad_inputs, T* grad_weights,
+              const int* threads, const int* singles) {
+  Parameters<T> p(step, batch, inputs, weights, stride);
+  std::vector<T> grads(size_t(step.num_observables) * size_t(batch)), by_input(p.inputs.size()),
+      by_weight(p.weights.size());
+  above.to_rows(grads.data(), batch, step.num_observables);
+  for (size_t k = 0; k < step.runs.size(); ++k) {
+    Call<T> call{step.runs[k], batch, p.inputs.data(), p.weights.data(), nullptr, grads.data(), by_input.data(),
+                 by_weight.data(), memory_of(states, places[k]), 0, 0, {}, {}, {}, {}};
+    if (divided(call, true, threads[k], singles[k])) return NO_MEMORY;
+  }
+  step.expressions.pull_back(p.inputs.data(), p.weights.data(), batch, step.num_inputs, step.num_weights,
+                             by_input.data(), by_weight.data());
+  if (grad_inputs) Matrix<T>{grad_inputs, step.num_inputs, 1}.from_rows(by_input.data(), batch, step.num_inputs);
+  std::copy_n(by_weight.begin(), step.num_weights, grad_weights);
+  return GOOD;
 }
 
-template <class T>
-int gradients(const Plan* plan, int64_t batch, const T* inputs, const T* weights, const T* grad_values, T* states,
-              T* grad_inputs, T* grad_weights, int threads, int singles_up_to) {
-  Call<T> call{*plan, batch, inputs, weights, nullptr, grad_values, grad_inputs, grad_weights, states, 0, 0, {}, {}, {}, {}};
-  return run(call, true, threads, singles_up_to);
+template <class F> int safely(F f) {
+  try {
+    return f();
+  } catch (const std::exception&) {
+    return NO_MEMORY;
+  }
 }
 
 }  // namespace
 
-// Values have shape (n_obs, B), inputs (n_in, B), states room for B final states (2^n complex numbers each, the last
-// vector of samples filled up), or null. `grad_inputs` must hold zeros. A result other than 0: out of memory.
+// Values have shape (B, n_obs), inputs (B, n_in), both gradients the shape of theirs; what comes in may lie in memory
+// in any order, what goes out lies row by row. `states` has room for B final states of every run (2^n complex numbers
+// each, the last vector of samples filled up) from the run's place on; a place below 0: they are not kept.
 extern "C" {
-void* qhybrid_plan(const int64_t* ints, const double* reals) {
+void* qhybrid_step(const int64_t* ints, const double* reals) {
   try {
-    return new Plan(ints, reals);
+    return new Step(ints, reals);
   } catch (const std::bad_alloc&) {
     return nullptr;
   }
 }
-void qhybrid_free(void* plan) { delete static_cast<Plan*>(plan); }
+void qhybrid_step_free(void* step) { delete static_cast<Step*>(step); }
 
 #define FUNCTIONS(T, NAME)                                                                                         \
-  int qhybrid_values_##NAME(const void* plan, int64_t batch, const T* inputs, const T* weights, T* result,         \
-                            T* states, int threads, int singles_up_to) {                                           \
-    return values<T>(static_cast<const Plan*>(plan), batch, inputs, weights, result, states, threads, singles_up_to); \
+  int qhybrid_values_##NAME(const void* step, int64_t batch, const T* inputs, int64_t by_sample, int64_t by_column, \
+                            const T* weights, int64_t stride, T* result, T* states, const int64_t* places,         \
+                            const int* threads, const int* singles) {                                              \
+    return safely([&] {                                                                                            \
+      return values<T>(*static_cast<const Step*>(step), batch, {inputs, by_sample, by_column}, weights, stride,    \
+                       result, states, places, threads, singles);                                                  \
+    });                                                                                                            \
   }                                                                                                                \
-  int qhybrid_gradients_##NAME(const void* plan, int64_t batch, const T* inputs, const T* weights,                 \
-                               const T* grad_values, T* states, T* grad_inputs, T* grad_weights, int threads,      \
-                               int singles_up_to) {                                                                \
-    return gradients<T>(static_cast<const Plan*>(plan), batch, inputs, weights, grad_values, states, grad_inputs,  \
-                        grad_weights, threads, singles_up_to);                                                     \
+  int qhybrid_gradients_##NAME(const void* step, int64_t batch, const T* inputs, int64_t by_sample,                \
+                               int64_t by_column, const T* weights, int64_t stride, T* states,                     \
+                               const int64_t* places, const int* threads, const int* singles, const T* above,      \
+                               int64_t above_by_sample, int64_t above_by_column, T* grad_inputs,                   \
+                               T* grad_weights) {                                                                  \
+    return safely([&] {                                                                                            \
+      return gradients<T>(*static_cast<const Step*>(step), batch, {inputs, by_sample, by_column}, weights, stride, \
+                          {above, above_by_sample, above_by_column}, states, places, grad_inputs, grad_weights,    \
+                          threads, singles);                                                                       \
+    });                                                                                                            \
   }
 FUNCTIONS(float, float32)
 FUNCTIONS(double, float64)

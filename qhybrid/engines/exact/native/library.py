@@ -93,14 +93,17 @@ def _has_avx2_elsewhere() -> bool:
 
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     pointer, count, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-    library.qhybrid_plan.argtypes = [pointer, pointer]
-    library.qhybrid_plan.restype = pointer
-    library.qhybrid_free.argtypes = [pointer]
-    library.qhybrid_free.restype = None
+    library.qhybrid_step.argtypes = [pointer, pointer]
+    library.qhybrid_step.restype = pointer
+    library.qhybrid_step_free.argtypes = [pointer]
+    library.qhybrid_step_free.restype = None
+    called_with = [pointer, count, pointer, count, count, pointer, count]
     for name in FUNCTIONS:
         function = getattr(library, f"qhybrid_{name}")
-        pointers = 4 if name.startswith("values") else 6
-        function.argtypes = [pointer, count, *[pointer] * pointers, number, number]
+        if name.startswith("values"):
+            function.argtypes = [*called_with, *[pointer] * 5]
+        else:
+            function.argtypes = [*called_with, *[pointer] * 5, count, count, pointer, pointer]
         function.restype = number
     library.qhybrid_density_plan.argtypes = [pointer, pointer, pointer]
     library.qhybrid_density_plan.restype = pointer

@@ -1,8 +1,9 @@
-// The program of one statevector as the Python side writes it (rotations.py), and where its operations lie in memory.
+// The program of statevectors as the Python side writes it (rotations.py), and where its operations lie in memory.
 #pragma once
 #include <algorithm>
 #include <vector>
 
+#include "expressions.hpp"
 #include "vectors.hpp"
 
 struct Factor { int axis, angle; int sign[2]; };          // exp(-i sign t P / 2), P = X, Y, Z for axis 0, 1, 2
@@ -117,7 +118,7 @@ struct Plan {
   std::vector<Group> groups;
   std::vector<double> offsets;
 
-  Plan(const int64_t* ints, const double* reals) {
+  Plan(const int64_t*& ints, const double*& reals) {
     num_qubits = int(*ints++), num_inputs = int(*ints++), num_weights = int(*ints++), num_observables = int(*ints++);
     for (int64_t left = *ints++; left--;) {
       Angle a;
@@ -180,5 +181,18 @@ struct Plan {
     }
     ops.push_back({false, int(phases.size())});
     phases.push_back(p);
+  }
+};
+
+// What a layer calls: statevectors whose values are added, and the angles that they share.
+struct Step {
+  int num_inputs, num_weights, num_observables;
+  Expressions expressions;
+  std::vector<Plan> runs;
+
+  Step(const int64_t* ints, const double* reals) {
+    num_inputs = int(*ints++), num_weights = int(*ints++), num_observables = int(*ints++);
+    expressions.read(ints, reals);
+    for (int64_t left = *ints++; left--;) runs.emplace_back(ints, reals);
   }
 };
