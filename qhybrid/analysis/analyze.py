@@ -254,7 +254,6 @@ def _grown(
     return found
 
 
-
 def _plain(value: Any) -> Any:
     if isinstance(value, NotComputed):
         return {"not_computed": value.reason}

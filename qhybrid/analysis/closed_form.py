@@ -153,7 +153,9 @@ class _Variables:
         if tree is not None:
             scaled = tree
             if multiple != 1:
-                first, rest = (tree[1][1], tree[2:]) if tree[0] == "mul" and tree[1][0] == "number" else (1.0, (tree,))
+                first, rest = (
+                    (tree[1][1], tree[2:]) if tree[0] == "mul" and tree[1][0] == "number" else (1.0, (tree,))
+                )
                 scaled = ("mul", ("number", multiple * first), *rest)
             body = tree_text(scaled, names)
         else:
@@ -199,7 +201,10 @@ def _before(
             if not sign:
                 add(letters, series)
                 continue
-            for sine, own, factor in ((False, letters, 1.0), (True, _replaced(letters, places, product), sign)):
+            for sine, own, factor in (
+                (False, letters, 1.0),
+                (True, _replaced(letters, places, product), sign),
+            ):
                 add(own, _times(series, gate.angle, sine, variables), factor)
     return {letters: series for letters, series in result.items() if series}
 

@@ -52,8 +52,8 @@ def classical_cost(spec: CircuitSpec) -> ClassicalCost:
     else:
         sentence = (
             f"a classical computer gives the exact value in {seconds_text(one.seconds)} "
-            f"({seconds_text(many.seconds / BATCH)} a sample in batches of {BATCH}; value and gradient of all "
-            "observables on one core, predicted)"
+            f"({seconds_text(many.seconds / BATCH)} a sample in batches of {BATCH}; value and gradient of "
+            "all observables on one core, predicted)"
         )
     return ClassicalCost(
         one.method,

@@ -30,7 +30,7 @@ from qhybrid.errors import ConfigError
 RANK_TOLERANCE = 1e-9
 """Singular values, and eigenvalues of the Fisher information, count above this share of the largest."""
 CLEAR_GAP = 1e3
-"""Ratio between the smallest number that counts and the largest that does not, below which a rank is unsure."""
+"""Ratio of the smallest number that counts and the largest that does not, below which a rank is unsure."""
 RANK_SETTINGS, RANK_INPUTS, MOST_INPUTS = 8, 32, 512
 FISHER_SETTINGS, FISHER_INPUTS = 64, 64
 QFI_SETTINGS, QFI_INPUTS = 4, 16

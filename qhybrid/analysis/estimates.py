@@ -1,4 +1,4 @@
-"""What figures consist of: a value with its sample size and standard error, or the reason why there is none."""
+"""What figures consist of: a value with sample size and standard error, or the reason why there is none."""
 
 from __future__ import annotations
 

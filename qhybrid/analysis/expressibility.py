@@ -5,7 +5,7 @@ Kullback-Leibler divergence, in nats, of the fidelities F = |<a|b>|^2 of pairs o
 of Haar-random states, whose density is (N - 1)(1 - F)^(N - 2) with N = 2^n. 0 is as random as can be.
 
 Entangling capability: the mean of Meyer and Wallach's Q = 2 (1 - mean_k Tr rho_k^2). With the Bloch vector
-r_k of qubit k that is 1 - mean_k |r_k|^2: expectation values of one qubit are enough, and light cones with it.
+r_k of qubit k that is 1 - mean_k |r_k|^2, for which light cones are enough.
 """
 
 from __future__ import annotations

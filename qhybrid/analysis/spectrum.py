@@ -157,5 +157,7 @@ def _without_base(settings: Settings, place: int, draws: int) -> InputSpectrum:
     elif fact.expressions:
         note = "no fixed frequencies: it enters expressions that are not linear"
     else:
-        note = f"its factors have no common base: {', '.join(f'{one:.6g}' for one in sorted(set(fact.factors)))}"
+        note = (
+            f"its factors have no common base: {', '.join(f'{one:.6g}' for one in sorted(set(fact.factors)))}"
+        )
     return InputSpectrum(fact.name, fastest, (), draws, False, note)

@@ -1,4 +1,4 @@
-"""State vectors of many settings at once: gates are fused to blocks on two qubits, qubits join when needed."""
+"""State vectors of many settings at once: gates are fused on pairs of qubits, qubits join when needed."""
 
 from __future__ import annotations
 

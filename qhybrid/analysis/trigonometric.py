@@ -44,9 +44,7 @@ def times_wave(series: Series, variable: int, multiple: int, offset: float, sine
     return pruned(result)
 
 
-def _product(
-    own: Factor | None, kind: str, size: int
-) -> list[tuple[Wave, float]]:
+def _product(own: Factor | None, kind: str, size: int) -> list[tuple[Wave, float]]:
     """Return the waves and factors that a wave of a variable becomes when multiplied with another."""
     if own is None:
         return [((kind, size), 1.0)]
@@ -150,10 +148,7 @@ def _text(series: Series, wave: Callable[[int, int, float], str]) -> _Text:
     groups = {variable: _groups(divided[variable]) for variable in variables}
     variable = min(variables, key=lambda one: (len(groups[one]), one))
     return _sum(
-        [
-            _joined(_one_variable(variable, own, wave), _text(rest, wave))
-            for own, rest in groups[variable]
-        ]
+        [_joined(_one_variable(variable, own, wave), _text(rest, wave)) for own, rest in groups[variable]]
     )
 
 

@@ -38,7 +38,9 @@ class ExactValues:
 
     def __init__(self, settings: Settings, observables: Sequence[SparsePauliOp] | None = None) -> None:
         self._engine = ExactEngine(dtype=torch.float64)
-        spec = settings.spec if observables is None else replace(settings.spec, observables=tuple(observables))
+        spec = (
+            settings.spec if observables is None else replace(settings.spec, observables=tuple(observables))
+        )
         self.kept = every = tuple(range(spec.num_observables))
         self.explanation = self._engine.explain(spec, ROWS)
         found = self.explanation
@@ -93,6 +95,7 @@ class ExactValues:
 
 def _refusal(found: Explanation) -> str:
     needs = "; ".join(
-        f"{name} {memory / 2**30:,.1f} GiB and {seconds:,.1f} s" for name, seconds, memory in found.alternatives
+        f"{name} {memory / 2**30:,.1f} GiB and {seconds:,.1f} s"
+        for name, seconds, memory in found.alternatives
     )
     return f"needs {needs or 'more than can be planned'}, but {found.limit_bytes / 2**30:,.1f} GiB are usable"
