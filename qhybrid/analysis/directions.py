@@ -33,7 +33,9 @@ CLEAR_GAP = 1e3
 """Ratio of the smallest number that counts and the largest that does not, below which a rank is unsure."""
 RANK_SETTINGS, RANK_INPUTS, MOST_INPUTS = 8, 32, 512
 FISHER_SETTINGS, FISHER_INPUTS = 64, 64
-QFI_SETTINGS, QFI_INPUTS = 4, 16
+QFI_SETTINGS, QFI_INPUTS = 4, 8
+QFI_WORK = STATE_WORK / 4
+"""Amplitudes that derivatives of states may touch."""
 GAMMA = 1.0
 DATA = 1000
 """Number of data that the effective dimension is stated for, unless asked otherwise."""
@@ -115,15 +117,15 @@ def quantum_rank(settings: Settings, states: StateVectors, inputs: int) -> Rank 
     inputs = inputs if settings.num_inputs else 1
     # A derivative costs about three states.
     each = states.work * (1 + 3 * len(settings.weights)) * inputs
-    if each > STATE_WORK:
+    if each > QFI_WORK:
         return NotComputed(
             f"needs {len(settings.weights)} derivatives of states of {states.num_qubits} qubits at {inputs} "
-            f"inputs, {each:.1e} amplitude steps; at most {STATE_WORK:.0e} are taken"
+            f"inputs, {each:.1e} amplitude steps; at most {QFI_WORK:.0e} are taken"
         )
-    count = int(min(QFI_SETTINGS if inputs > 1 else RANK_SETTINGS, max(1, STATE_WORK // each)))
+    count = int(min(QFI_SETTINGS if inputs > 1 else RANK_SETTINGS, max(1, QFI_WORK // each)))
     spectra = []
     for rows in _grid(settings, count, inputs, "fisher"):
-        parts = rows.split(max(1, states.chunk // (1 + len(settings.weights))))
+        parts = rows.split(max(1, states.chunk // len(settings.weights)))
         total = sum(quantum_fisher(settings, states, part).sum(0) for part in parts)
         spectra.append(np.linalg.eigvalsh(np.asarray(total) / len(rows))[::-1].clip(min=0.0))
     shape = np.empty((count, inputs, len(settings.weights)))
@@ -132,13 +134,14 @@ def quantum_rank(settings: Settings, states: StateVectors, inputs: int) -> Rank 
 
 def quantum_fisher(settings: Settings, states: StateVectors, rows: torch.Tensor) -> torch.Tensor:
     """Return the quantum Fisher information by the weights, shape (B, n_w, n_w), of rows of parameters."""
-    derivatives = []
-    for place in settings.weights:
-        direction = torch.zeros_like(rows)
-        direction[:, place] = 1.0
-        state, derivative = torch.func.jvp(states, (rows,), (direction,))
-        derivatives.append(derivative)
-    stacked = torch.stack(derivatives, dim=1)
+    places = list(settings.weights)
+    every = rows.repeat_interleave(len(places), dim=0)
+    directions = torch.zeros_like(every)
+    directions[torch.arange(len(every)), torch.tensor(places * len(rows))] = 1.0
+    parts = zip(every.split(states.chunk), directions.split(states.chunk))
+    found = [torch.func.jvp(states, (some,), (along,)) for some, along in parts]
+    state = torch.cat([one for one, _ in found])[:: len(places)]
+    stacked = torch.cat([one for _, one in found]).reshape(len(rows), len(places), -1)
     overlaps = torch.einsum("bia,bja->bij", stacked.conj(), stacked)
     along = torch.einsum("bia,ba->bi", stacked.conj(), state)
     return 4 * (overlaps - along[:, :, None] * along.conj()[:, None, :]).real
@@ -205,12 +208,12 @@ def dimension_of(fisher: Array, data: int, gamma: float = GAMMA) -> Estimate | N
 
 
 def _kappa(data: int, gamma: float) -> float:
-    """Return gamma n / (2 pi ln n), which must be above 1."""
+    """Return gamma n / (2 pi ln n); below e its logarithm would decide the figure."""
     kappa = gamma * data / (2 * math.pi * math.log(data)) if data > 1 else 0.0
-    if not kappa > 1 or not 0 < gamma <= 1:
+    if not kappa >= math.e or not 0 < gamma <= 1:
         raise ConfigError(
-            f"The effective dimension needs gamma in (0, 1] and gamma n / (2 pi ln n) above 1, but for "
-            f"{data} data and gamma {gamma:g} it is {kappa:.2f}. Fix: from about 24 data on, gamma 1."
+            f"The effective dimension needs gamma in (0, 1] and gamma n / (2 pi ln n) of at least e, but for "
+            f"{data} data and gamma {gamma:g} it is {kappa:.2f}. Fix: at least 80 data, gamma 1."
         )
     return kappa
 

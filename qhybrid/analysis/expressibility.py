@@ -25,7 +25,7 @@ from qhybrid.circuits.pauli import single_qubit_observables
 BINS = 75
 EQUAL_WIDTH_QUBITS = 5
 """Qubits up to which bins are equally wide; with more the first of them would hold nearly all of Haar."""
-STATE_WORK = 4e9
+STATE_WORK = 3e9
 """Amplitudes that the states of one figure may touch; fewer samples are drawn beyond."""
 
 

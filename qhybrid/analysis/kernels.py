@@ -6,7 +6,8 @@ as well, on any labels. A large g does not say that the quantum kernel is better
 
 Quantum kernels: the fidelity |<psi(x)|psi(y)>|^2 where a state fits, and the projected one,
 exp(-s sum_k ||rho_k(x) - rho_k(y)||^2) with the states rho_k of single qubits, which light cones give.
-Classical kernels: linear, and Gaussian ones of ten widths, on the inputs and on their cosines and sines.
+Classical kernels: linear, quadratic, and Gaussian ones of ten widths, on the inputs and on their cosines and
+sines, each with a ridge, without which most of them have no inverse.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from qhybrid.circuits.pauli import single_qubit_observables
 POINTS, REPEATS = 64, 5
 WIDTHS = (0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 20.0, 50.0, 100.0)
 """Factors of Gaussian kernels, over the number of features and their variance."""
+RIDGE = 0.01
+"""Share of a classical kernel's trace that is spread evenly over its diagonal, as in ridge regression."""
 LARGEST_CONDITION = 1e10
 """Condition number of a classical kernel up to which its inverse means something."""
 
@@ -115,19 +118,23 @@ def _difference(
 
 
 def _classical(settings: Settings, rows: torch.Tensor) -> dict[str, Array]:
-    """Return the classical kernels of some inputs, by name."""
+    """Return the classical kernels of some inputs with their ridge, by name."""
     used = [place for place in settings.inputs if settings.facts[place].used]
     inputs = rows[:, used].numpy()
     bases = np.array([settings.facts[place].base or 1.0 for place in used])
     waves = np.concatenate([np.cos(bases * inputs), np.sin(bases * inputs)], axis=1)
     found = {}
     for name, features in (("inputs", inputs), ("cosines and sines", waves)):
-        found[f"linear on {name}"] = features @ features.T
+        products = features @ features.T / np.square(features).sum(axis=1).mean()
+        found[f"linear on {name}"] = 1 + products
+        found[f"quadratic on {name}"] = (1 + products) ** 2
         distances = np.square(features[:, None] - features[None]).sum(axis=2)
         for width in WIDTHS:
             scale = width / (features.shape[1] * features.var())
             found[f"Gaussian ({width:g}) on {name}"] = np.exp(-scale * distances)
-    return found
+    return {
+        label: (1 - RIDGE) * _scaled(kernel) + RIDGE * np.eye(len(rows)) for label, kernel in found.items()
+    }
 
 
 def _fidelity(states: StateVectors, rows: torch.Tensor) -> Array:

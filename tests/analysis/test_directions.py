@@ -88,11 +88,11 @@ def test_many_inputs_show_directions_that_one_does_not():
     circuit.ry(w[1], 0)
     same = CircuitSpec.from_circuit(circuit, list(x), list(w), "Z")
     own, values, states = prepared(same)
-    assert quantum_rank(own, states, 16).rank == 1
+    assert quantum_rank(own, states, 8).rank == 1
     assert jacobian_rank(own, values).rank == 1
     own, _, states = prepared(build_circuit("qcq_classifier", reps=2))
     assert quantum_rank(own, states, 1).rank == 5
-    assert quantum_rank(own, states, 16).rank == 6
+    assert quantum_rank(own, states, 8).rank == 6
 
 
 def test_a_function_of_no_weight_says_so():
@@ -143,10 +143,10 @@ def test_rotations_of_their_own_have_the_full_dimension():
     assert (found.weights, found.data, found.inputs) == (1, 1000, 1)
 
 
-@pytest.mark.parametrize(("data", "gamma"), [(1, 1.0), (20, 1.0), (1000, 0.0), (1000, 1.5), (1000, 0.01)])
+@pytest.mark.parametrize(("data", "gamma"), [(1, 1.0), (60, 1.0), (1000, 0.0), (1000, 1.5), (1000, 0.01)])
 def test_too_few_data_are_refused(data, gamma):
     own, values, _ = prepared(product(1))
-    with pytest.raises(ConfigError, match="must|needs gamma in"):
+    with pytest.raises(ConfigError, match="needs gamma in"):
         effective_dimension(own, values, data, gamma)
 
 

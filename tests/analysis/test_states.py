@@ -82,7 +82,7 @@ def test_qubits_without_gates_are_left_out():
     x = ParameterVector("x", 1)
     circuit.ry(x[0], 7)
     circuit.cx(7, 11)
-    own, states = states_of(CircuitSpec.from_circuit(circuit, list(x), [], "I" * 12 + "Z" + "I" * 7))
+    _, states = states_of(CircuitSpec.from_circuit(circuit, list(x), [], "I" * 12 + "Z" + "I" * 7))
     assert states.wires == (7, 11)
     found = states(torch.tensor([[math.pi / 3]], dtype=torch.float64))[0].abs().square()
     torch.testing.assert_close(found, torch.tensor([0.75, 0, 0, 0.25], dtype=torch.float64))
@@ -105,8 +105,7 @@ def test_one_ry_against_the_arcsine_law():
     assert expected == pytest.approx(0.196, abs=6e-4)
     fine = np.diff(2 / math.pi * np.arcsin(np.sqrt(np.linspace(0, 1, 2_000_001))))
     assert float((fine * np.log(fine * 2_000_000)).sum()) == pytest.approx(math.log(4 / math.pi), abs=1e-3)
-    own, states = states_of(product(1))
-    found = expressibility_of(own, states, 20_000)
+    found = expressibility_of(*states_of(product(1)), 20_000)
     assert found.divergence.samples == 20_000
     assert abs(found.divergence.value - found.bias - expected) < 4 * found.divergence.error
     assert found.divergence.error < 0.01
