@@ -26,7 +26,7 @@ from qhybrid.analysis.kernels import GeometricDifference, geometric_differences
 from qhybrid.analysis.parameters import ParameterFacts, Range, Settings
 from qhybrid.analysis.spectrum import InputSpectrum, spectra_of
 from qhybrid.analysis.states import STATE_QUBITS, StateVectors
-from qhybrid.analysis.structure import Structure, distinct_cones, structure_of
+from qhybrid.analysis.structure import Cone, Structure, distinct_cones, structure_of
 from qhybrid.analysis.trainability import Growth, Trainability, growth_of, trainability_of
 from qhybrid.analysis.values import ExactValues
 from qhybrid.circuits.spec import CircuitSpec
@@ -258,12 +258,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, NotComputed):
         return {"not_computed": value.reason}
     if isinstance(value, Formula):
-        return {
-            "observable": value.observable,
-            "qubits": list(value.qubits),
-            "formula": value.text or None,
-            "products": value.terms,
-        }
+        return value.to_dict()
+    if isinstance(value, Cone):
+        return {"observable": value.observable, "qubits": list(value.qubits), "gates": value.gates}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {one.name: _plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
     if isinstance(value, tuple | list):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +53,7 @@ class Formula:
         terms: Its number of products; None where there are more than `LARGEST_SERIES`, and no formula.
         series: The products with full numbers; see `qhybrid.analysis.trigonometric`.
         variables: What its variables are: for each the factors of the parameters, by their place in a row.
+        names: The variables in words.
     """
 
     observable: str
@@ -60,6 +62,26 @@ class Formula:
     terms: int | None
     series: Series
     variables: tuple[tuple[tuple[tuple[int, float], ...], Tree | None], ...]
+    names: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return text, and the products with full numbers: [cos or sin, multiple, variable] of each."""
+        written = self.text != ""
+        products = [
+            {
+                "factor": factor,
+                "waves": [["cos" if kind == "c" else "sin", multiple, v] for v, kind, multiple in monomial],
+            }
+            for monomial, factor in self.series.items()
+        ]
+        return {
+            "observable": self.observable,
+            "qubits": list(self.qubits),
+            "formula": self.text if written else None,
+            "number_of_products": self.terms,
+            "products": products if written else None,
+            "variables": list(self.names),
+        }
 
     def values(self, rows: torch.Tensor) -> np.ndarray:
         """Return the values of rows of parameters, shape (B,), for shape (B, P)."""
@@ -93,21 +115,22 @@ def _formula(settings: Settings, cone: Cone, place: int) -> Formula:
     variables = _Variables([gate.angle for gate in gates if gate.angle is not None])
     operator: dict[Letters, Series] = {}
     for term in pauli_terms([settings.spec.observables[place]], lowered.wire_of):
-        own = dict(term.letters)
-        letters = tuple(own.get(wire, 0) for wire in cone.qubits)
+        letter_of = dict(term.letters)
+        letters = tuple(letter_of.get(wire, 0) for wire in cone.qubits)
         operator[letters] = added(operator.get(letters, {}), {(): term.coefficient})
     for gate in reversed(gates):
         places = [cone.qubits.index(wire) for wire in gate.qubits]
         operator = _before(operator, gate, places, variables)
         if sum(map(len, operator.values())) > LARGEST_SERIES:
-            return Formula(cone.observable, cone.qubits, "", None, {}, ())
+            return Formula(cone.observable, cone.qubits, "", None, {}, (), ())
     series: Series = {}
-    for letters, own in operator.items():
+    for letters, part in operator.items():
         if set(letters) <= {0, 3}:
-            series = added(series, own)
+            series = added(series, part)
     names = [one.name for one in settings.facts]
     text = series_text(series, lambda *wave: variables.text(names, *wave)) if len(series) <= WRITTEN else ""
-    return Formula(cone.observable, cone.qubits, text, len(series), series, tuple(variables.found))
+    own = tuple(variables.text(names, place, 1, 0.0) for place in range(len(variables.found)))
+    return Formula(cone.observable, cone.qubits, text, len(series), series, tuple(variables.found), own)
 
 
 class _Variables:
