@@ -18,6 +18,7 @@ from qhybrid.analysis.directions import (
     Rank,
     effective_dimension,
     jacobian_rank,
+    kappa_of,
     quantum_rank,
 )
 from qhybrid.analysis.estimates import Estimate, NotComputed
@@ -44,7 +45,7 @@ class States:
     """Which states the figures about states are of.
 
     Attributes:
-        qubits: Their qubits; empty where none fits.
+        qubits: Their qubits, idle ones included; empty where none fits.
         of: "the circuit", or the light cone of an observable in words.
         note: What that leaves out; empty where nothing is.
     """
@@ -142,6 +143,7 @@ def analyze_circuit(
     """
     if samples < FEWEST:
         raise ConfigError(f"Argument `samples` must be at least {FEWEST}, but is {samples}.")
+    kappa_of(data)
     settings = Settings(spec, seed, input_range, weight_range)
     steps = iter(range(100))
     total = 9 + len(grown)
@@ -160,7 +162,7 @@ def analyze_circuit(
     ranks = _quantum_ranks(settings, states, chosen.note)
     directions = jacobian_rank(settings, values)
     step("expressibility")
-    expressibility = _expressibilities(settings, states, chosen.note, samples)
+    expressibility = _expressibilities(settings, states, chosen, samples)
     step("entangling capability")
     entangling = entangling_capability(settings, samples)
     step("trainability")
@@ -207,14 +209,14 @@ def states_of(settings: Settings, structure: Structure) -> tuple[StateVectors | 
     """Return the states of a circuit, else of its largest light cone that fits; None where none does."""
     whole = StateVectors(settings.lowered, settings.count)
     if whole.num_qubits <= STATE_QUBITS:
-        return whole, States(whole.wires, WHOLE)
+        return whole, States(tuple(range(settings.spec.num_qubits)), WHOLE)
     amount = f"a state of {whole.num_qubits} qubits needs {2.0 ** (whole.num_qubits - 26):,.4g} GiB, and up "
     amount += f"to {STATE_QUBITS} qubits are computed"
     for cone in distinct_cones(structure.cones):
         states = StateVectors(settings.lowered, settings.count, cone.primitives)
         if states.num_qubits <= STATE_QUBITS:
-            of = f"the light cone of {cone.observable} ({states.num_qubits} qubits)"
-            return states, States(states.wires, of, amount)
+            of = f"the light cone of {cone.observable} ({len(cone.qubits)} qubits)"
+            return states, States(cone.qubits, of, amount)
     return None, States((), "", f"{amount}; no light cone is as small")
 
 
@@ -227,15 +229,16 @@ def _quantum_ranks(
 
 
 def _expressibilities(
-    settings: Settings, states: StateVectors | None, note: str, samples: int
+    settings: Settings, states: StateVectors | None, chosen: States, samples: int
 ) -> tuple[Expressibility, ...] | NotComputed:
     if states is None:
-        return NotComputed(note)
+        return NotComputed(chosen.note)
+    qubits = len(chosen.qubits)
     # Fidelities are cheap for small circuits, and their bias falls with the number of pairs.
-    first = expressibility_of(settings, states, 5 * samples)
+    first = expressibility_of(settings, states, qubits, 5 * samples)
     if first.drawn != "inputs and weights":
         return (first,)
-    return first, expressibility_of(settings, states, 5 * samples, weights_only=True)
+    return first, expressibility_of(settings, states, qubits, 5 * samples, weights_only=True)
 
 
 def _grown(

@@ -117,7 +117,8 @@ def _formula(settings: Settings, cone: Cone, place: int) -> Formula:
     for term in pauli_terms([settings.spec.observables[place]], lowered.wire_of):
         letter_of = dict(term.letters)
         letters = tuple(letter_of.get(wire, 0) for wire in cone.qubits)
-        operator[letters] = added(operator.get(letters, {}), {(): term.coefficient})
+        constant: Series = {(): term.coefficient}
+        operator[letters] = added(operator.get(letters, {}), constant)
     for gate in reversed(gates):
         places = [cone.qubits.index(wire) for wire in gate.qubits]
         operator = _before(operator, gate, places, variables)

@@ -102,9 +102,10 @@ def _seen(lowered: Lowered, observables: Sequence[SparsePauliOp]) -> Iterable[tu
     for index in range(len(lowered.primitives) - 1, -1, -1):
         gate = lowered.primitives[index]
         mask = sum(1 << wire for wire in gate.qubits)
-        too_many = len(strings or ()) > LARGEST_SET
-        if strings is not None and (too_many or (gate.angle is None and len(gate.qubits) > LARGEST_GATE)):
-            strings, support = None, _support(strings)
+        large = gate.angle is None and len(gate.qubits) > LARGEST_GATE
+        if strings is not None and (large or len(strings) > LARGEST_SET):
+            support = _support(strings)
+            strings = None
         if strings is None:
             if support & mask:
                 support |= mask

@@ -96,7 +96,9 @@ def jacobian_rank(settings: Settings, values: ExactValues) -> Rank | NotComputed
     inputs = min(MOST_INPUTS, max(RANK_INPUTS, needed)) if settings.num_inputs else 1
     jacobians = _jacobians(settings, values, RANK_SETTINGS, inputs, "rank")
     stacked = jacobians.reshape(len(jacobians), -1, jacobians.shape[-1])
-    found = _rank([np.linalg.svd(one, compute_uv=False) for one in stacked], jacobians)
+    found = _rank(
+        [np.asarray(np.linalg.svd(one, compute_uv=False), dtype=float) for one in stacked], jacobians
+    )
     rows = stacked.shape[1]
     if found.rank == rows < found.columns and settings.num_inputs:
         note = f"bounded by the sample: {rows} outputs in all"
@@ -125,7 +127,7 @@ def quantum_rank(settings: Settings, states: StateVectors, inputs: int) -> Rank 
     count = int(min(QFI_SETTINGS if inputs > 1 else RANK_SETTINGS, max(1, QFI_WORK // each)))
     spectra = []
     for rows in _grid(settings, count, inputs, "fisher"):
-        parts = rows.split(max(1, states.chunk // len(settings.weights)))
+        parts = torch.split(rows, max(1, states.chunk // len(settings.weights)))
         total = sum(quantum_fisher(settings, states, part).sum(0) for part in parts)
         spectra.append(np.linalg.eigvalsh(np.asarray(total) / len(rows))[::-1].clip(min=0.0))
     shape = np.empty((count, inputs, len(settings.weights)))
@@ -138,10 +140,10 @@ def quantum_fisher(settings: Settings, states: StateVectors, rows: torch.Tensor)
     every = rows.repeat_interleave(len(places), dim=0)
     directions = torch.zeros_like(every)
     directions[torch.arange(len(every)), torch.tensor(places * len(rows))] = 1.0
-    parts = zip(every.split(states.chunk), directions.split(states.chunk))
+    parts = zip(torch.split(every, states.chunk), torch.split(directions, states.chunk))
     found = [torch.func.jvp(states, (some,), (along,)) for some, along in parts]
-    state = torch.cat([one for one, _ in found])[:: len(places)]
-    stacked = torch.cat([one for _, one in found]).reshape(len(rows), len(places), -1)
+    state = torch.cat([one[0] for one in found])[:: len(places)]
+    stacked = torch.cat([one[1] for one in found]).reshape(len(rows), len(places), -1)
     overlaps = torch.einsum("bia,bja->bij", stacked.conj(), stacked)
     along = torch.einsum("bia,ba->bi", stacked.conj(), state)
     return 4 * (overlaps - along[:, :, None] * along.conj()[:, None, :]).real
@@ -161,7 +163,7 @@ def effective_dimension(
     Raises:
         ConfigError: If there are too few data for a dimension.
     """
-    _kappa(data, gamma)
+    kappa_of(data, gamma)
     reason = _no_weights(settings, values)
     if reason:
         return NotComputed(reason)
@@ -186,7 +188,7 @@ def dimension_of(fisher: Array, data: int, gamma: float = GAMMA) -> Estimate | N
     Returns:
         The dimension, with its standard error by the jackknife over the S settings.
     """
-    kappa = _kappa(data, gamma)
+    kappa = kappa_of(data, gamma)
     traces = np.trace(fisher, axis1=1, axis2=2)
     if not traces.mean() > 1e-20:
         return NotComputed("the Fisher information is zero: no output depends on any weight")
@@ -207,8 +209,12 @@ def dimension_of(fisher: Array, data: int, gamma: float = GAMMA) -> Estimate | N
     return Estimate(dimension(every >= 0), error, count)
 
 
-def _kappa(data: int, gamma: float) -> float:
-    """Return gamma n / (2 pi ln n); below e its logarithm would decide the figure."""
+def kappa_of(data: int, gamma: float = GAMMA) -> float:
+    """Return gamma n / (2 pi ln n).
+
+    Raises:
+        ConfigError: If it is below e, so that its logarithm would decide the effective dimension.
+    """
     kappa = gamma * data / (2 * math.pi * math.log(data)) if data > 1 else 0.0
     if not kappa >= math.e or not 0 < gamma <= 1:
         raise ConfigError(

@@ -55,13 +55,14 @@ class Expressibility:
 
 
 def expressibility_of(
-    settings: Settings, states: StateVectors, pairs: int, weights_only: bool = False
+    settings: Settings, states: StateVectors, qubits: int, pairs: int, weights_only: bool = False
 ) -> Expressibility:
     """Return the expressibility of a circuit's states.
 
     Args:
         settings: The circuit.
         states: Its states, or those of a light cone.
+        qubits: Number of qubits, idle ones included, which `states` leave out.
         pairs: Pairs that are wanted; fewer are drawn where that would take too long.
         weights_only: Whether both states of a pair have the same inputs.
     """
@@ -73,12 +74,12 @@ def expressibility_of(
     fidelities = np.concatenate(
         [
             _fidelities(states(one), states(other))
-            for one, other in zip(first.split(states.chunk), second.split(states.chunk))
+            for one, other in zip(torch.split(first, states.chunk), torch.split(second, states.chunk))
         ]
     )
     kinds = {one.kind for one in settings.facts if one.used}
     drawn = "weights" if weights_only or kinds == {"weight"} else ("inputs" if kinds == {"input"} else "both")
-    return divergence_of(fidelities, states.num_qubits, {"both": "inputs and weights"}.get(drawn, drawn))
+    return divergence_of(fidelities, qubits, {"both": "inputs and weights"}.get(drawn, drawn))
 
 
 def divergence_of(fidelities: Array, qubits: int, drawn: str = "") -> Expressibility:
@@ -93,7 +94,7 @@ def divergence_of(fidelities: Array, qubits: int, drawn: str = "") -> Expressibi
     if qubits <= EQUAL_WIDTH_QUBITS:
         bins, places = "equal width", np.floor(np.clip(fidelities, 0.0, 1.0) * BINS).astype(int)
         edges = np.linspace(0.0, 1.0, BINS + 1)
-        haar = -np.diff((1 - edges) ** (2**qubits - 1)) if qubits else np.eye(BINS)[-1]
+        haar = -np.diff((1 - edges) ** (2**qubits - 1))
     else:
         bins, haar = "equal Haar probability", np.full(BINS, 1 / BINS)
         with np.errstate(divide="ignore"):

@@ -138,7 +138,7 @@ def _classical(settings: Settings, rows: torch.Tensor) -> dict[str, Array]:
 
 
 def _fidelity(states: StateVectors, rows: torch.Tensor) -> Array:
-    found = torch.cat([states(part) for part in rows.split(states.chunk)])
+    found = torch.cat([states(part) for part in torch.split(rows, states.chunk)])
     kernel: Array = (found.conj() @ found.t()).abs().square().numpy()
     return kernel
 
@@ -149,7 +149,8 @@ def _projected(bloch: ExactValues, rows: torch.Tensor) -> Array:
     # ||rho - rho'||^2 is half the squared distance of the Bloch vectors.
     distances = np.square(vectors[:, None] - vectors[None]).sum(axis=2) / 2
     mean = distances.mean()
-    return np.exp(-distances / mean) if mean > 1e-12 else np.ones_like(distances)
+    kernel: Array = np.exp(-distances / mean) if mean > 1e-12 else np.ones_like(distances)
+    return kernel
 
 
 def _scaled(kernel: Array) -> Array:

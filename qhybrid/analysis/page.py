@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from qhybrid.analysis.analyze import WHOLE, CircuitAnalysis
@@ -28,8 +29,7 @@ MEMORY_MARKS = ((2**20, "MiB"), (2**30, "GiB"), (2**40, "TiB"))
 
 def save_page(found: CircuitAnalysis, path: Path) -> Path:
     """Draw an analysis as a PNG file, whole or not at all, and return its path."""
-    figure = Figure(figsize=(13, 8.4), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
+    figure = Figure(figsize=(13, 8.4), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
     sizes = f"{found.structure.num_qubits} qubits, {found.structure.num_weights} weights"
     figure.suptitle(f"{found.structure.name}: {sizes}, seed {found.seed}", x=0.01, ha="left", fontsize=13)
     (gradients, fidelities, spectrum), (cones, cost, more) = figure.subplots(2, 3)

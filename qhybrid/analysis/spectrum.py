@@ -141,7 +141,7 @@ def _without_base(settings: Settings, place: int, draws: int) -> InputSpectrum:
     direction = torch.zeros_like(rows)
     direction[:, place] = 1.0
     nothing = rows.new_zeros(0)
-    _, turned = torch.func.jvp(lambda own: table.batched(own.t(), nothing), (rows,), (direction,))
+    turned = torch.func.jvp(lambda own: table.batched(own.t(), nothing), (rows,), (direction,))[1]
     fastest = float(turned.abs().sum(dim=0).max())
     others = sorted(
         {

@@ -76,12 +76,12 @@ class ExactValues:
         """Return the expectation values, shape (B, kept), for rows of parameters of shape (B, P)."""
         nothing = rows.new_zeros(0)
         with torch.no_grad():
-            parts = [self._engine.expectations(self._spec, part, nothing) for part in rows.split(ROWS)]
+            parts = [self._engine.expectations(self._spec, part, nothing) for part in torch.split(rows, ROWS)]
         return torch.cat(parts)
 
     def gradients(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the derivatives of every observable by every parameter, shape (B, kept, P)."""
-        return torch.cat([self._jacobian(part) for part in rows.split(ROWS)])
+        return torch.cat([self._jacobian(part) for part in torch.split(rows, ROWS)])
 
     def _jacobian(self, rows: torch.Tensor) -> torch.Tensor:
         given = rows.clone().requires_grad_()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from qhybrid.cli.console import console, say, say_path, short, stage_bars
 from qhybrid.cli.repeats import parse_numbers
@@ -125,7 +126,8 @@ def analyze(
 
     arguments = apply_overrides({}, arg or [], "--arg")
     spec = find_circuit(name, arguments)
-    by, sizes = "", []
+    by = ""
+    sizes: list[tuple[int, CircuitSpec]] = []
     if grow is not None:
         own, _, numbers = grow.rpartition("=")
         by, sizes = grown_circuits(name, parse_numbers(numbers, "--grow"), arguments, own)
@@ -143,9 +145,13 @@ def analyze(
             data=data,
             progress=lambda _what, done, total: show_stage("analysis", done, total),
         )
+    shown = Table.grid(padding=(0, 2))
+    shown.add_column(no_wrap=True)
+    shown.add_column(overflow="fold")
     for title, lines in sections_of(found):
         for place, line in enumerate(lines):
-            say(f"{title if not place else '':<23}{line}")
+            shown.add_row(Text("" if place else title, style="bold"), Text(line))
+    console.print(shown)
     stem = "_".join([spec.name, *(one.replace("=", "-").replace("/", "-") for one in arg or [])])
     say_path("figures", write_text(output / f"{stem}.json", found.to_json()))
     say_path("picture", save_page(found, output / f"{stem}.png"))

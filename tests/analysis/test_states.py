@@ -90,11 +90,25 @@ def test_qubits_without_gates_are_left_out():
 
 def test_an_idle_qubit_is_as_far_from_haar_as_can_be():
     own, states = states_of(idle())
-    found = expressibility_of(own, states, 100)
+    found = expressibility_of(own, states, 1, 100)
     assert found.divergence.value == pytest.approx(math.log(75))
     assert found.divergence.value == pytest.approx(4.317, abs=5e-4)
     assert divergence_of(np.ones(50), 8).divergence.value == pytest.approx(math.log(75))
     assert found.largest == pytest.approx(math.log(75))
+
+
+def test_qubits_without_gates_count():
+    """One RY and two idle qubits: the fidelities are those of one qubit, Haar's those of three."""
+    w = ParameterVector("w", 1)
+    circuit = QuantumCircuit(3)
+    circuit.ry(w[0], 1)
+    own, states = states_of(CircuitSpec.from_circuit(circuit, [], list(w), "IZI"))
+    found = expressibility_of(own, states, 3, 400)
+    alone, single = states_of(product(1))
+    assert found.measured == expressibility_of(alone, single, 1, 400).measured
+    assert found.divergence.value > 1
+    empty = CircuitSpec.from_circuit(QuantumCircuit(1), [], [], "Z")
+    assert expressibility_of(*states_of(empty), 1, 50).divergence.value == pytest.approx(math.log(75))
 
 
 def test_one_ry_against_the_arcsine_law():
@@ -105,7 +119,7 @@ def test_one_ry_against_the_arcsine_law():
     assert expected == pytest.approx(0.196, abs=6e-4)
     fine = np.diff(2 / math.pi * np.arcsin(np.sqrt(np.linspace(0, 1, 2_000_001))))
     assert float((fine * np.log(fine * 2_000_000)).sum()) == pytest.approx(math.log(4 / math.pi), abs=1e-3)
-    found = expressibility_of(*states_of(product(1)), 20_000)
+    found = expressibility_of(*states_of(product(1)), 1, 20_000)
     assert found.divergence.samples == 20_000
     assert abs(found.divergence.value - found.bias - expected) < 4 * found.divergence.error
     assert found.divergence.error < 0.01
@@ -152,11 +166,11 @@ def test_the_error_of_a_divergence_is_its_scatter():
 
 def test_weights_alone_leave_the_inputs_of_a_pair_equal():
     own, states = states_of(turn(math.pi, 2, "rz"))
-    found = expressibility_of(own, states, 300, weights_only=True)
+    found = expressibility_of(own, states, 1, 300, weights_only=True)
     assert found.drawn == "weights"
-    assert expressibility_of(own, states, 300).drawn == "inputs and weights"
+    assert expressibility_of(own, states, 1, 300).drawn == "inputs and weights"
     # RY(pi x) RZ(w) RY(pi x): states that differ in w alone are nearer to each other than any.
-    both = expressibility_of(own, states, 300)
+    both = expressibility_of(own, states, 1, 300)
     assert found.divergence.value > both.divergence.value
 
 
