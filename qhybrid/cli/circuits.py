@@ -1,4 +1,4 @@
-"""`qhybrid circuits`: list, show and export circuits."""
+"""`qhybrid circuits`: list, show, analyze and export circuits."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from qhybrid.cli.console import console, say, short
+from qhybrid.cli.console import console, say, say_path, short, stage_bars
+from qhybrid.cli.repeats import parse_numbers
 from qhybrid.config import apply_overrides
 from qhybrid.errors import CircuitError, QHybridError
 from qhybrid.workspace import definition_files
@@ -16,7 +18,7 @@ from qhybrid.workspace import definition_files
 if TYPE_CHECKING:
     from qhybrid.circuits import CircuitSpec
 
-app = typer.Typer(help="List, show and export circuits.", no_args_is_help=True)
+app = typer.Typer(help="List, show, analyze and export circuits.", no_args_is_help=True)
 
 LARGEST_DRAWING = 9
 """Qubits up to which a text drawing is legible."""
@@ -80,6 +82,82 @@ def show(
 
 
 @app.command()
+def analyze(
+    name: Annotated[str, typer.Argument(help="A definition file, its name, or a builder.")],
+    arg: Annotated[
+        list[str] | None,
+        typer.Option(help="Argument of the builder, as in grid=3; the others of the file stay."),
+    ] = None,
+    device: Annotated[
+        list[str] | None, typer.Option(help="Count gates after routing to this device too; may be repeated.")
+    ] = None,
+    grow: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZES", help="Sizes for the slope of gradient variances: 2-6, 2,4,8 or num_qubits=2-6."
+        ),
+    ] = None,
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW,HIGH", help="Where inputs are drawn, radians; one period of each if absent."
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW,HIGH", help="Where weights are drawn, radians; one period of each if absent."
+        ),
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Random settings of each figure.")] = 1000,
+    data: Annotated[int, typer.Option(help="Number of data that the effective dimension is for.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of all random settings.")] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for NAME.json and NAME.png.")] = Path(
+        "analysis"
+    ),
+) -> None:
+    """Say what a circuit can do: directions, expressibility, gradients, spectrum, kernels, classical cost."""
+    from qhybrid.analysis import analyze_circuit, grown_circuits
+    from qhybrid.analysis.page import save_page
+    from qhybrid.analysis.text import sections_of
+    from qhybrid.circuits.definitions import find_circuit
+    from qhybrid.devices import load_device
+    from qhybrid.workspace import write_text
+
+    arguments = apply_overrides({}, arg or [], "--arg")
+    spec = find_circuit(name, arguments)
+    by = ""
+    sizes: list[tuple[int, CircuitSpec]] = []
+    if grow is not None:
+        own, _, numbers = grow.rpartition("=")
+        by, sizes = grown_circuits(name, parse_numbers(numbers, "--grow"), arguments, own)
+    devices = [load_device(one) for one in device or []]
+    with stage_bars() as show_stage:
+        found = analyze_circuit(
+            spec,
+            devices=devices,
+            grown=sizes,
+            grown_by=by,
+            seed=seed,
+            samples=samples,
+            input_range=_range(inputs, "--inputs"),
+            weight_range=_range(weights, "--weights"),
+            data=data,
+            progress=lambda _what, done, total: show_stage("analysis", done, total),
+        )
+    shown = Table.grid(padding=(0, 2))
+    shown.add_column(no_wrap=True)
+    shown.add_column(overflow="fold")
+    for title, lines in sections_of(found):
+        for place, line in enumerate(lines):
+            shown.add_row(Text("" if place else title, style="bold"), Text(line))
+    console.print(shown)
+    stem = "_".join([spec.name, *(one.replace("=", "-").replace("/", "-") for one in arg or [])])
+    say_path("figures", write_text(output / f"{stem}.json", found.to_json()))
+    say_path("picture", save_page(found, output / f"{stem}.png"))
+
+
+@app.command()
 def export(
     names: Annotated[list[str] | None, typer.Argument(help="All that `list` shows if absent.")] = None,
     to: Annotated[Path, typer.Option(help="Folder for NAME.qasm and NAME.svg.")] = Path("circuits"),
@@ -115,3 +193,14 @@ def _observables(spec: CircuitSpec) -> str:
     texts = [format_observable(observable) for observable in spec.observables]
     shown = texts if len(texts) <= 8 else [*texts[:3], "...", *texts[-3:]]
     return f"{len(texts)} ({', '.join(shown)})"
+
+
+def _range(text: str | None, flag: str) -> tuple[float, float] | None:
+    """Read two numbers with a comma between them; None if there is no text."""
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"must look like -1,1, but is {text!r}", param_hint=flag) from error
+    return low, high

@@ -28,7 +28,7 @@ def parse_numbers(text: str, flag: str) -> list[int]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            like = "0-9 or 0,3,7-9" if flag == "--seeds" else f"1-3, 1,4 or {ALL}"
+            like = {"--seeds": "0-9 or 0,3,7-9", "--grow": "2-6 or 2,4,8"}.get(flag, f"1-3, 1,4 or {ALL}")
             raise typer.BadParameter(f"must look like {like}, but is {text!r}", param_hint=flag)
         start, end = int(first), int(last) if dash else int(first)
         if end < start:
