@@ -33,8 +33,8 @@ def cached_features(
     """Return `layer(images)`, from disk if it has been computed before.
 
     What an engine draws (shots, random trajectories) depends on all that it has drawn before, so such values
-    are computed each time and never stored; so are those of a classical filter, which is quick. A file that cannot be read is computed anew, and a folder that
-    cannot be written is no error.
+    are computed each time and never stored; so are those of a classical filter, which is quick. A file that
+    cannot be read is computed anew, and a folder that cannot be written is no error.
 
     Args:
         layer: The fixed filter.

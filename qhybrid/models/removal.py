@@ -10,7 +10,7 @@ from torch import nn
 from qhybrid.config import StrictModel
 from qhybrid.engines.base import Engine
 from qhybrid.errors import ConfigError
-from qhybrid.layers import GridBottleneck, QuantumLayer, QuFeXBottleneck, Quanvolution, quantum_layers
+from qhybrid.layers import GridBottleneck, QuantumLayer, Quanvolution, QuFeXBottleneck, quantum_layers
 from qhybrid.models.bottlenecks import BottleneckOptions
 from qhybrid.models.classifier_keys import ClassifierOptions, FilterPart
 from qhybrid.models.fixed_filter import FixedFilterModel
@@ -81,7 +81,7 @@ def without_filter(model: nn.Module, options: StrictModel, instead: str | None) 
         )
     assert isinstance(options, ClassifierOptions)
     engine = _layer(model, "quanvolution.filter").engine
-    part = None if instead is None else FilterPart(name=instead, patch=given.patch, stride=given.stride)  # type: ignore[arg-type]
+    part = None if instead is None else FilterPart(name=instead, patch=given.patch, stride=given.stride)
     known = {key: getattr(options, key) for key in HybridCNNOptions.model_fields if hasattr(options, key)}
     keys = {"channels": (), **known, "filter": part, "head": options.head_part}
     built = build_classifier(HybridCNNOptions(**keys), _engine_of_rest(model, engine))
@@ -98,12 +98,12 @@ def _without_patches(
     options: StrictModel,
     replaced: Mapping[str, str],
 ) -> nn.Module:
-    """Return a small U-Net without its patches; with several filters the decoder is built for fewer channels."""
+    """Return a small U-Net without its patches; its decoder is smaller where there were several filters."""
     names = [f"{owner_name}.filters.{number}" for number in range(len(owner.filters))]
     if any(replaced.get(name) != "removed" for name in names):
         raise ConfigError(
-            f"The filters of a bottleneck are removed together, but `replace` has `removed` of some only. Fix: "
-            f"name all of {', '.join(names)}, or use `zero`."
+            f"The filters of a bottleneck are removed together, but `replace` has `removed` of some only. "
+            f"Fix: name all of {', '.join(names)}, or use `zero`."
         )
     if len(names) == 1:
         model.set_submodule(owner_name, nn.Identity())
