@@ -69,9 +69,8 @@ def compare(
     else:
         say("95 % and p: paired t-test over seeds; all share one test set.")
     corrected = ", by p corrected by Holm over the models" if len(tested) > 1 else ""
-    say(
-        f"Verdicts: margin {scale * margin:g}{unit}{corrected}. finds: the smallest true difference found with 80 % power."
-    )
+    say(f"Verdicts: margin {scale * margin:g}{unit}{corrected}.")
+    say("finds: the smallest true difference that this design finds, with 80 % power.")
     different = comparison.training_differences(runs)
     if different:
         say(f"The models were not trained alike: {', '.join(different)} differ.")

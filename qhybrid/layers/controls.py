@@ -11,8 +11,8 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-HASH = 2_654_435_761
-"""Knuth's multiplier, which spreads the places of a matrix over the weights that they share."""
+HASH, SIGN_HASH = 2_654_435_761, 2_246_822_519
+"""Odd multipliers (Knuth's, and one of xxHash) that spread the places of a matrix over weights and signs."""
 
 
 class ZeroFilter(nn.Module):
@@ -141,7 +141,7 @@ class HashedLayer(nn.Module):
             return
         numbers = torch.arange(outputs * inputs, dtype=torch.int64)
         places = numbers * HASH % 2**32  # all different, since the multiplier is odd
-        signs = 1.0 - 2.0 * (places * HASH % 2**32 >> 31)
+        signs = 1.0 - 2.0 * (numbers * SIGN_HASH % 2**32 >> 31)
         chosen = torch.empty_like(numbers)
         chosen[places.argsort()] = numbers % weights  # every weight has about equally many places
         self.register_buffer("chosen", chosen.reshape(self.shape), persistent=False)

@@ -74,7 +74,7 @@ def _facts(found: Mapping[str, Any], shown: Metric) -> str:
     margin = shown.number(found["margin"])
     unit = " points" if margin != found["margin"] else ""
     tuned = (
-        f" Each arm was tuned with {found['trials']} settings by validation, over {', '.join(found['space'])}."
+        f" Each arm was tuned with {found['trials']} settings by validation: {', '.join(found['space'])}."
         if found["trials"]
         else " Arms were trained with the recipe's own settings."
     )
@@ -128,8 +128,8 @@ def _signed(value: float, shown: Metric) -> str:
 def _caption(found: Mapping[str, Any], shown: Metric) -> str:
     tested = "fold" if found["folds"] else "seed"
     return (
-        f"{shown.label} of each arm minus that of the model as it is: one point a {tested}, the mean with its "
-        "95 % interval. Within the band differences do not matter."
+        f"{shown.label} of each arm minus that of the model as it is: one point a {tested}, the mean with "
+        "its 95 % interval. Within the band differences do not matter."
     )
 
 

@@ -89,8 +89,8 @@ def draw_arms(
     mean = result["arms"][0]["metrics"][result["metric"]]["mean"]
     tested = "fold" if result["folds"] else "seed"
     axes.set_xlabel(
-        f"{shown.label}{f', {unit}' if unit else ''}: arm minus the model as it is ({shown.show(mean)}); "
-        f"points: one a {tested}; band: margin ±{margin:g}"
+        f"{shown.label}{f', {unit}' if unit else ''}: arm minus the model as it is ({shown.show(mean)}).  "
+        f"Dots: {tested}s; line: 95 %; band: margin ±{margin:g}"
     )
     axes.set_title(
         f"{result['name']}: {result['model']} with other things in its circuits' places", loc="left"
