@@ -21,6 +21,7 @@ from qhybrid.data.datasets import dataset_class
 from qhybrid.engine_kinds import ENGINES
 from qhybrid.mitigations import MITIGATIONS
 from qhybrid.models import MODELS
+from qhybrid.models.arms import ARMS
 
 TARGET = Path(__file__).with_name("recipes.md")
 
@@ -88,7 +89,7 @@ def write_table(title: str, section: type[BaseModel], prefix: str = "", about: s
 
 
 def write_names() -> list[str]:
-    """Return the tables of engines and mitigations."""
+    """Return the tables of engines, mitigations and arms."""
     lines = ["", "## Engines", "", "| name | what it is | in sweeps |", "| --- | --- | --- |"]
     lines += [
         f"| `{name}` | {one.description} | {'yes' if one.sweeps else ''} |" for name, one in ENGINES.items()
@@ -98,6 +99,13 @@ def write_names() -> list[str]:
     for name, one in MITIGATIONS.items():
         device = "" if one.device is None else "yes"
         lines.append(f"| `{name}` | {one.description} | {one.needs} | {device} |")
+    lines += ["", "## Arms of an ablation", ""]
+    said = (
+        "`model.replace: {LAYER: ARM}` puts them in the place of quantum layers; see [ablate.md](ablate.md)."
+    )
+    lines.append(said)
+    lines += ["", "| name | what it is |", "| --- | --- |"]
+    lines += [f"| `{name}` | {one.description} |" for name, one in ARMS.items()]
     return lines
 
 

@@ -26,8 +26,14 @@ def compare(
     metric: Annotated[
         str | None, typer.Option(help="Such as accuracy, soft_iou, iou; otherwise the most important one.")
     ] = None,
+    margin: Annotated[
+        float, typer.Option(help="Differences up to it do not matter; 0.005 is 0.5 points of accuracy.")
+    ] = 0.005,
 ) -> None:
     """Compare repeated runs of several models of one recipe: means, and differences pair by pair."""
+    if not margin > 0:
+        raise typer.BadParameter(f"must be above 0, but is {margin:g}", param_hint="--margin")
+
     from qhybrid.experiments.repeats import comparison
     from qhybrid.metrics import find_metric, metric_label
 
@@ -35,14 +41,16 @@ def compare(
     runs = [comparison.read_repeats(folder) for folder in folders]
     name = metric or comparison.default_metric(runs)
     first, shown = runs[0], find_metric(name)
-    found = [None, *(comparison.compare(first, each, name) for each in runs[1:])]
+    names = comparison.labels(runs)
+    others_by_place = {str(place): each for place, each in enumerate(runs[1:])}
+    tested = list(comparison.compare_all(first, others_by_place, name, margin).values())
     title = f"{first.name}, {metric_label(name)}, test split"
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=0)
     table.add_column("model", overflow="fold")
-    for heading in ("weights", "runs", "mean", "std", "- ref.", "95 % interval", "p", "above"):
+    for heading in ("weights", "runs", "mean", "std", "- ref.", "95 % interval", "p", "above", "finds"):
         table.add_column(heading, justify="right", no_wrap=True)
     scale, digits = int(shown.number(1)), shown.digits
-    for label, each, difference in zip(comparison.labels(runs), runs, found, strict=True):
+    for label, each, difference in zip(names, runs, [None, *tested], strict=True):
         values = [scale * value for value in each.values(name).values()]
         mean = f"{statistics.fmean(values):.{digits}f}"
         std = f"{statistics.stdev(values):.{digits}f}" if len(values) > 1 else "-"
@@ -50,7 +58,9 @@ def compare(
         row = [label, parameters, str(len(values)), mean, std]
         table.add_row(*row, *_difference(difference, scale, digits))
     console.print(table)
-    tested = [difference for difference in found if difference is not None]
+    unit = " points" if scale == 100 else ""
+    for label, one in zip(names[1:], tested, strict=True):
+        say(f"{label}: {one.verdict.text(scale, digits, unit)}")
     if any(difference.folds for difference in tested):
         say(
             "95 % and p: t-test of the folds' means over their seeds, corrected for training images that "
@@ -58,6 +68,9 @@ def compare(
         )
     else:
         say("95 % and p: paired t-test over seeds; all share one test set.")
+    corrected = ", by p corrected by Holm over the models" if len(tested) > 1 else ""
+    say(f"Verdicts: margin {scale * margin:g}{unit}{corrected}.")
+    say("finds: the smallest true difference that this design finds, with 80 % power.")
     different = comparison.training_differences(runs)
     if different:
         say(f"The models were not trained alike: {', '.join(different)} differ.")
@@ -65,9 +78,10 @@ def compare(
 
 def _difference(difference: Difference | None, scale: int, digits: int) -> list[str]:
     if difference is None:
-        return ["ref.", "", "", ""]
+        return ["ref.", "", "", "", ""]
     mean, above = f"{scale * difference.mean:+.{digits}f}", f"{difference.better}/{difference.pairs}"
     if math.isnan(difference.p_t):  # one seed or one fold
-        return [mean, "-", "-", above]
+        return [mean, "-", "-", above, "-"]
     low, high = scale * difference.low, scale * difference.high
-    return [mean, f"{low:+.{digits}f} {high:+.{digits}f}", f"{difference.p_t:.2g}", above]
+    finds = f"{scale * difference.verdict.detectable:.{digits}f}"
+    return [mean, f"{low:+.{digits}f} {high:+.{digits}f}", f"{difference.p_t:.2g}", above, finds]

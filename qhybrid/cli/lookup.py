@@ -17,6 +17,7 @@ from qhybrid.workspace import definition_files
 
 RECIPE_IN_RUN = "recipe.yaml"
 SWEEP_FILE = "sweep.yaml"
+ABLATION_FILE = "ablation.json"
 SEVERAL_RUNS = "repeats.json"
 SUMMARY = "summary.json"
 _TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d+)?")
@@ -111,7 +112,7 @@ def find_runs(text: str) -> list[Path]:
 
 
 def find_report_sources(text: str) -> list[Path]:
-    """Return a sweep folder or run folders from their path or name; of a name with both, the sweep.
+    """Return a sweep folder, an ablation, or run folders from their path or name; of a name the sweep first.
 
     Raises:
         CheckpointError: If there is neither.
@@ -120,6 +121,8 @@ def find_report_sources(text: str) -> list[Path]:
         for place in (folder, folder / "sweep"):
             if (place / SWEEP_FILE).is_file():
                 return [place]
+        if (folder / ABLATION_FILE).is_file():
+            return [folder]
     return find_runs(text)
 
 

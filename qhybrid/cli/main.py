@@ -11,6 +11,7 @@ from rich.text import Text
 
 from qhybrid import __version__
 from qhybrid.cli import (
+    ablate,
     calibrate,
     circuits,
     compare,
@@ -53,6 +54,7 @@ app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
 app.command("sweep")(sweep.sweep)
 app.command("tune")(tune.tune)
+app.command("ablate")(ablate.ablate)
 app.command("report")(report.report)
 app.command("calibrate")(calibrate.calibrate)
 app.command("doctor")(doctor.doctor)

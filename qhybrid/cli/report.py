@@ -16,7 +16,7 @@ def report(
         list[str],
         typer.Argument(
             metavar="RUN_OR_SWEEP...",
-            help="Run folders, folders of several seeds, sweep folders, or the name of one in ./runs.",
+            help="Folders of runs, of several seeds, of sweeps or ablations, or the name of one in ./runs.",
         ),
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The HTML file.")] = None,

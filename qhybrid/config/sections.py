@@ -165,7 +165,21 @@ class PredictionConfig(StrictModel):
     orientations: Literal[1, 4, 8] = 1
 
 
-class Recipe(StrictModel):
+class AblationConfig(StrictModel):
+    """What `qhybrid ablate` decides by; it is stated before the first result.
+
+    Attributes:
+        margin: Differences up to it do not matter, in the metric's own numbers: 0.005 is 0.005 of mIoU, and
+            0.5 points of accuracy.
+        metric: What is compared; by default the mIoU of scenes, the soft IoU of segmented images, the
+            accuracy of classified ones.
+    """
+
+    margin: float = Field(0.005, gt=0)
+    metric: str | None = None
+
+
+class Recipe(GrowingSection):
     """A whole run: `qhybrid train runs/NAME.yaml`.
 
     Attributes:
@@ -178,7 +192,10 @@ class Recipe(StrictModel):
         engine: What executes the circuits.
         training: How weights are found.
         prediction: How whole scenes are mapped.
+        ablation: What `qhybrid ablate` decides by.
     """
+
+    later_keys: ClassVar[tuple[str, ...]] = ("ablation",)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
@@ -188,6 +205,7 @@ class Recipe(StrictModel):
     engine: EngineConfig = EngineConfig()
     training: TrainingConfig = TrainingConfig()
     prediction: PredictionConfig = PredictionConfig()
+    ablation: AblationConfig = AblationConfig()
 
     @field_validator("model")
     @classmethod

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qhybrid.errors import WorkspaceError
+from qhybrid.layers.quantum_layer import QuantumLayer
 from qhybrid.layers.quanvolution import Quanvolution
 from qhybrid.workspace import atomic_path, cache_dir
 
@@ -32,8 +33,8 @@ def cached_features(
     """Return `layer(images)`, from disk if it has been computed before.
 
     What an engine draws (shots, random trajectories) depends on all that it has drawn before, so such values
-    are computed each time and never stored. A file that cannot be read is computed anew, and a folder that
-    cannot be written is no error.
+    are computed each time and never stored; so are those of a classical filter, which is quick. A file that
+    cannot be read is computed anew, and a folder that cannot be written is no error.
 
     Args:
         layer: The fixed filter.
@@ -45,7 +46,7 @@ def cached_features(
         Features (N, C', H', W'), without gradients, on the device of the images.
     """
     shape = (len(images), *layer.output_shape(*images.shape[1:]))
-    if draws(layer.filter.engine.describe()):
+    if not isinstance(layer.filter, QuantumLayer) or draws(layer.filter.engine.describe()):
         return _compute(layer, images, shape, images_a_call)
     file = _file(folder, feature_key(layer, images))
     found = _load(file, shape)
@@ -57,7 +58,7 @@ def cached_features(
 
 def feature_key(layer: Quanvolution, images: Tensor) -> str:
     """Return the hash under which the features of `images` are kept."""
-    quantum = layer.filter
+    quantum: Any = layer.filter
     description = {
         "version": VERSION,
         "circuit": quantum.engine.circuit_key(quantum.spec),

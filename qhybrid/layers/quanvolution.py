@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.base import Engine
 from qhybrid.errors import ConfigError
+from qhybrid.layers.controls import RawProducts
 from qhybrid.layers.quantum_layer import QuantumLayer
 
 
@@ -17,12 +18,13 @@ class Quanvolution(nn.Module):
     call. Borders that hold no whole patch are left out.
 
     Attributes:
-        filter: The circuit; its weights, if it has any, are not trained.
+        filter: The circuit, or what stands in its place; its weights, if it has any, are not trained.
+        outputs: Feature maps of one channel.
     """
 
     def __init__(
         self,
-        spec: CircuitSpec,
+        spec: CircuitSpec | RawProducts,
         engine: Engine | None = None,
         patch: tuple[int, int] = (2, 2),
         stride: int = 2,
@@ -30,7 +32,7 @@ class Quanvolution(nn.Module):
         """Build the layer.
 
         Args:
-            spec: The circuit; it has one input a pixel of a patch.
+            spec: The circuit; it has one input a pixel of a patch. Or a classical filter that has.
             engine: What executes it; the noiseless exact engine if absent.
             patch: Height and width of a patch in pixels.
             stride: Pixels from one patch to the next, both ways.
@@ -43,15 +45,20 @@ class Quanvolution(nn.Module):
             raise ConfigError(
                 f"Patch and stride must be at least 1 pixel, but are {patch[0]} x {patch[1]} and {stride}."
             )
-        if spec.num_inputs != patch[0] * patch[1]:
+        inputs, self.outputs = (
+            (spec.num_inputs, spec.num_observables)
+            if isinstance(spec, CircuitSpec)
+            else (spec.inputs, spec.outputs)
+        )
+        if inputs != patch[0] * patch[1]:
+            name = f"Circuit `{spec.name}`" if isinstance(spec, CircuitSpec) else "A filter"
             raise ConfigError(
-                f"Circuit `{spec.name}` must have one input a pixel of the {patch[0]} x {patch[1]} patch, "
-                f"but has {spec.num_inputs}."
+                f"{name} must have one input a pixel of the {patch[0]} x {patch[1]} patch, but has {inputs}."
             )
         self.patch = (patch[0], patch[1])
         self.stride = stride
-        self.filter = QuantumLayer(spec, engine)
-        self.filter.weight.requires_grad_(False)
+        self.filter: nn.Module = QuantumLayer(spec, engine) if isinstance(spec, CircuitSpec) else spec
+        self.filter.requires_grad_(False)
 
     def output_shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         """Return (channels, height, width) of the features of an image of that shape.
@@ -66,7 +73,7 @@ class Quanvolution(nn.Module):
             )
         rows = (height - self.patch[0]) // self.stride + 1
         columns = (width - self.patch[1]) // self.stride + 1
-        return channels * self.filter.spec.num_observables, rows, columns
+        return channels * self.outputs, rows, columns
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, C, H, W) to features (B, C * n_obs, H', W'), channel by channel.

@@ -114,16 +114,19 @@ def judge(differences: Sequence[float], margin: float | None = None, overlap: fl
 
 
 def judge_all(
-    differences: Mapping[str, Sequence[float]], margin: float | None = None, overlap: float = 0.0
+    differences: Mapping[str, Sequence[float]],
+    margin: float | None = None,
+    overlap: float | Mapping[str, float] = 0.0,
 ) -> dict[str, Verdict]:
     """Judge several comparisons with one reference; p of both tests are corrected by Holm over them.
 
     Args:
         differences: Paired differences of each comparison, by name.
         margin: As in `judge`.
-        overlap: As in `judge`.
+        overlap: As in `judge`; one number, or one for each comparison.
     """
-    found = {name: judge(values, margin, overlap) for name, values in differences.items()}
+    shares = overlap if isinstance(overlap, Mapping) else dict.fromkeys(differences, overlap)
+    found = {name: judge(values, margin, shares[name]) for name, values in differences.items()}
     names = list(found)
     different = holm([found[name].p_different for name in names])
     equivalent = holm([found[name].p_equivalent for name in names])

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
-import torch
 from pydantic import Field, field_validator, model_validator
-from torch import Tensor, nn
+from torch import nn
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.base import Engine
 from qhybrid.layers import GridBottleneck, PairwiseFilter, QuFeXBottleneck, SeparableFilter
+from qhybrid.layers.controls import ZeroFilter
 from qhybrid.layers.patches import PatchLayout
 from qhybrid.models.circuit_part import (
     Circuits,
@@ -183,14 +183,6 @@ class BottleneckOptions(PartOptions):
                     f"and {spec.num_observables}. Fix: another `patch` or `maps`, or `interface: grid`"
                 )
         self._fill(patch=patch, maps=maps, filters=self.filters or len(self.specs))
-
-
-class ZeroFilter(nn.Module):
-    """The part that adds nothing."""
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Return zeros of the shape of `values`."""
-        return torch.zeros_like(values)
 
 
 def build_bottleneck(

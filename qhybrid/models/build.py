@@ -17,6 +17,7 @@ from qhybrid.layers import quantum_layers
 from qhybrid.models import named as _named  # noqa: F401 - registers the models of this package
 from qhybrid.models.encoder_keys import kept_model
 from qhybrid.models.registry import MODELS
+from qhybrid.models.replaced import REPLACE, checked_replacements, with_replacements
 from qhybrid.models.workspace_circuits import with_workspace_arguments
 
 
@@ -81,8 +82,8 @@ def resolve_model(config: Mapping[str, Any], source: str = "model") -> dict[str,
     Raises:
         ConfigError: If the name or a key is unknown, or a value is out of range.
     """
-    entry, options = _checked(config, source)
-    return {"name": entry, **options.model_dump(mode="json")}
+    name, options, replace = _checked(config, source)
+    return _section(name, options, replace)
 
 
 def build_model(config: Mapping[str, Any], engine: Engine | None = None) -> nn.Module:
@@ -101,10 +102,11 @@ def build_model(config: Mapping[str, Any], engine: Engine | None = None) -> nn.M
         EngineError: If `engine` is something else, such as the name of an engine.
     """
     check_engine_given(engine)
-    name, options = _checked(config, "model")
+    name, options, replace = _checked(config, "model")
     model = MODELS.get(name).build(options, engine)
-    section = {"name": name, **options.model_dump(mode="json")}
-    model.config = kept_model(section)  # type: ignore[assignment]
+    if replace:
+        model = with_replacements(model, options, replace)
+    model.config = kept_model(_section(name, options, replace))  # type: ignore[assignment]
     return model
 
 
@@ -122,7 +124,10 @@ def build_for_engine(config: Mapping[str, Any], section: EngineConfig) -> nn.Mod
     engine = make_engine(**section.arguments())
     if section.layers is None:
         return build_model(config, engine)
-    return use_engine(build_model(config), engine, section.layers)
+    model = build_model(config)
+    replaced = config.get(REPLACE) or {}
+    left = [name for name in section.layers if name not in replaced or name in quantum_layers(model)]
+    return use_engine(model, engine, left) if left else model
 
 
 def use_engine(model: nn.Module, engine: Engine, layers: Iterable[str] | None = None) -> nn.Module:
@@ -156,9 +161,16 @@ def use_engine(model: nn.Module, engine: Engine, layers: Iterable[str] | None = 
     return model
 
 
-def _checked(config: Mapping[str, Any], source: str) -> tuple[str, StrictModel]:
+def _section(name: str, options: StrictModel, replace: Mapping[str, str]) -> dict[str, Any]:
+    """Return a resolved model section; `replace` is in it only where something is replaced."""
+    return {"name": name, **options.model_dump(mode="json"), **({REPLACE: dict(replace)} if replace else {})}
+
+
+def _checked(config: Mapping[str, Any], source: str) -> tuple[str, StrictModel, dict[str, str]]:
     keys = dict(config)
     name = str(keys.pop("name", None))
     entry = MODELS.get(name, source)
+    own = REPLACE in entry.options.model_fields
+    replace = {} if own else checked_replacements(keys.pop(REPLACE, {}), source)
     complete = with_workspace_arguments(name, keys, entry.circuits)
-    return name, validated(entry.options, complete, f"{source} ({name})")
+    return name, validated(entry.options, complete, f"{source} ({name})"), replace

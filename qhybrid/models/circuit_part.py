@@ -107,8 +107,12 @@ def circuit_layer(content: Mapping[str, Any], engine: Engine | None, *, frozen: 
         frozen: Whether its weights stay at their random initial values.
     """
     layer = QuantumLayer(circuit_spec(content), engine)
-    if frozen:
-        layer.weight.requires_grad_(False)
+    return frozen_layer(layer) if frozen else layer
+
+
+def frozen_layer(layer: QuantumLayer) -> QuantumLayer:
+    """Return a layer whose weights stay what they are while everything else trains."""
+    layer.weight.requires_grad_(False)
     return layer
 
 

@@ -16,32 +16,41 @@ Logits = Literal["margin", "direct", "linear"]
 
 
 class FilterPart(PartOptions):
-    """A fixed circuit that slides over the image.
+    """A fixed circuit, or a classical filter, that slides over the image.
 
     Attributes:
         circuit: Name of a circuit, the file of its definition, or a section with `name` and `arguments`; it
             has one input a pixel of a patch. Its weights, if it has any, stay at their random initial values.
-        patch: Height and width of a patch; as square as possible by default.
+        name: `products`, in place of a circuit: the pixels of a patch as they are, and all products of two.
+        patch: Height and width of a patch; as square as possible by default, 2 x 2 of `products`.
         stride: Pixels from one patch to the next.
     """
 
-    circuit: Circuit
+    circuit: Circuit | None = None
+    name: Literal["products"] | None = None
     patch: tuple[int, int] | None = None
     stride: int = Field(2, ge=1)
 
     @model_validator(mode="before")
     @classmethod
     def _is_a_section(cls, content: Any) -> Any:
-        return named_part(content)
+        return named_part(content, ("products",))
 
     @model_validator(mode="after")
     def _patch_fits_the_circuit(self) -> FilterPart:
-        spec = circuit_spec(self.circuit)
-        patch = self.patch or near_square(max(1, spec.num_inputs))
-        if min(patch) < 1 or patch[0] * patch[1] != spec.num_inputs:
+        if (self.circuit is None) == (self.name is None):
+            raise ValueError("give either `circuit` or `name: products`")
+        if self.circuit is None:
+            patch = self.patch or (2, 2)
+            inputs, what = patch[0] * patch[1], "`name: products`"
+        else:
+            spec = circuit_spec(self.circuit)
+            patch, inputs = self.patch or near_square(max(1, spec.num_inputs)), spec.num_inputs
+            what = f"circuit `{spec.name}`"
+        if min(patch) < 1 or patch[0] * patch[1] != inputs:
             raise ValueError(
-                f"circuit `{spec.name}` must have one input for each pixel of the {patch[0]} x {patch[1]} "
-                f"`patch`, but has {spec.num_inputs}"
+                f"{what} must have one input for each pixel of the {patch[0]} x {patch[1]} `patch`, but has "
+                f"{inputs}"
             )
         self.__dict__["patch"] = patch
         return self

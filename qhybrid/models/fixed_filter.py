@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from qhybrid.engines.base import Engine
 from qhybrid.layers import Quanvolution
+from qhybrid.layers.controls import RawProducts
 from qhybrid.models.circuit_part import circuit_spec, named_circuit, near_square
 from qhybrid.models.classifier_keys import ClassifierOptions, FilterPart, Shape
 from qhybrid.models.classifier_parts import CheckedImages
@@ -111,6 +112,11 @@ class FixedFilterModel(nn.Module):
 
 def build_filter(options: FilterPart, shape: Shape, engine: Engine | None) -> tuple[Quanvolution, Shape]:
     """Return the filter that the keys describe, and the shape of its features for an image of `shape`."""
-    spec = circuit_spec(options.circuit)
-    layer = Quanvolution(spec, engine, options.patch or near_square(spec.num_inputs), options.stride)
+    if options.circuit is None:
+        patch = options.patch or (2, 2)
+        classical = RawProducts(patch[0] * patch[1])
+        layer = Quanvolution(classical, None, patch, options.stride)
+    else:
+        spec = circuit_spec(options.circuit)
+        layer = Quanvolution(spec, engine, options.patch or near_square(spec.num_inputs), options.stride)
     return layer, layer.output_shape(*shape)

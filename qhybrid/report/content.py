@@ -9,6 +9,7 @@ from pathlib import Path
 from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL
 from qhybrid.experiments.sweeps.runs import run_names
 from qhybrid.metrics import DASH, find_metric, metrics_in
+from qhybrid.report.ablation_part import AblationPart, ablation_part
 from qhybrid.report.circuit_cards import DRAWINGS, CircuitCard, circuit_cards
 from qhybrid.report.curves import learning_curves
 from qhybrid.report.hardware_part import HardwarePart, hardware_part
@@ -23,7 +24,7 @@ from qhybrid.report.run_part import (
     training_facts,
     validation_pictures,
 )
-from qhybrid.report.sources import RunSource, SweepSource, plain_yaml
+from qhybrid.report.sources import AblationSource, RunSource, Source, SweepSource, plain_yaml
 from qhybrid.report.sweep_part import SweepPart, sweep_part
 
 PICTURES = 1_800_000
@@ -48,13 +49,14 @@ class Content:
     circuits: list[CircuitCard]
     provenance: Table
     files: list[tuple[str, str]]
+    ablations: list[AblationPart]
 
 
-def build_content(sources: Sequence[RunSource | SweepSource], title: str, share: float = 1.0) -> Content:
+def build_content(sources: Sequence[Source], title: str, share: float = 1.0) -> Content:
     """Return the content of a report.
 
     Args:
-        sources: Runs and sweeps.
+        sources: Runs, sweeps and ablations.
         title: Heading; the names of the sources if empty.
         share: Part of the usual size that pictures and drawings may have; 0: there are none.
     """
@@ -67,7 +69,9 @@ def build_content(sources: Sequence[RunSource | SweepSource], title: str, share:
     devices = sorted(
         {str(one) for sweep in sweeps if len(sweep.cells) for one in sweep.cells["mapping"]} - {ALL_TO_ALL}
     )
+    ablations = [source for source in sources if isinstance(source, AblationSource)]
     names = [*(run.name for run in single), *(sweep.name for sweep in sweeps)]
+    names += [one.name for one in ablations]
     titled = _titled(single)
     pictures = Pictures(int(share * PICTURES), sum(len(_picture_files(run)) for run in single))
     return Content(
@@ -88,6 +92,7 @@ def build_content(sources: Sequence[RunSource | SweepSource], title: str, share:
         provenance=_provenance(everything),
         files=[(run.name, plain_yaml(run.recipe.model_dump(mode="json"))) for run in single]
         + [(sweep.name, (sweep.folder / "sweep.yaml").read_text(encoding="utf-8")) for sweep in sweeps],
+        ablations=[ablation_part(one, f"ablation{number}") for number, one in enumerate(ablations)],
     )
 
 

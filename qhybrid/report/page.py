@@ -26,7 +26,7 @@ def write_report_page(sources: Sequence[str | Path], output: str | Path, title: 
     """Write runs and sweeps as one HTML page that needs no network, of less than 3 MB.
 
     Args:
-        sources: Run folders and sweep folders.
+        sources: Run folders, sweep folders, and folders of ablations.
         output: The HTML file; it appears whole or not at all.
         title: Heading of the page; the names of the sources if empty.
 

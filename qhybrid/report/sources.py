@@ -1,4 +1,4 @@
-"""What a report is made of: run folders and sweep folders, read as plain values."""
+"""What a report is made of: run folders, sweep folders and ablations, read as plain values."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from qhybrid.config import Recipe, read_yaml
 from qhybrid.errors import DataError, QHybridError
 from qhybrid.evaluation import load_trained
 from qhybrid.evaluation.common import ON
+from qhybrid.experiments.ablations.results import RESULT, read_result
 from qhybrid.experiments.sweeps.run import SWEEP
 from qhybrid.experiments.sweeps.store import RUNS, CellStore
 from qhybrid.experiments.sweeps.tables import read_cells, read_results
@@ -91,21 +92,45 @@ class SweepSource:
         return CellStore(self.folder).load(key)
 
 
-def read_source(path: str | Path) -> RunSource | SweepSource:
-    """Read a run folder or a sweep folder.
+@dataclass
+class AblationSource:
+    """An ablation.
+
+    Attributes:
+        folder: Its folder.
+        result: Content of its ablation.json.
+    """
+
+    folder: Path
+    result: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What the report calls it."""
+        return f"{self.result['name']}, ablation"
+
+
+Source = RunSource | SweepSource | AblationSource
+
+
+def read_source(path: str | Path) -> Source:
+    """Read a run folder, a sweep folder, or the folder of an ablation.
 
     Raises:
-        DataError: If it is neither, or a file is damaged.
+        CheckpointError: If the result of an ablation is damaged.
+        DataError: If it is none of them, or a file is damaged.
         ConfigError: If its recipe is damaged.
     """
     folder = Path(path)
+    if (folder / RESULT).is_file():
+        return AblationSource(folder, read_result(folder))
     if (folder / SWEEP).is_file():
         return read_sweep(folder)
     if (folder / RECIPE).is_file():
         return read_run(folder)
     raise DataError(
         f"{folder}: must be a run folder or a sweep folder, but has neither {RECIPE} nor {SWEEP}. Fix: give "
-        "a folder that `qhybrid train` or `qhybrid sweep` printed."
+        "a folder that `qhybrid train`, `qhybrid sweep` or `qhybrid ablate` printed."
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from qhybrid.config import Recipe
 from qhybrid.config.tuning import Distribution
+from qhybrid.data.datasets import dataset_class
 from qhybrid.data.images.image_datasets import is_image_dataset, open_image_dataset
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.errors import ConfigError
@@ -60,6 +62,29 @@ def check_recipe(recipe: Recipe, data_root: Path) -> None:
         scenes = SceneDataModule(recipe, data_root)
         model_section(recipe, scenes.bands, scenes.classes.num_classes)
         scenes.check(test=True)
+
+
+def resolved_model(recipe: Recipe, data_root: Path) -> dict[str, Any]:
+    """Return the model section of a recipe, complete with what the data decide.
+
+    Args:
+        recipe: The recipe, with the defaults of its kind of data.
+        data_root: Folder that `data.root` is relative to.
+
+    Raises:
+        QHybridError: If a key is wrong, or the data set is not there.
+    """
+    if is_image_dataset(recipe.data.dataset):
+        return image_model_section(recipe, open_image_dataset(recipe.data, data_root))
+    scenes = SceneDataModule(recipe, data_root)
+    return model_section(recipe, scenes.bands, scenes.classes.num_classes)
+
+
+def headline(recipe: Recipe) -> str:
+    """Return the name of the metric that a recipe's runs are judged by: that of their validation."""
+    if not is_image_dataset(recipe.data.dataset):
+        return MONITOR.removeprefix("val_")
+    return MONITORS[dataset_class(recipe.data.dataset).task].removeprefix("val_")
 
 
 def check_validated(recipe: Recipe, data_root: Path) -> None:

@@ -10,7 +10,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from qhybrid.config import TrainingConfig
 from qhybrid.layers import LayeredClassifier, quantum_layers
+from qhybrid.layers.controls import FourierFeatures, HashedLayer, SmallMLP
 from qhybrid.models import PretrainedEncoder
+
+STAND_INS = (LayeredClassifier, FourierFeatures, HashedLayer, SmallMLP)
+"""Classical stand-ins of a circuit whose weights may be matrices."""
 
 
 def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, object]]:
@@ -21,7 +25,9 @@ def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str,
     encoder that is trained has a rate of its own.
     """
     angles = {id(layer.weight) for layer in quantum_layers(model).values()}
-    stand_ins = {id(part.weight) for part in model.modules() if isinstance(part, LayeredClassifier)}
+    stand_ins = {
+        id(one) for part in model.modules() if isinstance(part, STAND_INS) for one in part.parameters()
+    }
     encoders = [part for part in model.modules() if isinstance(part, PretrainedEncoder)]
     slow = {id(one) for part in encoders for one in part.slow_parameters()}
     decayed, plain, quantum = [], [], []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import lightning
@@ -33,7 +34,11 @@ def draws_shots(engine: EngineConfig) -> bool:
 
 def shots_callbacks(recipe: Recipe, model: nn.Module) -> list[Callback]:
     """Return what draws the shots of each epoch; nothing for a model or an engine without any."""
-    return [EpochShots(recipe.engine)] if draws_shots(recipe.engine) and quantum_layers(model) else []
+    present, asked = quantum_layers(model), recipe.engine.layers
+    # What an arm of an ablation has replaced is no quantum layer any more.
+    layers = None if asked is None else tuple(name for name in asked if name in present)
+    drawn = bool(present) if layers is None else bool(layers)
+    return [EpochShots(recipe.engine, layers)] if draws_shots(recipe.engine) and drawn else []
 
 
 class EpochShots(Callback):
@@ -43,17 +48,18 @@ class EpochShots(Callback):
     compiling the circuits does: a twentieth of a second for a few qubits, a second for sixteen.
     """
 
-    def __init__(self, engine: EngineConfig) -> None:
+    def __init__(self, engine: EngineConfig, layers: Sequence[str] | None = None) -> None:
         """Build the callback.
 
         Args:
             engine: The recipe's engine, with a seed.
+            layers: Names of the quantum layers that it executes; all of them if absent.
         """
         self._arguments: dict[str, Any] = engine.arguments()
         if engine.noise is not None:
             self._arguments["noise"] = load_profile(engine.noise)  # once: the file may change meanwhile
         self._seed = engine.seed or 0
-        self._layers = engine.layers
+        self._layers = layers
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Begin the epoch's own sequence of shots."""

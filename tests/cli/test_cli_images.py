@@ -186,3 +186,9 @@ def test_repeated_runs_are_compared(tmp_path, capsys):
     assert "+5.00" in out
     assert "3/3" in out
     assert "1,234" in out
+    # Differences 5, 8 and 2 points, s = 3: of 200,000 simulated designs 80 % find 9.79.
+    assert "cnn: not decidable: this design finds differences above 9.79 points only" in out
+    assert "no difference is" not in out
+    assert execute(["compare", str(tmp_path / "mlp"), str(tmp_path / "cnn"), "--margin", "0.2"]) == 0
+    assert "cnn: equivalent within 20.00 points" in capsys.readouterr().out
+    assert execute(["compare", str(tmp_path / "mlp"), str(tmp_path / "cnn"), "--margin", "0"]) == 2

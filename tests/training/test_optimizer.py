@@ -38,6 +38,17 @@ def test_stand_ins_of_circuits_are_not_decayed_either():
     assert not [name for name, p in model.head.classifier.named_parameters() if id(p) in inside]
 
 
+@pytest.mark.parametrize("arm", ["mlp", "fourier", "twin"])
+def test_neither_are_those_of_an_ablation(arm):
+    section = {"name": "qcq_cnn", "in_channels": 1, "num_classes": 2, "image_size": [8, 8]}
+    model = build_model({**section, "replace": {"head.classifier.circuit": arm}})
+    decayed, _ = parameter_groups(model, TrainingConfig(weight_decay=0.1))
+    inside = {id(parameter) for parameter in decayed["params"]}
+    own = [parameter for parameter in model.head.classifier.circuit.parameters()]
+    assert own
+    assert not [parameter for parameter in own if id(parameter) in inside]
+
+
 def test_frozen_circuit_is_left_out():
     groups = parameter_groups(build_model({**MODEL, "frozen": True}), TrainingConfig())
     assert len(groups) == 2

@@ -110,7 +110,7 @@ class ImageSubject(Subject):
         if not hasattr(model, "forward_features"):
             return images, model
         layer: Any = model.quanvolution
-        if layer.filter.engine is not self._exact:
+        if getattr(layer.filter, "engine", self._exact) is not self._exact:
             return cached_features(layer, images.to(place)), model.forward_features
         if self._features is None:
             self._features = cached_features(layer, images.to(place))

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from qhybrid.config import TrainingConfig
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.metrics import METRICS, OTHER_NAMES
+from qhybrid.metrics.verdict import Verdict, judge, judge_all
 
 SUMMARY = "summary.json"
 Pair = tuple[int, int | None]
@@ -74,24 +73,45 @@ class Difference:
 
     Attributes:
         pairs: Number of pairs.
-        mean: Mean of (other - reference); where there are folds, of the folds' means over their seeds.
-        std: Sample standard deviation of what is tested: the differences of seeds, or the folds' means; NaN
-            of a single one.
-        low: Lower end of the 95 % confidence interval of the mean; NaN of a single seed or fold.
-        high: Upper end.
-        p_t: Two-sided p of the paired t-test.
         better: Pairs in which the other is above the reference.
         folds: Folds that were tested; 0 where only seeds are.
+        values: What is tested, each (other - reference): the differences of seeds, or the folds' means over
+            their seeds.
+        overlap: See `qhybrid.metrics.verdict.judge`.
+        verdict: What they say, with p and margin.
     """
 
     pairs: int
-    mean: float
-    std: float
-    low: float
-    high: float
-    p_t: float
     better: int
     folds: int
+    values: tuple[float, ...]
+    overlap: float
+    verdict: Verdict
+
+    @property
+    def mean(self) -> float:
+        """Mean of (other - reference)."""
+        return self.verdict.mean
+
+    @property
+    def std(self) -> float:
+        """Sample standard deviation of what is tested; NaN of a single one."""
+        return self.verdict.std
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 95 % confidence interval of the mean; NaN of a single seed or fold."""
+        return self.verdict.low
+
+    @property
+    def high(self) -> float:
+        """Upper end."""
+        return self.verdict.high
+
+    @property
+    def p_t(self) -> float:
+        """Two-sided p of the paired t-test of this comparison alone."""
+        return judge(self.values, None, self.overlap).p_different
 
 
 def read_repeats(folder: Path) -> RepeatedRuns:
@@ -186,7 +206,19 @@ def training_differences(runs: Sequence[RepeatedRuns]) -> list[str]:
     return [key for key in keys if any(each.get(key) != known[0].get(key) for each in known)]
 
 
-def compare(reference: RepeatedRuns, other: RepeatedRuns, metric: str) -> Difference:
+def compare_all(
+    reference: RepeatedRuns, others: Mapping[str, RepeatedRuns], metric: str, margin: float | None = None
+) -> dict[str, Difference]:
+    """Compare several models with one; the verdicts' p are corrected by Holm over them. See `compare`."""
+    found = {name: compare(reference, each, metric, margin) for name, each in others.items()}
+    values = {name: one.values for name, one in found.items()}
+    judged = judge_all(values, margin, {name: one.overlap for name, one in found.items()})
+    return {name: replace(one, verdict=judged[name]) for name, one in found.items()}
+
+
+def compare(
+    reference: RepeatedRuns, other: RepeatedRuns, metric: str, margin: float | None = None
+) -> Difference:
     """Compare two models over the seeds and folds that both have finished.
 
     Over seeds alone it is the paired t-test of their differences; all share one test set, so it speaks of the
@@ -194,6 +226,12 @@ def compare(reference: RepeatedRuns, other: RepeatedRuns, metric: str) -> Differ
     because more seeds of the same folds are no new test images; the K means are tested with K - 1 degrees of
     freedom and a variance of (1/K + n_test/n_train) s^2, which allows for training sets that overlap
     (C. Nadeau and Y. Bengio, Machine Learning 52, 2003).
+
+    Args:
+        reference: The model that the other one is compared with.
+        other: The other one.
+        metric: What is compared.
+        margin: Differences up to it do not matter; without one nothing is equivalent.
 
     Raises:
         ConfigError: If the runs are of different recipes or data, or have no seed and fold in common.
@@ -208,14 +246,15 @@ def compare(reference: RepeatedRuns, other: RepeatedRuns, metric: str) -> Differ
     better = sum(difference > 0 for difference in differences.values())
     folds = sorted({fold for _, fold in shared if fold is not None})
     if not folds:
-        return _tested(list(differences.values()), 0.0, len(shared), better, 0)
-    means = [
+        values = tuple(differences.values())
+        return Difference(len(shared), better, 0, values, 0.0, judge(values, margin))
+    means = tuple(
         float(np.mean([difference for (_, of), difference in differences.items() if of == fold]))
         for fold in folds
-    ]
+    )
     # Summaries of earlier versions do not say; there all folds of the data set were run, without validation.
     overlap = reference.test_to_train or (1 / (len(folds) - 1) if len(folds) > 1 else 0.0)
-    return _tested(means, overlap, len(shared), better, len(folds))
+    return Difference(len(shared), better, len(folds), means, overlap, judge(means, margin, overlap))
 
 
 def _check_same_test(reference: RepeatedRuns, other: RepeatedRuns) -> None:
@@ -243,20 +282,3 @@ def _check_same_images(reference: RepeatedRuns, other: RepeatedRuns, pairs: Sequ
                 f"{other.folder} and {reference.folder} must be tested on the same data, but these differ in "
                 f"content ({where}). Fix: repeat the runs that were made before the data changed."
             )
-
-
-def _tested(values: Sequence[float], overlap: float, pairs: int, better: int, folds: int) -> Difference:
-    """Return the t-test of values whose mean has the variance (1/n + overlap) s^2."""
-    differences = np.array(values)
-    count = len(differences)
-    mean = float(differences.mean())
-    std = float(differences.std(ddof=1)) if count > 1 else math.nan
-    error = std * math.sqrt(1 / count + overlap)
-    if count < 2:
-        half, p_t = math.nan, math.nan
-    elif error == 0:
-        half, p_t = 0.0, 1.0 if mean == 0 else 0.0
-    else:
-        half = float(stats.t.ppf(0.975, count - 1)) * error
-        p_t = float(2 * stats.t.sf(abs(mean) / error, count - 1))
-    return Difference(pairs, mean, std, mean - half, mean + half, p_t, better, folds)

@@ -6,7 +6,8 @@ import json
 import multiprocessing
 import os
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -120,28 +121,86 @@ def run_schedule(
         One outcome a run, in the order of the schedule.
 
     Raises:
+        QHybridError: See `run_schedules`.
+    """
+    return run_schedules({output: schedule}, data_root, jobs=jobs, report=report)[output]
+
+
+def run_schedules(
+    schedules: Mapping[Path, RepeatSchedule],
+    data_root: Path,
+    *,
+    jobs: int = 1,
+    report: Callable[[Outcome], None] | None = None,
+) -> dict[Path, list[Outcome]]:
+    """Train and test every run of several schedules, which take turns; see `run_schedule`.
+
+    Args:
+        schedules: Schedules by the folder of their runs.
+        data_root: Folder that `data.root` is relative to.
+        jobs: Runs at the same time.
+        report: Called after each run, in the order in which they end.
+
+    Raises:
         DataError: If data have changed since the first of the runs; the message names the files.
-        ConfigError: If the folder belongs to another recipe, `jobs` is below 1, or the model does not fit the
+        ConfigError: If a folder belongs to another recipe, `jobs` is below 1, or the model does not fit the
             data.
         DatasetNotFoundError: If the data set is not where it is expected.
         PluginError: If finished runs need a plugin that is not loaded.
-        WorkspaceError: If another process works on the folder.
+        WorkspaceError: If another process works on a folder.
     """
     if jobs < 1:
         raise ConfigError(f"Argument `jobs` must be at least 1, but is {jobs}.")
-    if not all(is_finished(output / run.name, schedule.recipe) for run in schedule.repetitions):
-        schedule.check(data_root)
-        schedule.check_named(output)
-    outcomes = {}
-    make_folder(output)
-    with locked(output):
-        schedule.write(output)
-        _check_same_data(RepeatSchedule.read(output), data_root, output)
-        for outcome in (_one_by_one if jobs == 1 else _side_by_side)(schedule, data_root, output, jobs):
-            outcomes[outcome.repetition] = outcome
+    checked = set()
+    for output, schedule in schedules.items():
+        if not all(is_finished(output / run.name, schedule.recipe) for run in schedule.repetitions):
+            alike = schedule.recipe.model_dump_json(include={"data", "model", "engine"})
+            if alike not in checked:
+                schedule.check(data_root)
+            checked.add(alike)
+            schedule.check_named(output)
+    found: dict[Path, Outcome] = {}
+    with ExitStack() as locks:
+        for output, schedule in schedules.items():
+            make_folder(output)
+            locks.enter_context(locked(output))
+            schedule.write(output)
+            _check_same_data(RepeatSchedule.read(output), data_root, output)
+        runs = list(_in_turns(schedules))
+        for outcome in (_one_by_one if jobs == 1 else _side_by_side)(runs, data_root, jobs):
+            found[outcome.folder] = outcome
             if report is not None:
                 report(outcome)
-    return [outcomes[repetition] for repetition in schedule.repetitions]
+    return {
+        output: [found[output / run.name] for run in schedule.repetitions]
+        for output, schedule in schedules.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run of one schedule."""
+
+    schedule: RepeatSchedule
+    repetition: Repetition
+    folder: Path
+
+    @property
+    def finished(self) -> bool:
+        return is_finished(self.folder, self.schedule.recipe)
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.repetition.recipe(self.schedule.recipe)
+
+
+def _in_turns(schedules: Mapping[Path, RepeatSchedule]) -> Iterator[_Run]:
+    """Yield the first run of each schedule, then the second ones, ..."""
+    longest = max((len(schedule.repetitions) for schedule in schedules.values()), default=0)
+    for number in range(longest):
+        for output, schedule in schedules.items():
+            for run in schedule.repetitions[number : number + 1]:
+                yield _Run(schedule, run, output / run.name)
 
 
 def _check_same_data(schedule: RepeatSchedule, data_root: Path, output: Path) -> None:
@@ -165,38 +224,56 @@ def _check_same_data(schedule: RepeatSchedule, data_root: Path, output: Path) ->
         check_unchanged(folder, record, now[run.fold], SPLITS)
 
 
-def _one_by_one(schedule: RepeatSchedule, data_root: Path, output: Path, _jobs: int) -> Iterator[Outcome]:
-    for repetition in schedule.repetitions:
-        folder = output / repetition.name
-        if not is_finished(folder, schedule.recipe):
-            _train_and_test(repetition.recipe(schedule.recipe), data_root, folder)
-        yield _outcome(schedule, repetition, folder)
+def _one_by_one(runs: Sequence[_Run], data_root: Path, _jobs: int) -> Iterator[Outcome]:
+    for run in runs:
+        if not run.finished:
+            _train_and_test(run.recipe, data_root, run.folder)
+        yield _outcome(run)
 
 
-def _side_by_side(schedule: RepeatSchedule, data_root: Path, output: Path, jobs: int) -> Iterator[Outcome]:
+def _side_by_side(runs: Sequence[_Run], data_root: Path, jobs: int) -> Iterator[Outcome]:
     """Give each run a process: one that is killed takes no other with it."""
+    shared = max(1, (os.cpu_count() or 1) // jobs)
+    open_ones = []
+    for run in runs:
+        if run.finished:
+            yield _outcome(run)
+        else:
+            open_ones.append(run)
+    calls = []
+    for run in open_ones:
+        training = run.schedule.recipe.training
+        quiet = run.recipe.model_copy(update={"training": training.model_copy(update={"progress": False})})
+        content = quiet.model_dump(mode="json")
+        calls.append((content, data_root, run.folder, training.threads or shared))
+    for number, code in in_processes(_in_process, calls, jobs):
+        yield _outcome(open_ones[number], code)
+
+
+def in_processes(
+    work: Callable[..., None], calls: Sequence[tuple[Any, ...]], jobs: int
+) -> Iterator[tuple[int, int | None]]:
+    """Yield number and exit code of calls as they end, each made in a new process.
+
+    Args:
+        work: A function of a module.
+        calls: Its arguments.
+        jobs: Processes at the same time.
+    """
     context = multiprocessing.get_context("spawn")
-    threads = schedule.recipe.training.threads or max(1, (os.cpu_count() or 1) // jobs)
-    quiet = schedule.recipe.training.model_copy(update={"progress": False})
-    shared = schedule.recipe.model_copy(update={"training": quiet})
-    left = list(schedule.repetitions)
-    running: dict[Any, tuple[Any, Repetition]] = {}
+    left = list(enumerate(calls))
+    running: dict[Any, tuple[Any, int]] = {}
     try:
         while left or running:
             while left and len(running) < jobs:
-                repetition = left.pop(0)
-                folder = output / repetition.name
-                if is_finished(folder, schedule.recipe):
-                    yield _outcome(schedule, repetition, folder)
-                    continue
-                content = repetition.recipe(shared).model_dump(mode="json")
-                process = context.Process(target=_in_process, args=(content, data_root, folder, threads))
+                number, arguments = left.pop(0)
+                process = context.Process(target=work, args=arguments)
                 process.start()
-                running[process.sentinel] = (process, repetition)
+                running[process.sentinel] = (process, number)
             for sentinel in wait(list(running)) if running else ():
-                process, repetition = running.pop(sentinel)
+                process, number = running.pop(sentinel)
                 process.join()
-                yield _outcome(schedule, repetition, output / repetition.name, process.exitcode)
+                yield number, process.exitcode
     finally:
         for process, _ in running.values():
             process.terminate()
@@ -226,10 +303,9 @@ def _train_and_test(recipe: Recipe, data_root: Path, folder: Path) -> None:
         write_text(folder / ERROR, traceback.format_exc())
 
 
-def _outcome(
-    schedule: RepeatSchedule, repetition: Repetition, folder: Path, exit_code: int | None = 0
-) -> Outcome:
-    if is_finished(folder, schedule.recipe):
+def _outcome(run: _Run, exit_code: int | None = 0) -> Outcome:
+    repetition, folder = run.repetition, run.folder
+    if run.finished:
         return Outcome(repetition, folder)
     if (folder / ERROR).is_file():
         lines = (folder / ERROR).read_text(encoding="utf-8").strip().splitlines()

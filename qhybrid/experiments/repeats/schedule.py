@@ -196,7 +196,7 @@ def _differences(before: Recipe, now: Recipe) -> list[str]:
 
 
 def _comparable(recipe: Recipe) -> dict[str, Any]:
-    content = recipe.model_dump(mode="json", exclude={"seed", "description"})
+    content = recipe.model_dump(mode="json", exclude={"seed", "description", "ablation"})
     content["data"]["options"].pop("fold", None)
     content["data"].pop("fold", None)
     for key in _SHOWN_ONLY:

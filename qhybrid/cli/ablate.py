@@ -1,0 +1,183 @@
+"""`qhybrid ablate`: retrain a recipe with other things in the place of its circuits, and say what differs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qhybrid.cli.console import console, duration, errors, say, say_path, seconds_left, short
+from qhybrid.cli.lookup import find_recipe
+from qhybrid.cli.repeats import ALL, parse_numbers
+from qhybrid.cli.train import DATA_ROOT_HELP
+from qhybrid.config import load_recipe
+from qhybrid.workspace import data_root as find_data_root
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FOLDER = "ablation"
+
+
+def ablate(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or its name in ./runs.")],
+    arms: Annotated[
+        str | None,
+        typer.Option(help="Such as zero,frozen,twin@bottleneck.core; otherwise all that are possible."),
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Quantum layers that arms without @ are for; otherwise all.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of every arm, as in 0-9.")] = "0-4",
+    folds: Annotated[str | None, typer.Option(help="Folds of the data set, as in 1-3, or all.")] = None,
+    tune: Annotated[
+        int, typer.Option(min=0, help="Settings that are tried for each arm, by validation; 0: none.")
+    ] = 0,
+    space: Annotated[
+        Path | None, typer.Option(help="YAML file of recipe keys and their values, as for `tune`.")
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(help="Differences up to it do not matter; stated at the first call: 0.005 is 0.5 %."),
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="What is compared; stated at the first call. Otherwise the usual one.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 1,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Replace a value of the recipe: training.epochs=3.")
+    ] = None,
+    data_root: Annotated[Path | None, typer.Option(help=DATA_ROOT_HELP)] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the ablation; otherwise runs/NAME/ablation, where it also resumes."),
+    ] = None,
+) -> None:
+    """Retrain with other things in the place of the circuits (the arms), and say what that decides."""
+    from qhybrid.config.tuning import load_space
+    from qhybrid.experiments.ablations import ablate as run
+
+    checked = load_recipe(find_recipe(recipe), set_)
+    target = output or Path("runs") / checked.name / FOLDER
+    try:
+        found = run(
+            checked,
+            find_data_root(data_root),
+            target,
+            arms=None if arms is None else [part.strip() for part in arms.split(",")],
+            layers=None if layers is None else [part.strip() for part in layers.split(",")],
+            seeds=parse_numbers(seeds, "--seeds"),
+            folds=parse_numbers(folds, "--folds") if folds not in (None, ALL) else None,
+            all_folds=folds == ALL,
+            margin=margin,
+            metric=metric,
+            trials=tune,
+            space=None if space is None else load_space(space),
+            jobs=jobs,
+            report=_Progress(),
+        )
+    except KeyboardInterrupt:
+        hint = f"Interrupted. Finished runs are kept in {short(target)}; the same command goes on."
+        errors.print(hint, markup=False, soft_wrap=True)
+        raise
+    print_ablation(found)
+    say_path("result", target / "ablation.json")
+    if (target / "ablation.png").is_file():
+        say_path("picture", target / "ablation.png")
+    if any(row["error"] for row in found["arms"]):
+        raise typer.Exit(1)
+
+
+class _Progress:
+    """Prints what has ended, with the time that is left of its kind of work."""
+
+    def __init__(self) -> None:
+        self._total, self._first, self._began = 0, 0, time.monotonic()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if total != self._total:  # searches are counted apart from runs
+            self._total, self._first, self._began = total, done - 1, time.monotonic()
+        left = seconds_left(time.monotonic() - self._began, done - self._first - 1, total - done)
+        said = "" if left is None or done == total else f", about {duration(left)} left"
+        say(f"[{done}/{total}] {what}{said}")
+
+
+def print_ablation(found: Mapping[str, Any]) -> None:
+    """Print the table of an ablation, the verdicts in words, and how they were found."""
+    console.print(ablation_table(found))
+    for row in found["arms"]:
+        if row["error"]:
+            say(f"{row['arm']}: FAILED: {row['error']}")
+        elif row.get("difference"):
+            say(f"{row['arm']}: {row['difference']['text']}{_over_images(row, found)}")
+    say(found["statistics"])
+    say(
+        "p: paired t-test, corrected by Holm over the arms. finds: the smallest true difference that this "
+        f"design finds, with 80 % power. Margin: {_margin(found)}."
+    )
+    if found["trials"]:
+        keys = ", ".join(found["space"])
+        say(f"Each arm was tuned with {found['trials']} settings by validation, over {keys}.")
+    for arm, why in found["impossible"].items():
+        say(f"not possible: {arm} ({why})")
+    if not found["baselines"]:
+        say("baselines: none are known for these data.")
+
+
+def ablation_table(found: Mapping[str, Any]) -> Table:
+    """Return one row an arm, then the baselines."""
+    from rich import box
+    from rich.table import Table
+
+    from qhybrid.metrics import DASH, find_metric
+
+    shown = find_metric(found["metric"])
+    scale, digits = shown.number(1), shown.digits
+    title = f"{found['name']}, {found['model']}: {shown.label}{' (%)' if scale == 100 else ''}, test split"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("arm", overflow="fold")
+    for heading in ("weights", "runs", "mean", "std", "- as is", "95 %", "p", "finds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+
+    def text(value: float | None, sign: str = "") -> str:
+        return DASH if value is None else f"{scale * value:{sign}.{digits}f}"
+
+    for row in found["arms"]:
+        if row["error"]:
+            table.add_row(row["arm"], f"{row['parameters']:,}", "0", *[DASH] * 6)
+            continue
+        numbers, difference = row["metrics"][found["metric"]], row.get("difference")
+        cells = [f"{row['parameters']:,}", str(len(row["runs"])), text(numbers["mean"]), text(numbers["std"])]
+        if difference:
+            interval = f"{text(difference['low'], '+')} {text(difference['high'], '+')}"
+            p = difference["p_different"]
+            cells += [text(difference["mean"], "+"), DASH if difference["low"] is None else interval]
+            cells += [DASH if p is None else f"{p:.2g}", text(difference["detectable"])]
+        table.add_row(row["arm"], *cells)
+    if found["baselines"]:
+        table.add_section()
+    for name, metrics in found["baselines"].items():
+        table.add_row(name, "", "", text(metrics.get(found["metric"])))
+    return table
+
+
+def _over_images(row: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """Return the interval over test images, in words."""
+    from qhybrid.metrics import find_metric
+
+    interval = row.get("over_images")
+    if not interval:
+        return ""
+    shown = find_metric(found["metric"])
+    low, high = (f"{shown.number(interval[key]):+.{shown.digits}f}" for key in ("low", "high"))
+    return f" (over {interval['count']:,} test images: 95 % {low} to {high})"
+
+
+def _margin(found: Mapping[str, Any]) -> str:
+    from qhybrid.metrics import find_metric
+
+    scaled = find_metric(found["metric"]).number(found["margin"])
+    return f"{scaled:g}{' points' if scaled != found['margin'] else ''}"

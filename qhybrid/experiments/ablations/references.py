@@ -1,0 +1,80 @@
+"""Baselines beside the arms: what a data set gives to those who train no network."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qhybrid.errors import ConfigError
+from qhybrid.evaluation.evaluate import evaluate_baselines
+from qhybrid.metrics import metrics_in
+from qhybrid.training.data_record import read_record
+from qhybrid.workspace import write_text
+
+FILE = "baselines.json"
+
+
+def baselines_of(runs: Mapping[int | None, Path], output: Path, data_root: Path) -> dict[str, Any]:
+    """Return the metrics of each baseline, the mean over folds, computed once for the same data.
+
+    Args:
+        runs: A run folder of each fold, for its data, classes and statistics.
+        output: Folder of the ablation, where they are kept.
+        data_root: Folder that `data.root` is relative to.
+
+    Returns:
+        Metrics by the baseline's name; nothing where the kind of data has none.
+    """
+    kept = _kept(output / FILE)
+    found: dict[str, Any] = {}
+    for fold, folder in runs.items():
+        record = read_record(folder)
+        data = None if record is None else record.hashes.get("test")
+        key = str(fold)
+        if data is not None and kept.get(key, {}).get("data") == data:
+            found[key] = kept[key]
+            continue
+        try:
+            results = evaluate_baselines(folder, "test", data_root)
+        except ConfigError:  # there are none for such data
+            return {}
+        numbers = {name: numbers_of(one) for name, one in results.items()}
+        found[key] = {"data": data, "baselines": numbers}
+    if found != kept:
+        write_text(output / FILE, json.dumps(found, indent=2) + "\n")
+    return _means([one["baselines"] for one in found.values()])
+
+
+def numbers_of(found: Any) -> dict[str, float]:
+    """Return the metrics of one baseline, whatever holds them."""
+    if isinstance(found, Mapping):
+        content = dict(found)
+    elif isinstance(getattr(found, "metrics", None), Mapping):
+        content = dict(found.metrics)
+    else:
+        content = {"miou": found.miou, "accuracy": found.overall_accuracy}
+    plain = {key: float(value) for key, value in content.items() if isinstance(value, int | float)}
+    return {key: value for key, value in (metrics_in(plain) or plain).items() if value is not None}
+
+
+def _kept(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _means(folds: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    names = folds[0] if folds else {}
+    return {
+        name: {
+            key: statistics.fmean(one[name][key] for one in folds)
+            for key in names[name]
+            if all(key in one.get(name, {}) for one in folds)
+        }
+        for name in names
+    }

@@ -1,0 +1,200 @@
+"""What an ablation decides: the content of ablation.json."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import qhybrid
+from qhybrid.errors import CheckpointError
+from qhybrid.experiments.ablations.arms import PlannedArm
+from qhybrid.experiments.ablations.images import PREDICTIONS, over_images
+from qhybrid.experiments.ablations.settings import Settings
+from qhybrid.experiments.repeats.comparison import Difference, Pair, RepeatedRuns, compare_all, read_repeats
+from qhybrid.experiments.repeats.run import result_file
+from qhybrid.experiments.repeats.schedule import RepeatSchedule, Repetition
+from qhybrid.metrics import find_metric
+from qhybrid.models.arms import AS_IS
+
+RESULT = "ablation.json"
+FORMAT = 1
+OVER_SEEDS = (
+    "Differences are paired over seeds; all share one test set, so they speak of the randomness of training."
+)
+OVER_FOLDS = (
+    "Differences are the folds' means over their seeds, tested with the correction for training images that "
+    "folds share (Nadeau and Bengio 2003)."
+)
+
+
+@dataclass(frozen=True)
+class ArmRuns:
+    """The runs of one arm.
+
+    Attributes:
+        arm: The arm.
+        folder: Folder of its runs.
+        error: Why it has no result; None if it has.
+        tuned: Values of the best trial; None without tuning.
+        trials: What became of its trials.
+    """
+
+    arm: PlannedArm
+    folder: Path
+    error: str | None = None
+    tuned: dict[str, Any] | None = None
+    trials: Sequence[Mapping[str, Any]] = ()
+
+
+def build_result(
+    settings: Settings,
+    arms: Sequence[ArmRuns],
+    impossible: Mapping[str, str],
+    baselines: Mapping[str, Mapping[str, float]],
+) -> dict[str, Any]:
+    """Return the content of ablation.json.
+
+    Args:
+        settings: What the ablation decides by.
+        arms: All arms, that of the model as it is first.
+        impossible: Why arms are not possible.
+        baselines: Metrics of references without a network.
+
+    Raises:
+        CheckpointError: If no run of the model as it is has finished.
+    """
+    runs = {one.arm.label: read_repeats(one.folder) for one in arms if one.error is None}
+    if AS_IS not in runs:
+        raise CheckpointError(
+            f"{arms[0].folder} has no finished run of the model as it is, which all arms are compared with. "
+            f"{arms[0].error or ''}"
+        )
+    reference = runs[AS_IS]
+    others = {
+        label: each
+        for label, each in runs.items()
+        if label != AS_IS and each.metrics.keys() & reference.metrics.keys()
+    }
+    found = compare_all(reference, others, settings.metric, settings.margin)
+    rows = [_row(one, runs.get(one.arm.label), found.get(one.arm.label), reference, settings) for one in arms]
+    folded = any(fold is not None for _, fold in reference.metrics)
+    return {
+        "format": FORMAT,
+        "qhybrid": qhybrid.__version__,
+        "name": reference.name,
+        "model": str(reference.model["name"]),
+        "dataset": settings.recipe["data"]["dataset"],
+        "metric": settings.metric,
+        "margin": settings.margin,
+        "trials": settings.trials,
+        "space": settings.space,
+        "seeds": sorted({seed for seed, _ in reference.metrics}),
+        "folds": sorted({fold for _, fold in reference.metrics if fold is not None}),
+        "statistics": OVER_FOLDS if folded else OVER_SEEDS,
+        "arms": rows,
+        "baselines": {name: dict(one) for name, one in baselines.items()},
+        "impossible": dict(impossible),
+    }
+
+
+def _row(
+    one: ArmRuns,
+    runs: RepeatedRuns | None,
+    found: Difference | None,
+    reference: RepeatedRuns,
+    settings: Settings,
+) -> dict[str, Any]:
+    arm = one.arm
+    row: dict[str, Any] = {
+        "arm": arm.label,
+        "replace": dict(arm.replace),
+        "words": dict(arm.words),
+        "parameters": arm.parameters,
+        "error": one.error,
+        "tuned": one.tuned,
+        "trials": [dict(trial) for trial in one.trials],
+    }
+    if runs is None:
+        return row
+    values = runs.values(settings.metric)
+    row["runs"] = [
+        {"seed": seed, "fold": fold, "value": value}
+        for (seed, fold), value in sorted(values.items(), key=str)
+    ]
+    row["metrics"] = _metrics(runs)
+    if found is not None:
+        row["difference"] = _difference(found, settings)
+        interval = over_images(_predictions(reference, runs, settings), settings.metric)
+        row["over_images"] = None if interval is None else asdict(interval)
+    return row
+
+
+def _metrics(runs: RepeatedRuns) -> dict[str, dict[str, float | None]]:
+    """Return mean and standard deviation of all metrics over the runs."""
+    names = list(dict.fromkeys(name for row in runs.metrics.values() for name in row))
+    found = {}
+    for name in names:
+        values = [row[name] for row in runs.metrics.values() if row.get(name) is not None]
+        found[name] = {
+            "mean": statistics.fmean(values) if values else None,
+            "std": statistics.stdev(values) if len(values) > 1 else None,
+        }
+    return found
+
+
+def _difference(found: Difference, settings: Settings) -> dict[str, Any]:
+    shown = find_metric(settings.metric)
+    scale, digits = shown.number(1), shown.digits
+    numbers = {key: _plain(value) for key, value in asdict(found.verdict).items()}
+    unit = " points" if scale == 100 else ""
+    return {
+        **numbers,
+        "values": list(found.values),
+        "pairs": found.pairs,
+        "above": found.better,
+        "folds": found.folds,
+        "text": found.verdict.text(scale, digits, unit),
+    }
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _predictions(reference: RepeatedRuns, other: RepeatedRuns, settings: Settings) -> list[tuple[Path, Path]]:
+    """Return the files of the predictions of all runs that both have."""
+    shared: list[Pair] = sorted(reference.metrics.keys() & other.metrics.keys(), key=str)
+    found = []
+    for seed, fold in shared:
+        name = Repetition(seed, fold).name
+        files = []
+        for runs in (reference, other):
+            recipe = RepeatSchedule.read(runs.folder).recipe
+            files.append(result_file(runs.folder / name, recipe).parent / PREDICTIONS)
+        found.append((files[0], files[1]))
+    return found
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """Return the content of an ablation.json.
+
+    Raises:
+        CheckpointError: If there is none, or it is damaged or of another version.
+    """
+    file = folder / RESULT
+    try:
+        content = dict(json.loads(file.read_text(encoding="utf-8")))
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}")
+        content["arms"][0]["runs"]
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise CheckpointError(
+            f"{file} must be the result of an ablation, but cannot be read ({error!r}). Fix: repeat the "
+            "command that made it; finished runs are kept."
+        ) from error
+    return content

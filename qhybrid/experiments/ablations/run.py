@@ -1,0 +1,165 @@
+"""`ablate`: tune each arm, train it with each seed and fold, and say what the differences decide.
+
+    settings.json       recipe, margin, metric, tuning: written first, never changed
+    tune/ARM/           the search of each arm: all trials
+    arms/ARM/           the runs of each arm, a folder of repeated runs each, with its summary
+    baselines.json      references without a network
+    ablation.json       the result, whole or not at all
+    ablation.png        its picture
+
+A killed call goes on with the same command; more seeds, folds and arms may be added later.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qhybrid.config import Recipe
+from qhybrid.config.tuning import TuneSpace
+from qhybrid.errors import ConfigError
+from qhybrid.experiments.ablations.arms import plan_arms
+from qhybrid.experiments.ablations.pictures import PICTURE, draw_ablation
+from qhybrid.experiments.ablations.references import baselines_of
+from qhybrid.experiments.ablations.results import RESULT, ArmRuns, build_result
+from qhybrid.experiments.ablations.settings import Settings, keep_settings
+from qhybrid.experiments.ablations.tuned import tune_arms
+from qhybrid.experiments.repeats.run import Outcome, all_outcomes, run_schedules
+from qhybrid.experiments.repeats.schedule import RepeatSchedule, Repetition
+from qhybrid.experiments.repeats.summary import summarise
+from qhybrid.experiments.tuning import default_space
+from qhybrid.models.arms import AS_IS
+from qhybrid.training.kinds import with_task_defaults
+from qhybrid.training.pictures import lost_pictures_warned
+from qhybrid.training.precision import with_resolved_precision
+from qhybrid.workspace import data_below, locked, make_folder, write_text
+
+ARMS_FOLDER = "arms"
+Report = Callable[[str, int, int], None]
+"""Called with what has ended, how much of its kind is done, and how much there is."""
+
+
+def ablate(
+    recipe: Recipe,
+    data_root: Path,
+    output: Path,
+    *,
+    arms: Sequence[str] | None = None,
+    layers: Sequence[str] | None = None,
+    seeds: Sequence[int] = (),
+    folds: Sequence[int] | None = None,
+    all_folds: bool = False,
+    margin: float | None = None,
+    metric: str | None = None,
+    trials: int = 0,
+    space: TuneSpace | None = None,
+    jobs: int = 1,
+    report: Report = lambda _what, _done, _total: None,
+) -> dict[str, Any]:
+    """Retrain a recipe with other things in the place of its circuits, and compare.
+
+    Args:
+        recipe: The recipe; its model has quantum layers.
+        data_root: Folder that `data.root` is relative to.
+        output: Folder of the ablation; one of an earlier call goes on.
+        arms: Arms, as in `zero`, or `zero@bottleneck.core` for some layers alone; all that are possible if
+            absent. The model as it is always is one.
+        layers: Layers that arms without `@` are for; all quantum layers if absent.
+        seeds: Seeds; the recipe's own if empty.
+        folds: Folds of the data set; absent: as the recipe says.
+        all_folds: All folds, instead of `folds`.
+        margin: Differences up to it do not matter; what the recipe says if absent.
+        metric: What is compared; what the recipe says if absent.
+        trials: Settings that are tried for each arm, judged by validation alone; 0: the recipe's own.
+        space: Where they are drawn from; `default_space` if absent.
+        jobs: Runs at the same time, each in a process of its own.
+        report: Called after each search and each run.
+
+    Returns:
+        The content of ablation.json.
+
+    Raises:
+        ConfigError: If the model has no quantum layers, an arm is not possible, or the folder is of an
+            ablation that was stated otherwise.
+        QHybridError: See `qhybrid.experiments.repeats.run.run_schedules`.
+    """
+    if recipe.training.start is not None:
+        raise ConfigError(
+            "Key `training.start` must be left out of an ablation, which trains every arm from new weights. "
+            "Fix: leave it out."
+        )
+    with data_below(data_root):
+        plain = with_resolved_precision(with_task_defaults(recipe))
+        planned, impossible = plan_arms(plain, data_root, arms, layers)
+        space = space or default_space(plain)
+        settings = Settings.of(plain, margin, metric, trials, space)
+        make_folder(output)
+        with locked(output):
+            keep_settings(output, settings)
+            recipes = {arm.label: arm.recipe(plain) for arm in planned}
+            tuned = tune_arms(recipes, space, data_root, output, trials, plain.seed, jobs, report)
+            schedules = {
+                label: RepeatSchedule.make(one.recipe, seeds, folds, all_folds=all_folds)
+                for label, one in tuned.items()
+                if one.recipe is not None
+            }
+            folders = {label: output / ARMS_FOLDER / label for label in recipes}
+            errors = _train(schedules, folders, data_root, jobs, report)
+            found = [
+                ArmRuns(
+                    arm,
+                    folders[arm.label],
+                    tuned[arm.label].error or errors.get(arm.label),
+                    tuned[arm.label].parameters,
+                    tuned[arm.label].trials,
+                )
+                for arm in planned
+            ]
+            first = {run.fold: folders[AS_IS] / run.name for run in _finished(folders[AS_IS])}
+            result = build_result(settings, found, impossible, baselines_of(first, output, data_root))
+            write_text(output / RESULT, json.dumps(result, indent=2, allow_nan=False) + "\n")
+            with lost_pictures_warned(output, "numbers"):
+                draw_ablation(result, output / PICTURE)
+    return result
+
+
+def _train(
+    schedules: Mapping[str, RepeatSchedule],
+    folders: Mapping[str, Path],
+    data_root: Path,
+    jobs: int,
+    report: Report,
+) -> dict[str, str]:
+    """Train and test all runs, and summarise them; return why arms have no finished run."""
+    total, done = sum(len(schedule.repetitions) for schedule in schedules.values()), 0
+
+    def tell(outcome: Outcome) -> None:
+        nonlocal done
+        done += 1
+        state = "finished" if outcome.error is None else f"FAILED: {outcome.error}"
+        report(f"{outcome.folder.parent.name}, {outcome.folder.name}: {state}", done, total)
+
+    by_folder = {folders[label]: schedule for label, schedule in schedules.items()}
+    outcomes = run_schedules(by_folder, data_root, jobs=jobs, report=tell)
+    errors = {}
+    for label in schedules:
+        folder = folders[label]
+        whole = RepeatSchedule.read(folder)
+        ended = all_outcomes(whole, folder, outcomes[folder])
+        summarise(whole, ended, folder)
+        failed = [one.error for one in ended if one.error is not None]
+        if len(failed) == len(ended):
+            errors[label] = str(failed[0])
+    return errors
+
+
+def _finished(folder: Path) -> list[Repetition]:
+    """Return one finished run of each fold of an arm."""
+    whole = RepeatSchedule.read(folder)
+    found: dict[int | None, Repetition] = {}
+    for outcome in all_outcomes(whole, folder):
+        if outcome.error is None:
+            found.setdefault(outcome.repetition.fold, outcome.repetition)
+    return list(found.values())

@@ -1,0 +1,418 @@
+"""Ablations from recipe to verdict, on tiny data: what is trained, kept, resumed, and decided."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from image_folders import write_ph2
+from scene_runs import CLASSES
+from scipy import stats
+
+from qhybrid.cli.main import execute
+from qhybrid.config import Recipe, to_yaml, validated
+from qhybrid.config.tuning import Distribution, TuneSpace
+from qhybrid.errors import CheckpointError, ConfigError
+from qhybrid.evaluation import evaluate_run, load_trained
+from qhybrid.experiments.ablations import ablate, plan_arms
+from qhybrid.experiments.ablations.images import image_values, over_images
+from qhybrid.experiments.ablations.results import read_result
+from qhybrid.experiments.ablations.run import ARMS_FOLDER
+from qhybrid.experiments.repeats import run as repeats
+from qhybrid.layers import quantum_layers
+from qhybrid.models import build_model
+from qhybrid.models.arms import ARMS as ARM_TABLE
+from qhybrid.report import write_report_page
+from qhybrid.seeding import derive_seed
+from qhybrid.training.kinds import with_task_defaults
+
+FILTER, CLASSIFIER = "quanvolution.filter", "head.classifier.circuit"
+ARMS = [f"zero@{CLASSIFIER}", "frozen", "no_entanglement", "classical_filter", "removed"]
+
+
+def recipe_of(content, **ablation):
+    more = {"ablation": ablation} if ablation else {}
+    return validated(Recipe, {**content, **more}, "tiny.yaml")
+
+
+def qcq(**training):
+    return {
+        "name": "tiny_qcq",
+        "data": {
+            "dataset": "mnist",
+            "root": "mnist",
+            "options": {"classes": [3, 5], "train": 16, "validation": 8, "test": 16},
+        },
+        "model": {"name": "qcq_cnn", "channels": [2, 2]},
+        "training": {"epochs": 2, "batch_size": 8, "progress": False, **training},
+    }
+
+
+def hq_unet():
+    data = {"dataset": "geotiff_folder", "classes": CLASSES, "ignore_values": [99], "patch_size": 32}
+    return {
+        "name": "tiny_hq",
+        "data": {**data, "patches_per_epoch": 4},
+        "model": {"name": "hq_unet", "widths": [2, 2, 2, 2, 4], "grid": 2},
+        "training": {"epochs": 1, "batch_size": 4, "progress": False},
+    }
+
+
+def qu_net(folder):
+    return {
+        "name": "tiny_qu",
+        "data": {"dataset": "ph2", "root": str(folder), "options": {"size": [32, 48]}},
+        "model": {"name": "qu_net", "widths": [2, 2], "variant": "4_2"},
+        "training": {"epochs": 1, "batch_size": 8, "progress": False},
+    }
+
+
+@pytest.fixture(scope="module")
+def quiet():
+    """No pictures of runs: what is tested is what is trained and decided."""
+    names = (
+        "training.images.task.draw_image_run_pictures",
+        "training.scenes.task.draw_run_pictures",
+        "evaluation.image_report._draw_classified",
+        "evaluation.image_report._draw_segmented",
+        "evaluation.image_report.draw_confusion",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for name in names:
+            patch.setattr(f"qhybrid.{name}", lambda *_arguments: None, raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def ablated(tmp_path_factory, mnist_root, quiet):
+    """An ablation of QCQ-CNN: five arms, two seeds."""
+    output = tmp_path_factory.mktemp("ablation") / "qcq"
+    told = []
+    content = ablate(
+        recipe_of(qcq(), margin=0.02),
+        mnist_root,
+        output,
+        arms=ARMS,
+        seeds=[0, 1],
+        report=lambda *what: told.append(what),
+    )
+    return output, content, told
+
+
+class TestResult:
+    def test_every_arm_has_a_run_a_seed_that_is_like_any_other(self, ablated, mnist_root):
+        output, content, told = ablated
+        assert [row["arm"] for row in content["arms"]] == ["as_is", *ARMS]
+        assert [what[1:] for what in told] == [(done, 12) for done in range(1, 13)]
+        for row in content["arms"]:
+            folder = output / ARMS_FOLDER / row["arm"] / "seed-1"
+            run = load_trained(folder)
+            assert run.recipe.model.get("replace", {}) == row["replace"]
+            trained = sum(part.numel() for part in run.model.parameters() if part.requires_grad)
+            assert trained == row["parameters"]
+            again = evaluate_run(folder, data_root=mnist_root, output=folder / "again")
+            assert again["accuracy"] == row["runs"][1]["value"]
+        names = {}
+        for arm in ("as_is", *ARMS):
+            model = load_trained(output / ARMS_FOLDER / arm / "seed-0").model
+            names[arm] = list(quantum_layers(model))
+        assert names["as_is"] == names["no_entanglement"] == [FILTER, CLASSIFIER]
+        assert names[f"zero@{CLASSIFIER}"] == [FILTER]
+        assert names["classical_filter"] == [CLASSIFIER]
+        assert names["removed"] == []
+
+    def test_frozen_angles_are_the_initial_ones_after_training(self, ablated):
+        output, *_ = ablated
+        seeds = []
+        for arm in ("frozen", "as_is"):
+            model = load_trained(output / ARMS_FOLDER / arm / "seed-0").model
+            seeds.append(model.get_submodule(CLASSIFIER).weight.detach())
+        config = load_trained(output / ARMS_FOLDER / "as_is" / "seed-0").model.config
+        torch.manual_seed(derive_seed(0, "initial weights"))
+        first = build_model(config).get_submodule(CLASSIFIER).weight
+        assert torch.equal(seeds[0], first)
+        assert not torch.equal(seeds[1], first)
+
+    def test_differences_against_scipy(self, ablated):
+        _, content, _ = ablated
+        base = [run["value"] for run in content["arms"][0]["runs"]]
+        p_values = []
+        for row in content["arms"][1:]:
+            values = [run["value"] for run in row["runs"]]
+            found = row["difference"]
+            assert found["values"] == pytest.approx(np.subtract(values, base))
+            assert found["mean"] == pytest.approx(np.mean(values) - np.mean(base))
+            assert found["margin"] == content["margin"] == 0.02
+            spread = np.std(found["values"], ddof=1)
+            half = stats.t.ppf(0.975, 1) * spread / np.sqrt(2)
+            assert found["high"] - found["mean"] == pytest.approx(half)
+            p = stats.ttest_rel(values, base).pvalue if spread else float(found["mean"] == 0)
+            p_values.append((p, found["p_different"]))
+        ordered = sorted(p_values)
+        largest = 0.0
+        for place, (alone, corrected) in enumerate(ordered):
+            largest = max(largest, min(1.0, (len(ordered) - place) * alone))
+            assert corrected == pytest.approx(largest)
+
+    def test_over_images_against_the_predictions(self, ablated):
+        output, content, _ = ablated
+        row = content["arms"][2]
+        correct = []
+        for arm in ("as_is", row["arm"]):
+            files = [
+                output / ARMS_FOLDER / arm / f"seed-{seed}/evaluation/test-exact/predictions.csv"
+                for seed in (0, 1)
+            ]
+            each = [image_values(file, "accuracy") for file in files]
+            correct.append(np.array([list(one.values()) for one in each]).mean(axis=0))
+        difference = correct[1] - correct[0]
+        assert row["over_images"]["count"] == len(difference) == 16
+        assert row["over_images"]["mean"] == pytest.approx(row["difference"]["mean"])
+        interval = stats.ttest_1samp(difference, 0).confidence_interval(0.95)
+        assert (row["over_images"]["low"], row["over_images"]["high"]) == pytest.approx(interval, nan_ok=True)
+
+    def test_json_picture_and_report(self, ablated, tmp_path):
+        output, content, _ = ablated
+        assert read_result(output) == json.loads(json.dumps(content))
+        assert (output / "ablation.png").stat().st_size > 10_000
+        page = write_report_page([output], tmp_path / "page.html").read_text()
+        for row in content["arms"][1:]:
+            assert row["difference"]["text"] in page
+        assert "Does the circuit matter?" in page
+        assert "no difference is" not in page
+
+
+class TestGoingOn:
+    def test_nothing_is_trained_twice_and_seeds_and_arms_are_added(
+        self, ablated, mnist_root, tmp_path, quiet
+    ):
+        output = tmp_path / "copy"
+        shutil.copytree(ablated[0], output)
+        before = {file: file.stat().st_mtime_ns for file in output.glob("arms/*/*/best/weights.safetensors")}
+        assert len(before) == 12
+        told = []
+        found = ablate(
+            recipe_of(qcq(), margin=0.02),
+            mnist_root,
+            output,
+            arms=["frozen", f"identity@{FILTER}"],
+            seeds=[1, 2],
+            report=lambda *what: told.append(what),
+        )
+        assert all(file.stat().st_mtime_ns == time for file, time in before.items())
+        rows = {row["arm"]: row for row in found["arms"]}
+        assert list(rows) == ["as_is", "frozen", f"identity@{FILTER}"]
+        assert [run["seed"] for run in rows["frozen"]["runs"]] == [0, 1, 2]
+        # Only the seeds that both have are paired.
+        assert rows[f"identity@{FILTER}"]["difference"]["pairs"] == 2
+        assert len(told) == 6
+
+    def test_an_interrupted_ablation_goes_on(self, mnist_root, tmp_path, quiet):
+        def stop(_what, done, _total):
+            if done == 3:
+                raise KeyboardInterrupt
+
+        arguments = {"arms": [f"zero@{CLASSIFIER}"], "seeds": [0, 1]}
+        with pytest.raises(KeyboardInterrupt):
+            ablate(recipe_of(qcq()), mnist_root, tmp_path / "out", **arguments, report=stop)
+        assert not (tmp_path / "out" / "ablation.json").exists()
+        kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("arms/*/*/best/meta.json")}
+        assert len(kept) == 3
+        found = ablate(recipe_of(qcq()), mnist_root, tmp_path / "out", **arguments)
+        assert all(file.stat().st_mtime_ns == time for file, time in kept.items())
+        assert [len(row["runs"]) for row in found["arms"]] == [2, 2]
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"margin": 0.5}, r"margin \(0.02, now 0.5\).*Fix: leave them"),
+            ({"metric": "cross_entropy"}, r"metric \(accuracy, now cross_entropy\)"),
+            ({"trials": 2}, r"trials \(0, now 2\)"),
+        ],
+    )
+    def test_what_was_stated_stays(self, ablated, mnist_root, change, message):
+        with pytest.raises(ConfigError, match=message):
+            ablate(recipe_of(qcq(), margin=0.02), mnist_root, ablated[0], **change)
+
+    def test_another_recipe_is_refused(self, ablated, mnist_root):
+        with pytest.raises(ConfigError, match="these differ: training.epochs"):
+            ablate(recipe_of(qcq(epochs=9), margin=0.02), mnist_root, ablated[0])
+        # How a training is shown may change.
+        shown = recipe_of({**qcq(progress=True), "description": "Other words"}, margin=0.02)
+        assert ablate(shown, mnist_root, ablated[0], arms=["frozen"], seeds=[0, 1])["margin"] == 0.02
+
+
+class TestArms:
+    def test_all_that_are_possible_by_default(self, mnist_root):
+        recipe = with_task_defaults(recipe_of(qcq()))
+        planned, impossible = plan_arms(recipe, mnist_root)
+        labels = [arm.label for arm in planned]
+        assert labels[0] == "as_is"
+        assert set(labels) == {"as_is", *ARM_TABLE.names()}
+        assert not impossible
+        by_label = {arm.label: arm for arm in planned}
+        assert set(by_label["frozen"].replace) == {FILTER, CLASSIFIER}
+        assert set(by_label["zero"].replace) == {CLASSIFIER}
+        assert set(by_label["classical_filter"].replace) == {FILTER}
+        some, _ = plan_arms(recipe, mnist_root, ["twin", f"mlp@{FILTER}"], [CLASSIFIER])
+        assert [dict(arm.replace) for arm in some] == [{}, {CLASSIFIER: "twin"}, {FILTER: "mlp"}]
+
+    def test_why_an_arm_is_not_possible(self, scenes_root):
+        _, impossible = plan_arms(recipe_of(hq_unet()), scenes_root)
+        assert list(impossible) == ["classical_filter"]
+        assert "no fixed filter" in impossible["classical_filter"]
+        with pytest.raises(ConfigError, match="Arm `classical_filter` is not possible.*no fixed filter"):
+            plan_arms(recipe_of(hq_unet()), scenes_root, ["classical_filter"])
+
+    @pytest.mark.parametrize(
+        ("labels", "message"),
+        [
+            (["zeros"], "arm 'zeros' is unknown"),
+            (["zero@core"], "no quantum layer is named core. Quantum layers: quanvolution.filter"),
+            ([f"zero@{FILTER}+{CLASSIFIER}"], "Arm `zero@.*is not possible.*nothing of the image"),
+        ],
+    )
+    def test_what_is_wrong_is_said_before_training(self, mnist_root, tmp_path, labels, message):
+        with pytest.raises(ConfigError, match=message):
+            ablate(recipe_of(qcq()), mnist_root, tmp_path / "out", arms=labels)
+        assert not (tmp_path / "out").exists()
+
+    def test_models_without_circuits_and_recipes_with_a_start_are_refused(self, mnist_root, tmp_path):
+        plain = {**qcq(), "model": {"name": "cnn", "channels": [2, 2]}}
+        with pytest.raises(ConfigError, match="`cnn` must have quantum layers to be ablated"):
+            ablate(recipe_of(plain), mnist_root, tmp_path / "out")
+        with pytest.raises(ConfigError, match="`training.start` must be left out"):
+            ablate(recipe_of(qcq(start="runs/other")), mnist_root, tmp_path / "out")
+        replaced = {**qcq(), "model": {**qcq()["model"], "replace": {CLASSIFIER: "zero"}}}
+        with pytest.raises(ConfigError, match="`model.replace` must be left out"):
+            ablate(recipe_of(replaced), mnist_root, tmp_path / "out")
+
+
+def test_hq_unet_on_scenes_with_baselines(scenes_root, tmp_path, quiet):
+    arms = ["zero", "removed", "no_entanglement"]
+    found = ablate(recipe_of(hq_unet()), scenes_root, tmp_path / "out", arms=arms, seeds=[0, 1])
+    assert (found["metric"], found["margin"]) == ("miou", 0.005)
+    assert [len(row["runs"]) for row in found["arms"]] == [2] * 4
+    assert all(row["difference"]["pairs"] == 2 for row in found["arms"][1:])
+    assert set(found["baselines"]) == {"majority_class", "color_classifier"}
+    assert 0 < found["baselines"]["majority_class"]["miou"] < found["baselines"]["color_classifier"]["miou"]
+    folder = tmp_path / "out" / ARMS_FOLDER / "removed" / "seed-0"
+    again = evaluate_run(folder, data_root=scenes_root, output=folder / "again")
+    assert again["miou"] == found["arms"][2]["runs"][0]["value"]
+
+
+def test_qu_net_over_folds(tmp_path, quiet):
+    write_ph2(tmp_path / "ph2")
+    recipe = recipe_of(qu_net(tmp_path / "ph2"))
+    found = ablate(recipe, tmp_path, tmp_path / "out", arms=["removed", "twin"], seeds=[0], folds=[1, 2])
+    assert found["metric"] == "soft_iou"
+    assert found["folds"] == [1, 2]
+    assert "Nadeau and Bengio" in found["statistics"]
+    for row in found["arms"][1:]:
+        difference = row["difference"]
+        assert (difference["folds"], difference["pairs"], difference["count"]) == (2, 2, 2)
+        # Nadeau and Bengio: four test images of a fold, to as many training images as a run says.
+        run = tmp_path / "out" / ARMS_FOLDER / row["arm"] / "seed-0-fold-1"
+        trained = json.loads((run / "environment.json").read_text())["data"]["train"]["images"]
+        error = np.std(difference["values"], ddof=1) * np.sqrt(1 / 2 + 4 / trained)
+        half = difference["high"] - difference["mean"]
+        assert half == pytest.approx(stats.t.ppf(0.975, 1) * error, rel=0.05)  # shares are rounded to images
+        assert row["over_images"]["count"] == 8  # four test images a fold
+    assert not quantum_layers(load_trained(tmp_path / "out/arms/removed/seed-0-fold-2").model)
+
+
+def test_every_arm_gets_the_same_number_of_settings(mnist_root, tmp_path, quiet):
+    pytest.importorskip("optuna")
+    space = TuneSpace(space={"training.learning_rate": Distribution(low=1e-3, high=1e-1, log=True)})
+    arguments = {"arms": [f"zero@{CLASSIFIER}"], "seeds": [0, 1], "trials": 2, "space": space}
+    told = []
+    found = ablate(
+        recipe_of(qcq()), mnist_root, tmp_path / "out", **arguments, report=lambda *what: told.append(what)
+    )
+    assert [what[1:] for what in told[:4]] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    rates = []
+    for row in found["arms"]:
+        assert [trial["trial"] for trial in row["trials"]] == [1, 2]
+        best = max(row["trials"], key=lambda trial: trial["value"])
+        assert row["tuned"] == best["parameters"]
+        run = load_trained(tmp_path / "out" / ARMS_FOLDER / row["arm"] / "seed-1")
+        assert run.recipe.training.learning_rate == best["parameters"]["training.learning_rate"]
+        rates.append([trial["parameters"]["training.learning_rate"] for trial in row["trials"]])
+    assert rates[0] == rates[1]  # the first settings are the same for all arms
+    assert found["trials"] == 2
+    again = ablate(recipe_of(qcq()), mnist_root, tmp_path / "out", **arguments)
+    assert again == found
+
+
+def test_command_line_in_two_processes(mnist_root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(to_yaml(recipe_of(qcq(epochs=1))))
+    command = ["ablate", "tiny.yaml", "--arms", "frozen,removed", "--seeds", "0-1", "--jobs", "2"]
+    command += ["--layers", CLASSIFIER, "--data-root", str(mnist_root)]
+    assert execute(command) == 0
+    out = capsys.readouterr().out
+    assert "[6/6]" in out
+    for text in ("as_is", "frozen", "removed", "finds", "Margin: 0.5 points", "corrected by Holm"):
+        assert text in out
+    assert "no difference is" not in out
+    assert (tmp_path / "runs/tiny_qcq/ablation/ablation.json").is_file()
+    assert execute([*command, "--margin", "0.1"]) == 1
+    assert "was written before the first run" in capsys.readouterr().err
+    assert execute(["report", "tiny_qcq/ablation", "-o", "page.html"]) == 0
+    assert "removed" in (tmp_path / "page.html").read_text()
+
+
+def test_a_run_that_fails_is_told_and_costs_no_other(mnist_root, tmp_path, monkeypatch, quiet):
+    train = repeats.train
+
+    def failing(recipe, *arguments, **more):
+        if recipe.model.get("replace") and recipe.seed == 1:
+            raise RuntimeError("lost")
+        return train(recipe, *arguments, **more)
+
+    monkeypatch.setattr(repeats, "train", failing)
+    found = ablate(recipe_of(qcq()), mnist_root, tmp_path / "out", arms=["frozen"], seeds=[1])
+    assert found["arms"][1]["error"] == "RuntimeError: lost"
+    assert "difference" not in found["arms"][1]
+    assert (tmp_path / "out" / "ablation.json").is_file()
+
+
+class TestOverImages:
+    def write(self, folder, rows):
+        folder.mkdir()
+        lines = ["id,truth,prediction", *(",".join(row) for row in rows)]
+        (folder / "predictions.csv").write_text("\n".join(lines) + "\n")
+        return folder / "predictions.csv"
+
+    def test_by_hand(self, tmp_path):
+        first = self.write(tmp_path / "a", [("0", "x", "x"), ("1", "x", "y"), ("2", "y", "y")])
+        second = self.write(tmp_path / "b", [("0", "x", "x"), ("1", "x", "x"), ("2", "y", "y")])
+        found = over_images([(first, second)], "accuracy")
+        assert (found.count, found.mean) == (3, pytest.approx(1 / 3))
+        half = stats.t.ppf(0.975, 2) * np.std([0, 1, 0], ddof=1) / np.sqrt(3)
+        assert found.high == pytest.approx(1 / 3 + half)
+
+    def test_what_was_not_kept_is_no_interval(self, tmp_path):
+        first = self.write(tmp_path / "a", [("0", "x", "x"), ("1", "x", "y")])
+        other = self.write(tmp_path / "b", [("0", "x", "x"), ("2", "x", "y")])
+        assert over_images([(first, other)], "accuracy") is None
+        assert over_images([(first, tmp_path / "none.csv")], "accuracy") is None
+        assert over_images([(first, first)], "soft_iou") is None
+        assert over_images([], "accuracy") is None
+
+
+def test_damaged_results_are_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"ablation.json must be the result of an ablation"):
+        read_result(tmp_path)
+    (tmp_path / "ablation.json").write_text('{"format": 7}')
+    with pytest.raises(CheckpointError, match="format 7"):
+        read_result(tmp_path)
+
+
+def test_recipes_without_the_key_are_as_they_were():
+    assert "ablation" not in recipe_of(qcq()).model_dump()
+    assert recipe_of(qcq(), margin=0.02).model_dump()["ablation"] == {"margin": 0.02, "metric": None}
+    assert recipe_of(qcq(), margin=0.005) == recipe_of(qcq())
