@@ -52,7 +52,7 @@ def qcq(**training):
 
 
 def hq_unet():
-    data = {"dataset": "geotiff_folder", "classes": CLASSES, "ignore_values": [99], "patch_size": 32}
+    data = {"dataset": "geotiff_folder", "classes": CLASSES, "ignore_values": [99], "patch_size": 16}
     return {
         "name": "tiny_hq",
         "data": {**data, "patches_per_epoch": 4},
