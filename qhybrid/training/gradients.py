@@ -25,9 +25,9 @@ def gradient_columns(model: nn.Module) -> tuple[str, ...]:
 class GradientNorms(Callback):
     """Norms of the gradient that reaches each circuit's angles, root mean squares over an epoch's steps.
 
-    They are those before clipping. The inputs' norm is over all angles of a step's batch together. A circuit without trained
-    weights has no norm of weights, and one whose features come from the cache, or whose images are its
-    angles, none of inputs.
+    They are those before clipping. The inputs' norm is over all angles of a step's batch together. A circuit
+    without trained weights has no norm of weights, and one whose features come from the cache, or whose
+    images are its angles, none of inputs.
     """
 
     def __init__(self) -> None:

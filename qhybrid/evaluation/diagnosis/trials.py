@@ -147,7 +147,7 @@ class Trials:
         ]
         values = {kind: measure(counts, self.metric).value for kind, counts in found.items()}
         trained = measure([self.trained], self.metric).value
-        said = f"{len(self.trained)} {self._units.unit}"
+        said = self._units.said(len(self.trained))
         conclusion = conclude(verdicts, values, trained, self.key, said, self._called(names))
         return {
             "layers": list(names),
@@ -174,19 +174,8 @@ class Trials:
 
     def _numbers(self, counts: Sequence[Counts], verdict: Verdict) -> dict[str, Any]:
         value = measure(counts, self.metric)
-        return {
-            "value": value.value,
-            "low": plain(value.low),
-            "high": plain(value.high),
-            "difference": verdict.mean,
-            "difference_low": plain(verdict.low),
-            "difference_high": plain(verdict.high),
-            "p_different": plain(verdict.p_different),
-            "p_equivalent": plain(verdict.p_equivalent),
-            "detectable": plain(verdict.detectable),
-            "verdict": verdict.kind,
-            "text": verdict_text(self.key, verdict),
-        }
+        interval = {"low": plain(value.low), "high": plain(value.high)}
+        return {"value": value.value, **interval, **verdict_numbers(verdict, self.key)}
 
     def shots(self) -> dict[str, Any]:
         """Find the smallest number of shots, without noise, that is equivalent to the trained model."""
@@ -213,6 +202,20 @@ class Trials:
             if verdict.kind == EQUIVALENT:
                 return {"tried": tried, "enough": shots, "left_out": None}
         return {"tried": tried, "enough": None, "left_out": None}
+
+
+def verdict_numbers(verdict: Verdict, key: str) -> dict[str, Any]:
+    """Return a verdict on a difference of a metric as plain values for JSON."""
+    return {
+        "difference": verdict.mean,
+        "difference_low": plain(verdict.low),
+        "difference_high": plain(verdict.high),
+        "p_different": plain(verdict.p_different),
+        "p_equivalent": plain(verdict.p_equivalent),
+        "detectable": plain(verdict.detectable),
+        "verdict": verdict.kind,
+        "text": verdict_text(key, verdict),
+    }
 
 
 def output_shares(

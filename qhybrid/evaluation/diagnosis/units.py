@@ -70,9 +70,11 @@ class SampledUnits:
             self._batch = evaluation_batch(subject.run.task, subject.recipe.training.batch_size)
             self._places, self.unit = [], "images"
 
-    def __len__(self) -> int:
-        """Return the number of units."""
-        return len(set(self._places)) if self.unit == "places" else self.samples
+    def said(self, units: int) -> str:
+        """Return what was counted in words, as in `64 images`."""
+        if self.unit == "places":
+            return f"{self.samples} windows at {units} places"
+        return f"{units} {self.unit}"
 
     def logits(self, probe: Probe, progress: Progress | None = None) -> Iterator[Tensor]:
         """Yield the logits of each batch, on the CPU, one logit of two classes as two."""
@@ -127,6 +129,10 @@ class SceneUnits:
         several = len(set(self._places)) >= FEWEST_PLACES
         self.unit = "places" if several else f"blocks of {BLOCK} px within these scenes"
         place_model(subject.run, device)
+
+    def said(self, units: int) -> str:
+        """Return what was counted in words, as in `32 blocks of 128 px within these scenes`."""
+        return f"{units} {self.unit}"
 
     def counts(self, probe: Probe, progress: Progress | None = None) -> Counts:
         """Run one pass, and return the confusion matrix of each unit, shape (units, K, K).

@@ -61,8 +61,8 @@ def conclude(
     if found[MEAN] == found[PERMUTED] == EQUIVALENT and found[ZERO] == DIFFERENT:
         return Conclusion(
             CONSTANT,
-            f"This model uses {what} as a constant alone: {numbers}; mean and permuted outputs are equivalent to "
-            f"the trained ones within {margin} ({units}).",
+            f"This model uses {what} as a constant alone: {numbers}; mean and permuted outputs are "
+            f"equivalent to the trained ones within {margin} ({units}).",
         )
     open_ones = [verdicts[one].detectable for one in DECISIVE if found[one] not in (EQUIVALENT, DIFFERENT)]
     largest = max(open_ones, default=float("nan"))
