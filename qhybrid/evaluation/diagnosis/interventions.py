@@ -66,12 +66,6 @@ class Intervention:
 INTERVENTIONS: Registry[Intervention] = Registry("intervention")
 
 
-def all_interventions() -> tuple[str, ...]:
-    """Return the names of all interventions: ours in the order of the table, then those of plugins."""
-    known = INTERVENTIONS.names()
-    return (*(name for name in _OWN if name in known), *(name for name in known if name not in _OWN))
-
-
 def _mean(evidence: Evidence, draw: int) -> Replacement:
     means = {
         (name, number): record.outputs.double().mean(dim=0)

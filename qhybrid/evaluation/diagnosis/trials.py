@@ -26,7 +26,6 @@ from qhybrid.evaluation.diagnosis.interventions import (
     MEAN,
     SURROGATES,
     Evidence,
-    all_interventions,
 )
 from qhybrid.evaluation.diagnosis.probe import Call, Probe
 from qhybrid.evaluation.diagnosis.surrogates import Surrogate
@@ -127,7 +126,7 @@ class Trials:
         what = names[0] if len(names) == 1 else "all layers"
         found: dict[str, list[Counts]] = {}
         left_out: dict[str, str] = {}
-        for kind in all_interventions() if kinds is None else kinds:
+        for kind in dict(INTERVENTIONS.items()) if kinds is None else kinds:
             entry = INTERVENTIONS.get(kind)
             if (reason := self._reason(names, kind)) is not None:
                 left_out[kind] = reason
