@@ -1,4 +1,4 @@
-"""A data set whose labels are the sign of a known circuit's output, and a run that has learned it by construction."""
+"""Images labelled by the sign of a known circuit's output, and a run that is right by construction."""
 
 from __future__ import annotations
 
@@ -104,10 +104,18 @@ def known_run(known_things, tmp_path):
         state["head.classifier.linear.bias"] = torch.tensor([bias, -bias])
         network.load_state_dict(state)
         meta = ImageMeta(
-            format=FORMAT, kind="images", task="classification", model=section,
-            class_names=KnownImages.class_names, in_channels=1, image_size=(2, 2), epoch=1, step=1, metrics={},
+            format=FORMAT,
+            kind="images",
+            task="classification",
+            model=section,
+            class_names=KnownImages.class_names,
+            in_channels=1,
+            image_size=(2, 2),
+            epoch=1,
+            step=1,
+            metrics={},
             qhybrid="0",
-        )  # fmt: skip
+        )
         root = tmp_path / folder
         write_recipe(root, recipe)
         save_weights(root, "best", network, meta)

@@ -1,4 +1,4 @@
-"""Metrics of units, and their jackknife: against the package's metrics, closed forms, a bootstrap, a simulation."""
+"""Metrics of units and their jackknife, against closed forms, a bootstrap, and a simulation."""
 
 from __future__ import annotations
 
