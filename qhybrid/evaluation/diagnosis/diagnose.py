@@ -122,13 +122,11 @@ def diagnose_run(
     kept = read_diagnosis(target)
     if kept is not None and kept.get("key") == key and (target / PICTURE).is_file():
         return Diagnosis(kept, target, again=True)
-    content = {
-        "format": VERSION,
-        "key": key,
-        **_diagnosed(subject, asked, root, device, show or (lambda *_: None)),
-    }
+    found = _diagnosed(subject, asked, root, device, show or (lambda *_: None))
+    text = json.dumps({"format": VERSION, "key": key, **found}, indent=2)
+    content = json.loads(text)  # as it will be read back
     draw_diagnosis(content, target / PICTURE)
-    write_text(target / FILE, json.dumps(content, indent=2) + "\n")
+    write_text(target / FILE, f"{text}\n")
     return Diagnosis(content, target)
 
 

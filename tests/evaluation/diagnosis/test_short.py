@@ -14,6 +14,12 @@ from qhybrid.evaluation.diagnosis.diagnose import diagnose_run
 from qhybrid.evaluation.diagnosis.short import short_diagnosis
 
 
+@pytest.fixture(autouse=True)
+def _all_the_time(monkeypatch):
+    """A busy machine must not decide how many samples are taken."""
+    monkeypatch.setattr(short, "LEAST_SECONDS", 1e9)
+
+
 def written(found):
     return json.loads((found.folder / "metrics.json").read_text())
 
@@ -106,7 +112,8 @@ def test_it_gives_up_where_not_even_a_few_fit(known_run, tmp_path, clock):
     assert clock.now <= 6.0
 
 
-def test_a_tenth_of_a_long_evaluation(known_run, tmp_path, clock):
+def test_a_tenth_of_a_long_evaluation(known_run, tmp_path, clock, monkeypatch):
+    monkeypatch.setattr(short, "LEAST_SECONDS", 20.0)
     subject = load_subject(known_run(), "best", "test", None, tmp_path)
     assert short_diagnosis(subject, 30.0)["samples"] < 10  # 20 s
     assert short_diagnosis(subject, 3000.0)["samples"] == 64  # 300 s
