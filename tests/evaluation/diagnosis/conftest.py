@@ -46,10 +46,11 @@ def ring_value(pixels: np.ndarray) -> float:
 
 class KnownOptions(StrictModel):
     validation: float = 0.0
+    threshold: float = 0.0
 
 
 class KnownImages(ImageDataset):
-    """2 x 2 images; the class says whether the known circuit's output is below zero."""
+    """2 x 2 images; the class says whether the known circuit's output is below a threshold."""
 
     name = "known_circuit"
     description = "labels of a known circuit"
@@ -62,7 +63,7 @@ class KnownImages(ImageDataset):
     def _load(self, split):
         rng = np.random.default_rng(len(split))
         images = rng.uniform(0, 1, (COUNTS[split], 1, 2, 2)).astype(np.float32)
-        below = [int(ring_value(image.ravel()) < 0) for image in images]
+        below = [int(ring_value(image.ravel()) < self.options.threshold) for image in images]
         return ImageArrays(
             torch.from_numpy(images), torch.tensor(below), tuple(f"{split}-{n}" for n in range(len(images)))
         )
@@ -81,23 +82,22 @@ def known_things():
 def known_run(known_things, tmp_path):
     """Write a run that is right by its circuit, or, with `weight` 0, one that does not look at it.
 
-    The logits are linear in the output: `weight` times it, plus a bias.
+    The logits are linear in the output: `weight` times it, plus a bias. Pixels are scaled before the circuit.
     """
 
-    def make(folder="known", weight=5.0, bias=0.0):
+    def make(folder="known", weight=5.0, bias=0.0, scale=1.0, threshold=0.0):
         model = {
             "name": "hybrid_cnn",
             "channels": [],
             "head": {"circuit": "known_ring", "logits": "linear", "latent_scale": math.pi},
         }
-        recipe = Recipe.model_validate(
-            {"name": "known", "data": {"dataset": "known_circuit"}, "model": model}
-        )
+        data = {"dataset": "known_circuit", "options": {"threshold": threshold}}
+        recipe = Recipe.model_validate({"name": "known", "data": data, "model": model})
         section = resolve_model({**model, "in_channels": 1, "num_classes": 2, "image_size": [2, 2]})
         network = build_model(section)
         state = network.state_dict()
         (dense,) = [name for name in state if name.startswith("head.network") and name.endswith("weight")]
-        state[dense] = torch.eye(4)
+        state[dense] = scale * torch.eye(4)
         state[dense.replace("weight", "bias")] = torch.zeros(4)
         state["head.classifier.circuit.weight"] = torch.tensor(ANGLES)
         state["head.classifier.linear.weight"] = torch.tensor([[weight], [-weight]])

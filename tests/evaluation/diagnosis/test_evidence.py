@@ -88,7 +88,7 @@ def test_share_of_the_output_variance(known_run, tmp_path):
     """The logits of this run are linear in the output: all their variance passes the circuit."""
     subject = load_subject(known_run(), "best", "test", None, tmp_path)
     found = output_shares(subject, ("head.classifier.circuit",), None, 0, None)
-    assert found["all"] == found["head.classifier.circuit"] == pytest.approx(1.0, abs=1e-6)
+    assert found["all"] == found["head.classifier.circuit"] == pytest.approx(1.0, abs=1e-4)
 
 
 def test_gradients_of_older_runs_are_not_known(tmp_path):
