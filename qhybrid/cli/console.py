@@ -54,6 +54,12 @@ def short(path: Path) -> str:
     return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(path)
 
 
+def say_circuit_use(found: Evaluation) -> None:
+    """Print in one line whether a model uses its circuits; nothing for a model without any."""
+    if found.circuit_use is not None:
+        say(f"{'circuit':<12}{found.circuit_use['line']}")
+
+
 def say_path(label: str, path: Path) -> None:
     """Print where something lies."""
     say(f"{label:<12}{short(path)}")

@@ -18,6 +18,7 @@ from qhybrid.workspace import data_root
 
 if TYPE_CHECKING:
     from qhybrid.config import Recipe
+    from qhybrid.evaluation import Evaluation
 
 Results = Mapping[str, Mapping[str, "float | None"]]
 """Metrics by the name of what was evaluated."""
@@ -28,6 +29,9 @@ def demo(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Replace a value of the recipe: training.epochs=3.")
     ] = None,
+    diagnose: Annotated[
+        bool, typer.Option("--diagnose/--no-diagnose", help="Say whether the model uses its circuit.")
+    ] = True,
 ) -> None:
     """Train HQ-UNet on generated scenes, compare it with two baselines, and map a test scene."""
     started = time.monotonic()
@@ -35,9 +39,12 @@ def demo(
     say("Training HQ-UNet, whose deepest block is a 16-qubit circuit, on generated aerial scenes ...")
     with run_folder(output, recipe.name) as folder:
         train_and_hint(recipe, data_root(), folder)
-    results = _compare(folder)
+    found = _evaluated(folder, diagnose)
+    results: Results = {"HQ-UNet": found.metrics, **read_baselines(found.folder)}
     console.print(metrics_table("test split", results))
     say(_verdict(results))
+    if found.circuit_use is not None:
+        say(str(found.circuit_use.get("sentence", found.circuit_use["line"])))
     scene, truth, written = _map_test_scene(recipe, folder)
     for label, path in (
         ("scene", scene),
@@ -51,13 +58,14 @@ def demo(
     say(f"  qhybrid predict {short(folder)} SCENE.tif -o map.tif")
 
 
-def _compare(folder: Path) -> Results:
+def _evaluated(folder: Path, diagnose: bool) -> Evaluation:
     """Evaluate the model and what it must beat, on the same pixels."""
     from qhybrid.evaluation import evaluate_run
 
     with progress_bar("test split") as progress:
-        found = evaluate_run(folder, "test", data_root=data_root(), baselines=True, progress=progress)
-    return {"HQ-UNet": found.metrics, **read_baselines(found.folder)}
+        return evaluate_run(
+            folder, "test", data_root=data_root(), baselines=True, progress=progress, diagnose=diagnose
+        )
 
 
 def _verdict(results: Results) -> str:

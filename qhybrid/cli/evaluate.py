@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qhybrid.cli.console import console, evaluation_table, progress_bar, say, say_path
+from qhybrid.cli.console import console, evaluation_table, progress_bar, say, say_circuit_use, say_path
 from qhybrid.cli.hashing import hashing_bar
 from qhybrid.cli.lookup import find_recipe, find_run
 from qhybrid.cli.train import DATA_ROOT_HELP
@@ -49,6 +49,13 @@ Resolution = Annotated[
     float | None,
     typer.Option(help="Metres a pixel that scenes are resampled to; otherwise as the recipe says."),
 ]
+Diagnose = Annotated[
+    bool,
+    typer.Option(
+        "--diagnose/--no-diagnose",
+        help="End with a line on whether the model uses its circuits, of few samples.",
+    ),
+]
 WhichWeights = Annotated[str, typer.Option("--which", help="Weights of the `best` or of the `last` epoch.")]
 
 
@@ -73,6 +80,7 @@ def evaluate(
     bands: Bands = None,
     scale: Scale = None,
     resolution: Resolution = None,
+    diagnose: Diagnose = True,
 ) -> None:
     """Evaluate a trained run on all scenes or images of a split: one confusion matrix."""
     folder = find_run(run)
@@ -104,6 +112,7 @@ def evaluate(
                 scale=factor,
                 resolution=resolution,
                 on=other,
+                diagnose=diagnose,
             )
         except MetricError as error:
             failed, found = error, error.evaluation
@@ -111,6 +120,7 @@ def evaluate(
     references = read_baselines(target) if baselines else {}
     title = f"{split} split" if found.on is None else f"{found.on}, {split} split"
     console.print(evaluation_table(title, recipe.name, found, references))
+    say_circuit_use(found)
     say_path("metrics", target)
     if failed is not None:
         raise failed

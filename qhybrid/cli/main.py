@@ -17,6 +17,7 @@ from qhybrid.cli import (
     compare,
     data,
     demo,
+    diagnose,
     doctor,
     evaluate,
     hardware,
@@ -50,6 +51,7 @@ app.add_typer(hardware.app, name="hardware")
 app.add_typer(noise.app, name="noise")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("diagnose")(diagnose.diagnose)
 app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
 app.command("sweep")(sweep.sweep)

@@ -13,6 +13,7 @@ from qhybrid.cli.console import (
     evaluation_table,
     progress_bar,
     say,
+    say_circuit_use,
     say_path,
     short,
 )
@@ -54,6 +55,10 @@ def train(
         bool,
         typer.Option("--find-rate", help="Find a learning rate by a range test of 100 steps; train nothing."),
     ] = False,
+    diagnose: Annotated[
+        bool,
+        typer.Option("--diagnose/--no-diagnose", help="End the test with a line on the use of circuits."),
+    ] = True,
 ) -> None:
     """Train the model of a recipe, then evaluate it on the test split; with many seeds and folds if asked."""
     if (recipe is None) == (resume is None):
@@ -88,7 +93,7 @@ def train(
         train_and_hint(checked, find_data_root(data_root), target, resume=folder is not None, test=test)
         say_path("run", target)
         if test:
-            test_run(target, find_data_root(data_root))
+            test_run(target, find_data_root(data_root), diagnose=diagnose)
 
 
 def _repeats(recipe: str | None, resume: str | None, seeds: str | None, folds: str | None) -> bool:
@@ -179,7 +184,7 @@ def find_rate_and_print(recipe: Recipe, data_root: Path, output: Path | None) ->
     say_path("picture", picture)
 
 
-def test_run(folder: Path, data_root: Path) -> None:
+def test_run(folder: Path, data_root: Path, *, diagnose: bool) -> None:
     """Evaluate a run on the test split and print where everything is."""
     from qhybrid.errors import MetricError
     from qhybrid.evaluation import evaluate_run
@@ -187,10 +192,11 @@ def test_run(folder: Path, data_root: Path) -> None:
     recipe, failed = load_recipe(folder / RECIPE_IN_RUN), None
     with progress_bar("test split") as progress, hashing_bar():
         try:
-            found = evaluate_run(folder, "test", data_root=data_root, progress=progress)
+            found = evaluate_run(folder, "test", data_root=data_root, progress=progress, diagnose=diagnose)
         except MetricError as error:
             failed, found = error, error.evaluation
     console.print(evaluation_table("test split", recipe.name, found, {}))
+    say_circuit_use(found)
     say_path("metrics", found.folder)
     if failed is not None:
         raise failed

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from qhybrid.config import EngineConfig, PredictionConfig
 from qhybrid.errors import ConfigError
 from qhybrid.evaluation.common import (
+    METRICS,
     check_folder,
     engine_of,
     provenance,
     routed_to_its_device,
 )
+from qhybrid.evaluation.diagnosis.short import short_diagnosis
 from qhybrid.evaluation.official import check_output, result_folder
 from qhybrid.evaluation.other_data import On, find_other_data
 from qhybrid.evaluation.subject.load import load_subject, load_trained, subject_of
@@ -27,6 +31,10 @@ from qhybrid.models import use_engine
 from qhybrid.training.metrics import SegmentationMetrics
 from qhybrid.training.run_folder import Which
 from qhybrid.workspace import data_root as default_data_root
+from qhybrid.workspace import write_text
+
+CIRCUIT_USE = "circuit_use"
+"""Key of the short diagnosis in metrics.json."""
 
 
 def evaluate_run(
@@ -46,6 +54,7 @@ def evaluate_run(
     scale: float | None = None,
     resolution: float | None = None,
     on: On | None = None,
+    diagnose: bool = False,
 ) -> Evaluation:
     """Evaluate a trained run on every scene or image of a split.
 
@@ -73,6 +82,8 @@ def evaluate_run(
         scale: What the scenes' numbers are multiplied with; what the files say if absent (`read_as`).
         resolution: Metres a pixel that scenes and masks are resampled to; what the recipe says if absent.
         on: Other data: a recipe or its file, or a folder of images and masks; see `find_other_data`.
+        diagnose: Also find out on a few samples whether the model uses its circuits, into metrics.json as
+            `circuit_use`; see `short_diagnosis`. No metric changes.
 
     Returns:
         The result; `found["miou"]` is a metric of it.
@@ -122,6 +133,7 @@ def evaluate_run(
     references = subject.baselines() if baselines else {}
     started = time.perf_counter()
     found = subject.evaluate(options)
+    seconds = time.perf_counter() - started
     facts = {
         **provenance(run, engine),
         **subject.facts(options),
@@ -130,15 +142,24 @@ def evaluate_run(
         "data_hash": digest,
         "input": input_of(run),
         **({"read_as": reading} if reading else {}),
-        "seconds": round(time.perf_counter() - started, 3),
+        "seconds": round(seconds, 3),
         "metrics": plain_metrics(found.metrics),
     }
     if found.measured.failed:
         facts["metrics_failed"] = found.measured.failed
     subject.write_report(target, facts, found, references)
     found = replace(found, folder=target, on=name)
+    if diagnose and (use := short_diagnosis(subject, seconds)) is not None:
+        found = replace(found, circuit_use=use)
+        _add_to_metrics(target, use)
     found.measured.check(found)
     return found
+
+
+def _add_to_metrics(folder: Path, use: dict[str, Any]) -> None:
+    """Add the use of circuits to metrics.json, which is complete without it."""
+    content = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    write_text(folder / METRICS, json.dumps({**content, CIRCUIT_USE: use}, indent=2) + "\n")
 
 
 def plain_metrics(metrics: dict[str, float]) -> dict[str, float | None]:

@@ -19,6 +19,7 @@ from qhybrid.evaluation.scene_pictures import Overview, Part, Sample, read_sampl
 from qhybrid.inference import SceneModel, iterate_probabilities
 from qhybrid.inference.scene_model import input_contract
 from qhybrid.inference.windows import window_grid
+from qhybrid.seeding import numpy_generator
 from qhybrid.training.metrics import ConfusionMatrix
 from qhybrid.training.showing import class_counts, most_varied
 
@@ -163,6 +164,11 @@ def _share_of(progress: Progress | None, before: int, own: int, total: int) -> P
 def spread_over(count: int, samples: int) -> list[int]:
     """Return indices of samples, evenly spread over `count` scenes or images."""
     return sorted({int(index) for index in np.linspace(0, count - 1, min(samples, count)).round()})
+
+
+def drawn_order(count: int, seed: int) -> list[int]:
+    """Return `count` indices in a random order that the seed decides; its beginning is a random choice."""
+    return [int(index) for index in numpy_generator(seed, "samples").permutation(count)]
 
 
 def varied_parts(run: SceneModel, scenes: Sequence[Scene], number: int) -> list[Part]:

@@ -12,6 +12,7 @@ from qhybrid.metrics import DASH, find_metric, metrics_in
 from qhybrid.report.ablation_part import AblationPart, ablation_part
 from qhybrid.report.circuit_cards import DRAWINGS, CircuitCard, circuit_cards
 from qhybrid.report.curves import learning_curves
+from qhybrid.report.diagnosis_part import UsePart, use_part
 from qhybrid.report.hardware_part import HardwarePart, hardware_part
 from qhybrid.report.labels import counted, settings_label, short_hash
 from qhybrid.report.parts import Figure, Table
@@ -39,6 +40,7 @@ class Content:
     lead: str
     runs: Table | None
     training: Table | None
+    use: UsePart | None
     curves: list[Figure]
     evaluations: list[EvaluationPart]
     elsewhere: list[EvaluationPart]
@@ -79,6 +81,7 @@ def build_content(sources: Sequence[Source], title: str, share: float = 1.0) -> 
         _lead(single, sweeps),
         _runs_table(single) if single else None,
         training_facts(titled) if single else None,
+        use_part(titled, pictures),
         [Figure(caption, drawing) for caption, drawing in learning_curves(everything, single)],
         evaluations=evaluation_parts(titled, pictures),
         elsewhere=evaluation_parts(titled, pictures, elsewhere=True),
@@ -97,8 +100,8 @@ def build_content(sources: Sequence[Source], title: str, share: float = 1.0) -> 
 
 
 def _picture_files(run: RunSource) -> list[Path]:
-    """Return the files that `validation_pictures` and `evaluation_parts` show of a run."""
-    names = ("samples.png", "evaluation/*/samples.png", "evaluation/*/map.png")
+    """Return the files that `use_part`, `validation_pictures` and `evaluation_parts` show of a run."""
+    names = ("diagnosis/*/diagnosis.png", "samples.png", "evaluation/*/samples.png", "evaluation/*/map.png")
     return [file for name in names for file in run.folder.glob(name)]
 
 

@@ -14,6 +14,9 @@ from qhybrid.config import Recipe, read_yaml
 from qhybrid.errors import DataError, QHybridError
 from qhybrid.evaluation import load_trained
 from qhybrid.evaluation.common import ON
+from qhybrid.evaluation.diagnosis.diagnose import FILE as DIAGNOSIS
+from qhybrid.evaluation.diagnosis.diagnose import FOLDER as DIAGNOSES
+from qhybrid.evaluation.diagnosis.diagnose import read_diagnosis
 from qhybrid.experiments.ablations.results import RESULT, read_result
 from qhybrid.experiments.sweeps.run import SWEEP
 from qhybrid.experiments.sweeps.store import RUNS, CellStore
@@ -39,6 +42,7 @@ class RunSource:
         other_data: The same of evaluations on other data than the run's own, or on data that were read in
             another way.
         data_record: Which data it was trained on; empty where the file is missing.
+        diagnoses: diagnosis.json of each diagnosis, by the name of its folder.
     """
 
     name: str
@@ -50,6 +54,7 @@ class RunSource:
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
     other_data: dict[str, dict[str, Any]] = field(default_factory=dict)
     data_record: dict[str, Any] = field(default_factory=dict)
+    diagnoses: dict[str, dict[str, Any]] = field(default_factory=dict)
     _model: Any = field(default=None, repr=False)
 
     def load_model(self) -> Any:
@@ -146,6 +151,9 @@ def read_run(folder: Path, name: str = "", settings: dict[str, Any] | None = Non
         content, name = _read_json(file), file.parent.name
         apart = name.startswith(ON) or content.get("on") or content.get("read_as")
         (run.other_data if apart else run.evaluations)[name] = content
+    for file in sorted(folder.glob(f"{DIAGNOSES}/*/{DIAGNOSIS}")):
+        if (diagnosis := read_diagnosis(file.parent)) is not None:
+            run.diagnoses[file.parent.name] = diagnosis
     if (folder / DATA_RECORD).is_file():
         run.data_record = _read_json(folder / DATA_RECORD)
     return run

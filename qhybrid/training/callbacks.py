@@ -101,6 +101,7 @@ class RunKeeper(Checkpoint):
         save_interval: float = 0.0,
         keep_best: bool = True,
         report: Callable[..., None] | None = None,
+        more: Callable[[], Mapping[str, float]] | None = None,
     ) -> None:
         """Build the callback.
 
@@ -114,6 +115,7 @@ class RunKeeper(Checkpoint):
             save_interval: Seconds that may pass without a resume state; 0 writes one after every epoch.
             keep_best: Whether the best weights are written, beside the last ones.
             report: Called after each epoch with its row and `best`, whether it is the best one so far.
+            more: Gives further columns of the finished epoch.
         """
         self.folder = folder
         self.clock = clock
@@ -124,6 +126,7 @@ class RunKeeper(Checkpoint):
         self.save_interval = save_interval
         self.keep_best = keep_best
         self.report = report
+        self.more = more
         self._saved_at = -math.inf
         self._saved_epoch = 0
         self.best = -math.inf
@@ -161,6 +164,7 @@ class RunKeeper(Checkpoint):
                 "epoch": epoch,
                 "step": trainer.global_step,
                 **values,
+                **(self.more() if self.more is not None else {}),
                 "learning_rate": self._rate,
                 "seconds_per_step": self.clock.seconds_per_step,
                 "epoch_seconds": self.clock.epoch_seconds,

@@ -37,6 +37,7 @@ from qhybrid.training.data_record import (
     record_of,
     write_record,
 )
+from qhybrid.training.gradients import GradientNorms, gradient_columns
 from qhybrid.training.kinds import build_task, meta_class, with_task_defaults
 from qhybrid.training.pictures import lost_pictures_warned
 from qhybrid.training.precision import trains_on_gpu, with_resolved_precision
@@ -273,7 +274,8 @@ def _precision(chosen: str, gpu: bool) -> Any:
 
 def _callbacks(recipe: Recipe, task: Task, output: Path) -> list[Callback]:
     clock = StepClock()
-    callbacks: list[Callback] = [clock, *shots_callbacks(recipe, task.module.model)]
+    gradients = GradientNorms()
+    callbacks: list[Callback] = [clock, *shots_callbacks(recipe, task.module.model), gradients]
     bar = EpochBar(task.monitor, task.refresh_rate, validated=task.validated)
     if recipe.training.progress:
         callbacks.append(bar)
@@ -291,13 +293,20 @@ def _callbacks(recipe: Recipe, task: Task, output: Path) -> list[Callback]:
             task.meta,
             average,
             monitor=task.monitor,
-            columns=task.columns,
+            columns=_with_gradients(task),
             save_interval=task.save_interval,
             keep_best=recipe.training.keep == "best",
             report=bar.epoch_ended if recipe.training.progress else None,
+            more=gradients.row,
         )
     )
     return callbacks
+
+
+def _with_gradients(task: Task) -> tuple[str, ...]:
+    """Return the columns of metrics.csv, those of gradients before the learning rate."""
+    place = task.columns.index("learning_rate")
+    return (*task.columns[:place], *gradient_columns(task.module.model), *task.columns[place:])
 
 
 def _loggers(recipe: Recipe, output: Path) -> Any:

@@ -20,7 +20,7 @@ from qhybrid.evaluation.image_report import write_image_report
 from qhybrid.evaluation.image_scoring import image_samples, score_logits
 from qhybrid.evaluation.measuring import Measured, Tally
 from qhybrid.evaluation.other_data import OtherData, class_places
-from qhybrid.evaluation.scoring import spread_over
+from qhybrid.evaluation.scoring import drawn_order, spread_over
 from qhybrid.evaluation.subject.predictions import REMEDY, KeptPredictions, PredictionWriter
 from qhybrid.evaluation.subject.results import Evaluation, ModelInputs, Options, ShownSample
 from qhybrid.evaluation.subject.subject import Subject, gray
@@ -149,12 +149,14 @@ class ImageSubject(Subject):
             for index in self._shown
         ]
 
-    def inputs(self, limit: int | None) -> ModelInputs | None:
-        """Return evenly spread images; see `Subject.inputs`."""
+    def inputs(self, limit: int | None, seed: int | None = None) -> ModelInputs | None:
+        """Return evenly spread or random images; see `Subject.inputs`."""
         count = len(self._arrays)
         if not count:
             return None
-        chosen = self._arrays.select(spread_over(count, count if limit is None else limit))
+        wanted = count if limit is None else min(limit, count)
+        order = spread_over(count, wanted) if seed is None else sorted(drawn_order(count, seed)[:wanted])
+        chosen = self._arrays.select(order)
         return ModelInputs(chosen.images, chosen.targets, chosen.ids)
 
     def write_report(

@@ -38,6 +38,7 @@ class Evaluation:
         on: Name of the data if they are others than the run's own.
         places: Where these parts are.
         overview: A whole scene with its prediction, at a lower resolution.
+        circuit_use: The short diagnosis of the model's circuits, if it was asked for and there are any.
     """
 
     task: str
@@ -52,6 +53,7 @@ class Evaluation:
     on: str | None = None
     places: tuple[str, ...] = ()
     overview: Picture | None = None
+    circuit_use: dict[str, Any] | None = None
 
     def __getitem__(self, key: str) -> float:
         """Return a metric by its key, as in `found["miou"]`."""

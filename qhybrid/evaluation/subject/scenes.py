@@ -16,12 +16,14 @@ from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.data.identity import DataIdentity, scenes_identity
 from qhybrid.data.patches import GridPatches
 from qhybrid.data.scene_datasets import open_dataset
+from qhybrid.data.scenes import Scene
 from qhybrid.evaluation.baselines import score_baselines
 from qhybrid.evaluation.measuring import Measured, Tally
 from qhybrid.evaluation.other_data import OtherData, other_scenes
 from qhybrid.evaluation.report_files import write_report
 from qhybrid.evaluation.scene_pictures import Part, read_sample
 from qhybrid.evaluation.scoring import (
+    drawn_order,
     open_labelled,
     score_scenes,
     spread_over,
@@ -139,15 +141,22 @@ class SceneSubject(Subject):
         """What pictures show, the same for every evaluation."""
         return varied_parts(self.run, self._scenes, SHOWN)
 
-    def inputs(self, limit: int | None) -> ModelInputs | None:
-        """Return evenly spread windows; see `Subject.inputs`."""
+    @property
+    def scenes(self) -> tuple[Scene, ...]:
+        """The scenes of the split."""
+        return tuple(self._scenes)
+
+    def inputs(self, limit: int | None, seed: int | None = None) -> ModelInputs | None:
+        """Return evenly spread or random windows; see `Subject.inputs`."""
         run = self.run
         patches = GridPatches(self._scenes, run.classes, run.statistics, run.recipe.data, run.patch_size)
         count = len(patches)
-        wanted = spread_over(count, count if limit is None else limit) if count else []
+        number = count if limit is None else min(limit, count)
+        wanted = spread_over(count, number) if seed is None and count else []
+        order = drawn_order(count, seed) if seed is not None else [*wanted, *_others(count, wanted)]
         chosen: dict[int, Any] = {}
-        for index in [*wanted, *(i for i in range(count) if i not in set(wanted))]:
-            if len(chosen) == len(wanted):
+        for index in order:
+            if len(chosen) == number:
                 break
             patch = patches[index]
             if bool((patch["mask"] != IGNORE_INDEX).any()):
@@ -237,6 +246,12 @@ class SceneSubject(Subject):
             for scene in self._scenes
         ]
         return {"scenes": parts, "prediction": self._prediction()}
+
+
+def _others(count: int, wanted: list[int]) -> list[int]:
+    """Return the windows that are not among the wanted ones."""
+    taken = set(wanted)
+    return [index for index in range(count) if index not in taken]
 
 
 def sampled_digest(file: Path) -> str:

@@ -113,12 +113,13 @@ class Subject(ABC):
         """Return the sample pictures whose predictions `evaluate` keeps."""
 
     @abstractmethod
-    def inputs(self, limit: int | None) -> ModelInputs | None:
+    def inputs(self, limit: int | None, seed: int | None = None) -> ModelInputs | None:
         """Return samples as the model takes them, evenly spread over the split; None if there is none.
 
         Args:
             limit: How many; all if None. Of scenes a sample is a window of the training patches' size with a
                 label in it.
+            seed: Chooses samples at random instead, in the split's order.
         """
 
     @abstractmethod

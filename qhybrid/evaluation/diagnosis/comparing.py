@@ -1,0 +1,147 @@
+"""Metrics of confusion matrices counted unit by unit: intervals, and paired verdicts between models.
+
+mIoU is no mean over blocks: it is computed of the sum of their confusion matrices. Its variance comes from
+the jackknife over units (B. Efron and C. Stein, Annals of Statistics 9, 1981): with D the difference of two
+models' metrics and D(-i) that without unit i, the pseudo-values
+
+    d_i = D + (n - 1) (mean_j D(-j) - D(-i))
+
+have the mean D, and their t-tests (`qhybrid.metrics.verdict`: difference, equivalence, Holm, detectable
+difference) are those of the jackknife variance. Of a metric that is a mean over units of equal size, as the
+accuracy over images, they are the units' own differences.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from qhybrid.metrics import CLASSIFICATION, SCENES
+from qhybrid.metrics.verdict import LEVEL, Verdict, judge_all
+
+Counts = NDArray[np.int64]
+"""Confusion matrices, rows = truth: shape (..., K, K)."""
+Floats = NDArray[np.float64]
+MetricOf = Callable[[Counts], Floats]
+"""Maps confusion matrices (..., K, K) to numbers (...)."""
+
+MARGIN = 0.005
+"""Differences up to it do not matter unless something else is said: 0.005 mIoU, 0.5 points of accuracy."""
+
+
+def headline(task: str) -> tuple[str, MetricOf]:
+    """Return the key of the metric that a task is judged by here, and how counts become its number.
+
+    Args:
+        task: Of `qhybrid.metrics.TASKS`: accuracy of classified images, mIoU of scenes; of segmented images
+            the IoU (of the foreground of two classes), because the soft IoU mixes in confidence.
+    """
+    if task == CLASSIFICATION:
+        return "accuracy", accuracy
+    return ("miou", mean_iou) if task == SCENES else ("iou", foreground_iou)
+
+
+def accuracy(counts: Counts) -> Floats:
+    """Return the share that is right; NaN where nothing was counted."""
+    hits, total = np.trace(counts, axis1=-2, axis2=-1), counts.sum(axis=(-2, -1))
+    return np.asarray(np.divide(hits, total, out=np.full(total.shape, np.nan), where=total > 0))
+
+
+def class_iou(counts: Counts) -> Floats:
+    """Return the IoU of each class, shape (..., K); NaN where it is in neither truth nor prediction."""
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    union = counts.sum(axis=-1) + counts.sum(axis=-2) - hits
+    return np.asarray(np.divide(hits, union, out=np.full(union.shape, np.nan), where=union > 0))
+
+
+def mean_iou(counts: Counts) -> Floats:
+    """Return the mean IoU over the classes that occur in truth or prediction; NaN where there is none."""
+    each = class_iou(counts)
+    there = ~np.isnan(each)
+    total, number = np.where(there, each, 0).sum(axis=-1), there.sum(axis=-1)
+    return np.asarray(np.divide(total, number, out=np.full(number.shape, np.nan), where=number > 0))
+
+
+def foreground_iou(counts: Counts) -> Floats:
+    """Return the IoU of class 1 of two classes, of more the mean."""
+    return class_iou(counts)[..., 1] if counts.shape[-1] == 2 else mean_iou(counts)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric with its interval over units.
+
+    Attributes:
+        value: Of all units together.
+        low: Lower end of the 95 % interval, by the jackknife; NaN of a single unit.
+        high: Upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def measure(counts: Sequence[Counts], metric: MetricOf) -> Measured:
+    """Return a metric and its interval.
+
+    Args:
+        counts: Confusion matrices of the units, shape (n, K, K), one array for each draw; the metric is the
+            mean over draws.
+        metric: The metric.
+    """
+    values = pseudo_values(_mean_over_draws(counts, metric))
+    count, mean = len(values), float(values.mean())
+    if count < 2:
+        return Measured(mean, math.nan, math.nan)
+    half = float(stats.t.ppf(1 - LEVEL / 2, count - 1) * values.std(ddof=1) / math.sqrt(count))
+    return Measured(mean, mean - half, mean + half)
+
+
+def judge_replaced(
+    trained: Counts, replaced: Mapping[str, Sequence[Counts]], metric: MetricOf, margin: float
+) -> dict[str, Verdict]:
+    """Judge what replacing outputs does to a metric: replaced - trained, paired over units.
+
+    Args:
+        trained: Confusion matrices of the trained model, shape (n, K, K).
+        replaced: Those of each replacement, one array for each draw; p-values are corrected by Holm over
+            them.
+        metric: The metric.
+        margin: Differences up to it do not matter.
+    """
+    base = _mean_over_draws([trained], metric)
+    differences = {
+        name: pseudo_values(_mean_over_draws(counts, metric) - base) for name, counts in replaced.items()
+    }
+    return judge_all({name: values.tolist() for name, values in differences.items()}, margin)
+
+
+def pseudo_values(statistic: Floats) -> Floats:
+    """Return the jackknife's pseudo-values, whose mean is the statistic of all units.
+
+    Args:
+        statistic: Of all units, then without each: shape (1 + n,).
+
+    Returns:
+        Shape (n,); shape (1,) where the units cannot say how sure it is: there is one, or all that a metric
+        counts is in one.
+    """
+    whole, without = statistic[0], statistic[1:]
+    if len(without) == 1 or np.isnan(without).any():
+        return np.array([whole])
+    return np.asarray(whole + (len(without) - 1) * (without.mean() - without))
+
+
+def _mean_over_draws(counts: Sequence[Counts], metric: MetricOf) -> Floats:
+    """Return the metric of all units, then without each, shape (1 + n,)."""
+    each = []
+    for units in counts:
+        total = units.sum(axis=0)
+        each.append(metric(np.concatenate([total[None], total - units])))
+    return np.asarray(np.mean(each, axis=0))

@@ -1,0 +1,191 @@
+"""The short form: mean, zero and permuted outputs on a few images or windows, in one line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from qhybrid.evaluation.diagnosis.comparing import MARGIN, headline, judge_replaced, measure
+from qhybrid.evaluation.diagnosis.interventions import DECISIVE, INTERVENTIONS, Evidence
+from qhybrid.evaluation.diagnosis.probe import Probe
+from qhybrid.evaluation.diagnosis.trials import plain, verdict_numbers
+from qhybrid.evaluation.diagnosis.units import SampledUnits
+from qhybrid.evaluation.diagnosis.wording import (
+    CONSTANT,
+    HARMFUL,
+    NOT_USED,
+    USED,
+    conclude,
+    show,
+    show_difference,
+)
+from qhybrid.evaluation.subject.results import ModelInputs
+from qhybrid.evaluation.subject.scenes import SceneSubject
+from qhybrid.evaluation.subject.subject import Subject
+from qhybrid.metrics import find_metric
+
+SAMPLES = 64
+"""Images or windows at most."""
+LEAST_SECONDS, SHARE = 20.0, 0.1
+"""It may take this long, or this share of the evaluation, whichever is larger."""
+_VALUES = 2**26
+"""Numbers of all images together at most."""
+_TRIAL = 2
+_FEWEST = 4
+_PASSES = 1 + len(DECISIVE)
+
+
+class _LateError(Exception):
+    """The time is over."""
+
+
+def short_diagnosis(
+    subject: Subject,
+    seconds: float,
+    *,
+    device: str | torch.device | None = None,
+    margin: float = MARGIN,
+    seed: int = 0,
+    budget: float | None = None,
+) -> dict[str, Any] | None:
+    """Replace the outputs of all quantum layers at once, on at most 64 images or windows drawn at random.
+
+    The model runs on the engines that are set; it is left as it was found. All its quantum layers are
+    replaced together, each kind of replacement with one draw. Fewer samples are taken where the time does not
+    suffice.
+
+    Args:
+        subject: The run with its split.
+        seconds: What the evaluation took.
+        device: Where the model runs; None leaves it where it is.
+        margin: Differences of the metric up to it do not matter.
+        seed: Decides the samples and the permutation.
+        budget: Seconds that it may take; 20, or a tenth of the evaluation if that is more.
+
+    Returns:
+        Plain values: metrics, verdict, `line` for the terminal; or only why there are none (`not_diagnosed`).
+        None for a model without quantum layers.
+    """
+    layers = tuple(subject.layers)
+    if not layers:
+        return None
+    started = time.perf_counter()
+    limit = max(LEAST_SECONDS, SHARE * seconds) if budget is None else budget
+    found: dict[str, Any]
+    try:
+        found = _within(subject, layers, started + limit, device, margin, seed)
+    except _LateError:
+        found = {"not_diagnosed": f"{_FEWEST} samples take longer than {limit:.0f} s"}
+    except Exception as error:  # code of others: it must not cost the evaluation
+        found = {"not_diagnosed": str(error) or type(error).__name__}
+    found["seconds"] = round(time.perf_counter() - started, 3)
+    found["line"] = _line(found)
+    return found
+
+
+def _within(
+    subject: Subject,
+    layers: tuple[str, ...],
+    end: float,
+    device: str | torch.device | None,
+    margin: float,
+    seed: int,
+) -> dict[str, Any]:
+    """Take as many samples as there is time for.
+
+    Raises:
+        _LateError: If there is too little time for a few.
+    """
+    inputs = subject.inputs(_most(subject), seed)
+    if inputs is None:
+        return {"not_diagnosed": "nothing in the split has a label"}
+    wanted, count = len(inputs.images), min(_TRIAL, len(inputs.images))
+    probe = Probe(subject.model, layers)
+    with probe.opened():
+        while True:
+            units = SampledUnits(subject, _first(inputs, count), device)
+            before = time.perf_counter()
+            probe.record()
+            trained = units.counts(probe, _until(end))
+            each = (time.perf_counter() - before) / count
+            possible = int((end - time.perf_counter()) / (_PASSES * each))
+            if count == wanted or (count > _TRIAL and possible * _PASSES >= count * len(DECISIVE)):
+                break
+            if possible < min(_FEWEST, wanted):
+                raise _LateError
+            count = min(wanted, max(possible, _FEWEST)) if count == _TRIAL else max(_FEWEST, count // 2)
+        evidence = Evidence(probe.records(), {}, seed)
+        counts = {}
+        for kind in DECISIVE:
+            probe.replace(dict.fromkeys(layers, INTERVENTIONS.get(kind).make(evidence, 0)))
+            counts[kind] = [units.counts(probe, _until(end))]
+    key, metric = headline(subject.task)
+    value = measure([trained], metric).value
+    values = {kind: measure(one, metric).value for kind, one in counts.items()}
+    verdicts = judge_replaced(trained, counts, metric, margin)
+    said = units.said(len(trained))
+    called = "its circuit" if len(layers) == 1 else "its circuits"
+    conclusion = conclude(verdicts, values, value, key, said, called)
+    return {
+        "kind": conclusion.kind,
+        "sentence": conclusion.sentence,
+        "metric": key,
+        "trained": value,
+        "replaced": {
+            kind: {"value": plain(values[kind]), **verdict_numbers(verdicts[kind], key)} for kind in DECISIVE
+        },
+        "counted": said,
+        "samples": count,
+        "asked": wanted,
+        "units": len(trained),
+        "margin": margin,
+        "seed": seed,
+        "layers": list(layers),
+    }
+
+
+def _most(subject: Subject) -> int:
+    """Return how many samples fit into memory."""
+    if not isinstance(subject, SceneSubject):
+        return SAMPLES
+    values = max(1, len(subject.run.bands) * subject.run.patch_size**2)
+    return max(_FEWEST, min(SAMPLES, _VALUES // values))
+
+
+def _first(inputs: ModelInputs, count: int) -> ModelInputs:
+    """Return samples that are evenly spread over those that were drawn."""
+    chosen = torch.linspace(0, len(inputs.images) - 1, count).round().long()
+    names = tuple(inputs.names[index] for index in chosen.tolist())
+    return ModelInputs(inputs.images[chosen], inputs.targets[chosen], names)
+
+
+def _until(end: float) -> Any:
+    def progress(done: int, total: int) -> None:
+        if done < total and time.perf_counter() > end:
+            raise _LateError
+
+    return progress
+
+
+def _line(found: Mapping[str, Any]) -> str:
+    """Return the short form in one line."""
+    if "not_diagnosed" in found:
+        return f"use not diagnosed: {found['not_diagnosed']}"
+    key, replaced = found["metric"], found["replaced"]
+    numbers = ", ".join(f"{kind} {show(key, replaced[kind]['value'])}" for kind in DECISIVE)
+    numbers = f"{find_metric(key).label} {show(key, found['trained'])}, outputs replaced: {numbers}"
+    fewer = ", as many as the time allows" if found["samples"] < found["asked"] else ""
+    said = {
+        NOT_USED: "not used",
+        USED: "used",
+        HARMFUL: "does harm",
+        CONSTANT: "used as a constant alone",
+    }.get(found["kind"])
+    if said is None:
+        limits = [one["detectable"] for one in replaced.values() if one["detectable"] is not None]
+        below = f" below {show_difference(key, max(limits), sign=False)}" if limits else ""
+        said = f"use not decidable{below}"
+    return f"{said}: {numbers} ({found['counted']}{fewer})"

@@ -1,0 +1,147 @@
+"""The short form at the end of an evaluation: one line, within its time, and no metric changes."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from qhybrid.cli.main import execute
+from qhybrid.evaluation import evaluate_run, load_subject
+from qhybrid.evaluation.diagnosis import short
+from qhybrid.evaluation.diagnosis.diagnose import diagnose_run
+from qhybrid.evaluation.diagnosis.short import short_diagnosis
+
+
+@pytest.fixture(autouse=True)
+def _all_the_time(monkeypatch):
+    """A busy machine must not decide how many samples are taken."""
+    monkeypatch.setattr(short, "LEAST_SECONDS", 1e9)
+
+
+def written(found):
+    return json.loads((found.folder / "metrics.json").read_text())
+
+
+def test_metrics_do_not_change(make_image_run, mnist_root):
+    folder = make_image_run()
+    plain = written(evaluate_run(folder, "test", data_root=mnist_root))
+    found = evaluate_run(folder, "test", data_root=mnist_root, diagnose=True)
+    more = written(found)
+    use = more.pop("circuit_use")
+    assert {**more, "seconds": 0} == {**plain, "seconds": 0}
+    assert use == found.circuit_use
+    assert use["layers"] == ["quanvolution.filter", "head.classifier.circuit"]
+    assert use["samples"] == 16
+    # The next evaluation without it leaves no line of an older one.
+    assert "circuit_use" not in written(evaluate_run(folder, "test", data_root=mnist_root))
+
+
+def test_numbers_are_those_of_the_whole_diagnosis(known_run, tmp_path):
+    folder = known_run()
+    use = evaluate_run(folder, "test", data_root=tmp_path, diagnose=True).circuit_use
+    whole = diagnose_run(folder, samples=64, data_root=tmp_path).content
+    rows = {row["name"]: row["value"] for row in whole["targets"][0]["replaced"]}
+    assert use["trained"] == whole["trained"]["value"] == 1.0
+    for kind in ("mean", "zero"):  # of permutations the short form has one draw
+        assert use["replaced"][kind]["value"] == pytest.approx(rows[kind], abs=1e-12)
+    assert use["kind"] == "used"
+    assert re.fullmatch(
+        r"used: accuracy 100.00 %, outputs replaced: mean [\d.]+ %, zero [\d.]+ %, permuted [\d.]+ % "
+        r"\(64 images\)",
+        use["line"],
+    )
+
+
+def test_a_blind_model_says_so(known_run, tmp_path):
+    folder = known_run("blind", weight=0.0, bias=1.0)
+    use = evaluate_run(folder, "test", data_root=tmp_path, diagnose=True).circuit_use
+    assert use["line"].startswith("not used: accuracy ")
+    assert use["sentence"].startswith("This model does not use its circuit: ")
+
+
+def test_models_without_circuits_say_nothing(make_run, scenes_root):
+    found = evaluate_run(make_run(name="unet"), "test", data_root=scenes_root, diagnose=True)
+    assert found.circuit_use is None
+    assert "circuit_use" not in written(found)
+
+
+class Clock:
+    """A clock that stands still but for what passes cost."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Each image that goes through the model takes a second."""
+    clock = Clock()
+    monkeypatch.setattr(short, "time", clock)
+    run = short.SampledUnits.counts
+
+    def counted(units, probe, progress=None):
+        clock.now += units.samples
+        return run(units, probe, progress)
+
+    monkeypatch.setattr(short.SampledUnits, "counts", counted)
+    return clock
+
+
+@pytest.mark.parametrize(
+    ("budget", "samples"),
+    [(1000.0, 64), (200.0, 40), (60.0, 10)],
+)
+def test_it_takes_as_many_samples_as_the_time_allows(known_run, tmp_path, clock, budget, samples):
+    subject = load_subject(known_run(), "best", "test", None, tmp_path)
+    use = short_diagnosis(subject, 1.0, budget=budget)
+    assert clock.now <= budget
+    assert use["samples"] <= 64
+    assert use["samples"] >= samples
+    assert ("as many as the time allows" in use["line"]) == (use["samples"] < 64)
+
+
+def test_it_gives_up_where_not_even_a_few_fit(known_run, tmp_path, clock):
+    subject = load_subject(known_run(), "best", "test", None, tmp_path)
+    use = short_diagnosis(subject, 1.0, budget=6.0)
+    assert use["line"] == "use not diagnosed: 4 samples take longer than 6 s"
+    assert clock.now <= 6.0
+
+
+def test_a_tenth_of_a_long_evaluation(known_run, tmp_path, clock, monkeypatch):
+    monkeypatch.setattr(short, "LEAST_SECONDS", 20.0)
+    subject = load_subject(known_run(), "best", "test", None, tmp_path)
+    assert short_diagnosis(subject, 30.0)["samples"] < 10  # 20 s
+    assert short_diagnosis(subject, 3000.0)["samples"] == 64  # 300 s
+
+
+def test_an_error_costs_the_line_alone(known_run, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise KeyError("something of a plugin")
+
+    monkeypatch.setattr(short, "judge_replaced", fail)
+    found = evaluate_run(known_run(), "test", data_root=tmp_path, diagnose=True)
+    assert found["accuracy"] == 1.0
+    assert "not diagnosed" in found.circuit_use["line"]
+
+
+def test_commands_print_the_line(known_run, tmp_path, monkeypatch, capsys):
+    folder = known_run()
+    monkeypatch.chdir(tmp_path)
+    assert execute(["evaluate", str(folder)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("circuit ")]
+    assert line.startswith("circuit     used: accuracy 100.00 %")
+    assert execute(["evaluate", str(folder), "--no-diagnose"]) == 0
+    assert "circuit" not in capsys.readouterr().out
+    assert execute(["diagnose", str(folder), "--samples", "40", "--layer", "head.classifier.circuit"]) == 0
+    out = capsys.readouterr().out
+    assert "This model uses its circuit: " in out
+    assert "gradient norms in training: not recorded" in out
+    assert execute(["diagnose", str(folder), "--samples", "40", "--layer", "head.classifier.circuit"]) == 0
+    assert "read back" in capsys.readouterr().out
+    assert execute(["diagnose", str(folder), "--layer", "x"]) == 1
+    assert "No quantum layer named x" in capsys.readouterr().err
