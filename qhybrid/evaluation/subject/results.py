@@ -14,6 +14,7 @@ from torch import Tensor
 from qhybrid.config import PredictionConfig
 from qhybrid.evaluation.measuring import Measured
 from qhybrid.evaluation.scene_pictures import Sample as Picture
+from qhybrid.metrics.intervals import Intervals
 from qhybrid.training.images.metrics import ImageMetrics
 from qhybrid.training.metrics import SegmentationMetrics
 
@@ -38,6 +39,7 @@ class Evaluation:
         on: Name of the data if they are others than the run's own.
         places: Where these parts are.
         overview: A whole scene with its prediction, at a lower resolution.
+        intervals: The test set's own sampling error of each metric; None where it was not asked for.
     """
 
     task: str
@@ -52,6 +54,7 @@ class Evaluation:
     on: str | None = None
     places: tuple[str, ...] = ()
     overview: Picture | None = None
+    intervals: Intervals | None = None
 
     def __getitem__(self, key: str) -> float:
         """Return a metric by its key, as in `found["miou"]`."""
