@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.evaluation.image_scoring import image_samples
 from qhybrid.evaluation.measuring import Measured, Tally
-from qhybrid.metrics import CLASSIFICATION, SEGMENTATION, Metric, Sample, Totals, metrics_of
+from qhybrid.metrics import CLASSIFICATION, SEGMENTATION, Metric, Sample, Totals, entry_of, metrics_of
 from qhybrid.metrics.intervals import FEWEST, Interval, Intervals, Units, jackknife, wilson
 from qhybrid.seeding import numpy_generator
 from qhybrid.training.images.metrics import class_logits, soft_iou, soft_sums
@@ -142,6 +142,10 @@ class UnitTally:
             ratio = soft_iou(overlap, union).numpy()
             np.add.at(self._ratios, groups, np.stack([ratio, np.ones_like(ratio)], axis=1))
 
+    def count_no_samples(self) -> None:
+        """Leave out the metrics that look at whole samples: these are larger than a unit."""
+        self._sums = {}
+
     def add_sample(self, index: int, sample: Sample) -> None:
         """Count one sample for the metrics that look at samples; one that fails has no interval."""
         group = int(self._group[self.units.of[index]])
@@ -171,6 +175,9 @@ class UnitTally:
         left_out = [self._without(int(group)) for group in kept]
         changing = [name for name, same in zip(self.class_names, self._steady(kept)) if not same]
         for key, value in measured.values.items():
+            if (entry := entry_of(key)) is not None and entry.key in self._own.keys() - self._sums.keys():
+                found.missing[key] = f"it is not counted by {units.kind}"
+                continue
             replicates = np.array([one.get(key, math.nan) for one in left_out])
             found.replicates[key] = replicates
             if key == "accuracy" and self.task == CLASSIFICATION and units.kind == IMAGE:

@@ -73,7 +73,7 @@ class Units:
         said = f"{100 * LEVEL:.0f} % over {self.count:,} {many}"
         if self.within:
             said += f", {self.within}"
-        if self.places is not None:
+        if self.places is not None and self.kind != "place":
             said += f"; {self.places} connected place{'' if self.places == 1 else 's'}"
         return said
 
