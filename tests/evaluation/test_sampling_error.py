@@ -172,9 +172,7 @@ def test_blocks_of_scenes_in_whatever_windows_they_come(monkeypatch):
     measured = Tally.of("scenes").measure(Totals(SegmentationMetrics(whole, NAMES)))
     found = tally.tally.intervals(measured)
     assert found.units.text() == (
-        f"95 % over {len(blocks)} blocks of 128 px, within these scenes; 2 connected places".replace(
-            "128", "8"
-        )
+        f"95 % over {len(blocks)} blocks of 8 px, within these scenes; 2 connected places"
     )
     others = [SegmentationMetrics(whole - block, NAMES).miou for block in blocks]
     expected = jackknife(SegmentationMetrics(whole, NAMES).miou, others, 0, 1)

@@ -138,6 +138,22 @@ class ImageDataset(ABC):
         self._check(arrays, split)
         return arrays
 
+    def compared(self) -> ImageDataset:
+        """Return the data set in which near-duplicates are looked for: itself, or with larger pictures."""
+        return self
+
+    def adjacent(self, first: Sequence[str], second: Sequence[str]) -> list[tuple[str, str]]:
+        """Return pairs of images that lie side by side in one object, as neighbouring sections of a stack do.
+
+        Args:
+            first: Names of images of one split.
+            second: Those of another.
+
+        Returns:
+            One pair for each image of `second` that has such a neighbour; none unless the data set knows.
+        """
+        return []
+
     def sampling_units(self, ids: Sequence[str]) -> SamplingUnits:
         """Return what may be taken for independent in a split when its sampling error is computed.
 
