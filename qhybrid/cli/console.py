@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn, Task
 
     from qhybrid.evaluation import Evaluation
+    from qhybrid.metrics.intervals import Intervals
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -24,6 +25,8 @@ errors = Console(stderr=True, highlight=False)
 LONGEST_NAME = 28
 
 Progress = Callable[[int, "int | None"], None]
+Reference = tuple[Mapping[str, "float | None"], "Intervals | None"]
+"""Metrics of a reference by their keys, and their intervals where there are some."""
 
 
 def say(text: str) -> None:
@@ -149,7 +152,10 @@ def duration(seconds: float) -> str:
 
 
 def metrics_table(
-    title: str, results: Mapping[str, Mapping[str, float | None]], more: Sequence[tuple[str, ...]] = ()
+    title: str,
+    results: Mapping[str, Mapping[str, float | None]],
+    more: Sequence[tuple[str, ...]] = (),
+    intervals: Intervals | None = None,
 ) -> Table:
     """Return a table of metrics: one column a result, one row a number, the headline first.
 
@@ -157,22 +163,62 @@ def metrics_table(
         title: Above the table.
         results: Metrics by their keys, by column name; one that a result lacks is a dash there.
         more: Further rows, ready to print.
+        intervals: The test set's own sampling error of the first result, for a column of its own.
     """
     from qhybrid.metrics import metric_label, show_metric
 
-    table = Table(title=title, title_justify="left")
+    caption = None if intervals is None else f"interval: {intervals.units.text()}"
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("")
-    for name in results:
+    for place, name in enumerate(results):
         table.add_column(name, justify="right")
+        if place == 0 and intervals is not None:
+            table.add_column("interval", justify="right")
     keys = list(dict.fromkeys(key for metrics in results.values() for key in metrics))
     for index, key in enumerate(keys):
-        shown = (show_metric(key, metrics.get(key)) for metrics in results.values())
+        shown = [show_metric(key, metrics.get(key)) for metrics in results.values()]
+        if intervals is not None:
+            shown.insert(1, _interval_text(intervals, key))
         # A line before the numbers of single classes.
         ends = " " not in key and (" " in keys[index + 1] if index + 1 < len(keys) else bool(more))
         table.add_row(metric_label(key), *shown, style="bold" if index == 0 else None, end_section=ends)
     for row in more:
         table.add_row(*row)
     return table
+
+
+def references_table(title: str, references: Mapping[str, Reference]) -> Table:
+    """Return a table of references: one row each, the metrics that all of them have, with intervals.
+
+    Args:
+        title: Above the table.
+        references: Metrics and intervals by name.
+    """
+    from qhybrid.metrics import metric_label, show_metric
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    every = [metrics.keys() for metrics, _ in references.values()]
+    keys = [key for key in every[0] if all(key in one for one in every)] if every else []
+    for key in keys:
+        table.add_column(metric_label(key), justify="right")
+        if any(one is not None and key in one.values for _, one in references.values()):
+            table.add_column("interval", justify="right")
+    for name, (metrics, intervals) in references.items():
+        cells = []
+        for key in keys:
+            cells.append(show_metric(key, metrics.get(key)))
+            if any(one is not None and key in one.values for _, one in references.values()):
+                cells.append("" if intervals is None else _interval_text(intervals, key))
+        table.add_row(name, *cells)
+    return table
+
+
+def _interval_text(intervals: Intervals, key: str) -> str:
+    from qhybrid.metrics import DASH, show_interval
+
+    found = intervals.values.get(key)
+    return DASH if found is None else show_interval(key, found.low, found.high)
 
 
 def evaluation_table(
@@ -192,4 +238,4 @@ def evaluation_table(
     if found.task == CLASSIFICATION:
         for label, share in zip(found.counts.class_names, found.counts.recall, strict=True):
             more.append((f"right of {label}", f"{100 * share:.2f} %" if share == share else DASH))
-    return metrics_table(title, {name: found.metrics, **others}, more)
+    return metrics_table(title, {name: found.metrics, **others}, more, found.intervals)

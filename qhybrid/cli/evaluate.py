@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qhybrid.cli.console import console, evaluation_table, progress_bar, say, say_circuit_use, say_path
+from qhybrid.cli.console import (
+    Reference,
+    console,
+    evaluation_table,
+    progress_bar,
+    references_table,
+    say,
+    say_circuit_use,
+    say_path,
+)
 from qhybrid.cli.hashing import hashing_bar
 from qhybrid.cli.lookup import find_recipe, find_run
 from qhybrid.cli.train import DATA_ROOT_HELP
@@ -75,7 +84,12 @@ def evaluate(
         typer.Option(help="Judge on other data: a recipe, or a folder of images and masks."),
     ] = None,
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="Also score the majority class and colour alone.")
+        bool,
+        typer.Option(
+            "--baselines",
+            help="Also score references: majority class and colour alone; of classes of images also nearest "
+            "neighbour, linear model and RBF-SVM.",
+        ),
     ] = False,
     bands: Bands = None,
     scale: Scale = None,
@@ -90,6 +104,7 @@ def evaluate(
 
     from qhybrid.errors import MetricError
     from qhybrid.evaluation import evaluate_run
+    from qhybrid.metrics import CLASSIFICATION
     from qhybrid.training.run_folder import read_recipe
 
     recipe = read_recipe(folder)
@@ -117,9 +132,12 @@ def evaluate(
         except MetricError as error:
             failed, found = error, error.evaluation
     target = found.folder
-    references = read_baselines(target) if baselines else {}
+    references = read_references(target) if baselines else {}
     title = f"{split} split" if found.on is None else f"{found.on}, {split} split"
-    console.print(evaluation_table(title, recipe.name, found, references))
+    beside = {} if found.task == CLASSIFICATION else {name: one for name, (one, _) in references.items()}
+    console.print(evaluation_table(title, recipe.name, found, beside))
+    if references and not beside:
+        console.print(references_table("references on the same images", references))
     say_circuit_use(found)
     say_path("metrics", target)
     if failed is not None:
@@ -169,10 +187,20 @@ def routed(engine: EngineConfig | None) -> EngineConfig | None:
 
 def read_baselines(evaluation: Path) -> dict[str, dict[str, float | None]]:
     """Return what an evaluation with baselines wrote about them, by the names that tables use."""
+    return {name: metrics for name, (metrics, _) in read_references(evaluation).items()}
+
+
+def read_references(evaluation: Path) -> dict[str, Reference]:
+    """Return the same, each with its intervals where it has some."""
     from qhybrid.metrics import metrics_in
+    from qhybrid.metrics.intervals import Intervals
 
     written = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
-    return {BASELINES[name]: metrics_in(found) for name, found in written["baselines"].items()}
+    found: dict[str, Reference] = {}
+    for name, one in written.get("baselines", {}).items():
+        intervals = Intervals.from_dict(one["intervals"]) if "intervals" in one else None
+        found[one.get("label") or BASELINES[name]] = metrics_in(one), intervals
+    return found
 
 
 def engine_config(

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["split", "file", "labels", "leak", "near-copy", "class", "statistics"]
+Kind = Literal["split", "file", "labels", "leak", "near-copy", "neighbours", "class", "statistics"]
 """What a problem is about: a split that is missing or empty, a file or mask that cannot be used, a split
-without labels, one place in two splits, near-copies in two splits, a class that a split lacks, values far
-from those of training."""
+without labels, one place in two splits, near-copies in two splits, neighbours of one object in two splits, a
+class that a split lacks, values far from those of training."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,8 @@ class DataCheck:
         splits: What there is in each split.
         problems: All that is wrong or worth a look.
         overlapping: Names of scenes of two splits that show the same ground.
+        near_duplicates: Images of two splits that are near-duplicates: both splits and names, the
+            correlation, and whether the one is a mirrored or rotated copy.
     """
 
     unit: str
@@ -147,6 +149,7 @@ class DataCheck:
     splits: dict[str, SplitFindings] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     overlapping: set[tuple[str, str]] = field(default_factory=set)
+    near_duplicates: list[dict[str, Any]] = field(default_factory=list)
     _known: set[Problem] = field(default_factory=set, repr=False)
 
     @property
@@ -174,4 +177,5 @@ class DataCheck:
             "counted": self.counted,
             "splits": splits,
             "problems": problems,
+            **({"near_duplicates": self.near_duplicates} if self.near_duplicates else {}),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from qhybrid.evaluation.subject.results import Evaluation, Options, Progress
 from qhybrid.evaluation.subject.subject import input_of
 from qhybrid.inference import read_as
 from qhybrid.models import use_engine
-from qhybrid.training.metrics import SegmentationMetrics
 from qhybrid.training.run_folder import Which
 from qhybrid.workspace import data_root as default_data_root
 from qhybrid.workspace import write_text
@@ -74,7 +73,8 @@ def evaluate_run(
         output: Folder for the results; `evaluation_folder(...)` if absent. The result says which in `folder`.
         which: Weights of the best or of the last epoch; a run on images without validation has last ones.
         progress: Called with (windows or images done, all of them).
-        baselines: Also evaluate the majority class and the colour classifier on scenes, into metrics.json.
+        baselines: Also evaluate references, into metrics.json: on scenes the majority class and colour alone,
+            on whole images those of `image_baselines`.
         settings: Overlap and batch size of scenes; those of the run's recipe if absent.
         device: Where to run the model: "auto", "cpu", "cuda"; where it is loaded if absent.
         layers: Dotted names of the quantum layers that run on `engine`; all of them if absent.
@@ -144,6 +144,7 @@ def evaluate_run(
         **({"read_as": reading} if reading else {}),
         "seconds": round(seconds, 3),
         "metrics": plain_metrics(found.metrics),
+        **({} if found.intervals is None else {"intervals": found.intervals.to_dict()}),
     }
     if found.measured.failed:
         facts["metrics_failed"] = found.measured.failed
@@ -169,8 +170,8 @@ def plain_metrics(metrics: dict[str, float]) -> dict[str, float | None]:
 
 def evaluate_baselines(
     folder: str | Path, split: str = "test", data_root: str | Path | None = None
-) -> dict[str, SegmentationMetrics]:
-    """Evaluate the references alone, on the pixels that `evaluate_run` counts.
+) -> Mapping[str, Any]:
+    """Evaluate the references alone, on the pixels or images that `evaluate_run` counts.
 
     Args:
         folder: The run folder, for its data section, classes and statistics.
@@ -178,11 +179,11 @@ def evaluate_baselines(
         data_root: Folder that the recipe's `data.root` is relative to; QHYBRID_DATA or ./data if absent.
 
     Returns:
-        Metrics of `majority_class` and `color_classifier`.
+        By name: `SegmentationMetrics` of `majority_class` and `color_classifier` on scenes, else each a
+        `ScoredBaseline`.
 
     Raises:
         CheckpointError: If the run folder is incomplete or damaged.
-        ConfigError: If the run is one on whole images.
         DataError: If the data set or one of its scenes is unusable.
     """
     return load_subject(folder, "best", split, None, default_data_root(data_root)).baselines()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.images import ImageArrays
+from qhybrid.evaluation.image_baselines import ScoredBaseline
 from qhybrid.evaluation.pictures import draw_confusion
 from qhybrid.evaluation.report_files import discard_pictures
 from qhybrid.training.images.metrics import ImageMetrics, ImageScores
@@ -35,6 +36,7 @@ def write_image_report(
     metrics: ImageMetrics,
     arrays: ImageArrays,
     probabilities: Tensor,
+    baselines: Mapping[str, ScoredBaseline],
 ) -> None:
     """Write all files of an evaluation; each appears whole.
 
@@ -47,9 +49,12 @@ def write_image_report(
         metrics: Of the model.
         arrays: Images and truth.
         probabilities: Of the classes, shape (N, K) or (N, K, H, W).
+        baselines: References by name.
     """
     discard_pictures(folder)
     content = {**facts, **metrics.to_dict()}
+    if baselines:
+        content["baselines"] = {key: one.to_dict() for key, one in baselines.items()}
     write_text(folder / "metrics.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
     classified = run.task == "classification"
     rows = _classified(run, arrays, probabilities) if classified else _segmented(run, arrays, probabilities)

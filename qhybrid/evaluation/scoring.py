@@ -16,6 +16,7 @@ from qhybrid.data.raster import Window
 from qhybrid.data.scenes import Scene, SceneReader
 from qhybrid.errors import DataError
 from qhybrid.evaluation.scene_pictures import Overview, Part, Sample, read_sample
+from qhybrid.evaluation.scene_units import SceneTally
 from qhybrid.inference import SceneModel, iterate_probabilities
 from qhybrid.inference.scene_model import input_contract
 from qhybrid.inference.windows import window_grid
@@ -54,11 +55,31 @@ class Scored(NamedTuple):
         confusion: One confusion matrix over all scenes; pixels without data or label are not counted.
         samples: The parts that were asked for, in their order.
         overview: The whole scene that was asked for.
+        units: The same counts place by place, or block by block.
     """
 
     confusion: ConfusionMatrix
     samples: list[Sample]
     overview: Sample | None
+    units: SceneTally
+
+
+class _Counting(NamedTuple):
+    """All that counts the labels of one scene."""
+
+    scene: int
+    confusion: ConfusionMatrix
+    units: SceneTally
+    each: EachScene | None
+
+    def add_window(self, window: Window, labels: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
+        self.confusion.update(torch.from_numpy(labels), torch.from_numpy(truth))
+        self.units.add_window(self.scene, window, labels, truth)
+
+    def add_scene(self, labels: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
+        if self.each is not None:
+            self.each(labels, truth)
+        self.units.add_scene(self.scene, labels, truth)
 
 
 def score_scenes(
@@ -97,6 +118,7 @@ def score_scenes(
     confusion = ConfusionMatrix(run.classes.num_classes, run.classes.names)
     settings = settings or run.recipe.prediction
     counts = [len(window_grid(*reader.shape, run.patch_size, settings.overlap)) for reader in readers]
+    units = SceneTally(scenes, [reader.shape for reader in readers], run.classes.names)
     kept: dict[Part, Sample] = {}
     whole = None
     for index, reader in enumerate(readers):
@@ -108,29 +130,29 @@ def score_scenes(
         small = Overview(reader) if index == overview else None
         share = _share_of(progress, sum(counts[:index]), counts[index], sum(counts))
         options = {"settings": settings, "device": device, "progress": share}
-        _score_scene(run, reader, confusion, cuts, small, each, **options)
+        counting = _Counting(index, confusion, units, each)
+        _score_scene(run, reader, counting, cuts, small, **options)
         kept.update({part: read_sample(reader, part.window, found) for part, found in cuts.items()})
         whole = small.sample() if small is not None else whole
         reader.close()
-    return Scored(confusion, [kept[part] for part in parts], whole)
+    return Scored(confusion, [kept[part] for part in parts], whole, units)
 
 
 def _score_scene(
     run: SceneModel,
     reader: SceneReader,
-    confusion: ConfusionMatrix,
+    counting: _Counting,
     cuts: dict[Part, NDArray[np.uint8]],
     overview: Overview | None,
-    each: EachScene | None,
     **options: Any,
 ) -> None:
     """Count one scene; write the predicted labels of its parts into `cuts`."""
-    whole = None if each is None else np.full((2, *reader.shape), IGNORE_INDEX, dtype=np.uint8)
+    whole = None if counting.each is None else np.full((2, *reader.shape), IGNORE_INDEX, dtype=np.uint8)
     for block in iterate_probabilities(run, reader.scene, **options):
         labels = block.labels()
         truth = reader.read_labels(block.window)
         truth[~block.valid] = IGNORE_INDEX
-        confusion.update(torch.from_numpy(labels), torch.from_numpy(truth))
+        counting.add_window(block.window, labels, truth)
         for part, kept in cuts.items():
             _copy_overlap(labels, block.window, kept, part.window)
         if overview is not None:
@@ -138,8 +160,8 @@ def _score_scene(
         if whole is not None:
             at = block.window
             whole[:, at.row : at.row + at.height, at.col : at.col + at.width] = labels, truth
-    if each is not None and whole is not None:
-        each(whole[0], whole[1])
+    if whole is not None:
+        counting.add_scene(whole[0], whole[1])
 
 
 def true_map(reader: SceneReader) -> NDArray[np.uint8]:

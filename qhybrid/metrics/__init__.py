@@ -29,6 +29,7 @@ from qhybrid.metrics.table import (
     metrics_of,
     place_of,
     register_metric,
+    show_interval,
     show_metric,
     version_of,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "metrics_of",
     "place_of",
     "register_metric",
+    "show_interval",
     "show_metric",
     "version_of",
 ]

@@ -127,6 +127,13 @@ def show_metric(key: str, value: float | None, error: float | None = None) -> st
     return find_metric(key).show(value, error)
 
 
+def show_interval(key: str, low: float, high: float) -> str:
+    """Return an interval of a metric for readers, as in `91.20 – 95.60 %`."""
+    metric = find_metric(key)
+    ends = " – ".join(f"{metric.number(end):.{metric.digits}f}" for end in (low, high))
+    return f"{ends} {metric.unit}".rstrip()
+
+
 def metrics_in(content: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the metrics of an evaluation's metrics.json, of any version, the headline first.
 

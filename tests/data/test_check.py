@@ -319,7 +319,22 @@ def test_images_of_two_splits_that_are_copies(tmp_path):
         if one.kind == "near-copy"
     ]
     assert [one.splits for one in found] == [("train", "test")]
-    assert f"{names[0]} and {names[1]}" in found[0].message
+    assert f"{names[0]} and {names[1]} (1.000)" in found[0].message
+    assert "1 of 4 images of test are near-duplicates of images of train" in found[0].message
+    assert not found[0].severe
+    # A mirrored copy of another training image, and both pairs in the report.
+    more = check.splits["train"].names[1], check.splits["test"].names[1]
+    one, other = (next(tmp_path.rglob(f"{name}.png")) for name in more)
+    write_picture(other, np.asarray(Image.open(one))[:, ::-1])
+    again = check_data(DataConfig.model_validate(content), tmp_path)
+    (found,) = (problem for problem in again.problems if problem.kind == "near-copy")
+    assert "1 of 4 images of test" in found.message
+    assert "(2 with mirrored and rotated copies)" in found.message
+    listed = {(pair["first"], pair["second"]): pair["turned"] for pair in again.to_dict()["near_duplicates"]}
+    assert listed == {names: False, more: True}
+    # Grouped, they are in one split.
+    grouped = {**content, "options": {"group_near_duplicates": 0.98}}
+    assert not check_data(DataConfig.model_validate(grouped), tmp_path).near_duplicates
     truncate(files[0])
     assert ("file", "train") in kinds(check_data(DataConfig.model_validate(content), tmp_path))
 

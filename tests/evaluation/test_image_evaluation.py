@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from qhybrid.config import EngineConfig, Recipe, validated
 from qhybrid.data.images.image_datasets import open_image_dataset
@@ -108,11 +109,26 @@ def test_soft_iou_is_that_of_all_pixels_together(segmenter, tmp_path):
     assert evaluate_run(segmenter, output=tmp_path)["soft_iou"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_intervals_and_references_are_written(classifier, segmenter, tmp_path):
+    found = evaluate_run(classifier, output=tmp_path / "a", baselines=True)
+    written = json.loads((tmp_path / "a" / "metrics.json").read_text())
+    right, count = np.trace(found.counts.matrix), found.counts.pixels
+    expected = stats.binomtest(int(right), count).proportion_ci(method="wilson")
+    kept = written["intervals"]["metrics"]["accuracy"]
+    assert (kept["low"], kept["high"]) == pytest.approx((expected.low, expected.high))
+    assert written["intervals"]["units"] == count
+    assert list(written["baselines"]) == ["majority_class", "nearest_neighbour", "linear_model", "rbf_svm"]
+    evaluate_run(segmenter, output=tmp_path / "b", baselines=True)
+    written = json.loads((tmp_path / "b" / "metrics.json").read_text())
+    assert list(written["baselines"]) == ["majority_class", "pixel_linear"]
+    # Four images are too few units.
+    assert written["intervals"]["metrics"] == {}
+    assert "fewer than 5" in written["intervals"]["missing"]["iou"]
+
+
 def test_bad_requests(segmenter, classifier, tmp_path):
     with pytest.raises(ConfigError, match="no quantum layers"):
         evaluate_run(segmenter, engine=EngineConfig(kind="aer"), output=tmp_path / "a")
-    with pytest.raises(ConfigError, match="baselines are for runs on scenes"):
-        evaluate_run(classifier, baselines=True, output=tmp_path / "a")
     assert not (tmp_path / "a").exists()
     (tmp_path / "file").touch()
     with pytest.raises(WorkspaceError):

@@ -39,7 +39,7 @@ def truth_of(scene, classes):
 
 def test_one_matrix_over_all_scenes(run, dataset):
     scenes = dataset.scenes("test")
-    confusion, samples, overview = score_scenes(run, scenes)
+    confusion, samples, overview, _ = score_scenes(run, scenes)
     truth = np.concatenate([truth_of(scene, run.classes).ravel() for scene in scenes])
     found = np.concatenate([predict_scene(run, scene).ravel() for scene in scenes])
     counted = truth != 255

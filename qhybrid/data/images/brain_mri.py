@@ -2,12 +2,15 @@
 
 Source: M. Nickparvar, Brain Tumor MRI Dataset, https://www.kaggle.com/datasets/masoudnickparvar/brain-tumor-mri-dataset,
 CC0. Slices carry no patient number: slices of one patient may be in different splits, as in all work on this
-set. In the original files the image size tells the class (slices without tumour are rarely 512 x 512), so all
+set, and slices next to each other are nearly the same: `group_near_duplicates` keeps those in one split.
+In the original files the image size tells the class (slices without tumour are rarely 512 x 512), so all
 images are resized to one size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -15,9 +18,10 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from qhybrid.data.images.dataset import ImageArrays, ImageDataset
-from qhybrid.data.images.partition import FractionOptions, stratified_parts
-from qhybrid.data.images.pictures import PICTURE_SUFFIXES, list_pictures, stack_pictures
+from qhybrid.data.images.dataset import ImageArrays, ImageDataset, SamplingUnits
+from qhybrid.data.images.partition import FractionOptions
+from qhybrid.data.images.pictures import PICTURE_SUFFIXES, list_pictures, picture_groups, stack_pictures
+from qhybrid.data.near_duplicates import COMPARED_SIDE
 from qhybrid.data.scenes import SPLITS
 from qhybrid.errors import DataError
 
@@ -39,6 +43,9 @@ class BrainMriOptions(FractionOptions):
         validation: Share of the images for validation; 0 is none.
         test: Share of the images for test.
         seed: Decides which image is in which split; diagnoses have the same share in all splits.
+        group_near_duplicates: Correlation above which two images, the one perhaps mirrored or rotated, are
+            near-duplicates; these are in one split then, directly or through others. 0.98 is a good choice.
+            Absent: they are not looked for, and may be in two splits.
     """
 
     pairing: Pairing = "malignant"
@@ -60,30 +67,44 @@ class BrainMri(ImageDataset):
     def __init__(self, folder: Path, options: BrainMriOptions) -> None:
         super().__init__(folder, options)
         self.class_names = tuple(_PAIRINGS[options.pairing])
+        self._group_of: dict[str, int] = {}
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Bands, height and width of the images, in pixels."""
         return 1, self.options.size, self.options.size
 
+    def sampling_units(self, ids: Sequence[str]) -> SamplingUnits:
+        """Return groups of near-duplicates where they are known, else every image by itself."""
+        if not all(name in self._group_of for name in ids):
+            return super().sampling_units(ids)
+        return SamplingUnits("group of near-duplicates", tuple(str(self._group_of[name]) for name in ids))
+
+    def compared(self) -> ImageDataset:
+        """Return the data set with pictures of one size, whatever size they are trained on."""
+        return type(self)(self.folder, self.options.model_copy(update={"size": COMPARED_SIDE}))
+
     def _load(self, split: str) -> ImageArrays:
-        groups = _PAIRINGS[self.options.pairing]
+        pairs = _PAIRINGS[self.options.pairing]
         files, diagnoses, targets = [], [], []
-        for target, names in enumerate(groups.values()):
+        for target, names in enumerate(pairs.values()):
             for name in names:
                 found = self._pictures(name)
                 files += found
                 diagnoses += [name] * len(found)
                 targets += [target] * len(found)
-        sizes = self.options.sizes(len(files))
         # Stratified by diagnosis, which is finer than the class.
-        parts = stratified_parts(diagnoses, sizes, self.options.seed, self.name, self.options.pairing)
+        groups = partial(picture_groups, files)
+        parts = self.options.parts(diagnoses, groups, self.name, self.options.pairing)
         chosen = parts[SPLITS.index(split)]
+        names = [f"{file.parent.name}/{file.stem}" for file in files]
+        if self.options.group_near_duplicates is not None:
+            self._group_of = dict(zip(names, groups(self.options.group_near_duplicates)))
         side = self.options.size
         return ImageArrays(
             stack_pictures([files[index] for index in chosen], 1, (side, side)),
             torch.from_numpy(np.array(targets, dtype=np.int64)[chosen]),
-            tuple(f"{files[index].parent.name}/{files[index].stem}" for index in chosen),
+            tuple(names[index] for index in chosen),
         )
 
     def _pictures(self, name: str) -> list[Path]:

@@ -51,6 +51,22 @@ class ImageArrays:
         )
 
 
+@dataclass(frozen=True)
+class SamplingUnits:
+    """What may be taken for independent among the images of a split.
+
+    Attributes:
+        kind: What one is, as in `image` or `block of 3 sections`.
+        of: The unit of each image.
+        within: What an interval over them speaks of, where that is less than it seems; as in `within this
+            stack`.
+    """
+
+    kind: str
+    of: tuple[str, ...]
+    within: str = ""
+
+
 class ImageDataset(ABC):
     """Images in up to three splits that never share an image.
 
@@ -121,6 +137,33 @@ class ImageDataset(ABC):
         arrays = self._load(split)
         self._check(arrays, split)
         return arrays
+
+    def compared(self) -> ImageDataset:
+        """Return the data set in which near-duplicates are looked for: itself, or with larger pictures."""
+        return self
+
+    def adjacent(self, first: Sequence[str], second: Sequence[str]) -> list[tuple[str, str]]:
+        """Return pairs of images that lie side by side in one object, as neighbouring sections of a stack do.
+
+        Args:
+            first: Names of images of one split.
+            second: Those of another.
+
+        Returns:
+            One pair for each image of `second` that has such a neighbour; none unless the data set knows.
+        """
+        return []
+
+    def sampling_units(self, ids: Sequence[str]) -> SamplingUnits:
+        """Return what may be taken for independent in a split when its sampling error is computed.
+
+        Args:
+            ids: Names of the images.
+
+        Returns:
+            Every image by itself, unless the data set knows better.
+        """
+        return SamplingUnits("image", tuple(ids))
 
     def _check(self, arrays: ImageArrays, split: str) -> None:
         """Refuse a split without images, and masks without any object or background."""

@@ -14,7 +14,8 @@ import torch
 from pydantic import model_validator
 
 from qhybrid.data.images.dataset import ImageArrays, ImageDataset
-from qhybrid.data.images.partition import FractionOptions, check_digit_classes, stratified_parts
+from qhybrid.data.images.partition import FractionOptions, check_digit_classes
+from qhybrid.data.near_duplicates import duplicate_groups, near_duplicates
 from qhybrid.data.scenes import SPLITS
 
 SIDE = 8
@@ -29,6 +30,8 @@ class DigitsOptions(FractionOptions):
         validation: Share of the images for validation; 0 is none.
         test: Share of the images for test.
         seed: Decides which image is in which split; digits have the same share in all splits.
+        group_near_duplicates: Correlation above which two images are near-duplicates; these are in one split
+            then, directly or through others. Different digits reach 0.98. Absent: they are not looked for.
     """
 
     classes: tuple[int, ...] | None = None
@@ -66,8 +69,12 @@ class Digits(ImageDataset):
         found = load_digits()
         members = np.flatnonzero(np.isin(found.target, self.classes))
         options: DigitsOptions = self.options
-        sizes = options.sizes(len(members))
-        parts = stratified_parts(found.target[members], sizes, options.seed, self.name)
+
+        def groups(limit: float) -> list[int]:
+            pairs = near_duplicates(found.images[members], limit=limit, turned=False)
+            return duplicate_groups(len(members), pairs)
+
+        parts = options.parts(found.target[members], groups, self.name)
         chosen = members[parts[SPLITS.index(split)]]
         new_index = np.full(10, -1)
         new_index[list(self.classes)] = range(len(self.classes))

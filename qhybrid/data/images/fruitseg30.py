@@ -6,14 +6,16 @@ folder with `Images` and `Mask`; a mask has its image's name, with or without `_
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from pydantic import Field
 
 from qhybrid.data.images.dataset import ImageArrays, ImageDataset
-from qhybrid.data.images.partition import FractionOptions, stratified_parts
-from qhybrid.data.images.pictures import list_pictures, stack_pairs
+from qhybrid.data.images.partition import FractionOptions
+from qhybrid.data.images.pictures import list_pictures, picture_groups, stack_pairs
+from qhybrid.data.near_duplicates import COMPARED_SIDE
 from qhybrid.data.scenes import SPLITS
 from qhybrid.errors import DataError
 
@@ -26,6 +28,9 @@ class FruitSeg30Options(FractionOptions):
         validation: Share of the images for validation; 0 is none.
         test: Share of the images for test.
         seed: Decides which image is in which split; each fruit has the same share in all splits.
+        group_near_duplicates: Correlation above which two images, the one perhaps mirrored or rotated, are
+            near-duplicates; these are in one split then, directly or through others. 0.98 is a good choice.
+            Absent: they are not looked for, and may be in two splits.
     """
 
     size: int = Field(128, ge=4)
@@ -48,10 +53,14 @@ class FruitSeg30(ImageDataset):
         """Bands, height and width of the images, in pixels."""
         return 3, self.options.size, self.options.size
 
+    def compared(self) -> ImageDataset:
+        """Return the data set with pictures of one size, whatever size they are trained on."""
+        return type(self)(self.folder, self.options.model_copy(update={"size": COMPARED_SIDE}))
+
     def _load(self, split: str) -> ImageArrays:
         pairs, fruits = self._pairs()
-        sizes = self.options.sizes(len(pairs))
-        parts = stratified_parts(np.array(fruits), sizes, self.options.seed, self.name)
+        groups = partial(picture_groups, [image for image, _ in pairs])
+        parts = self.options.parts(np.array(fruits), groups, self.name)
         chosen = [int(index) for index in parts[SPLITS.index(split)]]
         size = (self.options.size, self.options.size)
         images, masks = stack_pairs([pairs[index] for index in chosen], 3, size)

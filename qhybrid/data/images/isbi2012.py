@@ -3,29 +3,33 @@
 Source: I. Arganda-Carreras et al., Crowdsourcing the creation of image segmentation algorithms for
 connectomics, Frontiers in Neuroanatomy 9 (2015) 142; https://imagej.net/events/isbi-2012-segmentation-challenge.
 Free for research use. The labels of the challenge's own test images are not public, so tests are folds of
-the 30 labelled images. These are neighbouring sections of one stack, 50 nm apart, and folds are drawn at
-random: most test images have a neighbour in training, so that scores say little about other tissue.
+the 30 labelled images. These are neighbouring sections of one stack, 50 nm apart. Folds are drawn at random
+unless `block` is set: most test images have a neighbour in training then, so that scores say little about
+other tissue.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch.nn import functional
 
 from qhybrid.config import StrictModel
 from qhybrid.data.classes import IGNORE_INDEX
-from qhybrid.data.images.dataset import ImageArrays, ImageDataset, check_fold
+from qhybrid.data.images.dataset import ImageArrays, ImageDataset, SamplingUnits, check_fold
 from qhybrid.data.images.partition import fold_parts, hold_out
 from qhybrid.data.images.pictures import stack_pairs
 from qhybrid.errors import ConfigError, DataError
 
 IMAGES = 30
+UNIT = 3
+"""Neighbouring sections that are one unit when a sampling error is computed, where folds have no blocks."""
 
 
 class Isbi2012Options(StrictModel):
@@ -41,6 +45,10 @@ class Isbi2012Options(StrictModel):
             tiles of an image are in one split; metrics by image are by tile then.
         positive: What counts as class 1: the cells (white in the labels) or their membranes (black).
         seed: Decides the folds and the validation images.
+        block: Folds and validation consist of whole blocks of this many neighbouring sections, 6 at most so
+            that there are five; absent: of single sections.
+        gap: Sections beside a block of the test or validation split that are in no split, so that none of
+            them is a neighbour of a training section.
     """
 
     fold: int = 1
@@ -50,6 +58,14 @@ class Isbi2012Options(StrictModel):
     tile: int | None = Field(None, ge=4)
     positive: Literal["cell", "membrane"] = "cell"
     seed: int = 0
+    block: int | None = Field(None, ge=1, le=6)
+    gap: int = Field(0, ge=0, le=5)
+
+    @model_validator(mode="after")
+    def _gaps_are_beside_blocks(self) -> Self:
+        if self.gap and self.block is None:
+            raise ValueError("`gap` is for blocks: give `block`, the sections of one")
+        return self
 
 
 class Isbi2012(ImageDataset):
@@ -97,8 +113,28 @@ class Isbi2012(ImageDataset):
             arrays = _padded(arrays, options.pad)
         return arrays if options.tile is None else _tiles(arrays, options.tile)
 
+    def sampling_units(self, ids: Sequence[str]) -> SamplingUnits:
+        """Return blocks of neighbouring sections: `data.options.block` of them, else `UNIT`."""
+        length = self.options.block or UNIT
+        of = tuple(f"{_section(name) // length}" for name in ids)
+        kind = "section" if length == 1 else f"block of {length} sections"
+        return SamplingUnits(kind, of, "within this stack")
+
+    def adjacent(self, first: Sequence[str], second: Sequence[str]) -> list[tuple[str, str]]:
+        """Return the neighbouring sections in two splits; see `ImageDataset.adjacent`."""
+        known = {_section(name): name for name in reversed(first)}
+        found = {}
+        for name in second:
+            section = _section(name)
+            beside = known.get(section - 1) or known.get(section + 1)
+            if beside is not None:
+                found.setdefault(section, (beside, name))
+        return [found[section] for section in sorted(found)]
+
     def _members(self, split: str) -> NDArray[np.int64]:
         options: Isbi2012Options = self.options
+        if options.block is not None:
+            return self._members_of_blocks(split, options.block)
         parts = fold_parts(IMAGES, len(self.folds), options.seed, self.name)
         test = parts[options.fold - 1]
         if split == "test":
@@ -106,6 +142,26 @@ class Isbi2012(ImageDataset):
         others = np.setdiff1d(np.arange(IMAGES), test)
         train, validation = hold_out(others, options.validation, options.seed, self.name, options.fold)
         return train if split == "train" else validation
+
+    def _members_of_blocks(self, split: str, length: int) -> NDArray[np.int64]:
+        """Return the sections of a split of whole blocks, without those in gaps."""
+        options: Isbi2012Options = self.options
+        blocks = np.array_split(np.arange(IMAGES), np.arange(length, IMAGES, length))
+        parts = fold_parts(len(blocks), len(self.folds), options.seed, self.name, "blocks")
+        test = parts[options.fold - 1]
+        others = np.setdiff1d(np.arange(len(blocks)), test)
+        rest, held = hold_out(others, options.validation, options.seed, self.name, options.fold)
+        sections = {
+            name: np.concatenate([blocks[index] for index in chosen] or [np.zeros(0, dtype=np.int64)])
+            for name, chosen in (("train", rest), ("val", held), ("test", test))
+        }
+        # Test sections all stay; validation gives way to them, and training to both.
+        apart = {"train": ("val", "test"), "val": ("test",), "test": ()}[split]
+        found = sections[split]
+        for other in apart:
+            distance = np.abs(found[:, None] - sections[other][None]).min(axis=1, initial=IMAGES)
+            found = found[distance > options.gap]
+        return found
 
     def _file(self, kind: str, index: int) -> Path:
         folder = self.folder / kind
@@ -115,6 +171,11 @@ class Isbi2012(ImageDataset):
         if not file.is_file():
             raise DataError(f"{file}: must be there ({self.layout}), but is missing. Fix: fetch it again.")
         return file
+
+
+def _section(name: str) -> int:
+    """Return the place in the stack of an image or a tile, as of `section-07-row0-column1`."""
+    return int(name.split("-")[1])
 
 
 def _padded(arrays: ImageArrays, side: int) -> ImageArrays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from qhybrid.data.near_duplicates import COMPARED_SIDE, duplicate_groups, near_duplicates
 from qhybrid.errors import DataError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -113,6 +115,41 @@ def stack_pictures(files: Sequence[Path], bands: int, size: tuple[int, int] | No
         DataError: If one cannot be read, or differs in size from the first.
     """
     return _stacked(files, _each(files, lambda file: read_picture(file, bands, size)))
+
+
+def picture_groups(files: Sequence[Path], limit: float) -> list[int]:
+    """Return the group of near-duplicates that each picture is in, by the position of the first one in it.
+
+    Pictures are compared in grey at `COMPARED_SIDE`, whatever size they are trained on. Groups are found once
+    in a process for the same files.
+
+    Args:
+        files: The pictures.
+        limit: Correlation above which two are near-duplicates; mirrored and rotated copies count.
+
+    Raises:
+        DataError: If one cannot be read.
+    """
+    known = []
+    for file in files:
+        try:
+            found = file.stat()
+        except OSError as error:
+            raise DataError(f"{file}: this picture belongs to the data set, but is missing.") from error
+        known.append((file, found.st_size, found.st_mtime_ns, found.st_ino))
+    return list(_picture_groups(tuple(known), limit))
+
+
+@lru_cache(maxsize=4)
+def _picture_groups(known: tuple[tuple[Path, int, int, int], ...], limit: float) -> tuple[int, ...]:
+    side = COMPARED_SIDE
+    # A byte a pixel: thousands of pictures fit into memory.
+    small = _each(
+        [file for file, *_ in known],
+        lambda file: (255 * read_picture(file, 1, (side, side))[0]).round().astype(np.uint8),
+    )
+    images = np.stack(small) if small else np.zeros((0, side, side), dtype=np.uint8)
+    return tuple(duplicate_groups(len(images), near_duplicates(images, limit=limit)))
 
 
 def stack_masks(files: Sequence[Path], size: tuple[int, int] | None = None) -> torch.Tensor:

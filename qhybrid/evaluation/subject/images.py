@@ -16,10 +16,12 @@ from qhybrid.data.identity import DataIdentity, arrays_identity
 from qhybrid.data.images import ImageArrays, ImageDataset
 from qhybrid.data.images.image_datasets import open_image_dataset
 from qhybrid.errors import ConfigError, DataError
+from qhybrid.evaluation.image_baselines import ScoredBaseline, score_image_baselines
 from qhybrid.evaluation.image_report import write_image_report
 from qhybrid.evaluation.image_scoring import image_samples, score_logits
 from qhybrid.evaluation.measuring import Measured, Tally
 from qhybrid.evaluation.other_data import OtherData, class_places
+from qhybrid.evaluation.sampling_error import SampleUnits, UnitTally
 from qhybrid.evaluation.scoring import drawn_order, spread_over
 from qhybrid.evaluation.subject.predictions import REMEDY, KeptPredictions, PredictionWriter
 from qhybrid.evaluation.subject.results import Evaluation, ModelInputs, Options, ShownSample
@@ -60,6 +62,9 @@ class ImageSubject(Subject):
             else _other_images(run, dataset, split, other.name, other.folder)
         )
         self._arrays = arrays if samples is None else arrays.select(range(min(samples, len(arrays))))
+        self._dataset = dataset
+        units = dataset.sampling_units(self._arrays.ids)
+        self._units = SampleUnits.by_name(units.of, units.kind, units.within)
         self._shown = spread_over(len(self._arrays), SHOWN[self.task])
         self._features: Tensor | None = None
 
@@ -68,6 +73,8 @@ class ImageSubject(Subject):
         options = options or Options()
         logits = torch.cat(list(self._predict(options)))
         found = score_logits(self.task, self.class_names, logits, self._arrays.targets)
+        units = UnitTally(self.task, self.class_names, self._units)
+        units.add_all(logits, self._arrays.targets)
         return Evaluation(
             self.task,
             found.measured,
@@ -76,6 +83,7 @@ class ImageSubject(Subject):
             self._kept(logits, found.labels) if options.keep else b"",
             images=found.images,
             logits=logits,
+            intervals=units.intervals(found.measured),
         )
 
     def _kept(self, logits: Tensor, labels: Tensor) -> bytes:
@@ -166,23 +174,16 @@ class ImageSubject(Subject):
         assert found.logits is not None
         assert found.images is not None
         probabilities = class_logits(found.logits).softmax(dim=1)
-        write_image_report(target, self.run, facts, found.images, self._arrays, probabilities)
+        write_image_report(target, self.run, facts, found.images, self._arrays, probabilities, baselines)
 
     def facts(self, options: Options) -> dict[str, Any]:
         """Return data set and split."""
         data = self._data.model_dump(mode="json", include={"dataset", "options"})
         return {"data": data, "split": self.split}
 
-    def baselines(self) -> dict[str, SegmentationMetrics]:
-        """Refuse: there are none for whole images.
-
-        Raises:
-            ConfigError: Always.
-        """
-        raise ConfigError(
-            f"{self.folder}: baselines are for runs on scenes, but this one is on whole images. Fix: leave "
-            "them out."
-        )
+    def baselines(self) -> dict[str, ScoredBaseline]:
+        """Return majority class, nearest neighbour, linear model and SVM, or colour alone; see `Subject`."""
+        return score_image_baselines(self._dataset, self._arrays)
 
     def identify(self) -> DataIdentity:
         """Return the hash of images and targets; see `Subject.identify`."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from qhybrid.config import PredictionConfig
 from qhybrid.evaluation.measuring import Measured
 from qhybrid.evaluation.scene_pictures import Sample as Picture
+from qhybrid.metrics.intervals import Intervals
 from qhybrid.training.images.metrics import ImageMetrics
 from qhybrid.training.metrics import SegmentationMetrics
 
@@ -39,6 +40,7 @@ class Evaluation:
         places: Where these parts are.
         overview: A whole scene with its prediction, at a lower resolution.
         circuit_use: The short diagnosis of the model's circuits, if it was asked for and there are any.
+        intervals: The test set's own sampling error of each metric; None where it was not asked for.
     """
 
     task: str
@@ -54,6 +56,7 @@ class Evaluation:
     places: tuple[str, ...] = ()
     overview: Picture | None = None
     circuit_use: dict[str, Any] | None = None
+    intervals: Intervals | None = None
 
     def __getitem__(self, key: str) -> float:
         """Return a metric by its key, as in `found["miou"]`."""

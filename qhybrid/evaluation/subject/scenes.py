@@ -80,7 +80,7 @@ class SceneSubject(Subject):
             tally.add(Sample(labels, truth, self.class_names))
 
         parts = self._parts
-        confusion, pictures, overview = score_scenes(
+        confusion, pictures, overview, units = score_scenes(
             self.run,
             self._scenes,
             settings=options.settings,
@@ -92,15 +92,17 @@ class SceneSubject(Subject):
             each=each if options.keep or tally.counting else None,
         )
         counts = confusion.compute()
+        measured = tally.measure(Totals(counts))
         return Evaluation(
             self.task,
-            tally.measure(Totals(counts)),
+            measured,
             counts,
             tuple(picture.prediction for picture in pictures),
             writer.content() if options.keep else b"",
             pictures=tuple(pictures),
             places=tuple(picture.place for picture in pictures),
             overview=overview,
+            intervals=units.tally.intervals(measured),
         )
 
     def measure_kept(self, file: Path | None, counts: SegmentationMetrics, tally: Tally) -> Measured:

@@ -133,12 +133,8 @@ class Subject(ABC):
         """Return what metrics.json says of the data."""
 
     @abstractmethod
-    def baselines(self) -> dict[str, SegmentationMetrics]:
-        """Return the references that need no training worth the name, by name.
-
-        Raises:
-            ConfigError: If there are none for such data.
-        """
+    def baselines(self) -> Mapping[str, Any]:
+        """Return the references that need little training, by name: objects with `to_dict`."""
 
     @abstractmethod
     def identify(self) -> DataIdentity:

@@ -133,14 +133,10 @@ class ImageScores:
             self._classified.append((both, targets))
 
     def _add_soft(self, probabilities: Tensor, targets: Tensor) -> None:
-        counted = (targets != IGNORE_INDEX).unsqueeze(1)
-        classes = torch.arange(probabilities.shape[1], device=targets.device).view(1, -1, 1, 1)
-        truth = ((targets.unsqueeze(1) == classes) & counted).to(probabilities.dtype)
-        overlap = (probabilities * truth).sum(dim=(2, 3)).double()
-        union = ((probabilities * counted).sum(dim=(2, 3)) + truth.sum(dim=(2, 3))).double() - overlap
+        overlap, union = soft_sums(probabilities, targets)
         self._overlap = self._overlap.to(overlap.device) + overlap.sum(dim=0)
         self._union = self._union.to(union.device) + union.sum(dim=0)
-        self._ratios.append(_soft_iou(overlap, union))
+        self._ratios.append(soft_iou(overlap, union))
 
     @property
     def loss(self) -> float:
@@ -155,12 +151,30 @@ class ImageScores:
         counts = self._matrix.compute()
         if self.task == "classification" or not self._ratios:
             return ImageMetrics(self.task, counts)
-        together = float(_soft_iou(self._overlap[None], self._union[None])[0])
+        together = float(soft_iou(self._overlap[None], self._union[None])[0])
         return ImageMetrics(self.task, counts, together, float(torch.cat(self._ratios).mean()))
 
 
-def _soft_iou(overlap: Tensor, union: Tensor) -> Tensor:
-    """Return soft IoU of shape (B,) from sums over pixels of shape (B, K)."""
+def soft_sums(probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the soft IoU of each image and class is the ratio of: sum(p t) and sum(p + t - p t).
+
+    Args:
+        probabilities: Shape (B, K, H, W).
+        targets: Shape (B, H, W); 255 does not count.
+
+    Returns:
+        Two tensors of shape (B, K), double precision.
+    """
+    counted = (targets != IGNORE_INDEX).unsqueeze(1)
+    classes = torch.arange(probabilities.shape[1], device=targets.device).view(1, -1, 1, 1)
+    truth = ((targets.unsqueeze(1) == classes) & counted).to(probabilities.dtype)
+    overlap = (probabilities * truth).sum(dim=(2, 3)).double()
+    union = ((probabilities * counted).sum(dim=(2, 3)) + truth.sum(dim=(2, 3))).double() - overlap
+    return overlap, union
+
+
+def soft_iou(overlap: Tensor, union: Tensor) -> Tensor:
+    """Return soft IoU of shape (B,) from the sums of `soft_sums`, shape (B, K)."""
     ratio = overlap / union.clamp(min=1e-12)
     if overlap.shape[1] == 2:
         return ratio[:, 1]
