@@ -62,6 +62,13 @@ class Cost:
         sums = (*self.call, *call), (*self.sample, *sample)
         return Cost.of(self.flops, self.entries, self.widest, *sums, batch)
 
+    def times(self, factor: float, batch: float) -> Cost:
+        """Return the cost of several such computations, for a batch."""
+        call, sample = (
+            tuple((name, factor * number) for name, number in some) for some in (self.call, self.sample)
+        )
+        return Cost.of(factor * self.flops, factor * self.entries, self.widest, call, sample, batch)
+
     def counts(self, batch: float) -> Counts:
         """Return the units of work of a batch."""
         return (*self.call, *((name, batch * number) for name, number in self.sample))

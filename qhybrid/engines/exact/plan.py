@@ -100,7 +100,10 @@ class CircuitPlan:
 
 
 def plan_circuit(
-    spec: CircuitSpec, noise: NoiseProfile | None = None, rates: RateLayout | None = None
+    spec: CircuitSpec,
+    noise: NoiseProfile | None = None,
+    rates: RateLayout | None = None,
+    only: bool = False,
 ) -> CircuitPlan:
     """Plan a circuit; searched paths are kept on disk by the circuit's fingerprint.
 
@@ -109,6 +112,8 @@ def plan_circuit(
         noise: Error rates of gates and read-outs; with noise on gates no statevector is considered.
         rates: Where some of them are given as tensors: receives the circuit's distinct channels. Then the
             only method is the network.
+        only: Whether a network is wanted also where compiled statevectors are faster; else the search for one
+            ends when it seems to be slower than these.
 
     Raises:
         CircuitError: If the circuit is of an unsupported kind.
@@ -132,7 +137,8 @@ def plan_circuit(
     usable = states.widest <= WIDEST_STATE
     fastest = min(cost.seconds, compiled.seconds) if compiled else cost.seconds
     rival = fastest if usable and states.widest <= LARGEST_RIVAL else float("inf")
-    network, abandoned = _plan_network(spec, lowered, terms, rival)
+    only = only or compiled is None
+    network, abandoned = _plan_network(spec, lowered, terms, rival, only=only)
     angles = _angles(lowered)
     network = _with_angles(network, angles)
     if not usable:
@@ -174,6 +180,7 @@ def _plan_network(
     rival_seconds: float,
     rates: RateLayout | None = None,
     swept: bool = False,
+    only: bool = True,
 ) -> tuple[NetworkPlan | None, Cost | None]:
     """Return the plan, or the cost of the light cone for which the search was given up.
 
@@ -185,6 +192,7 @@ def _plan_network(
         rates: See `plan_circuit`.
         swept: Whether the rival counts only where sweeps reach all read-outs, so that there is a network in
             any case.
+        only: See `search_cones`.
     """
     graph = Graph()
     wires = sorted({wire for term in terms for wire in term.support})
@@ -194,7 +202,7 @@ def _plan_network(
         rival_seconds = float("inf")
     kind = "-rates" if rates is not None else "-noisy" if lowered.noisy else ""
     searched, abandoned = search_cones(
-        spec.fingerprint + kind, graph, gates, finals, rival_seconds, NOMINAL_BATCH
+        spec.fingerprint + kind, graph, gates, finals, rival_seconds, NOMINAL_BATCH, only
     )
     ready = {read_out: states for read_out, states in finals.items() if states is not None}
     if abandoned is not None or len(ready) < len(finals):
