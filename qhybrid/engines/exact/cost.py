@@ -166,6 +166,16 @@ def compiled_cost(work: float, operations: int, widest: int, runs: int, batch: i
     return Cost.of(8.0 * work, 2.0 * work, 2 << widest, call, sample, batch)
 
 
+def compiled_angles(trees: Iterable[tuple[Tree, bool]]) -> Counts:
+    """Return the units of work of a sample of angles that are not affine, in the compiled library.
+
+    Args:
+        trees: The distinct angles' expressions, and whether each depends on inputs.
+    """
+    nodes = operators_of([tree for tree, batched in trees if batched])[1]
+    return (("compiled.angle", float(nodes)),) if nodes else ()
+
+
 def angle_counts(trees: Iterable[tuple[Tree, bool]]) -> tuple[Counts, Counts]:
     """Return the units of work, of a call and of a sample, of angles that are not affine.
 

@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.exact.constants import Counts
-from qhybrid.engines.exact.cost import Cost, angle_counts, compiled_cost, network_cost, state_cost
+from qhybrid.engines.exact.cost import (
+    Cost,
+    angle_counts,
+    compiled_angles,
+    compiled_cost,
+    network_cost,
+    state_cost,
+)
 from qhybrid.engines.exact.density.estimate import density_cost
 from qhybrid.engines.exact.density.plan import DensityPlan, plan_density
 from qhybrid.engines.exact.fusion import FusedGate, fuse
@@ -23,6 +30,7 @@ from qhybrid.engines.exact.schedule import count_levels
 from qhybrid.engines.exact.search import Finals, FinalState, search_cones
 from qhybrid.engines.exact.statevector.plan import StatePlan, plan_states
 from qhybrid.engines.exact.sweep import Sweep
+from qhybrid.engines.gates.expression import Tree
 from qhybrid.engines.lowering import Lowered, lower
 from qhybrid.engines.noise.readout import readout_map, split_noisy
 from qhybrid.noise import NoiseProfile
@@ -144,7 +152,8 @@ def plan_circuit(
     if not usable:
         return CircuitPlan(network, None, None, abandoned)
     cost = cost.plus(NOMINAL_BATCH, *angles)
-    compiled = None if compiled is None else compiled.plus(NOMINAL_BATCH, *angles)
+    if compiled is not None:
+        compiled = compiled.plus(NOMINAL_BATCH, sample=compiled_angles(_trees(lowered)))
     return CircuitPlan(network, states, cost, abandoned, compiled)
 
 
@@ -157,8 +166,13 @@ def _density_seconds(density: DensityPlan | None) -> float:
 
 def _angles(lowered: Lowered) -> tuple[Counts, Counts]:
     """Return the units of work of a call and of a sample for angles that are not affine: in every method."""
+    return angle_counts(_trees(lowered))
+
+
+def _trees(lowered: Lowered) -> list[tuple[Tree, bool]]:
+    """Return distinct expressions of angles that are not affine, and whether each depends on inputs."""
     angles = dict.fromkeys(one.angle for one in lowered.primitives if one.angle is not None)
-    return angle_counts((angle.tree, angle.batched) for angle in angles if angle.tree is not None)
+    return [(angle.tree, angle.batched) for angle in angles if angle.tree is not None]
 
 
 def _with_angles(network: NetworkPlan | None, counts: tuple[Counts, Counts]) -> NetworkPlan | None:
