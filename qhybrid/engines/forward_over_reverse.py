@@ -24,7 +24,7 @@ def is_batched_dual(tensor: torch.Tensor) -> bool:
     """Return whether a tensor that needs a gradient has several forward derivatives at once."""
     if forward_ad._current_level < 0 or not tensor.requires_grad:
         return False
-    tangent = forward_ad.unpack_dual(tensor).tangent
+    tangent = forward_ad.unpack_dual(tensor).tangent  # type: ignore[no-untyped-call]
     return tangent is not None and bool(torch._C._functorch.is_legacy_batchedtensor(tangent))
 
 
@@ -36,8 +36,10 @@ def with_own_gradient(call: Call, values: torch.Tensor, *tensors: torch.Tensor) 
         values: Its result.
         tensors: What it was given.
     """
-    primal, tangent = forward_ad.unpack_dual(values)
-    alone = primal.detach() if tangent is None else forward_ad.make_dual(primal.detach(), tangent)
+    primal, tangent = forward_ad.unpack_dual(values)  # type: ignore[no-untyped-call]
+    alone = primal.detach()
+    if tangent is not None:
+        alone = forward_ad.make_dual(alone, tangent)  # type: ignore[no-untyped-call]
     result: torch.Tensor = _Values.apply(call, alone, *tensors)  # type: ignore[no-untyped-call]
     return result
 

@@ -153,7 +153,9 @@ class ChainExecutor:
             )
 
     def _check_transforms(self, angles: torch.Tensor) -> None:
-        is_dual = forward_ad._current_level >= 0 and forward_ad.unpack_dual(angles).tangent is not None
+        is_dual = False
+        if forward_ad._current_level >= 0:
+            is_dual = forward_ad.unpack_dual(angles).tangent is not None  # type: ignore[no-untyped-call]
         if is_dual or torch._C._are_functorch_transforms_active():
             raise self._transformed()
 
