@@ -25,7 +25,19 @@ def circuit_fingerprint(
     weights: Sequence[Parameter],
     observables: Sequence[SparsePauliOp],
 ) -> str:
-    """Return the hash; names of the circuit and of its parameters do not enter.
+    """Return the hash of `circuit_fingerprints` that holds all."""
+    return circuit_fingerprints(circuit, inputs, weights, observables)[0]
+
+
+def circuit_fingerprints(
+    circuit: QuantumCircuit,
+    inputs: Sequence[Parameter],
+    weights: Sequence[Parameter],
+    observables: Sequence[SparsePauliOp],
+) -> tuple[str, str]:
+    """Return the hash of all, and the one of all but the observables.
+
+    Names of the circuit and of its parameters do not enter.
 
     Gates of Qiskit's standard library are known by name and parameters. Of any other, the definition enters
     too: two wrapped circuits may have the same name.
@@ -42,9 +54,10 @@ def circuit_fingerprint(
     digest.update(f"{circuit.num_qubits},{len(inputs)},{len(weights)};".encode())
     for line in _lines(circuit, places):
         digest.update(line.encode())
+    gates = digest.hexdigest()
     for observable in observables:
         digest.update(repr(observable.to_sparse_list()).encode())
-    return digest.hexdigest()
+    return digest.hexdigest(), gates
 
 
 def _lines(circuit: QuantumCircuit, places: Places) -> list[str]:

@@ -12,7 +12,7 @@ from qiskit.quantum_info import SparsePauliOp
 
 from qhybrid.circuits.blocks import without_blocks
 from qhybrid.circuits.checks import check_gates
-from qhybrid.circuits.fingerprint import circuit_fingerprint
+from qhybrid.circuits.fingerprint import circuit_fingerprint, circuit_fingerprints
 from qhybrid.circuits.own_gates import only_modified, with_own_names
 from qhybrid.circuits.pauli import ObservableLike, sparse_observables
 from qhybrid.circuits.transpile import (
@@ -203,10 +203,20 @@ class CircuitSpec:
     @property
     def fingerprint(self) -> str:
         """Hash of gates, parameter order and observables; the name does not enter."""
+        return self._hashes()[0]
+
+    @property
+    def gates_fingerprint(self) -> str:
+        """Hash of gates and parameter order: the same for all observables of one circuit."""
+        return self._hashes()[1]
+
+    def _hashes(self) -> list[str]:
         if not self._fingerprint:
-            found = circuit_fingerprint(self.circuit, self.input_params, self.weight_params, self.observables)
-            self._fingerprint.append(found)
-        return self._fingerprint[0]
+            found = circuit_fingerprints(
+                self.circuit, self.input_params, self.weight_params, self.observables
+            )
+            self._fingerprint[:] = found
+        return self._fingerprint
 
     @property
     def given(self) -> QuantumCircuit:

@@ -11,7 +11,7 @@ import torch
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.guard import guarded
-from qhybrid.engines.transforms import all_finite
+from qhybrid.engines.transforms import all_finite, is_vmapped
 from qhybrid.errors import EngineError, NotFiniteError
 from qhybrid.noise import NoiseProfile
 
@@ -112,6 +112,11 @@ def check_arguments(spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tens
     for name, tensor in (("inputs", inputs), ("weights", weights)):
         check_real(name, tensor)
         if not all_finite(tensor):
+            if is_vmapped(tensor):
+                raise NotFiniteError(
+                    f"Argument `{name}` of circuit `{spec.name}` must be finite, but some copy inside vmap "
+                    "is not. Fix: look for a diverged layer or unscaled data in front of the circuit."
+                )
             place = (~torch.isfinite(tensor.detach())).nonzero()[0].tolist()
             parameter = (spec.input_params if name == "inputs" else spec.weight_params)[place[-1]]
             raise NotFiniteError(

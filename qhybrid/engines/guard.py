@@ -19,6 +19,7 @@ import torch
 from torch._compile import _disable_dynamo
 
 from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.engines.forward_over_reverse import is_batched_dual, with_own_gradient
 from qhybrid.engines.gates.domains import check_angles, overflow_error
 from qhybrid.engines.transforms import (
     all_finite,
@@ -57,6 +58,8 @@ def guarded(expectations: Expectations) -> Expectations:
                 values = _in_full_precision(execute, inputs, weights)
         else:
             values = execute(inputs, weights)
+        if not rest and not named and (is_batched_dual(inputs) or is_batched_dual(weights)):
+            values = with_own_gradient(execute, values, inputs, weights)
         if engine.complete and not all_finite(values) and all_finite(inputs) and all_finite(weights):
             raise overflow_error(spec)
         return values

@@ -6,7 +6,9 @@ barriers and global phases disappear.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -98,8 +100,13 @@ class Lowered:
         return any(primitive.channel is not None for primitive in self.primitives)
 
 
+LARGEST_MEMORY = 8
+"""Opened circuits that are remembered: checks, plans and bases of shots of one circuit ask for the same."""
+_KNOWN: OrderedDict[tuple[str, int], tuple[NoiseProfile | None, Lowered]] = OrderedDict()
+
+
 def lower(spec: CircuitSpec, noise: NoiseProfile | None = None) -> Lowered:
-    """Open all instructions of a circuit.
+    """Open all instructions of a circuit; what was opened last is remembered.
 
     Args:
         spec: The circuit.
@@ -111,8 +118,18 @@ def lower(spec: CircuitSpec, noise: NoiseProfile | None = None) -> Lowered:
         EngineError: If `noise` lists a gate of a name that is unknown, or is of a device that does not have
             all gates of the circuit.
     """
+    # The entry holds the profile, so that no other one gets its number.
+    key = (spec.gates_fingerprint, id(noise))
+    known = _KNOWN.get(key)
+    if known is not None:
+        return known[1]
     check_gate_names(noise, spec.circuit)
-    return lower_circuit(as_executed(spec.circuit, noise), AngleReader.of(spec), noise)
+    found = lower_circuit(as_executed(spec.circuit, noise), AngleReader.of(spec), noise)
+    _KNOWN[key] = noise, found
+    with suppress(KeyError):  # Another thread was faster.
+        while len(_KNOWN) > LARGEST_MEMORY:
+            _KNOWN.popitem(last=False)
+    return found
 
 
 def lower_circuit(circuit: QuantumCircuit, reader: AngleReader, noise: NoiseProfile | None = None) -> Lowered:

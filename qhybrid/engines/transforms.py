@@ -56,15 +56,44 @@ def is_vectorised(above: torch.Tensor) -> bool:
 
 
 def all_finite(values: torch.Tensor) -> bool:
-    """Return whether all values are finite; inside `vmap` values cannot be looked at, and pass."""
+    """Return whether all values are finite, inside `vmap` those of all copies."""
     values = values.detach()
-    try:
-        # One reduction where all is well: a sum that is finite has finite terms.
-        return math.isfinite(values.sum().item()) or bool(torch.isfinite(values).all())
-    except RuntimeError as error:
-        if "vmap" not in str(error):
-            raise
-        return True
+    if is_vmapped(values):
+        found: list[bool] = []
+        _Look.apply(found.append, values)  # type: ignore[no-untyped-call]
+        return all(found)
+    # One reduction where all is well: a sum that is finite has finite terms.
+    return math.isfinite(values.sum().item()) or bool(torch.isfinite(values).all())
+
+
+class _Look(torch.autograd.Function):
+    """Looks at the values of all copies inside `vmap`, however many of them there are around each other."""
+
+    @staticmethod
+    def forward(tell: Callable[[bool], None], values: torch.Tensor) -> torch.Tensor:
+        tell(all_finite(values))
+        return values.new_zeros(())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[None, int | None], tell: Callable[[bool], None], values: torch.Tensor
+    ) -> tuple[torch.Tensor, None]:
+        tell(all_finite(values))
+        return values.new_zeros(()), None
+
+
+def is_vmapped(values: torch.Tensor) -> bool:
+    """Return whether a tensor stands for several copies inside `vmap`: its numbers cannot be looked at."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(values):
+        if functorch.is_batchedtensor(values):
+            return True
+        values = functorch.get_unwrapped(values)
+    return False
 
 
 def gradients_by_twin(

@@ -337,3 +337,19 @@ def test_unequal_values_have_unequal_fingerprints(content, data):
     if abs(values[0] - values[1]) > 1e-12:
         assert first.fingerprint != second.fingerprint
     assert spec_from(content).fingerprint == first.fingerprint
+
+
+def test_the_hash_of_gates_is_the_same_for_all_observables():
+    x, circuit = Parameter("x"), QuantumCircuit(2)
+    circuit.ry(x, 0)
+    other = circuit.copy()
+    other.cz(0, 1)
+    specs = [
+        CircuitSpec.from_circuit(one, [x], [], observables)
+        for one in (circuit, other)
+        for observables in (["ZI"], ["ZI", "XX"])
+    ]
+    gates, whole = ([getattr(spec, name) for spec in specs] for name in ("gates_fingerprint", "fingerprint"))
+    assert gates[0] == gates[1] != gates[2] == gates[3]
+    assert len(set(whole)) == 4
+    assert CircuitSpec.from_circuit(circuit, [], [x], ["ZI"]).gates_fingerprint != gates[0]

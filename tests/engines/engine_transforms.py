@@ -87,6 +87,12 @@ MORE: dict[str, Callable[[Function], Tensor]] = {
     "vmap of grad": lambda f: torch.func.vmap(torch.func.grad(lambda row: _squares(f)(row[None])))(INPUTS),
     "hessian": lambda f: hessian(_squares(f), INPUTS),
     "hessian, vectorised": lambda f: hessian(_squares(f), INPUTS, vectorize=True),
+    "hessian, forward": lambda f: hessian(
+        _squares(f), INPUTS, vectorize=True, outer_jacobian_strategy="forward-mode"
+    ),
+    "hessian of weights, forward": lambda f: hessian(
+        lambda w: f(INPUTS, w).pow(2).sum(), WEIGHTS, vectorize=True, outer_jacobian_strategy="forward-mode"
+    ),
     "func.hessian": lambda f: torch.func.hessian(_squares(f))(INPUTS),
     "gradient penalty": _penalty,
 }

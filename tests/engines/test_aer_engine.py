@@ -144,3 +144,21 @@ def test_shots_of_sums_constants_and_shared_bases():
     torch.testing.assert_close(values[:, 0], torch.full((4,), 3.5, dtype=F64))
     assert torch.equal(values[:, 1], values[:, 2])
     assert len(set(values[:, 1].tolist())) > 1
+
+
+def test_wide_strings_under_uneven_read_out_errors_are_refused_with_their_number():
+    """Z on n qubits becomes 2^n strings if p01 and p10 differ, and one if they do not."""
+    circuit = QuantumCircuit(14)
+    circuit.h(0)
+    spec = CircuitSpec.from_circuit(circuit, [], [], ["Z" * 14, "I" * 13 + "X"])
+    inputs, weights = torch.zeros(1, 0, dtype=F64), torch.zeros(0, dtype=F64)
+    uneven = NoiseProfile(readout_p01=0.02, readout_p10=0.05)
+    for options in ({"method": "density_matrix"}, {"method": "statevector", "trajectories": 10}):
+        engine = make_engine("aer", noise=uneven, **options)
+        with pytest.raises(EngineError, match=r"at most 8,192 .* but become 16,386.*make_engine\('exact'"):
+            engine.expectations(spec, inputs, weights)
+    even = NoiseProfile(readout_p01=0.04, readout_p10=0.04)
+    engine = make_engine("aer", noise=even, method="statevector", trajectories=1, seed=0)
+    values = engine.expectations(spec, inputs, weights)
+    # H of the first qubit: <Z> is 0 and <X> is 1, read with 1 - p01 - p10.
+    torch.testing.assert_close(values, torch.tensor([[0.0, 1 - 0.08]], dtype=F64), atol=1e-9, rtol=0)

@@ -147,9 +147,9 @@ def expression_circuit(qubits, batched):
 
 
 @pytest.mark.parametrize("batched", [True, False])
-@pytest.mark.parametrize("method", ["network", "statevector"])
-def test_expressions_of_angles_are_counted_in_every_method(method, batched):
-    engine = make_engine("exact", method=method)
+@pytest.mark.parametrize(("method", "kernel"), [("network", None), ("statevector", "torch")])
+def test_expressions_of_angles_are_counted_in_every_method(method, kernel, batched):
+    engine = make_engine("exact", method=method, kernel=kernel)
     counts = dict(engine.explain(expression_circuit(2, batched), 10).counts)
     assert counts["angle.operator"] > 0
     # One form of two angles: a product of a sum of two leaves, and a leaf.
@@ -157,6 +157,16 @@ def test_expressions_of_angles_are_counted_in_every_method(method, batched):
     assert (counts["angle.entry"] > 0) == batched
     plain = engine.explain(build_circuit("qufex_filter1", num_qubits=4), 10).counts
     assert not any(name.startswith("angle.") for name, _ in plain)
+
+
+@pytest.mark.skipif(kernels().library is None, reason="no compiled kernels")
+@pytest.mark.parametrize("batched", [True, False])
+def test_the_compiled_library_evaluates_expressions_without_operators(batched):
+    engine = make_engine("exact", method="statevector", kernel="compiled")
+    counts = dict(engine.explain(expression_circuit(2, batched), 10).counts)
+    assert "angle.operator" not in counts
+    # Two angles (1.5 + -1 x) y, of seven nodes each, for ten samples.
+    assert counts.get("compiled.angle", 0.0) == (2 * 7 * 10 if batched else 0)
 
 
 def test_forms_are_counted_once_and_their_numbers_for_every_expression():

@@ -21,6 +21,7 @@ from qhybrid.engines.exact import network as network_module
 from qhybrid.engines.exact import plan as plan_module
 from qhybrid.engines.exact import search as search_module
 from qhybrid.engines.exact.contraction import _searched
+from qhybrid.engines.exact.native.library import kernels
 from qhybrid.engines.exact.plan import plan_circuit
 from qhybrid.engines.exact.search import load_paths, plan_file
 from qhybrid.engines.exact.statevector import execute
@@ -140,7 +141,7 @@ def test_searched_paths_give_the_same_values_and_are_kept(eager_search):
     inputs, weights = random_arguments(spec, batch=2)
     engine = make_engine("exact", method="network")
     values = engine.expectations(spec, inputs, weights)
-    assert plan_circuit(spec).network.searched > 0
+    assert plan_circuit(spec, only=True).network.searched > 0
     reference = make_engine("exact", method="statevector").expectations(spec, inputs, weights)
     torch.testing.assert_close(values, reference, atol=1e-10, rtol=0)
     paths = load_paths(spec.fingerprint)
@@ -157,9 +158,39 @@ def test_searched_paths_of_wide_read_outs(eager_search, monkeypatch):
     inputs, weights = random_arguments(spec)
     engine = make_engine("exact", method="network")
     values = engine.expectations(spec, inputs, weights)
-    assert plan_circuit(spec).network.searched == 2
+    assert plan_circuit(spec, only=True).network.searched == 2
     reference = cases.statevector_values(spec, inputs.numpy(), weights.numpy())
     np.testing.assert_allclose(values.numpy(), reference, atol=1e-10)
+
+
+@pytest.mark.skipif(kernels().library is None, reason="no compiled kernels")
+def test_a_search_ends_where_statevectors_are_faster(eager_search, monkeypatch):
+    """After one cone it is plain that all of them take longer; who asks for the network still gets it."""
+    monkeypatch.setattr(plan_module, "WIDEST_SWEEP", 1)
+    letters = tuple(SparsePauliOp.from_sparse_list([("Z", [q], 1.0)], 5) for q in range(5))
+    spec = replace(entangled(5), observables=letters)
+    searched = []
+    contract = search_module._Search.contract
+    monkeypatch.setattr(
+        search_module._Search,
+        "contract",
+        lambda search, read_out, *rest: (searched.append(read_out), contract(search, read_out, *rest))[1],
+    )
+    plan = plan_circuit(spec)
+    assert len(searched) == 1
+    assert plan.network is None
+    assert plan.abandoned.seconds > 2 * plan.compiled_cost.seconds
+    assert plan.method == "statevector"
+    searched.clear()
+    whole = plan_circuit(spec, only=True)
+    assert len(set(searched)) == 5
+    # An estimate by the largest cone; later cones are searched for less long.
+    assert 0.05 < plan.abandoned.seconds / whole.network.cost.seconds < 10
+    inputs, weights = random_arguments(spec)
+    found = [
+        make_engine("exact", method=name).expectations(spec, inputs, weights) for name in ("network", "auto")
+    ]
+    torch.testing.assert_close(*found, atol=1e-10, rtol=0)
 
 
 def test_a_search_that_loses_what_cones_share_is_undone(monkeypatch):

@@ -566,3 +566,27 @@ def test_shots_are_drawn_around_its_values():
     inputs, weights = (one.detach() for one in leaves(spec, batch=2))
     drawn = mps(shots=10**6, seed=0).expectations(spec, inputs, weights)
     torch.testing.assert_close(drawn, mps().expectations(spec, inputs, weights), atol=5e-3, rtol=0)
+
+
+def test_predictions_count_angles_and_the_matrices_of_gates():
+    """Products of inputs are computed for every sample, as are the matrices of all rotations."""
+    x, found = ParameterVector("x", 2), {}
+    for name, angle in (("affine", x[0] + x[1]), ("product", x[0] * x[1])):
+        circuit = QuantumCircuit(2)
+        circuit.ry(x[0], 0)
+        circuit.ry(x[1], 1)
+        circuit.rzz(angle, 0, 1)
+        circuit.rx(x[0], 0)
+        spec = CircuitSpec.from_circuit(circuit, list(x), [], [SparsePauliOp("ZZ")])
+        found[name] = [make_engine("exact", method="mps").explain(spec, batch) for batch in (1, 100)]
+    for one, many in found.values():
+        counts, more = dict(one.counts), dict(many.counts)
+        assert more["mps.operator"] == counts["mps.operator"]
+        assert more["mps.entry"] == pytest.approx(100 * counts["mps.entry"])
+        # In single precision half a number each: three rotations of 4 entries, one of 16, one member of 24.
+        assert counts["mps.entry"] >= (2 * (3 * 4 + 16) + 24) / 2
+    assert "angle.operator" not in dict(found["affine"][0].counts)
+    one, many = (dict(explanation.counts) for explanation in found["product"])
+    assert many["angle.operator"] == one["angle.operator"] > 0
+    assert many["angle.entry"] == pytest.approx(100 * one["angle.entry"])
+    assert found["product"][0].seconds > found["affine"][0].seconds

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import pickle
+from collections import OrderedDict
 
 import pytest
 import torch
+from qiskit import QuantumCircuit
+from qiskit.circuit import ParameterVector
 
-from qhybrid.circuits import build_circuit
+from qhybrid.circuits import CircuitSpec, build_circuit
+from qhybrid.circuits.fingerprint import circuit_fingerprint
 from qhybrid.devices import load_device
-from qhybrid.engines import make_engine
+from qhybrid.engines import lowering, make_engine
 from qhybrid.engines.exact.plan import simulation_cost
 from qhybrid.errors import ConfigError, EngineError
 from qhybrid.noise import NoiseProfile
@@ -139,3 +143,32 @@ def test_engines_without_predictions_say_so():
     engine = make_engine("routed", backend="fake_manila", engine="aer", options={"method": "density_matrix"})
     with pytest.raises(EngineError, match="predicts no costs"):
         engine.explain(build_circuit("hq_unet_qcnn", grid=2))
+
+
+def test_a_circuit_is_opened_once_for_all_that_is_planned_of_it(monkeypatch):
+    """Joint shots of two bases plan three circuits that differ in their observables alone."""
+    x, circuit = ParameterVector("x", 2), QuantumCircuit(2)
+    circuit.ry(x[0], 0)
+    circuit.cx(0, 1)
+    circuit.ry(x[1], 1)
+    spec = CircuitSpec.from_circuit(circuit, list(x), [], ["ZZ", "XX", "IZ"])
+    opened = []
+    original = lowering.lower_circuit
+
+    def counted(one, reader, noise=None):
+        opened.append((circuit_fingerprint(one, list(x), [], []), noise is not None))
+        return original(one, reader, noise)
+
+    monkeypatch.setattr(lowering, "lower_circuit", counted)
+    monkeypatch.setattr(lowering, "_KNOWN", OrderedDict())
+    profile = NoiseProfile.depolarizing(0.01, 0.02)
+    engine = make_engine("exact", noise=profile, shots=100, seed=0)
+    first = engine.expectations(spec, torch.zeros(2, 2), torch.zeros(0))
+    assert sorted(noisy for _, noisy in opened) == [False, True]
+    # Another profile is another circuit, also where the first one is gone.
+    other = make_engine("exact", noise=profile.scale(3.0)).expectations(
+        spec, torch.zeros(2, 2), torch.zeros(0)
+    )
+    exact = make_engine("exact", noise=profile).expectations(spec, torch.zeros(2, 2), torch.zeros(0))
+    assert (other - exact).abs().max() > 1e-3
+    assert (first - exact).abs().max() < 0.5

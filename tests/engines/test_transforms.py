@@ -11,11 +11,13 @@ from engine_transforms import CASES, FIRST, INPUTS, VALUES, WEIGHTS, two_qubits
 from qiskit import QuantumCircuit
 from qiskit.circuit import ParameterVector
 from qiskit.quantum_info import SparsePauliOp
+from torch.autograd import forward_ad
 
 from qhybrid.circuits import CircuitSpec
 from qhybrid.engines import make_engine
 from qhybrid.engines.exact.native.library import kernels
 from qhybrid.engines.mitigation import mitigated_engine
+from qhybrid.errors import EngineError, NotFiniteError
 from qhybrid.noise import NoiseProfile
 
 SPEC = two_qubits()
@@ -74,7 +76,7 @@ def test_jacobians_and_hessians_against_finite_differences(name):
     jacobian, curvature = slopes_by_differences(f), hessian_by_differences(f)
     for case in ("jacobian", "jacobian, vectorised", "jacobian, forward", "jacrev", "jacfwd"):
         np.testing.assert_allclose(CASES[case](f), jacobian, atol=1e-8, err_msg=case)
-    for case in ("hessian", "hessian, vectorised", "func.hessian"):
+    for case in ("hessian", "hessian, vectorised", "hessian, forward", "func.hessian"):
         np.testing.assert_allclose(CASES[case](f), curvature, atol=1e-6, err_msg=case)
 
 
@@ -150,11 +152,12 @@ def by_network():
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("name", ["statevector", "aer"])
+@pytest.mark.parametrize("name", ["statevector", "aer", "mps"])
 def test_every_derivative_in_every_method(name, case, by_network):
+    engine = make_engine("exact", method=name) if name == "mps" else ENGINES[name]()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = CASES[case](function_of(ENGINES[name]()))
+        found = CASES[case](function_of(engine))
     torch.testing.assert_close(found, by_network[False][case], atol=1e-9, rtol=0)
 
 
@@ -179,12 +182,85 @@ def test_a_mitigated_engine_passes_transforms_on(case):
     torch.testing.assert_close(CASES[case](f), combined, atol=1e-9, rtol=0)
 
 
+def test_gradients_of_a_forward_jacobian_and_of_a_forward_hessian():
+    """The first is right; the second would be a third derivative, which is refused."""
+    f = function_of(ENGINES["statevector"]())
+    inputs = INPUTS.clone().requires_grad_()
+    slopes = torch.autograd.functional.jacobian(
+        lambda x: f(x, WEIGHTS), inputs, vectorize=True, strategy="forward-mode"
+    )
+    (found,) = torch.autograd.grad(slopes.pow(2).sum(), inputs)
+    slopes = torch.func.jacrev(lambda x: f(x, WEIGHTS))(inputs)
+    (wanted,) = torch.autograd.grad(slopes.pow(2).sum(), inputs)
+    torch.testing.assert_close(found, wanted, atol=1e-10, rtol=0)
+    with forward_ad.dual_level():
+        batch = torch.eye(6, dtype=torch.float64).reshape(6, 3, 2)
+
+        def third(tangent):
+            values = f(forward_ad.make_dual(inputs, tangent), WEIGHTS)
+            (slope,) = torch.autograd.grad(values.sum(), inputs, create_graph=True)
+            return torch.autograd.grad(slope.sum(), inputs, allow_unused=True)[0]
+
+        with pytest.raises(EngineError, match="must not be differentiated again.*torch.func.hessian"):
+            torch._vmap_internals._vmap(third)(batch)
+
+
+def test_truncation_is_no_function_for_forward_mode():
+    engine = make_engine("exact", method="mps", bond=1, tolerance=100.0)
+    with pytest.raises(EngineError, match="must not truncate inside .*forward-mode"):
+        CASES["jacobian, forward"](function_of(engine))
+
+
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("name", [*ENGINES, "mps", "shots"])
+class TestNotFiniteInsideVmap:
+    """What is an error outside of vmap is one inside, in any copy and however deep."""
+
+    @staticmethod
+    def function(name):
+        options = {"mps": {"method": "mps"}, "shots": {"shots": 10, "seed": 0}}
+        return function_of(make_engine("exact", **options[name]) if name in options else ENGINES[name]())
+
+    @pytest.mark.parametrize("value", [NAN, INFINITE])
+    def test_arguments(self, name, value):
+        f, bad = self.function(name), INPUTS.clone()
+        bad[2, 1] = value
+        weights = torch.stack([WEIGHTS, value * WEIGHTS])
+        over_rows = torch.func.vmap(lambda row, w: f(row[None], w)[0], in_dims=(0, None))
+        with pytest.raises(NotFiniteError, match="`inputs` of circuit .* some copy inside vmap"):
+            over_rows(bad, WEIGHTS)
+        with pytest.raises(NotFiniteError, match="`weights` of circuit"):
+            torch.func.vmap(lambda w: f(INPUTS, w))(weights)
+        with pytest.raises(NotFiniteError, match="`weights` of circuit"):
+            torch.func.vmap(lambda w: over_rows(INPUTS, w))(weights)
+        with pytest.raises(NotFiniteError, match="`inputs` of circuit"):
+            torch.func.vmap(torch.func.grad(lambda row: f(row[None], WEIGHTS).sum()))(bad)
+
+    @pytest.mark.parametrize("number", [-1.0, INFINITE])
+    def test_angles(self, name, number):
+        x, w = ParameterVector("x", 1), ParameterVector("w", 1)
+        circuit = QuantumCircuit(1)
+        circuit.ry(x[0].log() * w[0] if number < 0 else (x[0] * 1e30).exp() * w[0], 0)
+        spec = CircuitSpec.from_circuit(circuit, list(x), list(w), ["Z"])
+        options = {"mps": {"method": "mps"}, "shots": {"shots": 10, "seed": 0}}
+        engine = make_engine("exact", **options[name]) if name in options else ENGINES[name]()
+        rows = torch.tensor([[0.5], [-1.0 if number < 0 else 1.0]], dtype=torch.float64)
+        call = torch.func.vmap(
+            lambda row: engine.expectations(spec, row[None], torch.ones(1, dtype=torch.float64))
+        )
+        with pytest.raises(NotFiniteError, match=r"inside vmap one that depends on .*`x\[0\]`, `w\[0\]`"):
+            call(rows)
+
+
 class TestShots:
     """Under shots values are drawn, each copy for itself; derivatives are those of the exact values."""
 
-    @pytest.mark.parametrize("case", [case for case in FIRST if case != "jacobian, forward"])
-    def test_first_derivatives_are_those_of_the_exact_values(self, case, by_network):
-        f = function_of(make_engine("exact", shots=16, seed=0))
+    @pytest.mark.parametrize("case", FIRST)
+    @pytest.mark.parametrize("method", ["auto", "statevector", "mps"])
+    def test_first_derivatives_are_those_of_the_exact_values(self, method, case, by_network):
+        f = function_of(make_engine("exact", method=method, shots=16, seed=0))
         torch.testing.assert_close(CASES[case](f), by_network[False][case], atol=1e-9, rtol=0)
 
     @pytest.mark.parametrize("case", VALUES)

@@ -287,9 +287,9 @@ def test_long_planning_is_announced(monkeypatch, caplog):
     assert not caplog.records
     logged = threading.Event()
 
-    def slow(*arguments):
+    def slow(*arguments, **options):
         assert logged.wait(30)
-        return plan_circuit(*arguments)
+        return plan_circuit(*arguments, **options)
 
     monkeypatch.setattr(announce, "SILENT_SECONDS", 0.01)
     monkeypatch.setattr(engine_module, "plan_circuit", slow)
@@ -306,7 +306,7 @@ def test_the_garbage_collector_is_as_it_was_after_planning(monkeypatch):
     assert gc.isenabled()
     make_engine("exact").explain(chain(5))
     assert gc.isenabled()
-    monkeypatch.setattr(engine_module, "plan_circuit", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(engine_module, "plan_circuit", lambda *arguments, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         make_engine("exact").explain(chain(7))
     assert gc.isenabled()

@@ -9,9 +9,13 @@ from qiskit import QuantumCircuit
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.gates.pauli_transfer import Array
-from qhybrid.engines.noise.readout import ROTATIONS, noisy_observable
+from qhybrid.engines.noise.readout import ROTATIONS, noisy_observable, strings_as_read
 from qhybrid.engines.shots.strings import measured_strings
+from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
+
+LARGEST_EXPANSION = 8192
+"""Pauli strings that observables may become under read-out errors: Aer passes over the state for each."""
 
 
 class Readout(Protocol):
@@ -30,6 +34,8 @@ class SavedExpectations:
     """Exact expectation values of the simulated state; read-out errors enter through the observables."""
 
     def __init__(self, spec: CircuitSpec, noise: NoiseProfile | None) -> None:
+        if noise is not None:
+            _check_expansion(spec, noise)
         self._observables = [
             observable if noise is None else noisy_observable(observable, noise)
             for observable in spec.observables
@@ -48,6 +54,21 @@ class SavedExpectations:
         columns = range(len(result.results))
         rows = [[result.data(column)[f"o{o}"] for column in columns] for o in range(len(self._observables))]
         return np.asarray(np.real(rows), dtype=float)
+
+
+def _check_expansion(spec: CircuitSpec, noise: NoiseProfile) -> None:
+    """Refuse observables that would become very many strings, before they do.
+
+    Raises:
+        EngineError: With the number of strings.
+    """
+    count = strings_as_read(spec.observables, noise)
+    if count > LARGEST_EXPANSION:
+        raise EngineError(
+            f"Observables of circuit `{spec.name}` must become at most {LARGEST_EXPANSION:,} Pauli strings "
+            f"under the profile's read-out errors, but become {count:,}: each letter is two where p01 and "
+            "p10 differ. Fix: make_engine('exact', noise=...), which reads them letter by letter, or shots."
+        )
 
 
 class MeasuredBases:

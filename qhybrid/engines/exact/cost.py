@@ -62,6 +62,13 @@ class Cost:
         sums = (*self.call, *call), (*self.sample, *sample)
         return Cost.of(self.flops, self.entries, self.widest, *sums, batch)
 
+    def times(self, factor: float, batch: float) -> Cost:
+        """Return the cost of several such computations, for a batch."""
+        call, sample = (
+            tuple((name, factor * number) for name, number in some) for some in (self.call, self.sample)
+        )
+        return Cost.of(factor * self.flops, factor * self.entries, self.widest, call, sample, batch)
+
     def counts(self, batch: float) -> Counts:
         """Return the units of work of a batch."""
         return (*self.call, *((name, batch * number) for name, number in self.sample))
@@ -157,6 +164,16 @@ def compiled_cost(work: float, operations: int, widest: int, runs: int, batch: i
         ("compiled.operation", float(operations)),
     )
     return Cost.of(8.0 * work, 2.0 * work, 2 << widest, call, sample, batch)
+
+
+def compiled_angles(trees: Iterable[tuple[Tree, bool]]) -> Counts:
+    """Return the units of work of a sample of angles that are not affine, in the compiled library.
+
+    Args:
+        trees: The distinct angles' expressions, and whether each depends on inputs.
+    """
+    nodes = operators_of([tree for tree, batched in trees if batched])[1]
+    return (("compiled.angle", float(nodes)),) if nodes else ()
 
 
 def angle_counts(trees: Iterable[tuple[Tree, bool]]) -> tuple[Counts, Counts]:

@@ -302,7 +302,8 @@ class ExactEngine(Engine):
     def _plan(self, spec: CircuitSpec) -> CircuitPlan:
         if spec.fingerprint not in self._plans:
             with announced(spec.name):
-                self._plans[spec.fingerprint] = plan_circuit(spec, self._noise)
+                only = self._method == "network" or not self._uses_kernels
+                self._plans[spec.fingerprint] = plan_circuit(spec, self._noise, only=only)
         return self._plans[spec.fingerprint]
 
     def _explained(self, spec: CircuitSpec, batch: int, dtype: torch.dtype) -> Explanation:

@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.exact.constants import Counts
-from qhybrid.engines.exact.cost import Cost, angle_counts, compiled_cost, network_cost, state_cost
+from qhybrid.engines.exact.cost import (
+    Cost,
+    angle_counts,
+    compiled_angles,
+    compiled_cost,
+    network_cost,
+    state_cost,
+)
 from qhybrid.engines.exact.density.estimate import density_cost
 from qhybrid.engines.exact.density.plan import DensityPlan, plan_density
 from qhybrid.engines.exact.fusion import FusedGate, fuse
@@ -23,6 +30,7 @@ from qhybrid.engines.exact.schedule import count_levels
 from qhybrid.engines.exact.search import Finals, FinalState, search_cones
 from qhybrid.engines.exact.statevector.plan import StatePlan, plan_states
 from qhybrid.engines.exact.sweep import Sweep
+from qhybrid.engines.gates.expression import Tree
 from qhybrid.engines.lowering import Lowered, lower
 from qhybrid.engines.noise.readout import readout_map, split_noisy
 from qhybrid.noise import NoiseProfile
@@ -100,7 +108,10 @@ class CircuitPlan:
 
 
 def plan_circuit(
-    spec: CircuitSpec, noise: NoiseProfile | None = None, rates: RateLayout | None = None
+    spec: CircuitSpec,
+    noise: NoiseProfile | None = None,
+    rates: RateLayout | None = None,
+    only: bool = False,
 ) -> CircuitPlan:
     """Plan a circuit; searched paths are kept on disk by the circuit's fingerprint.
 
@@ -109,6 +120,8 @@ def plan_circuit(
         noise: Error rates of gates and read-outs; with noise on gates no statevector is considered.
         rates: Where some of them are given as tensors: receives the circuit's distinct channels. Then the
             only method is the network.
+        only: Whether a network is wanted also where compiled statevectors are faster; else the search for one
+            ends when it seems to be slower than these.
 
     Raises:
         CircuitError: If the circuit is of an unsupported kind.
@@ -132,13 +145,15 @@ def plan_circuit(
     usable = states.widest <= WIDEST_STATE
     fastest = min(cost.seconds, compiled.seconds) if compiled else cost.seconds
     rival = fastest if usable and states.widest <= LARGEST_RIVAL else float("inf")
-    network, abandoned = _plan_network(spec, lowered, terms, rival)
+    only = only or compiled is None
+    network, abandoned = _plan_network(spec, lowered, terms, rival, only=only)
     angles = _angles(lowered)
     network = _with_angles(network, angles)
     if not usable:
         return CircuitPlan(network, None, None, abandoned)
     cost = cost.plus(NOMINAL_BATCH, *angles)
-    compiled = None if compiled is None else compiled.plus(NOMINAL_BATCH, *angles)
+    if compiled is not None:
+        compiled = compiled.plus(NOMINAL_BATCH, sample=compiled_angles(_trees(lowered)))
     return CircuitPlan(network, states, cost, abandoned, compiled)
 
 
@@ -151,8 +166,13 @@ def _density_seconds(density: DensityPlan | None) -> float:
 
 def _angles(lowered: Lowered) -> tuple[Counts, Counts]:
     """Return the units of work of a call and of a sample for angles that are not affine: in every method."""
+    return angle_counts(_trees(lowered))
+
+
+def _trees(lowered: Lowered) -> list[tuple[Tree, bool]]:
+    """Return distinct expressions of angles that are not affine, and whether each depends on inputs."""
     angles = dict.fromkeys(one.angle for one in lowered.primitives if one.angle is not None)
-    return angle_counts((angle.tree, angle.batched) for angle in angles if angle.tree is not None)
+    return [(angle.tree, angle.batched) for angle in angles if angle.tree is not None]
 
 
 def _with_angles(network: NetworkPlan | None, counts: tuple[Counts, Counts]) -> NetworkPlan | None:
@@ -174,6 +194,7 @@ def _plan_network(
     rival_seconds: float,
     rates: RateLayout | None = None,
     swept: bool = False,
+    only: bool = True,
 ) -> tuple[NetworkPlan | None, Cost | None]:
     """Return the plan, or the cost of the light cone for which the search was given up.
 
@@ -185,6 +206,7 @@ def _plan_network(
         rates: See `plan_circuit`.
         swept: Whether the rival counts only where sweeps reach all read-outs, so that there is a network in
             any case.
+        only: See `search_cones`.
     """
     graph = Graph()
     wires = sorted({wire for term in terms for wire in term.support})
@@ -194,7 +216,7 @@ def _plan_network(
         rival_seconds = float("inf")
     kind = "-rates" if rates is not None else "-noisy" if lowered.noisy else ""
     searched, abandoned = search_cones(
-        spec.fingerprint + kind, graph, gates, finals, rival_seconds, NOMINAL_BATCH
+        spec.fingerprint + kind, graph, gates, finals, rival_seconds, NOMINAL_BATCH, only
     )
     ready = {read_out: states for read_out, states in finals.items() if states is not None}
     if abandoned is not None or len(ready) < len(finals):

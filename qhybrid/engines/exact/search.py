@@ -92,6 +92,8 @@ SWEEP_EXCESS = 1e4
 """Factor by which searched paths of a whole circuit have never improved on its sweeps."""
 GREEDY_EXCESS = 1e8
 """Factor by which thorough searches have never improved on a greedy one."""
+RIVAL_MARGIN = 2.0
+"""Factor by which a network must be slower than another method, as far as is known, for its search to end."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,13 @@ Finals = dict[ReadOut, list[FinalState] | None]
 
 
 def search_cones(
-    key: str, graph: Graph, gates: Sequence[FusedGate], finals: Finals, rival_seconds: float, batch: int
+    key: str,
+    graph: Graph,
+    gates: Sequence[FusedGate],
+    finals: Finals,
+    rival_seconds: float,
+    batch: int,
+    only: bool = False,
 ) -> tuple[int, Cost | None]:
     """Replace sweeps by searched paths where those are cheaper, in place.
 
@@ -118,9 +126,11 @@ def search_cones(
         finals: The read-outs' states as the sweeps left them.
         rival_seconds: What another method takes for the batch, infinity if there is none.
         batch: The nominal batch.
+        only: Whether a network is wanted even if the other method is faster.
 
     Returns:
-        How many cones were replaced, and None; or, where the search was given up, the cost of that cone.
+        How many cones were replaced, and None; or, where the search was given up, the cost of the hopeless
+        cone, or of all cones as far as it is known.
     """
     before = dict(finals)
     total = _seconds(graph, before.values(), batch)
@@ -132,7 +142,7 @@ def search_cones(
     bounds = SEARCH_ABOVE_SECONDS / len(known), min(RIVAL_EXCESS * rival_seconds, HOPELESS_SECONDS)
     search = _Search(key, graph, gates, bounds, batch)
     search.start(min(SEARCH_SECONDS, max(LEAST_SECONDS, SEARCH_BATCHES * min(total, rival_seconds))))
-    abandoned = _improve(search, finals, known, rival_seconds)
+    abandoned = _improve(search, finals, known, rival_seconds, only)
     search.save()
     if abandoned is None and total <= _seconds(graph, finals.values(), batch):
         # Sweeps share what cones have in common; separate paths may lose more than they gain.
@@ -141,23 +151,35 @@ def search_cones(
 
 
 def _improve(
-    search: _Search, finals: Finals, known: dict[ReadOut, float], rival_seconds: float
+    search: _Search, finals: Finals, known: dict[ReadOut, float], rival_seconds: float, only: bool
 ) -> Cost | None:
-    """Look for cheaper contractions, the dearest cones first; return the cost of a hopeless cone, if any."""
+    """Look for cheaper contractions, the dearest cones first.
+
+    Returns:
+        None, or where the search was given up: the cost of a hopeless cone, or an estimate for all cones.
+    """
     for trials in TRIALS:
         spent = 0.0
-        for read_out in sorted(known, key=lambda r: (-known[r], -len(r.support), r)):
+        order = sorted(known, key=lambda r: (-known[r], -search.size(r), -len(r.support), r))
+        for place, read_out in enumerate(order):
             if known[read_out] <= search.enough or (trials > TRIALS[0] and not search.worth_going_on):
                 break
-            if known[read_out] < float("inf") and search.is_swept_best(read_out, known[read_out]):
+            is_new = known[read_out] == float("inf")
+            if not is_new and search.is_swept_best(read_out, known[read_out]):
                 continue
             found, cost = search.contract(read_out, known[read_out], trials)
             if found is not None and cost.seconds < known[read_out]:
                 finals[read_out] = [found]
                 known[read_out] = cost.seconds
-            elif known[read_out] == float("inf"):
+            elif is_new:
                 return cost
             spent += known[read_out]
+            left = sum(known[other] == float("inf") for other in order[place + 1 :])
+            if is_new and not only and not read_out.closed:
+                # Cones are taken by size: those that are left cost about as much, or less.
+                estimate = spent + left * cost.seconds
+                if left and estimate > RIVAL_MARGIN * rival_seconds:
+                    return cost.times(estimate / cost.seconds, search.batch)
             if spent > rival_seconds:
                 # These cones alone take longer than the other method takes for all: no further effort.
                 search.start(0.0)
@@ -190,9 +212,10 @@ class _Search:
     ) -> None:
         self._key, self._graph, self._gates = key, graph, gates
         self.enough, self._limit = bounds
-        self._batch = batch
+        self.batch = batch
         self._paths = dict(load_paths(key))
         self._ready = dict.fromkeys(self._paths, max(TRIALS))
+        self._sizes: dict[tuple[int, ...], int] = {}
         self._end = 0.0
         self._changed = False
 
@@ -204,6 +227,13 @@ class _Search:
     def worth_going_on(self) -> bool:
         """Whether there is time left, and not all came from disk, where it was left when time was up."""
         return self._changed and time.monotonic() < self._end
+
+    def size(self, read_out: ReadOut) -> int:
+        """Return the number of gates that a read-out depends on."""
+        found = self._sizes.get(read_out.support)
+        if found is None:
+            found = self._sizes[read_out.support] = len(light_cone(self._gates, read_out.support))
+        return found
 
     def is_swept_best(self, read_out: ReadOut, known_seconds: float) -> bool:
         """Return whether a search would hardly pay for a read-out that a sweep reaches in that time."""
@@ -245,5 +275,5 @@ class _Search:
 
     def _along(self, network: ConeNetwork, path: SsaPath) -> tuple[FinalState | None, Cost]:
         node = contract_along(self._graph, network, path)
-        cost = network_cost(self._graph, [node], self._batch)
+        cost = network_cost(self._graph, [node], self.batch)
         return (FinalState(network.qubits, node) if cost.seconds <= self._limit else None), cost

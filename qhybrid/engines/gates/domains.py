@@ -13,7 +13,7 @@ import torch
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.gates.expression import Angle, Tree, evaluate
 from qhybrid.engines.lowering import lower
-from qhybrid.engines.transforms import all_finite
+from qhybrid.engines.transforms import all_finite, is_vmapped
 from qhybrid.errors import CircuitError, NotFiniteError
 
 PARTIAL = frozenset({"log", "asin", "acos", "exp"})
@@ -80,6 +80,10 @@ def check_angles(spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor)
         )
         if all_finite(values):
             return
+        if any(is_vmapped(one) for one in (values, inputs, weights)):
+            if all_finite(inputs) and all_finite(weights):
+                raise _vmap_error(spec, angles)
+            return
         there = torch.isfinite(inputs).all(1) & torch.isfinite(weights).all()
         bad = (~torch.isfinite(values) & there).nonzero()
         if len(bad):
@@ -97,6 +101,17 @@ def _error(
         f"Every angle of circuit `{spec.name}` must be finite, but one that depends on {', '.join(parts)} is "
         f"{value}{where}. Fix: keep the parameter where its expression in the circuit is defined, or write "
         "another expression."
+    )
+
+
+def _vmap_error(spec: CircuitSpec, angles: Sequence[Angle]) -> NotFiniteError:
+    names = [spec.input_params[index].name for angle in angles for index, _ in angle.inputs]
+    names += [spec.weight_params[index].name for angle in angles for index, _ in angle.weights]
+    shown = ", ".join(f"`{name}`" for name in dict.fromkeys(names))
+    return NotFiniteError(
+        f"Every angle of circuit `{spec.name}` must be finite, but inside vmap one that depends on some of "
+        f"{shown} is not. Fix: keep the parameters where their expressions in the circuit are defined; a "
+        "call without vmap names the sample."
     )
 
 

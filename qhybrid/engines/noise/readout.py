@@ -52,6 +52,17 @@ def noisy_observable(observable: SparsePauliOp, profile: NoiseProfile) -> Sparse
     return _as_read(observable, cache(partial(readout_map, profile)))
 
 
+def strings_as_read(observables: Sequence[SparsePauliOp], profile: NoiseProfile) -> int:
+    """Return how many Pauli strings `noisy_observable` makes of observables, equal ones counted apart."""
+    map_of = cache(partial(readout_map, profile))
+    total = 0
+    for observable in observables:
+        for label, qubits, _ in observable.to_sparse_list():
+            rows = [map_of(qubit)["IXYZ".index(letter)] for letter, qubit in zip(label, qubits)]
+            total += math.prod(int(np.count_nonzero(row)) for row in rows)
+    return total
+
+
 def _as_read(observable: SparsePauliOp, map_of: Callable[[int], Array]) -> SparsePauliOp:
     terms: dict[tuple[tuple[int, int], ...], complex] = {}
     for label, qubits, coefficient in observable.to_sparse_list():

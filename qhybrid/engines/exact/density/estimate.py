@@ -9,6 +9,9 @@ from qhybrid.engines.exact.native.division import LANE_BYTES
 TABLE_BYTES = 16
 """Bytes of a permutation's entry: its source, and its factor in both types."""
 
+FIRST_BYTES = 5 * 2**20
+"""Bytes that the first call takes besides: tables are made by way of larger ones, which allocators keep."""
+
 
 def lanes_of(columns: int, itemsize: int) -> int:
     """Return the columns of a vector: as many as fit, or half of them where that leaves fewer empty."""
@@ -43,10 +46,10 @@ def density_cost(plan: DensityPlan, batch: int, itemsize: int) -> Cost:
 
 
 def density_memory(plan: DensityPlan, batch: int, itemsize: int) -> int:
-    """Return the bytes of value and gradient: kept states, scratch memory of one vector, and permutations."""
+    """Return the bytes of value and gradient: kept states, scratch memory, permutations and their making."""
     transposed = carries_strings(plan, batch, itemsize)
     columns = len(plan.rows) if transposed else batch
     lanes = lanes_of(columns, itemsize)
     states = padded(columns, itemsize) * (len(plan.steps(transposed)[0]) + 1) + 2 * lanes
     layers = len({permutations for permutations, _ in plan.layers})
-    return int(4**plan.num_qubits) * (itemsize * states + TABLE_BYTES * layers)
+    return FIRST_BYTES + int(4**plan.num_qubits) * (itemsize * states + TABLE_BYTES * layers)

@@ -189,9 +189,9 @@ def _with_bases(
     pairs: Sequence[tuple[int, int]],
 ) -> list[Operation]:
     like = torch.empty(0, dtype=torch.complex128)
-    generator = torch.Generator().manual_seed(0)
     rotations = rotation_angles(gates)
-    drawn = 7 * torch.rand((len(rotations), SPAN_SAMPLES), dtype=torch.float64, generator=generator)
+    # By NumPy: inside of `jacobian(vectorize=True)` torch draws nothing.
+    drawn = torch.from_numpy(7 * np.random.default_rng(0).random((len(rotations), SPAN_SAMPLES)))
     for row, angle in enumerate(rotations):
         if angle.constant:
             drawn[row] = AngleTable([angle], 0, 0, drawn).free(drawn.new_zeros(0))

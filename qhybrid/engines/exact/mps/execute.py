@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 from qhybrid.circuits.spec import CircuitSpec
@@ -58,7 +59,7 @@ class ChainExecutor:
         batch = rows.shape[1]
         if self._plan.exact:
             return self._exact(angles), torch.zeros((batch, len(self._scales)), dtype=torch.float64)
-        self._check_transforms()
+        self._check_transforms(angles)
         bounds: list[torch.Tensor] = []
         values: torch.Tensor = _Truncated.apply(angles, self, bounds)  # type: ignore[no-untyped-call]
         return values.to(rows.dtype), torch.cat(bounds)
@@ -113,7 +114,7 @@ class ChainExecutor:
             EngineError: If the adjoint state lost more than the tolerance, times the sum of the observables'
                 coefficients weighted by their gradient.
         """
-        self._check_transforms()
+        self._check_transforms(angles)
         try:
             parts = [
                 self._adjoint.slopes(angles[:, part], grad[:, part], own)
@@ -151,15 +152,19 @@ class ChainExecutor:
                 "layers."
             )
 
-    def _check_transforms(self) -> None:
-        if torch._C._are_functorch_transforms_active():
+    def _check_transforms(self, angles: torch.Tensor) -> None:
+        is_dual = False
+        if forward_ad._current_level >= 0:
+            is_dual = forward_ad.unpack_dual(angles).tangent is not None  # type: ignore[no-untyped-call]
+        if is_dual or torch._C._are_functorch_transforms_active():
             raise self._transformed()
 
     def _transformed(self) -> EngineError:
         return EngineError(
-            "Method `mps` must not truncate inside torch.func or a vectorised Jacobian, but circuit "
-            f"`{self._name}` may need bonds of {bond_text(self._plan.rank_bound)}, above "
-            f"bond={self._plan.bond}. Fix: a larger `bond`, or gradients by torch.autograd."
+            "Method `mps` must not truncate inside torch.func, a vectorised Jacobian or forward-mode "
+            f"differentiation, but circuit `{self._name}` may need bonds of "
+            f"{bond_text(self._plan.rank_bound)}, above bond={self._plan.bond}. Fix: a larger `bond`, or "
+            "gradients by torch.autograd."
         )
 
 

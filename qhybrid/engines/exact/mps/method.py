@@ -85,6 +85,8 @@ class ChainMethod:
             ("mps.operator", float(parts * cost.operators)),
             ("mps.multiply_add", work * cost.flops),
             ("mps.entry", work * cost.entries),
+            *cost.angles[0],
+            *((name, samples * itemsize / 4 * number) for name, number in cost.angles[1]),
         )
         seconds = seconds_of(counts)
         if plan.exact:

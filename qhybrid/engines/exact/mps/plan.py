@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +12,8 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.engines.exact.constants import Counts
+from qhybrid.engines.exact.cost import angle_counts
 from qhybrid.engines.exact.light_cone import pauli_terms
 from qhybrid.engines.exact.mps.blocks import (
     Block,
@@ -32,6 +34,12 @@ from qhybrid.noise.paulis import PAULI, ComplexArray
 
 MULTIPLY_ADDS_A_DECOMPOSITION = 100
 """QR and SVD of an m x n matrix, m >= n, count this many times m n^2."""
+CALL_OPERATORS = 60
+"""Torch operators of any call: angles, their matrices, the sum of the strings."""
+PAIR_OPERATORS, SIDE_OPERATORS = 6, 10
+"""Torch operators of a gate within a block: on both sites, and on one of them, which is widened first."""
+ROTATION_ENTRIES, MEMBER_ENTRIES = 2, 24
+"""Numbers that are written for each entry of a rotation's matrix, and for each gate within a block."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,7 @@ class ChainCost:
         operators: Torch operators of the value, whatever the number of samples.
         truncations: Sweeps of decompositions.
         widest: Largest bond; where bonds are truncated, before truncation.
+        angles: Units of work, of a call and of a sample, of angles that are not affine; see `constants`.
     """
 
     flops: float
@@ -53,6 +62,7 @@ class ChainCost:
     operators: int
     truncations: int
     widest: int
+    angles: tuple[Counts, Counts] = ((), ())
 
 
 @dataclass(frozen=True)
@@ -119,7 +129,9 @@ def plan_chain(spec: CircuitSpec, noise: NoiseProfile | None, bond: int) -> Chai
     site_of = {wire: site for site, wire in enumerate(order)}
     strings, matrices = _strings(spec, lowered, noise, site_of)
     readout = ChainReadout(tuple(strings), matrices, len(order), spec.num_observables, max(steps[-1]))
-    cost = _cost(operations, steps, readout, 0 if exact else truncations, bond)
+    cost = _with_gates(
+        _cost(operations, steps, readout, 0 if exact else truncations, bond), gates, operations
+    )
     return ChainPlan(
         tuple(order),
         tuple(gates),
@@ -129,7 +141,7 @@ def plan_chain(spec: CircuitSpec, noise: NoiseProfile | None, bond: int) -> Chai
         exact,
         bond,
         rank_bound,
-        cost,
+        _with_gates(cost, gates, operations),
         _bonds(operations, len(order), GROWTH, 1)[2],
         max(readout.scales(), default=0.0),
     )
@@ -235,7 +247,7 @@ def _cost(
     for operation, bonds in zip(operations, steps[1:]):
         if isinstance(operation, Block):
             sizes = [2 * bonds[site] * bonds[site + 1] for site in range(operation.left, operation.right + 1)]
-            operators += 14 + 4 * len(operation.members) + 3 * (len(sizes) - 2)
+            operators += 14 + 3 * (len(sizes) - 2)
             flops += 2 * sum(sizes)
             entries += sum(sizes)
         else:
@@ -257,6 +269,24 @@ def _cost(
     work, written, kept, calls = readout.work(last)
     widest = max(max(step) for step in steps)
     return ChainCost(flops + work, entries + written, saved + kept, operators + calls, truncations, widest)
+
+
+def _with_gates(cost: ChainCost, gates: Sequence[Primitive], operations: Sequence[Operation]) -> ChainCost:
+    """Return the cost with that of the gates' matrices, which every sample has its own of."""
+    members = [one for block in operations if isinstance(block, Block) for one in block.members]
+    pairs = sum(member.side == "pair" for member in members)
+    rotations = [gate for gate in gates if gate.angle is not None]
+    written = ROTATION_ENTRIES * sum(4 ** len(gate.qubits) for gate in rotations)
+    angles = dict.fromkeys(angle for angle in rotation_angles(gates) if angle.tree is not None)
+    return replace(
+        cost,
+        entries=cost.entries + written + MEMBER_ENTRIES * len(members),
+        operators=cost.operators
+        + CALL_OPERATORS
+        + PAIR_OPERATORS * pairs
+        + SIDE_OPERATORS * (len(members) - pairs),
+        angles=angle_counts((angle.tree or (), angle.batched) for angle in angles),
+    )
 
 
 def check_bond(bond: object) -> int:

@@ -13,6 +13,7 @@ from functools import cached_property
 from itertools import pairwise
 
 import torch
+from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 from qhybrid.noise.paulis import ComplexArray
@@ -239,7 +240,10 @@ def _transferred(environments: torch.Tensor, bra: torch.Tensor, ket: torch.Tenso
     left, right = bra.shape[1], bra.shape[3]
     half = environments @ ket.reshape(-1, 1, left, 2 * right)
     half = half.reshape(*half.shape[:2], 2 * left, right)
-    return bra.reshape(-1, 1, 2 * left, right).mH @ half
+    flat = bra.reshape(-1, 1, 2 * left, right)
+    # Several forward derivatives at once: torch batches them through conjugated copies, not through views.
+    is_dual = forward_ad._current_level >= 0 and not torch._C._are_functorch_transforms_active()
+    return (flat.conj_physical().mT if is_dual else flat.mH) @ half
 
 
 def _left_environments(sites: Sequence[torch.Tensor]) -> list[torch.Tensor]:
