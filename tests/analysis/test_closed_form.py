@@ -19,6 +19,7 @@ from qhybrid.analysis.parameters import Settings
 from qhybrid.analysis.structure import structure_of
 from qhybrid.analysis.values import ExactValues
 from qhybrid.circuits import CircuitSpec, build_circuit
+from qhybrid.errors import CircuitError
 
 
 def found(spec, **ranges):
@@ -49,7 +50,7 @@ def test_the_filter_of_one_layer_has_the_four_formulas_of_its_one_cnot():
         ("qcq_filter", {}),
         ("qcq_filter", {"filter": "random_layers", "layers": 3}),
         ("qcq_classifier", {"reps": 2}),
-        ("qcnn", {"num_qubits": 2}),
+        ("qcnn", {"num_qubits": 2, "convolution": "n3"}),
     ],
 )
 def test_formulas_of_named_circuits_are_qiskits_values(name, arguments):
@@ -62,6 +63,14 @@ def test_formulas_of_named_circuits_are_qiskits_values(name, arguments):
         states = [Statevector(qiskit_state(spec, row)) for row in rows.numpy()]
         expected = [state.expectation_value(spec.observables[place]).real for state in states]
         np.testing.assert_allclose(one.values(rows), expected, atol=1e-12)
+
+
+def test_a_formula_that_would_be_too_long_is_none():
+    """51 angles on two qubits."""
+    (one,) = found(build_circuit("qcnn", num_qubits=2))[1]
+    assert (one.terms, one.text, one.to_dict()["products"]) == (None, "", None)
+    with pytest.raises(CircuitError, match="at most 3000 products"):
+        one.values(torch.zeros(1, 60))
 
 
 def small_circuits():
