@@ -99,10 +99,11 @@ def _draw_growth(axes: Any, growth: Growth) -> None:
 
 def _draw_gradients(axes: Any, found: Trainability | NotComputed) -> None:
     title = "Gradient variance of each angle"
+    axes.set_axisbelow(True)
     if isinstance(found, NotComputed):
         _say(axes, title, str(found))
         return
-    _title(axes, f"{title} (sum of observables)")
+    _title(axes, title)
     own = [one for one in found.angles if one.kind == "weight"] or list(found.angles)
     kind = own[0].kind
     shown = own[:MOST_BARS]
@@ -110,11 +111,11 @@ def _draw_gradients(axes: Any, found: Trainability | NotComputed) -> None:
     axes.bar(places, [one.of_sum.value for one in shown], color=BLUE, width=0.7)
     errors = [2 * one.of_sum.error for one in shown]
     axes.errorbar(places, [one.of_sum.value for one in shown], errors, fmt="none", color="black", linewidth=1)
-    step = max(1, math.ceil(len(shown) / 10))
+    step = max(1, math.ceil(len(shown) / 7))
     axes.set_xticks(places[::step], [one.name for one in shown][::step], fontsize=8)
     more = f", first {len(shown)} of {len(own)}" if len(own) > len(shown) else ""
     axes.set_xlabel(f"{kind}{more}; --grow shows it against size", fontsize=9)
-    axes.set_ylabel("variance", fontsize=9)
+    axes.set_ylabel("variance, sum of observables", fontsize=9)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
 
 
@@ -129,8 +130,9 @@ def _draw_fidelities(axes: Any, found: CircuitAnalysis) -> None:
     edges = np.linspace(0, 1, len(first.haar) + 1)
     for one, color in zip(found.expressibility, (BLUE, ORANGE)):
         label = f"{one.drawn}: KL {one.divergence.text()}"
-        axes.stairs(one.measured, edges, color=color, linewidth=1.3, label=label)
-    axes.stairs(first.haar, edges, color="black", linewidth=1.1, linestyle="--", label="Haar-random")
+        axes.stairs(one.measured, edges, baseline=None, color=color, linewidth=1.3, label=label)
+    look = {"color": "black", "linewidth": 1.1, "linestyle": "--", "label": "Haar-random"}
+    axes.stairs(first.haar, edges, baseline=None, **look)
     axes.set_yscale("log")
     axes.set_ylim(max(0.3 / first.divergence.samples, 1e-6), 1.5)
     axes.set_xlabel(_fidelity_axis(first), fontsize=9)
