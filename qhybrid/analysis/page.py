@@ -169,12 +169,12 @@ def _draw_spectrum(axes: Any, spectra: tuple[InputSpectrum, ...] | NotComputed) 
     axes.set_ylim(len(shown) - 0.4, -0.6)
     values = sorted({wave.value for one in shown for wave in one.frequencies})
     if len(values) <= 4:
-        ticks = sorted({sign * value for value in values for sign in (-1, 1)})
+        ticks = sorted({0.0, *values, *(-value for value in values if value)})
         axes.set_xticks(ticks, [_radians(tick) for tick in ticks])
     edge = 1.25 * max(values) or 1.0
     axes.set_xlim(-edge, edge)
-    left = f", {len(own) - len(shown)} more inputs" if len(own) > len(shown) else ""
-    axes.set_xlabel(f"rad a unit of the input; area: amplitude, largest {largest:.2f}{left}", fontsize=9)
+    left = f"; {len(own) - len(shown)} more inputs" if len(own) > len(shown) else ""
+    axes.set_xlabel(f"rad a unit of the input{left}\n(area: amplitude, largest {largest:.2f})", fontsize=9)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
 

@@ -329,9 +329,9 @@ def test_the_command_explains_bad_requests(workspace, capsys, words, code, messa
     assert not (workspace / "analysis").exists()
 
 
-def test_dense_circuits_of_eight_qubits_are_as_random_as_haar():
-    found = analyze_circuit(dense(8, 4), samples=100)
+def test_dense_circuits_of_seven_qubits_are_as_random_as_haar():
+    found = analyze_circuit(dense(7, 3), samples=60)
     (one,) = found.expressibility
-    assert one.qubits == 8
+    assert one.qubits == 7
     assert one.divergence.value < one.bias + 4 * one.divergence.error + 0.02
-    assert abs(found.entangling_capability.value - 254 / 257) < 0.02
+    assert abs(found.entangling_capability.value - 126 / 129) < 0.03
