@@ -145,60 +145,45 @@ def analyze_circuit(
         raise ConfigError(f"Argument `samples` must be at least {FEWEST}, but is {samples}.")
     kappa_of(data)
     settings = Settings(spec, seed, input_range, weight_range)
-    steps = iter(range(100))
-    total = 9 + len(grown)
-
-    def step(what: str) -> None:
-        progress(what, next(steps), total)
-
-    step("structure")
+    progress("structure", 0, None)
     structure = structure_of(spec, devices, seed)
-    cost = classical_cost(spec)
     values = ExactValues(settings)
-    step("closed form, dead angles")
     dead = dead_angles(settings, values)
     states, chosen = states_of(settings, structure)
-    step("independent directions")
-    ranks = _quantum_ranks(settings, states, chosen.note)
-    directions = jacobian_rank(settings, values)
-    step("expressibility")
-    expressibility = _expressibilities(settings, states, chosen, samples)
-    step("entangling capability")
-    entangling = entangling_capability(settings, samples)
-    step("trainability")
-    trainability = trainability_of(settings, values, dead.dead, samples)
-    growth = None
-    if grown:
-        found = []
-        for size, one in grown:
-            step(f"size {size}")
-            found.append(_grown(one, seed, samples, input_range, weight_range, size))
-        growth = growth_of(grown_by, [size for size, _ in grown], found)
-    step("spectrum")
-    spectra = spectra_of(settings, values)
-    step("effective dimension")
-    dimension = effective_dimension(settings, values, data)
-    step("geometric difference")
-    kernels = geometric_differences(settings, states if chosen.of == WHOLE else None)
-    step("done")
+
+    def grow() -> Growth | None:
+        own = [_grown(one, seed, samples, input_range, weight_range, size) for size, one in grown]
+        return growth_of(grown_by, [size for size, _ in grown], own) if own else None
+
+    figures: dict[str, Callable[[], Any]] = {
+        "cost": lambda: classical_cost(spec),
+        "formulas": lambda: formulas(settings, structure.cones),
+        "jacobian_rank": lambda: jacobian_rank(settings, values),
+        "quantum_rank_one_input": lambda: _quantum_rank(settings, states, chosen, 1),
+        "quantum_rank": lambda: _quantum_rank(settings, states, chosen, QFI_INPUTS),
+        "expressibility": lambda: _expressibilities(settings, states, chosen, samples),
+        "entangling_capability": lambda: entangling_capability(settings, samples),
+        "trainability": lambda: trainability_of(settings, values, dead.dead, samples),
+        "growth": grow,
+        "spectra": lambda: spectra_of(settings, values),
+        "effective_dimension": lambda: effective_dimension(settings, values, data),
+        "geometric_differences": lambda: geometric_differences(
+            settings, states if chosen.of == WHOLE else None
+        ),
+    }
+    found = {}
+    for place, (name, compute) in enumerate(figures.items()):
+        progress(name.replace("_", " "), place, len(figures))
+        found[name] = compute()
+    progress("done", len(figures), len(figures))
     return CircuitAnalysis(
-        seed,
-        samples,
-        settings.facts,
-        structure,
-        formulas(settings, structure.cones),
-        dead,
-        directions,
-        *ranks,
-        chosen,
-        expressibility,
-        entangling,
-        trainability,
-        growth,
-        spectra,
-        dimension,
-        kernels,
-        cost,
+        seed=seed,
+        samples=samples,
+        parameters=settings.facts,
+        structure=structure,
+        dead=dead,
+        states=chosen,
+        **found,
     )
 
 
@@ -220,12 +205,10 @@ def states_of(settings: Settings, structure: Structure) -> tuple[StateVectors | 
     return None, States((), "", f"{amount}; no light cone is as small")
 
 
-def _quantum_ranks(
-    settings: Settings, states: StateVectors | None, note: str
-) -> tuple[Rank | NotComputed, Rank | NotComputed]:
-    if states is None:
-        return NotComputed(note), NotComputed(note)
-    return quantum_rank(settings, states, 1), quantum_rank(settings, states, QFI_INPUTS)
+def _quantum_rank(
+    settings: Settings, states: StateVectors | None, chosen: States, inputs: int
+) -> Rank | NotComputed:
+    return NotComputed(chosen.note) if states is None else quantum_rank(settings, states, inputs)
 
 
 def _expressibilities(

@@ -29,6 +29,7 @@ from qhybrid.engines.exact.light_cone import pauli_terms
 from qhybrid.engines.gates.expression import Angle, Tree, evaluate
 from qhybrid.engines.gates.pauli_transfer import transfer_matrix
 from qhybrid.engines.lowering import Primitive
+from qhybrid.errors import CircuitError
 
 LARGEST_CONE = 3
 """Qubits of a light cone up to which its observable is written as a formula."""
@@ -84,7 +85,15 @@ class Formula:
         }
 
     def values(self, rows: torch.Tensor) -> np.ndarray:
-        """Return the values of rows of parameters, shape (B,), for shape (B, P)."""
+        """Return the values of rows of parameters, shape (B,), for shape (B, P).
+
+        Raises:
+            CircuitError: If there is no formula, for its number of products.
+        """
+        if self.terms is None:
+            raise CircuitError(
+                f"A formula must have at most {LARGEST_SERIES} products, but {self.observable} has more."
+            )
         columns, nothing = rows.t(), rows.new_zeros(0)
         variables = []
         for factors, tree in self.variables:

@@ -25,6 +25,7 @@ class ClassicalCost:
         limit_bytes: Memory that may be used.
         reason: Why this method, or what refuses it.
         sentence: What that means.
+        weighed: Every method that was weighed: name, seconds a sample in such batches, memory in bytes.
     """
 
     method: str
@@ -36,6 +37,7 @@ class ClassicalCost:
     limit_bytes: int
     reason: str
     sentence: str
+    weighed: tuple[tuple[str, float, int], ...]
 
 
 def classical_cost(spec: CircuitSpec) -> ClassicalCost:
@@ -65,6 +67,7 @@ def classical_cost(spec: CircuitSpec) -> ClassicalCost:
         many.limit_bytes,
         one.reason,
         sentence,
+        tuple((name, seconds / BATCH, memory) for name, seconds, memory in many.alternatives),
     )
 
 
@@ -73,7 +76,7 @@ def seconds_text(seconds: float) -> str:
     for unit, size in (("years", 31557600.0), ("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:,.3g} {unit}"
-    for unit, size in (("seconds", 1.0), ("milliseconds", 1e-3)):
+    for unit, size in (("seconds", 1.0), ("milliseconds", 1e-3), ("microseconds", 1e-6)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} microseconds"
+    return "less than a microsecond"

@@ -10,6 +10,7 @@ both agree.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -26,7 +27,7 @@ from qhybrid.engines.lowering import Lowered, Primitive
 from qhybrid.errors import CircuitError
 
 LARGEST_SET = 2048
-"""Pauli strings that are followed; of more only the qubits are known."""
+"""Pauli strings that are followed; of more only the letters on each qubit are."""
 LARGEST_GATE = 4
 """Qubits of a constant gate up to which its effect on strings is worked out."""
 ZERO = 1e-10
@@ -98,23 +99,67 @@ def _seen(lowered: Lowered, observables: Sequence[SparsePauliOp]) -> Iterable[tu
         signs = sum(1 << wire for wire, letter in term.letters if letter in (2, 3))
         read.add((flips, signs))
     strings: set[String] | None = read
-    support = 0
+    letters: dict[int, int] = {}
     for index in range(len(lowered.primitives) - 1, -1, -1):
         gate = lowered.primitives[index]
-        mask = sum(1 << wire for wire in gate.qubits)
         large = gate.angle is None and len(gate.qubits) > LARGEST_GATE
         if strings is not None and (large or len(strings) > LARGEST_SET):
-            support = _support(strings)
+            letters = _letters_of(strings, lowered.num_qubits)
             strings = None
         if strings is None:
-            if support & mask:
-                support |= mask
+            if _changes(gate, letters):
                 yield index, gate
             continue
         before = _before(gate, strings)
         if before is not None:  # else it commutes with all of them
             strings = before
             yield index, gate
+
+
+def _letters_of(strings: Iterable[String], wires: int) -> dict[int, int]:
+    """Return for each wire which letters some strings have there: bits 0, 1, 2, 3 for I, X, Y, Z."""
+    letters = dict.fromkeys(range(wires), 0)
+    for x, z in strings:
+        for wire in range(wires):
+            letters[wire] |= 1 << _letter(x >> wire & 1, z >> wire & 1)
+    return letters
+
+
+def _changes(gate: Primitive, letters: dict[int, int]) -> bool:
+    """Return whether a gate may change a string of these letters, and add the letters that it may give.
+
+    All combinations of the letters count, which are more than the strings there are: what commutes with all
+    of them commutes with these.
+    """
+    if all(letters[wire] == 1 for wire in gate.qubits):  # outside of the light cone
+        return False
+    if gate.angle is not None:
+        turn = ["IXYZ".index(letter) for letter in gate.pauli]
+        if all(letters[wire] & ~(1 | 1 << letter) == 0 for wire, letter in zip(gate.qubits, turn)):
+            return False
+        for wire, letter in zip(gate.qubits, turn):
+            # The product of two letters is the exclusive or of their numbers.
+            products = (1 << (own ^ letter) for own in range(4) if letters[wire] >> own & 1)
+            letters[wire] |= sum(set(products))
+        return True
+    if len(gate.qubits) > LARGEST_GATE:
+        letters.update(dict.fromkeys(gate.qubits, 15))
+        return True
+    assert gate.matrix is not None
+    table = _table(gate.matrix.tobytes(), len(gate.qubits))
+    found, changed = dict.fromkeys(gate.qubits, 0), False
+    own = [[one for one in range(4) if letters[wire] >> one & 1] for wire in gate.qubits]
+    for combination in itertools.product(*own):
+        number = 0
+        for letter in combination:
+            number = 4 * number + letter
+        after, same = table[number]
+        changed |= not same
+        for several in after:
+            for wire, letter in zip(gate.qubits, several):
+                found[wire] |= 1 << letter
+    letters.update(found)
+    return changed
 
 
 def _before(gate: Primitive, strings: set[String]) -> set[String] | None:
@@ -167,13 +212,6 @@ def _table(content: bytes, count: int) -> list[tuple[list[tuple[int, ...]], bool
 def _letter(x: int, z: int) -> int:
     """Return 0, 1, 2, 3 for I, X, Y, Z."""
     return (0, 1, 3, 2)[x + 2 * z]
-
-
-def _support(strings: Iterable[String]) -> int:
-    mask = 0
-    for x, z in strings:
-        mask |= x | z
-    return mask
 
 
 def _phases_on_zeros(lowered: Lowered) -> set[int]:

@@ -100,7 +100,7 @@ def divergence_of(fidelities: Array, qubits: int, drawn: str = "") -> Expressibi
         with np.errstate(divide="ignore"):
             above = np.log1p(-np.clip(fidelities, 0.0, 1.0)) * (2.0**qubits - 1)
         # Haar's 1 - P(F) is (1 - F)^(N - 1), uniform on [0, 1]: its logarithm for all of 2^n.
-        places = np.floor((1 - np.exp(above)) * BINS).astype(int)
+        places = np.floor(-np.expm1(above) * BINS).astype(int)
     measured = np.bincount(np.minimum(places, BINS - 1), minlength=BINS) / count
     there = measured > 0
     logs = np.zeros(BINS)

@@ -154,4 +154,5 @@ def _projected(bloch: ExactValues, rows: torch.Tensor) -> Array:
 
 
 def _scaled(kernel: Array) -> Array:
-    return kernel * (len(kernel) / np.trace(kernel))
+    scaled: Array = kernel * (len(kernel) / np.trace(kernel))
+    return scaled

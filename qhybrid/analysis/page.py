@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from qhybrid.analysis.analyze import WHOLE, CircuitAnalysis
-from qhybrid.analysis.cost import ClassicalCost, seconds_text
+from qhybrid.analysis.cost import BATCH, ClassicalCost, seconds_text
 from qhybrid.analysis.estimates import NotComputed
 from qhybrid.analysis.expressibility import Expressibility
 from qhybrid.analysis.spectrum import InputSpectrum
@@ -70,8 +70,13 @@ def _say(axes: Any, title: str, text: str) -> None:
 
 def _draw_growth(axes: Any, growth: Growth) -> None:
     _title(axes, "Gradient variance against size")
-    for name, color in ((MEAN, BLUE), (SUM, ORANGE)):
+    slopes = {one.series: one for one in growth.slopes if one.angle == "mean"}
+    single = all(len(one.series) == 3 for one in growth.circuits)  # of one observable both are the same
+    for name, color in ((MEAN, BLUE), (SUM, ORANGE))[: 1 if single else 2]:
         values = [dict(one.series)[name] for one in growth.circuits]
+        slope, label = slopes[name], "the observable" if single else name
+        if slope.slope is not None and slope.low is not None and slope.high is not None:
+            label += f"\nslope {slope.slope:+.2f} [{slope.low:+.2f}, {slope.high:+.2f}] a qubit"
         axes.errorbar(
             growth.qubits,
             [one.value for one in values],
@@ -80,27 +85,25 @@ def _draw_growth(axes: Any, growth: Growth) -> None:
             color=color,
             markersize=4,
             linewidth=1.4,
-            label=name,
+            label=label,
         )
-    for slope, place in ((slope, i) for i, slope in enumerate(growth.slopes) if slope.angle == "mean"):
-        if place < 2 and slope.slope is not None and slope.low is not None and slope.high is not None:
-            text = f"{slope.series}: slope {slope.slope:+.2f} [{slope.low:+.2f}, {slope.high:+.2f}] a qubit"
-            axes.text(0.03, 0.04 + 0.07 * place, text, transform=axes.transAxes, fontsize=8, color="#444444")
     axes.set_yscale("log", base=2)
     low, high = axes.get_ylim()
-    axes.set_ylim(low / 4, high)  # room for the lines of text below
-    axes.set_xlabel("qubits", fontsize=9)
+    axes.set_ylim(low, high * (high / low) ** 0.45)  # room for the legend
+    axes.set_xticks(growth.qubits)
+    axes.set_xlabel(f"qubits ({growth.argument} {growth.sizes[0]} to {growth.sizes[-1]})", fontsize=9)
     axes.set_ylabel("variance of a gradient", fontsize=9)
     axes.grid(color="#dddddd", linewidth=0.6)
-    axes.legend(fontsize=8.5, frameon=False)
+    axes.legend(fontsize=8, frameon=False, loc="upper right")
 
 
 def _draw_gradients(axes: Any, found: Trainability | NotComputed) -> None:
     title = "Gradient variance of each angle"
+    axes.set_axisbelow(True)
     if isinstance(found, NotComputed):
         _say(axes, title, str(found))
         return
-    _title(axes, f"{title} (sum of observables)")
+    _title(axes, title)
     own = [one for one in found.angles if one.kind == "weight"] or list(found.angles)
     kind = own[0].kind
     shown = own[:MOST_BARS]
@@ -108,11 +111,11 @@ def _draw_gradients(axes: Any, found: Trainability | NotComputed) -> None:
     axes.bar(places, [one.of_sum.value for one in shown], color=BLUE, width=0.7)
     errors = [2 * one.of_sum.error for one in shown]
     axes.errorbar(places, [one.of_sum.value for one in shown], errors, fmt="none", color="black", linewidth=1)
-    step = max(1, math.ceil(len(shown) / 10))
+    step = max(1, math.ceil(len(shown) / 7))
     axes.set_xticks(places[::step], [one.name for one in shown][::step], fontsize=8)
     more = f", first {len(shown)} of {len(own)}" if len(own) > len(shown) else ""
     axes.set_xlabel(f"{kind}{more}; --grow shows it against size", fontsize=9)
-    axes.set_ylabel("variance", fontsize=9)
+    axes.set_ylabel("variance, sum of observables", fontsize=9)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
 
 
@@ -126,9 +129,10 @@ def _draw_fidelities(axes: Any, found: CircuitAnalysis) -> None:
     first = found.expressibility[0]
     edges = np.linspace(0, 1, len(first.haar) + 1)
     for one, color in zip(found.expressibility, (BLUE, ORANGE)):
-        label = f"{one.drawn}: KL {one.divergence.value:.2f} +- {one.divergence.error:.2f}"
-        axes.stairs(one.measured, edges, color=color, linewidth=1.3, label=label)
-    axes.stairs(first.haar, edges, color="black", linewidth=1.1, linestyle="--", label="Haar-random")
+        label = f"{one.drawn}: KL {one.divergence.text()}"
+        axes.stairs(one.measured, edges, baseline=None, color=color, linewidth=1.3, label=label)
+    look = {"color": "black", "linewidth": 1.1, "linestyle": "--", "label": "Haar-random"}
+    axes.stairs(first.haar, edges, baseline=None, **look)
     axes.set_yscale("log")
     axes.set_ylim(max(0.3 / first.divergence.samples, 1e-6), 1.5)
     axes.set_xlabel(_fidelity_axis(first), fontsize=9)
@@ -165,12 +169,12 @@ def _draw_spectrum(axes: Any, spectra: tuple[InputSpectrum, ...] | NotComputed) 
     axes.set_ylim(len(shown) - 0.4, -0.6)
     values = sorted({wave.value for one in shown for wave in one.frequencies})
     if len(values) <= 4:
-        ticks = sorted({sign * value for value in values for sign in (-1, 1)})
+        ticks = sorted({0.0, *values, *(-value for value in values if value)})
         axes.set_xticks(ticks, [_radians(tick) for tick in ticks])
     edge = 1.25 * max(values) or 1.0
     axes.set_xlim(-edge, edge)
-    left = f", {len(own) - len(shown)} more inputs" if len(own) > len(shown) else ""
-    axes.set_xlabel(f"rad a unit of the input; area: amplitude, largest {largest:.2f}{left}", fontsize=9)
+    left = f"; {len(own) - len(shown)} more inputs" if len(own) > len(shown) else ""
+    axes.set_xlabel(f"rad a unit of the input{left}\n(area: amplitude, largest {largest:.2f})", fontsize=9)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
 
@@ -217,23 +221,22 @@ def _draw_cost(axes: Any, cost: ClassicalCost) -> None:
         _say(axes, title, cost.sentence)
         return
     _title(axes, title)
-    rows = (
-        ("one sample", cost.seconds_one),
-        ("a sample in a batch", cost.seconds_batched),
-        ("1,000 shots on a QPU\n(250 us a shot)", 0.25),
-    )
+    rows = [("one sample", cost.seconds_one, BLUE), (f"in batches of {BATCH}", cost.seconds_batched, BLUE)]
+    rows += [(f"the same by\n{name}", s, GREY) for name, s, _ in cost.weighed if name != cost.method]
+    rows = [(name, max(seconds, 1e-7), color) for name, seconds, color in rows if math.isfinite(seconds)]
     places = np.arange(len(rows))
-    axes.barh(places, [seconds for _, seconds in rows], color=[BLUE, BLUE, GREY], height=0.55)
-    for place, (_, seconds) in zip(places, rows):
-        axes.text(seconds * 1.3, place, seconds_text(seconds), va="center", fontsize=8.5)
-    axes.set_yticks(places, [name for name, _ in rows], fontsize=8.5)
+    seconds = [one for _, one, _ in rows]
+    axes.barh(places, seconds, color=[color for _, _, color in rows], height=0.5)
+    for place, one in zip(places, seconds):
+        axes.text(one * 1.3, place, seconds_text(one), va="center", fontsize=8.5)
+    axes.set_yticks(places, [name for name, _, _ in rows], fontsize=8.5)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xscale("log")
-    values = [seconds for _, seconds in rows]
-    axes.set_xlim(min(values) / 5, max(values) * 300)
+    low, high = min(seconds) / 5, max(seconds)
+    axes.set_xlim(low, high * (high / low) ** 0.7)  # room for the times in words
     width = f"contraction width 2^{cost.width:.3g}, " if cost.width is not None else ""
     adds = f"{cost.multiply_adds:,.0f} multiply-adds" if cost.multiply_adds is not None else ""
-    axes.set_xlabel(f"seconds; {cost.method}, {width}{adds}", fontsize=9)
+    axes.set_xlabel(f"seconds a sample, predicted; {cost.method},\n{width}{adds}", fontsize=9)
 
 
 def _draw_observables(axes: Any, found: CircuitAnalysis) -> None:
@@ -241,7 +244,7 @@ def _draw_observables(axes: Any, found: CircuitAnalysis) -> None:
     if isinstance(found.trainability, NotComputed):
         _say(axes, title, str(found.trainability))
         return
-    _title(axes, f"{title} (mean over angles)")
+    _title(axes, title)
     series = found.trainability.series[2:]
     sizes = {cone.observable: len(cone.qubits) for cone in found.structure.cones}
     x = [sizes[name] for name, _ in series]
@@ -255,10 +258,14 @@ def _draw_observables(axes: Any, found: CircuitAnalysis) -> None:
         alpha=0.75,
         linewidth=1,
     )
-    if all(value.value > 0 for _, value in series):
+    values = [value.value for _, value in series]
+    if min(values) > 0 and max(values) > 20 * min(values):
         axes.set_yscale("log")
+    else:
+        axes.set_ylim(0, 1.25 * max(values) or 1.0)
+    axes.set_xlim(0, max(x) + 1)
     axes.set_xlabel("qubits of its light cone", fontsize=9)
-    axes.set_ylabel("variance of a gradient", fontsize=9)
+    axes.set_ylabel("variance of a gradient, mean over angles", fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -145,6 +145,9 @@ def analyze(
             data=data,
             progress=lambda _what, done, total: show_stage("analysis", done, total),
         )
+    stem = "_".join([spec.name, *(one.replace("=", "-").replace("/", "-") for one in arg or [])])
+    figures = write_text(output / f"{stem}.json", found.to_json())
+    picture = save_page(found, output / f"{stem}.png")
     shown = Table.grid(padding=(0, 2))
     shown.add_column(no_wrap=True)
     shown.add_column(overflow="fold")
@@ -152,9 +155,8 @@ def analyze(
         for place, line in enumerate(lines):
             shown.add_row(Text("" if place else title, style="bold"), Text(line))
     console.print(shown)
-    stem = "_".join([spec.name, *(one.replace("=", "-").replace("/", "-") for one in arg or [])])
-    say_path("figures", write_text(output / f"{stem}.json", found.to_json()))
-    say_path("picture", save_page(found, output / f"{stem}.png"))
+    say_path("figures", figures)
+    say_path("picture", picture)
 
 
 @app.command()

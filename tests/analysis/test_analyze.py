@@ -87,6 +87,7 @@ def test_the_cost_is_the_engines_prediction():
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
+        (0.0, "less than a microsecond"),
         (2.5e-5, "25 microseconds"),
         (0.0042, "4.2 milliseconds"),
         (3.0, "3 seconds"),
@@ -209,7 +210,7 @@ def test_observables_of_large_light_cones_are_left_out_where_memory_is_small(mon
 def test_budgets_take_fewer_samples(monkeypatch):
     import qhybrid.analysis.values as module
 
-    monkeypatch.setattr(module, "BUDGET", 3e8)
+    monkeypatch.setattr(module, "BUDGET", 1e8)
     found = quick(build_circuit("hq_unet_qcnn", grid=2))
     assert 2 <= found.trainability.samples < 40
 
@@ -289,7 +290,7 @@ def test_the_command_analyzes_a_users_circuit(workspace, capsys):
     assert execute(["circuits", "analyze", "own", "--samples", "40", "--device", "fake_manila"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "Z0 = cos(a)" in out
-    assert "Z1 = cos(a) cos(2 b)" in out
+    assert "Z1 = cos(2 b) cos(a)" in out
     assert "routed to fake_manila" in out
     assert "a classical computer gives the exact value in" in out
     found = json.loads((workspace / "analysis" / "own.json").read_text())
@@ -328,9 +329,9 @@ def test_the_command_explains_bad_requests(workspace, capsys, words, code, messa
     assert not (workspace / "analysis").exists()
 
 
-def test_dense_circuits_of_eight_qubits_are_as_random_as_haar():
-    found = analyze_circuit(dense(8, 4), samples=100)
+def test_dense_circuits_of_seven_qubits_are_as_random_as_haar():
+    found = analyze_circuit(dense(7, 3), samples=60)
     (one,) = found.expressibility
-    assert one.qubits == 8
+    assert one.qubits == 7
     assert one.divergence.value < one.bias + 4 * one.divergence.error + 0.02
-    assert abs(found.entangling_capability.value - 254 / 257) < 0.02
+    assert abs(found.entangling_capability.value - 126 / 129) < 0.03

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from analysis_cases import qiskit_state
+from analysis_cases import dense, qiskit_state
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter, ParameterVector
 from qiskit.quantum_info import Statevector
@@ -19,6 +20,8 @@ from qhybrid.analysis.parameters import Settings
 from qhybrid.analysis.structure import structure_of
 from qhybrid.analysis.values import ExactValues
 from qhybrid.circuits import CircuitSpec, build_circuit
+from qhybrid.circuits.pauli import single_qubit_observables
+from qhybrid.errors import CircuitError
 
 
 def found(spec, **ranges):
@@ -49,7 +52,7 @@ def test_the_filter_of_one_layer_has_the_four_formulas_of_its_one_cnot():
         ("qcq_filter", {}),
         ("qcq_filter", {"filter": "random_layers", "layers": 3}),
         ("qcq_classifier", {"reps": 2}),
-        ("qcnn", {"num_qubits": 2}),
+        ("qcnn", {"num_qubits": 2, "convolution": "n3"}),
     ],
 )
 def test_formulas_of_named_circuits_are_qiskits_values(name, arguments):
@@ -64,9 +67,15 @@ def test_formulas_of_named_circuits_are_qiskits_values(name, arguments):
         np.testing.assert_allclose(one.values(rows), expected, atol=1e-12)
 
 
-def small_circuits():
-    from hypothesis import strategies as st
+def test_a_formula_that_would_be_too_long_is_none():
+    """51 angles on two qubits."""
+    (one,) = found(build_circuit("qcnn", num_qubits=2))[1]
+    assert (one.terms, one.text, one.to_dict()["products"]) == (None, "", None)
+    with pytest.raises(CircuitError, match="at most 3000 products"):
+        one.values(torch.zeros(1, 60))
 
+
+def small_circuits():
     @st.composite
     def specs(draw):
         qubits = draw(st.integers(1, 3))
@@ -166,12 +175,27 @@ def test_a_parameter_of_no_gate_is_dead():
     ).dead == ("w",)
 
 
+@pytest.mark.parametrize("largest", [2048, 4, 0])
+def test_proofs_by_letters_alone(monkeypatch, largest):
+    """First and last rotations about Z of a deep circuit: phases of |0>, and Z behind CNOTs."""
+    import qhybrid.analysis.dead as module
+
+    monkeypatch.setattr(module, "LARGEST_SET", largest)
+    spec = dense(4, 3)
+    every = CircuitSpec("a", spec.circuit, (), spec.weight_params, single_qubit_observables("Z", 4))
+    result = dead(every)
+    assert result.dead == tuple(f"w[{i}]" for i in (0, 3, 6, 9, 26, 29, 32, 35))
+    assert result.unproved == ()
+
+
 @settings(max_examples=60, deadline=None)
-@given(small_circuits())
-def test_angles_with_a_gradient_are_never_called_dead(spec):
+@given(small_circuits(), st.sampled_from([2048, 0]))
+def test_angles_with_a_gradient_are_never_called_dead(spec, largest):
     """`dead_angles` raises if a gradient contradicts its proof; gradients are the engine's."""
     own = Settings(spec, input_range=(-2.0, 2.0), weight_range=(-2.0, 2.0))
-    result = dead_angles(own, ExactValues(own))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qhybrid.analysis.dead.LARGEST_SET", largest)
+        result = dead_angles(own, ExactValues(own))
     gradients = ExactValues(own).gradients(own.draw(4, "other")).abs().amax((0, 1))
     for fact, size in zip(own.facts, gradients.tolist()):
         assert (fact.name in (*result.dead, *result.unproved)) == (size < 1e-10)
