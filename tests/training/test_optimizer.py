@@ -44,7 +44,7 @@ def test_neither_are_those_of_an_ablation(arm):
     model = build_model({**section, "replace": {"head.classifier.circuit": arm}})
     decayed, _ = parameter_groups(model, TrainingConfig(weight_decay=0.1))
     inside = {id(parameter) for parameter in decayed["params"]}
-    own = [parameter for parameter in model.head.classifier.circuit.parameters()]
+    own = list(model.head.classifier.circuit.parameters())
     assert own
     assert not [parameter for parameter in own if id(parameter) in inside]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from qhybrid.config import Recipe, to_yaml, validated
 from qhybrid.config.tuning import Distribution, TuneSpace
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.evaluation import evaluate_run, load_trained
-from qhybrid.experiments.ablations import ablate, plan_arms
+from qhybrid.experiments.ablations import ablate, plan_arms, tuned
 from qhybrid.experiments.ablations.images import image_values, over_images
 from qhybrid.experiments.ablations.results import read_result
 from qhybrid.experiments.ablations.run import ARMS_FOLDER
@@ -347,10 +348,10 @@ def test_every_arm_gets_the_same_number_of_settings(mnist_root, tmp_path, quiet)
     assert again == found
 
 
-def test_command_line_in_two_processes(mnist_root, tmp_path, monkeypatch, capsys):
+def test_command_line(mnist_root, tmp_path, monkeypatch, capsys, quiet):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(to_yaml(recipe_of(qcq(epochs=1))))
-    command = ["ablate", "tiny.yaml", "--arms", "frozen,removed", "--seeds", "0-1", "--jobs", "2"]
+    command = ["ablate", "tiny.yaml", "--arms", "frozen,removed", "--seeds", "0-1"]
     command += ["--layers", CLASSIFIER, "--data-root", str(mnist_root)]
     assert execute(command) == 0
     out = capsys.readouterr().out
@@ -378,6 +379,23 @@ def test_a_run_that_fails_is_told_and_costs_no_other(mnist_root, tmp_path, monke
     assert found["arms"][1]["error"] == "RuntimeError: lost"
     assert "difference" not in found["arms"][1]
     assert (tmp_path / "out" / "ablation.json").is_file()
+
+
+def test_calls_in_processes_are_told_as_they_end():
+    found = dict(repeats.in_processes(sys.exit, [(0,), (3,), (1,)], 2))
+    assert found == {0: 0, 1: 3, 2: 1}
+
+
+def test_a_search_that_fails_in_its_process_leaves_its_reason(tmp_path):
+    recipe = recipe_of({**qcq(), "data": {**qcq()["data"], "root": "nowhere"}})
+    space = TuneSpace(space={"training.learning_rate": Distribution(low=1e-3, high=1e-1, log=True)})
+    arguments = (recipe.model_dump(mode="json"), space.model_dump(mode="json"), tmp_path)
+    tuned._search(*arguments, tmp_path / "tune" / "zero", "zero", 1, 0)
+    assert "nowhere" in (tmp_path / "tune" / "zero" / "error.txt").read_text()
+    found = tuned._found("zero", recipe, tmp_path, 1)
+    assert found.recipe is None
+    assert found.error.startswith("1 of 1 trials did not end.")
+    assert "nowhere" in found.error
 
 
 class TestOverImages:
