@@ -53,7 +53,7 @@ def qcq(**training):
 
 
 def hq_unet():
-    data = {"dataset": "geotiff_folder", "classes": CLASSES, "ignore_values": [99], "patch_size": 32}
+    data = {"dataset": "geotiff_folder", "classes": CLASSES, "ignore_values": [99], "patch_size": 16}
     return {
         "name": "tiny_hq",
         "data": {**data, "patches_per_epoch": 4},
@@ -279,6 +279,19 @@ class TestArms:
     def test_what_is_wrong_is_said_before_training(self, mnist_root, tmp_path, labels, message):
         with pytest.raises(ConfigError, match=message):
             ablate(recipe_of(qcq()), mnist_root, tmp_path / "out", arms=labels)
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize(
+        ("stated", "message"),
+        [
+            ({"metric": "soft_iou"}, r"must be a metric of classification \(accuracy, .*but is `soft_iou`"),
+            ({"metric": "acuracy"}, "metric 'acuracy' is unknown.*Did you mean `accuracy`"),
+            ({"margin": 0.0}, "`ablation.margin` must be above 0"),
+        ],
+    )
+    def test_what_is_stated_must_mean_something(self, mnist_root, tmp_path, stated, message):
+        with pytest.raises(ConfigError, match=message):
+            ablate(recipe_of(qcq()), mnist_root, tmp_path / "out", arms=["frozen"], **stated)
         assert not (tmp_path / "out").exists()
 
     def test_models_without_circuits_and_recipes_with_a_start_are_refused(self, mnist_root, tmp_path):
