@@ -80,6 +80,9 @@ def quiet():
         "evaluation.image_report._draw_classified",
         "evaluation.image_report._draw_segmented",
         "evaluation.image_report.draw_confusion",
+        "evaluation.report_files.draw_confusion",
+        "evaluation.report_files.draw_samples",
+        "evaluation.report_files.draw_scene_map",
     )
     with pytest.MonkeyPatch.context() as patch:
         for name in names:
