@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from string import ascii_lowercase
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -108,6 +109,8 @@ class _Progress:
 def print_ablation(found: Mapping[str, Any]) -> None:
     """Print the table of an ablation, the verdicts in words, and how they were found."""
     console.print(ablation_table(found))
+    for layers, letter in _letters(found).items():
+        say(f"@{letter}: {layers}")
     for row in found["arms"]:
         if row["error"]:
             say(f"{row['arm']}: FAILED: {row['error']}")
@@ -145,9 +148,12 @@ def ablation_table(found: Mapping[str, Any]) -> Table:
     def text(value: float | None, sign: str = "") -> str:
         return DASH if value is None else f"{scale * value:{sign}.{digits}f}"
 
+    letters = _letters(found)
     for row in found["arms"]:
+        arm, at, layers = row["arm"].partition("@")
+        name = f"{arm} @{letters[layers]}" if at else arm
         if row["error"]:
-            table.add_row(row["arm"], f"{row['parameters']:,}", "0", *[DASH] * 6)
+            table.add_row(name, f"{row['parameters']:,}", "0", *[DASH] * 6)
             continue
         numbers, difference = row["metrics"][found["metric"]], row.get("difference")
         cells = [f"{row['parameters']:,}", str(len(row["runs"])), text(numbers["mean"]), text(numbers["std"])]
@@ -156,12 +162,19 @@ def ablation_table(found: Mapping[str, Any]) -> Table:
             p = difference["p_different"]
             cells += [text(difference["mean"], "+"), DASH if difference["low"] is None else interval]
             cells += [DASH if p is None else f"{p:.2g}", text(difference["detectable"])]
-        table.add_row(row["arm"], *cells)
+        table.add_row(name, *cells)
     if found["baselines"]:
         table.add_section()
     for name, metrics in found["baselines"].items():
         table.add_row(name, "", "", text(metrics.get(found["metric"])))
     return table
+
+
+def _letters(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return a letter for the layers of each arm that names some: dotted names are too long for a table."""
+    named = dict.fromkeys(row["arm"].partition("@")[2] for row in found["arms"])
+    named.pop("", None)
+    return {layers: ascii_lowercase[place % 26] * (1 + place // 26) for place, layers in enumerate(named)}
 
 
 def _over_images(row: Mapping[str, Any], found: Mapping[str, Any]) -> str:

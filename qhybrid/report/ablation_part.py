@@ -79,15 +79,16 @@ def _facts(found: Mapping[str, Any], shown: Metric) -> str:
         else " Arms were trained with the recipe's own settings."
     )
     return (
-        f"{found['statistics']} p is that of the paired t-test, corrected by Holm over the arms; the margin, "
-        f"stated before the first run, is {margin:g}{unit}.{tuned}"
+        f"{found['statistics']} p is that of the paired t-test, corrected by Holm over the arms; finds is the "
+        "smallest true difference that this design finds with 80 % power; the margin, stated before the first "
+        f"run, is {margin:g}{unit}.{tuned}"
     )
 
 
 def _table(found: Mapping[str, Any], shown: Metric) -> Table:
     heads = (
-        "arm", "trained weights", "runs", shown.label, "std", "minus as it is", "95 %", "p", "design finds",
-        "over test images, 95 %",
+        "arm", "weights", "runs", shown.label, "std", "minus as it is", "95 %", "p", "finds",
+        "95 % over images",
     )  # fmt: skip
     rows = [_arm(row, found["metric"], shown) for row in found["arms"]]
     for name, metrics in found["baselines"].items():
@@ -110,7 +111,7 @@ def _arm(row: Mapping[str, Any], metric: str, shown: Metric) -> tuple[str, ...]:
         _signed(difference["mean"], shown),
         _interval(difference, shown),
         DASH if p is None else f"{p:.2g}",
-        shown.show(difference["detectable"]),
+        _plain(difference["detectable"], shown),
         _interval(row.get("over_images"), shown),
     )
 
@@ -119,6 +120,10 @@ def _interval(found: Mapping[str, Any] | None, shown: Metric) -> str:
     if not found or found["low"] is None:
         return DASH
     return f"{_signed(found['low'], shown)} to {_signed(found['high'], shown)}"
+
+
+def _plain(value: float | None, shown: Metric) -> str:
+    return DASH if value is None else f"{shown.number(value):.{shown.digits}f}"
 
 
 def _signed(value: float, shown: Metric) -> str:

@@ -11,6 +11,7 @@ from qhybrid.data.datasets import dataset_class
 from qhybrid.data.images.image_datasets import is_image_dataset, open_image_dataset
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.errors import ConfigError
+from qhybrid.metrics import SCENES
 from qhybrid.training.images.defaults import with_image_defaults
 from qhybrid.training.images.run import ImageMeta
 from qhybrid.training.images.task import MONITORS, build_image_task, image_model_section
@@ -80,11 +81,15 @@ def resolved_model(recipe: Recipe, data_root: Path) -> dict[str, Any]:
     return model_section(recipe, scenes.bands, scenes.classes.num_classes)
 
 
+def task_of(recipe: Recipe) -> str:
+    """Return what a recipe's runs are evaluated for, one of `qhybrid.metrics.TASKS`."""
+    name = recipe.data.dataset
+    return str(dataset_class(name).task) if is_image_dataset(name) else SCENES
+
+
 def headline(recipe: Recipe) -> str:
     """Return the name of the metric that a recipe's runs are judged by: that of their validation."""
-    if not is_image_dataset(recipe.data.dataset):
-        return MONITOR.removeprefix("val_")
-    return MONITORS[dataset_class(recipe.data.dataset).task].removeprefix("val_")
+    return MONITORS.get(task_of(recipe), MONITOR).removeprefix("val_")
 
 
 def check_validated(recipe: Recipe, data_root: Path) -> None:

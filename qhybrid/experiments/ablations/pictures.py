@@ -95,7 +95,8 @@ def draw_arms(
     axes.set_title(
         f"{result['name']}: {result['model']} with other things in its circuits' places", loc="left"
     )
-    axes.grid(axis="x", alpha=0.4)
+    axes.grid(visible=True, axis="x", alpha=0.4)
+    axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
 
 

@@ -20,14 +20,14 @@ from typing import Any
 from qhybrid.config import Recipe
 from qhybrid.config.tuning import TuneSpace
 from qhybrid.errors import ConfigError
-from qhybrid.experiments.ablations.arms import plan_arms
+from qhybrid.experiments.ablations.arms import PlannedArm, plan_arms
 from qhybrid.experiments.ablations.pictures import PICTURE, draw_ablation
 from qhybrid.experiments.ablations.references import baselines_of
 from qhybrid.experiments.ablations.results import RESULT, ArmRuns, build_result
 from qhybrid.experiments.ablations.settings import Settings, keep_settings
-from qhybrid.experiments.ablations.tuned import tune_arms
+from qhybrid.experiments.ablations.tuned import TunedArm, tune_arms
 from qhybrid.experiments.repeats.run import Outcome, all_outcomes, run_schedules
-from qhybrid.experiments.repeats.schedule import RepeatSchedule, Repetition
+from qhybrid.experiments.repeats.schedule import PLAN, RepeatSchedule
 from qhybrid.experiments.repeats.summary import summarise
 from qhybrid.experiments.tuning import default_space
 from qhybrid.models.arms import AS_IS
@@ -105,32 +105,23 @@ def ablate(
                 for label, one in tuned.items()
                 if one.recipe is not None
             }
-            folders = {label: output / ARMS_FOLDER / label for label in recipes}
-            errors = _train(schedules, folders, data_root, jobs, report)
-            found = [
-                ArmRuns(
-                    arm,
-                    folders[arm.label],
-                    tuned[arm.label].error or errors.get(arm.label),
-                    tuned[arm.label].parameters,
-                    tuned[arm.label].trials,
-                )
-                for arm in planned
-            ]
-            first = {run.fold: folders[AS_IS] / run.name for run in _finished(folders[AS_IS])}
-            result = build_result(settings, found, impossible, baselines_of(first, output, data_root))
+            errors = _train(schedules, data_root, output, jobs, report)
+            found = [_runs_of(arm, tuned[arm.label], errors, output) for arm in planned]
+            baselines = baselines_of(_first_runs(output), output, data_root)
+            result = build_result(settings, found, impossible, baselines)
             write_text(output / RESULT, json.dumps(result, indent=2, allow_nan=False) + "\n")
             with lost_pictures_warned(output, "numbers"):
                 draw_ablation(result, output / PICTURE)
     return result
 
 
+def arm_folder(output: Path, label: str) -> Path:
+    """Return the folder of an arm's runs."""
+    return output / ARMS_FOLDER / label
+
+
 def _train(
-    schedules: Mapping[str, RepeatSchedule],
-    folders: Mapping[str, Path],
-    data_root: Path,
-    jobs: int,
-    report: Report,
+    schedules: Mapping[str, RepeatSchedule], data_root: Path, output: Path, jobs: int, report: Report
 ) -> dict[str, str]:
     """Train and test all runs, and summarise them; return why arms have no finished run."""
     total, done = sum(len(schedule.repetitions) for schedule in schedules.values()), 0
@@ -141,25 +132,31 @@ def _train(
         state = "finished" if outcome.error is None else f"FAILED: {outcome.error}"
         report(f"{outcome.folder.parent.name}, {outcome.folder.name}: {state}", done, total)
 
-    by_folder = {folders[label]: schedule for label, schedule in schedules.items()}
+    by_folder = {arm_folder(output, label): schedule for label, schedule in schedules.items()}
     outcomes = run_schedules(by_folder, data_root, jobs=jobs, report=tell)
     errors = {}
-    for label in schedules:
-        folder = folders[label]
+    for folder, ended in outcomes.items():
+        # The folder may hold runs of earlier calls too.
         whole = RepeatSchedule.read(folder)
-        ended = all_outcomes(whole, folder, outcomes[folder])
-        summarise(whole, ended, folder)
-        failed = [one.error for one in ended if one.error is not None]
-        if len(failed) == len(ended):
-            errors[label] = str(failed[0])
+        runs = all_outcomes(whole, folder, ended)
+        summarise(whole, runs, folder)
+        if all(run.error is not None for run in runs):
+            errors[folder.name] = str(runs[0].error)
     return errors
 
 
-def _finished(folder: Path) -> list[Repetition]:
-    """Return one finished run of each fold of an arm."""
-    whole = RepeatSchedule.read(folder)
-    found: dict[int | None, Repetition] = {}
-    for outcome in all_outcomes(whole, folder):
+def _runs_of(arm: PlannedArm, tuned: TunedArm, errors: Mapping[str, str], output: Path) -> ArmRuns:
+    error = tuned.error or errors.get(arm.label)
+    return ArmRuns(arm, arm_folder(output, arm.label), error, tuned.parameters, tuned.trials)
+
+
+def _first_runs(output: Path) -> dict[int | None, Path]:
+    """Return the folder of one finished run of each fold of the model as it is."""
+    folder = arm_folder(output, AS_IS)
+    if not (folder / PLAN).is_file():
+        return {}
+    found: dict[int | None, Path] = {}
+    for outcome in all_outcomes(RepeatSchedule.read(folder), folder):
         if outcome.error is None:
-            found.setdefault(outcome.repetition.fold, outcome.repetition)
-    return list(found.values())
+            found.setdefault(outcome.repetition.fold, outcome.folder)
+    return found

@@ -10,8 +10,8 @@ from typing import Any
 from qhybrid.config import Recipe
 from qhybrid.config.tuning import TuneSpace
 from qhybrid.errors import CheckpointError, ConfigError
-from qhybrid.metrics import METRICS, OTHER_NAMES
-from qhybrid.training.kinds import headline
+from qhybrid.metrics import METRICS, OTHER_NAMES, metrics_of
+from qhybrid.training.kinds import headline, task_of
 from qhybrid.workspace import write_text
 
 SETTINGS = "settings.json"
@@ -45,7 +45,7 @@ class Settings:
         """Return the settings of a recipe, whose key `ablation` stands where nothing is given.
 
         Raises:
-            ConfigError: If the metric is unknown, or no number decides where it is better.
+            ConfigError: If the metric is unknown or is none of such data, or the margin is not above 0.
         """
         content = recipe.model_dump(mode="json", exclude={"description", "ablation"})
         content["training"] = {
@@ -53,7 +53,13 @@ class Settings:
         }
         chosen = metric or recipe.ablation.metric or headline(recipe)
         chosen = OTHER_NAMES.get(chosen, chosen)
-        METRICS.get(chosen, "ablation.metric")
+        task = task_of(recipe)
+        if task not in METRICS.get(chosen, "ablation.metric").tasks:
+            known = ", ".join(one.key for one in metrics_of(task))
+            raise ConfigError(
+                f"Key `ablation.metric` must be a metric of {task} ({known}), but is `{chosen}`. Fix: one of "
+                "these."
+            )
         bound = recipe.ablation.margin if margin is None else margin
         if not bound > 0:
             raise ConfigError(f"Key `ablation.margin` must be above 0, but is {bound}.")

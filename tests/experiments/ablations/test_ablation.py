@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from qhybrid.config import Recipe, to_yaml, validated
 from qhybrid.config.tuning import Distribution, TuneSpace
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.evaluation import evaluate_run, load_trained
-from qhybrid.experiments.ablations import ablate, plan_arms
+from qhybrid.experiments.ablations import ablate, plan_arms, tuned
 from qhybrid.experiments.ablations.images import image_values, over_images
 from qhybrid.experiments.ablations.results import read_result
 from qhybrid.experiments.ablations.run import ARMS_FOLDER
@@ -79,6 +80,9 @@ def quiet():
         "evaluation.image_report._draw_classified",
         "evaluation.image_report._draw_segmented",
         "evaluation.image_report.draw_confusion",
+        "evaluation.report_files.draw_confusion",
+        "evaluation.report_files.draw_samples",
+        "evaluation.report_files.draw_scene_map",
     )
     with pytest.MonkeyPatch.context() as patch:
         for name in names:
@@ -280,6 +284,19 @@ class TestArms:
             ablate(recipe_of(qcq()), mnist_root, tmp_path / "out", arms=labels)
         assert not (tmp_path / "out").exists()
 
+    @pytest.mark.parametrize(
+        ("stated", "message"),
+        [
+            ({"metric": "soft_iou"}, r"must be a metric of classification \(accuracy, .*but is `soft_iou`"),
+            ({"metric": "acuracy"}, "metric 'acuracy' is unknown.*Did you mean `accuracy`"),
+            ({"margin": 0.0}, "`ablation.margin` must be above 0"),
+        ],
+    )
+    def test_what_is_stated_must_mean_something(self, mnist_root, tmp_path, stated, message):
+        with pytest.raises(ConfigError, match=message):
+            ablate(recipe_of(qcq()), mnist_root, tmp_path / "out", arms=["frozen"], **stated)
+        assert not (tmp_path / "out").exists()
+
     def test_models_without_circuits_and_recipes_with_a_start_are_refused(self, mnist_root, tmp_path):
         plain = {**qcq(), "model": {"name": "cnn", "channels": [2, 2]}}
         with pytest.raises(ConfigError, match="`cnn` must have quantum layers to be ablated"):
@@ -347,10 +364,10 @@ def test_every_arm_gets_the_same_number_of_settings(mnist_root, tmp_path, quiet)
     assert again == found
 
 
-def test_command_line_in_two_processes(mnist_root, tmp_path, monkeypatch, capsys):
+def test_command_line(mnist_root, tmp_path, monkeypatch, capsys, quiet):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(to_yaml(recipe_of(qcq(epochs=1))))
-    command = ["ablate", "tiny.yaml", "--arms", "frozen,removed", "--seeds", "0-1", "--jobs", "2"]
+    command = ["ablate", "tiny.yaml", "--arms", "frozen,removed", "--seeds", "0-1"]
     command += ["--layers", CLASSIFIER, "--data-root", str(mnist_root)]
     assert execute(command) == 0
     out = capsys.readouterr().out
@@ -378,6 +395,23 @@ def test_a_run_that_fails_is_told_and_costs_no_other(mnist_root, tmp_path, monke
     assert found["arms"][1]["error"] == "RuntimeError: lost"
     assert "difference" not in found["arms"][1]
     assert (tmp_path / "out" / "ablation.json").is_file()
+
+
+def test_calls_in_processes_are_told_as_they_end():
+    found = dict(repeats.in_processes(sys.exit, [(0,), (3,), (1,)], 2))
+    assert found == {0: 0, 1: 3, 2: 1}
+
+
+def test_a_search_that_fails_in_its_process_leaves_its_reason(tmp_path):
+    recipe = recipe_of({**qcq(), "data": {**qcq()["data"], "root": "nowhere"}})
+    space = TuneSpace(space={"training.learning_rate": Distribution(low=1e-3, high=1e-1, log=True)})
+    arguments = (recipe.model_dump(mode="json"), space.model_dump(mode="json"), tmp_path)
+    tuned._search(*arguments, tmp_path / "tune" / "zero", "zero", 1, 0)
+    assert "nowhere" in (tmp_path / "tune" / "zero" / "error.txt").read_text()
+    found = tuned._found("zero", recipe, tmp_path, 1)
+    assert found.recipe is None
+    assert found.error.startswith("1 of 1 trials did not end.")
+    assert "nowhere" in found.error
 
 
 class TestOverImages:
