@@ -83,7 +83,7 @@ def use_part(runs: Titled, pictures: Pictures) -> UsePart | None:
 
 def _is_of_these_weights(run: RunSource, content: Mapping[str, Any]) -> bool:
     try:
-        return weights_hash(run.folder, str(content["which"])) == content["weights"]
+        return weights_hash(run.folder, str(content["which"])) == str(content["weights"])
     except QHybridError:
         return False
 
