@@ -168,10 +168,15 @@ def _layers(content: Mapping[str, Any]) -> Table:
             )
         )
     names = (
-        "circuit", "qubits", "trained weights (of all parameters)", "variance of the logits through it",
-        "part of the circle that angles are on", "saturated angles", "R² of the best surrogate, held-out angles",
+        "circuit",
+        "qubits",
+        "trained weights (of all parameters)",
+        "variance of the logits through it",
+        "part of the circle that angles are on",
+        "saturated angles",
+        "R² of the best surrogate on held-out angles",
         "gradient norm in training: weights, inputs",
-    )  # fmt: skip
+    )
     rows = [(name, *values) for name, values in zip(names, zip(*columns))]
     return Table(("", *content["layers"]), rows, tuple(range(1, 1 + len(columns))))
 
