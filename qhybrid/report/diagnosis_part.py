@@ -68,14 +68,14 @@ def use_part(runs: Titled, pictures: Pictures) -> UsePart | None:
         for _, label, found in evaluations_of(run):
             use = found.get("circuit_use")
             if isinstance(use, Mapping):
-                rows.append((f"{title}, {label}", *_short_row(use)))
+                rows += [] if "not_diagnosed" in use else [(f"{title}, {label}", *_short_row(use))]
                 sentences.append(f"{title}, {label}: {use.get('sentence') or use['line']}")
         for name, content in run.diagnoses.items():
             if _is_of_these_weights(run, content):
                 diagnoses.append(_diagnosis(title, run, name, content, pictures))
             else:
                 remarks.append(f"{title}: a diagnosis in {name} is of other weights than the run has now.")
-    if not (rows or diagnoses or remarks):
+    if not (sentences or diagnoses or remarks):
         return None
     heads = ("evaluation", "metric", "trained", *DECISIVE, "verdict", "counted")
     return UsePart(Table(heads, rows, (2, 3, 4, 5)) if rows else None, sentences, diagnoses, remarks)
@@ -83,14 +83,12 @@ def use_part(runs: Titled, pictures: Pictures) -> UsePart | None:
 
 def _is_of_these_weights(run: RunSource, content: Mapping[str, Any]) -> bool:
     try:
-        return weights_hash(run.folder, str(content["which"])) == content["weights"]
+        return weights_hash(run.folder, str(content["which"])) == str(content["weights"])
     except QHybridError:
         return False
 
 
 def _short_row(use: Mapping[str, Any]) -> tuple[str, ...]:
-    if "not_diagnosed" in use:
-        return (DASH, DASH, *(DASH for _ in DECISIVE), "not diagnosed", DASH)
     key, replaced = str(use["metric"]), use["replaced"]
     values = (show(key, replaced[kind]["value"]) for kind in DECISIVE)
     return (metric_label(key), show(key, use["trained"]), *values, str(use["kind"]), str(use["counted"]))
@@ -152,15 +150,13 @@ def _interval(key: str, low: float | None, high: float | None, *, sign: bool = T
 
 
 def _layers(content: Mapping[str, Any]) -> Table:
-    """Return one row a layer: size, shares of parameters and output variance, angles, gradients."""
-    rows = []
-    for name, layer in content["layers"].items():
+    """Return one column a layer: size, shares of parameters and output variance, angles, gradients."""
+    columns = []
+    for layer in content["layers"].values():
         angles = layer["angles"] or {}
-        surrogates = layer["surrogates"]
-        best = max((value for value in surrogates.values() if value is not None), default=None)
-        rows.append(
+        best = max((value for value in layer["surrogates"].values() if value is not None), default=None)
+        columns.append(
             (
-                name,
                 str(layer["circuit"]),
                 str(layer["qubits"]),
                 f"{layer['trained_parameters']:,} ({_percent(layer['share_of_parameters'])})",
@@ -171,11 +167,18 @@ def _layers(content: Mapping[str, Any]) -> Table:
                 _gradients(layer["gradients"]),
             )
         )
-    heads = (
-        "layer", "circuit", "qubits", "trained weights", "logit variance through it", "circle used",
-        "saturated angles", "best surrogate's R²", "gradient norm of weights, of inputs",
-    )  # fmt: skip
-    return Table(heads, rows, tuple(range(2, len(heads))))
+    names = (
+        "circuit",
+        "qubits",
+        "trained weights (of all parameters)",
+        "variance of the logits through it",
+        "part of the circle that angles are on",
+        "saturated angles",
+        "R² of the best surrogate on held-out angles",
+        "gradient norm in training: weights, inputs",
+    )
+    rows = [(name, *values) for name, values in zip(names, zip(*columns))]
+    return Table(("", *content["layers"]), rows, tuple(range(1, 1 + len(columns))))
 
 
 def _gradients(found: Mapping[str, Any] | None) -> str:

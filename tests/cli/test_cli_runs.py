@@ -69,7 +69,7 @@ def test_evaluate_shows_baselines_on_request(run_folder, capsys, tmp_path):
     out = capsys.readouterr().out
     written = json.loads((tmp_path / "new" / "metrics.json").read_text())["baselines"]
     assert {"majority_class", "color_classifier"} == set(written)
-    (row,) = [line for line in out.splitlines() if "mIoU" in line]
+    (row,) = [line for line in out.splitlines() if line.startswith("│") and "mIoU" in line]
     for found in written.values():
         assert f"{found['miou']:.4f}" in row
 

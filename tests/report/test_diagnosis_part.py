@@ -49,8 +49,9 @@ def test_the_chapter_has_what_the_files_say(diagnosed):
     assert [cells[-1] for cells in table.rows][1:] == [
         row["text"] for row in content["targets"][0]["replaced"]
     ]
-    assert whole.layers.rows[0][0] == CLASSIFIER
-    assert whole.layers.rows[0][-1] == "not recorded"
+    assert whole.layers.heads == ("", CLASSIFIER)
+    assert whole.layers.rows[0] == ("circuit", "qcq_classifier")
+    assert whole.layers.rows[-1][1] == "not recorded"
     assert len(whole.figures) == 1
     assert part.remarks == []
 

@@ -102,21 +102,22 @@ def _within(
     inputs = subject.inputs(_most(subject), seed)
     if inputs is None:
         return {"not_diagnosed": "nothing in the split has a label"}
-    wanted, count = len(inputs.images), min(_TRIAL, len(inputs.images))
+    wanted = len(inputs.images)
+    each = _seconds_each(subject, layers, inputs, device, end)
+    count = min(wanted, int((end - time.perf_counter()) / (_PASSES * each))) if each else wanted
     probe = Probe(subject.model, layers)
     with probe.opened():
         while True:
+            if count < min(_FEWEST, wanted):
+                raise _LateError
             units = SampledUnits(subject, _first(inputs, count), device)
             before = time.perf_counter()
             probe.record()
             trained = units.counts(probe, _until(end))
-            each = (time.perf_counter() - before) / count
-            possible = int((end - time.perf_counter()) / (_PASSES * each))
-            if count == wanted or (count > _TRIAL and possible * _PASSES >= count * len(DECISIVE)):
+            now = time.perf_counter()
+            if end - now >= len(DECISIVE) * (now - before):  # enough for all other passes
                 break
-            if possible < min(_FEWEST, wanted):
-                raise _LateError
-            count = min(wanted, max(possible, _FEWEST)) if count == _TRIAL else max(_FEWEST, count // 2)
+            count //= 2
         evidence = Evidence(probe.records(), {}, seed)
         counts = {}
         for kind in DECISIVE:
@@ -145,6 +146,24 @@ def _within(
         "seed": seed,
         "layers": list(layers),
     }
+
+
+def _seconds_each(
+    subject: Subject,
+    layers: tuple[str, ...],
+    inputs: ModelInputs,
+    device: str | torch.device | None,
+    end: float,
+) -> float:
+    """Return what a sample takes in one whole pass, tried on two."""
+    probe = Probe(subject.model, layers, reuse=False)
+    count = min(_TRIAL, len(inputs.images))
+    units = SampledUnits(subject, _first(inputs, count), device)
+    with probe.opened():
+        before = time.perf_counter()
+        probe.record()
+        units.counts(probe, _until(end))
+        return (time.perf_counter() - before) / count
 
 
 def _most(subject: Subject) -> int:

@@ -23,7 +23,7 @@ from qhybrid.evaluation.scoring import score_scenes
 from qhybrid.layers import quantum_layers
 from qhybrid.training.images.run import load_image_run
 from qhybrid.training.metrics import SegmentationMetrics
-from qhybrid.training.run_folder import load_run
+from qhybrid.training.run_folder import load_run, save_weights
 
 SEED = 4
 
@@ -82,8 +82,13 @@ def values_in(content, label):
 
 
 def test_scenes_agree_with_plain_hooks(make_run, scenes_root):
-    folder = make_run(name="hq_unet", grid=2)
+    folder = make_run(name="hq_unet", grid=2, widths=(4, 4, 4, 8, 16))
     run = load_run(folder)
+    with torch.no_grad():  # with random weights alone the circuit hardly reaches the logits
+        for weights in run.model.parameters():
+            weights.mul_(3 if weights.ndim == 4 else 1)
+        run.model.bottleneck.expand.weight.mul_(30)
+    save_weights(folder, "best", run.model, run.meta)
     scenes = open_dataset(run.recipe.data, scenes_root).scenes("test")
     found = diagnose_run(folder, seed=SEED, data_root=scenes_root).content
 
@@ -96,6 +101,7 @@ def test_scenes_agree_with_plain_hooks(make_run, scenes_root):
     values = values_in(found, "bottleneck.core")
     for kind, value in expected.items():
         assert values[kind] == pytest.approx(value, abs=1e-6), kind
+    assert len({round(value, 6) for value in expected.values()}) > 1  # replacing does something
     assert values["trained"] == pytest.approx(evaluate_run(folder, "test", data_root=scenes_root)["miou"])
     assert found["unit"] == "blocks of 128 px within these scenes"
     assert found["units"] == 2  # both scenes are smaller than a block

@@ -15,11 +15,18 @@ from qhybrid.layers import QuantumLayer, quantum_layers
 from qhybrid.models import build_model
 
 
-def small_unet(**more):
+def small_unet():
+    """A U-Net whose logits depend on its circuit, which they hardly do with random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         section = {"name": "hq_unet", "in_channels": 2, "num_classes": 3, "patch_size": 16, "grid": 2}
-        return build_model({**section, "widths": (4, 4, 4, 4, 6), **more})
+        model = build_model({**section, "widths": (4, 4, 4, 8, 16)})
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.mul_(3 if weights.ndim == 4 else 1)
+        model.bottleneck.expand.weight.mul_(30)
+        model.head.weight.div_(3000)  # logits of about 1 again
+    return model
 
 
 def small_classifier():
