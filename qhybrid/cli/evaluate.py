@@ -28,7 +28,6 @@ from qhybrid.workspace import data_root as find_data_root
 if TYPE_CHECKING:
     from qhybrid.training.run_folder import Which
 
-BASELINES = {"majority_class": "majority class", "color_classifier": "colour alone"}
 RUN_HELP = "A run folder, or runs/NAME for its newest run."
 EngineOption = Annotated[
     str | None,
@@ -187,11 +186,12 @@ def routed(engine: EngineConfig | None) -> EngineConfig | None:
 
 def read_baselines(evaluation: Path) -> dict[str, dict[str, float | None]]:
     """Return what an evaluation with baselines wrote about them, by the names that tables use."""
-    return {name: metrics for name, (metrics, _) in read_references(evaluation).items()}
+    return {name: dict(metrics) for name, (metrics, _) in read_references(evaluation).items()}
 
 
 def read_references(evaluation: Path) -> dict[str, Reference]:
     """Return the same, each with its intervals where it has some."""
+    from qhybrid.evaluation.baselines import LABELS
     from qhybrid.metrics import metrics_in
     from qhybrid.metrics.intervals import Intervals
 
@@ -199,7 +199,7 @@ def read_references(evaluation: Path) -> dict[str, Reference]:
     found: dict[str, Reference] = {}
     for name, one in written.get("baselines", {}).items():
         intervals = Intervals.from_dict(one["intervals"]) if "intervals" in one else None
-        found[one.get("label") or BASELINES[name]] = metrics_in(one), intervals
+        found[one.get("label") or LABELS[name]] = metrics_in(one), intervals
     return found
 
 

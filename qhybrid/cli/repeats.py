@@ -89,7 +89,12 @@ def summary_table(summary: dict[str, Any]) -> Table:
         values = (show_metric(name, row["metrics"].get(name)) for name in names)
         table.add_row(row["run"], *values)
     table.add_section()
-    for key, label in (("mean", "mean"), ("std", "standard deviation"), ("std_over_seeds", "... over seeds")):
+    for key, label in (
+        ("mean", "mean"),
+        ("std", "standard deviation"),
+        ("std_over_seeds", "... over seeds"),
+        ("test_error", "test set's own error"),
+    ):
         if any(key in found for found in summary["metrics"].values()):
             values = (show_metric(name, summary["metrics"][name].get(key)) for name in names)
             table.add_row(label, *values, style="bold" if key == "mean" else None)

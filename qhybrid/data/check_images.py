@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.nn.functional import avg_pool2d
 
@@ -149,7 +150,7 @@ def find_near_duplicates(dataset: ImageDataset, splits: Sequence[str], check: Da
 
 def _pictures(arrays: ImageArrays) -> NDArray[np.float32]:
     step = -(-max(arrays.images.shape[-2:]) // _LARGEST)
-    parts = arrays.images.split(64)
+    parts = torch.split(arrays.images, 64)
     return np.concatenate([grey((avg_pool2d(one, step) if step > 1 else one).numpy()) for one in parts])
 
 

@@ -1,8 +1,10 @@
 """Evaluation of trained runs, on whole scenes and on whole images, and the references they must beat."""
 
+from qhybrid.evaluation.classical import register_baseline
 from qhybrid.evaluation.common import evaluation_folder, routed_to_its_device
 from qhybrid.evaluation.diagnosis.diagnose import Diagnosis, diagnose_run
 from qhybrid.evaluation.evaluate import evaluate_baselines, evaluate_run
+from qhybrid.evaluation.image_baselines import image_baselines
 from qhybrid.evaluation.subject.load import load_subject, load_trained
 from qhybrid.evaluation.subject.results import Evaluation
 from qhybrid.evaluation.subject.subject import Subject
@@ -19,8 +21,10 @@ __all__ = [
     "evaluate_baselines",
     "evaluate_run",
     "evaluation_folder",
+    "image_baselines",
     "load_subject",
     "load_trained",
+    "register_baseline",
     "register_metric",
     "routed_to_its_device",
 ]

@@ -18,6 +18,8 @@ from qhybrid.training.metrics import ConfusionMatrix, SegmentationMetrics
 
 MAJORITY = "majority_class"
 COLOR = "color_classifier"
+LABELS = {MAJORITY: "majority class", COLOR: "colour alone"}
+"""What readers see."""
 _ROWS = 256
 
 

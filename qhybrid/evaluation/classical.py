@@ -178,7 +178,7 @@ def _features(images: Tensor) -> tuple[Floats, dict[str, Any]]:
     if bands * height * width > MOST_FEATURES:
         scale = (MOST_FEATURES / (bands * height * width)) ** 0.5
         size = max(1, int(height * scale)), max(1, int(width * scale))
-        images = torch.cat([adaptive_avg_pool2d(part, size) for part in images.split(256)])
+        images = torch.cat([adaptive_avg_pool2d(part, size) for part in torch.split(images, 256)])
         facts = {"reduced_to": list(size)}
     return images.reshape(len(images), -1).double().numpy(), facts
 

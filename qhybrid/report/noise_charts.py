@@ -16,7 +16,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from qhybrid.metrics import PERCENT, find_metric, metric_label
 from qhybrid.report.facets import Chart, Facet, Look, spread
 from qhybrid.report.labels import shots_label
-from qhybrid.report.svg import SERIES, chart_style, figure_svg
+from qhybrid.report.resolution import is_below
+from qhybrid.report.svg import GRID, INK, SERIES, chart_style, figure_svg
 
 _COLORS = "cividis"
 _DARK = 0.55
@@ -82,8 +83,15 @@ def _heat_map(axis: Any, facet: Facet, metric: str, low: float, high: float) -> 
         x, y = shots.index(shots_label(row["shots"])), noises.index(row["noise"])
         place = 0.5 if high == low else (row["value"] - low) / (high - low)
         fill = colors(0.12 + 0.8 * place)
-        axis.add_patch(Rectangle((x, y), 1, 1, facecolor=to_hex(fill), edgecolor="none"))
-        ink = "#ffffff" if np.dot(fill[:3], (0.299, 0.587, 0.114)) < _DARK else "#111111"
+        if is_below(row):
+            # The number stays; a colour would say that it differs.
+            axis.add_patch(
+                Rectangle((x, y), 1, 1, facecolor="none", edgecolor=GRID, hatch="////", linewidth=0.6)
+            )
+            ink = INK
+        else:
+            axis.add_patch(Rectangle((x, y), 1, 1, facecolor=to_hex(fill), edgecolor="none"))
+            ink = "#ffffff" if np.dot(fill[:3], (0.299, 0.587, 0.114)) < _DARK else "#111111"
         text = f"{shown.number(row['value']):.{shown.digits}f}"
         axis.text(x + 0.5, y + 0.5, text, ha="center", va="center", color=ink, fontsize=8.5)
     axis.set_xticks(np.arange(len(shots)) + 0.5, shots)

@@ -10,8 +10,17 @@ from typing import Any
 import numpy as np
 
 from qhybrid.errors import QHybridError
+from qhybrid.evaluation.baselines import LABELS
 from qhybrid.layers import quantum_layers
-from qhybrid.metrics import CLASSIFICATION, DASH, show_metric
+from qhybrid.metrics import (
+    CLASSIFICATION,
+    DASH,
+    metric_label,
+    metrics_in,
+    show_interval,
+    show_metric,
+)
+from qhybrid.metrics.intervals import Intervals
 from qhybrid.report.confusion import ConfusionTable, confusion_table
 from qhybrid.report.labels import counted, evaluation_label, short_hash, time_label
 from qhybrid.report.parts import Figure, Table
@@ -30,6 +39,8 @@ class EvaluationPart:
     Attributes:
         title: Run and conditions, in words.
         facts: What was counted, and of which data.
+        metrics: Metrics with their intervals, of the model and of references; None where an earlier version
+            wrote neither.
         classes: Scores of each class; None where they were not recorded.
         confusion: The confusion matrix; empty where it was not recorded.
         figures: A whole scene and samples.
@@ -40,6 +51,7 @@ class EvaluationPart:
     classes: Table | None
     confusion: list[ConfusionTable] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
+    metrics: Table | None = None
 
 
 def training_facts(runs: Titled) -> Table:
@@ -135,7 +147,7 @@ def evaluations_of(
 
 
 def _part(title: str, folder: Path, found: Mapping[str, Any], pictures: Pictures) -> EvaluationPart:
-    part = EvaluationPart(title, _facts(found), None)
+    part = EvaluationPart(title, _facts(found), None, metrics=_metrics_table(found))
     counts = counts_of(found)
     if counts is not None:
         part.classes = _class_table(counts, of_images=found.get("task") == CLASSIFICATION)
@@ -145,6 +157,28 @@ def _part(title: str, folder: Path, found: Mapping[str, Any], pictures: Pictures
     for name, what in (("map", "a whole scene of it"), ("samples", "samples of it")):
         part.figures += pictures.figure(folder / f"{name}.png", f"{title}: {what}.")
     return part
+
+
+def _metrics_table(found: Mapping[str, Any]) -> Table | None:
+    """Return one row for the model and one a reference; single classes have a table of their own."""
+    if not found.get("intervals") and not found.get("baselines"):
+        return None
+    results = {"model": found}
+    for key, one in (found.get("baselines") or {}).items():
+        results[one.get("label") or LABELS.get(key, key)] = one
+    keys = [key for key in metrics_in(found) if " " not in key]
+    rows = [(name, *(_with_interval(one, key) for key in keys)) for name, one in results.items()]
+    table = Table(("", *map(metric_label, keys)), rows, tuple(range(1, len(keys) + 1)))
+    if found.get("intervals"):
+        table.note = f"In brackets: {Intervals.from_dict(found['intervals']).units.text()}."
+    return table
+
+
+def _with_interval(found: Mapping[str, Any], key: str) -> str:
+    """Return a metric with its interval in brackets where it has one."""
+    text = show_metric(key, metrics_in(found).get(key))
+    interval = (found.get("intervals") or {}).get("metrics", {}).get(key)
+    return f"{text} ({show_interval(key, interval['low'], interval['high'])})" if interval else text
 
 
 def _facts(found: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from qhybrid.report.facets import Chart, labelled, looks, noise_charts_of
 from qhybrid.report.mitigation_charts import mitigated_noises, mitigation_charts, mitigation_looks
 from qhybrid.report.noise_charts import heat_and_lines, heat_maps, line_charts
 from qhybrid.report.parts import Figure
+from qhybrid.report.resolution import resolution_text
 
 
 def sweep_figures(results: pd.DataFrame, metric: str, name: str) -> list[Figure]:
@@ -54,10 +55,12 @@ def _what(chart: Chart, metric: str) -> str:
 
 def _heat_caption(chart: Chart, metric: str) -> str:
     low, high = chart.range
+    rows = pd.concat([facet.table for facet in chart.facets])
+    below = resolution_text(rows, lambda value: show_metric(metric, value))
     more = f" {chart.hidden} more combinations are in results.parquet." if chart.hidden else ""
     return (
         f"{_what(chart, metric)}, by noise and shots. Colours from {show_metric(metric, low)} (dark) to "
-        f"{show_metric(metric, high)}.{more}"
+        f"{show_metric(metric, high)}.{' ' if below else ''}{below}{more}"
     )
 
 

@@ -24,6 +24,7 @@ from qhybrid.report.labels import (
 )
 from qhybrid.report.parts import Figure, Table, without_constant
 from qhybrid.report.pictures import SampleTable, chosen_cells, sample_tables
+from qhybrid.report.resolution import with_resolution
 from qhybrid.report.sources import SweepSource
 from qhybrid.report.sweep_figures import sweep_figures
 from qhybrid.report.training_part import training_table
@@ -68,7 +69,9 @@ def sweep_part(sweep: SweepSource, name: str) -> SweepPart:
         _sweep_summary(sweep.results),
         training_table(sweep, metric),
         engines_table(sweep.cells),
-        sweep_figures(sweep.results, metric, name),
+        sweep_figures(
+            with_resolution(sweep, metric, bool(sweep.runs) and _is_classification(sweep)), metric, name
+        ),
         _sweep_confusions(sweep),
         sample_tables(sweep),
         _results_table(sweep.results, metric),

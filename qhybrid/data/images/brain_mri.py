@@ -97,14 +97,14 @@ class BrainMri(ImageDataset):
         groups = partial(picture_groups, files)
         parts = self.options.parts(diagnoses, groups, self.name, self.options.pairing)
         chosen = parts[SPLITS.index(split)]
-        names = [f"{file.parent.name}/{file.stem}" for file in files]
+        ids = [f"{file.parent.name}/{file.stem}" for file in files]
         if self.options.group_near_duplicates is not None:
-            self._group_of = dict(zip(names, groups(self.options.group_near_duplicates)))
+            self._group_of = dict(zip(ids, groups(self.options.group_near_duplicates)))
         side = self.options.size
         return ImageArrays(
             stack_pictures([files[index] for index in chosen], 1, (side, side)),
             torch.from_numpy(np.array(targets, dtype=np.int64)[chosen]),
-            tuple(names[index] for index in chosen),
+            tuple(ids[index] for index in chosen),
         )
 
     def _pictures(self, name: str) -> list[Path]:

@@ -33,7 +33,8 @@ def summarise(schedule: RepeatSchedule, outcomes: Sequence[Outcome], output: Pat
     Returns:
         The content of summary.json: name, model section, data, training and engine; `runs`, one mapping a
         run; `metrics`, by name: `mean` and `std` (sample standard deviation) over the `count` finished runs,
-        and where there are folds `std_over_seeds`, that of the means over the folds of each complete seed.
+        and where there are folds `std_over_seeds`, that of the means over the folds of each complete seed;
+        `test_error`, the mean's standard error that comes from the finite test set, where all runs know it.
     """
     rows = [_row(schedule, outcome) for outcome in outcomes]
     finished = [row for row in rows if row["error"] is None]
@@ -44,6 +45,8 @@ def summarise(schedule: RepeatSchedule, outcomes: Sequence[Outcome], output: Pat
         values = [row["metrics"].get(name) for row in finished]
         known = sum(value is not None for value in values)
         metrics[name] = {**_spread(values), "count": known}
+        if (error := _test_error(rows, name)) is not None:
+            metrics[name]["test_error"] = error
         if folded:
             metrics[name]["std_over_seeds"] = _spread(_seed_means(rows, name))["std"]
     content = {"name": schedule.recipe.name, "model": schedule.recipe.model, **_common(schedule.recipe)}
@@ -104,6 +107,23 @@ def _seed_means(rows: Sequence[dict[str, Any]], name: str) -> list[float]:
     return means
 
 
+def _test_error(rows: Sequence[dict[str, Any]], name: str) -> float | None:
+    """Return the standard error of a metric's mean that comes from the finite test set; None if not known.
+
+    Runs of one fold are judged on the same images: they have one error together, the root mean square of
+    theirs, which is at least that of their mean. Folds are other images: their errors add up in squares.
+    """
+    by_fold: dict[Any, list[float]] = {}
+    for row in rows:
+        if row["error"] is None and row["metrics"].get(name) is not None:
+            error = row.get("test_errors", {}).get(name)
+            if error is None:
+                return None
+            by_fold.setdefault(row["fold"], []).append(error)
+    squares = [statistics.fmean(error**2 for error in errors) for errors in by_fold.values()]
+    return math.sqrt(sum(squares)) / len(squares) if squares else None
+
+
 def _row(schedule: RepeatSchedule, outcome: Outcome) -> dict[str, Any]:
     run = outcome.repetition
     row: dict[str, Any] = {"run": run.name, "seed": run.seed, "fold": run.fold, "error": outcome.error}
@@ -120,7 +140,15 @@ def _row(schedule: RepeatSchedule, outcome: Outcome) -> dict[str, Any]:
         "epoch_seconds": seconds,
         "parameters": found.get("parameters"),
         "data_hash": found.get("data_hash"),
+        **_errors(found),
     }
+
+
+def _errors(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the test set's own standard error of each metric, where the evaluation knows it."""
+    intervals = (found.get("intervals") or {}).get("metrics", {})
+    errors = {name: one["standard_error"] for name, one in intervals.items() if " " not in name}
+    return {"test_errors": errors} if errors else {}
 
 
 def _epochs(table: Path) -> tuple[int, float | None]:

@@ -19,6 +19,8 @@ from qhybrid.noise import NoiseProfile
 VERSION = 1
 """Counted up when the same conditions give other numbers."""
 TRAINED = "trained"
+REPLICATES = "replicates"
+"""Key of a cell's headline metric without each unit of the test set; cells of earlier versions lack it."""
 """Engine of cells that run on the engine of their own recipe."""
 
 

@@ -20,7 +20,7 @@ from qhybrid.evaluation.subject.load import load_subject
 from qhybrid.evaluation.subject.results import Evaluation, Options
 from qhybrid.evaluation.subject.subject import Subject, weights_hash
 from qhybrid.experiments.sweeps.arrays import pack
-from qhybrid.experiments.sweeps.cells import TRAINED, Cell, Conditions
+from qhybrid.experiments.sweeps.cells import REPLICATES, TRAINED, Cell, Conditions
 from qhybrid.experiments.sweeps.engines import cell_engine
 from qhybrid.metrics import METRICS
 from qhybrid.noise import NoiseProfile
@@ -139,8 +139,16 @@ def _plain(outcome: Evaluation) -> dict[str, Any]:
         "confusion": outcome.counts.matrix.tolist(),
         "count": outcome.count,
         "shown": [pack(prediction) for prediction in outcome.shown],
+        **_replicates(outcome),
         **({"places": list(outcome.places)} if outcome.places else {}),
     }
+
+
+def _replicates(outcome: Evaluation) -> dict[str, Any]:
+    """Return the headline metric without each unit of the test set, by which cells are compared in pairs."""
+    headline = next(iter(outcome.metrics), "")
+    kept = {} if outcome.intervals is None else outcome.intervals.replicates
+    return {REPLICATES: {headline: pack(kept[headline])}} if headline in kept else {}
 
 
 def _plain_metrics(measured: Measured) -> dict[str, Any]:
