@@ -112,8 +112,12 @@ def _orientations(shape: Sequence[int]) -> list[Any]:
         lambda images: images[..., ::-1, ::-1],
     ]
     if shape[0] == shape[1]:
-        turns += [lambda images, turn=turn: turn(images.swapaxes(-1, -2)) for turn in tuple(turns)]
+        turns += [_transposed(turn) for turn in tuple(turns)]
     return turns
+
+
+def _transposed(turn: Any) -> Any:
+    return lambda images: turn(images.swapaxes(-1, -2))
 
 
 class _Standardised:

@@ -79,9 +79,9 @@ def _facts(found: Mapping[str, Any], shown: Metric) -> str:
         else " Arms were trained with the recipe's own settings."
     )
     return (
-        f"{found['statistics']} p is that of the paired t-test, corrected by Holm over the arms; finds is the "
-        "smallest true difference that this design finds with 80 % power; the margin, stated before the first "
-        f"run, is {margin:g}{unit}.{tuned}"
+        f"{found['statistics']} p is that of the paired t-test, corrected by Holm over the arms; finds is "
+        "the smallest true difference that this design finds with 80 % power; the margin, stated before the "
+        f"first run, is {margin:g}{unit}.{tuned}"
     )
 
 

@@ -123,7 +123,7 @@ class Isbi2012(ImageDataset):
     def adjacent(self, first: Sequence[str], second: Sequence[str]) -> list[tuple[str, str]]:
         """Return the neighbouring sections in two splits; see `ImageDataset.adjacent`."""
         known = {_section(name): name for name in reversed(first)}
-        found = {}
+        found: dict[int, tuple[str, str]] = {}
         for name in second:
             section = _section(name)
             beside = known.get(section - 1) or known.get(section + 1)
