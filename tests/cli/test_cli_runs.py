@@ -16,9 +16,9 @@ from qhybrid.metrics import METRICS, Metric
 
 
 def numbers(text):
-    """Read the value column of a printed metrics table."""
+    """Read the value column of a printed metrics table, which intervals may follow."""
     rows = [line.strip("│ ").split("│") for line in text.splitlines() if line.startswith("│")]
-    return {row[0].strip(): row[1].strip() for row in rows if len(row) == 2}
+    return {row[0].strip(): row[1].strip() for row in rows if len(row) in (2, 3)}
 
 
 def test_train_leaves_a_run_folder_with_test_metrics(run_folder):

@@ -13,6 +13,7 @@ from readme import CHECKOUT, MAIN, OWN_CIRCUIT, README, blocks, check_own_circui
 
 from qhybrid.cli.main import execute
 from qhybrid.config import DataConfig, validated
+from qhybrid.data.datasets import is_image_dataset
 from qhybrid.data.scene_datasets import open_dataset
 
 CONTRIBUTING = (CHECKOUT / "CONTRIBUTING.md").read_text()
@@ -164,7 +165,8 @@ def test_recipe_reference_is_up_to_date():
 @pytest.mark.parametrize("block", blocks("yaml", (CHECKOUT / "docs" / "data.md").read_text()))
 def test_the_page_about_data_shows_valid_recipes(block, tmp_path):
     section = validated(DataConfig, yaml.safe_load(block)["data"], "docs/data.md")
-    assert open_dataset(section, tmp_path).classes.num_classes == 2
+    if not is_image_dataset(section.dataset):
+        assert open_dataset(section, tmp_path).classes.num_classes == 2
 
 
 def test_changelog_has_an_entry_to_come():

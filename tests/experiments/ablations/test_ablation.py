@@ -86,7 +86,7 @@ def quiet():
     )
     with pytest.MonkeyPatch.context() as patch:
         for name in names:
-            patch.setattr(f"qhybrid.{name}", lambda *_arguments: None, raising=False)
+            patch.setattr(f"qhybrid.{name}", lambda *_arguments, **_options: None, raising=False)
         yield
 
 

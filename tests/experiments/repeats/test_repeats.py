@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 import statistics
 from dataclasses import replace
@@ -116,6 +117,10 @@ def test_seeds_one_after_the_other_and_their_summary(tmp_path):
         "mean": pytest.approx(statistics.fmean(accuracies)),
         "std": pytest.approx(statistics.stdev(accuracies)),
         "count": 3,
+        # 58 test images: the binomial error, of runs that may all be wrong on the same ones.
+        "test_error": pytest.approx(
+            math.sqrt(statistics.fmean(p * (1 - p) for p in accuracies) / 58), rel=0.01
+        ),
     }
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
     rows = list(csv.DictReader((tmp_path / "summary.csv").open()))
