@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qhybrid.api.lookup import find_recipe
 from qhybrid.cli.console import console, duration, errors, say, say_path, seconds_left, short
-from qhybrid.cli.lookup import find_recipe
 from qhybrid.cli.repeats import ALL, parse_numbers
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.config import load_recipe
@@ -58,16 +58,16 @@ def ablate(
     ] = None,
 ) -> None:
     """Retrain with other things in the place of the circuits (the arms), and say what that decides."""
+    from qhybrid.api import ablate as run
     from qhybrid.config.tuning import load_space
-    from qhybrid.experiments.ablations import ablate as run
 
     checked = load_recipe(find_recipe(recipe), set_)
     target = output or Path("runs") / checked.name / FOLDER
     try:
         found = run(
             checked,
-            find_data_root(data_root),
-            target,
+            data_root=find_data_root(data_root),
+            output=target,
             arms=None if arms is None else [part.strip() for part in arms.split(",")],
             layers=None if layers is None else [part.strip() for part in layers.split(",")],
             seeds=parse_numbers(seeds, "--seeds"),
@@ -79,7 +79,7 @@ def ablate(
             space=None if space is None else load_space(space),
             jobs=jobs,
             report=_Progress(),
-        )
+        ).content
     except KeyboardInterrupt:
         hint = f"Interrupted. Finished runs are kept in {short(target)}; the same command goes on."
         errors.print(hint, markup=False, soft_wrap=True)

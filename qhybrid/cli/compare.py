@@ -11,8 +11,8 @@ import typer
 from rich import box
 from rich.table import Table
 
+from qhybrid.api.lookup import find_repeats
 from qhybrid.cli.console import console, say
-from qhybrid.cli.lookup import find_repeats
 
 if TYPE_CHECKING:
     from qhybrid.experiments.repeats.comparison import Difference

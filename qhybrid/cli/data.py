@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from qhybrid.api.lookup import find_recipe
 from qhybrid.cli.console import console, progress_bar, say, say_path
-from qhybrid.cli.lookup import find_recipe
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.config import apply_overrides, load_recipe, validated
 from qhybrid.workspace import data_root as find_data_root

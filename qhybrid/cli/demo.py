@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qhybrid.api.lookup import find_recipe, run_folder
 from qhybrid.cli.console import console, metrics_table, progress_bar, say, say_path, short
 from qhybrid.cli.evaluate import read_baselines
-from qhybrid.cli.lookup import find_recipe, run_folder
 from qhybrid.cli.train import train_and_hint
 from qhybrid.config import load_recipe
 from qhybrid.workspace import data_root

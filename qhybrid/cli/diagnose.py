@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qhybrid.api.lookup import find_run
 from qhybrid.cli.console import console, say, say_path, stage_bars
 from qhybrid.cli.evaluate import RUN_HELP, Device, WhichWeights, check_which
 from qhybrid.cli.hashing import hashing_bar
-from qhybrid.cli.lookup import find_run
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.workspace import data_root as find_data_root
 

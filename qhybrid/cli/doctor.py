@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import platform
 
-from qhybrid import __version__
 from qhybrid.cli.console import say
+from qhybrid.version import __version__
 
 
 def doctor() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qhybrid.api.lookup import find_recipe, find_run
 from qhybrid.cli.console import (
     Reference,
     console,
@@ -20,7 +21,6 @@ from qhybrid.cli.console import (
     say_path,
 )
 from qhybrid.cli.hashing import hashing_bar
-from qhybrid.cli.lookup import find_recipe, find_run
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.config import EngineConfig, apply_overrides, validated
 from qhybrid.workspace import data_root as find_data_root
@@ -101,8 +101,8 @@ def evaluate(
     weights = check_which(which)
     numbers, factor = band_numbers(bands), scale_factor(scale)
 
+    from qhybrid.api import Run
     from qhybrid.errors import MetricError
-    from qhybrid.evaluation import evaluate_run
     from qhybrid.metrics import CLASSIFICATION
     from qhybrid.training.run_folder import read_recipe
 
@@ -112,14 +112,13 @@ def evaluate(
     failed = None
     with progress_bar(f"{split} split") as progress, hashing_bar():
         try:
-            found = evaluate_run(
-                folder,
+            found = Run(folder).evaluate(
                 split,
-                chosen,
-                find_data_root(data_root),
-                output,
-                weights,
-                progress,
+                engine=chosen,
+                data_root=find_data_root(data_root),
+                output=output,
+                which=weights,
+                progress=progress,
                 baselines=baselines,
                 device=device,
                 bands=numbers,

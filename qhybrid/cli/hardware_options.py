@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from qhybrid.api.lookup import find_run
 from qhybrid.cli.evaluate import check_which
-from qhybrid.cli.lookup import find_run
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.config import apply_overrides, validated
 from qhybrid.errors import HardwareError

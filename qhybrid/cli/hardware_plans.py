@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qhybrid.api.lookup import find_run
 from qhybrid.cli.console import say
 from qhybrid.cli.hardware_options import PlanOptions
-from qhybrid.cli.lookup import find_run
 from qhybrid.errors import HardwareError
 
 PLANS = "hardware"

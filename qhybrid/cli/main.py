@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from qhybrid import __version__
 from qhybrid.cli import (
     ablate,
     calibrate,
@@ -33,6 +32,7 @@ from qhybrid.cli.console import errors, tell_warnings
 from qhybrid.cli.waiting import wait_passively
 from qhybrid.errors import QHybridError
 from qhybrid.plugins import VARIABLE, name_plugins
+from qhybrid.version import __version__
 
 DEBUG_VARIABLE = "QHYBRID_DEBUG"
 LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"

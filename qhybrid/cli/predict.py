@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qhybrid.api.lookup import find_run
 from qhybrid.cli.console import errors, progress_bar, say, say_path, tell_warnings
 from qhybrid.cli.evaluate import (
     RUN_HELP,
@@ -28,13 +30,9 @@ from qhybrid.cli.evaluate import (
     routed,
     scale_factor,
 )
-from qhybrid.cli.lookup import find_run
-from qhybrid.config import EngineConfig, PredictionConfig, validated
-from qhybrid.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from qhybrid.inference import MapOptions, MapOutcome, Products
-    from qhybrid.training.run_folder import LoadedRun, Which
+    from qhybrid.inference import MapOutcome
 
 
 def predict(
@@ -106,119 +104,77 @@ def predict(
     A map that was interrupted goes on where it stopped when the same command is given again.
     """
     folder, weights = find_run(run), check_which(which)
-    chosen = engine_config(engine, engine_option, noise, shots)
-    read = {"bands": band_numbers(bands), "scale": scale_factor(scale), "resolution": resolution}
+    chosen = routed(engine_config(engine, engine_option, noise, shots))
+    numbers, factor = band_numbers(bands), scale_factor(scale)
 
+    from qhybrid.api import Run
     from qhybrid.data.map_area import parse_box
-    from qhybrid.data.raster_writer import check_format
-    from qhybrid.inference import MapOptions, Products
 
     if bbox_crs is not None and bbox is None:
         raise typer.BadParameter("--bbox-crs needs --bbox")
-    products = Products(polygons, simplify, min_area, preview)
-    products.check()
-    options = MapOptions(
-        probabilities=probabilities,
-        uncertainty=uncertainty,
-        codes=codes,
-        file_format=check_format(file_format),
-        box=None if bbox is None else parse_box(bbox),
-        box_crs=bbox_crs,
-        draws=draws,
-        seed=seed,
-        overwrite=overwrite,
-    )
-    several = _several(scenes, output)
-    _check_paths(scenes, output, several, options, products)
-    loaded = _loaded(folder, weights, chosen, **read)
-    settings = loaded.recipe.prediction
-    if overlap is not None:
-        settings = validated(PredictionConfig, {**settings.model_dump(), "overlap": overlap}, "--overlap")
-    common = {"options": options, "products": products, "settings": settings, "device": device}
-    with _told_warnings(), _hint_after_interrupt():
-        if several:
-            _map_many(loaded, scenes, output, common)
-        else:
-            _map_one(loaded, scenes[0], output, common)
-
-
-def _several(scenes: list[str], output: Path) -> bool:
-    """Return whether maps go to a folder: for several scenes, or where a single one is sent to a folder."""
-    from qhybrid.inference import means_several
-
-    return len(scenes) > 1 or means_several(scenes[0]) or output.is_dir() or not output.suffix
-
-
-def _check_paths(
-    scenes: list[str], output: Path, several: bool, options: MapOptions, products: Products
-) -> None:
-    """Find wrong names and files in the way before anything is loaded."""
-    from qhybrid.data.locations import check_present
-    from qhybrid.inference import check_output, find_scenes, map_places
-
-    if not several:
-        check_output(output)
-        check_present(scenes[0])
-        return
-    if output.suffix.lower() in (".tif", ".tiff") or output.is_file():
-        raise ConfigError(f"Maps of several scenes go to a folder, but --output is {output}.")
-    if products.polygons is not None and Path(products.polygons).suffix:
-        raise ConfigError(
-            f"Polygons of several scenes need files of their own, but --polygons is {products.polygons}. "
-            "Fix: --polygons gpkg, which names them as the maps."
+    several = output.is_dir() or not output.suffix
+    with _told_warnings(), _hint_after_interrupt(), _Progress(several) as progress:
+        Run(folder).predict(
+            scenes,
+            output,
+            engine=chosen,
+            overlap=overlap,
+            which=weights,
+            bands=numbers,
+            scale=factor,
+            resolution=resolution,
+            device=device,
+            progress=progress.begin,
+            done=progress.end,
+            probabilities=probabilities,
+            uncertainty=uncertainty,
+            codes=codes,
+            file_format=file_format,
+            box=None if bbox is None else parse_box(bbox),
+            box_crs=bbox_crs,
+            draws=draws,
+            seed=seed,
+            overwrite=overwrite,
+            polygons=polygons,
+            simplify=simplify,
+            min_area=min_area,
+            preview=preview,
         )
-    map_places(find_scenes(scenes, output), output, options, products)
 
 
-def _loaded(folder: Path, weights: Which, engine: EngineConfig | None, **reading: Any) -> LoadedRun:
-    """Load the run; `reading` is what the user says of the scenes, as for `read_as`."""
-    from qhybrid.inference import read_as
-    from qhybrid.training import load_run
+class _Progress:
+    """Shows a bar for the scene that is mapped, and says what became of each."""
 
-    loaded = read_as(load_run(folder, weights), **reading)
-    chosen = routed(engine)
-    if chosen is not None:
-        from qhybrid.engines import make_engine
-        from qhybrid.models import use_engine
+    def __init__(self, several: bool) -> None:
+        self._bar, self._states, self._several = ExitStack(), Counter[str](), several
+        self._count = 1
 
-        use_engine(loaded.model, make_engine(**chosen.arguments()))
-    return loaded
+    def __enter__(self) -> _Progress:
+        return self
 
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._bar.close()
+        if self._several and self._states and kind is not KeyboardInterrupt:
+            finished = sum(self._states.values()) - self._states["failed"]
+            say(f"maps        {finished} of {self._count}, {self._states['kept']} of them finished before")
 
-def _map_one(run: LoadedRun, scene: str, output: Path, common: dict[str, Any]) -> None:
-    from qhybrid.inference import map_one_scene
+    def begin(self, number: int, count: int, scene: Path) -> Any:
+        """Begin with a scene."""
+        self._bar.close()
+        self._count = count
+        name = f"{number}/{count} {scene.name}" if self._several else scene.name
+        return self._bar.enter_context(progress_bar(name))
 
-    with progress_bar(Path(scene).name) as progress:
-        files = map_one_scene(run, scene, output, progress=progress, **common)
-    for file in files:
-        say_path("map", file)
-
-
-def _map_many(run: LoadedRun, scenes: list[str], output: Path, common: dict[str, Any]) -> None:
-    from qhybrid.inference import map_scenes
-
-    with ExitStack() as stack:
-
-        def progress(number: int, count: int, scene: Path) -> Any:
-            stack.close()
-            return stack.enter_context(progress_bar(f"{number}/{count} {scene.name}"))
-
-        def done(outcome: MapOutcome) -> None:
-            stack.close()
-            if outcome.state == "failed":
-                errors.print(f"failed      {outcome.scene}", markup=False, soft_wrap=True)
-            else:
-                say_path("map" if outcome.state == "mapped" else "kept", outcome.files[0])
-
-        outcomes = map_scenes(run, scenes, output, progress=progress, done=done, **common)
-    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
-    kept = sum(outcome.state == "kept" for outcome in outcomes)
-    say(f"maps        {len(outcomes) - len(failed)} of {len(outcomes)}, {kept} of them finished before")
-    if failed:
-        shown = "\n".join(
-            f"  {outcome.scene}: {outcome.reason.removeprefix(f'{outcome.scene}: ')}" for outcome in failed
-        )
-        raise DataError(f"{len(failed)} of {len(outcomes)} scenes could not be mapped:\n{shown}")
+    def end(self, outcome: MapOutcome) -> None:
+        """Say what became of a scene."""
+        self._bar.close()
+        self._states[outcome.state] += 1
+        if outcome.state == "failed":
+            errors.print(f"failed      {outcome.scene}", markup=False, soft_wrap=True)
+            return
+        label = "map" if outcome.state == "mapped" else "kept"
+        for file in outcome.files[:1] if self._several else outcome.files:
+            say_path(label, file)
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from qhybrid.api.lookup import find_report_sources
 from qhybrid.cli.console import say_path
-from qhybrid.cli.lookup import find_report_sources
 
 
 def report(

@@ -10,7 +10,6 @@ import typer
 
 from qhybrid.cli.console import console, errors, say, say_path, short, stage_bars
 from qhybrid.cli.hashing import hashing_bar
-from qhybrid.cli.lookup import find_recipe, find_runs
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.workspace import data_root as find_data_root
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-    from qhybrid.config.sweeps import SweepConfig
     from qhybrid.experiments.sweeps import SweepOutcome
 
 LONGEST_TABLE = 40
@@ -48,22 +46,23 @@ def sweep(
     """Evaluate trained runs under noise and shots; finished cells are never computed again."""
     if jobs is not None and scheduler is not None:
         raise typer.BadParameter("--jobs cannot be given with --scheduler: its workers do the work")
-    from qhybrid.config.sweeps import load_sweep
+    from qhybrid.api import as_sweep
+    from qhybrid.api import sweep as run_sweep
 
-    config = with_paths(load_sweep(find_recipe(file)))
+    config = as_sweep(file)
 
-    from qhybrid.experiments.sweeps import read_results, run_sweep, sweep_folder
+    from qhybrid.experiments.sweeps import sweep_folder
     from qhybrid.metrics import metric_label
     from qhybrid.report.labels import counted
 
     target = output or sweep_folder(config.name)
     try:
         with stage_bars() as progress, hashing_bar():
-            outcome = run_sweep(
+            found = run_sweep(
                 config,
-                find_data_root(data_root),
-                target,
-                processes=jobs,
+                data_root=find_data_root(data_root),
+                output=target,
+                jobs=jobs,
                 scheduler=scheduler,
                 progress=progress,
                 recompute=recompute,
@@ -75,8 +74,8 @@ def sweep(
             soft_wrap=True,
         )
         raise
-    results = read_results(target)
-    for table in results_tables(results):
+    outcome = found.outcome
+    for table in results_tables(found.results):
         console.print(table)
     say(f"{counted(outcome.cells, 'cell')}, {outcome.computed} of them computed now")
     if outcome.taken:
@@ -95,21 +94,6 @@ def sweep(
         )
     say_path("results", target / "results.parquet")
     _report_failures(outcome)
-
-
-def with_paths(config: SweepConfig) -> SweepConfig:
-    """Return the sweep with names of runs and recipes replaced by their paths.
-
-    A training of several seeds stands for all its runs.
-
-    Raises:
-        CheckpointError: If there is no such run.
-        ConfigError: If there is no such recipe.
-    """
-    section = config.sweep
-    runs = tuple(dict.fromkeys(str(folder) for run in section.runs for folder in find_runs(run)))
-    train = tuple(grid.model_copy(update={"recipe": str(find_recipe(grid.recipe))}) for grid in section.train)
-    return config.model_copy(update={"sweep": section.model_copy(update={"runs": runs, "train": train})})
 
 
 def results_tables(results: pd.DataFrame) -> list[Table]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qhybrid.api.lookup import RECIPE_IN_RUN, find_recipe, find_repeats, find_run, run_folder
 from qhybrid.cli.console import (
     console,
     errors,
@@ -18,7 +19,6 @@ from qhybrid.cli.console import (
     short,
 )
 from qhybrid.cli.hashing import hashing_bar
-from qhybrid.cli.lookup import RECIPE_IN_RUN, find_recipe, find_repeats, find_run, run_folder
 from qhybrid.cli.repeats import ALL, parse_numbers, train_repeatedly
 from qhybrid.config import load_recipe
 from qhybrid.workspace import data_below
@@ -134,7 +134,7 @@ def train_and_hint(
     recipe: Recipe, data_root: Path, target: Path, *, resume: bool = False, test: bool = True
 ) -> None:
     """Train, and say what on before the first step; after Ctrl-C, say how to go on."""
-    from qhybrid.training import train as train_run
+    from qhybrid.api import run as runs
 
     def say_start(start: TrainingStart) -> None:
         for line in start_lines(start):
@@ -142,7 +142,11 @@ def train_and_hint(
 
     try:
         with hashing_bar():
-            train_run(recipe, data_root, target, resume=resume, test=test, on_start=say_start)
+            common: dict[str, Any] = {"data_root": data_root, "test": test, "on_start": say_start}
+            if resume:
+                runs.resume(target, recipe=recipe, **common)
+            else:
+                runs.train(recipe, output=target, **common)
     except KeyboardInterrupt:
         if (target / "resume" / "state.ckpt").is_file():
             hint = f"Complete epochs are kept. Go on with: qhybrid train --resume {short(target)}"
@@ -186,13 +190,13 @@ def find_rate_and_print(recipe: Recipe, data_root: Path, output: Path | None) ->
 
 def test_run(folder: Path, data_root: Path, *, diagnose: bool) -> None:
     """Evaluate a run on the test split and print where everything is."""
+    from qhybrid.api import Run
     from qhybrid.errors import MetricError
-    from qhybrid.evaluation import evaluate_run
 
     recipe, failed = load_recipe(folder / RECIPE_IN_RUN), None
     with progress_bar("test split") as progress, hashing_bar():
         try:
-            found = evaluate_run(folder, "test", data_root=data_root, progress=progress, diagnose=diagnose)
+            found = Run(folder).evaluate(data_root=data_root, progress=progress, diagnose=diagnose)
         except MetricError as error:
             failed, found = error, error.evaluation
     console.print(evaluation_table("test split", recipe.name, found, {}))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qhybrid.api.lookup import find_recipe
 from qhybrid.cli.console import console, duration, errors, say, say_path, seconds_left, short
-from qhybrid.cli.lookup import find_recipe
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.config import load_recipe
 from qhybrid.workspace import data_below

@@ -161,22 +161,44 @@ def apply_overrides(content: dict[str, Any], overrides: list[str], flag: str = "
     Raises:
         ConfigError: If a setting has no `=`, or goes through a key that is not a mapping.
     """
-    result: dict[str, Any] = copy.deepcopy(content)
     for setting in overrides:
         path, equals, text = setting.partition("=")
-        *parents, last = path.split(".")
-        if not equals or not all([*parents, last]):
+        if not equals:
             raise ConfigError(f"{flag} {setting}: must look like key.sub=value.")
+        content = with_values(content, {path: _yaml_value(text, f"{flag} {setting}")}, f"{flag} {setting}")
+    return copy.deepcopy(content)
+
+
+def with_values(content: Mapping[str, Any], values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return a copy of a mapping with the values of dotted keys replaced, as in {"training.epochs": 3}.
+
+    Args:
+        content: For example a recipe.
+        values: The new values by dotted key.
+        source: What to call them in messages.
+
+    Raises:
+        ConfigError: If a key is empty, or goes through one that is not a mapping.
+    """
+    result: dict[str, Any] = copy.deepcopy(dict(content))
+    for path, value in values.items():
+        *parents, last = path.split(".")
+        if not all([*parents, last]):
+            raise ConfigError(f"{source}: must look like key.sub=value.")
         target = result
         for part in parents:
             target = target.setdefault(part, {})
             if not isinstance(target, dict):
-                raise ConfigError(f"{flag} {setting}: `{part}` is not a section.")
-        try:
-            target[last] = _load(text)
-        except (yaml.YAMLError, RecursionError) as error:
-            raise ConfigError(f"{flag} {setting}: {text!r} is not valid YAML: {error}") from error
+                raise ConfigError(f"{source}: `{part}` is not a section.")
+        target[last] = copy.deepcopy(value)
     return result
+
+
+def _yaml_value(text: str, source: str) -> Any:
+    try:
+        return _load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{source}: {text!r} is not valid YAML: {error}") from error
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:

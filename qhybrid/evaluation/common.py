@@ -9,9 +9,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import qhybrid
 from qhybrid.config import EngineConfig
 from qhybrid.devices import list_devices
+from qhybrid.engine_kinds import ENGINES
 from qhybrid.engines import make_engine
 from qhybrid.engines.base import Engine
 from qhybrid.engines.mapped import DEFAULT_TRIALS
@@ -22,6 +22,7 @@ from qhybrid.noise import load_profile
 from qhybrid.noise.library import profile_files
 from qhybrid.training.images.run import LoadedImageRun
 from qhybrid.training.run_folder import LoadedRun, Which
+from qhybrid.version import __version__
 
 ON = "on-"
 """Begins the names of results on other data than the run's own."""
@@ -143,11 +144,27 @@ def engine_of(engine: EngineConfig) -> Engine:
     return make_engine(**engine.arguments())
 
 
+def seeded(engine: EngineConfig, seed: int) -> EngineConfig:
+    """Return the engine with the seed of its draws: its own, otherwise the recipe's.
+
+    The same command gives the same numbers, as everywhere else.
+
+    Args:
+        engine: The engine; one that draws nothing stays as it is.
+        seed: The recipe's seed.
+    """
+    kind = ENGINES.get(engine.kind)
+    draws = engine.shots is not None or (engine.noise is not None and kind.trajectories)
+    if engine.seed is not None or not draws or "seed" not in kind.arguments():
+        return engine
+    return engine.model_copy(update={"seed": seed})
+
+
 def provenance(run: LoadedRun | LoadedImageRun, engine: EngineConfig | None) -> dict[str, Any]:
     """Return which weights were evaluated, on which engines."""
     layers = {name: layer.engine.describe() for name, layer in quantum_layers(run.model).items()}
     return {
-        "qhybrid": qhybrid.__version__,
+        "qhybrid": __version__,
         "run": run.recipe.name,
         "model": run.meta.model["name"],
         "which": run.which,

@@ -19,6 +19,7 @@ from qhybrid.evaluation.common import (
     engine_of,
     provenance,
     routed_to_its_device,
+    seeded,
 )
 from qhybrid.evaluation.diagnosis.short import short_diagnosis
 from qhybrid.evaluation.official import check_output, result_folder
@@ -110,8 +111,11 @@ def evaluate_run(
             "Argument `baselines` must be left out with `on`: baselines are fitted to the run's own data."
         )
     check_folder(Path(output) if output else run.folder)
+    executed = seeded(engine or run.recipe.engine, run.recipe.seed)
     if engine is not None:
-        use_engine(run.model, engine_of(engine), layers)
+        use_engine(run.model, engine_of(executed), layers)
+    elif executed != run.recipe.engine:
+        use_engine(run.model, engine_of(executed), executed.layers)
     subject = subject_of(run, split, None, root, other)
     where = root if other is None or other.folder is None else other.folder
     digest = subject.identify().hash

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-import qhybrid
 from qhybrid.config import PredictionConfig
 from qhybrid.data.identity import file_identity
 from qhybrid.inference.scene_model import SceneModel, input_contract
 from qhybrid.layers import quantum_layers
+from qhybrid.version import __version__
 
 TAG = "QHYBRID_MAP"
 """Metadata key of a map's own hash."""
@@ -34,7 +34,7 @@ def map_key(run: SceneModel, image: str | Path, settings: PredictionConfig, **op
         DataError: If the scene cannot be read.
     """
     content = {
-        "qhybrid": qhybrid.__version__,
+        "qhybrid": __version__,
         "recipe": run.recipe.model_dump(mode="json"),
         "weights": _weights(run),
         "statistics": run.statistics.to_dict(),

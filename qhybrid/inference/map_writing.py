@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-import qhybrid
 from qhybrid.config import PredictionConfig
 from qhybrid.data.deciding_files import deciding_files
 from qhybrid.data.locations import as_location
@@ -29,6 +28,7 @@ from qhybrid.inference.scene_model import SceneModel, check_window_size, scene_g
 from qhybrid.inference.uncertainty import uncertainty as uncertainty_of
 from qhybrid.inference.uncertainty import uncertainty_bands
 from qhybrid.inference.walk import Progress, check_draws, random_engines
+from qhybrid.version import __version__
 
 
 def write_map(
@@ -219,7 +219,7 @@ class MapJob:
 
     def _write(self, run: SceneModel, part: PartFolder, layers: Sequence[MapBands]) -> None:
         """Turn the raw rasters into the files of the map, and then move all of them to their places."""
-        tags = {"QHYBRID_VERSION": qhybrid.__version__, "QHYBRID_RUN": run.recipe.name, TAG: self.key}
+        tags = {"QHYBRID_VERSION": __version__, "QHYBRID_RUN": run.recipe.name, TAG: self.key}
         finished = [part.path / file.name for file in self.files]
         empty = True
         for raster, bands, target in zip(part.rasters, layers, finished):

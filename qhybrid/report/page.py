@@ -9,11 +9,11 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-import qhybrid
 from qhybrid.errors import DataError
 from qhybrid.report.content import Content, build_content
 from qhybrid.report.engine_part import NOTE
 from qhybrid.report.sources import read_source
+from qhybrid.version import __version__
 from qhybrid.workspace import write_text
 
 LARGEST = 3_000_000
@@ -60,5 +60,5 @@ def _render(content: Content) -> str:
     style = Markup(environment.get_template("style.css").render())  # our own file
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return environment.get_template("page.html").render(
-        page=content, style=style, today=today, version=qhybrid.__version__, engines_note=NOTE
+        page=content, style=style, today=today, version=__version__, engines_note=NOTE
     )

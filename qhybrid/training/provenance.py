@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-import qhybrid
 from qhybrid.plugins import loaded_plugins
+from qhybrid.version import __version__
 
 PACKAGES = (
     "torch",
@@ -35,7 +35,7 @@ def environment(seed: int) -> dict[str, Any]:
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seed": seed,
-        "qhybrid": qhybrid.__version__,
+        "qhybrid": __version__,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": {name: _version(name) for name in PACKAGES},
@@ -49,7 +49,7 @@ def environment(seed: int) -> dict[str, Any]:
 
 def git_state() -> dict[str, Any] | None:
     """Return commit and whether tracked files differ from it; None outside a git checkout of the package."""
-    folder = Path(qhybrid.__file__).resolve().parent.parent
+    folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None
     commit = _git(folder, "rev-parse", "HEAD")

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from qhybrid import __version__
 from qhybrid.cli import main
 from qhybrid.cli.console import duration, seconds_left, stage_bars
 from qhybrid.cli.main import execute
+from qhybrid.version import __version__
 
 COMMANDS = ("init", "demo", "data", "circuits", "train", "evaluate", "predict", "doctor")
 HEAVY = ("torch", "qiskit", "rasterio", "matplotlib", "lightning", "kornia", "pandas")

@@ -116,7 +116,7 @@ def test_mistakes_are_found_before_the_model_is_loaded(
         ([*one, "--polygons", "shp"], "gpkg or geojson"),
         ([*one, "--polygons", "a.shp"], ".gpkg, .geojson"),
         ([*one, "--bbox", "1,2,3"], "left,bottom,right,top"),
-        ([*many, "--polygons", "a.gpkg"], "--polygons gpkg"),
+        ([*many, "--polygons", "a.gpkg"], "gpkg or geojson, which names"),
     ):
         assert execute(["predict", str(run_folder), *arguments]) == 1
         assert message in " ".join(capsys.readouterr().err.split())
@@ -128,7 +128,7 @@ def test_ctrl_c_says_how_to_go_on(run_folder, scene, tmp_path, capsys, monkeypat
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("qhybrid.inference.map_one_scene", interrupted)
+    monkeypatch.setattr("qhybrid.api.maps.map_one_scene", interrupted)
     assert execute(["predict", str(run_folder), str(scene), "-o", str(tmp_path / "map.tif")]) == 130
     assert "same command goes on where it stopped" in capsys.readouterr().err
 

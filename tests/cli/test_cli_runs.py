@@ -182,7 +182,7 @@ def test_predict_explains_bad_requests(run_folder, scene, tmp_path, capsys):
     target = tmp_path / "map.tif"
     for arguments, message in (
         ([str(tmp_path / "none.tif"), "-o", str(target)], "none.tif"),
-        ([str(scene), "-o", str(target), "--overlap", "0.95"], "--overlap: key `overlap`"),
+        ([str(scene), "-o", str(target), "--overlap", "0.95"], "overlap: key `overlap`"),
         ([str(scene), "-o", str(tmp_path / "map.png")], "map.png"),
     ):
         assert execute(["predict", str(run_folder), *arguments]) == 1

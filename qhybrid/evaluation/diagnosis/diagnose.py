@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-import qhybrid
 from qhybrid.errors import ConfigError, DataError, QHybridError
 from qhybrid.evaluation.diagnosis.comparing import MARGIN, measure
 from qhybrid.evaluation.diagnosis.evidence import gradients
@@ -24,6 +23,7 @@ from qhybrid.evaluation.subject.load import load_subject, subject_of
 from qhybrid.evaluation.subject.scenes import SceneSubject
 from qhybrid.evaluation.subject.subject import Subject, weights_hash
 from qhybrid.training.run_folder import Which
+from qhybrid.version import __version__
 from qhybrid.workspace import data_root as default_data_root
 from qhybrid.workspace import write_text
 
@@ -209,7 +209,7 @@ def _diagnosed(
         layer["gradients"] = gradients(subject.folder, name)
     value = measure([trials.trained], trials.metric)
     return {
-        "qhybrid": qhybrid.__version__,
+        "qhybrid": __version__,
         "run": subject.recipe.name,
         "model": str(subject.recipe.model["name"]),
         "which": subject.which,

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import qhybrid
 from qhybrid.errors import CheckpointError
 from qhybrid.experiments.ablations.arms import PlannedArm
 from qhybrid.experiments.ablations.images import PREDICTIONS, over_images
@@ -20,6 +19,7 @@ from qhybrid.experiments.repeats.run import result_file
 from qhybrid.experiments.repeats.schedule import RepeatSchedule, Repetition
 from qhybrid.metrics import find_metric
 from qhybrid.models.arms import AS_IS
+from qhybrid.version import __version__
 
 RESULT = "ablation.json"
 FORMAT = 1
@@ -85,7 +85,7 @@ def build_result(
     folded = any(fold is not None for _, fold in reference.metrics)
     return {
         "format": FORMAT,
-        "qhybrid": qhybrid.__version__,
+        "qhybrid": __version__,
         "name": reference.name,
         "model": str(reference.model["name"]),
         "dataset": settings.recipe["data"]["dataset"],

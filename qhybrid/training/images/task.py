@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import qhybrid
 from qhybrid.config import Recipe
 from qhybrid.data.augmentation import PatchAugmentation
 from qhybrid.data.classes import IGNORE_INDEX
@@ -28,6 +27,7 @@ from qhybrid.training.images.run import ImageMeta, draw_image_run_pictures
 from qhybrid.training.losses import CrossEntropyDice, class_weights
 from qhybrid.training.run_folder import FORMAT, load_start
 from qhybrid.training.task import Task
+from qhybrid.version import __version__
 
 SAVE_INTERVAL = 2.0
 _BAR_UPDATES = 20
@@ -68,7 +68,7 @@ def build_image_task(recipe: Recipe, data_root: Path, *, test: bool | None = Non
             epoch=epoch,
             step=step,
             metrics=metrics,
-            qhybrid=qhybrid.__version__,
+            qhybrid=__version__,
         )
 
     return Task(

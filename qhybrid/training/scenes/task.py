@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-import qhybrid
 from qhybrid.config import Recipe
 from qhybrid.data.augmentation import PatchAugmentation
 from qhybrid.data.statistics import contract_of
@@ -21,6 +20,7 @@ from qhybrid.training.scenes.data_module import SceneDataModule
 from qhybrid.training.scenes.module import SegmentationModule
 from qhybrid.training.scenes.pictures import draw_run_pictures
 from qhybrid.training.task import Task
+from qhybrid.version import __version__
 
 MONITOR = "val_miou"
 
@@ -83,7 +83,7 @@ def build_scene_task(recipe: Recipe, data_root: Path, *, test: bool | None = Non
             epoch=epoch,
             step=step,
             metrics=metrics,
-            qhybrid=qhybrid.__version__,
+            qhybrid=__version__,
             input=contract_of(data.statistics, recipe.data).to_dict(),
         )
 

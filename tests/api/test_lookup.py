@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from qhybrid.cli import lookup
-from qhybrid.cli.lookup import (
+from qhybrid.api import lookup
+from qhybrid.api.lookup import (
     find_recipe,
     find_repeats,
     find_report_sources,

@@ -1,0 +1,132 @@
+"""Runs and studies from scripts give what the rooms below give."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from image_runs import *  # noqa: F403  (fixtures)
+
+import qhybrid
+from qhybrid.api.lookup import find_recipe
+from qhybrid.api.maps import MapRequest
+from qhybrid.api.recipes import as_engine, as_recipe, as_sweep
+from qhybrid.config import EngineConfig, load_recipe
+from qhybrid.errors import CheckpointError, ConfigError
+from qhybrid.evaluation import evaluate_run
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch, mnist_root):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("QHYBRID_DATA", str(mnist_root))
+    return tmp_path
+
+
+def test_recipes_by_name_mapping_object_and_settings(tiny_recipe):
+    named = as_recipe("demo", {"training.epochs": 3})
+    expected = load_recipe(find_recipe("demo"), ["training.epochs=3"])
+    assert named == expected
+    assert as_recipe(expected) is expected
+    assert as_recipe(load_recipe(find_recipe("demo")), {"training.epochs": 3}) == expected
+    before = dict(tiny_recipe["training"])
+    changed = as_recipe(tiny_recipe, {"training.epochs": 7})
+    assert changed.training.epochs == 7
+    assert tiny_recipe["training"] == before
+
+
+def test_settings_of_an_object_keep_what_was_not_given():
+    """Defaults may depend on what was not given, so it must stay not given."""
+    plain = load_recipe(find_recipe("digits_cnn"))
+    changed = as_recipe(plain, {"training.epochs": 3})
+    assert changed.training.model_fields_set == plain.training.model_fields_set | {"epochs"}
+
+
+@pytest.mark.parametrize("settings", [{"training.": 1}, {"name.x": 1}, {"training.epoch": 1}])
+def test_wrong_settings(tiny_recipe, settings):
+    with pytest.raises(ConfigError):
+        as_recipe(tiny_recipe, settings)
+
+
+def test_engines():
+    assert as_engine() is None
+    assert as_engine(shots=10) == EngineConfig(kind="exact", shots=10)
+    whole = EngineConfig(kind="aer", shots=10, options={"method": "statevector"})
+    assert as_engine(whole) is whole
+    assert as_engine(whole, shots=20) == whole.model_copy(update={"shots": 20})
+    with pytest.raises(ConfigError, match="shots"):
+        as_engine(shots=0)
+
+
+def test_train_evaluate_resume(workspace, tiny_recipe):
+    run = qhybrid.train(tiny_recipe, settings={"training.epochs": 2})
+    assert run.folder.parent.parent.name == "runs"
+    assert run.recipe.training.epochs == 2
+    assert list(run.history["epoch"]) == [1, 2]
+    assert qhybrid.open_run("tiny_qcq").folder == run.folder
+    found = run.evaluate(shots=50, engine="exact", output=workspace / "here", diagnose=False)
+    again = evaluate_run(run.folder, "test", EngineConfig(shots=50), output=workspace / "there")
+    assert found.metrics == again.metrics  # shots are drawn by the recipe's seed where none is given
+    other = run.evaluate(engine=EngineConfig(shots=50, seed=1), output=workspace / "other", diagnose=False)
+    assert other["cross_entropy"] != found["cross_entropy"]
+    assert found.folder == workspace / "here"
+    assert qhybrid.resume(run.folder) == run  # nothing is left to do
+    assert run.report(workspace / "page.html").is_file()
+    assert run.load().model is not None
+    assert run.diagnose().verdict
+
+
+def test_a_run_that_does_not_change_its_recipe(workspace, tiny_recipe):
+    run = qhybrid.train(tiny_recipe)
+    with pytest.raises(ConfigError, match="epochs"):
+        qhybrid.resume(run.folder, settings={"training.epochs": 5})
+
+
+def test_repeats_and_sweep_as_tables(workspace, tiny_recipe):
+    repeats = qhybrid.repeat(tiny_recipe, seeds=[0, 1], output="runs/twice")
+    assert list(repeats.results["seed"]) == [0, 1]
+    assert not repeats.failures
+    mean = repeats.summary["metrics"]["accuracy"]["mean"]
+    assert repeats.results["accuracy"].mean() == pytest.approx(mean, abs=1e-12)
+    assert [run.evaluate(diagnose=False)["accuracy"] for run in repeats.runs] == list(
+        repeats.results["accuracy"]
+    )
+    pd.testing.assert_frame_equal(qhybrid.open_repeats("runs/twice").results, repeats.results)
+    content = {"name": "s", "sweep": {"runs": ["runs/twice"], "grids": [{"profiles": ["ideal"]}]}}
+    assert len(as_sweep(content).sweep.runs) == 2
+    tables = qhybrid.sweep(content, jobs=1)
+    rows = tables.results[tables.results["metric"] == "accuracy"]
+    assert float(rows["value"].iloc[0]) == pytest.approx(mean, abs=1e-12)
+    assert tables.outcome.computed == 2
+    assert set(tables.cells["metric"]) >= {"accuracy"}
+
+
+def test_no_repeats(workspace):
+    with pytest.raises(CheckpointError, match="repeated runs"):
+        qhybrid.open_repeats("nothing")
+
+
+def test_ablation_as_a_table(workspace, tiny_recipe):
+    found = qhybrid.ablate(tiny_recipe, ["zero@head.classifier.circuit"], [0, 1])
+    table = found.results.set_index("arm")
+    assert list(table.index) == ["as_is", "zero@head.classifier.circuit"]
+    assert table["mean"].diff().iloc[1] == pytest.approx(table["difference"].iloc[1], abs=1e-12)
+    assert set(found.verdicts) == {"zero@head.classifier.circuit"}
+
+
+@pytest.mark.parametrize(
+    ("keywords", "told"),
+    [
+        ({"overwrit": True}, "overwrite"),
+        ({"box_crs": "EPSG:4326"}, "must come with `box`"),
+        ({"file_format": "png"}, "cog"),
+        ({"polygons": "shp"}, "gpkg"),
+    ],
+)
+def test_map_keywords_are_checked_before_anything(tmp_path, keywords, told):
+    with pytest.raises(ConfigError, match=told):
+        MapRequest.of([str(tmp_path / "none.tif")], tmp_path / "map.tif", keywords)
+
+
+def test_no_scenes(tmp_path):
+    with pytest.raises(ConfigError, match="scene at least"):
+        MapRequest.of([], tmp_path / "map.tif", {})
