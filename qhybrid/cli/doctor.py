@@ -1,32 +1,36 @@
-"""`qhybrid doctor`: what of this installation makes circuits fast, and what is missing."""
+"""`qhybrid doctor`: what of this machine and installation decides whether qhybrid runs, and how fast."""
 
 from __future__ import annotations
 
-import os
-import platform
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
 
 from qhybrid.cli.console import say
-from qhybrid.version import __version__
+
+WIDTH = 18
 
 
-def doctor() -> None:
-    """Say what is installed: versions, threads, and whether circuits run in compiled kernels."""
-    import torch
-    from qiskit import __version__ as qiskit_version
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list, for bug reports.")] = False,
+) -> None:
+    """Say what is installed and what is missing: versions, device, threads, kernels, data, account, disk.
 
-    from qhybrid.cli.waiting import POLICY
-    from qhybrid.engines.exact.native.library import VARIABLE, kernels
+    It ends with code 1 if something does not work, or much more slowly, until it is mended.
+    """
+    from qhybrid.api.doctor import examine
 
-    found = kernels()
-    say(f"qhybrid           {__version__}")
-    say(f"Python            {platform.python_version()}, {platform.platform()}")
-    say(f"Qiskit, torch     {qiskit_version}, {torch.__version__}")
-    say(f"cores, threads    {os.cpu_count()}, {torch.get_num_threads()} of torch (OMP_NUM_THREADS)")
-    say("waiting threads   " + ", ".join(f"{name}={os.environ.get(name, 'unset')}" for name in POLICY))
-    if found.library is not None:
-        say(f"compiled kernels  yes, the build `{found.build}`; {VARIABLE}=torch switches them off")
-        return
-    say(f"compiled kernels  no: {found.reason}")
-    say("                  Circuits run in torch, with the same values, small ones 10 times slower.")
-    if not os.environ.get(VARIABLE):
-        say("                  Fix: install g++ or clang++, then qhybrid (checkout: python hatch_build.py)")
+    found = examine()
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found], indent=2))
+    else:
+        for one in found:
+            say(f"{one.topic:<{WIDTH}}{one.value}")
+            if one.fix:
+                say(f"{'':<{WIDTH}}{'Fix' if one.hurts else 'Hint'}: {one.fix}")
+        broken = [one.topic for one in found if one.hurts]
+        say(f"To mend: {', '.join(broken)}" if broken else "Nothing to mend.")
+    if any(one.hurts for one in found):
+        raise typer.Exit(1)
