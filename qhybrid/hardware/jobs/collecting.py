@@ -8,7 +8,13 @@ from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.circuits.decoding import decode_chunk
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.jobs.context import JobContext
-from qhybrid.hardware.jobs.reconciling import nothing_left, reconcile, update_duplicates, wait_for_certainty
+from qhybrid.hardware.jobs.reconciling import (
+    is_superseded,
+    nothing_left,
+    reconcile,
+    update_duplicates,
+    wait_for_certainty,
+)
 from qhybrid.hardware.ledger import Chunk, Job
 from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, OPEN, SENDING, SENT, TOO_LONG
 from qhybrid.hardware.services.interface import FINAL, JobGoneError
@@ -77,6 +83,8 @@ def _look(context: JobContext, job: Job) -> bool:
     try:
         view = context.asked(lambda: context.service.view(str(job.id)))
     except JobGoneError:
+        if is_superseded(context, job):
+            return False
         _give_up(context, job)
         return True
     if view.status not in FINAL:
@@ -84,6 +92,8 @@ def _look(context: JobContext, job: Job) -> bool:
     if view.status == DONE:
         _fetch(context, job, job.id)
         return True
+    if is_superseded(context, job):
+        return False
     spare = _finished_duplicate(context, job)
     if spare is not None:
         context.note(

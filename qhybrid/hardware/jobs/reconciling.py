@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.ledger import Duplicate, Job
-from qhybrid.hardware.ledger.records import DONE, PREPARED, SENDING, SENT
+from qhybrid.hardware.ledger.records import DONE, PREPARED, SENDING, SENT, UNFINISHED
 from qhybrid.hardware.services.interface import CANCELLED, FINAL, QUEUED, RUNNING
 
-PREFERENCE = {DONE: 0, RUNNING: 1, QUEUED: 2}
-"""Of several jobs with one tag the one is kept that has cost most so far."""
+PREFERENCE = {DONE: 0, RUNNING: 1, QUEUED: 1}
+"""Of several jobs with one tag one that has its result is kept, else the oldest that has not ended.
+
+All copies of a plan decide by this rule, so that none stops the job which another one keeps.
+"""
 
 
 def reconcile(context: JobContext) -> dict[str, list[str]]:
@@ -57,7 +60,7 @@ def nothing_left(context: JobContext) -> bool:
 
 
 def settle(context: JobContext, job: Job, ids: Sequence[str]) -> bool:
-    """Take over the job that the service has; all others with its tag are duplicates.
+    """Keep one of the jobs that the service has for a tag; all others are duplicates.
 
     Args:
         context: The plan.
@@ -69,16 +72,28 @@ def settle(context: JobContext, job: Job, ids: Sequence[str]) -> bool:
     """
     if not ids:
         return False
+    duplicates = {one.id for one in context.ledger.duplicates()}
+    is_listed = job.id is None or job.id in ids
+    if not is_listed and job.state in UNFINISHED:
+        return True  # which of them is the oldest shows when our own is listed, too
+    new = [one for one in ids if one != job.id and one not in duplicates]
     kept = job.id
-    if kept is None and job.state in (PREPARED, SENDING):
+    if job.state in UNFINISHED and (new or kept is None):
         kept = _preferred(context, ids)
-        context.ledger.update_job(job.tag, state=SENT, id=kept, empty_since=None)
-        context.note(f"chunk {job.chunk}: the service has its job {kept} already; it is adopted")
-    known = {one.id: one for one in context.ledger.duplicates()}
-    for other in ids:
-        if other != kept and other not in known:
-            _cancel_duplicate(context, job, other)
+        if kept != job.id:
+            context.ledger.adopt_job(job.tag, kept)
+            context.note(f"chunk {job.chunk}: the service has its job {kept} already; it is adopted")
+            new = [one for one in ids if one != kept and one not in duplicates]
+    for other in new:
+        _cancel_duplicate(context, job, other)
     return True
+
+
+def is_superseded(context: JobContext, job: Job) -> bool:
+    """Return whether another job with the tag of one that has no result goes on, or has one; it is kept."""
+    listed = context.asked(lambda: context.service.find(job.tag))
+    settle(context, job, [one.id for one in listed])
+    return all(one.id != job.id for one in context.ledger.jobs() if one.tag == job.tag)
 
 
 def wait_for_certainty(context: JobContext, job: Job) -> bool:
@@ -117,10 +132,11 @@ def update_duplicates(context: JobContext) -> None:
 
 
 def _preferred(context: JobContext, ids: Sequence[str]) -> str:
+    """Return the job that is kept; see `PREFERENCE`."""
     if len(ids) == 1:
         return ids[0]
     views = {one: context.asked(lambda one=one: context.service.view(one)) for one in ids}  # type: ignore[misc]
-    return min(ids, key=lambda one: (PREFERENCE.get(views[one].status, 3), ids.index(one)))
+    return min(ids, key=lambda one: (PREFERENCE.get(views[one].status, 2), ids.index(one)))
 
 
 def _cancel_duplicate(context: JobContext, job: Job, other: str) -> None:

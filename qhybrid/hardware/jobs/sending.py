@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
 from qhybrid.errors import HardwareError, ServiceError, SubmissionRefusedError, SubmissionUnsureError
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.jobs.reconciling import nothing_left, reconcile, settle, wait_for_certainty
@@ -26,7 +35,7 @@ def send_open_chunks(context: JobContext, again: bool = False) -> int:
     ledger = context.ledger
     if nothing_left(context):
         return 0
-    listed = reconcile(context)
+    reconcile(context)
     for job in ledger.jobs(SENDING):
         wait_for_certainty(context, job)
     if again:
@@ -42,19 +51,67 @@ def send_open_chunks(context: JobContext, again: bool = False) -> int:
     _check_budget(context)
     context.service.open(context.time_limit(todo))
     sent_at: list[float] = []
+    total = len(todo)
     try:
-        for number, chunk in enumerate(todo):
+        while todo:
+            chunk = todo.pop(0)
             job = waiting.get(chunk.number) or ledger.prepare_job(chunk.number)
-            if settle(context, job, listed.get(job.tag, [])):
-                continue
             _keep_pace(context, sent_at)
-            _send(context, job)
-            context.say(f"job {number + 1} of {len(todo)} sent (chunk {chunk.number})")
+            if _send_once(context, job):
+                sent_at.append(context.clock.now())
+                context.say(f"job {total - len(todo)} of {total} sent (chunk {chunk.number})")
+            else:
+                # Another process sends the same chunks: two that take different ways hardly meet.
+                random.SystemRandom().shuffle(todo)
     finally:
         _close(context)
     # A submission that the client repeated by itself shows only in a listing.
     reconcile(context)
     return len(sent_at)
+
+
+def _send_once(context: JobContext, job: Job) -> bool:
+    """Send a job unless the service has it: a copy of the plan's folder may send at the same time.
+
+    On one machine copies take turns. Of two machines that send a job at the same moment the younger job is
+    stopped by whoever sees both first.
+
+    Returns:
+        Whether it was sent, and is the one that is kept.
+    """
+    with _turn(context):
+        if settle(context, job, _listed(context, job)):
+            return False
+        _send(context, job)
+    sent = next(one for one in context.ledger.jobs() if one.tag == job.tag)
+    with suppress(ServiceError):  # it is sent; later listings tell as well
+        settle(context, sent, _listed(context, job))
+    kept = next(one for one in context.ledger.jobs() if one.tag == job.tag)
+    return kept.id == sent.id
+
+
+def _listed(context: JobContext, job: Job) -> list[str]:
+    return [one.id for one in context.asked(lambda: context.service.find(job.tag))]
+
+
+@contextmanager
+def _turn(context: JobContext) -> Iterator[None]:
+    """Wait until no other process of this user sends jobs of the same plan, from whichever folder."""
+    lock = None
+    if context.service.paid:
+        owner = hashlib.sha256(f"{Path.home()} {context.ledger.tag}".encode()).hexdigest()[:16]
+        lock = FileLock(Path(tempfile.gettempdir()) / f"qhybrid-{owner}.lock")
+    try:
+        if lock is not None:
+            # Whoever does not answer for so long is stuck; the rule of the oldest job holds without it.
+            lock.acquire(timeout=context.settings.patience.send_timeout_s)
+    except (Timeout, OSError):
+        lock = None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 def _close(context: JobContext) -> None:
@@ -119,4 +176,3 @@ def _keep_pace(context: JobContext, sent_at: list[float]) -> None:
     now = context.clock.now()
     if context.service.paid and len(sent_at) >= allowed and now - sent_at[-allowed] < 60:
         context.clock.sleep(60 - (now - sent_at[-allowed]))
-    sent_at.append(context.clock.now())

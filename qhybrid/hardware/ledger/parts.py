@@ -11,7 +11,17 @@ import numpy as np
 
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.ledger.database import Database
-from qhybrid.hardware.ledger.records import DONE, PREPARED, UNFINISHED, Array, Chunk, Duplicate, Job, Request
+from qhybrid.hardware.ledger.records import (
+    DONE,
+    PREPARED,
+    SENT,
+    UNFINISHED,
+    Array,
+    Chunk,
+    Duplicate,
+    Job,
+    Request,
+)
 
 
 class WorkPart(Database):
@@ -151,6 +161,15 @@ class JobPart(Database):
         """Change columns of a job."""
         columns = ", ".join(f"{name} = ?" for name in changes)
         self._write(f"UPDATE jobs SET {columns} WHERE tag = ?", *changes.values(), tag)
+
+    def adopt_job(self, tag: str, job_id: str) -> None:
+        """Enter which of the service's jobs is the one of a tag."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM duplicates WHERE id = ?", (job_id,))
+            connection.execute(
+                "UPDATE jobs SET state = ?, id = ?, empty_since = NULL, usage = NULL WHERE tag = ?",
+                (SENT, job_id, tag),
+            )
 
     def note_duplicate(self, found: Duplicate) -> None:
         """Enter or update a duplicate."""

@@ -94,7 +94,7 @@ class JobService(ABC):
 
     @abstractmethod
     def find(self, tag: str) -> Sequence[Listed]:
-        """Return the jobs that carry a tag, oldest first.
+        """Return the jobs that carry a tag, oldest first, in the same order for whoever asks.
 
         Raises:
             ServiceError: If there was no proper answer.

@@ -111,11 +111,14 @@ class IbmService(JobService):
 
     def find(self, tag: str) -> Sequence[Listed]:
         """Return the jobs that carry a tag, oldest first."""
-        service = self._connection.service
-        jobs = self._connection.ask(
-            "its jobs", lambda: service.jobs(limit=None, job_tags=[tag], descending=False)
-        )
-        return [Listed(job.job_id(), tuple(job.tags or ())) for job in jobs]
+
+        def ask() -> list[Listed]:
+            found = self._connection.service.jobs(limit=None, job_tags=[tag], descending=False)
+            # Ids decide between jobs of one moment: everybody must see the same order.
+            found.sort(key=lambda job: (job.creation_date, job.job_id()))
+            return [Listed(job.job_id(), tuple(job.tags or ())) for job in found]
+
+        return self._connection.ask("its jobs", ask)
 
     def view(self, job_id: str) -> View:
         """Return the state of a job."""
