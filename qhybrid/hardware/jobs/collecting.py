@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.circuits.decoding import decode_chunk
-from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.jobs.reconciling import (
     is_superseded,
@@ -15,7 +14,9 @@ from qhybrid.hardware.jobs.reconciling import (
     update_duplicates,
     wait_for_certainty,
 )
-from qhybrid.hardware.ledger import Chunk, Job
+from qhybrid.hardware.jobs.results import blocks_of
+from qhybrid.hardware.ledger import Job
+from qhybrid.hardware.ledger.mending import ELSEWHERE
 from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, OPEN, SENDING, SENT, TOO_LONG
 from qhybrid.hardware.services.interface import FINAL, JobGoneError
 
@@ -111,7 +112,7 @@ def _give_up(context: JobContext, job: Job) -> None:
     chunk = next(one for one in context.ledger.chunks() if one.number == job.chunk)
     seconds = float(chunk.limit if job.reserved is None else job.reserved)
     message = f"The service does not know job {job.id} (any more); {seconds:g} s are counted for it."
-    if context.service.paid:
+    if context.service.paid and job.usage is None:
         context.ledger.update_job(job.tag, usage=seconds)
     context.ledger.end_job(job, CANCELLED, message, CANCELLED)
     context.note(f"chunk {job.chunk}: {message}")
@@ -127,6 +128,10 @@ def _chunk_state(context: JobContext, job: Job, status: str) -> str:
 def _fetch(context: JobContext, job: Job, job_id: str) -> None:
     """Record a result; one that cannot be decoded is fetched again, since transfers can be cut short."""
     chunk = next(one for one in context.ledger.chunks() if one.number == job.chunk)
+    if chunk.state == DONE:
+        own = context.ledger.result_id(job.chunk) == job_id
+        context.ledger.end_job(job, DONE, "" if own else ELSEWHERE, DONE)
+        return
 
     def fetch() -> str:
         text = context.service.result_text(job_id)
@@ -141,11 +146,6 @@ def _fetch(context: JobContext, job: Job, job_id: str) -> None:
     except ServiceError as error:
         raise UnreadableResultError(str(error)) from None
     context.ledger.store_result(job, job_id, text)
-
-
-def blocks_of(context: JobContext, chunk: Chunk) -> list[tuple[PreparedCircuit, int]]:
-    """Return circuit and number of points of every block."""
-    return [(context.circuits[key], len(points)) for key, points in chunk.blocks]
 
 
 def _finished_duplicate(context: JobContext, job: Job) -> str | None:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from qhybrid.errors import HardwareError, ServiceError
+from qhybrid.hardware.circuits.decoding import Estimates
 from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub
 from qhybrid.hardware.ledger import Chunk, Job, Ledger
 from qhybrid.hardware.ledger.records import OPEN, SENDING, SENT, Array
@@ -47,6 +48,7 @@ class JobContext:
         earlier_seconds: QPU seconds under the same cap that are in no ledger of this plan.
         clock: Time.
         say: Called with a sentence whenever something happens.
+        estimates: Decoded results of chunks, by their numbers.
     """
 
     ledger: Ledger
@@ -57,6 +59,7 @@ class JobContext:
     earlier_seconds: float = field(default=0.0, kw_only=True)
     clock: Clock = field(default_factory=Clock)
     say: Say = lambda _text: None
+    estimates: dict[int, list[Estimates]] = field(default_factory=dict, kw_only=True)
 
     def note(self, text: str) -> None:
         """Print what happened and record it in the ledger."""

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.circuits.decoding import decode_chunk, observable_errors, observables_from
-from qhybrid.hardware.jobs.collecting import Progress, blocks_of, cancel_jobs, collect_jobs
+from qhybrid.hardware.circuits.decoding import observable_errors, observables_from
+from qhybrid.hardware.jobs.collecting import Progress, cancel_jobs, collect_jobs
 from qhybrid.hardware.jobs.context import JobContext
+from qhybrid.hardware.jobs.results import check_results, estimates_of
 from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.jobs.status import status_of
 from qhybrid.hardware.ledger import Ledger
+from qhybrid.hardware.ledger.mending import save_requests
 from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, TOO_LONG
 from qhybrid.hardware.model.recording import run_pass
 from qhybrid.hardware.model.requests import RequestLog
@@ -56,12 +58,16 @@ class PlanExecution:
 
     def submit(self, again: bool = False) -> int:
         """Send all jobs of the current round; return their number."""
+        check_results(self.context)
         self.next_round()
         self._compare_model()
         return send_open_chunks(self.context, again)
 
     def collect(self, wait: bool = True, progress: Progress | None = None) -> Tensor | None:
         """Record results; return the model's outputs if no request is left."""
+        check_results(self.context)
+        if not self.ledger.chunks():  # a ledger that was made again without anything asked
+            self.next_round()
         collect_jobs(self.context, wait, progress)
         return self.next_round()
 
@@ -124,6 +130,7 @@ class PlanExecution:
             self.context.settings,
         )
         self.ledger.add_round(found.requests, found.points, found.chunks)
+        save_requests(self.ledger, self.folder)
         self.price_later_rounds()
         return None if found.chunks else self.next_round()
 
@@ -155,11 +162,10 @@ class PlanExecution:
     def _values(self) -> dict[int, tuple[Array, Array]]:
         """Return observables and their standard errors of every point that has a result."""
         values: dict[int, tuple[Array, Array]] = {}
-        raw = self.ledger.results()
         for chunk in self.ledger.chunks():
-            if chunk.number not in raw:
+            found = estimates_of(self.context, chunk)
+            if found is None:
                 continue
-            found = decode_chunk(raw[chunk.number], blocks_of(self.context, chunk), self.context.settings)
             for (key, points), one in zip(chunk.blocks, found, strict=True):
                 circuit = self.context.circuits[key]
                 means = observables_from(circuit, one.means)

@@ -12,6 +12,7 @@ from qhybrid.errors import HardwareError
 from qhybrid.hardware.jobs.context import Clock, JobContext, Say
 from qhybrid.hardware.jobs.execution import PlanExecution
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
+from qhybrid.hardware.ledger.mending import mend_ledger
 from qhybrid.hardware.model.workload import Workload
 from qhybrid.hardware.plan.plan_files import (
     CALIBRATION_FILE,
@@ -56,6 +57,7 @@ def open_plan(
     paid = is_paid(settings.backend, settings.service)
     with locked(root):
         bound, circuits = load_circuits(root, settings, noise)
+        mend_ledger(root, content["plan"], say)
         with Ledger(root / LEDGER_FILE, content["plan"]) as ledger:
             context = JobContext(
                 ledger,

@@ -5,7 +5,8 @@ A job's tag was on disk before the job was sent, so whatever the service has of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.jobs.context import JobContext
@@ -35,9 +36,41 @@ def reconcile(context: JobContext) -> dict[str, list[str]]:
     for one in listed:
         for tag in one.tags:
             by_tag.setdefault(tag, []).append(one.id)
+    _enter_unknown(context, by_tag)
     for job in context.ledger.jobs():
         settle(context, job, by_tag.get(job.tag, []))
     return by_tag
+
+
+def _enter_unknown(context: JobContext, tags: Iterable[str]) -> None:
+    """Enter jobs of the plan's chunks that this ledger knows nothing of.
+
+    A copy of the plan's folder has sent them, or the ledger was lost.
+    """
+    known = {job.tag for job in context.ledger.jobs()}
+    chunks = {chunk.number for chunk in context.ledger.chunks()}
+    for tag in sorted(set(tags) - known):
+        found = re.fullmatch(re.escape(context.ledger.tag) + r"-c(\d+)-a(\d+)", tag)
+        if found and int(found[1]) in chunks:
+            context.ledger.enter_job(tag, int(found[1]), int(found[2]))
+
+
+def be_certain_after_rebuilding(context: JobContext) -> None:
+    """Wait until a ledger that was made again has all jobs of the plan: listings may show them late."""
+    patience, clock = context.settings.patience, context.clock
+    rebuilt, since = context.ledger.rebuilt()
+    while rebuilt:
+        reconcile(context)
+        now = clock.now()
+        if since is None or since > now:
+            since = now
+            context.ledger.note_rebuilt(now)
+        left = patience.resend_after_s - (now - since)
+        if not context.service.paid or left <= 0:
+            context.ledger.note_rebuilt(None)
+            return
+        context.say(f"the ledger is new: listings are compared for {left:.0f} s before anything is sent")
+        clock.sleep(left)
 
 
 def nothing_left(context: JobContext) -> bool:

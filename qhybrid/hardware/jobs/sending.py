@@ -13,7 +13,13 @@ from filelock import FileLock, Timeout
 
 from qhybrid.errors import HardwareError, ServiceError, SubmissionRefusedError, SubmissionUnsureError
 from qhybrid.hardware.jobs.context import JobContext
-from qhybrid.hardware.jobs.reconciling import nothing_left, reconcile, settle, wait_for_certainty
+from qhybrid.hardware.jobs.reconciling import (
+    be_certain_after_rebuilding,
+    nothing_left,
+    reconcile,
+    settle,
+    wait_for_certainty,
+)
 from qhybrid.hardware.ledger import Job
 from qhybrid.hardware.ledger.records import CANCELLED, FAILED, OPEN, PREPARED, SENDING, SENT, TOO_LONG
 
@@ -36,6 +42,7 @@ def send_open_chunks(context: JobContext, again: bool = False) -> int:
     if nothing_left(context):
         return 0
     reconcile(context)
+    be_certain_after_rebuilding(context)
     for job in ledger.jobs(SENDING):
         wait_for_certainty(context, job)
     if again:

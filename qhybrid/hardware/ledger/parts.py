@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -111,9 +112,22 @@ class WorkPart(Database):
             DONE,
         )
 
-    def results(self) -> dict[int, str]:
-        """Return the raw result of every chunk that has one."""
+    def results(self, chunk: int | None = None) -> dict[int, str]:
+        """Return the raw result of every chunk that has one, or of one chunk alone."""
+        if chunk is not None:
+            where = "plan = ? AND chunk = ?"
+            return dict(self._read(f"SELECT chunk, raw FROM results WHERE {where}", self.plan, chunk))
         return dict(self._read("SELECT chunk, raw FROM results WHERE plan = ?", self.plan))
+
+    def is_unchanged(self, chunk: int, raw: str) -> bool:
+        """Return whether a raw result is what was entered; ledgers of earlier versions do not say."""
+        found = self._read("SELECT sha256 FROM digests WHERE plan = ? AND chunk = ?", self.plan, chunk)
+        return not found or found[0][0] == digest(raw)
+
+
+def digest(raw: str) -> str:
+    """Return the hash by which damage to a raw result is noticed."""
+    return hashlib.sha256(raw.encode()).hexdigest()
 
 
 def _bytes(values: Array) -> bytes:
@@ -149,13 +163,25 @@ class JobPart(Database):
                     f"Chunk {chunk} of plan {self.plan} must have no job, but has a job already: {mine[-1]}. "
                     "Fix: collect before sending again."
                 )
-            attempt = len(mine) + 1
+            attempt = max((job.attempt for job in mine), default=0) + 1
             tag = f"{self.tag}-c{chunk}-a{attempt}"
             connection.execute(
                 f"INSERT INTO jobs (plan, {JOB_COLUMNS}) VALUES (?, ?, ?, ?, ?, NULL, NULL, NULL, NULL, '')",
                 (self.plan, tag, chunk, attempt, PREPARED),
             )
         return Job(tag, chunk, attempt, PREPARED)
+
+    def enter_job(self, tag: str, chunk: int, attempt: int) -> None:
+        """Enter a job that the service has and this ledger does not know; nothing if it is there already."""
+        self._write(
+            f"INSERT OR IGNORE INTO jobs (plan, {JOB_COLUMNS}) "
+            "VALUES (?, ?, ?, ?, ?, NULL, NULL, NULL, NULL, '')",
+            self.plan,
+            tag,
+            chunk,
+            attempt,
+            PREPARED,
+        )
 
     def update_job(self, tag: str, **changes: Any) -> None:
         """Change columns of a job."""

@@ -19,6 +19,7 @@ from qhybrid.hardware.circuits.preparation import bound_circuit, prepare_circuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.circuits.simulation import Simulation
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger, Request
+from qhybrid.hardware.ledger.mending import save_requests
 from qhybrid.hardware.model.recording import fixed_layers
 from qhybrid.hardware.model.requests import LayerCircuit
 from qhybrid.hardware.model.workload import Workload, agreement, plain, score
@@ -69,6 +70,7 @@ def make_plan(
             ledger.begin()
             first = drafted.rounds[0]
             ledger.add_round(first.requests, first.points, first.chunks)
+            save_requests(ledger, temporary)
     return target
 
 
