@@ -147,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._answer(404, {"error": {"message": f"no route {method} {url.path}", "code": 1}})
 
     def _route(self, route: str, parts: dict[str, str], body: bytes) -> None:
-        fault = self.state.fault_of(route)
+        fault = self.state.fault_of(parts.get("what", route))
         if fault is not None and self._before(fault, body):
             return
         try:
@@ -175,8 +175,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault.kind == "429":
             headers = {} if fault.seconds is None else {"Retry-After": f"{fault.seconds:g}"}
             self._answer(429, {"error": {"message": "too many requests", "code": 1429}}, headers)
-        elif fault.kind in ("500_before", "401", "400"):
+        elif fault.kind in ("500_before", "400", "401", "403", "404", "503"):
             self._answer(int(fault.kind[:3]), {"error": {"message": f"fault {fault.kind}", "code": 1}})
+        elif fault.kind == "empty":
+            self._answer(200, {})
         elif fault.kind == "html":
             self._send(200, b"<html><body>Please log in</body></html>", "text/html", {})
         else:

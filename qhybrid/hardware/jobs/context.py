@@ -9,12 +9,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from qhybrid.errors import HardwareError, ServiceError
+from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.decoding import Estimates
 from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub
 from qhybrid.hardware.ledger import Chunk, Job, Ledger
 from qhybrid.hardware.ledger.records import OPEN, SENDING, SENT, Array
-from qhybrid.hardware.services.interface import JobService, Package
+from qhybrid.hardware.services.interface import JobService, Package, patiently
 from qhybrid.hardware.settings import HardwareSettings
 
 T = TypeVar("T")
@@ -72,14 +72,7 @@ class JobContext:
         Raises:
             ServiceError: The last one.
         """
-        patience = self.settings.patience
-        for attempt in range(patience.retries):
-            try:
-                return question()
-            except ServiceError as error:
-                self.say(f"asking again: {error}")
-                self.clock.sleep(min(patience.poll_s * 2**attempt, patience.poll_max_s))
-        return question()
+        return patiently(question, self.settings.patience, self.clock.sleep, self.say)
 
     def package(self, job: Job, chunk: Chunk) -> Package:
         """Return what a job executes."""

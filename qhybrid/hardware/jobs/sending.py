@@ -56,7 +56,7 @@ def send_open_chunks(context: JobContext, again: bool = False) -> int:
         return 0
     context.check_cap()
     _check_budget(context)
-    context.service.open(context.time_limit(todo))
+    context.asked(lambda: context.service.open(context.time_limit(todo)))
     sent_at: list[float] = []
     total = len(todo)
     try:

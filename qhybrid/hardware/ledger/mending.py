@@ -62,8 +62,8 @@ def mend_ledger(folder: Path, plan: str, say: Callable[[str], None]) -> None:
         kept = _put_aside(path)
         _make_again(folder, plan)
         say(
-            f"the ledger was {'damaged' if kept else 'lost'} and is made again; jobs that were sent are found "
-            f"by their tags{f', and the old file is {kept}' if kept else ''}"
+            f"the ledger was {'damaged' if kept else 'lost'} and is made again; jobs that were sent are "
+            f"found by their tags{f', and the old file is {kept}' if kept else ''}"
         )
         return
     with Ledger(path, plan) as ledger:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qhybrid.devices import Device, load_device
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.services.interface import JobService
+from qhybrid.hardware.services.interface import JobService, patiently
 from qhybrid.hardware.services.local import LocalService
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile
@@ -145,10 +145,13 @@ def _ibm_backend(settings: HardwareSettings) -> Backend:
     from qhybrid.hardware.services.ibm import IbmService
 
     service = IbmService(settings)
-    device = Device.from_backend(service.backend, f"calibration of {settings.backend}")
-    budget = service.budget()
+    patience = settings.patience
+    device = Device.from_backend(
+        patiently(lambda: service.backend, patience), f"calibration of {settings.backend}"
+    )
+    budget = patiently(service.budget, patience)
     left = "no limit" if budget.remaining_seconds is None else f"{budget.remaining_seconds:g} s left"
-    account = f"{service.instance_name()}: {left}"
+    account = f"{patiently(service.instance_name, patience)}: {left}"
     return Backend(device, NoiseProfile.from_backend(device), account, service.instance)
 
 

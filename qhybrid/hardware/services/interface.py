@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from qhybrid.errors import ServiceError
 from qhybrid.hardware.circuits.prepared import Pub
+from qhybrid.hardware.settings import Patience
+
+T = TypeVar("T")
 
 QUEUED, RUNNING, DONE = "queued", "running", "done"
 FAILED, CANCELLED, TOO_LONG = "failed", "cancelled", "too_long"
@@ -68,6 +73,32 @@ class Budget:
 
     remaining_seconds: float | None = None
     used_up: bool = False
+
+
+def patiently(
+    question: Callable[[], T],
+    patience: Patience,
+    sleep: Callable[[float], None] = time.sleep,
+    say: Callable[[str], None] = lambda _text: None,
+) -> T:
+    """Ask a service; again with growing pauses if it does not answer as it should.
+
+    Args:
+        question: What is asked.
+        patience: How often and with which pauses.
+        sleep: Waits for some seconds.
+        say: Called with a sentence before each further attempt.
+
+    Raises:
+        ServiceError: The last one.
+    """
+    for attempt in range(patience.retries):
+        try:
+            return question()
+        except ServiceError as error:
+            say(f"asking again: {error}")
+            sleep(min(patience.poll_s * 2**attempt, patience.poll_max_s))
+    return question()
 
 
 class JobGoneError(ServiceError):

@@ -17,7 +17,7 @@ from qiskit_ibm_runtime.executor_sampler import Sampler
 from qiskit_ibm_runtime.options_models import SamplerOptions
 from qiskit_ibm_runtime.utils.utils import is_isa_circuit
 
-from qhybrid.errors import ServiceError, SubmissionRefusedError
+from qhybrid.errors import HardwareError, ServiceError, SubmissionRefusedError
 from qhybrid.hardware.circuits.prepared import Pub
 from qhybrid.hardware.services.ibm.connection import Connection
 from qhybrid.hardware.services.ibm.failures import explained
@@ -62,7 +62,7 @@ class IbmService(JobService):
         settings: Backend, instance, mode, mitigation and patience.
 
     Raises:
-        HardwareError: If there is no usable account, or no such device.
+        HardwareError: If there is no usable account.
     """
 
     paid = True
@@ -91,7 +91,12 @@ class IbmService(JobService):
 
     def submit(self, package: Package) -> str:
         """Send a job and return its id; see `JobService.submit`."""
-        pubs = [self._sampler_pub(pub) for pub in package.pubs]
+        try:
+            pubs = [self._sampler_pub(pub) for pub in package.pubs]
+        except SubmissionRefusedError:
+            raise
+        except HardwareError as error:
+            raise SubmissionRefusedError(str(error)) from None
         sampler = Sampler(mode=self._execution_mode(), options=self._options(package))
         try:
             with warnings.catch_warnings():
@@ -160,8 +165,12 @@ class IbmService(JobService):
         return Budget(usage.get("usage_remaining_seconds"), bool(usage.get("usage_limit_reached")))
 
     def open(self, limit_seconds: int | None) -> None:
-        """Say that jobs follow; a session that they open lasts for the limit at most."""
+        """Say that jobs follow; a session that they open lasts for the limit at most.
+
+        The device is loaded here, before any job is entered as being sent.
+        """
         self._limit = limit_seconds
+        _ = self.backend
 
     def close(self) -> None:
         """Close the batch or session: jobs that it has still run."""
