@@ -268,7 +268,10 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal(404, f"backend {name} not found", 1216)
         if what == "status":
             return {"state": True, "status": "active", "length_queue": 3, "backend_version": "1.0.0"}
-        return {**_calibration(self.state.devices[name], what), "backend_name": name}
+        content = json.loads(json.dumps(_calibration(self.state.devices[name], what)))
+        if what in self.state.edits:
+            self.state.edits[what](content)
+        return {**content, "backend_name": name}
 
     def _usage(self, body: bytes) -> Any:
         used = sum(2 * job.executions for job in self.state.jobs.values())

@@ -99,6 +99,7 @@ class ServiceState:
         used_up: Whether the instance's time is used up: jobs are accepted and never run.
         takes_its_limit: Whether every job is billed as long as it was allowed to run.
         plan: Name of the account's plan; `open` refuses sessions.
+        edits: Functions that change what is reported of a device, by `properties` or `configuration`.
     """
 
     devices: dict[str, str] = field(default_factory=lambda: {"ibm_torino": "fake_torino"})
@@ -110,6 +111,7 @@ class ServiceState:
     usage_limit_seconds: int = 600
     takes_its_limit: bool = False
     plan: str = "open"
+    edits: dict[str, Callable[[dict[str, Any]], None]] = field(default_factory=dict)
     jobs: dict[str, ServerJob] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     requests: Counter[str] = field(default_factory=Counter)

@@ -30,6 +30,7 @@ from qhybrid.hardware.plan.rounds import Round, plan_round
 from qhybrid.hardware.services.backends import Backend, open_backend
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.layers import quantum_layers
+from qhybrid.noise.transforms import renumbered_names
 from qhybrid.plugins import loaded_plugins
 from qhybrid.workspace import atomic_folder
 
@@ -188,7 +189,18 @@ class _Planner:
                 "same_class_as_exact": round(agreement(drawn.outputs, exact.outputs), 6),
             },
             **({"plugins": plugins} if plugins else {}),
+            **self._holes(),
         }
+
+    def _holes(self) -> dict[str, Any]:
+        """Return what the device's calibration does not say; nothing where it says all."""
+        device, noise = self._backend.device, self._backend.noise
+        avoided = [] if device is None else list(device.holes)
+        used = {q for circuit in self.circuits.values() for copy in circuit.copies for q in copy.physical}
+        names = () if noise is None else noise.assumed
+        assumed = [name for name in names if renumbered_names([name], sorted(used))]
+        found = {"avoided": avoided, "assumed": assumed}
+        return {"calibration": {k: v for k, v in found.items() if v}} if avoided or assumed else {}
 
     def _map_new_circuit(self, layer: LayerCircuit, points: Array) -> None:
         """Map a circuit that is seen for the first time, and check what would be sent."""
