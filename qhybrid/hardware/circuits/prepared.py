@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +20,8 @@ from qhybrid.noise import NoiseProfile
 
 Array = NDArray[np.float64]
 REGISTER = "bits"
+MARK = "qhybrid-request-"
+"""Beginning of the text that ties a result to its request."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +121,24 @@ class PreparedCircuit:
         # Identities that follow from the names: the same name is the same parameter in all variants.
         names = [f"p{copy}_{index}" for index in range(self.num_parameters)]
         return [Parameter(name, uuid=uuid.uuid5(uuid.NAMESPACE_OID, f"qhybrid {name}")) for name in names]
+
+
+def mark_of_pubs(pubs: Sequence[Pub], shots: int) -> str:
+    """Return a text that says what a job executes: it travels with the job and comes back in its result.
+
+    Args:
+        pubs: Measured circuits with their parameter sets.
+        shots: Executions of every parameter set.
+    """
+    content = hashlib.sha256(str(shots).encode())
+    for pub in pubs:
+        circuit = pub.circuit
+        places = [copy.physical for copy in circuit.copies]
+        points = np.ascontiguousarray(pub.points, dtype="<f8")
+        facts = (circuit.key, circuit.variants[pub.variant], places, points.shape)
+        content.update(repr(facts).encode())
+        content.update(points.tobytes())
+    return f"{MARK}{content.hexdigest()[:32]}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -139,6 +139,7 @@ def _fetch(context: JobContext, job: Job, job_id: str) -> None:
             decode_chunk(text, blocks_of(context, chunk), context.settings)
         except HardwareError as error:
             raise ServiceError(f"job {job_id}: {error}") from None
+        context.check_mark(chunk, text)
         return text
 
     try:

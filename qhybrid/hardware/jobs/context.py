@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from qhybrid.errors import HardwareError
-from qhybrid.hardware.circuits.decoding import Estimates
-from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub
+from qhybrid.errors import HardwareError, ServiceError
+from qhybrid.hardware.circuits.decoding import Estimates, mark_of
+from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub, mark_of_pubs
 from qhybrid.hardware.ledger import Chunk, Job, Ledger
 from qhybrid.hardware.ledger.records import OPEN, SENDING, SENT, Array
 from qhybrid.hardware.services.interface import JobService, Package, patiently
@@ -49,6 +49,7 @@ class JobContext:
         clock: Time.
         say: Called with a sentence whenever something happens.
         estimates: Decoded results of chunks, by their numbers.
+        marked: Whether all jobs were sent with marks: those of plans of earlier versions were not.
     """
 
     ledger: Ledger
@@ -60,6 +61,7 @@ class JobContext:
     clock: Clock = field(default_factory=Clock)
     say: Say = lambda _text: None
     estimates: dict[int, list[Estimates]] = field(default_factory=dict, kw_only=True)
+    marked: bool = field(default=True, kw_only=True)
 
     def note(self, text: str) -> None:
         """Print what happened and record it in the ledger."""
@@ -76,15 +78,37 @@ class JobContext:
 
     def package(self, job: Job, chunk: Chunk) -> Package:
         """Return what a job executes."""
+        pubs = self._pubs(chunk)
+        limits = [self.settings.max_execution_seconds, self.time_limit([chunk])]
+        limit = min((one for one in limits if one is not None), default=None)
+        mark = mark_of_pubs(pubs, self.settings.shots)
+        return Package(pubs, self.settings.shots, (self.ledger.tag, job.tag), limit, mark)
+
+    def check_mark(self, chunk: Chunk, raw: str) -> None:
+        """Check that a result is that of a chunk, and not of another job with a result of the same shape.
+
+        Raises:
+            ServiceError: If it is not.
+        """
+        found = mark_of(raw)
+        if found is None and not (self.marked and self.service.marks):
+            return
+        if found != mark_of_pubs(self._pubs(chunk), self.settings.shots):
+            what = (
+                "says of no request that it belongs to it" if found is None else "belongs to another request"
+            )
+            raise ServiceError(
+                f"The result of chunk {chunk.number} {what}. Fix: collect again; it is not used, and "
+                "nothing is sent again by itself."
+            )
+
+    def _pubs(self, chunk: Chunk) -> tuple[Pub, ...]:
         points = self.ledger.points()
-        pubs = tuple(
+        return tuple(
             Pub(self.circuits[key], variant, _stacked(points, numbers))
             for key, numbers in chunk.blocks
             for variant in range(len(self.circuits[key].variants))
         )
-        limits = [self.settings.max_execution_seconds, self.time_limit([chunk])]
-        limit = min((one for one in limits if one is not None), default=None)
-        return Package(pubs, self.settings.shots, (self.ledger.tag, job.tag), limit)
 
     def check_cap(self) -> None:
         """Check that what is sent next stays within the cap, later rounds included.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,11 @@ from qhybrid.hardware.circuits.decoding import observable_errors, observables_fr
 from qhybrid.hardware.jobs.collecting import Progress, cancel_jobs, collect_jobs
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.jobs.results import check_results, estimates_of
-from qhybrid.hardware.jobs.sending import send_open_chunks
+from qhybrid.hardware.jobs.sending import is_anything_to_send, send_open_chunks
 from qhybrid.hardware.jobs.status import status_of
 from qhybrid.hardware.ledger import Ledger
 from qhybrid.hardware.ledger.mending import save_requests
-from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, TOO_LONG
+from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, SENT, TOO_LONG
 from qhybrid.hardware.model.recording import run_pass
 from qhybrid.hardware.model.requests import RequestLog
 from qhybrid.hardware.model.workload import Workload, stacked
@@ -37,19 +39,26 @@ class PlanExecution:
     Attributes:
         folder: The plan's folder.
         content: Its plan.json.
-        workload: Model and samples.
+        load: Returns model and samples: what is on its way is collected and cancelled without them.
         bound: Circuits as the layers have them, by key.
         context: Ledger, service, circuits and settings.
+        before_sending: Called before anything is sent; it may refuse.
         errors: Standard errors of the observables of every request, filled when results are read.
     """
 
     folder: Path
     content: dict[str, Any]
-    workload: Workload
+    load: Callable[[], Workload]
     bound: dict[str, CircuitSpec]
     context: JobContext
+    before_sending: Callable[[], None] | None = None
     errors: dict[tuple[int, str, int], Array] = field(default_factory=dict)
     _compared: bool = False
+
+    @cached_property
+    def workload(self) -> Workload:
+        """Model and samples."""
+        return self.load()
 
     @property
     def ledger(self) -> Ledger:
@@ -61,6 +70,8 @@ class PlanExecution:
         check_results(self.context)
         self.next_round()
         self._compare_model()
+        if self.before_sending is not None and is_anything_to_send(self.context, again):
+            self.before_sending()
         return send_open_chunks(self.context, again)
 
     def collect(self, wait: bool = True, progress: Progress | None = None) -> Tensor | None:
@@ -140,7 +151,9 @@ class PlanExecution:
         Raises:
             HardwareError: If it does not: a run that was trained on since, or other samples.
         """
-        if not self._compared and any(chunk.state != DONE for chunk in self.ledger.chunks()):
+        busy = {job.chunk for job in self.ledger.jobs(SENT)}
+        open_ = [c for c in self.ledger.chunks() if c.state != DONE and c.number not in busy]
+        if not self._compared and open_:
             self._pass(self.request_log())
 
     def _pass(self, log: RequestLog) -> list[Tensor | None]:

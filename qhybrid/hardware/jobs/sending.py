@@ -77,6 +77,13 @@ def send_open_chunks(context: JobContext, again: bool = False) -> int:
     return len(sent_at)
 
 
+def is_anything_to_send(context: JobContext, again: bool = False) -> bool:
+    """Return whether a chunk waits for a job, or would with `again`, as far as the ledger knows."""
+    busy = {job.chunk for job in context.ledger.jobs(SENT)}
+    states = (OPEN, CANCELLED, FAILED, TOO_LONG) if again else (OPEN,)
+    return any(one.state in states and one.number not in busy for one in context.ledger.chunks())
+
+
 def _send_once(context: JobContext, job: Job) -> bool:
     """Send a job unless the service has it: a copy of the plan's folder may send at the same time.
 

@@ -22,6 +22,7 @@ from qhybrid.hardware.ledger import LEDGER_FILE, Ledger, Request
 from qhybrid.hardware.ledger.mending import save_requests
 from qhybrid.hardware.model.recording import fixed_layers
 from qhybrid.hardware.model.requests import LayerCircuit
+from qhybrid.hardware.model.runs import save_model
 from qhybrid.hardware.model.workload import Workload, agreement, plain, score
 from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, FORMAT, save_circuit, write_plan
 from qhybrid.hardware.plan.prediction import dry_run, exact_answer, expected_answer
@@ -63,6 +64,7 @@ def make_plan(
     with atomic_folder(target) as temporary:
         write_plan(temporary, {"format": FORMAT, "plan": name, **drafted.content})
         workload.samples.save(temporary)
+        save_model(workload.origin, temporary)
         for key, circuit in drafted.circuits.items():
             save_circuit(temporary, drafted.bound[key], circuit)
         if drafted.backend.noise is not None:
@@ -165,6 +167,7 @@ class _Planner:
         rounds = [round_facts(one, self.circuits, settings) for one in self.rounds]
         plugins = loaded_plugins()
         return {
+            "marked": True,
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "origin": self._workload.origin,
             "settings": settings.model_dump(mode="json"),

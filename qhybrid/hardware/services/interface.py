@@ -28,12 +28,14 @@ class Package:
         shots: Executions of each parameter set.
         tags: The job's tags: the plan's and its own.
         max_execution_seconds: Time after which the service stops it; None: the service's own.
+        mark: Text that a service which `marks` gives back with the result: it ties it to the request.
     """
 
     pubs: tuple[Pub, ...]
     shots: int
     tags: tuple[str, ...]
     max_execution_seconds: int | None = None
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,11 @@ class JobService(ABC):
 
     Attributes:
         paid: Whether executions cost money or an allowance.
+        marks: Whether every result holds the `mark` of its package.
     """
 
     paid: bool
+    marks: bool = False
 
     @abstractmethod
     def submit(self, package: Package) -> str:
@@ -192,6 +196,11 @@ class DeferredService(JobService):
         if self._made is None:
             self._made = self._make()
         return self._made
+
+    @property
+    def marks(self) -> bool:  # type: ignore[override]
+        """Whether every result holds the mark of its package."""
+        return self._service.marks
 
     def submit(self, package: Package) -> str:
         """Send a job and return its id."""

@@ -66,6 +66,7 @@ class IbmService(JobService):
     """
 
     paid = True
+    marks = True
 
     def __init__(self, settings: HardwareSettings) -> None:
         self._settings = settings
@@ -92,7 +93,7 @@ class IbmService(JobService):
     def submit(self, package: Package) -> str:
         """Send a job and return its id; see `JobService.submit`."""
         try:
-            pubs = [self._sampler_pub(pub) for pub in package.pubs]
+            pubs = [self._sampler_pub(pub, package.mark) for pub in package.pubs]
         except SubmissionRefusedError:
             raise
         except HardwareError as error:
@@ -181,9 +182,13 @@ class IbmService(JobService):
     def _job(self, job_id: str) -> Any:
         return self._connection.service.job(job_id)
 
-    def _sampler_pub(self, pub: Pub) -> tuple[Any, Any]:
-        """Return a measured circuit with its parameter sets as the sampler takes them."""
+    def _sampler_pub(self, pub: Pub, mark: str) -> tuple[Any, Any]:
+        """Return a measured circuit with its parameter sets as the sampler takes them.
+
+        The sampler sends a circuit's metadata along, and the service gives them back with the result.
+        """
         circuit = pub.circuit.measured(pub.variant)
+        circuit.metadata = {"qhybrid": mark}
         problem = is_isa_circuit(circuit, self.backend.target)
         if problem:
             raise SubmissionRefusedError(
