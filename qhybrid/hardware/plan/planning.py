@@ -105,11 +105,34 @@ def draft_plan(workload: Workload, settings: HardwareSettings, say: Say = lambda
     """
     layers, filters = chosen_layers(workload, settings)
     backend = open_backend(settings)
+    settings = _with_delay(settings, backend)
     settings = settings.model_copy(update={"instance": backend.instance})
     planner = _Planner(workload, settings, layers, backend, say)
     content = planner.run()
     content["fixed_filters"] = filter_price(workload, filters, settings, planner.prepare)
     return Draft(content, planner.circuits, planner.bound, planner.rounds, backend)
+
+
+def _with_delay(settings: HardwareSettings, backend: Backend) -> HardwareSettings:
+    """Return settings that price the device's own delay between executions; check one that is given.
+
+    Raises:
+        HardwareError: If the device does not allow it.
+    """
+    known, wanted = backend.rep_delays_us, settings.rep_delay_us
+    if wanted is not None and backend.instance is not None:
+        if known is None or not known[1] <= wanted <= known[2]:
+            allowed = (
+                "cannot be chosen on this device" if known is None else f"is {known[1]:g} to {known[2]:g}"
+            )
+            raise HardwareError(
+                f"Setting `rep_delay_us` must be one that {settings.backend} allows, but is {wanted:g}: it "
+                f"{allowed}. Fix: another value, or none for the device's default."
+            )
+    own = None if known is None or known[0] == settings.price.rep_delay_us else known[0]
+    if "rep_delay_us" in settings.price.model_fields_set:
+        own = None
+    return settings.model_copy(update={"device_rep_delay_us": own})
 
 
 def chosen_layers(workload: Workload, settings: HardwareSettings) -> tuple[list[str], list[str]]:

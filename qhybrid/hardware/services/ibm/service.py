@@ -90,6 +90,15 @@ class IbmService(JobService):
         names = [f"{one.get('name')} ({one.get('plan')})" for one in found if one.get("crn") == self.instance]
         return ", ".join(names) or self.instance
 
+    def rep_delays_us(self) -> tuple[float, float, float] | None:
+        """Return the device's default, shortest and longest delay between two executions in microseconds."""
+        found = self.backend.configuration()
+        default, limits = getattr(found, "default_rep_delay", None), getattr(found, "rep_delay_range", None)
+        if default is None or not limits or not getattr(found, "dynamic_reprate_enabled", False):
+            return None
+        shown = [float(f"{1e6 * one:.9g}") for one in (default, *limits)]
+        return shown[0], shown[1], shown[2]
+
     def submit(self, package: Package) -> str:
         """Send a job and return its id; see `JobService.submit`."""
         try:
@@ -226,6 +235,10 @@ class IbmService(JobService):
         options.dynamical_decoupling.enable = mitigation.dynamical_decoupling
         options.twirling.enable_gates = mitigation.gate_twirling
         options.twirling.enable_measure = mitigation.measure_twirling
+        if (divided := mitigation.division(package.shots)) is not None:
+            options.twirling.num_randomizations, options.twirling.shots_per_randomization = divided
+        if self._settings.rep_delay_us is not None:
+            options.execution.rep_delay = self._settings.rep_delay_us * 1e-6
         return options
 
     def _renew(self) -> None:
