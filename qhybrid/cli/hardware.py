@@ -57,6 +57,7 @@ def submit(
         count = execution.submit(again)
         say(f"{_jobs(count)} sent" if count else "nothing to send")
         print_status(execution.status())
+        execution.check_decisions()
 
 
 @app.command()

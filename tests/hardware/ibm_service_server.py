@@ -289,6 +289,14 @@ class _Handler(BaseHTTPRequestHandler):
         payload = json.loads(body)
         if payload["backend"] not in self.state.devices:
             raise Refusal(404, f"backend {payload['backend']} not found", 1216)
+        self.state.advance()
+        waiting = sum(job.status == "Queued" for job in self.state.jobs.values())
+        if self.state.pending_limit is not None and waiting >= self.state.pending_limit:
+            raise Refusal(
+                self.state.pending_status,
+                f"The maximum number of pending jobs ({self.state.pending_limit}) is reached.",
+                3458,
+            )
         job = self.state.accept(payload)
         return {"id": job.id, "backend": job.backend}
 

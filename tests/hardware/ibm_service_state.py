@@ -98,6 +98,8 @@ class ServiceState:
         outcomes: What becomes of the next jobs, first one first; `completed` when the list is empty.
         used_up: Whether the instance's time is used up: jobs are accepted and never run.
         takes_its_limit: Whether every job is billed as long as it was allowed to run.
+        pending_limit: Jobs that may wait at the same time; None for any number.
+        pending_status: HTTP status of a refusal for that reason.
         plan: Name of the account's plan; `open` refuses sessions.
         edits: Functions that change what is reported of a device, by `properties` or `configuration`.
     """
@@ -110,6 +112,8 @@ class ServiceState:
     used_up: bool = False
     usage_limit_seconds: int = 600
     takes_its_limit: bool = False
+    pending_limit: int | None = None
+    pending_status: int = 400
     plan: str = "open"
     edits: dict[str, Callable[[dict[str, Any]], None]] = field(default_factory=dict)
     jobs: dict[str, ServerJob] = field(default_factory=dict)

@@ -152,6 +152,21 @@ def test_an_interrupt_says_what_goes_on(tiny_run, tiny_data, server, service_sta
     assert len(service_state.jobs) == 1
 
 
+def test_a_chunk_without_a_result_makes_submit_fail(tiny_run, tiny_data, server, service_state, capsys):
+    options = ["--backend", "ibm_manila", "--limit", "1", "--shots", "62", "--data-root", str(tiny_data)]
+    assert execute(["hardware", "plan", str(tiny_run), *options, *QUICK]) == 0
+    service_state.outcomes = ["cancelled"]
+    assert execute(["hardware", "submit", str(tiny_run)]) == 0
+    assert execute(["hardware", "collect", str(tiny_run)]) == 1
+    capsys.readouterr()
+    assert execute(["hardware", "submit", str(tiny_run)]) == 1
+    printed = capsys.readouterr()
+    assert "nothing to send" in printed.out
+    assert "chunk 0 is `cancelled`" in printed.err
+    assert execute(["hardware", "submit", str(tiny_run), "--again"]) == 0
+    shutil.rmtree(plan_of(tiny_run))
+
+
 def test_collect_says_what_comes_next(tiny_run, tiny_data, server, service_state, capsys):
     options = ["--backend", "ibm_manila", "--limit", "1", "--shots", "64", "--data-root", str(tiny_data)]
     assert execute(["hardware", "plan", str(tiny_run), *options, *QUICK]) == 0

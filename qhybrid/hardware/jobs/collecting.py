@@ -39,7 +39,7 @@ def collect_jobs(context: JobContext, wait: bool = True, progress: Progress | No
     if nothing_left(context):
         return
     patience, clock = context.settings.patience, context.clock
-    started, pause = clock.now(), patience.poll_s
+    started, pause = clock.elapsed(), patience.poll_s
     unreadable: dict[str, UnreadableResultError] = {}
     while True:
         reconcile(context)
@@ -51,7 +51,7 @@ def collect_jobs(context: JobContext, wait: bool = True, progress: Progress | No
         left = len(jobs) - len(ended)
         if not left or not wait:
             break
-        if patience.deadline_s is not None and clock.now() - started > patience.deadline_s:
+        if patience.deadline_s is not None and clock.elapsed() - started > patience.deadline_s:
             raise HardwareError(
                 f"All jobs must end within `deadline_s` = {patience.deadline_s:g} s, but {left} have "
                 "not. Fix: collect again later; they go on without us."

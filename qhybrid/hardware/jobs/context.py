@@ -28,10 +28,12 @@ class Clock:
     Attributes:
         now: Returns the time in seconds.
         sleep: Waits for some seconds.
+        elapsed: Returns seconds since some moment: clocks are put right, this is not.
     """
 
     now: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
+    elapsed: Callable[[], float] = time.monotonic
 
 
 @dataclass(eq=False)

@@ -105,11 +105,23 @@ class PlanExecution:
         if not ended:
             return
         jobs = [job for job in self.ledger.jobs() if job.chunk == ended[0].number]
-        message = jobs[-1].message if jobs else ""
+        message = " ".join(one for one in ((jobs[-1].message if jobs else ""), self._measured()) if one)
         raise HardwareError(
             f"All chunks must have results, but {len(ended)} ended without one: chunk {ended[0].number} is "
             f"`{ended[0].state}`. {message} Fix: `submit --again` sends them once more (a higher "
             "max_execution_seconds, or smaller jobs, need a new plan); the others are kept."
+        )
+
+    def _measured(self) -> str:
+        """Return how what was billed compares with the estimate, for people."""
+        seconds = {chunk.number: chunk.seconds for chunk in self.ledger.chunks()}
+        billed = [job for job in self.ledger.jobs() if job.usage]
+        if not billed:
+            return ""
+        usage, planned = sum(job.usage or 0.0 for job in billed), sum(seconds[job.chunk] for job in billed)
+        return (
+            f"Measured: {usage:g} s were billed for {len(billed)} job(s), estimated at {planned:.3g} s: "
+            f"{usage / planned:.2g} times as much."
         )
 
     def next_round(self) -> Tensor | None:

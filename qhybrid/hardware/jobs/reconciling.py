@@ -114,10 +114,13 @@ def settle(context: JobContext, job: Job, ids: Sequence[str]) -> bool:
     if job.state in UNFINISHED and (new or kept is None):
         kept = _preferred(context, ids)
         if kept != job.id:
+            if job.state != SENDING:  # one that was given up as not accepted
+                context.ledger.drop_unlisted(job.tag)
             context.ledger.adopt_job(job.tag, kept)
             context.note(f"chunk {job.chunk}: the service has its job {kept} already; it is adopted")
             new = [one for one in ids if one != kept and one not in duplicates]
     for other in new:
+        context.ledger.drop_unlisted(job.tag)
         _cancel_duplicate(context, job, other)
     return True
 
@@ -136,23 +139,27 @@ def wait_for_certainty(context: JobContext, job: Job) -> bool:
         Whether the service has it; if not, it may be sent (again).
     """
     patience, clock = context.settings.patience, context.clock
-    empty_since = job.empty_since
+    empty_since, began = job.empty_since, None
+    listings = empty_since is not None
     while True:
         listed = context.asked(lambda: context.service.find(job.tag))
         if settle(context, job, [one.id for one in listed]):
             return True
         now = clock.now()
-        if empty_since is None:
-            empty_since = now
+        if empty_since is None or empty_since > now:  # a clock that ran ahead may have been put right
+            empty_since, began = now, clock.elapsed()
             context.ledger.update_job(job.tag, empty_since=now)
-        elif now - empty_since >= patience.resend_after_s:
+        waited = now - empty_since if began is None else clock.elapsed() - began
+        if waited >= patience.resend_after_s and listings:
             context.ledger.update_job(job.tag, state=PREPARED)
+            if job.reserved is not None:
+                context.ledger.note_unlisted(job.tag, job.reserved, now)
             context.note(
                 f"chunk {job.chunk}: two listings show that its job was not accepted; it is sent again"
             )
             return False
-        left = patience.resend_after_s - (now - empty_since)
-        clock.sleep(max(0.0, min(patience.poll_s, left)))
+        listings = True
+        clock.sleep(max(0.0, min(patience.poll_s, patience.resend_after_s - waited)))
 
 
 def update_duplicates(context: JobContext) -> None:
@@ -176,7 +183,7 @@ def _cancel_duplicate(context: JobContext, job: Job, other: str) -> None:
     view = context.asked(lambda: context.service.view(other))
     cancelled = view.status not in FINAL and context.asked(lambda: context.service.cancel(other))
     if cancelled and view.status == QUEUED:
-        outcome, told = CANCELLED, "was cancelled before it ran"
+        outcome, told = CANCELLED, "was cancelled while it waited; its bill tells whether that was in time"
     elif cancelled:
         outcome, told = CANCELLED, "was cancelled while it ran, which may have cost time"
     else:

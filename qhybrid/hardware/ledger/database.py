@@ -85,6 +85,12 @@ CREATE TABLE IF NOT EXISTS rebuilds (
     plan TEXT PRIMARY KEY REFERENCES plans,
     listed REAL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS unlisted (
+    plan TEXT NOT NULL REFERENCES plans,
+    tag TEXT NOT NULL,
+    seconds REAL NOT NULL,
+    since REAL NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS events (
     plan TEXT NOT NULL,
     time REAL NOT NULL,

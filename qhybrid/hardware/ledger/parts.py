@@ -197,6 +197,22 @@ class JobPart(Database):
                 (SENT, job_id, tag),
             )
 
+    def note_unlisted(self, tag: str, seconds: float, since: float) -> None:
+        """Enter that a job may exist though no listing shows it: what it may cost stays reserved."""
+        self._write("INSERT INTO unlisted VALUES (?, ?, ?, ?)", self.plan, tag, seconds, since)
+
+    def drop_unlisted(self, tag: str) -> None:
+        """Enter that a job has appeared: it has a row of its own from now on."""
+        self._write(
+            "DELETE FROM unlisted WHERE rowid = (SELECT min(rowid) FROM unlisted WHERE plan = ? AND tag = ?)",
+            self.plan,
+            tag,
+        )
+
+    def unlisted_seconds(self) -> float:
+        """Return the QPU seconds that are reserved for jobs which no listing shows."""
+        return float(self._read("SELECT total(seconds) FROM unlisted WHERE plan = ?", self.plan)[0][0])
+
     def note_duplicate(self, found: Duplicate) -> None:
         """Enter or update a duplicate."""
         self._write(

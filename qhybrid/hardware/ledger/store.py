@@ -94,11 +94,13 @@ class Ledger(WorkPart, JobPart):
     def committed_seconds(self, whole: bool = False) -> float:
         """Return QPU seconds that were billed, or may be at most: jobs in flight count with their limits.
 
+        So do jobs that were sent again because no listing showed them: they may still appear.
+
         Args:
             whole: Whether jobs that have ended count with their limits too, where these are larger.
         """
         limits = {chunk.number: float(chunk.limit) for chunk in self.chunks()}
-        return self._seconds(limits, reserved=True, whole=whole)
+        return self._seconds(limits, reserved=True, whole=whole) + self.unlisted_seconds()
 
     def _seconds(self, of_chunks: dict[int, float], reserved: bool, whole: bool = False) -> float:
         total = 0.0

@@ -14,7 +14,7 @@ from qiskit_ibm_runtime import QiskitRuntimeService
 from qiskit_ibm_runtime.exceptions import IBMNotAuthorizedError, RuntimeJobNotFound
 
 from qhybrid.errors import HardwareError, ServiceError
-from qhybrid.hardware.services.ibm.failures import Scrubber
+from qhybrid.hardware.services.ibm.failures import Scrubber, remedy
 from qhybrid.hardware.services.ibm.waiting import bound_requests
 from qhybrid.hardware.services.interface import JobGoneError
 from qhybrid.hardware.settings import HardwareSettings
@@ -64,8 +64,9 @@ class Connection:
             where = "" if instance is None else f" in the plan's instance {instance}"
             raise HardwareError(
                 f"The service of {name} must be reachable{where} with the saved account or QISKIT_IBM_TOKEN "
-                f"and QISKIT_IBM_INSTANCE, but: {self.scrub(error)}. Fix: save the account with "
-                "QiskitRuntimeService.save_account(...), check token and instance."
+                f"and QISKIT_IBM_INSTANCE, but: {self.scrub(error)}. Fix: "
+                f"{remedy(error, self.scrub(error))}; see token and instance, as saved with "
+                "QiskitRuntimeService.save_account(...)."
             ) from None
 
     @property
@@ -123,8 +124,8 @@ class Connection:
             name = type(error).__name__
             kind = JobGoneError if isinstance(error, RuntimeJobNotFound) else ServiceError
             raise kind(
-                f"The service must answer for {what}, but: {self.scrub(error)} ({name}). Fix: ask again; "
-                "nothing is sent twice."
+                f"The service must answer for {what}, but: {self.scrub(error)} ({name}). Fix: "
+                f"{remedy(error, self.scrub(error))}."
             ) from None
 
 
