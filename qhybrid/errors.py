@@ -125,6 +125,10 @@ class SubmissionRefusedError(ServiceError):
     retry_after: float | None = None
 
 
+class TooManyPendingError(SubmissionRefusedError):
+    """The account may have no more jobs waiting: it can be sent when one of them has ended."""
+
+
 class SubmissionUnsureError(ServiceError):
     """A job was sent, and it is not known whether the service accepted it."""
 

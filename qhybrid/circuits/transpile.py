@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from qhybrid.seeding import derive_seed
 ROTATIONS = ("rx", "ry", "rz", "p", "rzz", "rxx", "ryy")
 DEAD_ERROR = 0.5
 """Gates and read-outs with at least this error are out of order: 1 stands for a failed calibration."""
+MEASUREMENT = "measure"
 KEPT = frozenset({"measure", "delay", "reset"})
 
 Observables = Sequence[SparsePauliOp]
@@ -117,12 +119,55 @@ def two_qubit_cost(circuit: QuantumCircuit, observables: Observables, target: Ta
 
 def _error(target: Target, name: str, qubits: tuple[int, ...]) -> float:
     known = (target[name] or {}).get(qubits) if name in target.operation_names else None
-    return 0.0 if known is None else known.error or 0.0
+    return known.error if known is not None and is_known(known.error) else 0.0
+
+
+def is_known(value: float | None) -> bool:
+    """Return whether a calibration gives an error or a time: a number that is not negative."""
+    return value is not None and math.isfinite(value) and value >= 0
+
+
+def holes_of(target: Target) -> tuple[set[int], set[tuple[str, tuple[int, ...]]]]:
+    """Return qubits and two-qubit gates of which the calibration does not say all that it says of others.
+
+    What is not known is not perfect: a decay time of zero or none, a gate or read-out without an error.
+    A target that reports nothing of a kind at all, as one without noise does, has no holes of that kind.
+
+    Args:
+        target: The device's target.
+
+    Returns:
+        Qubits, and (name, qubits) of gates on pairs.
+    """
+    qubits: set[int] = set()
+    properties = target.qubit_properties or []
+    for key in ("t1", "t2"):
+        times = [getattr(one, key, None) for one in properties]
+        unknown = {qubit for qubit, time in enumerate(times) if not is_known(time) or not time}
+        if len(unknown) < len(times):
+            qubits |= unknown
+    pairs: set[tuple[str, tuple[int, ...]]] = set()
+    for name in target.operation_names:
+        places = target[name] or {}
+        if not isinstance(target.operation_from_name(name), Gate) and name != MEASUREMENT:
+            continue
+        unknown_places = {
+            place for place, known in places.items() if known is None or not is_known(known.error)
+        }
+        if len(unknown_places) == len(places):
+            continue
+        qubits |= {place[0] for place in unknown_places if len(place) == 1}
+        pairs |= {(name, place) for place in unknown_places if len(place) == 2}
+    return qubits, pairs
 
 
 def usable_target(target: Target) -> Target:
-    """Return a target without control flow, dead gates, and qubits with a dead gate or read-out."""
-    dead = {
+    """Return a target without control flow, dead gates, and qubits with a dead gate or read-out.
+
+    Qubits and gates whose quality is not known are left out as well; see `holes_of`.
+    """
+    unknown, unknown_pairs = holes_of(target)
+    dead = unknown | {
         qubits[0]
         for name in target.operation_names
         for qubits, known in (target[name] or {}).items()
@@ -138,7 +183,11 @@ def usable_target(target: Target) -> Target:
         if places is None:
             result.add_instruction(operation, None, name=name)
             continue
-        alive = {q: known for q, known in places.items() if not (_dead(known) or dead & set(q))}
+        alive = {
+            q: known
+            for q, known in places.items()
+            if not (_dead(known) or dead & set(q) or (name, q) in unknown_pairs)
+        }
         if alive:
             result.add_instruction(operation, alive, name=name)
     return result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,6 +57,7 @@ def submit(
         count = execution.submit(again)
         say(f"{_jobs(count)} sent" if count else "nothing to send")
         print_status(execution.status())
+        execution.check_decisions()
 
 
 @app.command()
@@ -86,7 +86,7 @@ def status(plan: Plan) -> None:
 @app.command()
 def cancel(plan: Plan) -> None:
     """Cancel all jobs that have not ended; results that are there are kept."""
-    with _open(plan, changed_data=True) as execution:
+    with _open(plan) as execution:
         say(f"{_jobs(execution.cancel())} cancelled")
         print_status(execution.status())
 
@@ -152,10 +152,10 @@ def _open(plan: str, changed_data: bool = False) -> Iterator[PlanExecution]:
     folder = find_plan(plan)
 
     from qhybrid.hardware.jobs.opening import open_plan
-    from qhybrid.hardware.model.runs import load_workload
+    from qhybrid.hardware.model.runs import check_data, load_workload
 
-    load = partial(load_workload, changed_data=changed_data)
-    with hashing_bar(), open_plan(folder, load, say=say) as execution:
+    check = None if changed_data else check_data
+    with hashing_bar(), open_plan(folder, load_workload, say=say, before_sending=check) as execution:
         try:
             yield execution
         except KeyboardInterrupt:

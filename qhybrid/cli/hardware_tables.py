@@ -48,6 +48,7 @@ def print_plan(folder: Path) -> None:
     console.print(circuits)
     parity = max(one["parity"] for one in content["circuits"].values())
     say(f"checked     what would be sent gives the layers' values without noise, within {parity:.0e}")
+    _print_holes(content.get("calibration", {}))
     rounds = Table("round", "parameter sets", "distinct", "jobs", "PUBs", "executions", "kB", "QPU seconds")
     for number, one in enumerate(content["rounds"]):
         keys = ("rows", "points", "jobs", "pubs")
@@ -59,6 +60,14 @@ def print_plan(folder: Path) -> None:
     if content["fixed_filters"]:
         _print_filters(content["fixed_filters"])
     _print_predictions(content["predicted"])
+
+
+def _print_holes(found: dict[str, list[str]]) -> None:
+    """Print what the device's calibration does not say."""
+    if avoided := found.get("avoided"):
+        say(f"avoided     not all is known of {', '.join(avoided)}")
+    if assumed := found.get("assumed"):
+        say(f"assumed     the device's medians for {', '.join(assumed)}, which its calibration does not have")
 
 
 def _print_filters(found: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from qiskit.circuit import Gate
 from qiskit.transpiler import Target
 
-from qhybrid.circuits.transpile import DEAD_ERROR
+from qhybrid.circuits.transpile import DEAD_ERROR, holes_of, is_known
 from qhybrid.errors import ConfigError
 
 
@@ -116,6 +116,13 @@ class Device:
         """Pairs whose two-qubit gate is out of order."""
         return tuple(gate.qubits for gate in self.two_qubit_gates if (gate.error or 0.0) >= DEAD_ERROR)
 
+    @property
+    def holes(self) -> tuple[str, ...]:
+        """Qubits and gates that routing avoids because nothing, or not all, is known of them."""
+        qubits, pairs = holes_of(self.target)
+        named = [f"{name} {' '.join(map(str, places))}" for name, places in sorted(pairs)]
+        return (*(f"qubit {qubit}" for qubit in sorted(qubits)), *named)
+
 
 def _properties(backend: Any) -> Any:
     """Return the backend's calibration report, None if it has none."""
@@ -131,14 +138,14 @@ def _date(properties: Any) -> str:
 def _qubit(target: Target, properties: Any, qubit: int) -> QubitCalibration:
     known = (target.qubit_properties or [None] * target.num_qubits)[qubit]
     measured = (target["measure"] or {}).get((qubit,)) if "measure" in target.operation_names else None
-    error = None if measured is None else measured.error
+    error = None if measured is None else _known(measured.error)
     report = {} if properties is None else properties.qubit_property(qubit)
-    p01, p10 = (report.get(key, (None,))[0] for key in ("prob_meas0_prep1", "prob_meas1_prep0"))
+    p01, p10 = (_known(report.get(key, (None,))[0]) for key in ("prob_meas0_prep1", "prob_meas1_prep0"))
     return QubitCalibration(
-        t1_us=_scaled(getattr(known, "t1", None), 1e6),
-        t2_us=_scaled(getattr(known, "t2", None), 1e6),
-        readout_p01=error if p01 is None else p01,
-        readout_p10=error if p10 is None else p10,
+        t1_us=_time(getattr(known, "t1", None), 1e6),
+        t2_us=_time(getattr(known, "t2", None), 1e6),
+        readout_p01=p01 if is_known(p01) or "prob_meas0_prep1" in report else error,
+        readout_p10=p10 if is_known(p10) or "prob_meas1_prep0" in report else error,
         readout_error=error,
     )
 
@@ -151,10 +158,16 @@ def _gates(target: Target) -> list[GateCalibration]:
             continue
         for qubits, measured in sorted(places.items()):
             error, duration = (None, None) if measured is None else (measured.error, measured.duration)
-            found.append(GateCalibration(name, tuple(qubits), error, _scaled(duration, 1e9)))
+            ns = None if _known(duration) is None else duration * 1e9
+            found.append(GateCalibration(name, tuple(qubits), _known(error), ns))
     return found
 
 
-def _scaled(seconds: float | None, factor: float) -> float | None:
-    """Return seconds in another unit; zero decay times mean that nothing was measured."""
-    return None if seconds is None else seconds * factor
+def _known(value: float | None) -> float | None:
+    """Return a number that was measured; None for what is no number."""
+    return value if is_known(value) else None
+
+
+def _time(seconds: float | None, factor: float) -> float | None:
+    """Return a decay time in another unit; zero means that nothing was measured."""
+    return seconds * factor if seconds is not None and is_known(seconds) and seconds > 0 else None

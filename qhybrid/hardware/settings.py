@@ -26,6 +26,8 @@ class Mitigation(StrictModel):
             from 1; each costs as much as the plain circuit. Empty for none.
         method: A plugin's mitigation, which makes its own estimates from the results; absent: none. The
             factors that it needs are those of `zne`.
+        randomizations: Random versions of every twirled circuit, among which the shots are divided; absent:
+            about 32, as many as divide the shots best.
     """
 
     readout: bool = True
@@ -34,6 +36,7 @@ class Mitigation(StrictModel):
     measure_twirling: bool = False
     zne: tuple[int, ...] = ()
     method: str | None = None
+    randomizations: Annotated[int, NoSwitch] | None = Field(None, ge=1)
 
     @model_validator(mode="after")
     def _factors_can_be_folded(self) -> Mitigation:
@@ -53,10 +56,29 @@ class Mitigation(StrictModel):
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out `method` where there is none: plans stay as they were before the key existed."""
+        """Leave out keys that are not used: plans stay as they were before these existed."""
         content: dict[str, Any] = handler(self)
-        return {key: value for key, value in content.items() if key != "method" or value is not None}
+        new = ("method", "randomizations")
+        return {key: value for key, value in content.items() if key not in new or value is not None}
 
+    def division(self, shots: int) -> tuple[int, int] | None:
+        """Return random versions of a circuit and the shots of each; None where nothing is twirled.
+
+        Left to itself the client rounds up: 65 shots to 128, 100 to 128, 400 to 448. Here as few as possible
+        are added, none wherever 16 to 128 versions divide the shots.
+
+        Args:
+            shots: Executions of every measured circuit and parameter set.
+        """
+        if not (self.gate_twirling or self.measure_twirling):
+            return None
+        allowed = range(min(16, shots), 129) if self.randomizations is None else (self.randomizations,)
+        versions = min(allowed, key=lambda one: (one * -(-shots // one), abs(one - USUAL_VERSIONS)))
+        return versions, -(-shots // versions)
+
+
+USUAL_VERSIONS = 32
+"""Random versions of a twirled circuit, as the client chooses them for many shots."""
 
 LEVELS = {
     "none": Mitigation(readout=False),
@@ -192,6 +214,10 @@ class HardwareSettings(StrictModel):
         max_execution_seconds: Time after which the service stops a job.
         mitigation: Error mitigation; a name stands for what `mitigation_of` returns.
         service: A plugin's service that executes; absent: the backend's own.
+        rep_delay_us: Microseconds between two executions, within the device's range: the largest part of the
+            price, but qubits that have no time to relax start wrongly; absent: the device's default.
+        device_rep_delay_us: The device's default when it was planned, which is priced; filled in by plans
+            where it differs from `price.rep_delay_us`.
         limits: Bounds of one job.
         price: For the estimate of QPU seconds.
         patience: How the service is asked.
@@ -210,6 +236,8 @@ class HardwareSettings(StrictModel):
     max_execution_seconds: int | None = Field(None, ge=1)
     mitigation: Mitigation = Mitigation()
     service: str | None = None
+    rep_delay_us: float | None = Field(None, ge=0)
+    device_rep_delay_us: float | None = Field(None, ge=0)
     limits: Limits = Limits()
     price: Price = Price()
     patience: Patience = Patience()
@@ -224,6 +252,19 @@ class HardwareSettings(StrictModel):
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out `service` where there is none: plans stay as they were before the key existed."""
+        """Leave out keys that are not used: plans stay as they were before these existed."""
         content: dict[str, Any] = handler(self)
-        return {key: value for key, value in content.items() if key != "service" or value is not None}
+        new = ("service", "rep_delay_us", "device_rep_delay_us")
+        return {key: value for key, value in content.items() if key not in new or value is not None}
+
+    @property
+    def executed_shots(self) -> int:
+        """Executions of every measured circuit and parameter set that are billed: twirling may round up."""
+        divided = self.mitigation.division(self.shots)
+        return self.shots if divided is None else divided[0] * divided[1]
+
+    @property
+    def delay_seconds(self) -> float:
+        """Seconds between two executions, as they are priced."""
+        given = (self.rep_delay_us, self.device_rep_delay_us, self.price.rep_delay_us)
+        return next(one for one in given if one is not None) * 1e-6

@@ -13,8 +13,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
+from statistics import median
 from typing import Any
 
+from qhybrid.circuits.transpile import DEAD_ERROR
 from qhybrid.devices import Device, load_device
 from qhybrid.devices.device import GateCalibration, QubitCalibration
 from qhybrid.noise.channels.base import LARGEST_P
@@ -30,7 +33,7 @@ Section = dict[str, float]
 
 def calibrated_rates(backend: Any, symmetric_readout: bool = False) -> dict[str, Any]:
     """Return the content of a device's noise profile; see `NoiseProfile.from_backend`."""
-    device = _device(backend)
+    device, assumed = completed(_device(backend))
     rates = {(gate.name, gate.qubits): _rates(gate, device) for gate in device.gates if len(gate.qubits) <= 2}
     ones = {place: found for place, found in rates.items() if len(place[1]) == 1}
     ideal = {name for name, _ in ones} - {name for (name, _), found in ones.items() if found != (0.0, 0.0)}
@@ -62,7 +65,38 @@ def calibrated_rates(backend: Any, symmetric_readout: bool = False) -> dict[str,
             **_pair_sections({place: found for place, found in rates.items() if len(place[1]) == 2}),
         },
         "listed_only": True,
+        **({"assumed": assumed} if assumed else {}),
     }
+
+
+def completed(device: Device) -> tuple[Device, tuple[str, ...]]:
+    """Return a device with its medians where its calibration has holes, and the names of these values.
+
+    A value that the device reports nowhere stays unknown: then there is no noise of that kind.
+    """
+    qubits, assumed = list(device.qubits), list[str]()
+    for key in QUBIT_VALUES:
+        known = [value for one in qubits if (value := getattr(one, key)) is not None]
+        for index, one in enumerate(qubits if known else []):
+            if getattr(one, key) is None:
+                qubits[index] = replace(one, **{key: median(known)})
+                if key != "readout_error":
+                    assumed.append(f"qubits.{index}.{key}")
+    gates = list(device.gates)
+    for key, name in (("error", "p"), ("ns", "ns")):
+        measured: dict[str, list[float]] = {}
+        for gate in device.gates:
+            value = getattr(gate, key)
+            if value is not None and (gate.error or 0.0) < DEAD_ERROR:
+                measured.setdefault(gate.name, []).append(value)
+        for index, gate in enumerate(gates):
+            if getattr(gate, key) is None and gate.name in measured:
+                gates[index] = replace(gate, **{key: median(measured[gate.name])})
+                assumed.append(f"gates.{gate_key(gate.name, gate.qubits)}.{name}")
+    return replace(device, qubits=tuple(qubits), gates=tuple(gates)), tuple(dict.fromkeys(assumed))
+
+
+QUBIT_VALUES = ("t1_us", "t2_us", "readout_p01", "readout_p10", "readout_error")
 
 
 def _device(backend: Any) -> Device:

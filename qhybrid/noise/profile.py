@@ -14,7 +14,7 @@ from qhybrid.errors import ConfigError
 from qhybrid.noise.channels.base import NoiseChannel, check_factor
 from qhybrid.noise.rates import NoiseRates
 from qhybrid.noise.sites import ChannelNoise
-from qhybrid.noise.transforms import restricted, scaled, scaled_channels
+from qhybrid.noise.transforms import renumbered_names, restricted, scaled, scaled_channels
 from qhybrid.workspace import write_text
 
 
@@ -131,10 +131,11 @@ class NoiseProfile(NoiseRates):
                 f"{', '.join(map(str, missing))}. Fix: give the profile of the device that the circuit was "
                 "transpiled to."
             )
-        return self.model_copy(update=restricted(self.qubits, self.gates, self.channels, chosen))
+        parts = restricted(self.qubits, self.gates, self.channels, chosen)
+        return self.model_copy(update={**parts, "assumed": renumbered_names(self.assumed, chosen)})
 
     @property
     def fingerprint(self) -> str:
         """Hash of everything that changes results; names and notes do not enter."""
-        content = self.model_dump_json(exclude={"name", "description", "source", "date", "device"})
+        content = self.model_dump_json(exclude={"name", "description", "source", "date", "device", "assumed"})
         return hashlib.sha256(content.encode()).hexdigest()

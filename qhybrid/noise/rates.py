@@ -56,6 +56,8 @@ class NoiseRates(StrictModel):
         channels: Channels of any kind, after depolarizing and relaxation, and where each of them acts.
         basis: What composite gates and gates on more than two qubits are taken apart into before noise is
             applied: Qiskit's names of gates on one and two qubits.
+        assumed: Names of values that a device's calibration does not have, as in `qubits.3.t1_us` and
+            `gates.cz 3 4.p`: medians of the device stand there.
     """
 
     name: str = "noise"
@@ -77,12 +79,17 @@ class NoiseRates(StrictModel):
     idle: Literal["none", "scheduled"] = "none"
     channels: tuple[ChannelNoise, ...] = ()
     basis: tuple[str, ...] = DEFAULT_BASIS
+    assumed: tuple[str, ...] = ()
 
     @model_serializer(mode="wrap")
     def _without_unused(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what older profiles do not have: their hashes stay."""
         content: dict[str, Any] = plain(self)
-        unused = {"channels": not self.channels, "basis": self.basis == DEFAULT_BASIS}
+        unused = {
+            "channels": not self.channels,
+            "basis": self.basis == DEFAULT_BASIS,
+            "assumed": not self.assumed,
+        }
         return {key: value for key, value in content.items() if not unused.get(key, False)}
 
     @field_validator("date", mode="before")

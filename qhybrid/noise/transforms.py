@@ -40,6 +40,21 @@ def restricted(
     }
 
 
+def renumbered_names(names: Sequence[str], chosen: Sequence[int]) -> tuple[str, ...]:
+    """Return names of values, as in `qubits.3.t1_us` or `gates.cz 3 4.p`, for the chosen qubits alone."""
+    place = {qubit: index for index, qubit in enumerate(chosen)}
+    found = []
+    for name in names:
+        part, key, value = name.split(".")
+        if part == "gates":
+            new = renumbered(key, place)
+        else:
+            new = str(place[int(key)]) if int(key) in place else None
+        if new is not None:
+            found.append(f"{part}.{new}.{value}")
+    return tuple(found)
+
+
 def _scaled_section(section: Mapping[str, Any], factor: float) -> dict[str, Any]:
     result = dict(section)
     for key, value in section.items():

@@ -147,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._answer(404, {"error": {"message": f"no route {method} {url.path}", "code": 1}})
 
     def _route(self, route: str, parts: dict[str, str], body: bytes) -> None:
-        fault = self.state.fault_of(route)
+        fault = self.state.fault_of(parts.get("what", route))
         if fault is not None and self._before(fault, body):
             return
         try:
@@ -175,8 +175,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault.kind == "429":
             headers = {} if fault.seconds is None else {"Retry-After": f"{fault.seconds:g}"}
             self._answer(429, {"error": {"message": "too many requests", "code": 1429}}, headers)
-        elif fault.kind in ("500_before", "401", "400"):
+        elif fault.kind in ("500_before", "400", "401", "403", "404", "503"):
             self._answer(int(fault.kind[:3]), {"error": {"message": f"fault {fault.kind}", "code": 1}})
+        elif fault.kind == "empty":
+            self._answer(200, {})
         elif fault.kind == "html":
             self._send(200, b"<html><body>Please log in</body></html>", "text/html", {})
         else:
@@ -266,7 +268,10 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal(404, f"backend {name} not found", 1216)
         if what == "status":
             return {"state": True, "status": "active", "length_queue": 3, "backend_version": "1.0.0"}
-        return {**_calibration(self.state.devices[name], what), "backend_name": name}
+        content = json.loads(json.dumps(_calibration(self.state.devices[name], what)))
+        if what in self.state.edits:
+            self.state.edits[what](content)
+        return {**content, "backend_name": name}
 
     def _usage(self, body: bytes) -> Any:
         used = sum(2 * job.executions for job in self.state.jobs.values())
@@ -284,6 +289,14 @@ class _Handler(BaseHTTPRequestHandler):
         payload = json.loads(body)
         if payload["backend"] not in self.state.devices:
             raise Refusal(404, f"backend {payload['backend']} not found", 1216)
+        self.state.advance()
+        waiting = sum(job.status == "Queued" for job in self.state.jobs.values())
+        if self.state.pending_limit is not None and waiting >= self.state.pending_limit:
+            raise Refusal(
+                self.state.pending_status,
+                f"The maximum number of pending jobs ({self.state.pending_limit}) is reached.",
+                3458,
+            )
         job = self.state.accept(payload)
         return {"id": job.id, "backend": job.backend}
 

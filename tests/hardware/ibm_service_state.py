@@ -22,10 +22,12 @@ class Fault:
     """One misbehaviour of a route.
 
     Attributes:
-        route: `submit`, `list`, `job`, `result`, `metrics`, `cancel`, `usage`, `backends`, `token`, ...
+        route: `submit`, `list`, `job`, `result`, `metrics`, `cancel`, `usage`, `backends`, `properties`,
+            `configuration`, `status`, `token`, ...
         kind: `drop_before`, `drop_after`, `500_before`, `500_after`, `429`, `hang`, `hang_after` (carried
-            out before), `hang_then_serve` (carried out at the end), `truncate`, `html`, `401`, `400`, `late`
-            (nothing is answered, and the job comes into being `seconds` later).
+            out before), `hang_then_serve` (carried out at the end), `truncate`, `html`, `empty`, `400`,
+            `401`, `403`, `404`, `503`, `late` (nothing is answered, and the job comes into being `seconds`
+            later).
         times: How often; then the route behaves again.
         skip: Requests of that route that still go well before it starts.
         seconds: Length of a hang, delay of `late`, `Retry-After` of `429` (None: no such header).
@@ -96,7 +98,10 @@ class ServiceState:
         outcomes: What becomes of the next jobs, first one first; `completed` when the list is empty.
         used_up: Whether the instance's time is used up: jobs are accepted and never run.
         takes_its_limit: Whether every job is billed as long as it was allowed to run.
+        pending_limit: Jobs that may wait at the same time; None for any number.
+        pending_status: HTTP status of a refusal for that reason.
         plan: Name of the account's plan; `open` refuses sessions.
+        edits: Functions that change what is reported of a device, by `properties` or `configuration`.
     """
 
     devices: dict[str, str] = field(default_factory=lambda: {"ibm_torino": "fake_torino"})
@@ -107,7 +112,10 @@ class ServiceState:
     used_up: bool = False
     usage_limit_seconds: int = 600
     takes_its_limit: bool = False
+    pending_limit: int | None = None
+    pending_status: int = 400
     plan: str = "open"
+    edits: dict[str, Callable[[dict[str, Any]], None]] = field(default_factory=dict)
     jobs: dict[str, ServerJob] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     requests: Counter[str] = field(default_factory=Counter)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from qhybrid.hardware.circuits.decoding import decode_chunk
-from qhybrid.hardware.jobs.collecting import blocks_of, collect_jobs
+from qhybrid.hardware.jobs.collecting import collect_jobs
+from qhybrid.hardware.jobs.results import blocks_of
 from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.ledger.records import OPEN
 

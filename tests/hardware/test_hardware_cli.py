@@ -152,6 +152,21 @@ def test_an_interrupt_says_what_goes_on(tiny_run, tiny_data, server, service_sta
     assert len(service_state.jobs) == 1
 
 
+def test_a_chunk_without_a_result_makes_submit_fail(tiny_run, tiny_data, server, service_state, capsys):
+    options = ["--backend", "ibm_manila", "--limit", "1", "--shots", "62", "--data-root", str(tiny_data)]
+    assert execute(["hardware", "plan", str(tiny_run), *options, *QUICK]) == 0
+    service_state.outcomes = ["cancelled"]
+    assert execute(["hardware", "submit", str(tiny_run)]) == 0
+    assert execute(["hardware", "collect", str(tiny_run)]) == 1
+    capsys.readouterr()
+    assert execute(["hardware", "submit", str(tiny_run)]) == 1
+    printed = capsys.readouterr()
+    assert "nothing to send" in printed.out
+    assert "chunk 0 is `cancelled`" in printed.err
+    assert execute(["hardware", "submit", str(tiny_run), "--again"]) == 0
+    shutil.rmtree(plan_of(tiny_run))
+
+
 def test_collect_says_what_comes_next(tiny_run, tiny_data, server, service_state, capsys):
     options = ["--backend", "ibm_manila", "--limit", "1", "--shots", "64", "--data-root", str(tiny_data)]
     assert execute(["hardware", "plan", str(tiny_run), *options, *QUICK]) == 0
@@ -224,27 +239,66 @@ def exchange_labels(data):
         mask.write(7 - mask.read())
 
 
-def test_a_plan_does_not_go_on_with_data_that_have_changed(changing, capsys):
+def test_a_plan_sends_nothing_of_data_that_have_changed(changing, capsys):
     run, data, options = changing
     assert execute(["hardware", "plan", str(run), *options]) == 0
     plan = str(plan_of(run))
-    assert execute(["hardware", "submit", plan]) == 0
     exchange_labels(data)
     capsys.readouterr()
-    for command in ("submit", "collect", "run"):
+    for command in ("submit", "run"):
         assert execute(["hardware", command, plan]) == 1
         assert "split `test` in" in capsys.readouterr().err
-    assert not (plan_of(run) / "results").exists()
-    assert execute(["hardware", "cancel", plan]) == 0
-    # What was asked of the device is of the plan's own samples: these can be had on request.
-    assert execute(["hardware", "submit", plan, "--again", "--changed-data"]) == 0
-    assert execute(["hardware", "collect", plan, "--changed-data"]) == 0
+    assert not (plan_of(run) / "jobs").exists()
+    # What would be asked of the device is of the plan's own samples: these can be had on request.
+    assert execute(["hardware", "submit", plan, "--changed-data"]) == 0
+    assert execute(["hardware", "collect", plan]) == 0
     origin = json.loads((plan_of(run) / "plan.json").read_text())["origin"]["data"]
     content = json.loads((plan_of(run) / "results" / "metrics.json").read_text())
     assert (content["data_root"], content["data_hash"]) == (str(data), origin["hash"])
     # Where the data are gone the plan's samples are all there is.
     shutil.rmtree(data)
     assert execute(["hardware", "collect", plan]) == 0
+
+
+@pytest.mark.parametrize("what", ["weights", "run", "data"])
+def test_later_training_and_lost_folders_leave_paid_results_usable(what, changing, capsys):
+    """After submit the run's weights change, or its folder or the data are gone: results are the same."""
+    from safetensors.torch import load_file, save_file
+
+    run, data, options = changing
+    assert execute(["hardware", "plan", str(run), *options]) == 0
+    plan = plan_of(run)
+    shutil.copytree(plan, run.parent / "undisturbed")
+    assert execute(["hardware", "submit", str(plan)]) == 0
+    if what == "weights":
+        for file in run.glob("*/weights.safetensors"):
+            save_file({name: 1.1 * one for name, one in load_file(file).items()}, file)
+    elif what == "run":
+        shutil.move(plan, run.parent / "plan")
+        plan = run.parent / "plan"
+        shutil.rmtree(run)
+    else:
+        shutil.rmtree(data)
+    assert execute(["hardware", "collect", str(plan)]) == 0
+    found = load_file(plan / "results" / "outputs.safetensors")
+    if what == "run":
+        assert sorted(one.name for one in (plan / "model").iterdir()) == ["best", "recipe.yaml"]
+    assert execute(["hardware", "run", str(run.parent / "undisturbed")]) == 0
+    expected = load_file(run.parent / "undisturbed" / "results" / "outputs.safetensors")
+    assert all(found[name].equal(expected[name]) for name in expected)
+
+
+def test_cancelling_needs_neither_weights_nor_samples(tiny_run, tiny_data, server, service_state, capsys):
+    options = ["--backend", "ibm_manila", "--limit", "1", "--shots", "63", "--data-root", str(tiny_data)]
+    assert execute(["hardware", "plan", str(tiny_run), *options, *QUICK]) == 0
+    plan = plan_of(tiny_run)
+    service_state.queue_seconds = 1000.0
+    assert execute(["hardware", "submit", str(plan)]) == 0
+    shutil.rmtree(plan / "model")
+    (plan / "samples.safetensors").unlink()
+    assert execute(["hardware", "cancel", str(plan)]) == 0
+    assert "1 job cancelled" in capsys.readouterr().out
+    shutil.rmtree(plan)
 
 
 def test_changed_data_get_a_new_plan(changing, capsys):

@@ -331,8 +331,11 @@ def test_open_plan_has_no_sessions(make_plan, server, service_state):
 
 def test_unknown_device_and_bad_account_say_what_to_do(make_plan, server, service_state, monkeypatch):
     plan = make_plan(backend="ibm_nowhere")
-    with pytest.raises(HardwareError, match="ibm_nowhere must be reachable"):
-        plan.context()
+    with (
+        (context := plan.context()).ledger,
+        pytest.raises(HardwareError, match="ibm_nowhere must be one of the account's devices"),
+    ):
+        send_open_chunks(context)
     service_state.faults = [Fault("token", "400", times=100)]
     with pytest.raises(HardwareError, match="must be reachable") as caught:
         make_plan(name="other").context()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from qiskit_ibm_runtime.decoders.defaults import DEFAULT_DECODERS
 from qhybrid.engines.mitigation import extrapolation_coefficients
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.preparation import z_strings
-from qhybrid.hardware.circuits.prepared import REGISTER, Copy, PreparedCircuit
+from qhybrid.hardware.circuits.prepared import MARK, REGISTER, Copy, PreparedCircuit
 from qhybrid.hardware.circuits.readings import Readings
 from qhybrid.hardware.settings import HardwareSettings, device_form
 from qhybrid.noise import NoiseProfile
@@ -69,6 +70,12 @@ def decode_chunk(
             f"{str(error)[:200]}). Fix: "
             "collect again; nothing is executed for that."
         ) from None
+
+
+def mark_of(raw: str) -> str | None:
+    """Return the mark of the request that a raw result says it is of; None if it says nothing, or several."""
+    found = set(re.findall(MARK + "[0-9a-f]{32}", raw))
+    return found.pop() if len(found) == 1 else None
 
 
 def observables_from(circuit: PreparedCircuit, means: Array) -> Array:

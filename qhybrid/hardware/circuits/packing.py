@@ -9,6 +9,7 @@ import rustworkx as rx
 from qiskit.transpiler import Target
 
 from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.circuits.transpile import is_known
 from qhybrid.errors import HardwareError
 
 LARGEST_PACKED = 8
@@ -84,7 +85,8 @@ def _error(gates: Gates, place: tuple[int, ...], target: Target) -> float:
         if where not in places:
             return float("inf")
         known = places[where]
-        total += (known.error or 0.0) if known is not None else 0.0
+        # The usable target has no holes: where an error is missing the device reports none of that kind.
+        total += known.error if known is not None and is_known(known.error) else 0.0
     return total
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import median
 
 import numpy as np
 from qiskit import QuantumCircuit
@@ -12,7 +13,7 @@ from qiskit.transpiler import PassManager
 from qiskit.transpiler.passes import Optimize1qGatesDecomposition
 
 from qhybrid.circuits.spec import CircuitSpec
-from qhybrid.circuits.transpile import usable_target
+from qhybrid.circuits.transpile import MEASUREMENT, is_known, usable_target
 from qhybrid.devices import Device
 from qhybrid.engines.noise.readout import ROTATIONS
 from qhybrid.engines.shots.strings import MeasuredStrings, PauliString, as_observable, measured_strings
@@ -175,13 +176,20 @@ def _seconds(circuit: QuantumCircuit, copy: Copy, device: Device) -> float:
     for instruction in circuit.data:
         places = [circuit.find_bit(qubit).index for qubit in instruction.qubits]
         qubits = tuple(copy.physical[place] for place in places)
-        name = instruction.operation.name
-        known = None if name == "barrier" else (device.target[name] or {}).get(qubits)
-        duration = 0.0 if known is None or known.duration is None else known.duration
-        end = max(ends[place] for place in places) + duration
+        end = max(ends[place] for place in places) + _duration(device, instruction.operation.name, qubits)
         for place in places:
             ends[place] = end
-    reads = device.target["measure"] or {}
-    found = [reads.get((qubit,)) for qubit in copy.physical]
-    lengths = [one.duration for one in found if one is not None and one.duration is not None]
-    return max(ends, default=0.0) + max(lengths, default=READOUT_SECONDS)
+    reads = [_duration(device, MEASUREMENT, (qubit,)) for qubit in copy.physical]
+    return max(ends, default=0.0) + (max(reads, default=0.0) or READOUT_SECONDS)
+
+
+def _duration(device: Device, name: str, qubits: tuple[int, ...]) -> float:
+    """Return seconds of a gate or read-out: the device's median where it is not known there, 0 if nowhere."""
+    if name == "barrier":
+        return 0.0
+    places = device.target[name] or {}
+    known = places.get(qubits)
+    if known is not None and is_known(known.duration):
+        return float(known.duration)
+    others = [one.duration for one in places.values() if one is not None and is_known(one.duration)]
+    return float(median(others)) if others else 0.0

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +21,13 @@ from qhybrid.noise import NoiseProfile
 
 Array = NDArray[np.float64]
 REGISTER = "bits"
+INSTRUCTIONS = {"rz": 1, "delay": 1, "sx": 2, "x": 2, "cx": 5, "cz": 5, "ecr": 5, "barrier": 0}
+INSTRUCTIONS |= {"measure": 10, "reset": 17, "init": 50}
+"""Control instructions of a gate, as the service's validation counts them (IBM's guide "Job limits")."""
+OTHER_INSTRUCTIONS = 5
+"""Of a gate that the guide does not name."""
+MARK = "qhybrid-request-"
+"""Beginning of the text that ties a result to its request."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +94,14 @@ class PreparedCircuit:
 
     @property
     def busiest_qubit(self) -> int:
-        """Number of gates and read-outs on the qubit that has most of them, over all variants."""
+        """Control instructions of the qubit that has most of them, over all variants, as they are limited."""
         total = 0
         for spec in self.copies[0].specs:
-            counts = Counter(qubit for one in spec.circuit.data for qubit in one.qubits)
-            total += 1 + max(counts.values(), default=0)
+            counts: Counter[Any] = Counter()
+            for one in spec.circuit.data:
+                weight = INSTRUCTIONS.get(one.operation.name, OTHER_INSTRUCTIONS)
+                counts.update(dict.fromkeys(one.qubits, weight))
+            total += INSTRUCTIONS["init"] + INSTRUCTIONS["measure"] + max(counts.values(), default=0)
         return total
 
     def measured(self, variant: int) -> QuantumCircuit:
@@ -117,6 +130,24 @@ class PreparedCircuit:
         # Identities that follow from the names: the same name is the same parameter in all variants.
         names = [f"p{copy}_{index}" for index in range(self.num_parameters)]
         return [Parameter(name, uuid=uuid.uuid5(uuid.NAMESPACE_OID, f"qhybrid {name}")) for name in names]
+
+
+def mark_of_pubs(pubs: Sequence[Pub], shots: int) -> str:
+    """Return a text that says what a job executes: it travels with the job and comes back in its result.
+
+    Args:
+        pubs: Measured circuits with their parameter sets.
+        shots: Executions of every parameter set.
+    """
+    content = hashlib.sha256(str(shots).encode())
+    for pub in pubs:
+        circuit = pub.circuit
+        places = [copy.physical for copy in circuit.copies]
+        points = np.ascontiguousarray(pub.points, dtype="<f8")
+        facts = (circuit.key, circuit.variants[pub.variant], places, points.shape)
+        content.update(repr(facts).encode())
+        content.update(points.tobytes())
+    return f"{MARK}{content.hexdigest()[:32]}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,17 @@ from collections.abc import Callable
 
 from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.circuits.decoding import decode_chunk
-from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.jobs.context import JobContext
-from qhybrid.hardware.jobs.reconciling import nothing_left, reconcile, update_duplicates, wait_for_certainty
-from qhybrid.hardware.ledger import Chunk, Job
+from qhybrid.hardware.jobs.reconciling import (
+    is_superseded,
+    nothing_left,
+    reconcile,
+    update_duplicates,
+    wait_for_certainty,
+)
+from qhybrid.hardware.jobs.results import blocks_of
+from qhybrid.hardware.ledger import Job
+from qhybrid.hardware.ledger.mending import ELSEWHERE
 from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, OPEN, SENDING, SENT, TOO_LONG
 from qhybrid.hardware.services.interface import FINAL, JobGoneError
 
@@ -32,7 +39,7 @@ def collect_jobs(context: JobContext, wait: bool = True, progress: Progress | No
     if nothing_left(context):
         return
     patience, clock = context.settings.patience, context.clock
-    started, pause = clock.now(), patience.poll_s
+    started, pause = clock.elapsed(), patience.poll_s
     unreadable: dict[str, UnreadableResultError] = {}
     while True:
         reconcile(context)
@@ -44,7 +51,7 @@ def collect_jobs(context: JobContext, wait: bool = True, progress: Progress | No
         left = len(jobs) - len(ended)
         if not left or not wait:
             break
-        if patience.deadline_s is not None and clock.now() - started > patience.deadline_s:
+        if patience.deadline_s is not None and clock.elapsed() - started > patience.deadline_s:
             raise HardwareError(
                 f"All jobs must end within `deadline_s` = {patience.deadline_s:g} s, but {left} have "
                 "not. Fix: collect again later; they go on without us."
@@ -77,6 +84,8 @@ def _look(context: JobContext, job: Job) -> bool:
     try:
         view = context.asked(lambda: context.service.view(str(job.id)))
     except JobGoneError:
+        if is_superseded(context, job):
+            return False
         _give_up(context, job)
         return True
     if view.status not in FINAL:
@@ -84,6 +93,8 @@ def _look(context: JobContext, job: Job) -> bool:
     if view.status == DONE:
         _fetch(context, job, job.id)
         return True
+    if is_superseded(context, job):
+        return False
     spare = _finished_duplicate(context, job)
     if spare is not None:
         context.note(
@@ -101,7 +112,7 @@ def _give_up(context: JobContext, job: Job) -> None:
     chunk = next(one for one in context.ledger.chunks() if one.number == job.chunk)
     seconds = float(chunk.limit if job.reserved is None else job.reserved)
     message = f"The service does not know job {job.id} (any more); {seconds:g} s are counted for it."
-    if context.service.paid:
+    if context.service.paid and job.usage is None:
         context.ledger.update_job(job.tag, usage=seconds)
     context.ledger.end_job(job, CANCELLED, message, CANCELLED)
     context.note(f"chunk {job.chunk}: {message}")
@@ -117,6 +128,10 @@ def _chunk_state(context: JobContext, job: Job, status: str) -> str:
 def _fetch(context: JobContext, job: Job, job_id: str) -> None:
     """Record a result; one that cannot be decoded is fetched again, since transfers can be cut short."""
     chunk = next(one for one in context.ledger.chunks() if one.number == job.chunk)
+    if chunk.state == DONE:
+        own = context.ledger.result_id(job.chunk) == job_id
+        context.ledger.end_job(job, DONE, "" if own else ELSEWHERE, DONE)
+        return
 
     def fetch() -> str:
         text = context.service.result_text(job_id)
@@ -124,6 +139,7 @@ def _fetch(context: JobContext, job: Job, job_id: str) -> None:
             decode_chunk(text, blocks_of(context, chunk), context.settings)
         except HardwareError as error:
             raise ServiceError(f"job {job_id}: {error}") from None
+        context.check_mark(chunk, text)
         return text
 
     try:
@@ -131,11 +147,6 @@ def _fetch(context: JobContext, job: Job, job_id: str) -> None:
     except ServiceError as error:
         raise UnreadableResultError(str(error)) from None
     context.ledger.store_result(job, job_id, text)
-
-
-def blocks_of(context: JobContext, chunk: Chunk) -> list[tuple[PreparedCircuit, int]]:
-    """Return circuit and number of points of every block."""
-    return [(context.circuits[key], len(points)) for key, points in chunk.blocks]
 
 
 def _finished_duplicate(context: JobContext, job: Job) -> str | None:

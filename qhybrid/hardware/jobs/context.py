@@ -10,10 +10,11 @@ from typing import TypeVar
 import numpy as np
 
 from qhybrid.errors import HardwareError, ServiceError
-from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub
+from qhybrid.hardware.circuits.decoding import Estimates, mark_of
+from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub, mark_of_pubs
 from qhybrid.hardware.ledger import Chunk, Job, Ledger
 from qhybrid.hardware.ledger.records import OPEN, SENDING, SENT, Array
-from qhybrid.hardware.services.interface import JobService, Package
+from qhybrid.hardware.services.interface import JobService, Package, patiently
 from qhybrid.hardware.settings import HardwareSettings
 
 T = TypeVar("T")
@@ -27,10 +28,12 @@ class Clock:
     Attributes:
         now: Returns the time in seconds.
         sleep: Waits for some seconds.
+        elapsed: Returns seconds since some moment: clocks are put right, this is not.
     """
 
     now: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
+    elapsed: Callable[[], float] = time.monotonic
 
 
 @dataclass(eq=False)
@@ -47,6 +50,8 @@ class JobContext:
         earlier_seconds: QPU seconds under the same cap that are in no ledger of this plan.
         clock: Time.
         say: Called with a sentence whenever something happens.
+        estimates: Decoded results of chunks, by their numbers.
+        marked: Whether all jobs were sent with marks: those of plans of earlier versions were not.
     """
 
     ledger: Ledger
@@ -57,6 +62,8 @@ class JobContext:
     earlier_seconds: float = field(default=0.0, kw_only=True)
     clock: Clock = field(default_factory=Clock)
     say: Say = lambda _text: None
+    estimates: dict[int, list[Estimates]] = field(default_factory=dict, kw_only=True)
+    marked: bool = field(default=True, kw_only=True)
 
     def note(self, text: str) -> None:
         """Print what happened and record it in the ledger."""
@@ -69,26 +76,41 @@ class JobContext:
         Raises:
             ServiceError: The last one.
         """
-        patience = self.settings.patience
-        for attempt in range(patience.retries):
-            try:
-                return question()
-            except ServiceError as error:
-                self.say(f"asking again: {error}")
-                self.clock.sleep(min(patience.poll_s * 2**attempt, patience.poll_max_s))
-        return question()
+        return patiently(question, self.settings.patience, self.clock.sleep, self.say)
 
     def package(self, job: Job, chunk: Chunk) -> Package:
         """Return what a job executes."""
+        pubs = self._pubs(chunk)
+        limits = [self.settings.max_execution_seconds, self.time_limit([chunk])]
+        limit = min((one for one in limits if one is not None), default=None)
+        mark = mark_of_pubs(pubs, self.settings.shots)
+        return Package(pubs, self.settings.shots, (self.ledger.tag, job.tag), limit, mark)
+
+    def check_mark(self, chunk: Chunk, raw: str) -> None:
+        """Check that a result is that of a chunk, and not of another job with a result of the same shape.
+
+        Raises:
+            ServiceError: If it is not.
+        """
+        found = mark_of(raw)
+        if found is None and not (self.marked and self.service.marks):
+            return
+        if found != mark_of_pubs(self._pubs(chunk), self.settings.shots):
+            what = (
+                "says of no request that it belongs to it" if found is None else "belongs to another request"
+            )
+            raise ServiceError(
+                f"The result of chunk {chunk.number} {what}. Fix: collect again; it is not used, and "
+                "nothing is sent again by itself."
+            )
+
+    def _pubs(self, chunk: Chunk) -> tuple[Pub, ...]:
         points = self.ledger.points()
-        pubs = tuple(
+        return tuple(
             Pub(self.circuits[key], variant, _stacked(points, numbers))
             for key, numbers in chunk.blocks
             for variant in range(len(self.circuits[key].variants))
         )
-        limits = [self.settings.max_execution_seconds, self.time_limit([chunk])]
-        limit = min((one for one in limits if one is not None), default=None)
-        return Package(pubs, self.settings.shots, (self.ledger.tag, job.tag), limit)
 
     def check_cap(self) -> None:
         """Check that what is sent next stays within the cap, later rounds included.

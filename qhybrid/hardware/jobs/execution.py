@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,15 @@ from torch import Tensor
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.circuits.decoding import decode_chunk, observable_errors, observables_from
-from qhybrid.hardware.jobs.collecting import Progress, blocks_of, cancel_jobs, collect_jobs
+from qhybrid.hardware.circuits.decoding import observable_errors, observables_from
+from qhybrid.hardware.jobs.collecting import Progress, cancel_jobs, collect_jobs
 from qhybrid.hardware.jobs.context import JobContext
-from qhybrid.hardware.jobs.sending import send_open_chunks
+from qhybrid.hardware.jobs.results import check_results, estimates_of
+from qhybrid.hardware.jobs.sending import is_anything_to_send, send_open_chunks
 from qhybrid.hardware.jobs.status import status_of
 from qhybrid.hardware.ledger import Ledger
-from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, TOO_LONG
+from qhybrid.hardware.ledger.mending import save_requests
+from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, SENT, TOO_LONG
 from qhybrid.hardware.model.recording import run_pass
 from qhybrid.hardware.model.requests import RequestLog
 from qhybrid.hardware.model.workload import Workload, stacked
@@ -35,19 +39,26 @@ class PlanExecution:
     Attributes:
         folder: The plan's folder.
         content: Its plan.json.
-        workload: Model and samples.
+        load: Returns model and samples: what is on its way is collected and cancelled without them.
         bound: Circuits as the layers have them, by key.
         context: Ledger, service, circuits and settings.
+        before_sending: Called before anything is sent; it may refuse.
         errors: Standard errors of the observables of every request, filled when results are read.
     """
 
     folder: Path
     content: dict[str, Any]
-    workload: Workload
+    load: Callable[[], Workload]
     bound: dict[str, CircuitSpec]
     context: JobContext
+    before_sending: Callable[[], None] | None = None
     errors: dict[tuple[int, str, int], Array] = field(default_factory=dict)
     _compared: bool = False
+
+    @cached_property
+    def workload(self) -> Workload:
+        """Model and samples."""
+        return self.load()
 
     @property
     def ledger(self) -> Ledger:
@@ -56,12 +67,18 @@ class PlanExecution:
 
     def submit(self, again: bool = False) -> int:
         """Send all jobs of the current round; return their number."""
+        check_results(self.context)
         self.next_round()
         self._compare_model()
+        if self.before_sending is not None and is_anything_to_send(self.context, again):
+            self.before_sending()
         return send_open_chunks(self.context, again)
 
     def collect(self, wait: bool = True, progress: Progress | None = None) -> Tensor | None:
         """Record results; return the model's outputs if no request is left."""
+        check_results(self.context)
+        if not self.ledger.chunks():  # a ledger that was made again without anything asked
+            self.next_round()
         collect_jobs(self.context, wait, progress)
         return self.next_round()
 
@@ -88,11 +105,23 @@ class PlanExecution:
         if not ended:
             return
         jobs = [job for job in self.ledger.jobs() if job.chunk == ended[0].number]
-        message = jobs[-1].message if jobs else ""
+        message = " ".join(one for one in ((jobs[-1].message if jobs else ""), self._measured()) if one)
         raise HardwareError(
             f"All chunks must have results, but {len(ended)} ended without one: chunk {ended[0].number} is "
             f"`{ended[0].state}`. {message} Fix: `submit --again` sends them once more (a higher "
             "max_execution_seconds, or smaller jobs, need a new plan); the others are kept."
+        )
+
+    def _measured(self) -> str:
+        """Return how what was billed compares with the estimate, for people."""
+        seconds = {chunk.number: chunk.seconds for chunk in self.ledger.chunks()}
+        billed = [job for job in self.ledger.jobs() if job.usage]
+        if not billed:
+            return ""
+        usage, planned = sum(job.usage or 0.0 for job in billed), sum(seconds[job.chunk] for job in billed)
+        return (
+            f"Measured: {usage:g} s were billed for {len(billed)} job(s), estimated at {planned:.3g} s: "
+            f"{usage / planned:.2g} times as much."
         )
 
     def next_round(self) -> Tensor | None:
@@ -124,6 +153,7 @@ class PlanExecution:
             self.context.settings,
         )
         self.ledger.add_round(found.requests, found.points, found.chunks)
+        save_requests(self.ledger, self.folder)
         self.price_later_rounds()
         return None if found.chunks else self.next_round()
 
@@ -133,7 +163,9 @@ class PlanExecution:
         Raises:
             HardwareError: If it does not: a run that was trained on since, or other samples.
         """
-        if not self._compared and any(chunk.state != DONE for chunk in self.ledger.chunks()):
+        busy = {job.chunk for job in self.ledger.jobs(SENT)}
+        open_ = [c for c in self.ledger.chunks() if c.state != DONE and c.number not in busy]
+        if not self._compared and open_:
             self._pass(self.request_log())
 
     def _pass(self, log: RequestLog) -> list[Tensor | None]:
@@ -155,11 +187,10 @@ class PlanExecution:
     def _values(self) -> dict[int, tuple[Array, Array]]:
         """Return observables and their standard errors of every point that has a result."""
         values: dict[int, tuple[Array, Array]] = {}
-        raw = self.ledger.results()
         for chunk in self.ledger.chunks():
-            if chunk.number not in raw:
+            found = estimates_of(self.context, chunk)
+            if found is None:
                 continue
-            found = decode_chunk(raw[chunk.number], blocks_of(self.context, chunk), self.context.settings)
             for (key, points), one in zip(chunk.blocks, found, strict=True):
                 circuit = self.context.circuits[key]
                 means = observables_from(circuit, one.means)

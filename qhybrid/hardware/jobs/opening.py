@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from qhybrid.errors import HardwareError
 from qhybrid.hardware.jobs.context import Clock, JobContext, Say
 from qhybrid.hardware.jobs.execution import PlanExecution
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
+from qhybrid.hardware.ledger.mending import mend_ledger
 from qhybrid.hardware.model.workload import Workload
 from qhybrid.hardware.plan.plan_files import (
     CALIBRATION_FILE,
@@ -34,15 +36,17 @@ def open_plan(
     service: JobService | None = None,
     clock: Clock | None = None,
     say: Say = lambda _text: None,
+    before_sending: Callable[[dict[str, Any], Path], None] | None = None,
 ) -> Iterator[PlanExecution]:
     """Open a plan; only one process at a time may work on it.
 
     Args:
         folder: The plan's folder.
-        load: Returns model and samples from plan.json and the folder.
+        load: Returns model and samples from plan.json and the folder; called when they are needed.
         service: What executes; that of the plan's backend if absent.
         clock: Time.
         say: Called with a sentence whenever something happens.
+        before_sending: Called with plan.json and the folder before anything is sent; it may refuse.
 
     Raises:
         HardwareError: If the folder holds no usable plan, cannot be written, or another process works on it.
@@ -56,6 +60,7 @@ def open_plan(
     paid = is_paid(settings.backend, settings.service)
     with locked(root):
         bound, circuits = load_circuits(root, settings, noise)
+        mend_ledger(root, content["plan"], say)
         with Ledger(root / LEDGER_FILE, content["plan"]) as ledger:
             context = JobContext(
                 ledger,
@@ -65,8 +70,10 @@ def open_plan(
                 0.0,
                 clock or Clock(),
                 say,
+                marked=bool(content.get("marked", False)),
             )
-            execution = PlanExecution(root, content, load(content, root), bound, context)
+            check = None if before_sending is None else partial(before_sending, content, root)
+            execution = PlanExecution(root, content, lambda: load(content, root), bound, context, check)
             execution.price_later_rounds()
             yield execution
 

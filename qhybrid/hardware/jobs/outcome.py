@@ -23,7 +23,7 @@ from torch import Tensor
 
 from qhybrid.circuits.pauli import format_observable
 from qhybrid.data.classes import IGNORE_INDEX
-from qhybrid.errors import HardwareError
+from qhybrid.errors import QHybridError
 from qhybrid.hardware.jobs.execution import PlanExecution
 from qhybrid.hardware.model.workload import Samples, agreement, plain, predicted_labels, score
 from qhybrid.hardware.plan.prediction import dry_run, exact_answer
@@ -47,6 +47,10 @@ def write_outcome(execution: PlanExecution, outputs: Tensor) -> dict[str, Any]:
     """
     folder = execution.folder / RESULTS
     samples = execution.workload.samples
+    # What was paid for is on disk before anything that compares it.
+    tensors = {"outputs": outputs.contiguous(), "classes": predicted_labels(outputs).contiguous()}
+    _write_tensors(folder, tensors)
+    _write_csv(folder / "predictions.csv", _predictions(outputs, samples))
     exact = dry_run(
         execution.workload,
         execution.content["layers"],
@@ -75,13 +79,15 @@ def write_outcome(execution: PlanExecution, outputs: Tensor) -> dict[str, Any]:
         "events": [text for _, text in execution.ledger.events()],
     }
     _write_csv(folder / "deviations.csv", deviations)
-    _write_csv(folder / "predictions.csv", _predictions(outputs, samples))
-    with atomic_path(folder / "outputs.safetensors") as temporary:
-        tensors = {"outputs": outputs.contiguous(), "exact_outputs": exact.outputs.contiguous()}
-        save_file({**tensors, "classes": predicted_labels(outputs).contiguous()}, temporary)
-    _snapshot(execution, folder)
+    _write_tensors(folder, {**tensors, "exact_outputs": exact.outputs.contiguous()})
     write_text(folder / METRICS_FILE, json.dumps(content, indent=2) + "\n")
+    _snapshot(execution, folder)
     return content
+
+
+def _write_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:
+    with atomic_path(folder / "outputs.safetensors") as temporary:
+        save_file(tensors, temporary)
 
 
 def _deviations(execution: PlanExecution) -> list[dict[str, Any]]:
@@ -155,8 +161,11 @@ def _snapshot(execution: PlanExecution, folder: Path) -> None:
         return
     try:
         backend = open_backend(settings)
-    except HardwareError as error:
+    except QHybridError as error:
         execution.context.say(f"no calibration of today: {error}")
+        return
+    except Exception as error:  # anything may go wrong in code of others
+        execution.context.say(f"no calibration of today: {type(error).__name__}")
         return
     if backend.noise is not None:
         backend.noise.save(folder / "calibration.yaml")

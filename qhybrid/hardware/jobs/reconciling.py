@@ -5,16 +5,20 @@ A job's tag was on disk before the job was sent, so whatever the service has of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.ledger import Duplicate, Job
-from qhybrid.hardware.ledger.records import DONE, PREPARED, SENDING, SENT
+from qhybrid.hardware.ledger.records import DONE, PREPARED, SENDING, SENT, UNFINISHED
 from qhybrid.hardware.services.interface import CANCELLED, FINAL, QUEUED, RUNNING
 
-PREFERENCE = {DONE: 0, RUNNING: 1, QUEUED: 2}
-"""Of several jobs with one tag the one is kept that has cost most so far."""
+PREFERENCE = {DONE: 0, RUNNING: 1, QUEUED: 1}
+"""Of several jobs with one tag one that has its result is kept, else the oldest that has not ended.
+
+All copies of a plan decide by this rule, so that none stops the job which another one keeps.
+"""
 
 
 def reconcile(context: JobContext) -> dict[str, list[str]]:
@@ -32,9 +36,41 @@ def reconcile(context: JobContext) -> dict[str, list[str]]:
     for one in listed:
         for tag in one.tags:
             by_tag.setdefault(tag, []).append(one.id)
+    _enter_unknown(context, by_tag)
     for job in context.ledger.jobs():
         settle(context, job, by_tag.get(job.tag, []))
     return by_tag
+
+
+def _enter_unknown(context: JobContext, tags: Iterable[str]) -> None:
+    """Enter jobs of the plan's chunks that this ledger knows nothing of.
+
+    A copy of the plan's folder has sent them, or the ledger was lost.
+    """
+    known = {job.tag for job in context.ledger.jobs()}
+    chunks = {chunk.number for chunk in context.ledger.chunks()}
+    for tag in sorted(set(tags) - known):
+        found = re.fullmatch(re.escape(context.ledger.tag) + r"-c(\d+)-a(\d+)", tag)
+        if found and int(found[1]) in chunks:
+            context.ledger.enter_job(tag, int(found[1]), int(found[2]))
+
+
+def be_certain_after_rebuilding(context: JobContext) -> None:
+    """Wait until a ledger that was made again has all jobs of the plan: listings may show them late."""
+    patience, clock = context.settings.patience, context.clock
+    rebuilt, since = context.ledger.rebuilt()
+    while rebuilt:
+        reconcile(context)
+        now = clock.now()
+        if since is None or since > now:
+            since = now
+            context.ledger.note_rebuilt(now)
+        left = patience.resend_after_s - (now - since)
+        if not context.service.paid or left <= 0:
+            context.ledger.note_rebuilt(None)
+            return
+        context.say(f"the ledger is new: listings are compared for {left:.0f} s before anything is sent")
+        clock.sleep(left)
 
 
 def nothing_left(context: JobContext) -> bool:
@@ -57,7 +93,7 @@ def nothing_left(context: JobContext) -> bool:
 
 
 def settle(context: JobContext, job: Job, ids: Sequence[str]) -> bool:
-    """Take over the job that the service has; all others with its tag are duplicates.
+    """Keep one of the jobs that the service has for a tag; all others are duplicates.
 
     Args:
         context: The plan.
@@ -69,16 +105,31 @@ def settle(context: JobContext, job: Job, ids: Sequence[str]) -> bool:
     """
     if not ids:
         return False
+    duplicates = {one.id for one in context.ledger.duplicates()}
+    is_listed = job.id is None or job.id in ids
+    if not is_listed and job.state in UNFINISHED:
+        return True  # which of them is the oldest shows when our own is listed, too
+    new = [one for one in ids if one != job.id and one not in duplicates]
     kept = job.id
-    if kept is None and job.state in (PREPARED, SENDING):
+    if job.state in UNFINISHED and (new or kept is None):
         kept = _preferred(context, ids)
-        context.ledger.update_job(job.tag, state=SENT, id=kept, empty_since=None)
-        context.note(f"chunk {job.chunk}: the service has its job {kept} already; it is adopted")
-    known = {one.id: one for one in context.ledger.duplicates()}
-    for other in ids:
-        if other != kept and other not in known:
-            _cancel_duplicate(context, job, other)
+        if kept != job.id:
+            if job.state != SENDING:  # one that was given up as not accepted
+                context.ledger.drop_unlisted(job.tag)
+            context.ledger.adopt_job(job.tag, kept)
+            context.note(f"chunk {job.chunk}: the service has its job {kept} already; it is adopted")
+            new = [one for one in ids if one != kept and one not in duplicates]
+    for other in new:
+        context.ledger.drop_unlisted(job.tag)
+        _cancel_duplicate(context, job, other)
     return True
+
+
+def is_superseded(context: JobContext, job: Job) -> bool:
+    """Return whether another job with the tag of one that has no result goes on, or has one; it is kept."""
+    listed = context.asked(lambda: context.service.find(job.tag))
+    settle(context, job, [one.id for one in listed])
+    return all(one.id != job.id for one in context.ledger.jobs() if one.tag == job.tag)
 
 
 def wait_for_certainty(context: JobContext, job: Job) -> bool:
@@ -88,23 +139,27 @@ def wait_for_certainty(context: JobContext, job: Job) -> bool:
         Whether the service has it; if not, it may be sent (again).
     """
     patience, clock = context.settings.patience, context.clock
-    empty_since = job.empty_since
+    empty_since, began = job.empty_since, None
+    listings = empty_since is not None
     while True:
         listed = context.asked(lambda: context.service.find(job.tag))
         if settle(context, job, [one.id for one in listed]):
             return True
         now = clock.now()
-        if empty_since is None:
-            empty_since = now
+        if empty_since is None or empty_since > now:  # a clock that ran ahead may have been put right
+            empty_since, began = now, clock.elapsed()
             context.ledger.update_job(job.tag, empty_since=now)
-        elif now - empty_since >= patience.resend_after_s:
+        waited = now - empty_since if began is None else clock.elapsed() - began
+        if waited >= patience.resend_after_s and listings:
             context.ledger.update_job(job.tag, state=PREPARED)
+            if job.reserved is not None:
+                context.ledger.note_unlisted(job.tag, job.reserved, now)
             context.note(
                 f"chunk {job.chunk}: two listings show that its job was not accepted; it is sent again"
             )
             return False
-        left = patience.resend_after_s - (now - empty_since)
-        clock.sleep(max(0.0, min(patience.poll_s, left)))
+        listings = True
+        clock.sleep(max(0.0, min(patience.poll_s, patience.resend_after_s - waited)))
 
 
 def update_duplicates(context: JobContext) -> None:
@@ -117,17 +172,18 @@ def update_duplicates(context: JobContext) -> None:
 
 
 def _preferred(context: JobContext, ids: Sequence[str]) -> str:
+    """Return the job that is kept; see `PREFERENCE`."""
     if len(ids) == 1:
         return ids[0]
     views = {one: context.asked(lambda one=one: context.service.view(one)) for one in ids}  # type: ignore[misc]
-    return min(ids, key=lambda one: (PREFERENCE.get(views[one].status, 3), ids.index(one)))
+    return min(ids, key=lambda one: (PREFERENCE.get(views[one].status, 2), ids.index(one)))
 
 
 def _cancel_duplicate(context: JobContext, job: Job, other: str) -> None:
     view = context.asked(lambda: context.service.view(other))
     cancelled = view.status not in FINAL and context.asked(lambda: context.service.cancel(other))
     if cancelled and view.status == QUEUED:
-        outcome, told = CANCELLED, "was cancelled before it ran"
+        outcome, told = CANCELLED, "was cancelled while it waited; its bill tells whether that was in time"
     elif cancelled:
         outcome, told = CANCELLED, "was cancelled while it ran, which may have cost time"
     else:

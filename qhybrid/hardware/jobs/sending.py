@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from qhybrid.errors import HardwareError, ServiceError, SubmissionRefusedError, SubmissionUnsureError
+import hashlib
+import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from qhybrid.errors import (
+    HardwareError,
+    ServiceError,
+    SubmissionRefusedError,
+    SubmissionUnsureError,
+    TooManyPendingError,
+)
 from qhybrid.hardware.jobs.context import JobContext
-from qhybrid.hardware.jobs.reconciling import nothing_left, reconcile, settle, wait_for_certainty
-from qhybrid.hardware.ledger import Job
+from qhybrid.hardware.jobs.reconciling import (
+    be_certain_after_rebuilding,
+    nothing_left,
+    reconcile,
+    settle,
+    wait_for_certainty,
+)
+from qhybrid.hardware.ledger import Chunk, Job
 from qhybrid.hardware.ledger.records import CANCELLED, FAILED, OPEN, PREPARED, SENDING, SENT, TOO_LONG
+from qhybrid.hardware.services.interface import Package
 
 
 def send_open_chunks(context: JobContext, again: bool = False) -> int:
@@ -26,7 +48,8 @@ def send_open_chunks(context: JobContext, again: bool = False) -> int:
     ledger = context.ledger
     if nothing_left(context):
         return 0
-    listed = reconcile(context)
+    reconcile(context)
+    be_certain_after_rebuilding(context)
     for job in ledger.jobs(SENDING):
         wait_for_certainty(context, job)
     if again:
@@ -40,21 +63,76 @@ def send_open_chunks(context: JobContext, again: bool = False) -> int:
         return 0
     context.check_cap()
     _check_budget(context)
-    context.service.open(context.time_limit(todo))
+    context.asked(lambda: context.service.open(context.time_limit(todo)))
     sent_at: list[float] = []
+    total = len(todo)
     try:
-        for number, chunk in enumerate(todo):
+        while todo:
+            chunk = todo.pop(0)
             job = waiting.get(chunk.number) or ledger.prepare_job(chunk.number)
-            if settle(context, job, listed.get(job.tag, [])):
-                continue
             _keep_pace(context, sent_at)
-            _send(context, job)
-            context.say(f"job {number + 1} of {len(todo)} sent (chunk {chunk.number})")
+            if _send_once(context, job):
+                sent_at.append(context.clock.elapsed())
+                context.say(f"job {total - len(todo)} of {total} sent (chunk {chunk.number})")
+            else:
+                # Another process sends the same chunks: two that take different ways hardly meet.
+                random.SystemRandom().shuffle(todo)
     finally:
         _close(context)
     # A submission that the client repeated by itself shows only in a listing.
     reconcile(context)
     return len(sent_at)
+
+
+def is_anything_to_send(context: JobContext, again: bool = False) -> bool:
+    """Return whether a chunk waits for a job, or would with `again`, as far as the ledger knows."""
+    busy = {job.chunk for job in context.ledger.jobs(SENT)}
+    states = (OPEN, CANCELLED, FAILED, TOO_LONG) if again else (OPEN,)
+    return any(one.state in states and one.number not in busy for one in context.ledger.chunks())
+
+
+def _send_once(context: JobContext, job: Job) -> bool:
+    """Send a job unless the service has it: a copy of the plan's folder may send at the same time.
+
+    On one machine copies take turns. Of two machines that send a job at the same moment the younger job is
+    stopped by whoever sees both first.
+
+    Returns:
+        Whether it was sent, and is the one that is kept.
+    """
+    with _turn(context):
+        if settle(context, job, _listed(context, job)):
+            return False
+        _send(context, job)
+    sent = next(one for one in context.ledger.jobs() if one.tag == job.tag)
+    with suppress(ServiceError):  # it is sent; later listings tell as well
+        settle(context, sent, _listed(context, job))
+    kept = next(one for one in context.ledger.jobs() if one.tag == job.tag)
+    return kept.id == sent.id
+
+
+def _listed(context: JobContext, job: Job) -> list[str]:
+    return [one.id for one in context.asked(lambda: context.service.find(job.tag))]
+
+
+@contextmanager
+def _turn(context: JobContext) -> Iterator[None]:
+    """Wait until no other process of this user sends jobs of the same plan, from whichever folder."""
+    lock = None
+    if context.service.paid:
+        owner = hashlib.sha256(f"{Path.home()} {context.ledger.tag}".encode()).hexdigest()[:16]
+        lock = FileLock(Path(tempfile.gettempdir()) / f"qhybrid-{owner}.lock")
+    try:
+        if lock is not None:
+            # Whoever does not answer for so long is stuck; the rule of the oldest job holds without it.
+            lock.acquire(timeout=context.settings.patience.send_timeout_s)
+    except (Timeout, OSError):
+        lock = None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 def _close(context: JobContext) -> None:
@@ -69,12 +147,13 @@ def _send(context: JobContext, job: Job) -> None:
     """Send a job whose tag is on disk, until the service has it once or refuses it."""
     chunk = next(one for one in context.ledger.chunks() if one.number == job.chunk)
     package = context.package(job, chunk)
+    started = context.clock.elapsed()
     for attempt in range(context.settings.patience.retries + 1):
         context.ledger.update_job(
             job.tag, state=SENDING, empty_since=None, reserved=package.max_execution_seconds
         )
         try:
-            job_id = context.service.submit(package)
+            job_id = _submit_when_allowed(context, package, started)
         except SubmissionRefusedError as error:
             context.ledger.update_job(job.tag, state=PREPARED)
             if error.retry_after is None or attempt == context.settings.patience.retries:
@@ -83,8 +162,11 @@ def _send(context: JobContext, job: Job) -> None:
             context.clock.sleep(error.retry_after)
         except SubmissionUnsureError as error:
             context.note(f"chunk {job.chunk}: {error} The service's listings will tell.")
-            if wait_for_certainty(context, job):
+            sent = next(one for one in context.ledger.jobs() if one.tag == job.tag)
+            if wait_for_certainty(context, sent):
                 return
+            package = context.package(job, chunk)
+            _check_limit(package, chunk)
         else:
             context.ledger.update_job(job.tag, state=SENT, id=job_id)
             return
@@ -94,6 +176,34 @@ def _send(context: JobContext, job: Job) -> None:
         "no answer and no listing holds it. Fix: submit again later; nothing was lost, and nothing runs "
         "twice."
     )
+
+
+def _submit_when_allowed(context: JobContext, package: Package, started: float) -> str:
+    """Send a job; where the account may have no more of them waiting, as soon as one has ended."""
+    patience, clock = context.settings.patience, context.clock
+    pause = patience.poll_s
+    while True:
+        try:
+            return context.service.submit(package)
+        except TooManyPendingError as error:
+            if patience.deadline_s is not None and clock.elapsed() - started > patience.deadline_s:
+                raise
+            context.say(f"waiting until a job has ended: {error}")
+            clock.sleep(pause)
+            pause = min(2 * pause, patience.poll_max_s)
+            context.asked(lambda: context.service.find(package.tags[-1]))
+
+
+def _check_limit(package: Package, chunk: Chunk) -> None:
+    """Check that the cap leaves a job its time though an earlier one with its tag may still appear."""
+    limit = package.max_execution_seconds
+    if limit is not None and limit < chunk.limit:
+        raise HardwareError(
+            f"Setting `max_qpu_seconds` must leave {chunk.limit} s for chunk {chunk.number}, but leaves "
+            f"{limit} s: a job of it that was sent is not listed and may still appear, so its time stays "
+            "reserved. Fix: collect, and submit again when the bills of other jobs are there; nothing else "
+            "was lost."
+        )
 
 
 def _check_budget(context: JobContext) -> None:
@@ -116,7 +226,6 @@ def _check_budget(context: JobContext) -> None:
 def _keep_pace(context: JobContext, sent_at: list[float]) -> None:
     """Wait so that no more jobs than allowed are sent in a minute."""
     allowed = max(1, int(context.settings.limits.jobs_per_minute))
-    now = context.clock.now()
+    now = context.clock.elapsed()
     if context.service.paid and len(sent_at) >= allowed and now - sent_at[-allowed] < 60:
         context.clock.sleep(60 - (now - sent_at[-allowed]))
-    sent_at.append(context.clock.now())

@@ -75,6 +75,22 @@ CREATE TABLE IF NOT EXISTS results (
     raw TEXT NOT NULL,
     PRIMARY KEY (plan, chunk)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS digests (
+    plan TEXT NOT NULL REFERENCES plans,
+    chunk INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    PRIMARY KEY (plan, chunk)
+) STRICT;
+CREATE TABLE IF NOT EXISTS rebuilds (
+    plan TEXT PRIMARY KEY REFERENCES plans,
+    listed REAL
+) STRICT;
+CREATE TABLE IF NOT EXISTS unlisted (
+    plan TEXT NOT NULL REFERENCES plans,
+    tag TEXT NOT NULL,
+    seconds REAL NOT NULL,
+    since REAL NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS events (
     plan TEXT NOT NULL,
     time REAL NOT NULL,
@@ -150,9 +166,9 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise HardwareError(
-                f"{what}, but: {error}. Fix: see that the disk has space, the folder is writable and the "
-                "file undamaged, then give the same command again; jobs that were sent are found by their "
-                "tags."
+                f"{what}, but: {error}. Fix: see that the disk has space and the folder is writable, then "
+                "give the same command again; `qhybrid hardware collect PLAN` makes a ledger that is lost or "
+                "damaged again, and jobs that were sent are found by their tags."
             ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -11,7 +12,17 @@ import numpy as np
 
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.ledger.database import Database
-from qhybrid.hardware.ledger.records import DONE, PREPARED, UNFINISHED, Array, Chunk, Duplicate, Job, Request
+from qhybrid.hardware.ledger.records import (
+    DONE,
+    PREPARED,
+    SENT,
+    UNFINISHED,
+    Array,
+    Chunk,
+    Duplicate,
+    Job,
+    Request,
+)
 
 
 class WorkPart(Database):
@@ -101,9 +112,22 @@ class WorkPart(Database):
             DONE,
         )
 
-    def results(self) -> dict[int, str]:
-        """Return the raw result of every chunk that has one."""
+    def results(self, chunk: int | None = None) -> dict[int, str]:
+        """Return the raw result of every chunk that has one, or of one chunk alone."""
+        if chunk is not None:
+            where = "plan = ? AND chunk = ?"
+            return dict(self._read(f"SELECT chunk, raw FROM results WHERE {where}", self.plan, chunk))
         return dict(self._read("SELECT chunk, raw FROM results WHERE plan = ?", self.plan))
+
+    def is_unchanged(self, chunk: int, raw: str) -> bool:
+        """Return whether a raw result is what was entered; ledgers of earlier versions do not say."""
+        found = self._read("SELECT sha256 FROM digests WHERE plan = ? AND chunk = ?", self.plan, chunk)
+        return not found or found[0][0] == digest(raw)
+
+
+def digest(raw: str) -> str:
+    """Return the hash by which damage to a raw result is noticed."""
+    return hashlib.sha256(raw.encode()).hexdigest()
 
 
 def _bytes(values: Array) -> bytes:
@@ -139,7 +163,7 @@ class JobPart(Database):
                     f"Chunk {chunk} of plan {self.plan} must have no job, but has a job already: {mine[-1]}. "
                     "Fix: collect before sending again."
                 )
-            attempt = len(mine) + 1
+            attempt = max((job.attempt for job in mine), default=0) + 1
             tag = f"{self.tag}-c{chunk}-a{attempt}"
             connection.execute(
                 f"INSERT INTO jobs (plan, {JOB_COLUMNS}) VALUES (?, ?, ?, ?, ?, NULL, NULL, NULL, NULL, '')",
@@ -147,10 +171,47 @@ class JobPart(Database):
             )
         return Job(tag, chunk, attempt, PREPARED)
 
+    def enter_job(self, tag: str, chunk: int, attempt: int) -> None:
+        """Enter a job that the service has and this ledger does not know; nothing if it is there already."""
+        self._write(
+            f"INSERT OR IGNORE INTO jobs (plan, {JOB_COLUMNS}) "
+            "VALUES (?, ?, ?, ?, ?, NULL, NULL, NULL, NULL, '')",
+            self.plan,
+            tag,
+            chunk,
+            attempt,
+            PREPARED,
+        )
+
     def update_job(self, tag: str, **changes: Any) -> None:
         """Change columns of a job."""
         columns = ", ".join(f"{name} = ?" for name in changes)
         self._write(f"UPDATE jobs SET {columns} WHERE tag = ?", *changes.values(), tag)
+
+    def adopt_job(self, tag: str, job_id: str) -> None:
+        """Enter which of the service's jobs is the one of a tag."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM duplicates WHERE id = ?", (job_id,))
+            connection.execute(
+                "UPDATE jobs SET state = ?, id = ?, empty_since = NULL, usage = NULL WHERE tag = ?",
+                (SENT, job_id, tag),
+            )
+
+    def note_unlisted(self, tag: str, seconds: float, since: float) -> None:
+        """Enter that a job may exist though no listing shows it: what it may cost stays reserved."""
+        self._write("INSERT INTO unlisted VALUES (?, ?, ?, ?)", self.plan, tag, seconds, since)
+
+    def drop_unlisted(self, tag: str) -> None:
+        """Enter that a job has appeared: it has a row of its own from now on."""
+        self._write(
+            "DELETE FROM unlisted WHERE rowid = (SELECT min(rowid) FROM unlisted WHERE plan = ? AND tag = ?)",
+            self.plan,
+            tag,
+        )
+
+    def unlisted_seconds(self) -> float:
+        """Return the QPU seconds that are reserved for jobs which no listing shows."""
+        return float(self._read("SELECT total(seconds) FROM unlisted WHERE plan = ?", self.plan)[0][0])
 
     def note_duplicate(self, found: Duplicate) -> None:
         """Enter or update a duplicate."""

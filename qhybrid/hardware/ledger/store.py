@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from qhybrid.hardware.ledger.parts import JobPart, WorkPart
-from qhybrid.hardware.ledger.records import CANCELLED, DONE, PREPARED, Job
+from qhybrid.hardware.ledger.database import VERSION
+from qhybrid.hardware.ledger.parts import JobPart, WorkPart, digest
+from qhybrid.hardware.ledger.records import CANCELLED, DONE, OPEN, PREPARED, SENT, Job
 
 LEDGER_FILE = "ledger.sqlite"
 
@@ -13,9 +14,36 @@ LEDGER_FILE = "ledger.sqlite"
 class Ledger(WorkPart, JobPart):
     """One plan's part of a ledger file; see `Database` for its arguments."""
 
+    version = VERSION
+
     def begin(self) -> None:
         """Enter the plan; nothing happens if it is there already."""
         self._write("INSERT OR IGNORE INTO plans VALUES (?, ?)", self.plan, time.time())
+
+    def begin_again(self) -> None:
+        """Enter that the ledger was made again: whatever the service has is not known yet."""
+        self._write("INSERT OR REPLACE INTO rebuilds VALUES (?, NULL)", self.plan)
+
+    def rebuilt(self) -> tuple[bool, float | None]:
+        """Return whether it was made again since the last certainty, and the time of its first listing."""
+        found = self._read("SELECT listed FROM rebuilds WHERE plan = ?", self.plan)
+        return bool(found), found[0][0] if found else None
+
+    def note_rebuilt(self, listed: float | None) -> None:
+        """Enter the time of the first listing after it was made again; None: all is certain."""
+        if listed is None:
+            self._write("DELETE FROM rebuilds WHERE plan = ?", self.plan)
+        else:
+            self._write("UPDATE rebuilds SET listed = ? WHERE plan = ?", listed, self.plan)
+
+    def force_chunk(self, number: int, state: str) -> None:
+        """Change a chunk's state, whatever it was."""
+        self._write("UPDATE chunks SET state = ? WHERE plan = ? AND number = ?", state, self.plan, number)
+
+    def result_id(self, chunk: int) -> str | None:
+        """Return the service's id of the job that a result came from."""
+        found = self._read("SELECT id FROM results WHERE plan = ? AND chunk = ?", self.plan, chunk)
+        return str(found[0][0]) if found else None
 
     def end_job(self, job: Job, state: str, message: str, chunk_state: str) -> None:
         """Enter that a job ended without a result, and what that means for its chunk."""
@@ -34,9 +62,24 @@ class Ledger(WorkPart, JobPart):
             connection.execute(
                 "INSERT INTO results VALUES (?, ?, ?, ?, ?)", (self.plan, job.chunk, job_id, time.time(), raw)
             )
+            connection.execute(
+                "INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (self.plan, job.chunk, digest(raw))
+            )
             connection.execute("UPDATE jobs SET state = ?, id = ? WHERE tag = ?", (DONE, job_id, job.tag))
             connection.execute(
                 "UPDATE chunks SET state = ? WHERE plan = ? AND number = ?", (DONE, self.plan, job.chunk)
+            )
+
+    def drop_result(self, chunk: int) -> None:
+        """Let a result be fetched again from the job that it came from."""
+        with self._transaction() as connection:
+            where = (self.plan, chunk)
+            connection.execute("DELETE FROM results WHERE plan = ? AND chunk = ?", where)
+            connection.execute("DELETE FROM digests WHERE plan = ? AND chunk = ?", where)
+            connection.execute("UPDATE chunks SET state = ? WHERE plan = ? AND number = ?", (OPEN, *where))
+            connection.execute(
+                "UPDATE jobs SET state = ? WHERE plan = ? AND chunk = ? AND state = ? AND id IS NOT NULL",
+                (SENT, *where, DONE),
             )
 
     def spent_seconds(self) -> float:
@@ -51,11 +94,13 @@ class Ledger(WorkPart, JobPart):
     def committed_seconds(self, whole: bool = False) -> float:
         """Return QPU seconds that were billed, or may be at most: jobs in flight count with their limits.
 
+        So do jobs that were sent again because no listing showed them: they may still appear.
+
         Args:
             whole: Whether jobs that have ended count with their limits too, where these are larger.
         """
         limits = {chunk.number: float(chunk.limit) for chunk in self.chunks()}
-        return self._seconds(limits, reserved=True, whole=whole)
+        return self._seconds(limits, reserved=True, whole=whole) + self.unlisted_seconds()
 
     def _seconds(self, of_chunks: dict[int, float], reserved: bool, whole: bool = False) -> float:
         total = 0.0

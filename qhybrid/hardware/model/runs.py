@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from qhybrid.errors import DataError, HardwareError
+from qhybrid.errors import CheckpointError, DataError, HardwareError
 from qhybrid.evaluation import load_subject, load_trained
 from qhybrid.evaluation.subject.subject import input_of
 from qhybrid.hardware.model.workload import Samples, Workload
 from qhybrid.metrics import SCENES
 from qhybrid.training.images.run import LoadedImageRun
-from qhybrid.training.run_folder import Which, existing
+from qhybrid.training.run_folder import META, RECIPE, WEIGHTS, Which, existing
 from qhybrid.workspace import data_root as default_data_root
+
+MODEL = "model"
+"""Folder in a plan that holds what its model is rebuilt from, as a run folder does."""
 
 
 def workload_of_run(
@@ -79,18 +83,35 @@ def origin_of(run: Path, split: str, limit: int | None, which: Which) -> dict[st
     return {"run": str(run.resolve()), "which": existing(run, which), "split": split, "limit": limit}
 
 
-def load_workload(content: dict[str, Any], folder: Path, *, changed_data: bool = False) -> Workload:
-    """Return the workload of a plan: the model from its run folder, the samples from the plan's.
+def save_model(origin: Mapping[str, Any], folder: Path) -> None:
+    """Copy what a trained model is rebuilt from into a plan: later training must not change the plan.
+
+    Args:
+        origin: What the plan notes about where its workload comes from; of a model that comes from no run
+            folder nothing is kept.
+        folder: The plan's folder.
+    """
+    if "run" not in origin:
+        return
+    run, which = Path(origin["run"]), str(origin["which"])
+    for name in (RECIPE, f"{which}/{META}", f"{which}/{WEIGHTS}"):
+        target = folder / MODEL / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(run / name, target)
+
+
+def load_workload(content: dict[str, Any], folder: Path) -> Workload:
+    """Return the workload of a plan: model and samples are the plan's own.
+
+    Plans of earlier versions have no model of their own: theirs is that of the run folder.
 
     Args:
         content: The plan's plan.json.
         folder: The plan's folder.
-        changed_data: Go on with the samples that the plan keeps, though the data have changed since. Where
-            the data are not on this machine the samples are all there is.
 
     Raises:
-        HardwareError: If the plan does not come from a run folder, or the data have changed since.
-        CheckpointError: If the run folder is incomplete or damaged.
+        HardwareError: If the plan does not come from a run folder.
+        CheckpointError: If its model, or the run folder, is incomplete or damaged.
     """
     origin = content["origin"]
     if "run" not in origin:
@@ -98,22 +119,35 @@ def load_workload(content: dict[str, Any], folder: Path, *, changed_data: bool =
             f"{folder} must name the run folder of its model, but does not. Fix: open the plan from "
             "Python with the model, open_plan(folder, load)."
         )
-    root = _run_folder(Path(origin["run"]), folder)
-    which = cast(Which, origin["which"])
-    if not changed_data:
-        _check_data(origin, root, folder)
-    run = load_trained(root, which)
+    own = folder / MODEL
+    root = own if (own / RECIPE).is_file() else _run_folder(Path(origin["run"]), folder)
+    run = load_trained(root, cast(Which, origin["which"]))
     task = run.task if isinstance(run, LoadedImageRun) else SCENES
     samples = Samples.load(folder, tuple(content["samples"]), tuple(content["class_names"]), task)
     return Workload(run.model, samples, origin)
 
 
-def _check_data(origin: Mapping[str, Any], run: Path, folder: Path) -> None:
-    """Check that the data of a plan are those of the run now; plans of earlier versions do not say."""
+def check_data(content: dict[str, Any], folder: Path) -> None:
+    """Check, before anything is sent, that the data of a plan are those of the run now.
+
+    Plans of earlier versions do not say what their data were. Where the data are not on this machine the
+    plan's samples are all there is.
+
+    Args:
+        content: The plan's plan.json.
+        folder: The plan's folder.
+
+    Raises:
+        HardwareError: If they have changed.
+    """
+    origin = content["origin"]
     planned = origin.get("data")
-    if planned is None or planned["hash"] is None:
+    if "run" not in origin or planned is None or planned["hash"] is None:
         return
-    found = data_hash_of(origin, run, planned["root"])
+    try:
+        found = data_hash_of(origin, _run_folder(Path(origin["run"]), folder), planned["root"])
+    except CheckpointError:
+        return  # without the run there is nothing to compare with
     if found is not None and found != planned["hash"]:
         raise HardwareError(
             f"{folder}: the data must be those that the plan was made of, but split `{origin['split']}` in "

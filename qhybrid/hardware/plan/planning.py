@@ -19,8 +19,10 @@ from qhybrid.hardware.circuits.preparation import bound_circuit, prepare_circuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.circuits.simulation import Simulation
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger, Request
+from qhybrid.hardware.ledger.mending import save_requests
 from qhybrid.hardware.model.recording import fixed_layers
 from qhybrid.hardware.model.requests import LayerCircuit
+from qhybrid.hardware.model.runs import save_model
 from qhybrid.hardware.model.workload import Workload, agreement, plain, score
 from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, FORMAT, save_circuit, write_plan
 from qhybrid.hardware.plan.prediction import dry_run, exact_answer, expected_answer
@@ -29,6 +31,7 @@ from qhybrid.hardware.plan.rounds import Round, plan_round
 from qhybrid.hardware.services.backends import Backend, open_backend
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.layers import quantum_layers
+from qhybrid.noise.transforms import renumbered_names
 from qhybrid.plugins import loaded_plugins
 from qhybrid.workspace import atomic_folder
 
@@ -61,6 +64,7 @@ def make_plan(
     with atomic_folder(target) as temporary:
         write_plan(temporary, {"format": FORMAT, "plan": name, **drafted.content})
         workload.samples.save(temporary)
+        save_model(workload.origin, temporary)
         for key, circuit in drafted.circuits.items():
             save_circuit(temporary, drafted.bound[key], circuit)
         if drafted.backend.noise is not None:
@@ -69,6 +73,7 @@ def make_plan(
             ledger.begin()
             first = drafted.rounds[0]
             ledger.add_round(first.requests, first.points, first.chunks)
+            save_requests(ledger, temporary)
     return target
 
 
@@ -100,11 +105,34 @@ def draft_plan(workload: Workload, settings: HardwareSettings, say: Say = lambda
     """
     layers, filters = chosen_layers(workload, settings)
     backend = open_backend(settings)
+    settings = _with_delay(settings, backend)
     settings = settings.model_copy(update={"instance": backend.instance})
     planner = _Planner(workload, settings, layers, backend, say)
     content = planner.run()
     content["fixed_filters"] = filter_price(workload, filters, settings, planner.prepare)
     return Draft(content, planner.circuits, planner.bound, planner.rounds, backend)
+
+
+def _with_delay(settings: HardwareSettings, backend: Backend) -> HardwareSettings:
+    """Return settings that price the device's own delay between executions; check one that is given.
+
+    Raises:
+        HardwareError: If the device does not allow it.
+    """
+    known, wanted = backend.rep_delays_us, settings.rep_delay_us
+    if wanted is not None and backend.instance is not None:
+        if known is None or not known[1] <= wanted <= known[2]:
+            allowed = (
+                "cannot be chosen on this device" if known is None else f"is {known[1]:g} to {known[2]:g}"
+            )
+            raise HardwareError(
+                f"Setting `rep_delay_us` must be one that {settings.backend} allows, but is {wanted:g}: it "
+                f"{allowed}. Fix: another value, or none for the device's default."
+            )
+    own = None if known is None or known[0] == settings.price.rep_delay_us else known[0]
+    if "rep_delay_us" in settings.price.model_fields_set:
+        own = None
+    return settings.model_copy(update={"device_rep_delay_us": own})
 
 
 def chosen_layers(workload: Workload, settings: HardwareSettings) -> tuple[list[str], list[str]]:
@@ -162,6 +190,7 @@ class _Planner:
         rounds = [round_facts(one, self.circuits, settings) for one in self.rounds]
         plugins = loaded_plugins()
         return {
+            "marked": True,
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "origin": self._workload.origin,
             "settings": settings.model_dump(mode="json"),
@@ -186,7 +215,18 @@ class _Planner:
                 "same_class_as_exact": round(agreement(drawn.outputs, exact.outputs), 6),
             },
             **({"plugins": plugins} if plugins else {}),
+            **self._holes(),
         }
+
+    def _holes(self) -> dict[str, Any]:
+        """Return what the device's calibration does not say; nothing where it says all."""
+        device, noise = self._backend.device, self._backend.noise
+        avoided = [] if device is None else list(device.holes)
+        used = {q for circuit in self.circuits.values() for copy in circuit.copies for q in copy.physical}
+        names = () if noise is None else noise.assumed
+        assumed = [name for name in names if renumbered_names([name], sorted(used))]
+        found = {"avoided": avoided, "assumed": assumed}
+        return {"calibration": {k: v for k, v in found.items() if v}} if avoided or assumed else {}
 
     def _map_new_circuit(self, layer: LayerCircuit, points: Array) -> None:
         """Map a circuit that is seen for the first time, and check what would be sent."""

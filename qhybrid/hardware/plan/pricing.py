@@ -56,7 +56,9 @@ def round_facts(
         "points": len(found.points),
         "jobs": len(found.chunks),
         "pubs": sum(len(circuits[key].variants) for key, _ in blocks),
-        "executions": sum(circuits[key].executions(len(points), settings.shots) for key, points in blocks),
+        "executions": sum(
+            circuits[key].executions(len(points), settings.executed_shots) for key, points in blocks
+        ),
         "bytes": sum(chunk_bytes(chunk, circuits) for chunk in found.chunks),
         "qpu_seconds": round(sum(chunk.seconds for chunk in found.chunks), 2),
         "limit_seconds": sum(chunk.limit for chunk in found.chunks),
@@ -96,7 +98,7 @@ def filter_price(
         "runs_on": "simulator",
         "rows": facts["rows"],
         "points": facts["points"],
-        "executions_on_device": every * settings.shots,
+        "executions_on_device": every * settings.executed_shots,
         "executions_of_distinct_points": facts["executions"],
         "qpu_seconds_on_device": facts["qpu_seconds"],
         "qpu_seconds_on_simulator": 0.0,

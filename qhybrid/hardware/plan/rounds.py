@@ -91,9 +91,9 @@ def job_seconds(
     settings: HardwareSettings,
 ) -> float:
     """Return the predicted QPU seconds of a job: overhead + executions x (delay + circuit length)."""
-    delay = settings.price.rep_delay_us * 1e-6
+    delay = settings.delay_seconds
     return settings.price.overhead_s + sum(
-        circuits[key].executions(len(points), settings.shots) * (delay + circuits[key].seconds)
+        circuits[key].executions(len(points), settings.executed_shots) * (delay + circuits[key].seconds)
         for key, points in blocks
     )
 
@@ -137,7 +137,7 @@ def _split(
 
 def _fitting(load: _Load, circuit: PreparedCircuit, points: int, settings: HardwareSettings) -> int:
     limits, copies = settings.limits, len(circuit.copies)
-    each = circuit.executions(1, settings.shots)
+    each = circuit.executions(1, settings.executed_shots)
     by_executions = (limits.executions - load.executions) // each * copies
     by_bytes = (limits.bytes - load.bytes - _circuit_bytes(circuit)) // _point_bytes(circuit)
     by_instructions = (limits.instructions - load.instructions) // circuit.busiest_qubit * copies
@@ -150,7 +150,7 @@ def _add(
     load: _Load, key: str, circuit: PreparedCircuit, points: Sequence[int], settings: HardwareSettings
 ) -> None:
     load.blocks.append((key, tuple(points)))
-    load.executions += circuit.executions(len(points), settings.shots)
+    load.executions += circuit.executions(len(points), settings.executed_shots)
     load.bytes += _circuit_bytes(circuit) + len(points) * _point_bytes(circuit)
     load.pubs += len(circuit.variants)
     load.instructions += -(-len(points) // len(circuit.copies)) * circuit.busiest_qubit

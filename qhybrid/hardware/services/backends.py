@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qhybrid.devices import Device, load_device
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.services.interface import JobService
+from qhybrid.hardware.services.interface import JobService, patiently
 from qhybrid.hardware.services.local import LocalService
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile
@@ -29,12 +29,15 @@ class Backend:
         noise: Error rates from the calibration; None for none.
         account: Instance and what is left of its time, for people; empty for local backends.
         instance: The instance's CRN; None for local backends.
+        rep_delays_us: Default, shortest and longest delay between two executions; None if not known, or if
+            it cannot be chosen.
     """
 
     device: Device | None
     noise: NoiseProfile | None
     account: str = ""
     instance: str | None = None
+    rep_delays_us: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -145,11 +148,15 @@ def _ibm_backend(settings: HardwareSettings) -> Backend:
     from qhybrid.hardware.services.ibm import IbmService
 
     service = IbmService(settings)
-    device = Device.from_backend(service.backend, f"calibration of {settings.backend}")
-    budget = service.budget()
+    patience = settings.patience
+    device = Device.from_backend(
+        patiently(lambda: service.backend, patience), f"calibration of {settings.backend}"
+    )
+    budget = patiently(service.budget, patience)
     left = "no limit" if budget.remaining_seconds is None else f"{budget.remaining_seconds:g} s left"
-    account = f"{service.instance_name()}: {left}"
-    return Backend(device, NoiseProfile.from_backend(device), account, service.instance)
+    account = f"{patiently(service.instance_name, patience)}: {left}"
+    noise = NoiseProfile.from_backend(device)
+    return Backend(device, noise, account, service.instance, service.rep_delays_us())
 
 
 def _ibm_service(settings: HardwareSettings, _folder: Path) -> JobService:

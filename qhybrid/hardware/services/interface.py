@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from qhybrid.errors import ServiceError
 from qhybrid.hardware.circuits.prepared import Pub
+from qhybrid.hardware.settings import Patience
+
+T = TypeVar("T")
 
 QUEUED, RUNNING, DONE = "queued", "running", "done"
 FAILED, CANCELLED, TOO_LONG = "failed", "cancelled", "too_long"
@@ -23,12 +28,14 @@ class Package:
         shots: Executions of each parameter set.
         tags: The job's tags: the plan's and its own.
         max_execution_seconds: Time after which the service stops it; None: the service's own.
+        mark: Text that a service which `marks` gives back with the result: it ties it to the request.
     """
 
     pubs: tuple[Pub, ...]
     shots: int
     tags: tuple[str, ...]
     max_execution_seconds: int | None = None
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,32 @@ class Budget:
     used_up: bool = False
 
 
+def patiently(
+    question: Callable[[], T],
+    patience: Patience,
+    sleep: Callable[[float], None] = time.sleep,
+    say: Callable[[str], None] = lambda _text: None,
+) -> T:
+    """Ask a service; again with growing pauses if it does not answer as it should.
+
+    Args:
+        question: What is asked.
+        patience: How often and with which pauses.
+        sleep: Waits for some seconds.
+        say: Called with a sentence before each further attempt.
+
+    Raises:
+        ServiceError: The last one.
+    """
+    for attempt in range(patience.retries):
+        try:
+            return question()
+        except ServiceError as error:
+            say(f"asking again: {error}")
+            sleep(min(patience.poll_s * 2**attempt, patience.poll_max_s))
+    return question()
+
+
 class JobGoneError(ServiceError):
     """The service does not know a job."""
 
@@ -79,9 +112,11 @@ class JobService(ABC):
 
     Attributes:
         paid: Whether executions cost money or an allowance.
+        marks: Whether every result holds the `mark` of its package.
     """
 
     paid: bool
+    marks: bool = False
 
     @abstractmethod
     def submit(self, package: Package) -> str:
@@ -94,7 +129,7 @@ class JobService(ABC):
 
     @abstractmethod
     def find(self, tag: str) -> Sequence[Listed]:
-        """Return the jobs that carry a tag, oldest first.
+        """Return the jobs that carry a tag, oldest first, in the same order for whoever asks.
 
         Raises:
             ServiceError: If there was no proper answer.
@@ -161,6 +196,11 @@ class DeferredService(JobService):
         if self._made is None:
             self._made = self._make()
         return self._made
+
+    @property
+    def marks(self) -> bool:  # type: ignore[override]
+        """Whether every result holds the mark of its package."""
+        return self._service.marks
 
     def submit(self, package: Package) -> str:
         """Send a job and return its id."""

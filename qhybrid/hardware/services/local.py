@@ -27,6 +27,7 @@ class LocalService(JobService):
     """
 
     paid = False
+    marks = True
 
     def __init__(
         self, folder: str | Path, simulator: Literal["exact", "aer"] = "exact", seed: int = 0
@@ -44,8 +45,9 @@ class LocalService(JobService):
             pubs.append({"means": [means.tolist() for means in found]})
         job_id = f"local-{uuid.uuid4().hex[:16]}"
         self._folder.mkdir(parents=True, exist_ok=True)
+        content = {"format": MEANS_FORMAT, "pubs": pubs, "mark": package.mark}
         # The job exists once its tags do, so the result comes first.
-        write_text(self._result(job_id), json.dumps({"format": MEANS_FORMAT, "pubs": pubs}))
+        write_text(self._result(job_id), json.dumps(content))
         write_text(self._folder / f"{job_id}.json", json.dumps({"tags": package.tags}))
         return job_id
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from qiskit.providers.exceptions import QiskitBackendNotFoundError
 from qiskit_ibm_runtime import QiskitRuntimeService
 from qiskit_ibm_runtime.exceptions import IBMNotAuthorizedError, RuntimeJobNotFound
 
 from qhybrid.errors import HardwareError, ServiceError
-from qhybrid.hardware.services.ibm.failures import Scrubber
+from qhybrid.hardware.services.ibm.failures import Scrubber, remedy
 from qhybrid.hardware.services.ibm.waiting import bound_requests
 from qhybrid.hardware.services.interface import JobGoneError
 from qhybrid.hardware.settings import HardwareSettings
@@ -22,26 +23,25 @@ T = TypeVar("T")
 
 
 class Connection:
-    """A device of the service, signed in.
+    """An account of the service, signed in; its device is loaded when it is needed.
 
     Args:
         settings: Backend, instance and patience.
 
     Attributes:
         service: The client.
-        backend: The device as a Qiskit BackendV2.
         scrub: Takes the token out of texts.
 
     Raises:
-        HardwareError: If there is no usable account, or no such device.
+        HardwareError: If there is no usable account.
     """
 
     service: QiskitRuntimeService
-    backend: Any
     scrub: Scrubber
 
     def __init__(self, settings: HardwareSettings) -> None:
         self._settings = settings
+        self._backend: Any = None
         self.scrub = Scrubber(_saved_tokens())
         self.sign_in()
 
@@ -59,15 +59,52 @@ class Connection:
             account = self.service.active_account() or {}
             self.scrub = Scrubber([account.get("token"), *_saved_tokens()])
             bound_requests(self.service, self._settings.patience)
-            self.backend = self.service.backend(name, instance=instance)
+            self._backend = None
         except Exception as error:  # the client raises many kinds, some of them not its own
             where = "" if instance is None else f" in the plan's instance {instance}"
             raise HardwareError(
-                f"Device {name} must be reachable{where} with the saved account or QISKIT_IBM_TOKEN and "
-                f"QISKIT_IBM_INSTANCE, but: {self.scrub(error)}. Fix: save the account with "
-                "QiskitRuntimeService.save_account(...), check token, instance and the device's name; "
-                "`qhybrid hardware backends RUN --service` lists devices."
+                f"The service of {name} must be reachable{where} with the saved account or QISKIT_IBM_TOKEN "
+                f"and QISKIT_IBM_INSTANCE, but: {self.scrub(error)}. Fix: "
+                f"{remedy(error, self.scrub(error))}; see token and instance, as saved with "
+                "QiskitRuntimeService.save_account(...)."
             ) from None
+
+    @property
+    def backend(self) -> Any:
+        """The device as a Qiskit BackendV2, with its target and its calibration.
+
+        The client loads both when they are first looked at, wherever that is: so it is done here.
+
+        Raises:
+            HardwareError: If the account has no such device.
+            ServiceError: If there was no proper answer.
+        """
+        if self._backend is None:
+            self._backend = self.ask(f"device {self._settings.backend}", self._load)
+        return self._backend
+
+    def _load(self) -> Any:
+        name = self._settings.backend
+        try:
+            found = self.service.backend(name, instance=self._settings.instance)
+        except QiskitBackendNotFoundError as error:
+            self._check_listed(name)
+            self.sign_in()  # the client keeps what it was told, however little that was
+            raise ServiceError(f"its configuration cannot be read ({error})") from None
+        if found.target is None or found.properties() is None:
+            raise ServiceError("it reports no calibration")
+        return found
+
+    def _check_listed(self, name: str) -> None:
+        """Check that a device whose configuration cannot be read is one of the account's, as it is now."""
+        client = self.service._get_api_client(self.service.active_instance())
+        names = [str(one.get("name")) for one in client.list_backends(True)]
+        if name not in names:
+            raise UnknownDeviceError(
+                f"Device {name} must be one of the account's devices, but these are "
+                f"{', '.join(names) or 'none'}. Fix: another device for a new plan; results of jobs that a "
+                "retired device has done can still be collected."
+            )
 
     def ask(self, what: str, question: Callable[[], T]) -> T:
         """Ask; sign in again if the token has expired.
@@ -81,13 +118,19 @@ class Connection:
             except IBMNotAuthorizedError:
                 self.sign_in()
                 return question()
+        except UnknownDeviceError:
+            raise
         except Exception as error:
             name = type(error).__name__
             kind = JobGoneError if isinstance(error, RuntimeJobNotFound) else ServiceError
             raise kind(
-                f"The service must answer for {what}, but: {self.scrub(error)} ({name}). Fix: ask again; "
-                "nothing is sent twice."
+                f"The service must answer for {what}, but: {self.scrub(error)} ({name}). Fix: "
+                f"{remedy(error, self.scrub(error))}."
             ) from None
+
+
+class UnknownDeviceError(HardwareError):
+    """The account has no such device."""
 
 
 def list_service_devices() -> list[str]:

@@ -8,7 +8,12 @@ from collections.abc import Iterable
 
 from qiskit_ibm_runtime.exceptions import IBMInputValueError
 
-from qhybrid.errors import ServiceError, SubmissionRefusedError, SubmissionUnsureError
+from qhybrid.errors import (
+    ServiceError,
+    SubmissionRefusedError,
+    SubmissionUnsureError,
+    TooManyPendingError,
+)
 
 TOKEN_VARIABLES = ("QISKIT_IBM_TOKEN", "IBMCLOUD_API_KEY")
 HIDDEN = "[token hidden]"
@@ -37,6 +42,44 @@ class Scrubber:
 
 
 DEFAULT_RETRY_SECONDS = 30.0
+PENDING = re.compile(
+    r"(limit|maximum|max|too many|exceed)[^.]{0,80}(pending|queued|concurrent|active)[^.]{0,40}(job|workload)"
+    r"|(pending|queued|concurrent|active)[^.]{0,40}(job|workload)[^.]{0,80}(limit|maximum|max|exceed)",
+    re.IGNORECASE,
+)
+"""How a service says that too many jobs wait; which status comes with it differs."""
+REMEDIES = {
+    "network": "check the connection to the internet, a proxy or a firewall, and go on later; jobs that "
+    "were sent run on, and nothing is lost",
+    "sign-in": "the sign-in (IAM) failed: see that the API key is neither wrong nor revoked and belongs to the "
+    "account of the instance, or wait if IBM Cloud has a failure",
+    "token": "the token is not accepted: make a new API key and save it with "
+    "QiskitRuntimeService.save_account(..., overwrite=True)",
+    "quota": "the instance's time is used up: wait for the next period, or plan with another instance",
+    "other": "see the service's explanation, then give the same command again; nothing is sent twice",
+}
+
+
+def remedy(error: BaseException, text: str) -> str:
+    """Return what helps against an error of the client.
+
+    Args:
+        error: What it raised.
+        text: Its message, which names what other exceptions it hides.
+    """
+    hidden = error.__context__ or error.__cause__
+    names = " ".join(type(one).__name__ for one in (error, hidden, getattr(hidden, "__cause__", None)))
+    words = f"{names} {text}"
+    if re.search(r"usage limit|quota|no more time|usage_limit|time available", words, re.IGNORECASE):
+        return REMEDIES["quota"]
+    if "IBMNotAuthorized" in names or re.search(r"\b401\b", text):
+        return REMEDIES["token"]
+    if "InvalidAccount" in names or re.search(r"\bIAM\b|/identity/token|API ?key", text):
+        return REMEDIES["sign-in"]
+    lost = r"ConnectionError|ConnectTimeout|Max retries|NameResolution|Connection refused|Failed to establish"
+    if re.search(lost, words):
+        return REMEDIES["network"]
+    return REMEDIES["other"]
 
 
 def explained(error: Exception, scrub: Scrubber) -> ServiceError:
@@ -54,9 +97,10 @@ def explained(error: Exception, scrub: Scrubber) -> ServiceError:
     answer = error.__context__ if error.__context__ is not None else error
     status = getattr(answer, "status_code", None)
     if isinstance(status, int) and 400 <= status < 500:
-        refused = SubmissionRefusedError(
-            f"The service refused a job (HTTP {status}): {text}. Fix: see the service's explanation, then "
-            "submit again; what was sent before is kept."
+        kind = TooManyPendingError if PENDING.search(text) else SubmissionRefusedError
+        refused = kind(
+            f"The service refused a job (HTTP {status}): {text}. Fix: {remedy(error, text)}; what was sent "
+            "before is kept."
         )
         if status == 429:
             refused.retry_after = _retry_after(answer)

@@ -17,7 +17,7 @@ from qiskit_ibm_runtime.executor_sampler import Sampler
 from qiskit_ibm_runtime.options_models import SamplerOptions
 from qiskit_ibm_runtime.utils.utils import is_isa_circuit
 
-from qhybrid.errors import ServiceError, SubmissionRefusedError
+from qhybrid.errors import HardwareError, ServiceError, SubmissionRefusedError
 from qhybrid.hardware.circuits.prepared import Pub
 from qhybrid.hardware.services.ibm.connection import Connection
 from qhybrid.hardware.services.ibm.failures import explained
@@ -62,10 +62,11 @@ class IbmService(JobService):
         settings: Backend, instance, mode, mitigation and patience.
 
     Raises:
-        HardwareError: If there is no usable account, or no such device.
+        HardwareError: If there is no usable account.
     """
 
     paid = True
+    marks = True
 
     def __init__(self, settings: HardwareSettings) -> None:
         self._settings = settings
@@ -89,9 +90,23 @@ class IbmService(JobService):
         names = [f"{one.get('name')} ({one.get('plan')})" for one in found if one.get("crn") == self.instance]
         return ", ".join(names) or self.instance
 
+    def rep_delays_us(self) -> tuple[float, float, float] | None:
+        """Return the device's default, shortest and longest delay between two executions in microseconds."""
+        found = self.backend.configuration()
+        default, limits = getattr(found, "default_rep_delay", None), getattr(found, "rep_delay_range", None)
+        if default is None or not limits or not getattr(found, "dynamic_reprate_enabled", False):
+            return None
+        shown = [float(f"{1e6 * one:.9g}") for one in (default, *limits)]
+        return shown[0], shown[1], shown[2]
+
     def submit(self, package: Package) -> str:
         """Send a job and return its id; see `JobService.submit`."""
-        pubs = [self._sampler_pub(pub) for pub in package.pubs]
+        try:
+            pubs = [self._sampler_pub(pub, package.mark) for pub in package.pubs]
+        except SubmissionRefusedError:
+            raise
+        except HardwareError as error:
+            raise SubmissionRefusedError(str(error)) from None
         sampler = Sampler(mode=self._execution_mode(), options=self._options(package))
         try:
             with warnings.catch_warnings():
@@ -111,11 +126,14 @@ class IbmService(JobService):
 
     def find(self, tag: str) -> Sequence[Listed]:
         """Return the jobs that carry a tag, oldest first."""
-        service = self._connection.service
-        jobs = self._connection.ask(
-            "its jobs", lambda: service.jobs(limit=None, job_tags=[tag], descending=False)
-        )
-        return [Listed(job.job_id(), tuple(job.tags or ())) for job in jobs]
+
+        def ask() -> list[Listed]:
+            found = self._connection.service.jobs(limit=None, job_tags=[tag], descending=False)
+            # Ids decide between jobs of one moment: everybody must see the same order.
+            found.sort(key=lambda job: (job.creation_date, job.job_id()))
+            return [Listed(job.job_id(), tuple(job.tags or ())) for job in found]
+
+        return self._connection.ask("its jobs", ask)
 
     def view(self, job_id: str) -> View:
         """Return the state of a job."""
@@ -157,8 +175,12 @@ class IbmService(JobService):
         return Budget(usage.get("usage_remaining_seconds"), bool(usage.get("usage_limit_reached")))
 
     def open(self, limit_seconds: int | None) -> None:
-        """Say that jobs follow; a session that they open lasts for the limit at most."""
+        """Say that jobs follow; a session that they open lasts for the limit at most.
+
+        The device is loaded here, before any job is entered as being sent.
+        """
         self._limit = limit_seconds
+        _ = self.backend
 
     def close(self) -> None:
         """Close the batch or session: jobs that it has still run."""
@@ -169,9 +191,13 @@ class IbmService(JobService):
     def _job(self, job_id: str) -> Any:
         return self._connection.service.job(job_id)
 
-    def _sampler_pub(self, pub: Pub) -> tuple[Any, Any]:
-        """Return a measured circuit with its parameter sets as the sampler takes them."""
+    def _sampler_pub(self, pub: Pub, mark: str) -> tuple[Any, Any]:
+        """Return a measured circuit with its parameter sets as the sampler takes them.
+
+        The sampler sends a circuit's metadata along, and the service gives them back with the result.
+        """
         circuit = pub.circuit.measured(pub.variant)
+        circuit.metadata = {"qhybrid": mark}
         problem = is_isa_circuit(circuit, self.backend.target)
         if problem:
             raise SubmissionRefusedError(
@@ -209,6 +235,10 @@ class IbmService(JobService):
         options.dynamical_decoupling.enable = mitigation.dynamical_decoupling
         options.twirling.enable_gates = mitigation.gate_twirling
         options.twirling.enable_measure = mitigation.measure_twirling
+        if (divided := mitigation.division(package.shots)) is not None:
+            options.twirling.num_randomizations, options.twirling.shots_per_randomization = divided
+        if self._settings.rep_delay_us is not None:
+            options.execution.rep_delay = self._settings.rep_delay_us * 1e-6
         return options
 
     def _renew(self) -> None:

@@ -1,0 +1,109 @@
+"""What a plan counts is what the service executes: twirling, delays between executions, weights of gates."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ibm_quantum_schemas.executor.version_2_0 import ParamsModel
+from plan_cases import map_workload, quick
+from qiskit_ibm_runtime.quantum_program.converters import quantum_program_from_2_0
+
+from qhybrid.errors import HardwareError
+from qhybrid.hardware.circuits.preparation import bound_circuit, prepare_circuit
+from qhybrid.hardware.jobs.opening import open_plan
+from qhybrid.hardware.plan.planning import draft_plan, make_plan
+from qhybrid.hardware.settings import LEVELS, Mitigation
+
+
+def executed(job):
+    """Executions of a job that the service was sent, counted from its program alone."""
+    program, _ = quantum_program_from_2_0(ParamsModel.model_validate(job.params))
+    return sum(math.prod(item.shape) * program.shots for item in program.items)
+
+
+@pytest.mark.parametrize(
+    ("level", "shots"), [("cheap", 65), ("standard", 65), ("standard", 100), ("strong", 400)]
+)
+def test_executions_are_those_of_the_plan(level, shots, server, service_state, tmp_path):
+    workload = map_workload(2)
+    settings = quick(backend="ibm_manila", shots=shots, mode="job", mitigation=LEVELS[level])
+    folder = make_plan(workload, settings, tmp_path)
+    (one,) = json.loads((folder / "plan.json").read_text())["rounds"]
+    with open_plan(folder, lambda *_: workload) as execution:
+        assert execution.submit() == 1
+        (job,) = service_state.jobs.values()
+        folds = 2 if level == "strong" else 1
+        assert executed(job) == one["executions"] == 2 * 2 * folds * shots
+        assert execution.collect() is not None
+
+
+@given(st.integers(1, 20_000))
+def test_twirling_adds_next_to_nothing(shots):
+    versions, each = Mitigation(gate_twirling=True).division(shots)
+    assert shots <= versions * each <= shots + 1 + shots // 100
+    assert versions >= min(16, shots)
+    assert Mitigation().division(shots) is None
+
+
+@pytest.mark.parametrize("shots", [65, 100, 400, 1024])
+def test_usual_numbers_of_shots_are_kept(shots):
+    versions, each = Mitigation(measure_twirling=True).division(shots)
+    assert versions * each == shots
+
+
+def test_the_number_of_random_versions_is_a_key():
+    assert Mitigation(gate_twirling=True, randomizations=10).division(95) == (10, 10)
+    assert "randomizations" not in Mitigation(gate_twirling=True).model_dump()
+    assert quick(mitigation=Mitigation(gate_twirling=True, randomizations=10), shots=95).executed_shots == 100
+
+
+def test_the_delay_between_executions_is_the_devices_own(server, service_state, tmp_path):
+    workload = map_workload(1)
+    settings = quick(backend="ibm_manila", shots=4000, mode="job")
+    usual = draft_plan(workload, settings).content
+    assert "device_rep_delay_us" not in usual["settings"]
+    service_state.edits["configuration"] = lambda content: content.update(default_rep_delay=100.0)
+    own = draft_plan(workload, settings).content
+    assert own["settings"]["device_rep_delay_us"] == 100.0
+    executions = usual["rounds"][0]["executions"]
+    assert usual["qpu_seconds"] - own["qpu_seconds"] == pytest.approx(executions * 150e-6, abs=0.02)
+    priced = draft_plan(workload, quick(**{**settings.model_dump(), "price": {"rep_delay_us": 30.0}})).content
+    assert priced["qpu_seconds"] == pytest.approx(usual["qpu_seconds"] - executions * 220e-6, abs=0.02)
+
+
+def test_the_delay_can_be_chosen_within_the_devices_range(server, service_state, tmp_path):
+    workload = map_workload(1)
+    settings = quick(backend="ibm_manila", shots=100, mode="job", rep_delay_us=50.0)
+    folder = make_plan(workload, settings, tmp_path)
+    content = json.loads((folder / "plan.json").read_text())
+    one = content["rounds"][0]
+    (circuit,) = content["circuits"].values()
+    each = 50e-6 + circuit["microseconds"] * 1e-6
+    assert one["qpu_seconds"] == pytest.approx(2 + one["executions"] * each, abs=0.01)
+    with open_plan(folder, lambda *_: workload) as execution:
+        execution.submit()
+    (job,) = service_state.jobs.values()
+    assert job.params["options"]["rep_delay"] == pytest.approx(50e-6)
+    with pytest.raises(HardwareError, match=r"`rep_delay_us` must be .* is 0 to 500"):
+        draft_plan(workload, settings.model_copy(update={"rep_delay_us": 501.0}))
+    service_state.edits["configuration"] = lambda content: content.update(dynamic_reprate_enabled=False)
+    with pytest.raises(HardwareError, match="cannot be chosen on this device"):
+        draft_plan(workload, settings)
+
+
+def test_gates_count_as_the_service_counts_them(small_layer, small_device):
+    """IBM's guide "Job limits": rz 1, sx and x 2, cx 5, a measurement 10, an initialisation 50."""
+    weights = {"rz": 1, "sx": 2, "x": 2, "cx": 5}
+    prepared = prepare_circuit(small_layer.key, bound_circuit(small_layer), small_device, None, quick())
+    total = 0
+    for spec in prepared.copies[0].specs:
+        loads = [
+            sum(weights[one.operation.name] for one in spec.circuit.data if qubit in one.qubits)
+            for qubit in spec.circuit.qubits
+        ]
+        total += max(loads) + 10 + 50
+    assert prepared.busiest_qubit == total

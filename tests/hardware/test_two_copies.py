@@ -1,0 +1,141 @@
+"""Two copies of a plan that submit at the same time: every chunk runs once, and neither stops the other."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from outcome_checks import check_complete, finish
+from plan_cases import map_workload, quick
+
+from qhybrid.hardware.jobs.collecting import collect_jobs
+from qhybrid.hardware.jobs.sending import send_open_chunks
+from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
+from qhybrid.hardware.plan.planning import make_plan
+
+COPY = """
+import sys
+sys.path.insert(0, {tests!r})
+from plan_cases import map_workload
+from qhybrid.hardware.jobs.opening import open_plan
+workload = map_workload()
+with open_plan(sys.argv[1], lambda *_: workload) as execution:
+    execution.context.service.find("nothing")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(execution.submit(), flush=True)
+    print(execution.collect() is not None)
+"""
+
+
+def submit_both(folders, homes):
+    """Submit and collect both folders at the same time, each in a process; return what they print."""
+    script = COPY.format(tests=str(Path(__file__).parent))
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(home)},
+        )
+        for folder, home in zip(folders, homes, strict=True)
+    ]
+    for one in running:
+        assert one.stdout.readline() == "ready\n", one.stderr.read()
+    for one in running:
+        one.stdin.write("\n")
+        one.stdin.flush()
+    said = [one.communicate(timeout=120) for one in running]
+    assert all(one.returncode == 0 for one in running), said
+    return [text.split() for text, _ in said]
+
+
+@pytest.mark.parametrize(("queue", "machines"), [(0.0, 1), (2.0, 1), (2.0, 2)])
+def test_two_processes_submit_at_once(queue, machines, server, service_state, tmp_path):
+    """On one machine copies take turns; on two the younger job of a tag is stopped while it waits."""
+    service_state.queue_seconds = queue
+    patience = {"poll_s": 0.05, "poll_max_s": 0.1, "resend_after_s": 0.3}
+    limits = {"executions": 2 * 200, "jobs_per_minute": 1e6}
+    settings = quick(backend="ibm_manila", shots=200, mode="job", limits=limits, patience=patience)
+    folder = make_plan(map_workload(), settings, tmp_path / "plans")
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    homes = [tmp_path / "home-0", tmp_path / f"home-{machines - 1}"]
+    for home in homes:
+        home.mkdir(exist_ok=True)
+    said = submit_both([folder, copy], homes)
+    ran = [job for job in service_state.jobs.values() if job.executions]
+    assert Counter(job.tags[1] for job in ran) == dict.fromkeys((job.tags[1] for job in ran), 1)
+    assert len(ran) == 4
+    assert [one[1] for one in said] == ["True", "True"]
+    if machines == 1:
+        assert sum(int(one[0]) for one in said) == len(service_state.jobs) == 4
+    name = json.loads((folder / "plan.json").read_text())["plan"]
+    kept = []
+    for one in (folder, copy):
+        with Ledger(one / LEDGER_FILE, name) as ledger:
+            kept.append({job.tag: job.id for job in ledger.jobs()})
+    assert kept[0] == kept[1] == {job.tags[1]: job.id for job in ran}
+
+
+def copied(plan, tmp_path):
+    copy = shutil.copytree(tmp_path, tmp_path.with_name(f"{tmp_path.name}-copy"))
+    return replace(plan, path=copy / plan.path.name)
+
+
+def test_the_oldest_job_of_a_tag_stays_on_both_sides(make_plan, server, service_state, samples, tmp_path):
+    """Neither listing shows the other's jobs until both have sent all of theirs."""
+    service_state.listing_seconds = 1.5
+    service_state.queue_seconds = 4.0
+    plan = make_plan(patience={"resend_after_s": 10.0})
+    contexts = [plan.context(), copied(plan, tmp_path).context()]
+    try:
+        for context in contexts:
+            assert send_open_chunks(context) == 3
+        oldest = {job.tags[1]: job.id for job in reversed(list(service_state.jobs.values()))}
+        for context in reversed(contexts):
+            finish(context)
+            check_complete(context, service_state, samples[1])
+            assert {job.tag: job.id for job in context.ledger.jobs()} == oldest
+        assert sum(service_state.executions().values()) == 3
+    finally:
+        for context in contexts:
+            context.ledger.close()
+
+
+def test_a_result_that_is_there_is_taken_from_whichever_job_has_it(
+    make_plan, server, service_state, samples, tmp_path
+):
+    """The younger job has ended when the older one is found: the older one is stopped, and none is lost."""
+    plan = make_plan(limits={"jobs_per_minute": 1000.0})
+    first, second = plan.context(), copied(plan, tmp_path).context()
+    with first.ledger, second.ledger:
+        service_state.queue_seconds, service_state.listing_seconds = 3.0, 0.7
+        send_open_chunks(first)
+        service_state.queue_seconds = 0.0
+        send_open_chunks(second)
+        for context in (second, first):
+            finish(context)
+            check_complete(context, service_state, samples[1])
+        assert sum(service_state.executions().values()) == 1
+
+
+def test_a_job_that_was_stopped_gives_way_to_one_that_goes_on(make_plan, server, service_state, samples):
+    """The own job of a tag was stopped from outside, and another one with its tag is waiting."""
+    service_state.queue_seconds = 1.0
+    with (context := make_plan(limits={"jobs_per_minute": 1000.0}).context()).ledger:
+        send_open_chunks(context)
+        (own,) = service_state.jobs.values()
+        service_state.jobs["other"] = replace(own, id="other", created=own.created + 0.01)
+        own.status = "Cancelled"
+        collect_jobs(context)
+        check_complete(context, service_state, samples[1])
+        assert context.ledger.jobs()[0].id == "other"
