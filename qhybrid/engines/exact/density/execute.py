@@ -170,8 +170,10 @@ class _Chain:
             kept = self._idle.pop()
             if kept[1].shape == (groups, size, lanes):
                 return kept
-        states = like.new_empty(groups, self.num_steps - 1, size, lanes)
-        return states, like.new_empty(groups, size, lanes), like.new_empty(groups, size, lanes)
+        shapes = (groups, self.num_steps - 1, size, lanes), (groups, size, lanes), (groups, size, lanes)
+        with ordinary_tensors():  # a later call may get it
+            states, last, slope = (like.new_empty(shape) for shape in shapes)
+        return states, last, slope
 
     def give_back(self, buffers: Buffers) -> None:
         """Keep the memory of a call for the next one."""
