@@ -47,6 +47,8 @@ def guarded(expectations: Expectations) -> Expectations:
             if found is not None:
                 return found
         _check_tensors(inputs, weights)
+        # The imaginary part of a conjugated tensor is a sign beside the memory of another one.
+        inputs, weights = inputs.resolve_neg(), weights.resolve_neg()
         check_angles(spec, inputs, weights)
 
         def execute(some: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
