@@ -111,6 +111,7 @@ def check_arguments(spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tens
         )
     for name, tensor in (("inputs", inputs), ("weights", weights)):
         check_real(name, tensor)
+        check_stored(name, tensor)
         if not all_finite(tensor):
             if is_vmapped(tensor):
                 raise NotFiniteError(
@@ -138,6 +139,18 @@ def check_real(name: str, tensor: torch.Tensor) -> None:
         raise EngineError(
             f"Argument `{name}` must be real floating point, but is {tensor.dtype}. Fix: {fix}."
         )
+
+
+def check_stored(name: str, tensor: torch.Tensor) -> None:
+    """Check that a tensor has all its numbers in memory.
+
+    Raises:
+        EngineError: If it is sparse, or of the device `meta`, which has none.
+    """
+    if tensor.layout != torch.strided:
+        raise EngineError(f"Argument `{name}` must be dense, but is {tensor.layout}. Fix: .to_dense().")
+    if tensor.is_meta:
+        raise EngineError(f"Argument `{name}` must have numbers, but is on the device `meta`.")
 
 
 def attached(values: torch.Tensor, *arguments: torch.Tensor, every: bool = True) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 - Autocast is off, in the call and in its backward pass.
 - `torch.compile` compiles around the call: what is planned and kept from call to call is not to be traced.
+- Recorders (`torch.jit.trace`, `torch.export`, `make_fx`) are refused: they miss what compiled kernels do.
 - Torch's default device does not matter.
 - Angles that are not finite although all inputs and weights are (the logarithm of -1, 1 / 0) are errors.
 
@@ -25,6 +26,7 @@ from qhybrid.engines.transforms import (
     all_finite,
     autocast_devices,
     gradients_by_twin,
+    is_recorded,
     is_transformed,
     without_autocast,
 )
@@ -42,11 +44,15 @@ def guarded(expectations: Expectations) -> Expectations:
     ) -> torch.Tensor:
         if torch.compiler.is_dynamo_compiling():
             return _not_compiled(call, engine, spec, inputs, weights, *rest, **named)
+        if is_recorded():
+            raise _recorded_error(spec)
         if not rest and not named and not is_transformed() and not autocast_devices():
             found: torch.Tensor | None = engine.direct(spec, inputs, weights)
             if found is not None:
                 return found
         _check_tensors(inputs, weights)
+        # The imaginary part of a conjugated tensor is a sign beside the memory of another one.
+        inputs, weights = inputs.resolve_neg(), weights.resolve_neg()
         check_angles(spec, inputs, weights)
 
         def execute(some: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
@@ -77,6 +83,14 @@ def _tables_on_cpu() -> AbstractContextManager[Any]:
 @_disable_dynamo
 def _not_compiled(call: Expectations, *arguments: Any, **named: Any) -> torch.Tensor:
     return call(*arguments, **named)
+
+
+def _recorded_error(spec: CircuitSpec) -> EngineError:
+    return EngineError(
+        f"Circuit `{spec.name}` must be executed, but torch.jit.trace, torch.export, make_fx or a fake "
+        "tensor mode asks for a record of its operations, which would miss what is compiled or drawn. Fix: "
+        "torch.compile(model), which compiles around circuits; or record the layers before and after it."
+    )
 
 
 def _check_tensors(inputs: object, weights: object) -> None:

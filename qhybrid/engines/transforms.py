@@ -49,6 +49,16 @@ def is_transformed() -> bool:
     return bool(torch._C._are_functorch_transforms_active()) or level >= 0
 
 
+def is_recorded() -> bool:
+    """Return whether torch writes down operations instead of, or besides, executing them."""
+    if torch._C._get_tracing_state() is not None:
+        return True
+    if not torch._C._len_torch_dispatch_stack():
+        return False
+    keys = torch._C._TorchDispatchModeKey
+    return any(torch._C._get_dispatch_mode(key) is not None for key in (keys.PROXY, keys.FAKE))
+
+
 def is_vectorised(above: torch.Tensor) -> bool:
     """Return whether a gradient stands for several at once, as in `jacobian(vectorize=True)`."""
     batched: bool = torch._C._functorch.is_legacy_batchedtensor(above)

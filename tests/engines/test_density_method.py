@@ -96,6 +96,36 @@ def test_any_circuit_has_the_networks_values_and_gradients(seed, qubits, upload,
         torch.testing.assert_close(found, right, atol=1e-10, rtol=1e-10)
 
 
+def fixed_gates(turn):
+    """Two layers of gates, of which one depends on a weight or on data that no value may depend on."""
+    x, w = Parameter("x"), Parameter("w")
+    circuit = QuantumCircuit(3)
+    for qubit in range(3):
+        circuit.h(qubit)
+    circuit.cx(0, 1)
+    circuit.ry(0.3, 1)
+    circuit.ry({"none": 0.2, "weight": w, "input": x}[turn], 0)
+    circuit.cx(1, 2)
+    circuit.cx(0, 1)
+    return CircuitSpec.from_circuit(circuit, [x], [w], ["ZII", "IXX", "ZZI"])
+
+
+@pytest.mark.parametrize("turn", ["none", "weight", "input"])
+@pytest.mark.parametrize("p_2q", [0.02, 1.0])
+@pytest.mark.parametrize("batch", [1, 12])
+def test_parameters_that_no_value_depends_on_have_slopes_of_zero(turn, p_2q, batch):
+    """Depolarizing with p = 1 leaves nothing of a qubit's state."""
+    spec, noise = fixed_gates(turn), NoiseProfile(p_2q=p_2q)
+    wanted = value_and_gradients(spec, noise, "network", batch)
+    for found, right in zip(value_and_gradients(spec, noise, "density", batch), wanted, strict=True):
+        torch.testing.assert_close(found, right, atol=1e-12, rtol=0)
+    inputs, weights = (one.requires_grad_() for one in arguments(spec, batch))
+    make_engine("exact", noise=noise, method="density").expectations(spec, inputs, weights).sum().backward()
+    assert inputs.grad is not None
+    assert weights.grad is not None
+    assert (turn == "none") <= (float(inputs.grad.abs().max()) == float(weights.grad.abs().max()) == 0.0)
+
+
 @pytest.mark.parametrize(
     "channel", [one for _, one in cases.all_examples()], ids=[name for name, _ in cases.all_examples()]
 )

@@ -11,6 +11,9 @@ import torch
 from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp, Statevector
 from qiskit_machine_learning.exceptions import QiskitMachineLearningError
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.flop_counter import FlopCounterMode
 
 from qhybrid.circuits import CircuitSpec, build_circuit
 from qhybrid.engines import Engine, make_engine
@@ -323,3 +326,45 @@ class TestArguments:
         for name in ENGINES:
             with pytest.raises(EngineError, match="must be a torch tensor"):
                 ENGINES[name]().expectations(one_qubit(), rows, torch.ones(1))
+
+
+def trace(layer, rows):
+    torch.jit.trace(layer, rows, check_trace=False)
+
+
+def trace_without_gradients(layer, rows):
+    with torch.no_grad():
+        trace(layer, rows)
+
+
+def make_graph(layer, rows):
+    make_fx(layer)(rows)
+
+
+def export(layer, rows):
+    torch.export.export(torch.nn.Sequential(layer), (rows,), strict=False)
+
+
+def fake(layer, rows):
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        layer(mode.from_tensor(rows))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("record", [trace, trace_without_gradients, make_graph, export, fake])
+@pytest.mark.parametrize("options", [{}, {"method": "network"}, {"kind": "aer"}])
+def test_recorders_are_refused(record, options):
+    """They would write down the memory that a compiled kernel fills, and not that it does."""
+    layer = QuantumLayer(build_circuit("hq_unet_qcnn", grid=2), make_engine(**{"kind": "exact"} | options))
+    rows = torch.rand(3, layer.spec.num_inputs)
+    layer(rows)
+    with pytest.raises(EngineError, match=r"must be executed.*Fix: torch\.compile"):
+        record(layer, rows)
+
+
+def test_modes_that_only_look_do_no_harm():
+    layer = QuantumLayer(build_circuit("hq_unet_qcnn", grid=2))
+    rows = torch.rand(3, layer.spec.num_inputs)
+    wanted = layer(rows)
+    with FlopCounterMode(display=False):
+        assert torch.equal(layer(rows), wanted)

@@ -7,8 +7,10 @@ import torch
 
 from qhybrid.circuits import build_circuit
 from qhybrid.engines import make_engine
+from qhybrid.engines.exact.native.library import kernels
 from qhybrid.noise import NoiseProfile
 
+needs_kernels = pytest.mark.skipif(kernels().library is None, reason="no compiled kernels")
 NOISE = NoiseProfile.depolarizing(0.01, 0.02)
 SPEC = build_circuit("hq_unet_qcnn", grid=2)
 
@@ -23,10 +25,11 @@ SPEC = build_circuit("hq_unet_qcnn", grid=2)
         ({"kind": "aer"}, None),
         ({"kind": "routed", "backend": "fake_torino"}, None),
         ({"method": "network", "noise": NOISE}, None),
+        pytest.param({"method": "density", "noise": NOISE}, None, marks=needs_kernels),
         ({"noise": NOISE}, {"p_2q": torch.tensor(0.05)}),
         ({"shots": 100, "seed": 0}, None),
     ],
-    ids=["tape", "statevector", "torch kernel", "mps", "aer", "routed", "noise", "rates", "shots"],
+    ids=["tape", "statevector", "torch kernel", "mps", "aer", "routed", "noise", "density", "rates", "shots"],
 )
 def test_training_after_a_call_in_inference_mode(options, rates):
     generator = torch.Generator().manual_seed(0)

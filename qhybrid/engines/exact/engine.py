@@ -171,6 +171,8 @@ class ExactEngine(Engine):
         """Return the values of a call like an earlier one that the compiled kernels executed; else None."""
         if type(inputs) not in PLAIN or type(weights) not in PLAIN or not (inputs.is_cpu and weights.is_cpu):
             return None
+        if inputs.layout != torch.strided or weights.layout != torch.strided:
+            return None
         key = (spec.fingerprint, inputs.shape, inputs.dtype, memory_limit(self._device))
         executor = self._direct.get(key)
         if executor is None or weights.shape != (spec.num_weights,) or weights.dtype != executor.dtype:

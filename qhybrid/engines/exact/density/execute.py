@@ -170,8 +170,10 @@ class _Chain:
             kept = self._idle.pop()
             if kept[1].shape == (groups, size, lanes):
                 return kept
-        states = like.new_empty(groups, self.num_steps - 1, size, lanes)
-        return states, like.new_empty(groups, size, lanes), like.new_empty(groups, size, lanes)
+        shapes = (groups, self.num_steps - 1, size, lanes), (groups, size, lanes), (groups, size, lanes)
+        with ordinary_tensors():  # a later call may get it
+            states, last, slope = (like.new_empty(shape) for shape in shapes)
+        return states, last, slope
 
     def give_back(self, buffers: Buffers) -> None:
         """Keep the memory of a call for the next one."""
@@ -244,6 +246,12 @@ class _Outer(torch.autograd.Function):
         if torch.is_grad_enabled() or is_vectorised(grads[0]):
             wanted = ctx.needs_input_grad[1:]
             return None, *gradients_by_twin(ctx.executor.twin, ctx.saved_tensors, wanted, grads[0])
+        if not ctx.values.requires_grad:  # No value depends on any parameter.
+            return None, *(torch.zeros_like(leaf) if leaf.requires_grad else None for leaf in ctx.leaves)
         leaves = [leaf for leaf in ctx.leaves if leaf.requires_grad]
-        found = iter(torch.autograd.grad(ctx.values, leaves, grads[0], retain_graph=True, allow_unused=True))
+        found = iter(
+            torch.autograd.grad(
+                ctx.values, leaves, grads[0], retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+        )
         return None, *(next(found) if leaf.requires_grad else None for leaf in ctx.leaves)

@@ -56,7 +56,7 @@ class NativeProgram:
             states: Memory for final states, which they are left in.
             division: How the call is divided.
         """
-        batch = inputs.shape[0]
+        batch, inputs, weights = inputs.shape[0], _as_stored(inputs), _as_stored(weights)
         result = inputs.new_empty((batch, self._sizes[2]))
         answer = self._values(
             self._step, batch, inputs.data_ptr(), *inputs.stride(), weights.data_ptr(), *weights.stride(),
@@ -76,6 +76,7 @@ class NativeProgram:
         division: Division,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the vector-Jacobian products with inputs and weights, for a gradient of shape (B, n_obs)."""
+        inputs, weights, above = _as_stored(inputs), _as_stored(weights), _as_stored(above)
         batch = inputs.shape[0]
         grad_inputs, grad_weights = inputs.new_empty(inputs.shape), weights.new_empty(weights.shape)
         answer = self._gradients(
@@ -93,6 +94,17 @@ class NativeProgram:
             f"A statevector of {self._widest} qubits must fit the memory, but does not. "
             "Fix: fewer threads (torch.set_num_threads), or fewer qubits."
         )
+
+
+def _as_stored(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor whose memory holds its numbers.
+
+    Torch keeps some without: the imaginary part of a conjugated tensor is the memory of the other one and a
+    sign, and a derivative of zero may have no memory at all.
+    """
+    if tensor.is_neg():
+        return tensor.resolve_neg()
+    return tensor.new_zeros(tensor.shape) if tensor._is_zerotensor() else tensor
 
 
 def _flat(runs: Sequence[Rotations], sizes: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
