@@ -180,13 +180,15 @@ def _letters(found: Mapping[str, Any]) -> dict[str, str]:
 def _over_images(row: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """Return the interval over test images, in words."""
     from qhybrid.metrics import find_metric
+    from qhybrid.metrics.intervals import plural
 
     interval = row.get("over_images")
     if not interval:
         return ""
     shown = find_metric(found["metric"])
     low, high = (f"{shown.number(interval[key]):+.{shown.digits}f}" for key in ("low", "high"))
-    return f" (over {interval['count']:,} test images: 95 % {low} to {high})"
+    counted = plural(interval.get("unit", "image"))
+    return f" (over {interval['count']:,} {counted} of the test split: 95 % {low} to {high})"
 
 
 def _margin(found: Mapping[str, Any]) -> str:

@@ -29,7 +29,8 @@ def diagnose(
     margin: Annotated[
         float | None,
         typer.Option(
-            help="Differences up to it do not matter, as a fraction: 0.005 mIoU, or half a point of accuracy."
+            help="Differences up to it do not matter, as a fraction: 0.005 is half a point of accuracy. "
+            "Absent: the recipe's `ablation.margin`."
         ),
     ] = None,
     samples: Annotated[
@@ -48,7 +49,6 @@ def diagnose(
     folder = find_run(run)
     weights = check_which(which)
 
-    from qhybrid.evaluation.diagnosis.comparing import MARGIN
     from qhybrid.evaluation.diagnosis.diagnose import FILE, PICTURE, diagnose_run
 
     with stage_bars() as show, hashing_bar():
@@ -56,7 +56,7 @@ def diagnose(
             folder,
             split,
             layers=layer,
-            margin=MARGIN if margin is None else margin,
+            margin=margin,
             samples=samples,
             seed=seed,
             which=weights,

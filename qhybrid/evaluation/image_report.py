@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from qhybrid.data.images import ImageArrays
 from qhybrid.evaluation.image_baselines import ScoredBaseline
 from qhybrid.evaluation.pictures import draw_confusion
 from qhybrid.evaluation.report_files import discard_pictures
+from qhybrid.evaluation.sampling_error import IMAGE, SampleUnits
 from qhybrid.training.images.metrics import ImageMetrics, ImageScores
 from qhybrid.training.images.run import LoadedImageRun
 from qhybrid.training.pictures import LINE_COLORS, draw_samples, lost_pictures_warned, save_figure, stretch
@@ -37,6 +38,7 @@ def write_image_report(
     arrays: ImageArrays,
     probabilities: Tensor,
     baselines: Mapping[str, ScoredBaseline],
+    units: SampleUnits | None = None,
 ) -> None:
     """Write all files of an evaluation; each appears whole.
 
@@ -50,6 +52,8 @@ def write_image_report(
         arrays: Images and truth.
         probabilities: Of the classes, shape (N, K) or (N, K, H, W).
         baselines: References by name.
+        units: What is independent of each other; where that are not single images, predictions.csv has a
+            column `unit`.
     """
     discard_pictures(folder)
     content = {**facts, **metrics.to_dict()}
@@ -58,6 +62,8 @@ def write_image_report(
     write_text(folder / "metrics.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
     classified = run.task == "classification"
     rows = _classified(run, arrays, probabilities) if classified else _segmented(run, arrays, probabilities)
+    if units is not None and units.kind != IMAGE:
+        rows = [{**row, "unit": name} for row, name in zip(rows, _unit_names(arrays.ids, units))]
     write_text(folder / "predictions.csv", _csv(rows))
     title = f"{run.recipe.name}, {facts['split']}"
     counted = "images" if classified else "pixels"
@@ -65,6 +71,12 @@ def write_image_report(
     with lost_pictures_warned(folder, "metrics"):
         draw_confusion(metrics.counts, folder / "confusion.png", title, counted)
         draw(run, arrays, probabilities, folder / "samples.png")
+
+
+def _unit_names(ids: Sequence[str], units: SampleUnits) -> list[str]:
+    """Return the unit of each image by the name of its first one, which no other split or fold has."""
+    first: dict[int, str] = {}
+    return [f"{units.kind}: {first.setdefault(int(of), name)}" for name, of in zip(ids, units.of)]
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:

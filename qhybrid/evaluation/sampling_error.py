@@ -23,7 +23,7 @@ from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.evaluation.image_scoring import image_samples
 from qhybrid.evaluation.measuring import Measured, Tally
 from qhybrid.metrics import CLASSIFICATION, SEGMENTATION, Metric, Sample, Totals, entry_of, metrics_of
-from qhybrid.metrics.intervals import FEWEST, Interval, Intervals, Units, jackknife, wilson
+from qhybrid.metrics.intervals import FEWEST, Interval, Intervals, Units, jackknife, plural, wilson
 from qhybrid.seeding import numpy_generator
 from qhybrid.training.images.metrics import class_logits, soft_iou, soft_sums
 from qhybrid.training.metrics import SegmentationMetrics
@@ -158,6 +158,15 @@ class UnitTally:
                 self._sums[key][group] = found if before is None else before + found
             except Exception:  # code of others: what went wrong is said where the metric itself fails
                 del self._sums[key]
+
+    def counts(self) -> NDArray[np.int64]:
+        """Return the confusion matrix of each unit, or group of units, that holds something: (U, K, K)."""
+        return np.asarray(self._matrices[self._matrices.any(axis=(1, 2))])
+
+    def said(self) -> str:
+        """Return what `counts` has one matrix of, in words and in the plural."""
+        many = " ".join(filter(None, (plural(self.units.kind), self.units.within)))
+        return many if len(self._group) <= MOST_GROUPS else f"random groups of {many}"
 
     def intervals(self, measured: Measured) -> Intervals:
         """Return the intervals of what was measured on all samples.

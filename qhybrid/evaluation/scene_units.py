@@ -16,8 +16,22 @@ from qhybrid.metrics.intervals import FEWEST
 
 BLOCK = 128
 """Side of a block in pixels."""
-PLACE = "place"
+PLACE, WINDOW = "place", "window"
 WITHIN_SCENES = "within these scenes"
+
+
+def window_units(scenes: Sequence[Scene], of: Sequence[int]) -> SampleUnits:
+    """Return the units of windows cut out of scenes: places where there are five or more, else each window.
+
+    Args:
+        scenes: The scenes of a split.
+        of: Which scene each window is of, from 0.
+    """
+    places = connected_places(scenes)
+    found = np.array(places.of, dtype=np.int64)[np.asarray(of, dtype=np.int64)]
+    if places.count is not None and len(np.unique(found)) >= FEWEST:
+        return SampleUnits(PLACE, found, places=places.count)
+    return SampleUnits(WINDOW, np.arange(len(of)), WITHIN_SCENES, places.count)
 
 
 class SceneTally:

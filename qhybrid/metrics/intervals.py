@@ -68,14 +68,19 @@ class Units:
 
     def text(self) -> str:
         """Return in words what intervals are over, as in `95 % over 205 images`."""
-        head, blank, rest = self.kind.partition(" ")
-        many = self.kind if self.count == 1 else f"{head}s{blank}{rest}"
+        many = self.kind if self.count == 1 else plural(self.kind)
         said = f"{100 * LEVEL:.0f} % over {self.count:,} {many}"
         if self.within:
             said += f", {self.within}"
         if self.places is not None and self.kind != "place":
             said += f"; {self.places} connected place{'' if self.places == 1 else 's'}"
         return said
+
+
+def plural(kind: str) -> str:
+    """Return a kind of unit in the plural, as in `blocks of 128 px`."""
+    head, blank, rest = kind.partition(" ")
+    return f"{head}s{blank}{rest}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +167,27 @@ def jackknife_error(replicates: ArrayLike) -> float:
     values = np.asarray(replicates, dtype=np.float64)
     count = len(values)
     return math.sqrt((count - 1) / count * float(((values - values.mean()) ** 2).sum()))
+
+
+def pseudo_values(statistic: ArrayLike) -> NDArray[np.float64]:
+    """Return the jackknife's pseudo-values of a number (B. Efron and C. Stein, Annals of Statistics 9, 1981).
+
+    With D the number of all units and D(-u) that without unit u they are D + (U - 1) (mean_v D(-v) - D(-u)).
+    Their mean is D, and their standard error s / sqrt(U) is `jackknife_error`. Of a mean over units of equal
+    size they are the units' own values.
+
+    Args:
+        statistic: Of all units, then without each: shape (1 + U,).
+
+    Returns:
+        Shape (U,); shape (1,) where the units cannot say how sure it is: there is one, or all that a metric
+        counts is in one.
+    """
+    values = np.asarray(statistic, dtype=np.float64)
+    whole, without = values[0], values[1:]
+    if len(without) == 1 or np.isnan(without).any():
+        return np.array([whole])
+    return np.asarray(whole + (len(without) - 1) * (without.mean() - without))
 
 
 def paired_error(first: ArrayLike, second: ArrayLike) -> float:

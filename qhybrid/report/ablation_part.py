@@ -60,7 +60,7 @@ def ablation_part(source: AblationSource, name: str) -> AblationPart:
         for layer, what in (row["words"] or {"–": "the circuit"}).items()
     ]
     return AblationPart(
-        f"{found['name']}: {found['model']} retrained",
+        f"{found['name']}, {found['model']}",
         _facts(found, shown),
         [f"{row['arm']}: {row['difference']['text']}." for row in rows],
         _table(found, shown),

@@ -1,14 +1,9 @@
 """Metrics of confusion matrices counted unit by unit: intervals, and paired verdicts between models.
 
-mIoU is no mean over blocks: it is computed of the sum of their confusion matrices. Its variance comes from
-the jackknife over units (B. Efron and C. Stein, Annals of Statistics 9, 1981): with D the difference of two
-models' metrics and D(-i) that without unit i, the pseudo-values
-
-    d_i = D + (n - 1) (mean_j D(-j) - D(-i))
-
-have the mean D, and their t-tests (`qhybrid.metrics.verdict`: difference, equivalence, Holm, detectable
-difference) are those of the jackknife variance. Of a metric that is a mean over units of equal size, as the
-accuracy over images, they are the units' own differences.
+mIoU is no mean over blocks: it is computed of the sum of their confusion matrices. Its intervals are those of
+`qhybrid.metrics.intervals`, and differences are judged by the jackknife's pseudo-values, whose t-tests
+(`qhybrid.metrics.verdict`: difference, equivalence, Holm, detectable difference) are those of the jackknife
+variance. Of the accuracy over images the pseudo-values are the images' own differences.
 """
 
 from __future__ import annotations
@@ -19,10 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
-from qhybrid.metrics import CLASSIFICATION, SCENES
-from qhybrid.metrics.verdict import LEVEL, Verdict, judge_all
+from qhybrid.config import Recipe
+from qhybrid.config.sections import AblationConfig
+from qhybrid.metrics import CLASSIFICATION, OTHER_NAMES, SCENES
+from qhybrid.metrics.intervals import jackknife, pseudo_values, wilson
+from qhybrid.metrics.verdict import Verdict, judge_all
 
 Counts = NDArray[np.int64]
 """Confusion matrices, rows = truth: shape (..., K, K)."""
@@ -30,8 +27,21 @@ Floats = NDArray[np.float64]
 MetricOf = Callable[[Counts], Floats]
 """Maps confusion matrices (..., K, K) to numbers (...)."""
 
-MARGIN = 0.005
+MARGIN = AblationConfig().margin
 """Differences up to it do not matter unless something else is said: 0.005 mIoU, 0.5 points of accuracy."""
+
+
+def stated_margin(recipe: Recipe, key: str) -> float:
+    """Return the margin that a recipe states for its ablation; `MARGIN` where that is of another metric.
+
+    Args:
+        recipe: The recipe of the run.
+        key: The metric that is judged here. The soft IoU's margin is taken for the IoU too.
+    """
+    stated = recipe.ablation
+    chosen = OTHER_NAMES.get(stated.metric, stated.metric) if stated.metric else key
+    same = chosen == key or {chosen, key} == {"soft_iou", "iou"}
+    return stated.margin if same else MARGIN
 
 
 def headline(task: str) -> tuple[str, MetricOf]:
@@ -78,7 +88,7 @@ class Measured:
 
     Attributes:
         value: Of all units together.
-        low: Lower end of the 95 % interval, by the jackknife; NaN of a single unit.
+        low: Lower end of the 95 % interval; NaN where the units cannot say how sure the value is.
         high: Upper end.
     """
 
@@ -88,19 +98,22 @@ class Measured:
 
 
 def measure(counts: Sequence[Counts], metric: MetricOf) -> Measured:
-    """Return a metric and its interval.
+    """Return a metric and its interval: Wilson's of the accuracy of single images, else the jackknife's.
 
     Args:
         counts: Confusion matrices of the units, shape (n, K, K), one array for each draw; the metric is the
             mean over draws.
-        metric: The metric.
+        metric: The metric, from 0 to 1.
     """
-    values = pseudo_values(_mean_over_draws(counts, metric))
-    count, mean = len(values), float(values.mean())
-    if count < 2:
-        return Measured(mean, math.nan, math.nan)
-    half = float(stats.t.ppf(1 - LEVEL / 2, count - 1) * values.std(ddof=1) / math.sqrt(count))
-    return Measured(mean, mean - half, mean + half)
+    value, *without = _mean_over_draws(counts, metric)
+    if len(counts) == 1 and metric is accuracy and bool((counts[0].sum(axis=(1, 2)) == 1).all()):
+        found = wilson(int(np.trace(counts[0].sum(axis=0))), len(counts[0]))
+        return Measured(float(value), found.low, found.high)
+    try:
+        found = jackknife(float(value), without, 0.0, 1.0)
+    except ValueError:
+        return Measured(float(value), math.nan, math.nan)
+    return Measured(float(value), found.low, found.high)
 
 
 def judge_replaced(
@@ -120,22 +133,6 @@ def judge_replaced(
         name: pseudo_values(_mean_over_draws(counts, metric) - base) for name, counts in replaced.items()
     }
     return judge_all({name: values.tolist() for name, values in differences.items()}, margin)
-
-
-def pseudo_values(statistic: Floats) -> Floats:
-    """Return the jackknife's pseudo-values, whose mean is the statistic of all units.
-
-    Args:
-        statistic: Of all units, then without each: shape (1 + n,).
-
-    Returns:
-        Shape (n,); shape (1,) where the units cannot say how sure it is: there is one, or all that a metric
-        counts is in one.
-    """
-    whole, without = statistic[0], statistic[1:]
-    if len(without) == 1 or np.isnan(without).any():
-        return np.array([whole])
-    return np.asarray(whole + (len(without) - 1) * (without.mean() - without))
 
 
 def _mean_over_draws(counts: Sequence[Counts], metric: MetricOf) -> Floats:

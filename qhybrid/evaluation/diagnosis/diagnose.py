@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from qhybrid.errors import ConfigError, DataError, QHybridError
-from qhybrid.evaluation.diagnosis.comparing import MARGIN, measure
+from qhybrid.evaluation.diagnosis.comparing import headline, measure, stated_margin
 from qhybrid.evaluation.diagnosis.evidence import gradients
 from qhybrid.evaluation.diagnosis.pictures import draw_diagnosis
 from qhybrid.evaluation.diagnosis.trials import Show, Trials, output_shares, plain
@@ -72,7 +72,7 @@ def diagnose_run(
     split: str = "test",
     *,
     layers: Sequence[str] | None = None,
-    margin: float = MARGIN,
+    margin: float | None = None,
     samples: int | None = None,
     seed: int = 0,
     which: Which = "best",
@@ -92,7 +92,7 @@ def diagnose_run(
         split: `train`, `val` or `test`.
         layers: Dotted names of the layers; all if absent.
         margin: Differences of the metric up to it do not matter, as a fraction: 0.005 is 0.005 mIoU or half a
-            point of accuracy.
+            point of accuracy. The recipe's `ablation.margin` if absent.
         samples: Images, or windows of scenes, at most, drawn at random. Absent: all images; of scenes all
             pixels, through the windows and the blending of `evaluate`.
         seed: Decides the samples, permutations, redrawn angles and shots.
@@ -113,12 +113,13 @@ def diagnose_run(
     root = default_data_root(data_root)
     if samples is not None and samples < 2:
         raise ConfigError(f"Argument `samples` must be at least 2, but is {samples}.")
-    if not (math.isfinite(margin) and margin > 0):
+    if margin is not None and not (math.isfinite(margin) and margin > 0):
         raise ConfigError(f"Argument `margin` must be above 0, but is {margin}.")
     subject = load_subject(folder, which, split, None, root)
-    asked = _Asked(check_layers(subject, layers), margin, samples, seed)
+    usual = stated_margin(subject.recipe, headline(subject.task)[0])
+    asked = _Asked(check_layers(subject, layers), usual if margin is None else margin, samples, seed)
     key = _key(subject, asked, root)
-    target = Path(output) if output is not None else _folder(subject, asked)
+    target = Path(output) if output is not None else _folder(subject, asked, usual)
     kept = read_diagnosis(target)
     if kept is not None and kept.get("key") == key and (target / PICTURE).is_file():
         return Diagnosis(kept, target, again=True)
@@ -179,9 +180,9 @@ def _key(subject: Subject, asked: _Asked, root: Path) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _folder(subject: Subject, asked: _Asked) -> Path:
+def _folder(subject: Subject, asked: _Asked, margin: float) -> Path:
     """Return where results go: one folder for the usual options, others with a hash of theirs."""
-    usual = (tuple(subject.layers), MARGIN, None, 0)
+    usual = (tuple(subject.layers), margin, None, 0)
     options = (asked.layers, asked.margin, asked.samples, asked.seed)
     parts = [subject.split, *([] if subject.which == "best" else [subject.which])]
     if options != usual:

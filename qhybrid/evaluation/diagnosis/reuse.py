@@ -6,12 +6,11 @@ that is to be replaced. Of calls inside each other the outermost one is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from qhybrid.layers import QuantumLayer
@@ -31,8 +30,23 @@ class _Call:
     keepable: bool = True
 
 
+@dataclass
+class _Kept:
+    """Outputs of a batch, with the versions that torch counts up when a tensor is written into."""
+
+    outputs: dict[Key, Any]
+    versions: dict[Key, list[int]]
+
+    def changed(self) -> bool:
+        """Return whether something has written into one of the outputs."""
+        return any(_versions(value) != self.versions[key] for key, value in self.outputs.items())
+
+
 class KeptParts:
     """Outputs of the modules before the layers, batch by batch.
+
+    They are handed out as they are, not as copies, which would cost as much as computing them: a model of
+    which a later part writes into them is computed as a whole.
 
     Args:
         model: The network, in evaluation mode.
@@ -45,7 +59,7 @@ class KeptParts:
         self._modules = {name: module for name, module in model.named_modules() if name}
         self._calls: list[_Call] = []
         self._wanted: frozenset[Key] = frozenset()
-        self._kept: dict[int, dict[Key, Any]] = {}
+        self._kept: dict[int, _Kept] = {}
         self._batches = 0
         self._used = 0
 
@@ -56,18 +70,34 @@ class KeptParts:
     def trace(self, image: Tensor) -> None:
         """See in which order modules are called; a batch of one sample is enough."""
         self._calls = []
-        with self._traced():
+        stack: list[_Call] = []
+        clock = iter(range(2**62))
+
+        def begin(key: Key) -> None:
+            stack.append(_Call(key, stack[-1] if stack else None, next(clock)))
+            self._calls.append(stack[-1])
+
+        def end(key: Key, output: Any) -> None:
+            call = stack.pop()
+            call.ended, call.keepable = next(clock), _is_of_tensors(output)
+
+        with self._followed(self._modules, begin, end):
             self._model(image)
         self._wanted = frozenset(key for name in self._layers for key in self._before([name]))
 
     def record(self, images: Tensor) -> Tensor:
         """Run the model on the next batch of the first pass, and keep what comes before the layers."""
         place, self._batches = self._batches, self._batches + 1
-        found: dict[Key, Any] = {}
-        with self._watched(found):
+        found = _Kept({}, {})
+
+        def end(key: Key, output: Any) -> None:
+            if key in self._wanted:
+                found.outputs[key], found.versions[key] = output, _versions(output)
+
+        with self._followed({name for name, _ in self._wanted}, None, end):
             logits: Tensor = self._model(images)
-        size = sum(map(_size, found.values()))
-        if self._used + size <= self._limit:
+        size = sum(map(_size, found.outputs.values()))
+        if self._used + size <= self._limit and not found.changed():
             self._used += size
             self._kept[place] = found
         return logits
@@ -81,7 +111,9 @@ class KeptParts:
             replaced: Names of the layers that are replaced.
         """
         kept = self._kept.get(place)
-        parts = {} if kept is None else {key: kept[key] for key in self._before(replaced)}
+        if kept is not None and kept.changed():  # a later part of the model writes into it
+            kept = None
+        parts = {} if kept is None else {key: kept.outputs[key] for key in self._before(replaced)}
         with self._handed_out(parts):
             logits: Tensor = self._model(images)
         return logits
@@ -98,45 +130,28 @@ class KeptParts:
         return [call.key for call in self._calls if done(call) and not done(call.parent)]
 
     @contextmanager
-    def _traced(self) -> Iterator[None]:
-        """Note the order in which modules are called, and begin and end."""
-        stack: list[_Call] = []
-        clock = iter(range(2**62))
+    def _followed(
+        self, names: Iterable[str], begin: Callable[[Key], None] | None, end: Callable[[Key, Any], None]
+    ) -> Iterator[None]:
+        """Call `begin` before and `end` after each call of some modules, with its key and its output."""
         counts: dict[str, int] = {}
         handles = []
-        for name, module in self._modules.items():
+        for name in names:
+            # Calls of one module inside itself end in the opposite order.
+            open_calls: list[Key] = []
 
-            def begin(_: nn.Module, __: Any, name: str = name) -> None:
+            def before(_: nn.Module, __: Any, name: str = name, open_calls: list[Key] = open_calls) -> None:
                 key = name, counts.get(name, 0)
                 counts[name] = key[1] + 1
-                stack.append(_Call(key, stack[-1] if stack else None, next(clock)))
-                self._calls.append(stack[-1])
+                open_calls.append(key)
+                if begin is not None:
+                    begin(key)
 
-            def end(_: nn.Module, __: Any, output: Any) -> None:
-                call = stack.pop()
-                call.ended, call.keepable = next(clock), _is_of_tensors(output)
+            def after(_: nn.Module, __: Any, output: Any, open_calls: list[Key] = open_calls) -> None:
+                end(open_calls.pop(), output)
 
-            handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    @contextmanager
-    def _watched(self, found: dict[Key, Any]) -> Iterator[None]:
-        """Keep copies of the wanted outputs: later parts of a model may write into them."""
-        counts: dict[str, int] = {}
-        handles = []
-        for name in {name for name, _ in self._wanted}:
-
-            def end(_: nn.Module, __: Any, output: Any, name: str = name) -> None:
-                key = name, counts.get(name, 0)
-                counts[name] = key[1] + 1
-                if key in self._wanted:
-                    found[key] = _copy(output)
-
-            handles.append(self._modules[name].register_forward_hook(end))
+            module = self._modules[name]
+            handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
         try:
             yield
         finally:
@@ -155,7 +170,7 @@ class KeptParts:
             def forward(*given: Any, own: Any = module.forward, name: str = name, **named: Any) -> Any:
                 key = name, counts.get(name, 0)
                 counts[name] = key[1] + 1
-                return _copy(kept[key]) if key in kept else own(*given, **named)
+                return kept[key] if key in kept else own(*given, **named)
 
             module.__dict__["forward"] = forward
         try:
@@ -178,7 +193,8 @@ def _size(value: Any) -> int:
     return value.nbytes if isinstance(value, Tensor) else sum(map(_size, value))
 
 
-def _copy(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.clone(memory_format=torch.preserve_format)
-    return type(value)(_copy(one) for one in value)
+def _versions(value: Any) -> list[int]:
+    """Return how often each tensor of an output, or what it is a view of, was written into."""
+    return (
+        [value._version] if isinstance(value, Tensor) else [one for part in value for one in _versions(part)]
+    )

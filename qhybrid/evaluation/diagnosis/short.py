@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from qhybrid.evaluation.diagnosis.comparing import MARGIN, headline, judge_replaced, measure
+from qhybrid.evaluation.diagnosis.comparing import headline, judge_replaced, measure, stated_margin
 from qhybrid.evaluation.diagnosis.interventions import DECISIVE, INTERVENTIONS, Evidence
 from qhybrid.evaluation.diagnosis.probe import Probe
 from qhybrid.evaluation.diagnosis.trials import plain, verdict_numbers
@@ -31,6 +31,8 @@ SAMPLES = 64
 """Images or windows at most."""
 LEAST_SECONDS, SHARE = 20.0, 0.1
 """It may take this long, or this share of the evaluation, whichever is larger."""
+PATIENCE = 5
+"""On a machine that does other things, it takes at most so many times the limit by the wall clock."""
 _VALUES = 2**26
 """Numbers of all images together at most."""
 _TRIAL = 2
@@ -42,12 +44,45 @@ class _LateError(Exception):
     """The time is over."""
 
 
+class _Budget:
+    """Seconds that may be spent: of work, so that a busy machine costs no samples.
+
+    A second counts as the wall clock or the processor time of this process has it, whichever is less; where
+    others do the work, as a GPU does, at least `1 / PATIENCE` of the wall clock counts.
+
+    Args:
+        limit: Seconds.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self._wall, self._processor = time.perf_counter(), time.process_time()
+
+    def spent(self) -> float:
+        """Return the seconds that were spent."""
+        wall = time.perf_counter() - self._wall
+        return max(min(wall, time.process_time() - self._processor), wall / PATIENCE)
+
+    def left(self) -> float:
+        """Return the seconds that are left."""
+        return self.limit - self.spent()
+
+    def check(self, done: int, total: int) -> None:
+        """Stop a pass when the time is over.
+
+        Raises:
+            _LateError: If it is.
+        """
+        if done < total and self.left() < 0:
+            raise _LateError
+
+
 def short_diagnosis(
     subject: Subject,
     seconds: float,
     *,
     device: str | torch.device | None = None,
-    margin: float = MARGIN,
+    margin: float | None = None,
     seed: int = 0,
     budget: float | None = None,
 ) -> dict[str, Any] | None:
@@ -61,9 +96,9 @@ def short_diagnosis(
         subject: The run with its split.
         seconds: What the evaluation took.
         device: Where the model runs; None leaves it where it is.
-        margin: Differences of the metric up to it do not matter.
+        margin: Differences of the metric up to it do not matter; the recipe's `ablation.margin` if absent.
         seed: Decides the samples and the permutation.
-        budget: Seconds that it may take; 20, or a tenth of the evaluation if that is more.
+        budget: Seconds of work that it may take; 20, or a tenth of the evaluation if that is more.
 
     Returns:
         Plain values: metrics, verdict, `line` for the terminal; or only why there are none (`not_diagnosed`).
@@ -76,7 +111,7 @@ def short_diagnosis(
     limit = max(LEAST_SECONDS, SHARE * seconds) if budget is None else budget
     found: dict[str, Any]
     try:
-        found = _within(subject, layers, started + limit, device, margin, seed)
+        found = _within(subject, layers, _Budget(limit), device, margin, seed)
     except _LateError:
         found = {"not_diagnosed": f"{_FEWEST} samples take longer than {limit:.0f} s"}
     except Exception as error:  # code of others: it must not cost the evaluation
@@ -89,9 +124,9 @@ def short_diagnosis(
 def _within(
     subject: Subject,
     layers: tuple[str, ...],
-    end: float,
+    budget: _Budget,
     device: str | torch.device | None,
-    margin: float,
+    margin: float | None,
     seed: int,
 ) -> dict[str, Any]:
     """Take as many samples as there is time for.
@@ -103,27 +138,27 @@ def _within(
     if inputs is None:
         return {"not_diagnosed": "nothing in the split has a label"}
     wanted = len(inputs.images)
-    each = _seconds_each(subject, layers, inputs, device, end)
-    count = min(wanted, int((end - time.perf_counter()) / (_PASSES * each))) if each else wanted
+    each = _seconds_each(subject, layers, inputs, device, budget)
+    count = min(wanted, int(budget.left() / (_PASSES * each))) if each else wanted
     probe = Probe(subject.model, layers)
     with probe.opened():
         while True:
             if count < min(_FEWEST, wanted):
                 raise _LateError
             units = SampledUnits(subject, _first(inputs, count), device)
-            before = time.perf_counter()
+            before = budget.spent()
             probe.record()
-            trained = units.counts(probe, _until(end))
-            now = time.perf_counter()
-            if end - now >= len(DECISIVE) * (now - before):  # enough for all other passes
+            trained = units.counts(probe, budget.check)
+            if budget.left() >= len(DECISIVE) * (budget.spent() - before):  # enough for all other passes
                 break
             count //= 2
         evidence = Evidence(probe.records(), {}, seed)
         counts = {}
         for kind in DECISIVE:
             probe.replace(dict.fromkeys(layers, INTERVENTIONS.get(kind).make(evidence, 0)))
-            counts[kind] = [units.counts(probe, _until(end))]
+            counts[kind] = [units.counts(probe, budget.check)]
     key, metric = headline(subject.task)
+    margin = stated_margin(subject.recipe, key) if margin is None else margin
     value = measure([trained], metric).value
     values = {kind: measure(one, metric).value for kind, one in counts.items()}
     verdicts = judge_replaced(trained, counts, metric, margin)
@@ -153,17 +188,17 @@ def _seconds_each(
     layers: tuple[str, ...],
     inputs: ModelInputs,
     device: str | torch.device | None,
-    end: float,
+    budget: _Budget,
 ) -> float:
     """Return what a sample takes in one whole pass, tried on two."""
     probe = Probe(subject.model, layers, reuse=False)
     count = min(_TRIAL, len(inputs.images))
     units = SampledUnits(subject, _first(inputs, count), device)
     with probe.opened():
-        before = time.perf_counter()
+        before = budget.spent()
         probe.record()
-        units.counts(probe, _until(end))
-        return (time.perf_counter() - before) / count
+        units.counts(probe, budget.check)
+        return (budget.spent() - before) / count
 
 
 def _most(subject: Subject) -> int:
@@ -179,14 +214,6 @@ def _first(inputs: ModelInputs, count: int) -> ModelInputs:
     chosen = torch.linspace(0, len(inputs.images) - 1, count).round().long()
     names = tuple(inputs.names[index] for index in chosen.tolist())
     return ModelInputs(inputs.images[chosen], inputs.targets[chosen], names)
-
-
-def _until(end: float) -> Any:
-    def progress(done: int, total: int) -> None:
-        if done < total and time.perf_counter() > end:
-            raise _LateError
-
-    return progress
 
 
 def _line(found: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,7 @@ class ImageSubject(Subject):
         )
         self._arrays = arrays if samples is None else arrays.select(range(min(samples, len(arrays))))
         self._dataset = dataset
-        units = dataset.sampling_units(self._arrays.ids)
-        self._units = SampleUnits.by_name(units.of, units.kind, units.within)
+        self._units = self.sampling_units(self._arrays.ids)
         self._shown = spread_over(len(self._arrays), SHOWN[self.task])
         self._features: Tensor | None = None
 
@@ -167,6 +166,11 @@ class ImageSubject(Subject):
         chosen = self._arrays.select(order)
         return ModelInputs(chosen.images, chosen.targets, chosen.ids)
 
+    def sampling_units(self, names: Sequence[str]) -> SampleUnits:
+        """Return what the data set takes for independent; see `Subject.sampling_units`."""
+        units = self._dataset.sampling_units(names)
+        return SampleUnits.by_name(units.of, units.kind, units.within)
+
     def write_report(
         self, target: Path, facts: Mapping[str, Any], found: Evaluation, baselines: Mapping[str, Any]
     ) -> None:
@@ -174,7 +178,9 @@ class ImageSubject(Subject):
         assert found.logits is not None
         assert found.images is not None
         probabilities = class_logits(found.logits).softmax(dim=1)
-        write_image_report(target, self.run, facts, found.images, self._arrays, probabilities, baselines)
+        write_image_report(
+            target, self.run, facts, found.images, self._arrays, probabilities, baselines, self._units
+        )
 
     def facts(self, options: Options) -> dict[str, Any]:
         """Return data set and split."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from qhybrid.evaluation.baselines import score_baselines
 from qhybrid.evaluation.measuring import Measured, Tally
 from qhybrid.evaluation.other_data import OtherData, other_scenes
 from qhybrid.evaluation.report_files import write_report
+from qhybrid.evaluation.sampling_error import SampleUnits
 from qhybrid.evaluation.scene_pictures import Part, read_sample
+from qhybrid.evaluation.scene_units import window_units
 from qhybrid.evaluation.scoring import (
     drawn_order,
     open_labelled,
@@ -147,6 +149,11 @@ class SceneSubject(Subject):
     def scenes(self) -> tuple[Scene, ...]:
         """The scenes of the split."""
         return tuple(self._scenes)
+
+    def sampling_units(self, names: Sequence[str]) -> SampleUnits:
+        """Return places of windows where there are enough, else each window; see `Subject.sampling_units`."""
+        place = {scene.id: index for index, scene in enumerate(self._scenes)}
+        return window_units(self._scenes, [place[name.rsplit(":", 2)[0]] for name in names])
 
     def inputs(self, limit: int | None, seed: int | None = None) -> ModelInputs | None:
         """Return evenly spread or random windows; see `Subject.inputs`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from qhybrid.engines import make_engine
 from qhybrid.engines.base import Engine
 from qhybrid.errors import CheckpointError
 from qhybrid.evaluation.measuring import Measured, Tally
+from qhybrid.evaluation.sampling_error import SampleUnits
 from qhybrid.evaluation.subject.results import Evaluation, ModelInputs, Options, ShownSample
 from qhybrid.layers import QuantumLayer, quantum_layers
 from qhybrid.metrics import CLASSIFICATION, Metric
@@ -111,6 +112,14 @@ class Subject(ABC):
     @abstractmethod
     def samples(self) -> list[ShownSample]:
         """Return the sample pictures whose predictions `evaluate` keeps."""
+
+    @abstractmethod
+    def sampling_units(self, names: Sequence[str]) -> SampleUnits:
+        """Return which of the samples that `inputs` gave may be taken for independent.
+
+        Args:
+            names: Their names.
+        """
 
     @abstractmethod
     def inputs(self, limit: int | None, seed: int | None = None) -> ModelInputs | None:

@@ -130,7 +130,7 @@ def _row(
     if found is not None:
         row["difference"] = _difference(found, settings)
         interval = over_images(_predictions(reference, runs, settings), settings.metric)
-        row["over_images"] = None if interval is None else asdict(interval)
+        row["over_images"] = None if interval is None else interval.to_dict()
     return row
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import stats
 
 from qhybrid.evaluation.diagnosis.comparing import (
     accuracy,
@@ -16,9 +17,9 @@ from qhybrid.evaluation.diagnosis.comparing import (
     judge_replaced,
     mean_iou,
     measure,
-    pseudo_values,
 )
 from qhybrid.metrics import foreground_iou as reported_iou
+from qhybrid.metrics.intervals import pseudo_values
 from qhybrid.metrics.verdict import DIFFERENT, EQUIVALENT, judge
 from qhybrid.training.metrics import SegmentationMetrics
 
@@ -57,11 +58,24 @@ def test_of_accuracy_the_pseudo_values_are_the_images_own_differences():
     for name in ("mean", "std", "low", "high", "p_different", "p_equivalent", "detectable"):
         assert getattr(found, name) == pytest.approx(getattr(expected, name), abs=1e-12), name
     value = measure([one_image_each(before)], accuracy)
-    error = before.std(ddof=1) / np.sqrt(50)
     assert value.value == pytest.approx(before.mean())
-    assert (value.high - value.low) / 2 == pytest.approx(
-        2.0096 * error, rel=1e-4
-    )  # t of 49 degrees of freedom
+    # The interval that `evaluate` prints of the same images.
+    expected = stats.binomtest(int(before.sum()), 50).proportion_ci(method="wilson")
+    assert (value.low, value.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_intervals_are_the_jackknifes_and_stay_within_what_is_possible():
+    rng = np.random.default_rng(2)
+    units = rng.integers(0, 20, (7, 3, 3))
+    left_out = [SegmentationMetrics(units.sum(axis=0) - one).miou for one in units]
+    value = SegmentationMetrics(units.sum(axis=0)).miou
+    error = np.sqrt(6 / 7 * np.sum((left_out - np.mean(left_out)) ** 2))
+    found = measure([units], mean_iou)
+    assert found.high - found.value == pytest.approx(stats.t.ppf(0.975, 6) * error)
+    assert found.value - found.low == pytest.approx(stats.t.ppf(0.975, 6) * error)
+    assert found.value == pytest.approx(value)
+    assert measure([one_image_each(np.ones(9, int))], accuracy).high == 1.0
+    assert np.isnan(measure([units[:4]], mean_iou).low)  # of four units the spread is not known well enough
 
 
 def test_a_metric_of_several_draws_is_their_mean():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +13,15 @@ from image_runs import CLASSIFIER, FILTER
 
 from qhybrid.config import PredictionConfig
 from qhybrid.data.classes import IGNORE_INDEX
+from qhybrid.data.images.dataset import SamplingUnits
+from qhybrid.data.places import Places
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.errors import ConfigError
 from qhybrid.evaluation import evaluate_run
 from qhybrid.evaluation.diagnosis import diagnose as module
 from qhybrid.evaluation.diagnosis.diagnose import diagnose_run
 from qhybrid.evaluation.diagnosis.interventions import other_samples
-from qhybrid.evaluation.diagnosis.units import places_in
+from qhybrid.evaluation.diagnosis.probe import Probe
 from qhybrid.evaluation.scoring import score_scenes
 from qhybrid.layers import quantum_layers
 from qhybrid.training.images.run import load_image_run
@@ -234,7 +237,7 @@ def test_windows_are_units_where_few_are_drawn(make_run, scenes_root):
 
 def test_blocks_add_up_to_the_whole(make_run, scenes_root, monkeypatch):
     """Blocks of 16 px: their confusion matrices against those cut out of the label maps by slices."""
-    monkeypatch.setattr("qhybrid.evaluation.diagnosis.units.BLOCK", 16)
+    monkeypatch.setattr("qhybrid.evaluation.scene_units.BLOCK", 16)
     run = load_run(make_run(name="unet"))
     subject = module.load_subject(run.folder, "best", "test", None, scenes_root)
     units = module.SceneUnits(subject, settings=PredictionConfig(overlap=0.5))
@@ -251,18 +254,64 @@ def test_blocks_add_up_to_the_whole(make_run, scenes_root, monkeypatch):
                     np.array([[(pairs == [t, p]).all(1).sum() for p in range(3)] for t in range(3)])
                 )
     expected = np.array([one for one in expected if one.any()])
-    from qhybrid.evaluation.diagnosis.probe import Probe
-
-    probe = Probe(subject.model, [], reuse=False)
-    with probe.opened():
-        probe.record()
-        found = units.counts(probe)
+    found = _counted(subject, units)
     np.testing.assert_array_equal(found, expected)
     whole = SegmentationMetrics(found.sum(axis=0))
     assert whole.miou == pytest.approx(evaluate_run(run.folder, "test", data_root=scenes_root)["miou"])
 
 
-def test_places_join_scenes_that_overlap(scenes_root, make_run):
+def test_places_join_windows_only_where_there_are_five(scenes_root, make_run, monkeypatch):
+    """Windows of six places are six units; where the number of places is not known each is its own."""
     subject = module.load_subject(make_run(name="unet"), "best", "test", None, scenes_root)
-    assert len(set(places_in(subject.scenes))) == 2
-    assert len(set(places_in([*subject.scenes, *subject.scenes]))) == 2
+    inputs = subject.inputs(8, 0)
+    number = len(subject.scenes)
+    known = Places(tuple(range(number)), 0)
+    assert number < 5
+    monkeypatch.setattr("qhybrid.evaluation.scene_units.connected_places", lambda scenes: known)
+    plain = module.SampledUnits(subject, inputs)
+    assert plain.said(8) == "8 windows of 16 px within these scenes"
+    scenes = [replace(subject.scenes[0], id=f"s{index}") for index in range(6)]
+    moved = replace(inputs, names=tuple(f"s{index % 6}:0:0" for index in range(8)))
+    subject._scenes = scenes
+    for unknown, said in ((0, "8 windows of 16 px in 6 places"), (1, None)):
+        known = Places(tuple(range(6)), unknown)
+        units = module.SampledUnits(subject, moved)
+        assert units.said(8 if said is None else 6) == (said or plain.said(8))
+    known = Places(tuple(range(6)), 0)
+    counts = {
+        "joined": _counted(subject, module.SampledUnits(subject, moved)),
+        "alone": _counted(subject, module.SampledUnits(subject, moved, apart=True)),
+    }
+    expected = counts["alone"][:6].copy()
+    expected[:2] += counts["alone"][6:]
+    np.testing.assert_array_equal(counts["joined"], expected)
+
+
+class TestGroupsOfImages:
+    """Near-duplicates are one witness: a diagnosis counts groups, as the evaluation does."""
+
+    def test_groups_are_units_and_their_spread_is_larger(self, known_run, tmp_path, monkeypatch):
+        subject = module.load_subject(known_run(), "best", "test", None, tmp_path)
+        alone = module.SampledUnits(subject, subject.inputs(60, 0))
+        assert alone.said(60) == "60 images"
+        kind = "group of near-duplicates"
+        ids = subject.inputs(60, 0).names
+        of = dict(zip(ids, (str(index // 6) for index in range(60))))
+        monkeypatch.setattr(
+            type(subject._dataset),
+            "sampling_units",
+            lambda self, names: SamplingUnits(kind, tuple(of[name] for name in names)),
+        )
+        grouped = module.SampledUnits(subject, subject.inputs(60, 0))
+        assert grouped.said(10) == "60 images in 10 groups of near-duplicates"
+        counts = _counted(subject, grouped)
+        np.testing.assert_array_equal(
+            counts, _counted(subject, alone).reshape(10, 6, *counts.shape[1:]).sum(axis=1)
+        )
+
+
+def _counted(subject, units):
+    probe = Probe(subject.model, [], reuse=False)
+    with probe.opened():
+        probe.record()
+        return units.counts(probe)

@@ -72,14 +72,19 @@ class Clock:
 
     def __init__(self):
         self.now = 0.0
+        self.busy = 1.0  # the wall clock in processor time
+        self.threads = 1
 
     def perf_counter(self):
-        return self.now
+        return self.now * self.busy
+
+    def process_time(self):
+        return self.now * self.threads
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Each image that goes through the model takes a second."""
+    """Each image that goes through the model takes a second of work."""
     clock = Clock()
     monkeypatch.setattr(short, "time", clock)
     run = short.SampledUnits.counts
@@ -103,6 +108,25 @@ def test_it_takes_as_many_samples_as_the_time_allows(known_run, tmp_path, clock,
     assert use["samples"] <= 64
     assert use["samples"] >= samples
     assert ("as many as the time allows" in use["line"]) == (use["samples"] < 64)
+
+
+def test_a_busy_machine_costs_no_samples(known_run, tmp_path, clock):
+    subject = load_subject(known_run(), "best", "test", None, tmp_path)
+    clock.busy = 4.0
+    assert short_diagnosis(subject, 1.0, budget=1000.0)["samples"] == 64
+    assert clock.perf_counter() > 1000.0
+    # But nobody waits for ever, as where all the work is done elsewhere.
+    clock.busy = 1000.0
+    began = clock.perf_counter()
+    use = short_diagnosis(subject, 1.0, budget=40_000.0)
+    assert use["samples"] < 64
+    assert clock.perf_counter() - began <= short.PATIENCE * 40_000.0
+
+
+def test_threads_are_not_counted_twice(known_run, tmp_path, clock):
+    subject = load_subject(known_run(), "best", "test", None, tmp_path)
+    clock.threads = 8
+    assert short_diagnosis(subject, 1.0, budget=1000.0)["samples"] == 64
 
 
 def test_it_gives_up_where_not_even_a_few_fit(known_run, tmp_path, clock):

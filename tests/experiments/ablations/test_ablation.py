@@ -429,6 +429,32 @@ class TestOverImages:
         half = stats.t.ppf(0.975, 2) * np.std([0, 1, 0], ddof=1) / np.sqrt(3)
         assert found.high == pytest.approx(1 / 3 + half)
 
+    def test_units_of_several_images_are_left_out_as_a_whole(self, tmp_path):
+        """Against the sandwich estimate of a mean over clusters, written down by hand."""
+        rng = np.random.default_rng(0)
+        names = [str(number) for number in range(24)]
+        of = [number // 3 if number < 12 else 4 + (number - 12) // 2 for number in range(24)]
+        right = {"a": rng.integers(0, 2, 24), "b": rng.integers(0, 2, 24)}
+        files = []
+        for arm, values in right.items():
+            (tmp_path / arm).mkdir()
+            files.append(tmp_path / arm / "predictions.csv")
+            lines = [
+                f"{n},x,{'x' if v else 'y'},group of near-duplicates {g}"
+                for n, v, g in zip(names, values, of)
+            ]
+            files[-1].write_text("\n".join(["id,truth,prediction,unit", *lines]) + "\n")
+        found = over_images([(files[0], files[1])], "accuracy")
+        differences = right["b"] - right["a"]
+        assert (found.count, found.unit) == (10, "group of near-duplicates")
+        assert found.mean == pytest.approx(differences.mean())
+        left_out = [np.delete(differences, np.flatnonzero(np.equal(of, g))).mean() for g in range(10)]
+        error = np.sqrt(9 / 10 * np.sum((left_out - np.mean(left_out)) ** 2))
+        assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, 9) * error)
+        assert found.to_dict()["unit"] == found.unit
+        alone = over_images([(files[0], files[0])], "accuracy")
+        assert (alone.mean, alone.low) == (0, 0)
+
     def test_what_was_not_kept_is_no_interval(self, tmp_path):
         first = self.write(tmp_path / "a", [("0", "x", "x"), ("1", "x", "y")])
         other = self.write(tmp_path / "b", [("0", "x", "x"), ("2", "x", "y")])
