@@ -3,8 +3,8 @@
     y = x + expand(sum_k p_k(x) sin(gamma_k) E_k(a(x))),     p(x) = softmax(W mean(x) + b)
 
 with angles a(x) as in HQ-UNet (average to cells, 1x1 convolution, tanh) that all experts share, and one gate
-angle gamma_k an expert, in radians. With all gate angles zero it is the identity, exactly, whatever the experts
-say (as in ReZero, arXiv 2003.04887); they start at 0.1.
+angle gamma_k an expert, in radians. With all gate angles zero it is the identity, exactly, whatever the
+experts say (as in ReZero, arXiv 2003.04887); they start at 0.1.
 """
 
 from __future__ import annotations

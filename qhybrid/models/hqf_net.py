@@ -54,8 +54,12 @@ class HQFNetOptions(UNetKeys):
         if isinstance(found.get("qskip"), dict):
             found["qskip"] = {"circuit": SKIP, "gate_angle": SKIP_ANGLE, **found["qskip"]}
         moe = found.get("qmoe")
-        if isinstance(moe, dict) and not {"circuit", "name"} & moe.keys():
-            found["qmoe"] = {"circuit": list(EXPERTS), "interface": "experts", **moe}
+        if isinstance(moe, dict) and "name" not in moe:
+            moe = {"circuit": list(EXPERTS), **moe}
+            # Several circuits are experts here; in the other models they are filters on patches.
+            found["qmoe"] = (
+                {"interface": "experts", **moe} if isinstance(moe["circuit"], list | tuple) else moe
+            )
         return found
 
     @model_validator(mode="after")
