@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qhybrid.circuits.hq_unet_qcnn import hq_unet_qcnn
+from qhybrid.circuits.hqf import hqf_directional, hqf_global, hqf_local, hqf_qskip
 from qhybrid.circuits.qcnn import qcnn
 from qhybrid.circuits.qcq_classifier import qcq_classifier
 from qhybrid.circuits.qcq_filter import qcq_filter
@@ -113,6 +114,10 @@ def _check_arguments(name: str, builder: Builder, arguments: Mapping[str, Any], 
 
 
 register_circuit("hq_unet_qcnn", hq_unet_qcnn, "Non-pooling QCNN on a grid, the bottleneck of HQ-UNet.")
+register_circuit("hqf_directional", hqf_directional, "Directional expert of HQF-Net (our reconstruction).")
+register_circuit("hqf_global", hqf_global, "Global expert of HQF-Net (our reconstruction).")
+register_circuit("hqf_local", hqf_local, "Local expert of HQF-Net (our reconstruction).")
+register_circuit("hqf_qskip", hqf_qskip, "Gate of a skip connection of HQF-Net (our reconstruction).")
 register_circuit("qcnn", qcnn, "Quantum convolutional network with pooling by controlled rotations.")
 register_circuit("qcq_classifier", qcq_classifier, "Classifier of QCQ-CNN: ZZ feature map, real amplitudes.")
 register_circuit("qcq_filter", qcq_filter, "Fixed random filter of QCQ-CNN for patches of pixels.")

@@ -1,5 +1,6 @@
 """Layers with circuits inside, and their classical stand-ins."""
 
+from qhybrid.layers.experts import ExpertBottleneck, Router, routers
 from qhybrid.layers.feature_cache import cached_features
 from qhybrid.layers.grid_bottleneck import GridBottleneck
 from qhybrid.layers.layered_classifier import LayeredClassifier
@@ -10,13 +11,16 @@ from qhybrid.layers.qufex_bottleneck import QuFeXBottleneck
 from qhybrid.layers.separable_filter import SeparableFilter
 
 __all__ = [
+    "ExpertBottleneck",
     "GridBottleneck",
     "LayeredClassifier",
     "PairwiseFilter",
     "QuFeXBottleneck",
     "QuantumLayer",
     "Quanvolution",
+    "Router",
     "SeparableFilter",
     "cached_features",
     "quantum_layers",
+    "routers",
 ]

@@ -64,11 +64,11 @@ class GridBottleneck(nn.Module):
         cells: Tensor = self.reduce(self.pool(features)).float().tanh() * self.angle_scale
         return cells.flatten(2).transpose(1, 2).flatten(1)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Map features of shape (B, channels, h, w) to the same shape.
+    def check_size(self, features: Tensor) -> None:
+        """Check that a feature map (B, channels, h, w) has the size that `post_q: full` was built for.
 
         Raises:
-            ConfigError: If `post_q` is `full` and h, w differ from the size it was built for.
+            ConfigError: If it has another one.
         """
         size = (features.shape[-2], features.shape[-1])
         if not self.any_size and size != self.map_size:
@@ -77,8 +77,20 @@ class GridBottleneck(nn.Module):
                 f"maps, but got {size[0]} x {size[1]}. Fix: use images or windows of the training size, or "
                 "train with `post_q: grid`."
             )
-        values: Tensor = self.expand(self.core(self.angles(features)))
-        result = values.reshape(len(values), -1, *self._made)
+
+    def feature_map(self, values: Tensor, like: Tensor) -> Tensor:
+        """Return the post-Q map of a core's values (B, n_out), of the shape and type of features `like`."""
+        expanded: Tensor = self.expand(values)
+        result = expanded.reshape(len(expanded), -1, *self._made)
         if self.any_size:
-            result = F.interpolate(result, size=size, mode="bilinear", align_corners=False)
-        return result.to(features.dtype)
+            result = F.interpolate(result, size=like.shape[-2:], mode="bilinear", align_corners=False)
+        return result.to(like.dtype)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features of shape (B, channels, h, w) to the same shape.
+
+        Raises:
+            ConfigError: If `post_q` is `full` and h, w differ from the size it was built for.
+        """
+        self.check_size(features)
+        return self.feature_map(self.core(self.angles(features)), features)

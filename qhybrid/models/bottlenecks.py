@@ -10,8 +10,9 @@ from torch import nn
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.base import Engine
-from qhybrid.layers import GridBottleneck, PairwiseFilter, QuFeXBottleneck, SeparableFilter
+from qhybrid.layers import ExpertBottleneck, GridBottleneck, PairwiseFilter, QuFeXBottleneck, SeparableFilter
 from qhybrid.layers.controls import ZeroFilter
+from qhybrid.layers.experts import GATE_ANGLE
 from qhybrid.layers.patches import PatchLayout
 from qhybrid.models.circuit_part import (
     Circuits,
@@ -24,11 +25,14 @@ from qhybrid.models.circuit_part import (
 )
 
 Core = Literal["conv", "identity", "zero", "separable", "pairwise"]
-Interface = Literal["grid", "patches"]
+Interface = Literal["grid", "patches", "experts"]
 
 _KEYS: dict[str | None, frozenset[str]] = {
     "grid": frozenset({"grid", "features", "angle_scale", "post_q"}),
     "patches": frozenset({"patch", "maps", "filters"}),
+    "experts": frozenset(
+        {"grid", "features", "angle_scale", "post_q", "top_k", "balance", "off", "gate_angle"}
+    ),
     None: frozenset(),
 }
 _INTERFACES: dict[Core, tuple[Interface | None, ...]] = {
@@ -39,6 +43,8 @@ _INTERFACES: dict[Core, tuple[Interface | None, ...]] = {
     "pairwise": ("patches",),
 }
 _GRID, _FEATURES, _PATCH = (4, 4), 3, (2, 2)
+BALANCE = 0.01
+"""Factor of the load-balancing term, that of Switch Transformers (arXiv 2101.03961, section 2.2)."""
 
 
 class BottleneckOptions(PartOptions):
@@ -52,8 +58,9 @@ class BottleneckOptions(PartOptions):
             replace its own; with patches also a list of circuits side by side.
         interface: `grid` as in HQ-UNet: the feature map is averaged to cells, a 1x1 convolution and tanh
             make angles of them, a linear layer makes a feature map of the circuit's values. `patches` as in
-            Qu-Net: x + Q(x) on patches of the feature map, with one observable an input. `grid`, unless keys
-            of patches are given.
+            Qu-Net: x + Q(x) on patches of the feature map, with one observable an input. `experts`: several
+            circuits behind one grid, mixed by a router (QMoE of HQF-Net, our reconstruction). `grid`, unless
+            keys of patches or of experts are given.
         grid: Rows and columns of cells, or one number for both. One cell a qubit where the qubits divide the
             inputs, else one an input, and as square as possible.
         features: Features of a cell; cells x features are the circuit's inputs, cell by cell.
@@ -64,6 +71,12 @@ class BottleneckOptions(PartOptions):
         maps: Feature maps that share a patch; patch height x width x maps are the circuit's inputs. 1 by
             default.
         filters: Copies of a single circuit side by side, each with its own weights; 1 by default.
+        top_k: Experts that are mixed for one image; all of them by default.
+        balance: Factor in the loss of K sum_k f_k P_k - 1, which is zero where the router gives all K
+            experts equal parts; 0.01 by default, 0 leaves it out.
+        off: Names of experts that are left out (an ablation).
+        gate_angle: Initial angle in radians of each expert's gate; the bottleneck is the identity where all
+            of them are zero. 0.1 by default.
         frozen: Keep the circuits at their random initial angles (an ablation).
     """
 
@@ -77,6 +90,10 @@ class BottleneckOptions(PartOptions):
     patch: tuple[int, int] | None = None
     maps: int | None = Field(None, ge=1)
     filters: int | None = Field(None, ge=1)
+    top_k: int | None = Field(None, ge=1)
+    balance: float | None = Field(None, ge=0)
+    off: tuple[str, ...] | None = None
+    gate_angle: float | None = None
     frozen: bool | None = None
 
     @model_validator(mode="before")
@@ -107,7 +124,12 @@ class BottleneckOptions(PartOptions):
             if min(getattr(self, key) or (1, 1)) < 1:
                 raise ValueError(f"`{key}` must be at least 1 x 1")
         self._fill(name=name, interface=interface)
-        {"grid": self._complete_grid, "patches": self._complete_patches}.get(interface or "", lambda: None)()
+        completions = {
+            "grid": self._complete_grid,
+            "patches": self._complete_patches,
+            "experts": self._complete_experts,
+        }
+        completions.get(interface or "", lambda: None)()
         if self.circuit is not None:
             self._fill(frozen=bool(self.frozen))
         return self
@@ -118,13 +140,16 @@ class BottleneckOptions(PartOptions):
 
     def _interface(self, name: Core | None) -> Interface | None:
         """Return the interface that is given, or that the other keys speak for."""
-        allowed: tuple[Interface | None, ...] = ("grid", "patches") if name is None else _INTERFACES[name]
+        of_circuits: tuple[Interface | None, ...] = ("grid", "patches", "experts")
+        allowed = of_circuits if name is None else _INTERFACES[name]
         if self.interface is not None:
             if self.interface not in allowed:
                 raise ValueError(f"`interface: {self.interface}` is not possible with `name: {name}`")
             return self.interface
-        if len(self.contents) > 1 or any(getattr(self, key) is not None for key in _KEYS["patches"]):
-            implied: Interface | None = "patches"
+        if any(getattr(self, key) is not None for key in _KEYS["experts"] - _KEYS["grid"]):
+            implied: Interface | None = "experts"
+        elif len(self.contents) > 1 or any(getattr(self, key) is not None for key in _KEYS["patches"]):
+            implied = "patches"
         else:
             cells = any(getattr(self, key) is not None for key in _KEYS["grid"])
             implied = "grid" if cells else allowed[0]
@@ -165,6 +190,43 @@ class BottleneckOptions(PartOptions):
             raise ValueError("several circuits side by side need `interface: patches`")
         grid, features = cells_of(self.specs[0], self.grid, self.features)
         self._fill(grid=grid, features=features)
+
+    def _complete_experts(self) -> None:
+        names = self.expert_names
+        unknown = sorted(set(self.off or ()) - set(names))
+        if unknown:
+            raise ValueError(f"`off` names {unknown[0]}, but the experts are {', '.join(names)}")
+        left = len(names) - len(set(self.off or ()))
+        if not left:
+            raise ValueError("`off` leaves no expert. Fix: `bottleneck: identity`")
+        if self.top_k is not None and self.top_k > left:
+            raise ValueError(f"`top_k` is {self.top_k}, but there are {left} experts")
+        specs = self.specs
+        sizes = {(spec.num_inputs, spec.num_observables) for spec in specs}
+        if len(sizes) > 1:
+            raise ValueError(
+                "experts must have equally many inputs and equally many observables, but have "
+                + ", ".join(f"{spec.name} {spec.num_inputs} and {spec.num_observables}" for spec in specs)
+            )
+        grid, features = cells_of(specs[0], self.grid, self.features)
+        self._fill(
+            grid=grid,
+            features=features,
+            angle_scale=self.angle_scale or 1.0,
+            post_q=self.post_q or "grid",
+            balance=BALANCE if self.balance is None else self.balance,
+            gate_angle=GATE_ANGLE if self.gate_angle is None else self.gate_angle,
+        )
+
+    @property
+    def expert_names(self) -> tuple[str, ...]:
+        """Names of the experts: those of their circuits, with a number where one stands there again."""
+        names: list[str] = []
+        for content in self.contents:
+            name = str(content.get("name") or circuit_spec(content).name).replace(".", "_")
+            again = sum(one == name or one.startswith(f"{name}_") for one in names)
+            names.append(f"{name}_{again + 1}" if again else name)
+        return tuple(names)
 
     def _complete_patches(self) -> None:
         maps = self.maps or 1
@@ -209,6 +271,8 @@ def build_bottleneck(
     if options.interface is None:
         return nn.Identity() if options.name == "identity" else ZeroFilter(), channels
     cores = _cores(options, engine)
+    if options.interface == "experts":
+        return _expert_bottleneck(options, cores, channels, size), channels
     if options.interface == "patches":
         return QuFeXBottleneck(cores, options.patch or _PATCH, options.maps or 1), channels * len(cores)
     return _grid_bottleneck(options, cores[0], channels, size), channels
@@ -247,4 +311,25 @@ def _grid_bottleneck(
         angle_scale=options.angle_scale or 1.0,
         post_q=options.post_q or "full",
         map_size=size,
+    )
+
+
+def _expert_bottleneck(
+    options: BottleneckOptions, cores: Sequence[nn.Module], channels: int, size: tuple[int, int]
+) -> ExpertBottleneck:
+    off = set(options.off or ())
+    experts = {name: core for name, core in zip(options.expert_names, cores, strict=True) if name not in off}
+    assert options.gate_angle is not None
+    return ExpertBottleneck(
+        channels,
+        experts,
+        options.specs[0].num_observables,
+        grid=options.grid or _GRID,
+        cell_features=options.features or _FEATURES,
+        angle_scale=options.angle_scale or 1.0,
+        post_q=options.post_q or "grid",
+        map_size=size,
+        top_k=options.top_k,
+        balance=options.balance or 0.0,
+        gate_angle=options.gate_angle,
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from qhybrid.models.circuit_part import near_square
 from qhybrid.models.hq_unet import HQUNetOptions, TwinOptions
+from qhybrid.models.hqf_net import HQFNetOptions
 from qhybrid.models.hybrid_cnn import HybridCNNOptions, build_classifier
 from qhybrid.models.qcnn import QCNN, QCNNOptions
 from qhybrid.models.qcq_cnn import (
@@ -90,6 +91,13 @@ register_model(
     TwinOptions,
     build_unet,
     "HQ-UNet with a classical core in place of the circuit",
+    "segmentation",
+)
+register_model(
+    "hqf_net",
+    HQFNetOptions,
+    build_unet,
+    "U-Net with quantum skip connections and quantum experts (HQF-Net, our reconstruction)",
     "segmentation",
 )
 register_model(

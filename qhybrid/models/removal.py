@@ -10,7 +10,14 @@ from torch import nn
 from qhybrid.config import StrictModel
 from qhybrid.engines.base import Engine
 from qhybrid.errors import ConfigError
-from qhybrid.layers import GridBottleneck, QuantumLayer, Quanvolution, QuFeXBottleneck, quantum_layers
+from qhybrid.layers import (
+    ExpertBottleneck,
+    GridBottleneck,
+    QuantumLayer,
+    Quanvolution,
+    QuFeXBottleneck,
+    quantum_layers,
+)
 from qhybrid.models.bottlenecks import BottleneckOptions
 from qhybrid.models.classifier_keys import ClassifierOptions, FilterPart
 from qhybrid.models.fixed_filter import FixedFilterModel
@@ -40,6 +47,9 @@ def without_module(
         ConfigError: If the layer stands in a module that is not known, or in one with others that stay.
     """
     owner_name, owner = _owner(model, name)
+    if isinstance(owner, ExpertBottleneck) and len(owner.core) > 1:
+        owner.remove(name.rpartition(".")[2])
+        return "mixture without this expert", model
     if isinstance(owner, GridBottleneck):
         model.set_submodule(owner_name, nn.Identity())
         return "network without its bottleneck", model
@@ -121,7 +131,8 @@ def _owner(model: nn.Module, name: str) -> tuple[str, nn.Module]:
     """Return name and module of what holds a layer; lists of layers are no such thing."""
     owner_name = name.rpartition(".")[0]
     owner = model.get_submodule(owner_name)
-    return (owner_name, owner) if not isinstance(owner, nn.ModuleList) else _owner(model, owner_name)
+    of_layers = isinstance(owner, nn.ModuleList | nn.ModuleDict)
+    return _owner(model, owner_name) if of_layers else (owner_name, owner)
 
 
 def _layer(model: nn.Module, name: str) -> QuantumLayer:

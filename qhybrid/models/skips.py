@@ -25,12 +25,15 @@ class SkipOptions(PartOptions):
         levels: Which skip connections, 0 being that at full resolution; all of them by default.
         angle_scale: Factor from the tanh output, in [-1, 1], to the input angle in radians.
         frozen: Keep the circuits at their random initial angles (an ablation).
+        gate_angle: Initial value, in radians, of one trained angle a gate, which is the identity where that
+            angle is zero (QSkip of HQF-Net, our reconstruction). Absent: no such angle.
     """
 
     circuit: Circuits
     levels: tuple[int, ...] | None = Field(None, min_length=1)
     angle_scale: float = Field(1.0, gt=0)
     frozen: bool = False
+    gate_angle: float | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -77,15 +80,26 @@ class SkipOptions(PartOptions):
 class SkipGate(nn.Module):
     """y_c = x_c (1 + tanh(g_c)), with g a linear map of what a core says of the mean of every channel.
 
-    With zero weights of the gate it is the identity; a new gate is near it.
+    With zero weights of the gate it is the identity; a new gate is near it. With a gate angle gamma it is
+    y_c = x_c (1 + sin(gamma) tanh(g_c)) and g has no offset: the identity where gamma is zero, or where the
+    core says zero.
 
     Attributes:
         core: Map from (B, n_in) angles to (B, n_out): a circuit, or what stands in its place.
         gate: The linear map from (B, n_out) to (B, channels).
+        gate_angle: gamma in radians, shape (); None without.
     """
 
+    gate_angle: nn.Parameter | None
+
     def __init__(
-        self, channels: int, core: nn.Module, inputs: int, outputs: int, angle_scale: float = 1.0
+        self,
+        channels: int,
+        core: nn.Module,
+        inputs: int,
+        outputs: int,
+        angle_scale: float = 1.0,
+        gate_angle: float | None = None,
     ) -> None:
         """Build the gate.
 
@@ -95,20 +109,24 @@ class SkipGate(nn.Module):
             inputs: Its inputs.
             outputs: Its outputs.
             angle_scale: Factor from the tanh output to the input angle in radians.
+            gate_angle: Initial gamma in radians; None leaves it out.
         """
         super().__init__()
         self.angle_scale = angle_scale
         self.reduce = nn.Linear(channels, inputs)
         self.core = core
-        self.gate = nn.Linear(outputs, channels)
-        nn.init.normal_(self.gate.weight, std=_START)
-        nn.init.zeros_(self.gate.bias)
+        self.gate = nn.Linear(outputs, channels, bias=gate_angle is None)
+        self.gate_angle = None if gate_angle is None else nn.Parameter(torch.tensor(float(gate_angle)))
+        if gate_angle is None:
+            nn.init.normal_(self.gate.weight, std=_START)
+            nn.init.zeros_(self.gate.bias)
 
     def forward(self, skip: Tensor) -> Tensor:
         """Map features (B, channels, h, w) to the same shape."""
         means = skip.mean(dim=(2, 3))
         angles = self.reduce(means).float().tanh() * self.angle_scale
-        factor = 1 + torch.tanh(self.gate(self.core(angles)))
+        change = torch.tanh(self.gate(self.core(angles)))
+        factor = 1 + (change if self.gate_angle is None else self.gate_angle.sin() * change)
         return skip * factor[:, :, None, None].to(skip.dtype)
 
 
@@ -135,7 +153,12 @@ def build_skips(
         layer = circuit_layer(content, engine, frozen=options.frozen)
         spec = layer.spec
         gates[str(level)] = SkipGate(
-            channels[level], layer, spec.num_inputs, spec.num_observables, options.angle_scale
+            channels[level],
+            layer,
+            spec.num_inputs,
+            spec.num_observables,
+            options.angle_scale,
+            options.gate_angle,
         )
     return gates
 

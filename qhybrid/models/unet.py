@@ -56,7 +56,7 @@ class UNetKeys(StrictModel):
     def _sizes_fit(self) -> UNetKeys:
         if self.skips is not None:
             self.skips.contents(len(self.widths) - 1)
-        check_cut(self.cut_skips, self.skips, len(self.widths) - 1)
+        check_cut(self.cut_skips, self.at_skips, len(self.widths) - 1)
         if self.encoder is not None:
             self.encoder.check_levels(len(self.widths))
             self.encoder.check_bands(self.in_channels)
@@ -88,6 +88,11 @@ class UNetKeys(StrictModel):
     def at_bottleneck(self) -> BottleneckOptions:
         """What stands at the bottleneck."""
         return BottleneckOptions()
+
+    @property
+    def at_skips(self) -> SkipOptions | None:
+        """What stands on the skip connections."""
+        return self.skips
 
 
 class UNetOptions(UNetKeys):
@@ -188,4 +193,4 @@ def build_unet(options: UNetKeys, engine: Engine | None = None) -> UNet:
     bottleneck, channels = build_bottleneck(
         options.at_bottleneck, last, options.map_size, engine, lambda: (DoubleConv(last, last), last)
     )
-    return UNet(options, bottleneck, channels, build_skips(options.skips, options.widths[:4], engine))
+    return UNet(options, bottleneck, channels, build_skips(options.at_skips, options.widths[:4], engine))

@@ -14,6 +14,7 @@ from qhybrid.errors import NotFiniteError, TrainingError
 from qhybrid.seeding import derive_seed
 from qhybrid.training.losses import CrossEntropyDice
 from qhybrid.training.optimizer import build_optimizer
+from qhybrid.training.routing import Routing
 
 Augmentation = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 """Takes images, targets and a seed, returns changed images and targets."""
@@ -52,6 +53,7 @@ class TrainingModule(lightning.LightningModule):
         self.loss = loss
         self.total_steps = total_steps
         self.augmentation = augmentation
+        self.routing = Routing(model)
         if recipe.training.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -89,6 +91,7 @@ class TrainingModule(lightning.LightningModule):
             TrainingError: If it is not finite.
         """
         loss: Tensor = self.loss(logits, targets)
+        loss = self.routing.add(loss)
         if not bool(torch.isfinite(loss.detach())):
             raise TrainingError(self._diverged(f"The loss is {loss.item()}"))
         return loss

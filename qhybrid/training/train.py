@@ -51,6 +51,7 @@ from qhybrid.training.preparation import (
 )
 from qhybrid.training.progress import EpochBar
 from qhybrid.training.provenance import environment
+from qhybrid.training.routing import routing_columns
 from qhybrid.training.run_folder import (
     ENVIRONMENT,
     META,
@@ -293,20 +294,21 @@ def _callbacks(recipe: Recipe, task: Task, output: Path) -> list[Callback]:
             task.meta,
             average,
             monitor=task.monitor,
-            columns=_with_gradients(task),
+            columns=_all_columns(task),
             save_interval=task.save_interval,
             keep_best=recipe.training.keep == "best",
             report=bar.epoch_ended if recipe.training.progress else None,
-            more=gradients.row,
+            more=lambda: {**gradients.row(), **task.module.routing.row()},
         )
     )
     return callbacks
 
 
-def _with_gradients(task: Task) -> tuple[str, ...]:
-    """Return the columns of metrics.csv, those of gradients before the learning rate."""
-    place = task.columns.index("learning_rate")
-    return (*task.columns[:place], *gradient_columns(task.module.model), *task.columns[place:])
+def _all_columns(task: Task) -> tuple[str, ...]:
+    """Return the columns of metrics.csv, those of gradients and routers before the learning rate."""
+    place, model = task.columns.index("learning_rate"), task.module.model
+    more = (*gradient_columns(model), *routing_columns(model))
+    return (*task.columns[:place], *more, *task.columns[place:])
 
 
 def _loggers(recipe: Recipe, output: Path) -> Any:

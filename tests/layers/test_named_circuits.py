@@ -12,6 +12,10 @@ from qhybrid.noise import NoiseProfile
 
 SMALL = {
     "hq_unet_qcnn": {"grid": 2},
+    "hqf_directional": {"grid": 2},
+    "hqf_global": {"grid": 2},
+    "hqf_local": {"grid": 2},
+    "hqf_qskip": {},
     "qcnn": {"num_qubits": 4},
     "qcq_classifier": {},
     "qcq_filter": {"filter": "random_layers", "layers": 2},
