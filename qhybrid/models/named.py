@@ -20,7 +20,7 @@ from qhybrid.models.qcq_cnn import (
 from qhybrid.models.qu_net import QuNetOptions, QuNetTwinOptions
 from qhybrid.models.qu_unet import QuUNetOptions, build_qu_unet
 from qhybrid.models.registry import register_model
-from qhybrid.models.unet import UNetOptions, build_unet
+from qhybrid.models.unet import GuidedByConcatenation, UNetOptions, build_unet
 from qhybrid.models.workspace_circuits import CircuitKeys
 
 
@@ -167,5 +167,12 @@ register_model(
     UNetOptions,
     build_unet,
     "U-Net with depthwise-separable convolutions, around any bottleneck",
+    "segmentation",
+)
+register_model(
+    "unet_vit_concat",
+    GuidedByConcatenation,
+    build_unet,
+    "U-Net with token maps of a frozen ViT by plain concatenation",
     "segmentation",
 )
