@@ -115,11 +115,6 @@ class FrozenViT:
 
     def _load(self) -> Any:
         options = self.options
-        if options.backbone == RANDOM:
-            model = seeded_model(options.config or {}, options.seed)
-        else:
-            folder = find_weights(options.backbone, KEY, FROZEN)
-            model = self._pretrained(folder)
         found = found_hash(options)
         if found != options.sha256:
             raise ConfigError(
@@ -127,6 +122,10 @@ class FrozenViT:
                 f"trained with (hash {options.sha256}), but have hash {found}. Fix: give the files that "
                 "were used."
             )
+        if options.backbone == RANDOM:
+            model = seeded_model(options.config or {}, options.seed)
+        else:
+            model = self._pretrained(find_weights(options.backbone, KEY, FROZEN))
         return model.eval().requires_grad_(False)
 
     def _pretrained(self, folder: Path) -> Any:

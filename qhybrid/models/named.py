@@ -6,6 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from qhybrid.models.circuit_part import near_square
+from qhybrid.models.comparators import (
+    DIResOptions,
+    PlusPlusOptions,
+    PyramidOptions,
+    UNetPlusPlus,
+    build_di_res_unet,
+    build_pyramid_unet,
+)
 from qhybrid.models.hq_unet import HQUNetOptions, TwinOptions
 from qhybrid.models.hybrid_cnn import HybridCNNOptions, build_classifier
 from qhybrid.models.qcnn import QCNN, QCNNOptions
@@ -77,6 +85,13 @@ QUFEX = tuple(
 )
 
 register_model("cnn", CNNOptions, build_classifier, "Convolutions and a dense layer", "classification")
+register_model(
+    "di_res_unet",
+    DIResOptions,
+    build_di_res_unet,
+    "U-Net of inception blocks with residuals and dense pyramid pooling (our reconstruction)",
+    "segmentation",
+)
 register_model(
     "hq_unet",
     HQUNetOptions,
@@ -167,6 +182,16 @@ register_model(
     UNetOptions,
     build_unet,
     "U-Net with depthwise-separable convolutions, around any bottleneck",
+    "segmentation",
+)
+register_model(
+    "unet_plus_plus", PlusPlusOptions, UNetPlusPlus, "UNet++ of MONAI (extra `unetpp`)", "segmentation"
+)
+register_model(
+    "unet_spp",
+    PyramidOptions,
+    build_pyramid_unet,
+    "U-Net with spatial pyramid pooling as its deepest block",
     "segmentation",
 )
 register_model(

@@ -165,7 +165,7 @@ class UNet(nn.Module):
         self.size_multiple = (DOWNSAMPLING * rows, DOWNSAMPLING * columns)
         deep = (*widths[:4], bottleneck_channels or widths[4])
         if options.encoder is None:
-            self.stem = Stem(options.in_channels, widths[0])
+            self.stem: nn.Module = Stem(options.in_channels, widths[0])
             self.down = nn.ModuleList(Down(widths[i], widths[i + 1]) for i in range(4))
         else:
             self.encoder = PretrainedEncoder(options.encoder, options.in_channels, widths)
