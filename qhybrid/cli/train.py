@@ -166,6 +166,7 @@ def start_lines(start: TrainingStart) -> list[str]:
     ]
     angles = f", {start.circuit_weights:,} of them in circuits" if start.circuit_weights else ""
     lines.append(f"{'model':<12}{start.model}: {start.parameters:,} parameters{angles}")
+    lines += [f"{'frozen ViT':<12}{start.frozen}"] if start.frozen else []
     inputs = "patches" if data.unit == "scenes" else "images"
     per_step = f"{start.steps:,} steps of {start.batch_size:,} {inputs}"
     lines.append(f"{'training':<12}{start.epochs:,} epochs x {per_step}, on {start.device}")

@@ -54,41 +54,62 @@ class PatchAugmentation:
         Raises:
             DataError: If the number of bands is not that of the statistics.
         """
+        return self.with_maps(images, masks, None, seed)[:2]
+
+    def with_maps(
+        self, images: Tensor, masks: Tensor, maps: Tensor | None, seed: int
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Change a batch and maps of a coarser grid over the same ground, such as tokens of a frozen ViT.
+
+        Geometry acts on the maps too, colour does not. Images and masks become what they do without maps.
+
+        Args:
+            images: As on a call.
+            masks: As on a call.
+            maps: Shape (B, L, C, h, w); None of a model without them.
+            seed: As on a call.
+
+        Raises:
+            DataError: As on a call.
+        """
         if images.shape[1] != self._slope.shape[1]:
             raise DataError(
                 f"The statistics are of {self._slope.shape[1]} band(s), the images of {images.shape[1]}."
             )
         random = torch_generator(seed, "augmentation")
         with torch.no_grad():
-            images, masks = self._turn(images, masks, random)
+            images, masks, maps = self._turn(images, masks, maps, random)
             valid = (images != 0).any(dim=1, keepdim=True)
-            images, masks, valid = self._warp(images, masks, valid, random)
+            images, masks, valid, maps = self._warp(images, masks, valid, maps, random)
             images = self._recolour(images, random)
-            return images.mul_(valid), masks
+            return images.mul_(valid), masks, maps
 
-    def _turn(self, images: Tensor, masks: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _turn(
+        self, images: Tensor, masks: Tensor, maps: Tensor | None, random: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Flip and rotate by right angles, exactly; always returns new tensors."""
         batch, square = len(images), images.shape[-1] == images.shape[-2]
         flips = torch.randint(4, (batch,), generator=random) * int(self._config.flip)
         turns = torch.randint(4, (batch,), generator=random) * int(self._config.rotate90)
-        new_images, new_masks = torch.empty_like(images), torch.empty_like(masks)
+        sources = [images, masks] if maps is None else [images, masks, maps]
+        targets = [torch.empty_like(source) for source in sources]
         for sample in range(batch):
             flip, turn = int(flips[sample]), int(turns[sample])
             turn = turn if square else turn // 2 * 2
             axes = [axis for bit, axis in ((1, -1), (2, -2)) if flip & bit]
-            for source, target in ((images, new_images), (masks, new_masks)):
+            for source, target in zip(sources, targets):
                 target[sample] = torch.rot90(
                     source[sample].flip(axes) if axes else source[sample], turn, (-2, -1)
                 )
-        return new_images, new_masks
+        return targets[0], targets[1], None if maps is None else targets[2]
 
     def _warp(
-        self, images: Tensor, masks: Tensor, valid: Tensor, random: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Rotate, zoom and shift: images bilinearly, labels and validity by the nearest pixel."""
+        self, images: Tensor, masks: Tensor, valid: Tensor, maps: Tensor | None, random: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Rotate, zoom and shift: images and maps bilinearly, labels and validity by the nearest pixel."""
         config = self._config
         if config.rotate_degrees == 0 and config.scale == 0 and config.shift == 0:
-            return images, masks, valid
+            return images, masks, valid, maps
         batch, height, width = masks.shape
         angle = config.rotate_degrees * _symmetric((batch,), random)
         zoom = 1 + config.scale * _symmetric((batch,), random)
@@ -102,7 +123,8 @@ class PatchAugmentation:
         together = torch.cat([(masks[:, None] + 1).to(images), valid.to(images)], dim=1)
         together = warp_affine(together, matrix, (height, width), mode="nearest", padding_mode="zeros")
         labels = together[:, 0].round().to(masks.dtype) - 1
-        return images, torch.where(labels < 0, IGNORE_INDEX, labels), together[:, 1:] > 0.5
+        maps = None if maps is None else _warped_maps(maps, matrix, height, width)
+        return images, torch.where(labels < 0, IGNORE_INDEX, labels), together[:, 1:] > 0.5, maps
 
     def _recolour(self, images: Tensor, random: torch.Generator) -> Tensor:
         """Change colours; values are not clipped, because the network sees unclipped ones in prediction."""
@@ -128,6 +150,30 @@ class PatchAugmentation:
             scaled += (config.noise * torch.randn(images.shape, generator=random)).to(images)
         inverse = torch.where(slope > 0, 1 / slope, torch.zeros_like(slope))
         return (scaled - shift) * inverse
+
+
+def _warped_maps(maps: Tensor, matrix: Tensor, height: int, width: int) -> Tensor:
+    """Warp maps (B, L, C, h, w) as images of (height, width) pixels are warped; outside is as their edge.
+
+    A pixel (x, y) is place ((x + 1/2) w / width - 1/2, (y + 1/2) h / height - 1/2) of a map.
+
+    Args:
+        maps: The maps.
+        matrix: From pixels (x, y, 1) of the images to pixels of the warped images, shape (B, 2, 3).
+        height: Rows of the images.
+        width: Columns of the images.
+    """
+    rows, columns = maps.shape[-2:]
+    scale = matrix.new_tensor([columns / width, rows / height])
+    offset = (scale - 1) / 2
+    linear = matrix[:, :, :2] * scale[:, None] / scale
+    # place -> pixel -> warped pixel -> place
+    shift = matrix[:, :, 2] * scale + offset - (linear @ offset)
+    own = torch.cat([linear, shift[:, :, None]], dim=2)
+    flat = maps.flatten(1, 2).to(matrix)
+    warped = warp_affine(flat, own, (rows, columns), mode="bilinear", padding_mode="border")
+    result: Tensor = warped.reshape(maps.shape).to(maps.dtype)
+    return result
 
 
 def _symmetric(shape: tuple[int, ...], random: torch.Generator) -> Tensor:

@@ -279,3 +279,22 @@ def check_given(picture: RasterInfo, given: Sequence[int], wanted: Sequence[Band
             f"{','.join(map(str, numbers))}. Fix: give as many, in the model's order."
         )
     return numbers
+
+
+def named_places(wanted: Sequence[str], bands: Sequence[BandInput]) -> tuple[int, ...] | None:
+    """Return which of a model's bands have some names, from 1.
+
+    Names are descriptions, else colour interpretations that somebody has set: that three bands of 8 bits are
+    red, green and blue is GDAL's default and tells nothing.
+
+    Args:
+        wanted: Names such as "red" or "B04"; case, spaces and leading zeros do not matter.
+        bands: The model's bands.
+
+    Returns:
+        None if a name is missing.
+    """
+    labels = _labels(bands)
+    words = () if labels.default else labels.words
+    plain = [_plain(name) for name in wanted]
+    return tuple(words.index(name) + 1 for name in plain) if set(plain) <= set(words) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -21,12 +21,22 @@ from qhybrid.errors import DataError
 from qhybrid.seeding import numpy_generator
 
 Sample = dict[str, Tensor]
+WindowMaps = Callable[[Scene, Window], Tensor]
+"""Gives maps of a window that a model gets beside the image (`tokens` of a sample), shape (L, C, h, w)."""
 _ATTEMPTS = 1000
 """Windows tried for one patch before giving up: enough where one window in a hundred has labels."""
 
 
 def _to_sample(image: NDArray[np.float32], labels: NDArray[np.uint8]) -> Sample:
     return {"image": torch.from_numpy(image), "mask": torch.from_numpy(labels.astype(np.int64))}
+
+
+def _sample_of(
+    store: SceneStore, number: int, window: Window, statistics: BandStatistics, maps: WindowMaps | None
+) -> Sample:
+    """Return a window of a scene, with its maps where the model gets any."""
+    sample = _to_sample(*store.standardised(number, window, statistics))
+    return sample if maps is None else {**sample, "tokens": maps(store.scenes[number], window)}
 
 
 def too_small(scene: Scene, shape: tuple[int, int], config: DataConfig) -> str | None:
@@ -65,6 +75,7 @@ class RandomPatches(Dataset[Sample]):
         statistics: BandStatistics,
         config: DataConfig,
         seed: int,
+        maps: WindowMaps | None = None,
     ) -> None:
         """Prepare sampling.
 
@@ -74,6 +85,7 @@ class RandomPatches(Dataset[Sample]):
             statistics: Of the training split; scenes are read for their contract.
             config: Patch size, patches in an epoch, nodata, cache.
             seed: Seed of the run.
+            maps: What a model with a frozen ViT gets beside the image.
 
         Raises:
             DataError: If there are no scenes, or a patch is larger than a scene.
@@ -83,6 +95,7 @@ class RandomPatches(Dataset[Sample]):
         self._size = config.patch_size
         self._length = config.patches_per_epoch
         self._seed = seed
+        self._maps = maps
         # Shared memory: workers that live over several epochs see the change.
         self._epoch = torch.zeros(1, dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]
@@ -142,7 +155,7 @@ class RandomPatches(Dataset[Sample]):
         epoch, position = index if isinstance(index, tuple) else (self.epoch, index)
         if not 0 <= position < self._length:
             raise IndexError(f"Patch {position} of {self._length}.")
-        return _to_sample(*self._store.standardised(*self.window(epoch, position), self._statistics))
+        return _sample_of(self._store, *self.window(epoch, position), self._statistics, self._maps)
 
 
 class GridPatches(Dataset[Sample]):
@@ -155,6 +168,7 @@ class GridPatches(Dataset[Sample]):
         statistics: BandStatistics,
         config: DataConfig,
         patch_size: int | None = None,
+        maps: WindowMaps | None = None,
     ) -> None:
         """Plan the windows.
 
@@ -164,12 +178,14 @@ class GridPatches(Dataset[Sample]):
             statistics: Of the training split; scenes are read for their contract.
             config: Patch size, nodata, cache.
             patch_size: Side of the windows; absent: `config.patch_size`.
+            maps: What a model with a frozen ViT gets beside the image.
 
         Raises:
             DataError: If there are no scenes or a file is unusable.
         """
         self._store = SceneStore(scenes, classes, contract_of(statistics, config), config.cache_mb)
         self._statistics = statistics
+        self._maps = maps
         size = config.patch_size if patch_size is None else patch_size
         self.windows = [
             (number, Window(row, col, size, size))
@@ -183,4 +199,4 @@ class GridPatches(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         """Return the patch: image (C, S, S) standardised float32, mask (S, S) int64."""
-        return _to_sample(*self._store.standardised(*self.windows[index], self._statistics))
+        return _sample_of(self._store, *self.windows[index], self._statistics, self._maps)

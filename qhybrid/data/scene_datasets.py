@@ -19,7 +19,9 @@ from qhybrid.data.folds import FoldedScenes
 from qhybrid.data.geotiff_folder import GeoTiffFolder
 from qhybrid.data.landcover_ai import LandCoverAI, fetch_landcover_ai
 from qhybrid.data.locations import as_folder, join_location
+from qhybrid.data.open_earth_map import OpenEarthMap
 from qhybrid.data.scenes import SceneDataset
+from qhybrid.data.seasonet import SeasoNet
 from qhybrid.data.stac import StacScenes
 from qhybrid.data.synthetic import SyntheticScenes
 from qhybrid.errors import ConfigError
@@ -28,6 +30,8 @@ __all__ = ["DatasetInfo", "dataset_info", "fetch_dataset", "list_datasets", "ope
 
 register_dataset(GeoTiffFolder)
 register_dataset(LandCoverAI, fetch_landcover_ai)
+register_dataset(OpenEarthMap)
+register_dataset(SeasoNet)
 register_dataset(StacScenes)
 register_dataset(SyntheticScenes)
 

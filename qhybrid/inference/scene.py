@@ -22,6 +22,7 @@ from qhybrid.inference.scene_model import (
     check_window_size,
     input_contract,
     place_model,
+    scene_tokens,
 )
 from qhybrid.inference.walk import Progress, SceneWalk
 from qhybrid.inference.windows import plan_strips
@@ -114,7 +115,9 @@ def iterate_probabilities(
     size = check_window_size(run, window_size)
     device = place_model(run, device)
     reader = SceneReader(whole, None, input_contract(run))
-    walk = SceneWalk(run, reader, settings, size, device, progress, draws=draws, seed=seed)
+    # Scenes of a data set come again; a map's scene would only fill the disk.
+    tokens = scene_tokens(run, keep=isinstance(scene, Scene))
+    walk = SceneWalk(run, reader, settings, size, device, progress, draws=draws, seed=seed, tokens=tokens)
     wanted = area or Window(0, 0, *reader.shape)
     # A column of the band: values being blended, those being handed out, and their masks.
     column_bytes = size * 2 * (4 * run.classes.num_classes * (draws or 1) + 1)

@@ -20,6 +20,7 @@ from qhybrid.data.contract_reading import ImageReader
 from qhybrid.data.raster import RasterInfo
 from qhybrid.data.statistics import BandStatistics, contract_of
 from qhybrid.errors import ConfigError, DataError
+from qhybrid.guidance import Guidance, SceneTokens
 
 Run = TypeVar("Run")
 
@@ -73,6 +74,19 @@ class SceneModel(TrainedModel, Protocol):
 def input_contract(run: SceneModel) -> InputContract:
     """Return what scenes are read for: what the model was trained on, with what the user decides."""
     return contract_of(run.statistics, run.recipe.data, run.bands)
+
+
+def scene_tokens(run: SceneModel, keep: bool) -> SceneTokens | None:
+    """Return what gives token maps of windows to a model with a frozen ViT; None for one without.
+
+    Args:
+        run: The trained model.
+        keep: Keep new token maps on disk.
+    """
+    guidance = getattr(run.model, "guidance", None)
+    if not isinstance(guidance, Guidance):
+        return None
+    return SceneTokens(guidance, run.statistics, input_contract(run), keep=keep)
 
 
 def scene_grid(run: SceneModel, image: str | Path) -> RasterInfo:
@@ -177,6 +191,7 @@ def window_probabilities(
     device: torch.device,
     source: str,
     orientations: int = 1,
+    tokens: torch.Tensor | None = None,
 ) -> NDArray[np.float32]:
     """Run the model on windows of equal size.
 
@@ -186,6 +201,7 @@ def window_probabilities(
         device: Where the model is.
         source: The scene, for messages.
         orientations: 1, 4 or 8: average over rotations by 90 degrees, and over their mirror images.
+        tokens: Token maps of the windows, (B, L, C', h, w), for a model with guidance.
 
     Returns:
         Class probabilities (softmax of the logits), shape (B, K, h, w).
@@ -195,11 +211,13 @@ def window_probabilities(
         DataError: If a logit is not finite.
     """
     images = torch.from_numpy(np.stack(windows)).to(device)
-    averaged = [
-        _turned(_probabilities(run, _turned(images, turns, mirrored), source), -turns, mirrored, back=True)
-        for mirrored in ((False, True) if orientations == 8 else (False,))
-        for turns in range(min(orientations, 4))
-    ]
+    maps = None if tokens is None else tokens.to(device)
+    averaged = []
+    for mirrored in (False, True) if orientations == 8 else (False,):
+        for turns in range(min(orientations, 4)):
+            turned = None if maps is None else _turned(maps, turns, mirrored)
+            found = _probabilities(run, _turned(images, turns, mirrored), source, turned)
+            averaged.append(_turned(found, -turns, mirrored, back=True))
     return np.asarray(torch.stack(averaged).mean(dim=0).cpu().numpy())
 
 
@@ -211,12 +229,14 @@ def _turned(images: torch.Tensor, turns: int, mirrored: bool, back: bool = False
     return images.flip(-1) if mirrored and back else images
 
 
-def _probabilities(run: SceneModel, images: torch.Tensor, source: str) -> torch.Tensor:
+def _probabilities(
+    run: SceneModel, images: torch.Tensor, source: str, tokens: torch.Tensor | None
+) -> torch.Tensor:
     """Return the checked class probabilities of a batch, shape (B, K, h, w)."""
     if run.recipe.training.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        logits = run.model(images)
+        logits = run.model(images) if tokens is None else run.model(images, tokens)
     expected = (len(images), run.classes.num_classes, *images.shape[2:])
     if tuple(logits.shape) != expected:
         raise ConfigError(

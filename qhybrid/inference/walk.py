@@ -14,6 +14,7 @@ from qhybrid.data.raster import Window
 from qhybrid.data.scenes import SceneReader
 from qhybrid.engines import Engine
 from qhybrid.errors import ConfigError
+from qhybrid.guidance import SceneTokens
 from qhybrid.inference.blend import BandBlender, axis_weights
 from qhybrid.inference.scene_model import SceneModel, window_probabilities
 from qhybrid.inference.windows import axis_starts
@@ -46,6 +47,7 @@ class SceneWalk:
         draws: Predictions D of each window; the blended channels are then those of the first draw, then those
             of the second, and so on.
         seed: Decides shots and trajectories by place and draw; None leaves the engines alone.
+        tokens: Token maps of a frozen ViT, for a model with guidance.
 
     Raises:
         ConfigError: If draws are wanted of a model of which nothing is random.
@@ -62,7 +64,9 @@ class SceneWalk:
         *,
         draws: int | None = None,
         seed: int | None = None,
+        tokens: SceneTokens | None = None,
     ) -> None:
+        self._tokens = tokens
         self._run, self._reader, self._size = run, reader, size
         self._height, width = reader.shape
         self._device, self._progress, self._settings = device, progress, settings
@@ -101,6 +105,8 @@ class SceneWalk:
                 yield from self._strip((begin, end), needed, columns, (first, area.row + area.height))
         finally:
             self._reader.close()
+            if self._tokens is not None:
+                self._tokens.close()
 
     def _strip(
         self, strip: tuple[int, int], rows: list[int], columns: list[int], wanted: tuple[int, int]
@@ -140,10 +146,14 @@ class SceneWalk:
     ) -> None:
         images = [image for _, image, _ in batch]
         source, orientations = str(self._reader.scene.image), self._settings.orientations
+        tokens = None
+        if self._tokens is not None:
+            windows = [Window(row, column, self._size, self._size) for column, _, _ in batch]
+            tokens = torch.stack([self._tokens(self._reader.scene, window) for window in windows])
         for draw in range(self.draws or 1):
             for number, engine in enumerate(self._engines):
                 engine.reseed(derive_seed(self._seed or 0, "map", draw, row, batch[0][0], number))
-            results = window_probabilities(self._run, images, self._device, source, orientations)
+            results = window_probabilities(self._run, images, self._device, source, orientations, tokens)
             for (column, _, valid), values in zip(batch, results):
                 weights = self._row_weights[row], self._column_weights[column]
                 blender.add(row, column, valid, values, weights, draw * self._run.classes.num_classes)

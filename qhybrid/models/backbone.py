@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qhybrid.errors import ConfigError, optional_import
-from qhybrid.models.encoder_keys import EXTRA, EncoderOptions, find_weights
+from qhybrid.errors import ConfigError
+from qhybrid.guidance.pretrained import find_weights, library, load_pretrained, random_model
+from qhybrid.models.encoder_keys import EncoderOptions
 
 
 def inflate_bands(model: Any, bands: int, rgb: Sequence[int] | None = None) -> Any:
@@ -40,45 +41,18 @@ def inflate_bands(model: Any, bands: int, rgb: Sequence[int] | None = None) -> A
     new = new * (known / bands)
     state = {**model.state_dict(), f"{name}.weight": new}
     config = type(model.config).from_dict({**model.config.to_dict(), "num_channels": bands})
-    wider = optional_import("transformers", EXTRA).AutoModel.from_config(config)
+    wider = library().AutoModel.from_config(config)
     wider.load_state_dict(state)
     return wider
 
 
 def load_backbone(options: EncoderOptions) -> tuple[Any, set[str]]:
     """Return the backbone as it was trained, in 32 bit, and the names of tensors that its files lack."""
-    library = optional_import("transformers", EXTRA)
     content = dict(options.config or {})
-    config = library.CONFIG_MAPPING[content["model_type"]].from_dict(content)
     with explained("be built", options):
         if options.weights is None:
-            return library.AutoModel.from_config(config), set()
-        with _quiet(library):
-            model, report = library.AutoModel.from_pretrained(
-                str(find_weights(options.weights)),
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-    return model, set(report["missing_keys"])
-
-
-@contextlib.contextmanager
-def _quiet(library: Any) -> Iterator[None]:
-    """Keep the library's progress bar and its warnings off the terminal."""
-    log = library.utils.logging
-    before, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(before)
-        if bars:
-            log.enable_progress_bar()
+            return random_model(content), set()
+        return load_pretrained(find_weights(options.weights), content)
 
 
 @contextlib.contextmanager

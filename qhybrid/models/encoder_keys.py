@@ -5,28 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from qhybrid.errors import ConfigError, optional_import
+from qhybrid.errors import ConfigError
+from qhybrid.guidance import FrozenViT, guidance_of
+from qhybrid.guidance.pretrained import architecture, find_weights, read_config, weights_hash
 from qhybrid.models.circuit_part import PartOptions
-from qhybrid.plugins import near_name
-from qhybrid.workspace import data_root
-
-EXTRA = "encoders"
-CONFIG = "config.json"
-_NOT_ARCHITECTURE = (
-    "_name_or_path",
-    "architectures",
-    "dtype",
-    "id2label",
-    "label2id",
-    "torch_dtype",
-    "transformers_version",
-)
 
 
 class EncoderOptions(PartOptions):
@@ -139,6 +125,11 @@ def with_values(section: Mapping[str, Any], values: str) -> dict[str, Any]:
         ConfigError: If the section says something else.
     """
     encoder = _encoder_of(section)
+    if values != "standardised" and guidance_of(section) is not None:
+        raise ConfigError(
+            "Key `model.guidance` is for data sets of scenes, whose token maps are kept by tile, but this "
+            "data set holds whole images. Fix: leave it out, or use `model.encoder`."
+        )
     if encoder is None:
         return dict(section)
     if encoder.get("values", values) != values:
@@ -164,11 +155,15 @@ def kept_model(section: Mapping[str, Any]) -> dict[str, Any]:
 def check_begins(section: Mapping[str, Any]) -> None:
     """Check before data are read that a new training has the pretrained weights that it is to begin with.
 
+    A frozen ViT is tried on a small image.
+
     Raises:
         ConfigError: If they are missing, or the section is one that an old run keeps: its encoder would be
             random though it came from pretrained weights.
     """
     encoder_hash(section)
+    if (guidance := guidance_of(section)) is not None:
+        FrozenViT(guidance).check()
     encoder = _encoder_of(section)
     if encoder is not None and encoder.get("source") is not None and encoder.get("weights") is None:
         raise ConfigError(
@@ -203,90 +198,3 @@ def encoder_hash(section: Mapping[str, Any]) -> str | None:
         return weights
     described = json.dumps(architecture(read_config(str(name))), sort_keys=True)
     return hashlib.sha256(f"{weights} {described}".encode()).hexdigest()
-
-
-def find_weights(name: str) -> Path:
-    """Return the folder of pretrained weights.
-
-    Args:
-        name: A folder, in the working directory or below the data root, or a name on the hub.
-
-    Raises:
-        ConfigError: If there is none.
-    """
-    for folder in (Path(name).expanduser(), data_root() / name):
-        if (folder / CONFIG).is_file():
-            return folder
-        if folder.is_dir():
-            raise ConfigError(
-                f"Key `encoder.weights` is folder {folder}, which must hold {CONFIG} and weights, but has no "
-                f"{CONFIG}. Fix: save the model there with `save_pretrained`."
-            )
-    hub = optional_import("huggingface_hub", EXTRA)
-    try:
-        return Path(hub.snapshot_download(name, allow_patterns=[CONFIG, "*.safetensors"]))
-    except Exception as error:  # the client raises many kinds: no network, no such model, a name it refuses
-        raise ConfigError(
-            f"Key `encoder.weights` must be a folder, or the name of a model on the hub, but there is no "
-            f"{name} in the working directory or below {data_root()}, and the hub gives none "
-            f"({type(error).__name__}). Fix: check the path and the data root (--data-root, QHYBRID_DATA)."
-        ) from error
-
-
-def weights_hash(folder: Path) -> str:
-    """Return the hash of the content of the safetensors files in a folder.
-
-    Raises:
-        ConfigError: If there are none.
-    """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ConfigError(
-            f"{folder} must hold pretrained weights as *.safetensors, but has none. Fix: save the model with "
-            "`save_pretrained`; weights in pickle files are not read, since they may execute code."
-        )
-    digest = hashlib.sha256()
-    for file in files:
-        state = file.stat()
-        digest.update(_file_hash(file.resolve(), state.st_size, state.st_mtime_ns, state.st_ino))
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=64)
-def _file_hash(file: Path, _size: int, _changed: int, _inode: int) -> bytes:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").digest()
-
-
-def read_config(name: str) -> dict[str, Any]:
-    """Return the content of the config.json of pretrained weights.
-
-    Raises:
-        ConfigError: If it cannot be read.
-    """
-    file = find_weights(name) / CONFIG
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{file} must be JSON, but cannot be read: {error}.") from error
-
-
-def architecture(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an architecture complete, with the defaults of its kind, so that later versions rebuild it.
-
-    Raises:
-        ConfigError: If `transformers` knows no such kind, or refuses a value.
-    """
-    known = optional_import("transformers", EXTRA).CONFIG_MAPPING
-    kind = content.get("model_type")
-    if kind not in known:
-        raise ConfigError(
-            f"Key `encoder.config` must have a `model_type` that transformers knows, but has {kind!r}."
-            f"{near_name(kind, list(known))}"
-        )
-    try:
-        plain = {key: value for key, value in content.items() if key not in _NOT_ARCHITECTURE}
-        complete = json.loads(known[kind].from_dict(plain).to_json_string(use_diff=False))
-    except Exception as error:  # each kind has checks of its own
-        raise ConfigError(f"Key `encoder.config` is not an architecture of kind `{kind}`: {error}") from error
-    return {key: value for key, value in complete.items() if key not in _NOT_ARCHITECTURE}

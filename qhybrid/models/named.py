@@ -6,6 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from qhybrid.models.circuit_part import near_square
+from qhybrid.models.comparators import (
+    DIResOptions,
+    PlusPlusOptions,
+    PyramidOptions,
+    UNetPlusPlus,
+    build_di_res_unet,
+    build_pyramid_unet,
+)
 from qhybrid.models.hq_unet import HQUNetOptions, TwinOptions
 from qhybrid.models.hqf_net import HQFNetOptions
 from qhybrid.models.hybrid_cnn import HybridCNNOptions, build_classifier
@@ -21,7 +29,7 @@ from qhybrid.models.qcq_cnn import (
 from qhybrid.models.qu_net import QuNetOptions, QuNetTwinOptions
 from qhybrid.models.qu_unet import QuUNetOptions, build_qu_unet
 from qhybrid.models.registry import register_model
-from qhybrid.models.unet import UNetOptions, build_unet
+from qhybrid.models.unet import GuidedByConcatenation, UNetOptions, build_unet
 from qhybrid.models.workspace_circuits import CircuitKeys
 
 
@@ -78,6 +86,13 @@ QUFEX = tuple(
 )
 
 register_model("cnn", CNNOptions, build_classifier, "Convolutions and a dense layer", "classification")
+register_model(
+    "di_res_unet",
+    DIResOptions,
+    build_di_res_unet,
+    "U-Net of inception blocks with residuals and dense pyramid pooling (our reconstruction)",
+    "segmentation",
+)
 register_model(
     "hq_unet",
     HQUNetOptions,
@@ -175,5 +190,22 @@ register_model(
     UNetOptions,
     build_unet,
     "U-Net with depthwise-separable convolutions, around any bottleneck",
+    "segmentation",
+)
+register_model(
+    "unet_plus_plus", PlusPlusOptions, UNetPlusPlus, "UNet++ of MONAI (extra `unetpp`)", "segmentation"
+)
+register_model(
+    "unet_spp",
+    PyramidOptions,
+    build_pyramid_unet,
+    "U-Net with spatial pyramid pooling as its deepest block",
+    "segmentation",
+)
+register_model(
+    "unet_vit_concat",
+    GuidedByConcatenation,
+    build_unet,
+    "U-Net with token maps of a frozen ViT by plain concatenation",
     "segmentation",
 )

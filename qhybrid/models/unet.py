@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from qhybrid.config import StrictModel
 from qhybrid.engines.base import Engine
 from qhybrid.errors import ConfigError
+from qhybrid.guidance import GuidanceOptions, build_guidance
 from qhybrid.models.blocks import DoubleConv, Down, Stem, Up
 from qhybrid.models.bottlenecks import BottleneckOptions, build_bottleneck
 from qhybrid.models.encoder import PretrainedEncoder
@@ -17,7 +19,7 @@ from qhybrid.models.encoder_keys import EncoderOptions
 from qhybrid.models.skips import SkipOptions, apply_skip, build_skips, check_cut
 
 DOWNSAMPLING = 16
-_OPTIONAL = ("image_size", "skips", "cut_skips", "bottleneck", "encoder")
+_OPTIONAL = ("image_size", "skips", "cut_skips", "bottleneck", "encoder", "guidance")
 
 
 class UNetKeys(StrictModel):
@@ -34,6 +36,7 @@ class UNetKeys(StrictModel):
         cut_skips: Levels whose skip connection is left out, 0 being that at full resolution: what is below
             them reaches the output through the bottleneck alone (an ablation).
         encoder: A pretrained backbone in place of stem and Down blocks; none by default.
+        guidance: A frozen ViT whose token maps are fused with the encoder's features; none by default.
     """
 
     in_channels: int = Field(ge=1)
@@ -44,6 +47,7 @@ class UNetKeys(StrictModel):
     skips: SkipOptions | None = None
     cut_skips: tuple[int, ...] | None = None
     encoder: EncoderOptions | None = None
+    guidance: GuidanceOptions | None = None
 
     @field_validator("widths")
     @classmethod
@@ -60,6 +64,9 @@ class UNetKeys(StrictModel):
         if self.encoder is not None:
             self.encoder.check_levels(len(self.widths))
             self.encoder.check_bands(self.in_channels)
+        if self.guidance is not None and self.guidance.used:
+            self.guidance.check_levels(len(self.widths))
+            self.guidance.check_bands(self.in_channels)
         if self.image_size is None:
             return self
         if "patch_size" in self.model_fields_set:
@@ -115,6 +122,26 @@ class UNetOptions(UNetKeys):
         return self.bottleneck or BottleneckOptions()
 
 
+class GuidedByConcatenation(UNetOptions):
+    """Keys of `unet_vit_concat`: those of `unet`, with a frozen ViT by plain concatenation.
+
+    Attributes:
+        guidance: The frozen ViT; its `fusion` is `concat`.
+    """
+
+    guidance: GuidanceOptions
+
+    @field_validator("guidance", mode="before")
+    @classmethod
+    def _concatenated(cls, guidance: Any) -> Any:
+        content = {"backbone": guidance} if isinstance(guidance, str) else guidance
+        if not isinstance(content, Mapping):
+            return content
+        if content.get("fusion", "concat") != "concat":
+            raise ValueError("`fusion` of this model is `concat`. Fix: leave it out, or take model `unet`")
+        return {**content, "fusion": "concat"}
+
+
 class UNet(nn.Module):
     """Stem, four Down blocks, a bottleneck, four Up blocks, 1x1 convolution.
 
@@ -123,6 +150,7 @@ class UNet(nn.Module):
     Attributes:
         bottleneck: Map from (B, widths[4], h/16, w/16) to (B, bottleneck_channels, h/16, w/16).
         skips: Gates of the skip connections by level.
+        guidance: Frozen ViT and fusion; None without.
         any_size: Whether images of other sizes than in training are accepted.
         size_multiple: What height and width of images must be multiples of.
     """
@@ -142,7 +170,7 @@ class UNet(nn.Module):
         self.size_multiple = (DOWNSAMPLING * rows, DOWNSAMPLING * columns)
         deep = (*widths[:4], bottleneck_channels or widths[4])
         if options.encoder is None:
-            self.stem = Stem(options.in_channels, widths[0])
+            self.stem: nn.Module = Stem(options.in_channels, widths[0])
             self.down = nn.ModuleList(Down(widths[i], widths[i + 1]) for i in range(4))
         else:
             self.encoder = PretrainedEncoder(options.encoder, options.in_channels, widths)
@@ -153,19 +181,25 @@ class UNet(nn.Module):
         )
         self.head = nn.Conv2d(widths[0], options.num_classes, 1)
         self.skips = nn.ModuleDict() if skips is None else skips
+        self.guidance = build_guidance(options.guidance, widths, options.in_channels)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, token_maps: Tensor | None = None) -> Tensor:
         """Map an image (B, C, H, W) to logits (B, K, H, W).
 
+        Args:
+            image: The image.
+            token_maps: Those of a frozen ViT over the same ground, (B, L, C', h, w), for a model with
+                guidance. Absent: those of the image itself.
+
         Raises:
-            ConfigError: If H or W is not a multiple of 16.
+            ConfigError: If H or W is not a multiple of 16, or a model without guidance gets token maps.
         """
         if image.shape[-2] % DOWNSAMPLING or image.shape[-1] % DOWNSAMPLING:
             raise ConfigError(
                 f"Height and width must be multiples of {DOWNSAMPLING}, but are {image.shape[-2]} x "
                 f"{image.shape[-1]}."
             )
-        *levels, features = self._encoded(image)
+        *levels, features = self._guided(self._encoded(image), image, token_maps)
         skips = [
             None if level in self._cut else apply_skip(self.skips, level, skip)
             for level, skip in enumerate(levels)
@@ -175,6 +209,15 @@ class UNet(nn.Module):
             features = up(features, skips.pop())
         logits: Tensor = self.head(features)
         return logits
+
+    def _guided(self, features: list[Tensor], image: Tensor, token_maps: Tensor | None) -> list[Tensor]:
+        """Return the feature maps fused with what the frozen ViT sees, where there is one."""
+        if self.guidance is not None:
+            guided: list[Tensor] = self.guidance(features, image, token_maps)
+            return guided
+        if token_maps is not None:
+            raise ConfigError("Argument `token_maps` is for models with `guidance`, but this one has none.")
+        return features
 
     def _encoded(self, image: Tensor) -> list[Tensor]:
         """Return the feature maps of all levels, that at full resolution first, the bottleneck's last."""

@@ -57,13 +57,13 @@ class TrainingModule(lightning.LightningModule):
         if recipe.training.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def network(self, inputs: Tensor) -> Tensor:
+    def network(self, inputs: Tensor, maps: Tensor | None = None) -> Tensor:
         """Return logits, without checks."""
-        logits: Tensor = self.model(inputs)
+        logits: Tensor = self.model(inputs) if maps is None else self.model(inputs, maps)
         return logits
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits.
+    def forward(self, inputs: Tensor, maps: Tensor | None = None) -> Tensor:
+        """Return logits of inputs, and of token maps for a model with a frozen ViT.
 
         Raises:
             TrainingError: If training has diverged, so that circuits get angles that are not finite.
@@ -71,18 +71,21 @@ class TrainingModule(lightning.LightningModule):
         if self.recipe.training.channels_last and inputs.ndim == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         try:
-            return self.network(inputs)
+            return self.network(inputs) if maps is None else self.network(inputs, maps)
         except NotFiniteError as error:
             # Circuits refuse such angles, so that a diverged network shows here before it shows in the loss.
             raise TrainingError(self._diverged("A circuit got angles that are not finite")) from error
+
+    def augmentation_seed(self, step: int) -> int:
+        """Return the seed of (seed, epoch, step of the epoch)."""
+        return derive_seed(self.recipe.seed, "augmentation", self.current_epoch, step)
 
     def augmented(self, images: Tensor, targets: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Return images and targets changed as a function of (seed, epoch, step of the epoch)."""
         if self.augmentation is None:
             return images, targets
-        seed = derive_seed(self.recipe.seed, "augmentation", self.current_epoch, step)
         with torch.autocast(device_type=self.device.type, enabled=False):
-            return self.augmentation(images, targets, seed)
+            return self.augmentation(images, targets, self.augmentation_seed(step))
 
     def checked_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of a training step.

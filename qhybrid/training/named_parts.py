@@ -13,13 +13,14 @@ from pathlib import Path
 
 from qhybrid.config import Recipe
 from qhybrid.errors import CheckpointError, ConfigError
+from qhybrid.guidance import guidance_hash
 from qhybrid.models import circuits_hash, encoder_hash
 from qhybrid.noise import load_profile
 from qhybrid.training.run_folder import start_weights
 
 
 def named_parts(recipe: Recipe) -> dict[str, str]:
-    """Return the hash of each part that a recipe names: noise, circuits, encoder, and weights to start from.
+    """Return the hash of each part that a recipe names: noise, circuits, encoder, ViT, weights to start from.
 
     What a recipe does not name is left out.
 
@@ -32,6 +33,7 @@ def named_parts(recipe: Recipe) -> dict[str, str]:
         else load_profile(recipe.engine.noise).fingerprint,
         "circuits of model": circuits_hash(recipe.model),
         "model.encoder": encoder_hash(recipe.model),
+        "model.guidance": guidance_hash(recipe.model),
     }
     if recipe.training.start is not None:
         with contextlib.suppress(CheckpointError, OSError):  # training says so

@@ -16,6 +16,7 @@ from qhybrid.data.check_findings import DataCheck
 from qhybrid.data.datasets import dataset_class
 from qhybrid.engines import make_engine
 from qhybrid.errors import ConfigError, WorkspaceError, optional_import
+from qhybrid.guidance import Guidance
 from qhybrid.layers import quantum_layers
 from qhybrid.models import check_task, resolve_model
 from qhybrid.training.run_folder import RECIPE, start_weights
@@ -40,6 +41,7 @@ class TrainingStart:
         epochs: Epochs at most.
         steps: Steps in an epoch.
         batch_size: Patches or images in a step.
+        frozen: What the frozen ViT is called; empty without one.
     """
 
     data: DataCheck
@@ -50,6 +52,7 @@ class TrainingStart:
     epochs: int
     steps: int
     batch_size: int
+    frozen: str = ""
 
 
 def training_start(recipe: Recipe, task: Task, device: object) -> TrainingStart:
@@ -61,6 +64,7 @@ def training_start(recipe: Recipe, task: Task, device: object) -> TrainingStart:
         device: Where it is trained.
     """
     model = task.module.model
+    guidance = getattr(model, "guidance", None)
     trained = {id(one): one.numel() for one in model.parameters() if one.requires_grad}
     angles = {
         id(one): one.numel()
@@ -77,6 +81,7 @@ def training_start(recipe: Recipe, task: Task, device: object) -> TrainingStart:
         epochs=recipe.training.epochs,
         steps=max(1, task.module.total_steps // recipe.training.epochs),
         batch_size=recipe.training.batch_size,
+        frozen=guidance.options.label or "" if isinstance(guidance, Guidance) else "",
     )
 
 

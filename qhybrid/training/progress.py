@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import lightning
@@ -249,3 +250,22 @@ class EpochBar(ProgressBar):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+@contextmanager
+def tiles_progress(shown: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Show how many tiles have passed the frozen ViT; the bar goes away at the end.
+
+    Args:
+        shown: Whether training shows its progress at all.
+
+    Yields:
+        Takes (tiles done, tiles in all); None where nothing is shown.
+    """
+    if not shown:
+        yield None
+        return
+    columns = (TextColumn("frozen ViT"), BarColumn(), TextColumn("{task.completed}/{task.total} tiles"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("tiles", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

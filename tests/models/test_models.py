@@ -32,6 +32,7 @@ VIT = {
     "image_size": 32,
     "patch_size": 8,
 }
+VIT_BESIDE = {"backbone": "random", "config": VIT, "dim": 4, "heads": 2, "points": 2}
 CONFIGS = {
     "unet": {"name": "unet", **SCENE},
     "hq_unet": {"name": "hq_unet", "grid": 2, **SCENE},
@@ -71,6 +72,12 @@ CONFIGS = {
         **SCENE,
         "encoder": {"config": VIT, "freeze": False},
     },
+    "unet_vit_concat": {"name": "unet_vit_concat", **SCENE, "guidance": {**VIT_BESIDE, "dim": 4}},
+    "unet, deformable attention to a frozen ViT": {"name": "unet", **SCENE, "guidance": VIT_BESIDE},
+    "hq_unet, no ViT": {"name": "hq_unet", "grid": 2, **SCENE, "guidance": "none"},
+    "unet_plus_plus": {"name": "unet_plus_plus", **SCENE},
+    "unet_spp": {"name": "unet_spp", **SCENE},
+    "di_res_unet": {"name": "di_res_unet", **SCENE},
     "qu_unet, circuit and skips": {
         "name": "qu_unet",
         **MASK,

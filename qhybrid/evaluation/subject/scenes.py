@@ -35,6 +35,7 @@ from qhybrid.evaluation.scoring import (
 from qhybrid.evaluation.subject.predictions import KeptPredictions, PredictionWriter
 from qhybrid.evaluation.subject.results import Evaluation, ModelInputs, Options, ShownSample
 from qhybrid.evaluation.subject.subject import Subject, input_of
+from qhybrid.guidance import Guidance
 from qhybrid.metrics import SCENES, Sample, Totals
 from qhybrid.training.metrics import ConfusionMatrix, SegmentationMetrics
 from qhybrid.training.pictures import stretch
@@ -62,6 +63,8 @@ class SceneSubject(Subject):
         other: OtherData | None = None,
     ) -> None:
         self._data = run.recipe.data, data_root
+        if isinstance(guidance := getattr(run.model, "guidance", None), Guidance):
+            guidance.vit.root = data_root
         if other is None:
             scenes = open_dataset(*self._data).scenes(split)
         else:

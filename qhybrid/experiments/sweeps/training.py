@@ -20,6 +20,7 @@ from qhybrid.data.identity import DataIdentity
 from qhybrid.errors import CheckpointError, ConfigError, DataError
 from qhybrid.experiments.sweeps.earlier import made_after
 from qhybrid.experiments.sweeps.worker import TRAINED_MARK, training_job
+from qhybrid.guidance import guidance_hash
 from qhybrid.models import circuits_changed, circuits_hash, encoder_hash
 from qhybrid.noise import load_profile
 from qhybrid.training.data_record import training_identity
@@ -215,6 +216,9 @@ def recipe_key(recipe: Recipe) -> str:
     encoder = encoder_hash(recipe.model)
     if encoder is not None:
         digest.update(encoder.encode())
+    guidance = guidance_hash(recipe.model)
+    if guidance is not None:
+        digest.update(guidance.encode())
     if recipe.training.start is not None:
         # If they cannot be read the training says so, and stops no other.
         with contextlib.suppress(CheckpointError, OSError):

@@ -56,7 +56,7 @@ class ImageModule(TrainingModule):
         self._step = 0
         self._has_dropout = any(isinstance(part, _DROPOUT) and part.p > 0 for part in model.modules())
 
-    def network(self, inputs: Tensor) -> Tensor:
+    def network(self, inputs: Tensor, maps: Tensor | None = None) -> Tensor:
         """Return logits of images, or of the features of a fixed filter."""
         network: Any = self.model.forward_features if self.on_features else self.model
         logits: Tensor = network(inputs)

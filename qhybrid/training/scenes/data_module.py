@@ -21,6 +21,9 @@ from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.scenes import SPLITS
 from qhybrid.data.statistics import BandStatistics, compute_statistics, contract_of, first_contract
 from qhybrid.errors import DataError, DatasetNotFoundError
+from qhybrid.guidance import Guidance, SceneTokens
+from qhybrid.training.precision import trains_on_gpu
+from qhybrid.training.progress import tiles_progress
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -74,6 +77,7 @@ class SceneDataModule(lightning.LightningDataModule):
         self.classes = self.dataset.classes
         self.found = DataCheck("scenes", self.classes.names, "pixels", self.classes.colors)
         self._statistics = statistics
+        self._tokens: SceneTokens | None = None
         self._first: InputContract | None = None
         try:
             for split in ("train", "val"):
@@ -126,6 +130,24 @@ class SceneDataModule(lightning.LightningDataModule):
             self._statistics = found
         return self._statistics
 
+    def guide(self, guidance: Guidance) -> None:
+        """Let patches come with the token maps of a model's frozen ViT, which sees by the training split.
+
+        Raises:
+            ConfigError: If the ViT cannot be used, or which bands it gets is not known.
+        """
+        guidance.see(self.statistics)
+        device = "cuda" if trains_on_gpu(self.recipe) else "cpu"
+        contract = contract_of(self.statistics, self.recipe.data)
+        self._tokens = SceneTokens(guidance, self.statistics, contract, device=device)
+
+    def setup(self, stage: str) -> None:
+        """Let all tiles of training and validation pass the frozen ViT before the first step."""
+        if self._tokens is not None and self._tokens.kept:
+            scenes = [*self.dataset.scenes("train"), *self.dataset.scenes("val")]
+            with tiles_progress(self.recipe.training.progress) as progress:
+                self._tokens.prepare(scenes, progress)
+
     def identity(self, split: str) -> DataIdentity:
         """Return the identity of a split; see `qhybrid.data.identity`."""
         return scenes_identity(self.dataset.scenes(split))
@@ -139,7 +161,12 @@ class SceneDataModule(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Serve random patches; what a patch is depends on (seed, epoch, index) alone, not on workers."""
         patches = RandomPatches(
-            self.dataset.scenes("train"), self.classes, self.statistics, self.recipe.data, self.recipe.seed
+            self.dataset.scenes("train"),
+            self.classes,
+            self.statistics,
+            self.recipe.data,
+            self.recipe.seed,
+            self._tokens,
         )
         full_batches = len(patches) >= self.recipe.training.batch_size
         return self._loader(
@@ -148,7 +175,9 @@ class SceneDataModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Serve windows that cover every validation scene once."""
-        windows = GridPatches(self.dataset.scenes("val"), self.classes, self.statistics, self.recipe.data)
+        windows = GridPatches(
+            self.dataset.scenes("val"), self.classes, self.statistics, self.recipe.data, maps=self._tokens
+        )
         return self._loader(windows)
 
     def _loader(self, patches: Any, **options: Any) -> DataLoader[Any]:

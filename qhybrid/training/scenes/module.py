@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from qhybrid.config import Recipe
@@ -29,6 +30,7 @@ class SegmentationModule(TrainingModule):
         total_steps: int,
     ) -> None:
         super().__init__(model, recipe, loss, total_steps, augmentation)
+        self.patch_augmentation = augmentation
         self.train_matrix = ConfusionMatrix(num_classes)
         self.val_matrix = ConfusionMatrix(num_classes)
 
@@ -38,12 +40,23 @@ class SegmentationModule(TrainingModule):
         Raises:
             TrainingError: If the loss or an angle of a circuit is not finite.
         """
-        image, mask = self.augmented(batch["image"], batch["mask"], batch_idx)
-        logits = self(image)
+        if "tokens" not in batch:
+            image, mask = self.augmented(batch["image"], batch["mask"], batch_idx)
+            logits = self(image)
+        else:
+            image, mask, maps = self._augmented_with_maps(batch, batch_idx)
+            logits = self(image, maps)
         loss = self.checked_loss(logits, mask)
         self.train_matrix.update(logits.detach(), mask)
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(image))
         return loss
+
+    def _augmented_with_maps(self, batch: Batch, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return what `augmented` does, and the token maps moved alike."""
+        with torch.autocast(device_type=self.device.type, enabled=False):
+            return self.patch_augmentation.with_maps(
+                batch["image"], batch["mask"], batch["tokens"], self.augmentation_seed(step)
+            )
 
     def on_validation_epoch_start(self) -> None:
         """Log the metrics over the (augmented) training patches of the epoch, which validation closes."""
@@ -53,7 +66,7 @@ class SegmentationModule(TrainingModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Predict, and add to the confusion matrix."""
-        logits = self(batch["image"])
+        logits = self(batch["image"], batch.get("tokens"))
         counted = int((batch["mask"] != IGNORE_INDEX).sum())
         loss = self.loss(logits, batch["mask"])
         self.log("val_loss", loss, on_epoch=True, batch_size=max(1, counted))

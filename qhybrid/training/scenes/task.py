@@ -11,6 +11,7 @@ from qhybrid.config import Recipe
 from qhybrid.data.augmentation import PatchAugmentation
 from qhybrid.data.statistics import contract_of
 from qhybrid.errors import ConfigError
+from qhybrid.guidance import Guidance
 from qhybrid.models import build_for_engine, check_task, complete_model, kept_model, with_values
 from qhybrid.seeding import derive_seed
 from qhybrid.training.callbacks import COLUMNS
@@ -65,6 +66,10 @@ def build_scene_task(recipe: Recipe, data_root: Path, *, test: bool | None = Non
         model = build_for_engine(config, recipe.engine)
     load_start(model, recipe.training.start)
     data.check(test)
+    guidance = getattr(model, "guidance", None)
+    if isinstance(guidance, Guidance):
+        guidance.vit.root = data_root
+        data.guide(guidance)
     loss = CrossEntropyDice(
         recipe.training.loss, class_weights(recipe.training.loss, data.statistics.pixels_per_class)
     )
