@@ -162,17 +162,21 @@ class _Sweep:
         cells: list[Cell] = []
         for number, (folder, name, settings, own) in enumerate(wanted):
             self.progress("loading", number, len(wanted))
-            run = self._load(folder, name, settings, grids)
+            subject = self._subject(str(folder))
+            # A model without circuits that is trained beside others is their reference: it has one value.
+            reference = own and not subject.layers
+            run = self._describe(subject, name, settings, () if reference else grids)
             if own:
                 cells.append(self._trained_cell(run))
-            cells += list_cells([run], grids, self.profiles, self.settings)
+            if not reference:
+                cells += list_cells([run], grids, self.profiles, self.settings)
         return cells
 
-    def _load(
-        self, folder: Path, name: str, settings: dict[str, Any], grids: Sequence[SweepGrid]
+    def _describe(
+        self, subject: Subject, name: str, settings: dict[str, Any], grids: Sequence[SweepGrid]
     ) -> SweepRun:
-        subject = self._subject(str(folder))
-        check_run(subject, grids, self.profiles, self.settings["transpile_seed"])
+        if grids or subject.layers:
+            check_run(subject, grids, self.profiles, self.settings["transpile_seed"])
         run = describe_run(subject, name, subject.which, settings)
         write_run(self.folder, run, subject)
         return run

@@ -184,3 +184,23 @@ def test_training_goes_on_from_a_run(training_sweep, make_image_run, mnist_root,
     other = training_sweep({"seed": [0]}, **{"training.start": str(tmp_path / "nothing")})
     (failure,) = run_sweep(other, mnist_root, tmp_path / "two", processes=1).failures
     assert "training.start" in failure["error"]
+
+
+def test_a_model_without_circuits_is_a_reference_with_one_value(training_sweep, mnist_root, tmp_path):
+    """It is trained beside the others; noise and shots of the grids are for those with circuits."""
+    vary = {
+        "model": [{"name": "qcq_cnn", "channels": [2, 2]}, {"name": "cnn", "channels": [2, 2]}],
+        "seed": [0],
+    }
+    sweep = training_sweep(vary, [{"shots": [8]}], **{"engine.layers": None})
+    outcome = run_sweep(sweep, mnist_root, tmp_path / "out", processes=1)
+    assert outcome.failures == []
+    table = read_results(outcome.folder)
+    rows = table[table["metric"] == "accuracy"]
+    assert sorted(zip(rows["model"], rows["engine"])) == [
+        ("cnn", "trained"),
+        ("qcq_cnn", "exact"),
+        ("qcq_cnn", "trained"),
+    ]
+    again = run_sweep(sweep, mnist_root, tmp_path / "out", processes=1)
+    assert again.computed == 0
