@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from qhybrid.errors import HardwareError
+from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.ledger import Duplicate, Job
 from qhybrid.hardware.ledger.records import DONE, PREPARED, SENDING, SENT, UNFINISHED
@@ -59,10 +59,15 @@ def _enter_unknown(context: JobContext, tags: Iterable[str]) -> None:
 def close_left_open(context: JobContext) -> None:
     """Close sessions and batches that a process which ended early has left open; what they cost is asked."""
     for one in context.ledger.sessions():
-        if not one.closed:
-            context.asked(lambda one=one: context.service.close_session(one.id))  # type: ignore[misc]
-            context.ledger.note_session(replace(one, closed=True))
-            context.note(f"{one.mode} {one.id} was left open and is closed; its jobs go on")
+        if one.closed:
+            continue
+        try:
+            context.service.close_session(one.id)
+        except ServiceError as error:  # it ends by itself, and results do not wait for that
+            context.say(f"{one.mode} {one.id} could not be closed: {error}")
+            continue
+        context.ledger.note_session(replace(one, closed=True))
+        context.note(f"{one.mode} {one.id} was left open and is closed; its jobs go on")
 
 
 def be_certain_after_rebuilding(context: JobContext) -> None:
