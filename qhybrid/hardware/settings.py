@@ -258,7 +258,7 @@ class HardwareSettings(StrictModel):
     def _without_what_is_not_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out keys that are not used: plans stay as they were before these existed."""
         content: dict[str, Any] = handler(self)
-        usual = {"service": None, "rep_delay_us": None, "device_rep_delay_us": None}
+        usual: dict[str, Any] = {"service": None, "rep_delay_us": None, "device_rep_delay_us": None}
         usual |= {"calibration_factor": USUAL_FACTOR}
         return {key: value for key, value in content.items() if key not in usual or value != usual[key]}
 
