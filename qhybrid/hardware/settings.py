@@ -77,6 +77,7 @@ class Mitigation(StrictModel):
         return versions, -(-shots // versions)
 
 
+USUAL_FACTOR = 3.0
 USUAL_VERSIONS = 32
 """Random versions of a twirled circuit, as the client chooses them for many shots."""
 
@@ -216,6 +217,8 @@ class HardwareSettings(StrictModel):
         service: A plugin's service that executes; absent: the backend's own.
         rep_delay_us: Microseconds between two executions, within the device's range: the largest part of the
             price, but qubits that have no time to relax start wrongly; absent: the device's default.
+        calibration_factor: Read-out errors and errors of two-qubit gates that have changed by more than this
+            factor since the plan are told before anything is sent.
         device_rep_delay_us: The device's default when it was planned, which is priced; filled in by plans
             where it differs from `price.rep_delay_us`.
         limits: Bounds of one job.
@@ -238,6 +241,7 @@ class HardwareSettings(StrictModel):
     service: str | None = None
     rep_delay_us: float | None = Field(None, ge=0)
     device_rep_delay_us: float | None = Field(None, ge=0)
+    calibration_factor: float = Field(USUAL_FACTOR, ge=1)
     limits: Limits = Limits()
     price: Price = Price()
     patience: Patience = Patience()
@@ -254,8 +258,9 @@ class HardwareSettings(StrictModel):
     def _without_what_is_not_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out keys that are not used: plans stay as they were before these existed."""
         content: dict[str, Any] = handler(self)
-        new = ("service", "rep_delay_us", "device_rep_delay_us")
-        return {key: value for key, value in content.items() if key not in new or value is not None}
+        usual: dict[str, Any] = {"service": None, "rep_delay_us": None, "device_rep_delay_us": None}
+        usual |= {"calibration_factor": USUAL_FACTOR}
+        return {key: value for key, value in content.items() if key not in usual or value != usual[key]}
 
     @property
     def executed_shots(self) -> int:

@@ -267,7 +267,9 @@ class _Handler(BaseHTTPRequestHandler):
         if name not in self.state.devices:
             raise Refusal(404, f"backend {name} not found", 1216)
         if what == "status":
-            return {"state": True, "status": "active", "length_queue": 3, "backend_version": "1.0.0"}
+            found = {"state": True, "status": "active", "length_queue": 3, "backend_version": "1.0.0"}
+            self.state.edits.get("status", lambda _content: None)(found)
+            return found
         content = json.loads(json.dumps(_calibration(self.state.devices[name], what)))
         if what in self.state.edits:
             self.state.edits[what](content)

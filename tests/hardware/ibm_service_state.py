@@ -98,6 +98,7 @@ class ServiceState:
         outcomes: What becomes of the next jobs, first one first; `completed` when the list is empty.
         used_up: Whether the instance's time is used up: jobs are accepted and never run.
         takes_its_limit: Whether every job is billed as long as it was allowed to run.
+        reason: What failed jobs say.
         pending_limit: Jobs that may wait at the same time; None for any number.
         pending_status: HTTP status of a refusal for that reason.
         plan: Name of the account's plan; `open` refuses sessions.
@@ -112,6 +113,7 @@ class ServiceState:
     used_up: bool = False
     usage_limit_seconds: int = 600
     takes_its_limit: bool = False
+    reason: str = "Internal error of the device"
     pending_limit: int | None = None
     pending_status: int = 400
     plan: str = "open"
@@ -157,7 +159,7 @@ class ServiceState:
             return
         job.executions += 1
         if job.outcome == "failed":
-            job.status, job.reason, job.reason_code = "Failed", "Internal error of the device", 9999
+            job.status, job.reason, job.reason_code = "Failed", self.reason, 9999
         elif job.outcome == "too_long":
             job.status, job.reason, job.reason_code = "Cancelled", "Job ran longer than allowed", 1305
         else:

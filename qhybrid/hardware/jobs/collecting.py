@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.circuits.decoding import decode_chunk
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.jobs.reconciling import (
+    close_left_open,
     is_superseded,
     nothing_left,
     reconcile,
@@ -38,6 +40,7 @@ def collect_jobs(context: JobContext, wait: bool = True, progress: Progress | No
     """
     if nothing_left(context):
         return
+    close_left_open(context)
     patience, clock = context.settings.patience, context.clock
     started, pause = clock.elapsed(), patience.poll_s
     unreadable: dict[str, UnreadableResultError] = {}
@@ -167,6 +170,11 @@ def _enter_costs(context: JobContext) -> None:
                 if usage is not None:
                     context.ledger.update_job(job.tag, usage=usage)
         update_duplicates(context)
+        for one in context.ledger.sessions():
+            if one.mode == "session" and one.usage is None:
+                usage = context.asked(lambda one=one: context.service.session_usage(one.id))  # type: ignore[misc]
+                if usage is not None:
+                    context.ledger.note_session(replace(one, usage=usage))
     except ServiceError as error:
         context.say(f"costs are not complete, collect again later: {error}")
 
@@ -177,6 +185,7 @@ def cancel_jobs(context: JobContext) -> int:
     Returns:
         Number of jobs that were cancelled.
     """
+    close_left_open(context)
     reconcile(context)
     for job in context.ledger.jobs(SENDING):
         wait_for_certainty(context, job)

@@ -134,6 +134,10 @@ class JobContext:
         """Return the predicted QPU seconds of jobs that are still to be sent, each rounded up."""
         return sum(chunk.limit for chunk in self._unsent()) + self.later_seconds
 
+    def expected_seconds(self) -> float:
+        """Return the predicted QPU seconds of jobs that are still to be sent, later rounds included."""
+        return sum(chunk.seconds for chunk in self._unsent()) + self.later_seconds
+
     def _unsent(self) -> list[Chunk]:
         busy = {job.chunk for job in self.ledger.jobs(SENDING, SENT)}
         return [chunk for chunk in self.ledger.chunks() if chunk.state == OPEN and chunk.number not in busy]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from qhybrid.errors import HardwareError
+from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.ledger import Duplicate, Job
 from qhybrid.hardware.ledger.records import DONE, PREPARED, SENDING, SENT, UNFINISHED
@@ -55,6 +56,20 @@ def _enter_unknown(context: JobContext, tags: Iterable[str]) -> None:
             context.ledger.enter_job(tag, int(found[1]), int(found[2]))
 
 
+def close_left_open(context: JobContext) -> None:
+    """Close sessions and batches that a process which ended early has left open; what they cost is asked."""
+    for one in context.ledger.sessions():
+        if one.closed:
+            continue
+        try:
+            context.service.close_session(one.id)
+        except ServiceError as error:  # it ends by itself, and results do not wait for that
+            context.say(f"{one.mode} {one.id} could not be closed: {error}")
+            continue
+        context.ledger.note_session(replace(one, closed=True))
+        context.note(f"{one.mode} {one.id} was left open and is closed; its jobs go on")
+
+
 def be_certain_after_rebuilding(context: JobContext) -> None:
     """Wait until a ledger that was made again has all jobs of the plan: listings may show them late."""
     patience, clock = context.settings.patience, context.clock
@@ -81,6 +96,7 @@ def nothing_left(context: JobContext) -> bool:
     ledger = context.ledger
     bills = [job.usage for job in ledger.jobs() if job.id is not None]
     bills += [one.usage for one in ledger.duplicates()]
+    bills += [one.usage for one in ledger.sessions() if one.mode == "session"]
     if None in bills or ledger.jobs(PREPARED, SENDING, SENT) or any(c.state != DONE for c in ledger.chunks()):
         return False
     try:

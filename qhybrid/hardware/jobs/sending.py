@@ -7,6 +7,7 @@ import random
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -18,17 +19,31 @@ from qhybrid.errors import (
     SubmissionUnsureError,
     TooManyPendingError,
 )
+from qhybrid.hardware.jobs.before import check_before_sending, check_budget
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.jobs.reconciling import (
     be_certain_after_rebuilding,
+    close_left_open,
     nothing_left,
     reconcile,
     settle,
     wait_for_certainty,
 )
 from qhybrid.hardware.ledger import Chunk, Job
-from qhybrid.hardware.ledger.records import CANCELLED, FAILED, OPEN, PREPARED, SENDING, SENT, TOO_LONG
+from qhybrid.hardware.ledger.records import (
+    CANCELLED,
+    FAILED,
+    OPEN,
+    PREPARED,
+    SENDING,
+    SENT,
+    TOO_LONG,
+    OpenedSession,
+)
 from qhybrid.hardware.services.interface import Package
+
+SHORTEST_SESSION = 600
+"""Seconds that a session without a cap lasts at least, twice the estimate where that is more."""
 
 
 def send_open_chunks(context: JobContext, again: bool = False) -> int:
@@ -48,6 +63,7 @@ def send_open_chunks(context: JobContext, again: bool = False) -> int:
     ledger = context.ledger
     if nothing_left(context):
         return 0
+    close_left_open(context)
     reconcile(context)
     be_certain_after_rebuilding(context)
     for job in ledger.jobs(SENDING):
@@ -62,8 +78,16 @@ def send_open_chunks(context: JobContext, again: bool = False) -> int:
     if not todo:
         return 0
     context.check_cap()
-    _check_budget(context)
-    context.asked(lambda: context.service.open(context.time_limit(todo)))
+    check_budget(context)
+    limit = context.time_limit(todo)
+    if limit is None and context.settings.mode == "session":
+        # Nobody pays for eight hours because a session was left open.
+        limit = max(SHORTEST_SESSION, 2 * sum(chunk.limit for chunk in todo))
+    context.asked(lambda: context.service.open(limit))
+    check_before_sending(context)
+    opened = context.service.begin()
+    if opened is not None:
+        ledger.note_session(OpenedSession(*opened))
     sent_at: list[float] = []
     total = len(todo)
     try:
@@ -136,9 +160,12 @@ def _turn(context: JobContext) -> Iterator[None]:
 
 
 def _close(context: JobContext) -> None:
-    """Close the batch; one that stays open costs nothing, and jobs in it run."""
+    """Close the batch or session: jobs in it run. The next command closes one that stays open."""
     try:
         context.service.close()
+        for one in context.ledger.sessions():
+            if not one.closed:
+                context.ledger.note_session(replace(one, closed=True))
     except ServiceError as error:
         context.say(str(error))
 
@@ -203,23 +230,6 @@ def _check_limit(package: Package, chunk: Chunk) -> None:
             f"{limit} s: a job of it that was sent is not listed and may still appear, so its time stays "
             "reserved. Fix: collect, and submit again when the bills of other jobs are there; nothing else "
             "was lost."
-        )
-
-
-def _check_budget(context: JobContext) -> None:
-    """Refuse to queue jobs that would wait for the next billing period."""
-    if not context.service.paid:
-        return
-    budget = context.asked(context.service.budget)
-    if budget.used_up:
-        raise HardwareError(
-            "The account's instance must have time left, but it is used up. Fix: wait for the next "
-            "period, or use another instance; nothing was sent."
-        )
-    if budget.remaining_seconds is not None:
-        context.say(
-            f"the instance has {budget.remaining_seconds:g} s left; about {context.ahead_seconds():g} s are "
-            "to be sent, later rounds included"
         )
 
 

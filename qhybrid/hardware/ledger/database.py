@@ -91,6 +91,14 @@ CREATE TABLE IF NOT EXISTS unlisted (
     seconds REAL NOT NULL,
     since REAL NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS sessions (
+    id TEXT PRIMARY KEY,
+    plan TEXT NOT NULL REFERENCES plans,
+    mode TEXT NOT NULL,
+    max_time REAL,
+    closed INTEGER NOT NULL DEFAULT 0,
+    usage REAL
+) STRICT;
 CREATE TABLE IF NOT EXISTS events (
     plan TEXT NOT NULL,
     time REAL NOT NULL,
@@ -159,6 +167,10 @@ class Database:
     def _read(self, statement: str, *values: Any) -> list[Any]:
         with self._explained(f"{self.path} must be readable"):
             return self._connection.execute(statement, values).fetchall()
+
+    def _has(self, table: str) -> bool:
+        """Return whether there is a table: ledgers of earlier versions that are only read lack some."""
+        return bool(self._read("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table))
 
     @contextmanager
     def _explained(self, what: str) -> Iterator[None]:

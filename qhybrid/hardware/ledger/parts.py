@@ -21,6 +21,7 @@ from qhybrid.hardware.ledger.records import (
     Chunk,
     Duplicate,
     Job,
+    OpenedSession,
     Request,
 )
 
@@ -211,6 +212,8 @@ class JobPart(Database):
 
     def unlisted_seconds(self) -> float:
         """Return the QPU seconds that are reserved for jobs which no listing shows."""
+        if not self._has("unlisted"):
+            return 0.0
         return float(self._read("SELECT total(seconds) FROM unlisted WHERE plan = ?", self.plan)[0][0])
 
     def note_duplicate(self, found: Duplicate) -> None:
@@ -228,6 +231,29 @@ class JobPart(Database):
         """Return all duplicates."""
         rows = self._read("SELECT id, tag, outcome, usage FROM duplicates WHERE plan = ?", self.plan)
         return [Duplicate(*row) for row in rows]
+
+    def note_session(self, found: OpenedSession) -> None:
+        """Enter or update a session or batch."""
+        self._write(
+            "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?)",
+            found.id,
+            self.plan,
+            found.mode,
+            found.max_time,
+            int(found.closed),
+            found.usage,
+        )
+
+    def sessions(self) -> list[OpenedSession]:
+        """Return all sessions and batches in the order in which they were opened."""
+        if not self._has("sessions"):
+            return []
+        rows = self._read(
+            "SELECT id, mode, max_time, closed, usage FROM sessions WHERE plan = ? ORDER BY rowid", self.plan
+        )
+        return [
+            OpenedSession(name, mode, limit, bool(closed), usage) for name, mode, limit, closed, usage in rows
+        ]
 
     def note(self, text: str) -> None:
         """Enter what happened, for people."""

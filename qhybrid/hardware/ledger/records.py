@@ -104,6 +104,25 @@ class Job:
 
 
 @dataclass(frozen=True)
+class OpenedSession:
+    """A session or batch that was opened for the plan's jobs.
+
+    Attributes:
+        id: The service's id.
+        mode: `session` or `batch`; only a session is billed beside its jobs.
+        max_time: Seconds after which the service ends it.
+        closed: Whether it takes no more jobs.
+        usage: Billed QPU seconds of a session, once they are known.
+    """
+
+    id: str
+    mode: str
+    max_time: float | None
+    closed: bool = False
+    usage: float | None = None
+
+
+@dataclass(frozen=True)
 class Duplicate:
     """A job of the service that carries a tag which another job of ours carries already.
 

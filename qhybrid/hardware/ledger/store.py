@@ -84,12 +84,17 @@ class Ledger(WorkPart, JobPart):
 
     def spent_seconds(self) -> float:
         """Return QPU seconds that were billed, or are expected to be, duplicates included."""
+        sessions = sum(one.usage or 0.0 for one in self.sessions() if one.mode == "session")
+        return max(sessions, self._spent_by_jobs())
+
+    def _spent_by_jobs(self) -> float:
         return self._seconds({chunk.number: chunk.seconds for chunk in self.chunks()}, reserved=False)
 
     def billed_seconds(self) -> float:
         """Return QPU seconds that were billed, duplicates included."""
         bills = [job.usage for job in self.jobs()] + [one.usage for one in self.duplicates()]
-        return sum(bill for bill in bills if bill is not None)
+        sessions = [one.usage for one in self.sessions() if one.mode == "session"]
+        return max(sum(bill for bill in part if bill is not None) for part in (bills, sessions))
 
     def committed_seconds(self, whole: bool = False) -> float:
         """Return QPU seconds that were billed, or may be at most: jobs in flight count with their limits.
@@ -100,7 +105,9 @@ class Ledger(WorkPart, JobPart):
             whole: Whether jobs that have ended count with their limits too, where these are larger.
         """
         limits = {chunk.number: float(chunk.limit) for chunk in self.chunks()}
-        return self._seconds(limits, reserved=True, whole=whole) + self.unlisted_seconds()
+        jobs = self._seconds(limits, reserved=True, whole=whole) + self.unlisted_seconds()
+        sessions = [one for one in self.sessions() if one.mode == "session"]
+        return max(jobs, sum(one.usage if one.usage is not None else one.max_time or 0.0 for one in sessions))
 
     def _seconds(self, of_chunks: dict[int, float], reserved: bool, whole: bool = False) -> float:
         total = 0.0

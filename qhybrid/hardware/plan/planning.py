@@ -120,15 +120,13 @@ def _with_delay(settings: HardwareSettings, backend: Backend) -> HardwareSetting
         HardwareError: If the device does not allow it.
     """
     known, wanted = backend.rep_delays_us, settings.rep_delay_us
-    if wanted is not None and backend.instance is not None:
-        if known is None or not known[1] <= wanted <= known[2]:
-            allowed = (
-                "cannot be chosen on this device" if known is None else f"is {known[1]:g} to {known[2]:g}"
-            )
-            raise HardwareError(
-                f"Setting `rep_delay_us` must be one that {settings.backend} allows, but is {wanted:g}: it "
-                f"{allowed}. Fix: another value, or none for the device's default."
-            )
+    is_device = backend.instance is not None
+    if wanted is not None and is_device and (known is None or not known[1] <= wanted <= known[2]):
+        allowed = "cannot be chosen on this device" if known is None else f"is {known[1]:g} to {known[2]:g}"
+        raise HardwareError(
+            f"Setting `rep_delay_us` must be one that {settings.backend} allows, but is {wanted:g}: it "
+            f"{allowed}. Fix: another value, or none for the device's default."
+        )
     own = None if known is None or known[0] == settings.price.rep_delay_us else known[0]
     if "rep_delay_us" in settings.price.model_fields_set:
         own = None

@@ -149,6 +149,7 @@ def _ibm_backend(settings: HardwareSettings) -> Backend:
 
     service = IbmService(settings)
     patience = settings.patience
+    patiently(service.check_mode, patience)
     device = Device.from_backend(
         patiently(lambda: service.backend, patience), f"calibration of {settings.backend}"
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from qhybrid.devices import Device
 from qhybrid.errors import ServiceError
 from qhybrid.hardware.circuits.prepared import Pub
 from qhybrid.hardware.settings import Patience
@@ -174,8 +175,38 @@ class JobService(ABC):
             limit_seconds: QPU seconds that all of them together may take; None for no limit.
         """
 
+    def begin(self) -> tuple[str, str, float | None] | None:
+        """Open the session or batch of the jobs that follow.
+
+        Returns:
+            Its id, its mode (`session` or `batch`) and the seconds after which it ends; None for no such.
+
+        Raises:
+            SubmissionRefusedError: If the account has none of that kind.
+        """
+        return None
+
     def close(self) -> None:  # noqa: B027 - most services have nothing to close
         """Say that no more jobs will be sent."""
+
+    def close_session(self, session_id: str) -> None:  # noqa: B027 - most services have none
+        """Close a session or batch that an earlier process has opened; jobs in it go on.
+
+        Raises:
+            ServiceError: If there was no proper answer.
+        """
+
+    def session_usage(self, session_id: str) -> float | None:
+        """Return the QPU seconds that a session was billed; None if that is not known yet."""
+        return None
+
+    def today(self) -> tuple[Device, str] | None:
+        """Return the device as it is now, and what is to be known of its state, "" for nothing.
+
+        Returns:
+            None if there is no device whose state could have changed since the plan.
+        """
+        return None
 
 
 class DeferredService(JobService):
@@ -234,7 +265,23 @@ class DeferredService(JobService):
         """Say that jobs follow."""
         self._service.open(limit_seconds)
 
+    def begin(self) -> tuple[str, str, float | None] | None:
+        """Open the session or batch of the jobs that follow."""
+        return self._service.begin()
+
     def close(self) -> None:
         """Say that no more jobs will be sent."""
         if self._made is not None:
             self._made.close()
+
+    def close_session(self, session_id: str) -> None:
+        """Close a session or batch that an earlier process has opened."""
+        self._service.close_session(session_id)
+
+    def session_usage(self, session_id: str) -> float | None:
+        """Return the QPU seconds that a session was billed; None if that is not known yet."""
+        return self._service.session_usage(session_id)
+
+    def today(self) -> tuple[Device, str] | None:
+        """Return the device as it is now, and what is to be known of its state."""
+        return self._service.today()

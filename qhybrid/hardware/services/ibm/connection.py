@@ -14,7 +14,8 @@ from qiskit_ibm_runtime import QiskitRuntimeService
 from qiskit_ibm_runtime.exceptions import IBMNotAuthorizedError, RuntimeJobNotFound
 
 from qhybrid.errors import HardwareError, ServiceError
-from qhybrid.hardware.services.ibm.failures import Scrubber, remedy
+from qhybrid.hardware.services.ibm.failures import remedy
+from qhybrid.hardware.services.ibm.secrets import Scrubber, scrub_logs, scrubbed_warnings, secrets_of
 from qhybrid.hardware.services.ibm.waiting import bound_requests
 from qhybrid.hardware.services.interface import JobGoneError
 from qhybrid.hardware.settings import HardwareSettings
@@ -42,7 +43,8 @@ class Connection:
     def __init__(self, settings: HardwareSettings) -> None:
         self._settings = settings
         self._backend: Any = None
-        self.scrub = Scrubber(_saved_tokens())
+        self.scrub = Scrubber(_saved_secrets())
+        scrub_logs(self.scrub)
         self.sign_in()
 
     def sign_in(self) -> None:
@@ -55,9 +57,11 @@ class Connection:
         try:
             # Jobs are listed by instance: another one would have none of a plan's jobs, and they would be
             # sent twice. So a plan keeps to the instance that it was made with.
-            self.service = QiskitRuntimeService(instance=instance)
+            with scrubbed_warnings(self.scrub):
+                self.service = QiskitRuntimeService(instance=instance)
             account = self.service.active_account() or {}
-            self.scrub = Scrubber([account.get("token"), *_saved_tokens()])
+            self.scrub = Scrubber([*secrets_of(account), *_saved_secrets()])
+            scrub_logs(self.scrub)
             bound_requests(self.service, self._settings.patience)
             self._backend = None
         except Exception as error:  # the client raises many kinds, some of them not its own
@@ -114,10 +118,12 @@ class Connection:
         """
         try:
             try:
-                return question()
+                with scrubbed_warnings(self.scrub):
+                    return question()
             except IBMNotAuthorizedError:
                 self.sign_in()
-                return question()
+                with scrubbed_warnings(self.scrub):
+                    return question()
         except UnknownDeviceError:
             raise
         except Exception as error:
@@ -139,19 +145,22 @@ def list_service_devices() -> list[str]:
     Raises:
         HardwareError: If there is no usable account.
     """
+    scrub = Scrubber(_saved_secrets())
+    scrub_logs(scrub)
     try:
-        found = QiskitRuntimeService().backends(simulator=False, operational=True)
+        with scrubbed_warnings(scrub):
+            found = QiskitRuntimeService().backends(simulator=False, operational=True)
     except Exception as error:
         raise HardwareError(
-            f"The saved account must be usable, but: {Scrubber(_saved_tokens())(error)}. Fix: "
+            f"The saved account must be usable, but: {scrub(error)}. Fix: "
             "QiskitRuntimeService.save_account(...)."
         ) from None
     return [str(backend.name) for backend in found]
 
 
-def _saved_tokens() -> list[str | None]:
-    """Return the tokens of all saved accounts: a sign-in that fails may name the one that it used."""
+def _saved_secrets() -> list[str]:
+    """Return the secrets of all saved accounts: a sign-in that fails may name the one that it used."""
     try:
-        return [account.get("token") for account in QiskitRuntimeService.saved_accounts().values()]
+        return secrets_of(QiskitRuntimeService.saved_accounts())
     except Exception:  # a damaged file holds no token that could be used
         return []

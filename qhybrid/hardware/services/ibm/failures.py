@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable
 
 from qiskit_ibm_runtime.exceptions import IBMInputValueError
 
@@ -14,32 +12,7 @@ from qhybrid.errors import (
     SubmissionUnsureError,
     TooManyPendingError,
 )
-
-TOKEN_VARIABLES = ("QISKIT_IBM_TOKEN", "IBMCLOUD_API_KEY")
-HIDDEN = "[token hidden]"
-SHORTEST = 6
-ACCESS_TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
-"""What the service gives for the account's token: a JSON web token."""
-
-
-class Scrubber:
-    """Replaces secrets in texts, and whatever looks like an access token.
-
-    Args:
-        secrets: Texts that must not appear.
-    """
-
-    def __init__(self, secrets: Iterable[str | None] = ()) -> None:
-        known = [*secrets, *(os.environ.get(name) for name in TOKEN_VARIABLES)]
-        self._secrets = sorted({one for one in known if one and len(one) >= SHORTEST}, key=len, reverse=True)
-
-    def __call__(self, text: object) -> str:
-        """Return a text without the secrets."""
-        result = str(text)
-        for secret in self._secrets:
-            result = result.replace(secret, HIDDEN)
-        return ACCESS_TOKEN.sub(HIDDEN, result)
-
+from qhybrid.hardware.services.ibm.secrets import Scrubber
 
 DEFAULT_RETRY_SECONDS = 30.0
 PENDING = re.compile(
@@ -49,9 +22,9 @@ PENDING = re.compile(
 )
 """How a service says that too many jobs wait; which status comes with it differs."""
 REMEDIES = {
-    "network": "check the connection to the internet, a proxy or a firewall, and go on later; jobs that "
-    "were sent run on, and nothing is lost",
-    "sign-in": "the sign-in (IAM) failed: see that the API key is neither wrong nor revoked and belongs to the "
+    "network": "check the connection to the internet, a proxy or a firewall, and go on later; jobs run "
+    "on and nothing is lost",
+    "sign-in": "the sign-in (IAM) failed: see that the API key is neither wrong nor revoked and is of the "
     "account of the instance, or wait if IBM Cloud has a failure",
     "token": "the token is not accepted: make a new API key and save it with "
     "QiskitRuntimeService.save_account(..., overwrite=True)",

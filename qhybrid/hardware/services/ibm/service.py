@@ -17,6 +17,7 @@ from qiskit_ibm_runtime.executor_sampler import Sampler
 from qiskit_ibm_runtime.options_models import SamplerOptions
 from qiskit_ibm_runtime.utils.utils import is_isa_circuit
 
+from qhybrid.devices import Device
 from qhybrid.errors import HardwareError, ServiceError, SubmissionRefusedError
 from qhybrid.hardware.circuits.prepared import Pub
 from qhybrid.hardware.services.ibm.connection import Connection
@@ -36,6 +37,8 @@ from qhybrid.hardware.services.interface import (
 )
 from qhybrid.hardware.settings import HardwareSettings
 
+LONGEST_SESSION = 28_800
+"""Seconds: the service's own maximum for sessions and batches. Waiting in a batch costs nothing."""
 STATUS = {
     "INITIALIZING": QUEUED,
     "QUEUED": QUEUED,
@@ -89,6 +92,19 @@ class IbmService(JobService):
         found = self._connection.ask("its instance", self._connection.service.instances)
         names = [f"{one.get('name')} ({one.get('plan')})" for one in found if one.get("crn") == self.instance]
         return ", ".join(names) or self.instance
+
+    def check_mode(self) -> None:
+        """Check that the instance's plan has the kind of execution that is wanted.
+
+        Raises:
+            HardwareError: If it has not.
+            ServiceError: If there was no proper answer.
+        """
+        if self._settings.mode == "session" and "(open)" in self.instance_name().lower():
+            raise HardwareError(
+                f"Setting `mode` must be one that the instance's plan allows, but {self.instance_name()} has "
+                "no sessions. Fix: mode: batch, or job; nothing was sent."
+            )
 
     def rep_delays_us(self) -> tuple[float, float, float] | None:
         """Return the device's default, shortest and longest delay between two executions in microseconds."""
@@ -182,6 +198,45 @@ class IbmService(JobService):
         self._limit = limit_seconds
         _ = self.backend
 
+    def begin(self) -> tuple[str, str, float | None] | None:
+        """Open the session or batch of the jobs that follow; see `JobService.begin`."""
+        kind = self._settings.mode
+        if kind == "job":
+            return None
+        self._execution_mode()
+        mode = self._mode
+        return None if mode is None else (str(mode.session_id), kind, self._max_time())
+
+    def _max_time(self) -> int:
+        """Return the seconds after which a session or batch ends, closed or not."""
+        if self._settings.mode == "batch" or self._limit is None:
+            return LONGEST_SESSION
+        return max(1, self._limit)
+
+    def close_session(self, session_id: str) -> None:
+        """Close a session or batch that an earlier process has opened; jobs in it go on."""
+        self._connection.ask("the end of the batch", lambda: self._client.close_session(session_id))
+
+    def session_usage(self, session_id: str) -> float | None:
+        """Return the QPU seconds that a session was billed; None if that is not known yet."""
+        found = self._connection.ask("its session", lambda: self._client.session_details(session_id))
+        elapsed = found.get("elapsed_time") if found.get("state") == "closed" else None
+        return None if elapsed is None else float(elapsed)
+
+    @property
+    def _client(self) -> Any:
+        service = self._connection.service
+        return service._get_api_client(service.active_instance())
+
+    def today(self) -> tuple[Device, str] | None:
+        """Return the device as it is now, and what is to be known of its state."""
+        device = Device.from_backend(self.backend)
+        status = self._connection.ask("the device's state", lambda: self.backend.status())
+        if status.operational and status.status_msg == "active":
+            return device, ""
+        state = status.status_msg or "not operational"
+        return device, f"{self._settings.backend} is `{state}` now: jobs wait until it is in operation again"
+
     def close(self) -> None:
         """Close the batch or session: jobs that it has still run."""
         if self._mode is not None:
@@ -215,11 +270,9 @@ class IbmService(JobService):
             return self.backend
         if self._mode is None:
             try:
-                if kind == "batch":
-                    self._mode = Batch(backend=self.backend)
-                else:
-                    # A session is billed while it is open: the share of its jobs ends it.
-                    self._mode = Session(backend=self.backend, max_time=self._limit)
+                # A session is billed while it is open: it ends by itself, whatever becomes of this process.
+                make = Batch if kind == "batch" else Session
+                self._mode = make(backend=self.backend, max_time=self._max_time())
             except Exception as error:
                 raise SubmissionRefusedError(
                     f"A {kind} must be opened before jobs are sent, but: {self._connection.scrub(error)}. "

@@ -1,0 +1,135 @@
+"""Sessions and batches end, their bills count; what the account and the device cannot do is said before."""
+
+from __future__ import annotations
+
+import pytest
+from outcome_checks import check_complete, finish
+from plan_cases import map_workload, quick
+
+from qhybrid.errors import HardwareError
+from qhybrid.hardware.jobs import sending
+from qhybrid.hardware.jobs.collecting import cancel_jobs, collect_jobs
+from qhybrid.hardware.jobs.opening import open_plan
+from qhybrid.hardware.jobs.sending import send_open_chunks
+from qhybrid.hardware.plan.planning import draft_plan, make_plan
+
+ONE_CHUNK = {"jobs_per_minute": 1000.0}
+
+
+@pytest.mark.parametrize("mode", ["batch", "session"])
+def test_sessions_and_batches_end_by_themselves_and_are_in_the_ledger(mode, make_plan, server, service_state):
+    service_state.plan = "premium"
+    with (context := make_plan(mode=mode).context()).ledger:
+        finish(context)
+        (one,) = service_state.sessions.values()
+        (known,) = context.ledger.sessions()
+        assert (known.id, known.mode, known.max_time) == (one["id"], mode, one["max_ttl"])
+        assert one["max_ttl"] == (28_800 if mode == "batch" else 600)
+        assert known.closed
+        assert not one["accepting_jobs"]
+
+
+@pytest.mark.parametrize("command", [collect_jobs, cancel_jobs, send_open_chunks])
+def test_what_a_crash_left_open_is_closed_by_the_next_command(
+    command, make_plan, server, service_state, monkeypatch
+):
+    service_state.plan = "premium"
+    service_state.queue_seconds = 0.2
+    plan = make_plan(mode="session", limits=ONE_CHUNK)
+    with (context := plan.context()).ledger, monkeypatch.context() as patch:
+        patch.setattr(sending, "_close", lambda _context: None)
+        send_open_chunks(context)
+    (one,) = service_state.sessions.values()
+    assert one["accepting_jobs"]
+    with (context := plan.context()).ledger:
+        command(context)
+        assert not one["accepting_jobs"]
+        assert [known.closed for known in context.ledger.sessions()] == [True]
+    assert len(service_state.jobs) == 1
+
+
+def test_the_bill_of_a_session_counts(make_plan, server, service_state, samples):
+    """It is billed from its first job to its end: here for 17 s, of which its jobs took 6."""
+    service_state.plan = "premium"
+    with (context := make_plan(mode="session", max_qpu_seconds=60.0).context()).ledger:
+        send_open_chunks(context)
+        (one,) = service_state.sessions.values()
+        (known,) = context.ledger.sessions()
+        assert context.ledger.committed_seconds() >= known.max_time
+        one |= {"state": "closed", "elapsed_time": 17.0}
+        collect_jobs(context)
+        check_complete(context, service_state, samples[1])
+        assert context.ledger.billed_seconds() == context.ledger.spent_seconds() == 17.0
+
+
+def test_an_instance_without_time_enough_is_told_before(make_plan, server, service_state):
+    service_state.usage_limit_seconds = 5
+    with (context := make_plan().context()).ledger:
+        with pytest.raises(HardwareError, match=r"has 5 s left and about 6\.\d s are to be sent"):
+            send_open_chunks(context)
+        assert not service_state.jobs
+
+
+def test_a_device_in_maintenance_is_told_before(make_plan, server, service_state, samples):
+    service_state.edits["status"] = lambda content: content.update(state=False, status="maintenance")
+    plan = make_plan(limits=ONE_CHUNK)
+    with (context := plan.context()).ledger:
+        finish(context)
+        check_complete(context, service_state, samples[1])
+    assert any("is `maintenance` now: jobs wait" in text for text in plan.said)
+
+
+def test_a_mode_that_the_instance_lacks_is_told_by_the_plan(server, service_state):
+    settings = quick(backend="ibm_manila", shots=100, mode="session")
+    with pytest.raises(HardwareError, match=r"`mode` must be one .*\(open\) has no sessions"):
+        draft_plan(map_workload(1), settings)
+    service_state.plan = "premium"
+    draft_plan(map_workload(1), settings)
+
+
+def set_gate_error(qubits, value):
+    def edit(content):
+        for gate in content["gates"]:
+            if gate["gate"] == "cx" and gate["qubits"] in (qubits, qubits[::-1]):
+                for one in gate["parameters"]:
+                    if one["name"] == "gate_error":
+                        one["value"] = value
+
+    return edit
+
+
+@pytest.fixture
+def planned(server, service_state, tmp_path):
+    workload = map_workload(1)
+    folder = make_plan(workload, quick(backend="ibm_manila", shots=100, mode="job"), tmp_path)
+    return workload, folder
+
+
+def test_a_coupling_that_died_since_the_plan_stops_it(planned, service_state):
+    workload, folder = planned
+    service_state.edits["properties"] = set_gate_error([1, 2], 1.0)
+    with open_plan(folder, lambda *_: workload) as execution:
+        with pytest.raises(HardwareError, match=r"gone out of order: cx 1 2|cx 2 1"):
+            execution.submit()
+        assert not execution.ledger.jobs()
+    assert not service_state.jobs
+
+
+def test_a_calibration_that_moved_is_told(planned, service_state):
+    workload, folder = planned
+    service_state.edits["properties"] = set_gate_error([1, 2], 0.3)
+    said = []
+    with open_plan(folder, lambda *_: workload, say=said.append) as execution:
+        assert execution.submit() == 1
+    (told,) = (text for text in said if "has moved since the plan" in text)
+    assert "cx 1 2" in told or "cx 2 1" in told
+    assert "read-out" not in told
+
+
+def test_a_calibration_that_stays_is_not_spoken_of(planned, service_state):
+    workload, folder = planned
+    service_state.edits["properties"] = set_gate_error([1, 2], 0.012)
+    said = []
+    with open_plan(folder, lambda *_: workload, say=said.append) as execution:
+        execution.submit()
+    assert not any("moved" in text for text in said)
