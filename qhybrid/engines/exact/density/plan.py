@@ -20,8 +20,12 @@ from qhybrid.engines.lowering import Lowered
 
 WIDEST = 12
 """Qubits above which the method is not considered."""
-TILE = 5
-"""Qubits of a tile whose maps are applied while it lies in the cache; another one may be carried along."""
+TILE = 6
+"""Qubits whose maps are applied while a tile of the state lies in the cache."""
+CARRIED = (0, 1)
+"""Lowest qubits, which are in every tile: 16 strings lie side by side, four lines of the cache or more."""
+WIDEST_TILE = 7
+"""Qubits of a tile with those that are carried."""
 AFFINE_TOLERANCE = 1e-15
 
 
@@ -119,7 +123,7 @@ class DensityPlan:
             for tile in _tiles(sorted(self.layers[layer][1])):
                 numbered = tuple((qubit, len(maps) + number) for number, qubit in enumerate(tile))
                 maps += [self.layers[layer][1][qubit] for qubit in tile]
-                steps.append(Step(pending, _mask((0, *tile)), numbered))
+                steps.append(Step(pending, _mask((*CARRIED, *tile)), numbered))
                 pending = -1
         if pending >= 0 and steps:
             steps[-1] = replace(steps[-1], after=pending)
@@ -128,8 +132,13 @@ class DensityPlan:
         return tuple(steps), maps
 
 
-def _tiles(qubits: Sequence[int]) -> list[Sequence[int]]:
-    return [qubits[k : k + TILE] for k in range(0, len(qubits), TILE)]
+def _tiles(qubits: Sequence[int]) -> list[list[int]]:
+    """Divide qubits into as few tiles as possible, of equal size."""
+    for count in range(1, len(qubits) + 1):
+        tiles = [part.tolist() for part in np.array_split(np.array(qubits), count)]
+        if all(len(tile) <= TILE and len({*CARRIED, *tile}) <= WIDEST_TILE for tile in tiles):
+            return tiles
+    return []
 
 
 def _mask(qubits: Sequence[int] | range) -> int:
