@@ -140,9 +140,14 @@ def ablation_table(found: Mapping[str, Any]) -> Table:
     shown = find_metric(found["metric"])
     scale, digits = shown.number(1), shown.digits
     title = f"{found['name']}, {found['model']}: {shown.label}{' (%)' if scale == 100 else ''}, test split"
+    numbers_of_runs = {len(row["runs"]) for row in found["arms"] if not row["error"]}
+    same = len(numbers_of_runs) == 1
+    if same:  # the usual case: a narrow terminal needs the room
+        (runs,) = numbers_of_runs
+        title += f", {runs} run{'' if runs == 1 else 's'} an arm"
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("arm", overflow="fold")
-    for heading in ("weights", "runs", "mean", "std", "- as is", "95 %", "p", "finds"):
+    for heading in ("weights", *([] if same else ["runs"]), "mean", "std", "- as is", "95 %", "p", "finds"):
         table.add_column(heading, justify="right", no_wrap=True)
 
     def text(value: float | None, sign: str = "") -> str:
@@ -153,10 +158,11 @@ def ablation_table(found: Mapping[str, Any]) -> Table:
         arm, at, layers = row["arm"].partition("@")
         name = f"{arm} @{letters[layers]}" if at else arm
         if row["error"]:
-            table.add_row(name, f"{row['parameters']:,}", "0", *[DASH] * 6)
+            table.add_row(name, f"{row['parameters']:,}", *([] if same else ["0"]), *[DASH] * 6)
             continue
         numbers, difference = row["metrics"][found["metric"]], row.get("difference")
-        cells = [f"{row['parameters']:,}", str(len(row["runs"])), text(numbers["mean"]), text(numbers["std"])]
+        cells = [f"{row['parameters']:,}", *([] if same else [str(len(row["runs"]))])]
+        cells += [text(numbers["mean"]), text(numbers["std"])]
         if difference:
             interval = f"{text(difference['low'], '+')} {text(difference['high'], '+')}"
             p = difference["p_different"]
@@ -166,7 +172,7 @@ def ablation_table(found: Mapping[str, Any]) -> Table:
     if found["baselines"]:
         table.add_section()
     for name, metrics in found["baselines"].items():
-        table.add_row(name, "", "", text(metrics.get(found["metric"])))
+        table.add_row(name, "", *([] if same else [""]), text(metrics.get(found["metric"])))
     return table
 
 

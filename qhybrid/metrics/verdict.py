@@ -14,6 +14,9 @@ LEVEL = 0.05
 """Two-sided level of the test for a difference, and of each of the two one-sided tests for equivalence."""
 POWER = 0.8
 """Power at which the smallest difference is stated that a design could have found."""
+FEWEST_EQUAL = 5
+"""Pairs from which on differences that are all equal are believed not to scatter at all."""
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Verdict:
             a margin.
         margin: Differences up to it do not matter; None if none was stated.
         detectable: Smallest true difference that the design finds with 80 % power at the two-sided level
-            5 %; NaN of a single difference.
+            5 %; NaN of a single difference, and of a few that are all equal.
     """
 
     kind: str
@@ -64,6 +67,8 @@ class Verdict:
         if self.kind == DIFFERENT:
             return f"different by {shown(self.mean, '+')}"
         if math.isnan(self.detectable):
+            if self.count > 1:
+                return f"not decidable: {self.count} pairs that are equal do not say how much they scatter"
             return "not decidable: a single pair finds no difference"
         return f"not decidable: this design finds differences above {shown(self.detectable)} only"
 
@@ -73,7 +78,9 @@ def judge(differences: Sequence[float], margin: float | None = None, overlap: fl
 
     Equivalent, where both one-sided t-tests against +-margin reject at 5 % (D. Schuirmann, Journal of
     Pharmacokinetics and Biopharmaceutics 15, 1987), also where the difference is not zero: it is too small to
-    matter. Else different, where the two-sided paired t-test rejects at 5 %. Else not decidable.
+    matter. Else different, where the two-sided paired t-test rejects at 5 %. Else not decidable. Fewer than
+    `FEWEST_EQUAL` differences that are all equal are not decidable: accuracies of few images often agree by
+    chance, and a scatter of zero would prove anything.
 
     Args:
         differences: One of each pair, n of them, n > 0.
@@ -94,6 +101,9 @@ def judge(differences: Sequence[float], margin: float | None = None, overlap: fl
         nan = math.nan
         return Verdict(NOT_DECIDABLE, count, mean, nan, nan, nan, nan, nan, margin, nan)
     std = float(values.std(ddof=1))
+    if count < FEWEST_EQUAL and std <= _ROUNDING * max(1.0, abs(mean)):
+        nan, equivalent = math.nan, math.nan if margin is None else 1.0
+        return Verdict(NOT_DECIDABLE, count, mean, 0.0, nan, nan, 1.0, equivalent, margin, nan)
     error = std * math.sqrt(1 / count + overlap)
     half = float(stats.t.ppf(1 - LEVEL / 2, count - 1)) * error
     different = 2 * _above(abs(mean), error, count - 1)

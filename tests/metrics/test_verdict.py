@@ -30,7 +30,9 @@ def test_equivalent_is_the_90_percent_interval_inside_the_margin(values):
     spread = np.std(values, ddof=1)
     half = stats.t.ppf(0.95, len(values) - 1) * spread / math.sqrt(len(values))
     inside = max(abs(np.mean(values) - half), abs(np.mean(values) + half)) - 0.25
-    if abs(inside) > 1e-9:
+    if len(values) < 5 and spread < 1e-9:  # a few that are equal decide nothing
+        assert found.kind == "not decidable"
+    elif abs(inside) > 1e-9:
         assert (found.kind == "equivalent") == (inside < 0)
 
 
@@ -80,6 +82,21 @@ def test_equal_pairs():
     assert (same.kind, same.p_different, same.detectable) == ("equivalent", 1.0, 0.0)
     assert (apart.kind, apart.p_different) == ("different", 0.0)
     assert judge([0.0] * 5).kind == "not decidable"  # nothing is equivalent without a margin
+
+
+@pytest.mark.parametrize("values", [[0.0] * 2, [0.0125, 0.9625 - 0.95, 0.9375 - 0.925], [0.5] * 4])
+def test_a_few_equal_pairs_decide_nothing(values):
+    found = judge(values, margin=0.01)
+    assert found.kind == "not decidable"
+    assert (
+        found.text() == f"not decidable: {len(values)} pairs that are equal do not say how much they scatter"
+    )
+    assert math.isnan(found.detectable)
+    # They stay in the family that Holm corrects for.
+    sure = [0.101, 0.099, 0.1, 0.102, 0.098]
+    both = judge_all({"few": values, "sure": sure}, margin=0.01)
+    assert both["few"].kind == "not decidable"
+    assert both["sure"].p_different == pytest.approx(2 * judge(sure).p_different)
 
 
 def test_a_single_pair_decides_nothing():

@@ -69,7 +69,7 @@ def conclude(
     limit = (
         f"this sample finds differences above {show_difference(key, largest, sign=False)} only"
         if largest == largest
-        else "a single unit finds no difference"
+        else "so few units do not say how much they scatter"
     )
     return Conclusion(
         UNDECIDED, f"Whether this model uses {what} is not decidable: {limit}; {numbers} ({units})."

@@ -87,6 +87,19 @@ def plan_arms(
     return planned, impossible
 
 
+def trained_arm(label: str, recipe: Recipe, data_root: Path) -> PlannedArm:
+    """Return an arm as it was trained in an earlier call.
+
+    Args:
+        label: Its name.
+        recipe: The recipe of its runs.
+        data_root: Folder that `data.root` is relative to.
+    """
+    replace = {str(name): str(arm) for name, arm in (recipe.model.get(REPLACE) or {}).items()}
+    model: Any = build_model(resolved_model(recipe, data_root))
+    return PlannedArm(label, replace, dict(model.replaced), _trained(model))
+
+
 def _parsed(label: str, present: Sequence[str], layers: Sequence[str] | None) -> tuple[str, list[str]]:
     """Return arm and layers of a label.
 

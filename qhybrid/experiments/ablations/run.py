@@ -7,25 +7,26 @@
     ablation.json       the result, whole or not at all
     ablation.png        its picture
 
-A killed call goes on with the same command; more seeds, folds and arms may be added later.
+A killed call goes on with the same command; more seeds, folds and arms may be added later. What was trained
+once stays in the result.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from qhybrid.config import Recipe
 from qhybrid.config.tuning import TuneSpace
 from qhybrid.errors import ConfigError
-from qhybrid.experiments.ablations.arms import PlannedArm, plan_arms
+from qhybrid.experiments.ablations.arms import PlannedArm, plan_arms, trained_arm
 from qhybrid.experiments.ablations.pictures import PICTURE, draw_ablation
 from qhybrid.experiments.ablations.references import baselines_of
 from qhybrid.experiments.ablations.results import RESULT, ArmRuns, build_result
 from qhybrid.experiments.ablations.settings import Settings, keep_settings
-from qhybrid.experiments.ablations.tuned import TunedArm, tune_arms
+from qhybrid.experiments.ablations.tuned import TunedArm, tune_arms, tuned_before
 from qhybrid.experiments.repeats.run import Outcome, all_outcomes, run_schedules
 from qhybrid.experiments.repeats.schedule import PLAN, RepeatSchedule
 from qhybrid.experiments.repeats.summary import summarise
@@ -107,6 +108,7 @@ def ablate(
             }
             errors = _train(schedules, data_root, output, jobs, report)
             found = [_runs_of(arm, tuned[arm.label], errors, output) for arm in planned]
+            found += _earlier_arms(output, tuned, data_root, trials)
             baselines = baselines_of(_first_runs(output), output, data_root)
             result = build_result(settings, found, impossible, baselines)
             write_text(output / RESULT, json.dumps(result, indent=2, allow_nan=False) + "\n")
@@ -148,6 +150,24 @@ def _train(
 def _runs_of(arm: PlannedArm, tuned: TunedArm, errors: Mapping[str, str], output: Path) -> ArmRuns:
     error = tuned.error or errors.get(arm.label)
     return ArmRuns(arm, arm_folder(output, arm.label), error, tuned.parameters, tuned.trials)
+
+
+def _earlier_arms(output: Path, now: Collection[str], data_root: Path, trials: int) -> Iterator[ArmRuns]:
+    """Yield the arms that only earlier calls have asked for.
+
+    They stay in the result: a family of comparisons that can be made smaller once the results are known
+    makes Holm's correction worthless.
+    """
+    for file in sorted((output / ARMS_FOLDER).glob(f"*/{PLAN}")):
+        label = file.parent.name
+        if label in now:
+            continue
+        schedule = RepeatSchedule.read(file.parent)
+        arm = trained_arm(label, schedule.recipe, data_root)
+        ended = all_outcomes(schedule, file.parent)
+        error = None if any(one.error is None for one in ended) else "none of its runs has finished"
+        tuned = tuned_before(label, schedule.recipe, output, trials)
+        yield ArmRuns(arm, file.parent, error, tuned.parameters, tuned.trials)
 
 
 def _first_runs(output: Path) -> dict[int | None, Path]:

@@ -82,6 +82,11 @@ def tune_arms(
     return {label: _found(label, recipe, output, trials) for label, recipe in recipes.items()}
 
 
+def tuned_before(label: str, recipe: Recipe, output: Path, trials: int) -> TunedArm:
+    """Return what the search of an earlier call has found for an arm; see `tune_arms`."""
+    return _found(label, recipe, output, trials) if trials else TunedArm(recipe)
+
+
 def _one_by_one(
     recipes: Mapping[str, Recipe],
     space: TuneSpace,
