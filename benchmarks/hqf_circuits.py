@@ -2,9 +2,9 @@
 
     python benchmarks/hqf_circuits.py [--devices fake_torino fake_nighthawk] [--seed 0]
 
-Depth counts all gates, barriers left out. Cost is what the exact engine plans with noise: depolarizing rates of
-0.001 and 0.01 for the circuit as written, the device's calibration for the routed one, whose layout is the one
-of eight that is cheapest to simulate. Routing and planning of all circuits take about two minutes on one core.
+Depth counts all gates, barriers left out. Cost is what the exact engine plans with noise: depolarizing rates
+of 0.001 and 0.01 for the circuit as written, the device's calibration for the routed one, whose layout is the
+one of eight that is cheapest to simulate. All of it takes some minutes on one core.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python benchmarks/hqf_net.py [--turns 10] [--widths 32 48 64 128 192] [--batch 16]
 
-A step is forward pass, loss, backward pass, gradient clipping and AdamW on random 128 x 128 patches. The models
-take turns; a model's time is the least processor time of its steps, so that other work on the machine does not
-count. Goal: HQF-Net at most 1.5 times HQ-UNet. Without ViT guidance, whose cached features are no part of it.
+A step is forward pass, loss, backward pass, gradient clipping and AdamW on random 128 x 128 patches. The
+models take turns; a model's time is the least processor time of its steps, so that other work on the machine
+does not count. Goal: HQF-Net at most 1.5 times HQ-UNet. There is no ViT guidance in it.
 """
 
 from __future__ import annotations
