@@ -44,7 +44,7 @@ class Router(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return weights (B, experts), float32 or float64, of features (B, C, h, w)."""
-        logits = self.linear(features.mean(dim=(2, 3)))
+        logits: Tensor = self.linear(features.mean(dim=(2, 3)))
         probabilities = (logits if logits.dtype == torch.float64 else logits.float()).softmax(dim=1)
         if self.training and torch.is_grad_enabled():
             self._probabilities = probabilities

@@ -84,6 +84,14 @@ CONFIGS = {
         "bottleneck": {"circuit": GRID_OF_2, "post_q": "grid"},
         "skips": {"circuit": FOUR},
     },
+    "hqf_net": {
+        "name": "hqf_net",
+        **SCENE,
+        "qskip": {"levels": [1, 3]},
+        "qmoe": {
+            "circuit": [{**GRID_OF_2, "name": f"e{k}", "builder": f"hqf_{k}"} for k in ("local", "global")]
+        },
+    },
     "hybrid_cnn": {"name": "hybrid_cnn", **CLASS},
     "hybrid_cnn, filter and circuit": {
         "name": "hybrid_cnn",
