@@ -163,11 +163,15 @@ def main() -> None:
             "part_of_vit": inside / whole,
         }
         rows[name] = row
-        shown = f"{loop:.2f}" if loop is not None else "-"
-        print(
-            f"{name:<18}{row['parameters']:>12,}{step:>14.2f}{shown:>12}{whole / area:>12.2f}{inside / whole:>10.0%}",
-            flush=True,
+        uncached = f"{loop:.2f}" if loop is not None else "-"
+        cells = (
+            f"{row['parameters']:,}",
+            f"{step:.2f}",
+            uncached,
+            f"{whole / area:.2f}",
+            f"{inside / whole:.0%}",
         )
+        print(f"{name:<18}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
     if given.json:
         given.json.write_text(
             json.dumps({"vit": given.vit or "random ViT-S/14", "rows": rows}, indent=2) + "\n"
