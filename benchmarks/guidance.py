@@ -143,9 +143,8 @@ def main() -> None:
         "unet + DMCAF": {"name": "unet", **base, "guidance": vit},
     }
     rows = {}
-    print(
-        f"{'model':<18}{'parameters':>12}{'step, cached':>14}{'not cached':>12}{'s / Mpixel':>12}{'of it ViT':>11}"
-    )
+    titles = ("parameters", "step, cached", "not cached", "s / Mpixel", "of it ViT")
+    print(f"{'model':<18}" + "".join(f"{title:>14}" for title in titles))
     for name, section in sections.items():
         torch.manual_seed(0)
         model = build_model(section)
