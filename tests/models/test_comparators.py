@@ -55,6 +55,8 @@ def test_dense_dilations_add_up_their_reach(rates, reach):
     """Away from the mean of all pixels, a pixel sees as far as the dilations together."""
     torch.manual_seed(0)
     layer = DensePyramid(4, rates).double().eval()
+    for parameter in layer.parameters():  # nothing is cut off by a ReLU then
+        torch.nn.init.uniform_(parameter, 0.1, 1)
     for parameter in layer.everywhere.parameters():
         torch.nn.init.zeros_(parameter)
     features = torch.rand(1, 4, 21, 21, dtype=torch.float64, requires_grad=True)
