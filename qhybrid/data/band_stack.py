@@ -37,12 +37,14 @@ class BandSource:
         place: The file.
         band: 1-based number; None for all bands of the file.
         said: What is known of the file's bands beside the file: `scale`, `offset`, `nodata`.
+        whole_name: The name is that of the band, not of a file of several bands.
     """
 
     name: str
     place: Path
     band: int | None = None
     said: tuple[Mapping[str, Any], ...] = ()
+    whole_name: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ def _bands(source: BandSource) -> list[_Band]:
             index = number - 1
             said = source.said[index] if index < len(source.said) else {}
             tags = _tags(said, file.nodatavals[index], file.scales[index], file.offsets[index])
-            name = source.name if file.count == 1 else f"{source.name}:{number}"
+            own = source.whole_name or file.count == 1
+            name = source.name if own else f"{source.name}:{number}"
             found.append(
                 _Band(
                     name,

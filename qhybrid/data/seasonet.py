@@ -157,7 +157,7 @@ class SeasoNet(SceneDataset):
                 f"{row['Season']}."
             )
         sources = [
-            BandSource(band, file, number)
+            BandSource(band, file, number, whole_name=True)
             for kind, file in files.items()
             for number, band in enumerate(FILES[kind], start=1)
         ]

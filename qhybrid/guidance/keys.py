@@ -79,7 +79,7 @@ class GuidanceOptions(StrictModel):
     values: Literal["range", "percentiles", "standardised"] = "range"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    tile: int = Field(512, ge=32)
+    tile: int = Field(512, ge=16)
     scale: float = Field(1.0, ge=0.25, le=8)
     cache: bool = True
     fusion: Literal["dmcaf", "concat"] = "dmcaf"

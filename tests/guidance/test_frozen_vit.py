@@ -18,14 +18,14 @@ from qhybrid.guidance.keys import RANDOM_LABEL
 
 transformers = pytest.importorskip("transformers")
 
-TINY = {
-    "model_type": "dinov2",
+PLAIN = {
     "hidden_size": 16,
     "num_hidden_layers": 3,
     "num_attention_heads": 2,
     "image_size": 56,
     "patch_size": 14,
 }
+TINY = {"model_type": "dinov2", **PLAIN}
 
 
 def options_of(backbone, **keys):
@@ -183,11 +183,9 @@ def test_a_missing_package_names_the_extra(saved_vit, monkeypatch):
     ("kind", "changes", "message"),
     [
         ("resnet", {"hidden_sizes": [8], "depths": [1], "embedding_size": 8}, "has no `"),
-        (
-            "swin",
-            {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 7},
-            "one token a patch",
-        ),
+        ("swin", {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 7}, "has no `"),
+        # Its distillation token is in no configuration.
+        ("deit", {**PLAIN, "intermediate_size": 32}, "one token a patch, 6 of 16 channels here"),
     ],
 )
 def test_models_without_patch_tokens_are_refused(tmp_path, kind, changes, message):

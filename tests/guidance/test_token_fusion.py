@@ -140,10 +140,9 @@ def test_attention_is_the_identity_at_the_start_and_not_after_a_step():
     names = [name for name, p in guided.named_parameters() if not p.grad.abs().sum() > 0]
     assert names == []
     optimizer.step()
-    guided.eval()
-    other = torch.randn(3, 2, 16, 4, 4).half()
+    other = 5 * torch.randn(3, 2, 16, 4, 4).half()
     with torch.no_grad():
-        assert (guided(image, maps) - guided(image, other)).abs().max() > 1e-4
+        assert (guided(image, maps) - guided(image, other)).abs().max() > 1e-3
 
 
 def test_token_maps_of_the_image_are_taken_where_none_are_given():

@@ -109,8 +109,10 @@ def test_rotation_zoom_and_shift_move_the_maps_as_the_image():
     image, maps = smooth(64), smooth(16)[:, None]
     changed, _, moved = augmented(image, maps, rotate_degrees=20.0, scale=0.2, shift=0.1)
     coarse = torch.nn.functional.avg_pool2d(changed, 4)
-    inside = torch.nn.functional.avg_pool2d((changed > 1).float(), 4) > 0.999
-    inside[..., :2, :] = inside[..., -2:, :] = inside[..., :2] = inside[..., -2:] = False
+    outside = torch.nn.functional.max_pool2d((changed < 1).float(), 4)
+    # A token at the edge of what is seen is interpolated with what is not.
+    inside = torch.nn.functional.max_pool2d(outside, 3, stride=1, padding=1) == 0
+    inside[..., [0, -1], :] = inside[..., [0, -1]] = False
     assert inside.float().mean() > 0.3
     difference = (moved[:, 0] - coarse)[inside]
     assert difference.abs().max() < 0.05
