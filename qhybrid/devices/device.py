@@ -158,7 +158,8 @@ def _gates(target: Target) -> list[GateCalibration]:
             continue
         for qubits, measured in sorted(places.items()):
             error, duration = (None, None) if measured is None else (measured.error, measured.duration)
-            ns = None if _known(duration) is None else duration * 1e9
+            seconds = _known(duration)
+            ns = None if seconds is None else seconds * 1e9
             found.append(GateCalibration(name, tuple(qubits), _known(error), ns))
     return found
 

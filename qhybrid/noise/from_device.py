@@ -91,7 +91,8 @@ def completed(device: Device) -> tuple[Device, tuple[str, ...]]:
                 measured.setdefault(gate.name, []).append(value)
         for index, gate in enumerate(gates):
             if getattr(gate, key) is None and gate.name in measured:
-                gates[index] = replace(gate, **{key: median(measured[gate.name])})
+                value = median(measured[gate.name])
+                gates[index] = replace(gate, error=value) if key == "error" else replace(gate, ns=value)
                 assumed.append(f"gates.{gate_key(gate.name, gate.qubits)}.{name}")
     return replace(device, qubits=tuple(qubits), gates=tuple(gates)), tuple(dict.fromkeys(assumed))
 

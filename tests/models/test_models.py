@@ -292,7 +292,7 @@ def test_frozen_circuit_is_not_trained():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "unett"}, "model 'unett' is unknown. Known models: cnn, hq_unet.*Did you mean `unet`"),
+        ({"name": "unett"}, "model 'unett' is unknown. Known models: cnn, .*hq_unet.*Did you mean `unet`"),
         ({"name": "hqunet"}, "Did you mean `hq_unet`"),
         ({"patch_size": 100}, "multiple of 16"),
         ({"widths": [1, 2, 3]}, "widths"),

@@ -116,11 +116,11 @@ def _moved(context: JobContext, device: Device) -> set[str]:
             continue
         for index, qubit in enumerate(copy.physical):
             rates = [sum(profile.readout(index)) / 2 for profile in (copy.noise, now)]
-            if _far(*rates, factor):
+            if _far(rates[0], rates[1], factor):
                 moved.add(f"read-out of qubit {qubit} {rates[0]:.2g} to {rates[1]:.2g}")
         for name, places in _pairs(copy):
             rates = [_infidelity(profile.gate_error(name, places)) for profile in (copy.noise, now)]
-            if _far(*rates, factor):
+            if _far(rates[0], rates[1], factor):
                 where = " ".join(str(copy.physical[place]) for place in places)
                 moved.add(f"{name} {where} {rates[0]:.2g} to {rates[1]:.2g}")
     return moved

@@ -45,9 +45,9 @@ class LocalService(JobService):
             pubs.append({"means": [means.tolist() for means in found]})
         job_id = f"local-{uuid.uuid4().hex[:16]}"
         self._folder.mkdir(parents=True, exist_ok=True)
-        content = {"format": MEANS_FORMAT, "pubs": pubs, "mark": package.mark}
+        result = {"format": MEANS_FORMAT, "pubs": pubs, "mark": package.mark}
         # The job exists once its tags do, so the result comes first.
-        write_text(self._result(job_id), json.dumps(content))
+        write_text(self._result(job_id), json.dumps(result))
         write_text(self._folder / f"{job_id}.json", json.dumps({"tags": package.tags}))
         return job_id
 
