@@ -115,11 +115,12 @@ def test_other_scalings(root, config, tmp_path):
 
 
 def test_a_window_that_is_a_tile_has_its_map(root, config, tmp_path):
-    guidance, scenes, tokens = guided(root, config, tmp_path, tile=28)
-    image = tokens._image(scenes[0], tokens._grid(scenes[0]).window(0, 1))
-    expected = guidance.vit.maps(image[None])[0]
-    found = tokens(scenes[0], tokens._grid(scenes[0]).window(0, 1))
-    assert found.shape == (2, 16, 2, 2)
+    """A scene of 40 x 56 pixels in one tile: 3 x 4 tokens, the rows resized from 40 to 42 pixels."""
+    guidance, scenes, tokens = guided(root, config, tmp_path, tile=56)
+    window = tokens._grid(scenes[0]).window(0, 0)
+    expected = guidance.vit.maps(tokens._image(scenes[0], window)[None])[0]
+    found = tokens(scenes[0], window)
+    assert found.shape == (2, 16, 3, 4)
     torch.testing.assert_close(found.float(), expected.float(), atol=4e-3, rtol=4e-3)
 
 
