@@ -98,7 +98,7 @@ class GuidanceOptions(StrictModel):
         """Fill in what the ViT's files say; a section that says it all needs no files."""
         if self.backbone == NONE:
             return self
-        if self.dim % self.heads:
+        if self.fusion == "dmcaf" and self.dim % self.heads:
             raise ValueError(f"`dim` must be a multiple of `heads`, but they are {self.dim} and {self.heads}")
         if len(set(self.levels)) != len(self.levels) or min(self.levels) < 0:
             raise ValueError(f"`levels` must be different numbers from 0, but are {list(self.levels)}")

@@ -22,6 +22,27 @@ DOWNSAMPLING = 16
 _OPTIONAL = ("image_size", "skips", "cut_skips", "bottleneck", "encoder", "guidance")
 
 
+def check_image_size(size: tuple[int, int] | None, beside_patch_size: bool) -> None:
+    """Check the key `image_size` of a model with five levels.
+
+    Args:
+        size: Its value; None where it is absent.
+        beside_patch_size: Whether `patch_size` is given, too.
+
+    Raises:
+        ValueError: If both are given, or a side is no multiple of 16.
+    """
+    if size is None:
+        return
+    if beside_patch_size:
+        raise ValueError("give either `patch_size` or `image_size`, but not both")
+    if any(side < DOWNSAMPLING or side % DOWNSAMPLING for side in size):
+        raise ValueError(
+            f"`image_size` must be multiples of {DOWNSAMPLING}, but is {size[0]} x {size[1]}. Fix: let the data "
+            "set resize the images, or use `qu_unet` with fewer `widths`"
+        )
+
+
 class UNetKeys(StrictModel):
     """Keys of every model that is built on the U-Net.
 
@@ -67,16 +88,7 @@ class UNetKeys(StrictModel):
         if self.guidance is not None and self.guidance.used:
             self.guidance.check_levels(len(self.widths))
             self.guidance.check_bands(self.in_channels)
-        if self.image_size is None:
-            return self
-        if "patch_size" in self.model_fields_set:
-            raise ValueError("give either `patch_size` or `image_size`, but not both")
-        if any(size < DOWNSAMPLING or size % DOWNSAMPLING for size in self.image_size):
-            raise ValueError(
-                f"`image_size` must be multiples of {DOWNSAMPLING}, but is {self.image_size[0]} x "
-                f"{self.image_size[1]}. Fix: let the data set resize the images, or use `qu_unet` with fewer "
-                "`widths`"
-            )
+        check_image_size(self.image_size, "patch_size" in self.model_fields_set)
         return self
 
     @model_serializer(mode="wrap")

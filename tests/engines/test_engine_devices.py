@@ -75,6 +75,7 @@ def test_noise_rates_stay_on_the_device():
 def unread(monkeypatch):
     """Let an engine take arguments whose values nobody can look at."""
     monkeypatch.setattr(base, "all_finite", lambda values: True)
+    monkeypatch.setattr(base, "check_stored", lambda name, tensor: None)
     monkeypatch.setattr(guard, "all_finite", lambda values: True)
     monkeypatch.setattr(guard, "check_angles", lambda spec, inputs, weights: None)
 

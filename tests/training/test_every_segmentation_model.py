@@ -38,6 +38,7 @@ VIT = {
     },
     "bands": [1, 2, 2],
     "dim": 2,
+    "heads": 1,
 }
 CASES = {**{name: {"name": name} for name in NAMES}, **OF_PARTS}
 
