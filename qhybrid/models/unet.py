@@ -38,8 +38,8 @@ def check_image_size(size: tuple[int, int] | None, beside_patch_size: bool) -> N
         raise ValueError("give either `patch_size` or `image_size`, but not both")
     if any(side < DOWNSAMPLING or side % DOWNSAMPLING for side in size):
         raise ValueError(
-            f"`image_size` must be multiples of {DOWNSAMPLING}, but is {size[0]} x {size[1]}. Fix: let the data "
-            "set resize the images, or use `qu_unet` with fewer `widths`"
+            f"`image_size` must be multiples of {DOWNSAMPLING}, but is {size[0]} x {size[1]}. Fix: let the "
+            "data set resize the images, or use `qu_unet` with fewer `widths`"
         )
 
 
