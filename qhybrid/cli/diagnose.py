@@ -49,11 +49,11 @@ def diagnose(
     folder = find_run(run)
     weights = check_which(which)
 
-    from qhybrid.evaluation.diagnosis.diagnose import FILE, PICTURE, diagnose_run
+    from qhybrid.api import Run
+    from qhybrid.evaluation.diagnosis.diagnose import FILE, PICTURE
 
     with stage_bars() as show, hashing_bar():
-        found = diagnose_run(
-            folder,
+        found = Run(folder).diagnose(
             split,
             layers=layer,
             margin=margin,

@@ -12,57 +12,22 @@ from typing import Any
 import torch
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
     field_validator,
-    model_serializer,
     model_validator,
 )
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qhybrid.config import StrictModel
 from qhybrid.engines.base import Engine
 from qhybrid.errors import ConfigError, optional_import
 from qhybrid.models.skips import build_skips
-from qhybrid.models.unet import DOWNSAMPLING, UNet, UNetKeys, check_image_size
+from qhybrid.models.unet import DOWNSAMPLING, FiveLevels, UNet, UNetKeys
 
 _BRANCHES = 4
 
 
-class PlusPlusOptions(StrictModel):
-    """Keys of `unet_plus_plus`.
-
-    Attributes:
-        in_channels: Bands of the image.
-        num_classes: Classes to tell apart.
-        patch_size: Side of training patches in pixels, a multiple of 16.
-        image_size: Height and width of whole images in pixels, multiples of 16, where they are not square; in
-            place of `patch_size`.
-        widths: Channels of the five levels.
-    """
-
-    in_channels: int = Field(ge=1)
-    num_classes: int = Field(ge=1)
-    patch_size: int = Field(128, ge=DOWNSAMPLING, multiple_of=DOWNSAMPLING)
-    image_size: tuple[int, int] | None = None
-    widths: tuple[int, int, int, int, int] = (16, 32, 64, 128, 256)
-
-    @field_validator("widths")
-    @classmethod
-    def _widths_are_positive(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
-        if min(widths) < 1:
-            raise ValueError("widths must be at least 1")
-        return widths
-
-    @model_validator(mode="after")
-    def _one_size(self) -> PlusPlusOptions:
-        check_image_size(self.image_size, "patch_size" in self.model_fields_set)
-        return self
-
-    @model_serializer(mode="wrap")
-    def _used_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        unused = "image_size" if self.image_size is None else "patch_size"
-        return {key: value for key, value in dump(self).items() if key != unused}
+class PlusPlusOptions(FiveLevels):
+    """Keys of `unet_plus_plus`: those of every network of five levels."""
 
 
 class UNetPlusPlus(nn.Module):

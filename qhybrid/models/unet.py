@@ -22,29 +22,8 @@ DOWNSAMPLING = 16
 _OPTIONAL = ("image_size", "skips", "cut_skips", "bottleneck", "encoder", "guidance")
 
 
-def check_image_size(size: tuple[int, int] | None, beside_patch_size: bool) -> None:
-    """Check the key `image_size` of a model with five levels.
-
-    Args:
-        size: Its value; None where it is absent.
-        beside_patch_size: Whether `patch_size` is given, too.
-
-    Raises:
-        ValueError: If both are given, or a side is no multiple of 16.
-    """
-    if size is None:
-        return
-    if beside_patch_size:
-        raise ValueError("give either `patch_size` or `image_size`, but not both")
-    if any(side < DOWNSAMPLING or side % DOWNSAMPLING for side in size):
-        raise ValueError(
-            f"`image_size` must be multiples of {DOWNSAMPLING}, but is {size[0]} x {size[1]}. Fix: let the "
-            "data set resize the images, or use `qu_unet` with fewer `widths`"
-        )
-
-
-class UNetKeys(StrictModel):
-    """Keys of every model that is built on the U-Net.
+class FiveLevels(StrictModel):
+    """Keys of every network of five levels, whatever joins them.
 
     Attributes:
         in_channels: Bands of the image.
@@ -52,12 +31,7 @@ class UNetKeys(StrictModel):
         patch_size: Side of training patches in pixels, a multiple of 16.
         image_size: Height and width of whole images in pixels, multiples of 16, where they are not square; in
             place of `patch_size`.
-        widths: Channels after the stem and after each of the four Down blocks.
-        skips: Circuits on the skip connections; none by default.
-        cut_skips: Levels whose skip connection is left out, 0 being that at full resolution: what is below
-            them reaches the output through the bottleneck alone (an ablation).
-        encoder: A pretrained backbone in place of stem and Down blocks; none by default.
-        guidance: A frozen ViT whose token maps are fused with the encoder's features; none by default.
+        widths: Channels of the levels, that at full resolution first.
     """
 
     in_channels: int = Field(ge=1)
@@ -65,10 +39,6 @@ class UNetKeys(StrictModel):
     patch_size: int = Field(128, ge=DOWNSAMPLING, multiple_of=DOWNSAMPLING)
     image_size: tuple[int, int] | None = None
     widths: tuple[int, int, int, int, int] = (16, 32, 64, 128, 256)
-    skips: SkipOptions | None = None
-    cut_skips: tuple[int, ...] | None = None
-    encoder: EncoderOptions | None = None
-    guidance: GuidanceOptions | None = None
 
     @field_validator("widths")
     @classmethod
@@ -76,6 +46,43 @@ class UNetKeys(StrictModel):
         if min(widths) < 1:
             raise ValueError("widths must be at least 1")
         return widths
+
+    @model_validator(mode="after")
+    def _one_size(self) -> FiveLevels:
+        if self.image_size is None:
+            return self
+        if "patch_size" in self.model_fields_set:
+            raise ValueError("give either `patch_size` or `image_size`, but not both")
+        if any(side < DOWNSAMPLING or side % DOWNSAMPLING for side in self.image_size):
+            raise ValueError(
+                f"`image_size` must be multiples of {DOWNSAMPLING}, but is {self.image_size[0]} x "
+                f"{self.image_size[1]}. Fix: let the data set resize the images, or use `qu_unet` with fewer "
+                "`widths`"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _used_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        unused = {key for key in _OPTIONAL if getattr(self, key, None) is None}
+        unused |= set() if self.image_size is None else {"patch_size"}
+        return {key: value for key, value in dump(self).items() if key not in unused}
+
+
+class UNetKeys(FiveLevels):
+    """Keys of every model that is built on the U-Net.
+
+    Attributes:
+        skips: Circuits on the skip connections; none by default.
+        cut_skips: Levels whose skip connection is left out, 0 being that at full resolution: what is below
+            them reaches the output through the bottleneck alone (an ablation).
+        encoder: A pretrained backbone in place of stem and Down blocks; none by default.
+        guidance: A frozen ViT whose token maps are fused with the encoder's features; none by default.
+    """
+
+    skips: SkipOptions | None = None
+    cut_skips: tuple[int, ...] | None = None
+    encoder: EncoderOptions | None = None
+    guidance: GuidanceOptions | None = None
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> UNetKeys:
@@ -88,14 +95,7 @@ class UNetKeys(StrictModel):
         if self.guidance is not None and self.guidance.used:
             self.guidance.check_levels(len(self.widths))
             self.guidance.check_bands(self.in_channels)
-        check_image_size(self.image_size, "patch_size" in self.model_fields_set)
         return self
-
-    @model_serializer(mode="wrap")
-    def _used_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        unused = {key for key in _OPTIONAL if getattr(self, key, None) is None}
-        unused |= set() if self.image_size is None else {"patch_size"}
-        return {key: value for key, value in dump(self).items() if key not in unused}
 
     @property
     def map_size(self) -> tuple[int, int]:

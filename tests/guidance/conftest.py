@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-TINY = {
-    "model_type": "dinov2",
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "image_size": 56,
-    "patch_size": 14,
-}
+from tiny_vits import TINY
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 import rasterio
 import torch
 from scene_runs import CLASSES, make_scene
+from tiny_vits import TINY
 from torch import nn
 
 from qhybrid.config import DataConfig, Recipe, validated
@@ -33,14 +34,6 @@ from qhybrid.training.named_parts import named_parts
 
 pytest.importorskip("transformers")
 
-TINY = {
-    "model_type": "dinov2",
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "image_size": 56,
-    "patch_size": 14,
-}
 RANDOM = {"backbone": "random", "config": TINY, "tile": 32, "dim": 4, "heads": 2, "points": 2}
 
 
