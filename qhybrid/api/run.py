@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from qhybrid.api.maps import SceneProgress
+    from qhybrid.api.plans import Plan
     from qhybrid.config import Recipe
     from qhybrid.evaluation import Diagnosis, Evaluation
     from qhybrid.inference import MapOutcome
@@ -306,6 +307,23 @@ class Run:
         from qhybrid.evaluation import diagnose_run
 
         return diagnose_run(self.folder, split, **options)
+
+    def plan(
+        self, *, again: bool = False, say: Callable[[str], None] = lambda _: None, **request: Any
+    ) -> Plan:
+        """Map, check and price this model's work on a device; send nothing.
+
+        Args:
+            again: Make a new plan also where one of this request is there already.
+            say: Told what is done.
+            **request: Fields of `qhybrid.PlanRequest`, as in `backend="fake_torino"`, `limit=16`.
+
+        Raises:
+            QHybridError: See `qhybrid.plan`.
+        """
+        from qhybrid.api.plans import plan
+
+        return plan(self.folder, again=again, say=say, **request)
 
     def report(self, output: FilePath | None = None, title: str = "") -> Path:
         """Write one HTML page about the run and return where it is; report.html of the run if absent."""

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qhybrid.api.lookup import find_run
+from qhybrid.api.plan_folders import PLAN_FILE, find_plan, new_plan, plan_of
+from qhybrid.api.plans import execution_of
 from qhybrid.cli.console import progress_bar, say, say_path, short
 from qhybrid.cli.evaluate import RUN_HELP
 from qhybrid.cli.hardware_options import PlanOptions, RankOptions, given_options, with_options
-from qhybrid.cli.hardware_plans import PLAN_FILE, find_plan, new_plan, plan_of
 from qhybrid.cli.hardware_tables import (
     print_next_step,
     print_outcome,
@@ -41,7 +43,7 @@ ChangedData = Annotated[
 @with_options(PlanOptions)
 def plan(run: Run, options: PlanOptions) -> None:
     """Map, check and price the work; send nothing."""
-    folder = new_plan(run, options)
+    folder = new_plan(find_run(run), options.request(), say)
     print_plan(folder)
     say_path("plan", folder)
 
@@ -109,7 +111,7 @@ def run_(
                 "make a new plan of the run"
             )
     else:
-        folder = plan_of(run, options)
+        folder = plan_of(find_run(run), options.request(), say)
         print_plan(folder)
     with _open(str(folder), changed_data) as execution:
         with progress_bar("jobs") as progress:
@@ -128,7 +130,8 @@ def backends(
     ] = False,
 ) -> None:
     """Rank devices for a model by predicted accuracy and cost."""
-    settings = options.settings(backend="fake_torino")
+    request = options.request(backend="fake_torino")
+    settings = request.hardware_settings()
 
     from qhybrid.hardware.plan.ranking import DEFAULT_BACKENDS, rank_backends
 
@@ -137,7 +140,7 @@ def backends(
         from qhybrid.hardware.services.ibm import list_service_devices
 
         names += list_service_devices()
-    workload = options.workload(run)
+    workload = request.workload(find_run(run))
     print_ranking(rank_backends(workload, settings, names, lambda one: say(f"{one.backend} done")))
 
 
@@ -150,12 +153,7 @@ def _jobs(count: int) -> str:
 @contextmanager
 def _open(plan: str, changed_data: bool = False) -> Iterator[PlanExecution]:
     folder = find_plan(plan)
-
-    from qhybrid.hardware.jobs.opening import open_plan
-    from qhybrid.hardware.model.runs import check_data, load_workload
-
-    check = None if changed_data else check_data
-    with hashing_bar(), open_plan(folder, load_workload, say=say, before_sending=check) as execution:
+    with hashing_bar(), execution_of(folder, say, changed_data) as execution:
         try:
             yield execution
         except KeyboardInterrupt:

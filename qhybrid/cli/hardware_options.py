@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from qhybrid.api.lookup import find_run
+from qhybrid.api.plan_folders import PlanRequest
 from qhybrid.cli.evaluate import check_which
 from qhybrid.cli.train import DATA_ROOT_HELP
-from qhybrid.config import apply_overrides, validated
 from qhybrid.errors import HardwareError
-
-if TYPE_CHECKING:
-    from qhybrid.hardware.model.workload import Workload
-    from qhybrid.hardware.settings import HardwareSettings
 
 T = TypeVar("T")
 Settings = Annotated[
@@ -48,37 +42,29 @@ class WorkOptions:
     which: Annotated[str, typer.Option(help="Weights of the `best` or of the `last` epoch.")] = "best"
     data_root: Annotated[Path | None, typer.Option(help=DATA_ROOT_HELP)] = None
 
-    def settings(self, **others: Any) -> HardwareSettings:
-        """Return the settings of a plan.
+    def request(self, **others: Any) -> PlanRequest:
+        """Return what is asked for.
 
         Args:
-            **others: Settings that are options of some commands only.
-
-        Raises:
-            ConfigError: If a setting is unknown or wrong.
+            **others: Fields of `PlanRequest` that are options of some commands only.
         """
-        from qhybrid.hardware.settings import HardwareSettings, mitigation_of
+        from qhybrid.hardware.settings import mitigation_of
 
         try:
-            mitigation = mitigation_of(self.mitigation)
+            mitigation_of(self.mitigation)
         except HardwareError as error:
             raise typer.BadParameter(str(error), param_hint="--mitigation") from error
-        content: dict[str, Any] = {
-            "shots": self.shots,
-            "layers": self.layer or None,
-            "mitigation": mitigation.model_dump(mode="json"),
+        return PlanRequest(
+            split=self.data,
+            limit=self.limit,
+            shots=self.shots,
+            layers=self.layer,
+            mitigation=self.mitigation,
+            settings=self.set_ or [],
+            which=check_which(self.which),
+            data_root=self.data_root,
             **others,
-        }
-        content = apply_overrides(content, self.set_ or [], "--set")
-        return validated(HardwareSettings, content, "hardware settings")
-
-    def workload(self, run: str) -> Workload:
-        """Return model and samples of a run."""
-        folder, weights = find_run(run), check_which(self.which)
-
-        from qhybrid.hardware.model.runs import workload_of_run
-
-        return workload_of_run(folder, self.data, self.limit, weights, self.data_root)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,34 +79,10 @@ class PlanOptions(WorkOptions):
         str | None, typer.Option(help="Plugin's service that executes; otherwise the backend's own.")
     ] = None
 
-    def settings(self, **others: Any) -> HardwareSettings:
-        """Return the settings of a plan."""
+    def request(self, **others: Any) -> PlanRequest:
+        """Return what is asked for."""
         own = {"backend": self.backend, "max_qpu_seconds": self.max_qpu_seconds, "service": self.service}
-        return super().settings(**own, **others)
-
-    def fits(self, content: dict[str, Any], run: Path) -> bool:
-        """Return whether a plan is what these options ask for.
-
-        Args:
-            content: The plan's plan.json.
-            run: The run folder.
-        """
-        from qhybrid.hardware.model.runs import data_hash_of, origin_of
-        from qhybrid.workspace import data_root
-
-        wanted = self.settings().model_dump(mode="json")
-        found = content["settings"]
-        # A plan names its instance's CRN; whether a mere name is the same one, only the service knows.
-        if not str(wanted["instance"]).startswith("crn:"):
-            wanted["instance"] = found["instance"]
-        # What the device's delay was, only the plan knows.
-        wanted |= {key: found[key] for key in ("device_rep_delay_us",) if key in found}
-        origin = json.loads(json.dumps(origin_of(run, self.data, self.limit, check_which(self.which))))
-        planned = dict(content["origin"])
-        data = planned.pop("data", None)  # plans of earlier versions do not say
-        if found != wanted or planned != origin:
-            return False
-        return data is None or data["hash"] == data_hash_of(origin, run, data_root(self.data_root))
+        return super().request(**own, **others)
 
 
 @dataclass(frozen=True, kw_only=True)

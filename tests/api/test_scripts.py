@@ -11,7 +11,7 @@ from qhybrid.api.lookup import find_recipe
 from qhybrid.api.maps import MapRequest
 from qhybrid.api.recipes import as_engine, as_recipe, as_sweep
 from qhybrid.config import EngineConfig, load_recipe
-from qhybrid.errors import CheckpointError, ConfigError
+from qhybrid.errors import CheckpointError, ConfigError, HardwareError
 from qhybrid.evaluation import evaluate_run
 
 
@@ -130,3 +130,41 @@ def test_map_keywords_are_checked_before_anything(tmp_path, keywords, told):
 def test_no_scenes(tmp_path):
     with pytest.raises(ConfigError, match="scene at least"):
         MapRequest.of([], tmp_path / "map.tif", {})
+
+
+def test_plan_run_and_open_again(workspace, tiny_recipe):
+    run = qhybrid.train(tiny_recipe)
+    plan = run.plan(backend="aer", limit=3, shots=100, settings={"patience.poll_s": 0.1})
+    assert plan.results is None
+    assert plan.content["settings"]["shots"] == 100
+    assert plan.content["settings"]["patience"]["poll_s"] == 0.1
+    assert plan.qpu_seconds == pytest.approx(plan.rounds["qpu_seconds"].sum(), rel=0.01)
+    (circuit,) = plan.content["circuits"].values()
+    assert list(plan.circuits["qubits"]) == [circuit["qubits"]]
+    assert run.plan(backend="aer", limit=3, shots=100, settings={"patience.poll_s": 0.1}) == plan
+    assert plan.submit() == plan.rounds["jobs"].sum()
+    assert plan.submit() == 0
+    results = plan.collect()
+    assert results is not None
+    assert len(results.predictions) == 3
+    assert results["accuracy"] == results.metrics["obtained"]["accuracy"]
+    right = results.predictions["class"] == results.predictions["truth"]
+    assert results["accuracy"] == pytest.approx(right.mean(), abs=1e-6)  # metrics are written with six digits
+    assert qhybrid.open_plan(run.folder) == qhybrid.open_plan(plan.folder) == plan
+    assert plan.results == results
+    assert plan.cancel() == 0
+    assert set(plan.status()["jobs"]) == {"done"}
+    again = run.plan(again=True, backend="aer", limit=3, shots=100)
+    assert again.folder != plan.folder
+
+
+@pytest.mark.parametrize(
+    ("keywords", "told"),
+    [({"shot": 100}, "shots"), ({"shots": 0}, "shots"), ({"settings": "mode=job"}, "mapping")],
+)
+def test_requests_are_checked_before_a_plan_is_made(workspace, tiny_recipe, keywords, told):
+    run = qhybrid.train(tiny_recipe)
+    with pytest.raises(ConfigError, match=told):
+        run.plan(backend="aer", **keywords)
+    with pytest.raises(HardwareError, match="neither"):
+        qhybrid.open_plan(run.folder)
