@@ -73,7 +73,12 @@ class Verdict:
         return f"not decidable: this design finds differences above {shown(self.detectable)} only"
 
 
-def judge(differences: Sequence[float], margin: float | None = None, overlap: float = 0.0) -> Verdict:
+def judge(
+    differences: Sequence[float],
+    margin: float | None = None,
+    overlap: float = 0.0,
+    largest: float | None = None,
+) -> Verdict:
     """Judge paired differences (other - reference).
 
     Equivalent, where both one-sided t-tests against +-margin reject at 5 % (D. Schuirmann, Journal of
@@ -82,11 +87,18 @@ def judge(differences: Sequence[float], margin: float | None = None, overlap: fl
     `FEWEST_EQUAL` differences that are all equal are not decidable: accuracies of few images often agree by
     chance, and a scatter of zero would prove anything.
 
+    Where no single answer differs, a t-test would say that none ever does. A share q of answers that differ
+    goes unseen in n of them with probability (1 - q)^n, so with the size of a single difference the exact
+    test of equivalence has p = (1 - margin / largest)^n, the interval ends at largest (1 - 0.05^(1/n)), and
+    a share is found with 80 % power from largest (1 - 0.2^(1/n)) on.
+
     Args:
         differences: One of each pair, n of them, n > 0.
         margin: Differences up to it do not matter; without one nothing is equivalent.
         overlap: What the variance of the mean is larger by, (1/n + overlap) s^2: test to training images
             where training sets of folds overlap (C. Nadeau and Y. Bengio, Machine Learning 52, 2003).
+        largest: Size of a single difference where they are those of single answers, as 1 of right or wrong;
+            None of metrics that are sums over many.
 
     Raises:
         ValueError: If there are no differences, one is not finite, or the margin is not positive.
@@ -100,6 +112,8 @@ def judge(differences: Sequence[float], margin: float | None = None, overlap: fl
     if count < 2:
         nan = math.nan
         return Verdict(NOT_DECIDABLE, count, mean, nan, nan, nan, nan, nan, margin, nan)
+    if largest is not None and not values.any():
+        return _no_answer_differs(count, margin, largest)
     std = float(values.std(ddof=1))
     if count < FEWEST_EQUAL and std <= _ROUNDING * max(1.0, abs(mean)):
         nan, equivalent = math.nan, math.nan if margin is None else 1.0
@@ -127,6 +141,7 @@ def judge_all(
     differences: Mapping[str, Sequence[float]],
     margin: float | None = None,
     overlap: float | Mapping[str, float] = 0.0,
+    largest: Mapping[str, float | None] | None = None,
 ) -> dict[str, Verdict]:
     """Judge several comparisons with one reference; p of both tests are corrected by Holm over them.
 
@@ -134,9 +149,13 @@ def judge_all(
         differences: Paired differences of each comparison, by name.
         margin: As in `judge`.
         overlap: As in `judge`; one number, or one for each comparison.
+        largest: As in `judge`, for each comparison.
     """
+    sizes = largest or {}
     shares = overlap if isinstance(overlap, Mapping) else dict.fromkeys(differences, overlap)
-    found = {name: judge(values, margin, shares[name]) for name, values in differences.items()}
+    found = {
+        name: judge(values, margin, shares[name], sizes.get(name)) for name, values in differences.items()
+    }
     names = list(found)
     different = holm([found[name].p_different for name in names])
     equivalent = holm([found[name].p_equivalent for name in names])
@@ -185,6 +204,15 @@ def detectable_difference(std: float, count: int, overlap: float = 0.0) -> float
 
     shift = float(optimize.brentq(missing, 0.0, 4 * limit + 10))
     return shift * std * math.sqrt(1 / count + overlap)
+
+
+def _no_answer_differs(count: int, margin: float | None, largest: float) -> Verdict:
+    """Return the verdict on single answers of which none differs."""
+    unseen = largest * (1 - LEVEL ** (1 / count))
+    equivalent = math.nan if margin is None else max(0.0, 1 - margin / largest) ** count
+    detectable = largest * (1 - (1 - POWER) ** (1 / count))
+    found = Verdict(NOT_DECIDABLE, count, 0.0, 0.0, -unseen, unseen, 1.0, equivalent, margin, detectable)
+    return replace(found, kind=_kind(found))
 
 
 def _above(distance: float, error: float, freedom: int) -> float:

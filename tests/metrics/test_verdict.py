@@ -120,3 +120,20 @@ def test_many_arms_are_corrected_for_their_number():
 def test_no_verdict_on_what_is_not_finite(values):
     with pytest.raises(ValueError, match="finite"):
         judge(values)
+
+
+@pytest.mark.parametrize(
+    ("count", "kind"), [(64, "not decidable"), (297, "not decidable"), (299, "equivalent")]
+)
+def test_answers_of_which_none_differs_bound_the_share_that_may(count, kind):
+    """Exact binomial: so many of a share of one in a hundred go unseen in fewer than 5 % of samples."""
+    found = judge([0.0] * count, margin=0.01, largest=1.0)
+    assert found.kind == kind
+    assert found.p_equivalent == pytest.approx(stats.binom.pmf(0, count, 0.01), rel=1e-9)
+    high = stats.binomtest(0, count).proportion_ci(0.90, method="exact").high  # one-sided 95 %
+    assert (found.low, found.high) == pytest.approx((-high, high))
+    assert stats.binom.pmf(0, count, found.detectable) == pytest.approx(0.2)
+    # Sums over many answers have no single answer's size, and one answer that differs has a scatter.
+    assert judge([0.0] * count, margin=0.01).kind == "equivalent"
+    one = [1.0] + [0.0] * (count - 1)
+    assert judge(one, margin=0.01, largest=1.0) == judge(one, margin=0.01)

@@ -28,6 +28,8 @@ from qhybrid.workspace import data_root as default_data_root
 from qhybrid.workspace import write_text
 
 VERSION = 1
+"""Counted up when the file says things in another form."""
+NUMBERS = 2
 """Counted up when the same options give other numbers."""
 FOLDER, FILE, PICTURE = "diagnosis", "diagnosis.json", "diagnosis.png"
 
@@ -166,7 +168,7 @@ def _key(subject: Subject, asked: _Asked, root: Path) -> str:
     except (QHybridError, OSError):
         training = None
     described = {
-        "version": VERSION,
+        "version": NUMBERS,
         "weights": weights_hash(subject.folder, subject.which),
         "split": subject.split,
         "data": subject.data_identity(subject.identify()),

@@ -8,7 +8,13 @@ from typing import Any
 
 import torch
 
-from qhybrid.evaluation.diagnosis.comparing import headline, judge_replaced, measure, stated_margin
+from qhybrid.evaluation.diagnosis.comparing import (
+    are_steady,
+    headline,
+    judge_replaced,
+    measure,
+    stated_margin,
+)
 from qhybrid.evaluation.diagnosis.interventions import DECISIVE, INTERVENTIONS, Evidence
 from qhybrid.evaluation.diagnosis.probe import Probe
 from qhybrid.evaluation.diagnosis.trials import plain, verdict_numbers
@@ -153,15 +159,17 @@ def _within(
                 break
             count //= 2
         evidence = Evidence(probe.records(), {}, seed)
-        counts = {}
+        counts, answers, steady = {}, units.answers, set()
         for kind in DECISIVE:
             probe.replace(dict.fromkeys(layers, INTERVENTIONS.get(kind).make(evidence, 0)))
             counts[kind] = [units.counts(probe, budget.check)]
+            if answers is not None and units.answers is not None and are_steady(answers, units.answers):
+                steady.add(kind)
     key, metric = headline(subject.task)
     margin = stated_margin(subject.recipe, key) if margin is None else margin
     value = measure([trained], metric).value
     values = {kind: measure(one, metric).value for kind, one in counts.items()}
-    verdicts = judge_replaced(trained, counts, metric, margin)
+    verdicts = judge_replaced(trained, counts, metric, margin, steady)
     said = units.said(len(trained))
     called = "its circuit" if len(layers) == 1 else "its circuits"
     conclusion = conclude(verdicts, values, value, key, said, called)

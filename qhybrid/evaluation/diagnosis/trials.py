@@ -13,7 +13,7 @@ from torch import Tensor
 
 from qhybrid.engines import make_engine
 from qhybrid.errors import QHybridError
-from qhybrid.evaluation.diagnosis.comparing import Counts, headline, judge_replaced, measure
+from qhybrid.evaluation.diagnosis.comparing import Counts, are_steady, headline, judge_replaced, measure
 from qhybrid.evaluation.diagnosis.evidence import (
     describe_layer,
     fit_surrogates,
@@ -65,6 +65,7 @@ class Trials:
 
     trained: Counts
     samples: int
+    _answers: Tensor | None = None
 
     def __init__(
         self, subject: Subject, layers: tuple[str, ...], units: Units, margin: float, seed: int, show: Show
@@ -99,11 +100,17 @@ class Trials:
         """Run the model as trained."""
         self._probe.record()
         self.trained = self._counted("as trained")
+        self._answers = self._units.answers
         self.samples = self._probe.samples
         self._evidence = Evidence(self._probe.records(), self._surrogates, self._seed)
 
     def _counted(self, stage: str) -> Counts:
         return self._units.counts(self._probe, lambda done, total: self._show(stage, done, total))
+
+    def _is_steady(self) -> bool:
+        """Return whether the last pass gave nearly the logits of the trained model."""
+        found = self._units.answers
+        return self._answers is not None and found is not None and are_steady(self._answers, found)
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """Return size, angles and surrogates of each layer."""
@@ -126,6 +133,7 @@ class Trials:
         what = names[0] if len(names) == 1 else "all layers"
         found: dict[str, list[Counts]] = {}
         left_out: dict[str, str] = {}
+        moved = set()
         for kind in dict(INTERVENTIONS.items()) if kinds is None else kinds:
             entry = INTERVENTIONS.get(kind)
             if (reason := self._reason(names, kind)) is not None:
@@ -134,7 +142,10 @@ class Trials:
             for draw in range(DRAWS if entry.random else 1):
                 self._probe.replace(dict.fromkeys(names, entry.make(self._evidence, draw)))
                 found.setdefault(kind, []).append(self._counted(f"{what}: {entry.label}"))
-        verdicts = judge_replaced(self.trained, found, self.metric, self._margin)
+                if not self._is_steady():
+                    moved.add(kind)
+        steady = set(found) - moved
+        verdicts = judge_replaced(self.trained, found, self.metric, self._margin, steady)
         rows = [
             {
                 "name": kind,
@@ -196,7 +207,10 @@ class Trials:
                 counts = self._counted(f"{shots} shots")
             except QHybridError as error:
                 return {"tried": tried, "enough": None, "left_out": str(error)}
-            verdict = judge_replaced(self.trained, {"shots": [counts]}, self.metric, self._margin)["shots"]
+            steady = ("shots",) if self._is_steady() else ()
+            (verdict,) = judge_replaced(
+                self.trained, {"shots": [counts]}, self.metric, self._margin, steady
+            ).values()
             tried.append({"shots": shots, **self._numbers([counts], verdict)})
             if verdict.kind == EQUIVALENT:
                 return {"tried": tried, "enough": shots, "left_out": None}

@@ -35,6 +35,7 @@ class SampledUnits:
     Attributes:
         unit: What the units are, in words.
         samples: Images or windows.
+        answers: Logits of the last pass over images that are classified, shape (N, K); otherwise None.
 
     Args:
         subject: The run with its split.
@@ -54,6 +55,7 @@ class SampledUnits:
         self._inputs, self._classes = inputs, len(subject.class_names)
         self._device = place_model(subject.run, device)
         self.samples = len(inputs.images)
+        self.answers: Tensor | None = None
         scenes = isinstance(subject, SceneSubject)
         self._channels_last = scenes and bool(subject.recipe.training.channels_last)
         if isinstance(subject, SceneSubject):
@@ -98,12 +100,15 @@ class SampledUnits:
 
     def counts(self, probe: Probe, progress: Progress | None = None) -> Counts:
         """Run one pass, and return the confusion matrix of each unit, shape (units, K, K)."""
-        found, start = [], 0
+        found, start, answers = [], 0, []
         for logits in self.logits(probe, progress):
             labels = logits.argmax(dim=1).numpy()
             truth = self._inputs.targets[start : start + len(labels)].numpy()
             found.append(unit_counts(labels, truth, np.arange(len(labels)), len(labels), self._classes))
             start += len(labels)
+            if logits.ndim == 2:
+                answers.append(logits)
+        self.answers = torch.cat(answers) if answers else None
         counts = np.concatenate(found)
         return counts if self._groups is None else _joined(counts, self._groups)
 
@@ -129,6 +134,8 @@ class SceneUnits:
         self._subject, self._settings = subject, settings
         self.unit = ""
         place_model(subject.run, device)
+
+    answers: None = None
 
     def said(self, units: int) -> str:
         """Return what was counted in words, as in `32 blocks of 128 px within these scenes`."""

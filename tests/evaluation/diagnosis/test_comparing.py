@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -11,6 +12,7 @@ from scipy import stats
 
 from qhybrid.evaluation.diagnosis.comparing import (
     accuracy,
+    are_steady,
     class_iou,
     foreground_iou,
     headline,
@@ -20,7 +22,7 @@ from qhybrid.evaluation.diagnosis.comparing import (
 )
 from qhybrid.metrics import foreground_iou as reported_iou
 from qhybrid.metrics.intervals import pseudo_values
-from qhybrid.metrics.verdict import DIFFERENT, EQUIVALENT, judge
+from qhybrid.metrics.verdict import DIFFERENT, EQUIVALENT, NOT_DECIDABLE, judge
 from qhybrid.training.metrics import SegmentationMetrics
 
 matrices = st.integers(2, 4).flatmap(lambda k: arrays(np.int64, (k, k), elements=st.integers(0, 30)))
@@ -62,6 +64,27 @@ def test_of_accuracy_the_pseudo_values_are_the_images_own_differences():
     # The interval that `evaluate` prints of the same images.
     expected = stats.binomtest(int(before.sum()), 50).proportion_ci(method="wilson")
     assert (value.low, value.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_images_of_which_none_is_answered_otherwise_may_hide_some():
+    same = one_image_each([0, 1] * 32)
+    (found,) = judge_replaced(same, {"x": [same]}, accuracy, 0.005).values()
+    assert found.kind == NOT_DECIDABLE
+    assert found.detectable == pytest.approx(1 - 0.2 ** (1 / 64))
+    # Logits that stand still say more than answers do; a scene's metric sums over many pixels.
+    assert judge_replaced(same, {"x": [same]}, accuracy, 0.005, ["x"])["x"].kind == EQUIVALENT
+    assert judge_replaced(same, {"x": [same]}, mean_iou, 0.005)["x"].kind == EQUIVALENT
+
+
+def test_logits_that_stand_still():
+    """Within a thousandth of the distance to another answer, whatever is added to all classes alike."""
+    logits = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    distance = float((logits.sort(dim=1).values[:, 2] - logits.sort(dim=1).values[:, 1]).median())
+    assert are_steady(logits, logits + 5)
+    one_class = torch.zeros_like(logits)
+    one_class[7, 1] = 1  # less its mean over three classes: 2/3
+    assert are_steady(logits, logits + 0.7e-3 * distance * one_class)
+    assert not are_steady(logits, logits + 0.8e-3 * distance * one_class)
 
 
 def test_intervals_are_the_jackknifes_and_stay_within_what_is_possible():
