@@ -6,15 +6,18 @@ STAMP := $(VENV)/.installed
 PEERS := $(VENV)/.peers-installed
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help install demo test test-all format bench wheel clean
+.PHONY: help install demo test test-all coverage audit format bench wheel release-check clean
 
 help:
 	@echo "make demo      main job on generated scenes: train HQ-UNet, evaluate it, map a scene (minutes)"
 	@echo "make test      lint, types, import layers and tests"
 	@echo "make test-all  the same with the slow tests"
+	@echo "make coverage  the tests, and how much of the package they execute (at least 90 %)"
+	@echo "make audit     known weaknesses of the pinned dependencies (asks the registry)"
 	@echo "make format    rewrite the code in the house format"
 	@echo "make bench     run the benchmarks, the other simulators included"
-	@echo "make wheel     build dist/*.whl"
+	@echo "make wheel     build dist/*.whl and dist/*.tar.gz"
+	@echo "make release-check  install both in clean environments and run the demo there; PYTHONS=... names interpreters"
 	@echo "make clean     remove environment, caches and builds; runs/ and demo/ stay"
 
 install: $(STAMP)
@@ -48,6 +51,15 @@ test: $(STAMP)
 test-all: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not gpu and not ibm" $(PYTEST_ARGS)
 
+coverage: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90 $(PYTEST_ARGS)
+
+# An environment of its own: the tool is nothing that the package needs.
+audit:
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet pip-audit
+	$(VENV)-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -56,7 +68,11 @@ bench: $(PEERS)
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 wheel: $(STAMP)
-	$(BIN)/python -m build --wheel --no-isolation
+	$(BIN)/python -m build --no-isolation
+
+PYTHONS ?= $(PYTHON)
+release-check: $(STAMP)
+	$(BIN)/python release/try_install.py --python $(PYTHONS) --extras
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
