@@ -140,6 +140,7 @@ def test_sections_cannot_be_changed_afterwards():
         ("a: !!python/object/apply:os.system ['touch harm']\n", "is not valid YAML"),
         ("a: !!python/name:os.system\n", "is not valid YAML"),
         ("a: [1,\n", "is not valid YAML"),
+        ("inputs: [x[*]]\n", "put text that holds brackets, .* in quotes"),
         ("- 1\n- 2\n", "must be a mapping with text keys, but is list"),
         ("1: a\n", "must be a mapping with text keys"),
         ("", "but is NoneType"),

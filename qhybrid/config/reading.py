@@ -60,7 +60,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
             f"{file}: cannot be read ({error.strerror or error}). Fix: check the path."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{file}: is not valid YAML: {error}") from error
+        raise ConfigError(f"{file}: is not valid YAML: {error}{_hint(error)}") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ConfigError(f"{file}: must be a mapping with text keys, but is {type(content).__name__}.")
     return content
@@ -194,11 +194,18 @@ def with_values(content: Mapping[str, Any], values: Mapping[str, Any], source: s
     return result
 
 
+def _hint(error: Exception) -> str:
+    """Return what mends text that YAML cannot take apart; nothing of other errors."""
+    if not isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError):
+        return ""
+    return '. Fix: put text that holds brackets, colons, * or # in quotes, as in "x[*]".'
+
+
 def _yaml_value(text: str, source: str) -> Any:
     try:
         return _load(text)
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{source}: {text!r} is not valid YAML: {error}") from error
+        raise ConfigError(f"{source}: {text!r} is not valid YAML: {error}{_hint(error)}") from error
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
