@@ -21,7 +21,7 @@ except ImportError:  # run as a script, without the build tool
     BuildHookInterface = object  # type: ignore[assignment, misc]
 
 FOLDER = Path("qhybrid/engines/exact/native")
-SOURCES = ("kernel.cpp", "density.cpp")
+SOURCES = ("kernel.cpp", "density.cpp", "maps.cpp")
 VARIABLE = "QHYBRID_BUILD_KERNEL"
 FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wno-psabi"]
 X86 = {"x86_64", "amd64"}

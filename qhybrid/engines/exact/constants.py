@@ -47,7 +47,7 @@ SHIPPED: dict[str, float] = {
 
 In float32, but those of `mps`, whose numbers are complex and in float64.
 """
-SCHEME = 2
+SCHEME = 3
 """Counted up when a unit of work means other work: constants measured before are no longer used."""
 LARGEST_CHANGE = 1e3
 """Factor to the shipped constants above which a measured one is not believed."""

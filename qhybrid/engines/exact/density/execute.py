@@ -13,8 +13,8 @@ from torch.nn.functional import pad
 
 from qhybrid.engines.base import ordinary_tensors
 from qhybrid.engines.exact.density.estimate import carries_strings, lanes_of, padded
+from qhybrid.engines.exact.density.maps import MapGroups, kind_of, product
 from qhybrid.engines.exact.density.plan import DensityPlan, QubitMap, tables
-from qhybrid.engines.exact.density.tables import MapTables, product
 from qhybrid.engines.exact.native.library import Kernels
 from qhybrid.engines.transforms import gradients_by_twin, is_transformed, is_vectorised, no_autocast
 from qhybrid.errors import EngineError
@@ -78,10 +78,7 @@ class DensityExecutor:
         batch = inputs.shape[1]
         transposed = carries_strings(self._plan, batch, self._like.element_size())
         chain = self._chain(transposed)
-        first, between, last = chain.maps(inputs, weights)
-        states = first[:, :, 0] + first[:, :, 3]  # of |0> = (1, 0, 0, 1)
-        if states.dim() == 2:
-            states = states.unsqueeze(-1)
+        states, between, last = chain.maps(inputs, weights)
         rows = (self._rows @ last).permute(0, 2, 1)
         if transposed:
             found = chain(rows, states, between).t()
@@ -113,7 +110,7 @@ class _Chain:
         steps, maps = plan.steps(transposed)
         everywhere = range(plan.num_qubits)
         first, last = ([ends.get(q, QubitMap()) for q in everywhere] for ends in (plan.first, plan.last))
-        self.maps = MapTables((first, maps, last), sizes, like)
+        self.maps = MapGroups(first, maps, last, sizes, like, kernels.library)
         batched = any(one.batched for one in maps)
         self._idle: list[Buffers] = []
         self.num_qubits, self.low, self.num_steps = plan.num_qubits, plan.num_qubits // 2, len(steps)
@@ -143,22 +140,17 @@ class _Chain:
         columns = start.shape[2]
         lanes = lanes_of(columns, start.element_size())
         extra = padded(columns, start.element_size()) - columns
-        matrices = maps[:, 1:].flatten(1, 2)
-        if matrices.dim() == 3:
-            matrices = pad(matrices, (0, extra))
-        factors = [pad(product(start[part]), (0, extra)).contiguous() for part in self._parts()]
-        high, low = (product(end[part]) for part in self._parts())
-        closed = _Carry.apply(self, lanes, *factors, matrices.contiguous(), high)  # type: ignore[no-untyped-call]
+        if self.maps.batched[1] and extra:
+            maps = pad(maps, (0, extra))
+        factors = product(self._library, pad(start, (0, extra)) if extra else start, self.low)
+        high, low = product(self._library, end, self.low)
+        closed = _Carry.apply(self, lanes, *factors, maps, high)  # type: ignore[no-untyped-call]
         closed = torch.einsum("geal,ae->egl", closed.view(len(closed), -1, low.shape[0], lanes), low)
         return closed.flatten(1, 2)[:, :columns]
 
-    def _parts(self) -> tuple[slice, slice]:
-        return slice(self.low, None), slice(0, self.low)
-
     def call(self, name: str, state: torch.Tensor, *tensors: torch.Tensor) -> None:
         """Call a function of the library for a state of shape (groups, 4^n, lanes)."""
-        kind = "float64" if state.dtype == torch.float64 else "float32"
-        function = getattr(self._library, f"qhybrid_density_{name}_{kind}")
+        function = getattr(self._library, f"qhybrid_density_{name}_{kind_of(state)}")
         places = (tensor.data_ptr() for tensor in tensors)
         if function(self.place, state.shape[2], state.shape[0], *places):
             raise _out_of_memory(self.num_qubits)

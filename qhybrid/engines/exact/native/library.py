@@ -114,4 +114,16 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
         pointers = 5 if name.startswith("values") else 8
         function.argtypes = [pointer, number, count, *[pointer] * pointers]
         function.restype = number
+    library.qhybrid_maps_plan.argtypes = [pointer, pointer]
+    library.qhybrid_maps_plan.restype = pointer
+    library.qhybrid_maps_free.argtypes = [pointer]
+    library.qhybrid_maps_free.restype = None
+    for name in FUNCTIONS:
+        values = name.startswith("values")
+        function = getattr(library, f"qhybrid_maps_{name}")
+        function.argtypes = [pointer, count, *[pointer] * (7 if values else 9)]
+        function.restype = number
+        function = getattr(library, f"qhybrid_product_{name}")
+        function.argtypes = [pointer, number, number, count, *[pointer] * (2 if values else 3)]
+        function.restype = number
     return library
