@@ -17,6 +17,8 @@ from qhybrid.training.pictures import LINE_COLORS, save_figure
 PICTURE = "ablation.png"
 ROW = 0.52
 """Height of an arm's row, inches."""
+FAR = 6.0
+"""An arm that reaches as much further than all nearer ones stands at the edge: they could not be seen."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,14 @@ def draw_arms(
     unit = "points" if scale == 100 else ""
     axes.axvspan(-margin, margin, color=paints.band, alpha=0.7, linewidth=0, zorder=0)
     axes.axvline(0, color=paints.ink, linewidth=0.8, zorder=1)
+    edge = _edge([row["difference"] for row in rows], scale, margin)
     for place, row in enumerate(rows):
         found = row["difference"]
         color = paints.verdicts.get(found["kind"], paints.verdicts[""])
-        _draw_arm(axes, place, found, scale, color)
+        if _reach(found, scale) > edge:
+            _draw_far_arm(axes, place, f"{scale * found['mean']:+.{shown.digits}f}", edge, color)
+        else:
+            _draw_arm(axes, place, found, scale, color)
         axes.annotate(
             found["text"].replace(": ", ":\n", 1),
             (1.015, place),
@@ -86,6 +92,7 @@ def draw_arms(
         )
     axes.set_yticks(range(len(rows)), [row["arm"].replace("@", "\n@ ") for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(-edge, edge)
     mean = result["arms"][0]["metrics"][result["metric"]]["mean"]
     tested = "fold" if result["folds"] else "seed"
     axes.set_xlabel(
@@ -98,6 +105,36 @@ def draw_arms(
     axes.grid(visible=True, axis="x", alpha=0.4)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
+
+
+def _reach(found: Mapping[str, Any], scale: float) -> float:
+    """Return how far from zero a difference, its interval and its points reach."""
+    ends = [found["mean"], found["low"] or 0.0, found["high"] or 0.0, *found["values"]]
+    return max(abs(scale * value) for value in ends)
+
+
+def _edge(several: Sequence[Mapping[str, Any]], scale: float, margin: float) -> float:
+    """Return where the axis ends: behind all arms but those that are far away."""
+    near = margin
+    for reach in sorted(_reach(found, scale) for found in several):
+        if reach > FAR * near:
+            break
+        near = max(near, reach)
+    return 1.12 * near
+
+
+def _draw_far_arm(axes: Axes, place: int, mean: str, edge: float, color: str) -> None:
+    """Draw an arrow at the edge, with the mean beside it."""
+    side = -1 if mean.startswith("-") else 1
+    axes.plot([0.975 * side * edge], [place], ">" if side > 0 else "<", color=color, markersize=7, zorder=4)
+    axes.annotate(
+        f"{mean}, beyond the axis",
+        (0.94 * side * edge, place),
+        va="center",
+        ha="right" if side > 0 else "left",
+        fontsize=8,
+        color=color,
+    )
 
 
 def _draw_arm(axes: Axes, place: int, found: Mapping[str, Any], scale: float, color: str) -> None:
