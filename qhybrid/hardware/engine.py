@@ -31,7 +31,8 @@ from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger, Request
 from qhybrid.hardware.model.requests import LayerCircuit
 from qhybrid.hardware.plan.rounds import plan_round
-from qhybrid.hardware.services.backends import Backend, make_service, open_backend
+from qhybrid.hardware.services.backends import make_service, open_backend
+from qhybrid.hardware.services.interface import Backend
 from qhybrid.hardware.settings import HardwareSettings
 
 

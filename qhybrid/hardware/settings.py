@@ -221,6 +221,7 @@ class HardwareSettings(StrictModel):
             factor since the plan are told before anything is sent.
         device_rep_delay_us: The device's default when it was planned, which is priced; filled in by plans
             where it differs from `price.rep_delay_us`.
+        use_fractional_gates: Whether circuits may use gates of any angle (rx, rzz) where the device has them.
         limits: Bounds of one job.
         price: For the estimate of QPU seconds.
         patience: How the service is asked.
@@ -242,6 +243,7 @@ class HardwareSettings(StrictModel):
     rep_delay_us: float | None = Field(None, ge=0)
     device_rep_delay_us: float | None = Field(None, ge=0)
     calibration_factor: float = Field(USUAL_FACTOR, ge=1)
+    use_fractional_gates: bool = False
     limits: Limits = Limits()
     price: Price = Price()
     patience: Patience = Patience()
@@ -259,7 +261,7 @@ class HardwareSettings(StrictModel):
         """Leave out keys that are not used: plans stay as they were before these existed."""
         content: dict[str, Any] = handler(self)
         usual: dict[str, Any] = {"service": None, "rep_delay_us": None, "device_rep_delay_us": None}
-        usual |= {"calibration_factor": USUAL_FACTOR}
+        usual |= {"calibration_factor": USUAL_FACTOR, "use_fractional_gates": False}
         return {key: value for key, value in content.items() if key not in usual or value != usual[key]}
 
     @property

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from qiskit_ibm_runtime.decoders.defaults import DEFAULT_DECODERS
 
 from qhybrid.engines.mitigation import extrapolation_coefficients
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.preparation import z_strings
-from qhybrid.hardware.circuits.prepared import MARK, REGISTER, Copy, PreparedCircuit
+from qhybrid.hardware.circuits.prepared import MARK, Copy, PreparedCircuit
 from qhybrid.hardware.circuits.readings import Readings
+from qhybrid.hardware.pub_results import PubResult, read_neutral
+from qhybrid.hardware.service_kinds import rules_of
 from qhybrid.hardware.settings import HardwareSettings, device_form
 from qhybrid.noise import NoiseProfile
 
 Array = NDArray[np.float64]
-MEANS_FORMAT = "qhybrid-means-1"
-"""Results of simulators that give means of strings instead of bits."""
 
 
 class Estimates:
@@ -52,7 +50,7 @@ def decode_chunk(
         HardwareError: If the text is no complete result of that job.
     """
     try:
-        pubs = _read_pubs(raw)
+        pubs = _read_pubs(raw, settings)
         found = []
         place = 0
         for circuit, points in blocks:
@@ -96,20 +94,14 @@ def observable_errors(circuit: PreparedCircuit, errors: Array) -> Array:
     return np.asarray(np.sqrt(total))
 
 
-def _read_pubs(raw: str) -> list[Any]:
-    """Return what came back for every measured circuit: strings' means, or bits of shape (B', shots, n)."""
-    content = json.loads(raw)
-    if isinstance(content, dict) and content.get("format") == MEANS_FORMAT:
-        return list(content["pubs"])
-    result: Any = raw
-    for decoder in DEFAULT_DECODERS["executor"]:
-        if decoder.is_applicable(result):
-            result = decoder.decode(result)
-    return [pub.data[REGISTER].to_bool_array(order="little") for pub in result]
+def _read_pubs(raw: str, settings: HardwareSettings) -> list[PubResult]:
+    """Return what came back for every measured circuit, in a form that belongs to no service."""
+    neutral = read_neutral(raw)
+    return rules_of(settings).read(raw) if neutral is None else neutral
 
 
 def estimates_from(
-    circuit: PreparedCircuit, points: int, pubs: list[Any], settings: HardwareSettings
+    circuit: PreparedCircuit, points: int, pubs: Sequence[PubResult], settings: HardwareSettings
 ) -> Estimates:
     """Return the estimates of a circuit from what came back for each of its variants.
 
@@ -182,13 +174,13 @@ def _by_method(
 
 
 def _copy_estimates(
-    circuit: PreparedCircuit, index: int, number: int, copy: Copy, pub: Any, settings: HardwareSettings
+    circuit: PreparedCircuit, index: int, number: int, copy: Copy, pub: PubResult, settings: HardwareSettings
 ) -> tuple[Array, Array]:
     """Return mean and variance of the group's strings on one copy, each of shape (B', G)."""
     variant = circuit.variants[index]
     strings = z_strings(circuit.strings, variant, settings.mitigation.readout)
     shots = settings.shots
-    if isinstance(pub, dict):
+    if isinstance(pub, Mapping):
         raw = np.asarray(pub["means"][number], dtype=np.float64)
         if (
             raw.shape[1] != len(strings)

@@ -6,27 +6,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
-import numpy as np
 from qiskit import QuantumCircuit
-from qiskit.circuit.library import RZGate, SXGate
-from qiskit.transpiler import PassManager
-from qiskit.transpiler.passes import Optimize1qGatesDecomposition
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.circuits.transpile import MEASUREMENT, is_known, usable_target
 from qhybrid.devices import Device
-from qhybrid.engines.noise.readout import ROTATIONS
 from qhybrid.engines.shots.strings import MeasuredStrings, PauliString, as_observable, measured_strings
-from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.merging import AngleMap, merge_runs
+from qhybrid.hardware.circuits.native import NativeGates
 from qhybrid.hardware.circuits.packing import disjoint_places
 from qhybrid.hardware.circuits.prepared import Copy, PreparedCircuit, Variant
 from qhybrid.hardware.model.requests import LayerCircuit
 from qhybrid.hardware.settings import HardwareSettings, Mitigation
 from qhybrid.noise import NoiseProfile, QubitNoise
 
-NATIVE = {"X": (RZGate(np.pi / 2), SXGate()), "Y": (SXGate(),), "Z": ()}
-"""Gates that turn a Pauli letter into Z: those of Heron and Nighthawk devices."""
 READOUT_SECONDS = 1.5e-6
 """Length of a read-out where the device reports none."""
 
@@ -54,17 +47,13 @@ def prepare_circuit(
 
     Raises:
         CircuitError: If the circuit does not fit the device.
-        HardwareError: If the device has other gates than rz and sx, or not enough room for the copies.
+        HardwareError: If the device's gates do not suffice, or it has not enough room for the copies.
     """
     merged, angle_map = merge_runs(bound)
     if device is None:
         return _assemble(key, [(merged, tuple(range(merged.num_qubits)))], angle_map, None, None, settings)
-    if not {"rz", "sx"} <= set(device.basis_gates):
-        raise HardwareError(
-            f"Device {device.name} must have the gates rz and sx, but has "
-            f"{', '.join(device.basis_gates)}. Fix: "
-            "choose another device."
-        )
+    gates = NativeGates(device.basis_gates)
+    merged = replace(merged, circuit=gates.open_rotations(merged.circuit))
     routed = merged.transpile(device, settings.seed, trials=settings.layouts)
     wanted = settings.copies
     places = disjoint_places(routed, usable_target(device.target), wanted)
@@ -81,6 +70,7 @@ def _assemble(
     settings: HardwareSettings,
 ) -> PreparedCircuit:
     first = mapped[0][0]
+    gates = NativeGates(None if device is None else device.basis_gates)
     strings = measured_strings(first.observables, first.num_qubits)
     folds = settings.mitigation.zne or (1,)
     variants = tuple(Variant(group, fold) for group in strings.bases for fold in folds)
@@ -88,9 +78,7 @@ def _assemble(
     copies = tuple(
         Copy(
             place,
-            tuple(
-                _measured_spec(spec, strings, variant, device is not None, products) for variant in variants
-            ),
+            tuple(_measured_spec(spec, strings, variant, gates, products) for variant in variants),
             place_noise(noise, place, settings.mitigation),
         )
         for spec, place in mapped
@@ -120,17 +108,11 @@ def place_noise(
 
 
 def _measured_spec(
-    spec: CircuitSpec, strings: MeasuredStrings, variant: Variant, native: bool, products: bool
+    spec: CircuitSpec, strings: MeasuredStrings, variant: Variant, gates: NativeGates, products: bool
 ) -> CircuitSpec:
     """Return the circuit of one variant with Z strings as observables: those of its group come first."""
-    letters = {qubit: letter for index in variant.group for qubit, letter in strings.strings[index]}
-    circuit = folded(spec.circuit, variant.fold)
-    for qubit, letter in sorted(letters.items()):
-        for gate in (NATIVE if native else ROTATIONS)["IXYZ"[letter]]:
-            circuit.append(gate, [qubit])
-    if native:
-        # The rotation of a read-out is absorbed by the constant gates before it.
-        circuit = PassManager([Optimize1qGatesDecomposition(basis=["rz", "sx", "x"])]).run(circuit)
+    letters = {qubit: "IXYZ"[one] for index in variant.group for qubit, one in strings.strings[index]}
+    circuit = gates.read_out(folded(spec.circuit, variant.fold), letters)
     # Nobody sees the global phase, which the transpiler makes a long sum of all parameters.
     circuit.global_phase = 0.0
     observables = tuple(

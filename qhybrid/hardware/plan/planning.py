@@ -28,7 +28,9 @@ from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, FORMAT, save_circ
 from qhybrid.hardware.plan.prediction import dry_run, exact_answer, expected_answer
 from qhybrid.hardware.plan.pricing import circuit_facts, filter_price, round_facts
 from qhybrid.hardware.plan.rounds import Round, plan_round
-from qhybrid.hardware.services.backends import Backend, open_backend
+from qhybrid.hardware.service_kinds import rules_of, with_service
+from qhybrid.hardware.services.backends import open_backend
+from qhybrid.hardware.services.interface import Backend
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.layers import quantum_layers
 from qhybrid.noise.transforms import renumbered_names
@@ -104,6 +106,7 @@ def draft_plan(workload: Workload, settings: HardwareSettings, say: Say = lambda
         ConfigError: If a layer or the backend is unknown.
     """
     layers, filters = chosen_layers(workload, settings)
+    settings = with_service(settings)
     backend = open_backend(settings)
     settings = _with_delay(settings, backend)
     settings = settings.model_copy(update={"instance": backend.instance})
@@ -230,7 +233,9 @@ class _Planner:
         """Map a circuit that is seen for the first time, and check what would be sent."""
         self._say(f"mapping circuit `{layer.spec.name}` to {self._settings.backend}")
         bound, prepared = bound_circuit(layer), self.prepare(layer)
-        self._guards[layer.key] = check_circuit(bound, prepared, points, self._backend.device)
+        self._guards[layer.key] = check_circuit(
+            bound, prepared, points, self._backend.device, rules_of(self._settings)
+        )
         self.bound[layer.key], self.circuits[layer.key] = bound, prepared
 
     def prepare(self, layer: LayerCircuit) -> PreparedCircuit:

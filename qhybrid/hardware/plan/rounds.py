@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.ledger import Chunk, Request
+from qhybrid.hardware.service_kinds import rules_of
 from qhybrid.hardware.settings import HardwareSettings
 
 Array = NDArray[np.float64]
@@ -90,12 +91,8 @@ def job_seconds(
     circuits: Mapping[str, PreparedCircuit],
     settings: HardwareSettings,
 ) -> float:
-    """Return the predicted QPU seconds of a job: overhead + executions x (delay + circuit length)."""
-    delay = settings.delay_seconds
-    return settings.price.overhead_s + sum(
-        circuits[key].executions(len(points), settings.executed_shots) * (delay + circuits[key].seconds)
-        for key, points in blocks
-    )
+    """Return the seconds that a job is predicted to be billed, by the law of its service."""
+    return rules_of(settings).seconds([(circuits[key], len(points)) for key, points in blocks], settings)
 
 
 @dataclass
@@ -140,7 +137,7 @@ def _fitting(load: _Load, circuit: PreparedCircuit, points: int, settings: Hardw
     each = circuit.executions(1, settings.executed_shots)
     by_executions = (limits.executions - load.executions) // each * copies
     by_bytes = (limits.bytes - load.bytes - _circuit_bytes(circuit)) // _point_bytes(circuit)
-    by_instructions = (limits.instructions - load.instructions) // circuit.busiest_qubit * copies
+    by_instructions = (limits.instructions - load.instructions) // _instructions(circuit, settings) * copies
     if load.pubs + len(circuit.variants) > limits.pubs:
         return 0
     return max(0, min(points, by_executions, by_bytes, by_instructions))
@@ -153,7 +150,12 @@ def _add(
     load.executions += circuit.executions(len(points), settings.executed_shots)
     load.bytes += _circuit_bytes(circuit) + len(points) * _point_bytes(circuit)
     load.pubs += len(circuit.variants)
-    load.instructions += -(-len(points) // len(circuit.copies)) * circuit.busiest_qubit
+    load.instructions += -(-len(points) // len(circuit.copies)) * _instructions(circuit, settings)
+
+
+def _instructions(circuit: PreparedCircuit, settings: HardwareSettings) -> int:
+    """Return what a parameter set counts towards the instructions of a job: at least one."""
+    return max(1, rules_of(settings).instructions(circuit))
 
 
 def _point_bytes(circuit: PreparedCircuit) -> int:
