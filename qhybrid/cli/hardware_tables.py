@@ -55,6 +55,11 @@ def print_plan(folder: Path) -> None:
         numbers = (f"{one['executions']:,}", f"{one['bytes'] / 1000:.1f}", f"{one['qpu_seconds']:.1f}")
         rounds.add_row(str(number + 1), *(str(one[key]) for key in keys), *numbers)
     console.print(rounds)
+    if measured := content.get("readout_calibration"):
+        say(
+            f"read-out    every job measures the errors of {len(measured['qubits'])} qubits with "
+            f"{measured['shots']:,} shots of 0 and of 1: {measured['executions']:,} executions, counted above"
+        )
     least = sum(one["limit_seconds"] for one in content["rounds"])
     say(f"QPU time    about {content['qpu_seconds']:g} s in all; --max-qpu-seconds must be at least {least}")
     if content["fixed_filters"]:

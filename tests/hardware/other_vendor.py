@@ -1,4 +1,4 @@
-"""A service of another vendor, in this process: gates r and cz, counts as results, a price a shot, a queue."""
+"""A service of another vendor in this process: gates r and cz, counts as results, a price a shot."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def check_circuit(
         HardwareError: If what is sent is not executable, or does not compute what the layer computes.
     """
     few = points[:PARITY_POINTS]
-    _check_executable(prepared, device, rules)
+    check_executable(prepared, device, rules)
     return {
         "parity": _check_parity(bound, prepared, few),
         "probability_sum": _check_probabilities(prepared, few),
@@ -55,7 +55,12 @@ def check_circuit(
     }
 
 
-def _check_executable(prepared: PreparedCircuit, device: Device | None, rules: ServiceRules) -> None:
+def check_executable(prepared: PreparedCircuit, device: Device | None, rules: ServiceRules) -> None:
+    """Check that a device executes all that would be sent of a circuit.
+
+    Raises:
+        HardwareError: If it does not.
+    """
     if device is None:
         return
     for variant in range(len(prepared.variants)):

@@ -83,9 +83,10 @@ def _assemble(
         )
         for spec, place in mapped
     )
-    seconds = (
-        0.0 if device is None else max(_seconds(spec.circuit, copies[0], device) for spec in copies[0].specs)
+    lengths = (
+        [] if device is None else [circuit_seconds(s.circuit, copies[0], device) for s in copies[0].specs]
     )
+    seconds = max(lengths, default=0.0)
     qubits = device.num_qubits if device is not None else first.num_qubits
     return PreparedCircuit(key, first.name, angle_map, strings, variants, copies, qubits, seconds)
 
@@ -152,7 +153,7 @@ def folded(circuit: QuantumCircuit, factor: int) -> QuantumCircuit:
     return result
 
 
-def _seconds(circuit: QuantumCircuit, copy: Copy, device: Device) -> float:
+def circuit_seconds(circuit: QuantumCircuit, copy: Copy, device: Device) -> float:
     """Return the length of a circuit on the device, gates as early as possible, read-out included."""
     ends = [0.0] * circuit.num_qubits
     for instruction in circuit.data:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.circuits.checks import check_circuit
+from qhybrid.hardware.circuits.checks import check_circuit, check_executable
 from qhybrid.hardware.circuits.preparation import bound_circuit, prepare_circuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
+from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY, calibration_circuit
 from qhybrid.hardware.circuits.simulation import Simulation
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger, Request
 from qhybrid.hardware.ledger.mending import save_requests
@@ -26,7 +27,7 @@ from qhybrid.hardware.model.runs import save_model
 from qhybrid.hardware.model.workload import Workload, agreement, plain, score
 from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, FORMAT, save_circuit, write_plan
 from qhybrid.hardware.plan.prediction import dry_run, exact_answer, expected_answer
-from qhybrid.hardware.plan.pricing import circuit_facts, filter_price, round_facts
+from qhybrid.hardware.plan.pricing import calibration_facts, circuit_facts, filter_price, round_facts
 from qhybrid.hardware.plan.rounds import Round, plan_round
 from qhybrid.hardware.service_kinds import rules_of, with_service
 from qhybrid.hardware.services.backends import open_backend
@@ -176,6 +177,7 @@ class _Planner:
             expected_answer(self.circuits, settings, None, simulation),
             self._map_new_circuit,
         )
+        self._calibrate()
         for requests in average.rounds:
             self._add_round(requests)
             for request in requests:
@@ -189,6 +191,7 @@ class _Planner:
         )
         exact = dry_run(self._workload, self._layers, exact_answer(self.bound), lambda *_: None)
         rounds = [round_facts(one, self.circuits, settings) for one in self.rounds]
+        calibration = calibration_facts(self.circuits, settings)
         plugins = loaded_plugins()
         return {
             "marked": True,
@@ -206,6 +209,7 @@ class _Planner:
                     "layers": list(self._layers_of.get(key, {})),
                 }
                 for key, circuit in self.circuits.items()
+                if key != READOUT_KEY
             },
             "rounds": rounds,
             "qpu_seconds": round(sum(one["qpu_seconds"] for one in rounds), 2),
@@ -216,6 +220,7 @@ class _Planner:
                 "same_class_as_exact": round(agreement(drawn.outputs, exact.outputs), 6),
             },
             **({"plugins": plugins} if plugins else {}),
+            **({"readout_calibration": calibration} if calibration else {}),
             **self._holes(),
         }
 
@@ -237,6 +242,15 @@ class _Planner:
             bound, prepared, points, self._backend.device, rules_of(self._settings)
         )
         self.bound[layer.key], self.circuits[layer.key] = bound, prepared
+
+    def _calibrate(self) -> None:
+        """Add the circuits that measure read-out errors in every job, where that is wanted."""
+        backend, settings = self._backend, self._settings
+        if settings.mitigation.readout_shots is None or backend.noise is None or not self.circuits:
+            return
+        found = calibration_circuit(self.circuits.values(), backend.device, backend.noise, settings)
+        check_executable(found[1], backend.device, rules_of(settings))
+        self.bound[READOUT_KEY], self.circuits[READOUT_KEY] = found
 
     def prepare(self, layer: LayerCircuit) -> PreparedCircuit:
         """Map a circuit to the device."""

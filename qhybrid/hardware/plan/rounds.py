@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
+from qhybrid.hardware.circuits.readout_calibration import calibration_work
 from qhybrid.hardware.ledger import Chunk, Request
 from qhybrid.hardware.service_kinds import rules_of
 from qhybrid.hardware.settings import HardwareSettings
@@ -92,7 +93,8 @@ def job_seconds(
     settings: HardwareSettings,
 ) -> float:
     """Return the seconds that a job is predicted to be billed, by the law of its service."""
-    return rules_of(settings).seconds([(circuits[key], len(points)) for key, points in blocks], settings)
+    work = [(circuits[key], len(points)) for key, points in blocks]
+    return rules_of(settings).seconds([*work, *calibration_work(circuits, settings)], settings)
 
 
 @dataclass
@@ -112,7 +114,7 @@ def _split(
     settings: HardwareSettings,
 ) -> list[Blocks]:
     """Fill jobs with points, circuit by circuit, up to the limits."""
-    loads = [_Load()]
+    loads = [_new_load(circuits, settings)]
     for key, points in by_circuit.items():
         left = list(points)
         while left:
@@ -125,11 +127,22 @@ def _split(
                         "their size, are beyond `limits`. Fix: fewer shots, or higher limits if the service "
                         "allows it."
                     )
-                loads.append(_Load())
+                loads.append(_new_load(circuits, settings))
                 continue
             taken, left = left[:fit], left[fit:]
             _add(loads[-1], key, circuits[key], taken, settings)
     return [tuple(load.blocks) for load in loads if load.blocks]
+
+
+def _new_load(circuits: Mapping[str, PreparedCircuit], settings: HardwareSettings) -> _Load:
+    """Return a job with nothing but what measures its read-out errors, if anything does."""
+    load = _Load()
+    for circuit, points in calibration_work(circuits, settings):
+        load.executions += circuit.executions(points, settings.executed_shots)
+        load.bytes += _circuit_bytes(circuit)
+        load.pubs += len(circuit.variants)
+        load.instructions += _instructions(circuit, settings)
+    return load
 
 
 def _fitting(load: _Load, circuit: PreparedCircuit, points: int, settings: HardwareSettings) -> int:
@@ -166,9 +179,12 @@ def _circuit_bytes(circuit: PreparedCircuit) -> int:
     return BYTES_PER_GATE * sum(len(spec.circuit.data) for copy in circuit.copies for spec in copy.specs)
 
 
-def chunk_bytes(chunk: Chunk, circuits: Mapping[str, PreparedCircuit]) -> int:
-    """Return roughly how many bytes a job sends."""
-    return sum(
+def chunk_bytes(
+    chunk: Chunk, circuits: Mapping[str, PreparedCircuit], settings: HardwareSettings | None = None
+) -> int:
+    """Return roughly how many bytes a job sends, with what measures its read-out errors."""
+    extra = [] if settings is None else calibration_work(circuits, settings)
+    return sum(_circuit_bytes(circuit) for circuit, _ in extra) + sum(
         _circuit_bytes(circuits[key]) + len(points) * _point_bytes(circuits[key])
         for key, points in chunk.blocks
     )
