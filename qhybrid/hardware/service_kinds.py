@@ -33,7 +33,12 @@ class ServiceRules:
     """By which rules a service works. All of it is asked offline; a subclass changes what is different.
 
     The rules of this class are those of a device with gates that is billed for its time.
+
+    Attributes:
+        limited_angles: Gates whose angles must be within 0 and pi/2; they are rewritten (`rzz` alone).
     """
+
+    limited_angles: frozenset[str] = frozenset()
 
     def check_settings(self, settings: HardwareSettings) -> None:
         """Check, before anything is planned, that the service does what the settings ask for.

@@ -12,11 +12,13 @@ from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.circuits.transpile import MEASUREMENT, is_known, usable_target
 from qhybrid.devices import Device
 from qhybrid.engines.shots.strings import MeasuredStrings, PauliString, as_observable, measured_strings
+from qhybrid.hardware.circuits.fractional import FoldedAngles, fold_angles
 from qhybrid.hardware.circuits.merging import AngleMap, merge_runs
 from qhybrid.hardware.circuits.native import NativeGates
 from qhybrid.hardware.circuits.packing import disjoint_places
 from qhybrid.hardware.circuits.prepared import Copy, PreparedCircuit, Variant
 from qhybrid.hardware.model.requests import LayerCircuit
+from qhybrid.hardware.service_kinds import rules_of
 from qhybrid.hardware.settings import HardwareSettings, Mitigation
 from qhybrid.noise import NoiseProfile, QubitNoise
 
@@ -55,16 +57,20 @@ def prepare_circuit(
     gates = NativeGates(device.basis_gates)
     merged = replace(merged, circuit=gates.open_rotations(merged.circuit))
     routed = merged.transpile(device, settings.seed, trials=settings.layouts)
+    angles: AngleMap | FoldedAngles = angle_map
+    if "rzz" in rules_of(settings).limited_angles:
+        routed, forms = fold_angles(routed)
+        angles = FoldedAngles(angle_map, forms) if forms else angle_map
     wanted = settings.copies
     places = disjoint_places(routed, usable_target(device.target), wanted)
     mapped = [(routed.restrict(routed.used_qubits), place) for place in places]
-    return _assemble(key, mapped, angle_map, device, noise, settings)
+    return _assemble(key, mapped, angles, device, noise, settings)
 
 
 def _assemble(
     key: str,
     mapped: Sequence[tuple[CircuitSpec, tuple[int, ...]]],
-    angle_map: AngleMap,
+    angle_map: AngleMap | FoldedAngles,
     device: Device | None,
     noise: NoiseProfile | None,
     settings: HardwareSettings,

@@ -14,6 +14,7 @@ from qiskit.circuit import Parameter
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.shots.strings import MeasuredStrings
+from qhybrid.hardware.circuits.fractional import FoldedAngles
 from qhybrid.hardware.circuits.merging import AngleMap
 from qhybrid.noise import NoiseProfile
 
@@ -69,7 +70,7 @@ class PreparedCircuit:
 
     key: str
     name: str
-    angle_map: AngleMap
+    angle_map: AngleMap | FoldedAngles
     strings: MeasuredStrings
     variants: tuple[Variant, ...]
     copies: tuple[Copy, ...]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.checks import check_circuit, check_executable
+from qhybrid.hardware.circuits.fractional import without_fractional_gates
 from qhybrid.hardware.circuits.preparation import bound_circuit, prepare_circuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY, calibration_circuit
@@ -34,6 +35,7 @@ from qhybrid.hardware.services.backends import open_backend
 from qhybrid.hardware.services.interface import Backend
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.layers import quantum_layers
+from qhybrid.noise import NoiseProfile
 from qhybrid.noise.transforms import renumbered_names
 from qhybrid.plugins import loaded_plugins
 from qhybrid.workspace import atomic_folder
@@ -241,7 +243,18 @@ class _Planner:
         self._guards[layer.key] = check_circuit(
             bound, prepared, points, self._backend.device, rules_of(self._settings)
         )
+        if self._settings.use_fractional_gates and self._backend.device is not None:
+            self._guards[layer.key] |= self._without_fractional(layer)
         self.bound[layer.key], self.circuits[layer.key] = bound, prepared
+
+    def _without_fractional(self, layer: LayerCircuit) -> dict[str, Any]:
+        """Return what a circuit would be without fractional gates, for comparison."""
+        backend = self._backend
+        plain = None if backend.device is None else without_fractional_gates(backend.device)
+        noise = None if plain is None else NoiseProfile.from_backend(plain)
+        found = prepare_circuit(layer.key, bound_circuit(layer), plain, noise, self._settings)
+        facts, keys = circuit_facts(found), ("two_qubit_gates", "two_qubit_depth", "microseconds")
+        return {"without_fractional": {key: facts[key] for key in keys}}
 
     def _calibrate(self) -> None:
         """Add the circuits that measure read-out errors in every job, where that is wanted."""

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from qhybrid.devices import load_device
 from qhybrid.errors import ServiceError
+from qhybrid.hardware.circuits.fractional import with_assumed_gates, without_fractional_gates
 from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY
 from qhybrid.hardware.circuits.simulation import Simulation
 from qhybrid.hardware.pub_results import means_text
@@ -32,6 +33,8 @@ def local_backend(settings: HardwareSettings) -> Backend:
     if settings.backend == SIMULATOR:
         return Backend(None, None)
     device = load_device(settings.backend)
+    wanted = settings.use_fractional_gates
+    device = with_assumed_gates(device) if wanted else without_fractional_gates(device)
     return Backend(device, NoiseProfile.from_backend(device))
 
 

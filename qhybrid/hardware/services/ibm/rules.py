@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qiskit import QuantumCircuit
 
 from qhybrid.devices import Device
+from qhybrid.errors import HardwareError
 from qhybrid.hardware.pub_results import PubResult
 from qhybrid.hardware.service_kinds import ServiceRules, busiest_load
 from qhybrid.hardware.settings import HardwareSettings
@@ -24,8 +25,30 @@ OTHER_INSTRUCTIONS = 5
 class IbmRules(ServiceRules):
     """Rules of IBM's devices. The client is imported when it is needed: it takes seconds."""
 
+    limited_angles = frozenset({"rzz"})
+
     def check_settings(self, settings: HardwareSettings) -> None:
-        """Check that the service does what the settings ask for."""
+        """Check that the service does what the settings ask for.
+
+        The client refuses twirled gates with fractional ones ("Non-Clifford and unbound fractional
+        entanglers"); it takes twirled read-outs and dynamical decoupling with them.
+        """
+        mitigation = settings.mitigation
+        clash = [
+            text
+            for text, on in (
+                ("gate_twirling", mitigation.gate_twirling),
+                ("zne, which needs the inverse of every gate", bool(mitigation.zne)),
+            )
+            if on
+        ]
+        if settings.use_fractional_gates and clash:
+            raise HardwareError(
+                "Setting `use_fractional_gates` must go without "
+                f"mitigation.{' and mitigation.'.join(clash)}: gates of any angle can be neither twirled nor "
+                "undone on the device. Fix: --mitigation standard, or use_fractional_gates=false; nothing "
+                "was planned."
+            )
 
     def problem(self, circuit: QuantumCircuit, device: Device) -> str:
         """Return why a circuit is not executable on a device, by the client's own rules; "" if it is."""
