@@ -101,6 +101,8 @@ class PlanRequest:
         # A plan names its instance's CRN; whether a mere name is the same one, only the service knows.
         if not str(wanted["instance"]).startswith("crn:"):
             wanted["instance"] = found["instance"]
+        # A plan names the plugin's service that has its device.
+        wanted |= {"service": found["service"]} if "service" in found and self.service is None else {}
         # What the device's delay was, only the plan knows.
         wanted |= {key: found[key] for key in ("device_rep_delay_us",) if key in found}
         origin = json.loads(json.dumps(origin_of(run, self.split, self.limit, self.which)))

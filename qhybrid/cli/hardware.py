@@ -137,7 +137,7 @@ def backends(
 
     names = list(name or DEFAULT_BACKENDS)
     if service:
-        from qhybrid.hardware.services.ibm import list_service_devices
+        from qhybrid.hardware.services.backends import list_service_devices
 
         names += list_service_devices()
     workload = request.workload(find_run(run))

@@ -41,9 +41,7 @@ def print_plan(folder: Path) -> None:
             str(one["qubits"]),
             " ".join(dict.fromkeys(one["bases"])),
             str(one["copies"]),
-            str(one["two_qubit_gates"]),
-            str(one["two_qubit_depth"]),
-            f"{one['microseconds']:.2f} us",
+            *_before_and_after(one),
         )
     console.print(circuits)
     parity = max(one["parity"] for one in content["circuits"].values())
@@ -55,11 +53,26 @@ def print_plan(folder: Path) -> None:
         numbers = (f"{one['executions']:,}", f"{one['bytes'] / 1000:.1f}", f"{one['qpu_seconds']:.1f}")
         rounds.add_row(str(number + 1), *(str(one[key]) for key in keys), *numbers)
     console.print(rounds)
+    if measured := content.get("readout_calibration"):
+        say(
+            f"read-out    every job measures the errors of {len(measured['qubits'])} qubits with "
+            f"{measured['shots']:,} shots of 0 and of 1: {measured['executions']:,} executions, counted above"
+        )
     least = sum(one["limit_seconds"] for one in content["rounds"])
     say(f"QPU time    about {content['qpu_seconds']:g} s in all; --max-qpu-seconds must be at least {least}")
     if content["fixed_filters"]:
         _print_filters(content["fixed_filters"])
     _print_predictions(content["predicted"])
+
+
+def _before_and_after(one: dict[str, Any]) -> list[str]:
+    """Return two-qubit gates, their depth and the length of a circuit; without fractional gates at first."""
+    before, unit = one.get("without_fractional"), {"microseconds": " us"}
+    cells = []
+    for key, form in (("two_qubit_gates", "d"), ("two_qubit_depth", "d"), ("microseconds", ".2f")):
+        earlier = "" if before is None else f"{before[key]:{form}} -> "
+        cells.append(f"{earlier}{one[key]:{form}}{unit.get(key, '')}")
+    return cells
 
 
 def _print_holes(found: dict[str, list[str]]) -> None:

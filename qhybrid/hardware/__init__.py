@@ -1,7 +1,7 @@
 """Inference on devices: plan, submit, collect."""
 
 from qhybrid.hardware.engine import RuntimeEngine
-from qhybrid.hardware.services.backends import Backend, register_service
-from qhybrid.hardware.services.interface import JobService
+from qhybrid.hardware.service_kinds import ServiceRules, register_service
+from qhybrid.hardware.services.interface import Backend, JobService
 
-__all__ = ["Backend", "JobService", "RuntimeEngine", "register_service"]
+__all__ = ["Backend", "JobService", "RuntimeEngine", "ServiceRules", "register_service"]

@@ -25,13 +25,16 @@ from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.decoding import decode_chunk, observables_from
 from qhybrid.hardware.circuits.preparation import prepare_circuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
+from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY, calibration_circuit
 from qhybrid.hardware.jobs.collecting import collect_jobs
 from qhybrid.hardware.jobs.context import JobContext
+from qhybrid.hardware.jobs.results import blocks_of
 from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger, Request
 from qhybrid.hardware.model.requests import LayerCircuit
 from qhybrid.hardware.plan.rounds import plan_round
-from qhybrid.hardware.services.backends import Backend, make_service, open_backend
+from qhybrid.hardware.services.backends import make_service, open_backend
+from qhybrid.hardware.services.interface import Backend
 from qhybrid.hardware.settings import HardwareSettings
 
 
@@ -109,6 +112,9 @@ class RuntimeEngine(Engine):
     def _execute(self, prepared: PreparedCircuit, points: Tensor) -> Tensor:
         """Return observables, shape (N, n_obs), for angles of shape (N, K), by one plan of one round."""
         circuits = {prepared.key: prepared}
+        device, noise = self._backend.device, self._backend.noise
+        if self._settings.mitigation.readout_shots is not None and noise is not None:
+            circuits[READOUT_KEY] = calibration_circuit([prepared], device, noise, self._settings)[1]
         request = Request(0, "layer", 0, prepared.key, points.numpy().copy())
         self._folder.mkdir(parents=True, exist_ok=True)
         name = f"{self._settings.backend}-call-{uuid.uuid4().hex[:12]}"
@@ -130,12 +136,8 @@ class RuntimeEngine(Engine):
             for chunk in ledger.chunks():
                 if chunk.number not in raw:
                     raise HardwareError(f"Chunk {chunk.number} ended as `{chunk.state}`. Fix: call again.")
-                for (_, numbers), one in zip(
-                    chunk.blocks,
-                    decode_chunk(
-                        raw[chunk.number], [(prepared, len(n)) for _, n in chunk.blocks], self._settings
-                    ),
-                ):
+                decoded = decode_chunk(raw[chunk.number], blocks_of(context, chunk), self._settings)
+                for (_, numbers), one in zip(chunk.blocks, decoded, strict=True):
                     values.update(zip(numbers, observables_from(prepared, one.means)))
         order = found.requests[0].points
         return torch.as_tensor([values[number].tolist() for number in order], dtype=torch.float64)

@@ -26,6 +26,9 @@ class Mitigation(StrictModel):
             from 1; each costs as much as the plain circuit. Empty for none.
         method: A plugin's mitigation, which makes its own estimates from the results; absent: none. The
             factors that it needs are those of `zne`.
+        readout_shots: Shots with which every job measures the read-out errors of the plan's qubits, once with
+            all of them 0 and once with all of them 1; absent: they are those of the device's calibration on
+            the day of the plan.
         randomizations: Random versions of every twirled circuit, among which the shots are divided; absent:
             about 32, as many as divide the shots best.
     """
@@ -36,6 +39,7 @@ class Mitigation(StrictModel):
     measure_twirling: bool = False
     zne: tuple[int, ...] = ()
     method: str | None = None
+    readout_shots: Annotated[int, NoSwitch] | None = Field(None, ge=1)
     randomizations: Annotated[int, NoSwitch] | None = Field(None, ge=1)
 
     @model_validator(mode="after")
@@ -43,6 +47,15 @@ class Mitigation(StrictModel):
         odd = all(factor % 2 == 1 and factor >= 1 for factor in self.zne)
         if self.zne and (not odd or len(set(self.zne)) < 2):
             raise ValueError(f"zne must be at least two different odd numbers, but is {list(self.zne)}")
+        return self
+
+    @model_validator(mode="after")
+    def _measured_rates_are_used(self) -> Self:
+        if self.readout_shots is not None and not self.readout:
+            raise ValueError(
+                "readout_shots must go with the correction of read-out errors, which is off. Fix: "
+                "--mitigation cheap, or no readout_shots"
+            )
         return self
 
     @model_validator(mode="after")
@@ -58,7 +71,7 @@ class Mitigation(StrictModel):
     def _without_what_is_not_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out keys that are not used: plans stay as they were before these existed."""
         content: dict[str, Any] = handler(self)
-        new = ("method", "randomizations")
+        new = ("method", "readout_shots", "randomizations")
         return {key: value for key, value in content.items() if key not in new or value is not None}
 
     def division(self, shots: int) -> tuple[int, int] | None:
@@ -136,6 +149,7 @@ def describe_mitigation(found: Mapping[str, Any]) -> str:
     # A plugin's method makes its own use of the stretched circuits.
     last = found.get("method") or ("zne" if found.get("zne") else "")
     words = [mitigation_label("readout")] if found.get("readout") else []
+    words += ["read-out errors measured in the job"] if found.get("readout_shots") else []
     words += [text for key, text in _PARTS.items() if found.get(key)]
     words += [mitigation_label(last)] if last else []
     return ", ".join(words) or mitigation_label("none")
@@ -221,6 +235,7 @@ class HardwareSettings(StrictModel):
             factor since the plan are told before anything is sent.
         device_rep_delay_us: The device's default when it was planned, which is priced; filled in by plans
             where it differs from `price.rep_delay_us`.
+        use_fractional_gates: Whether circuits may use gates of any angle (rx, rzz) where the device has them.
         limits: Bounds of one job.
         price: For the estimate of QPU seconds.
         patience: How the service is asked.
@@ -242,6 +257,7 @@ class HardwareSettings(StrictModel):
     rep_delay_us: float | None = Field(None, ge=0)
     device_rep_delay_us: float | None = Field(None, ge=0)
     calibration_factor: float = Field(USUAL_FACTOR, ge=1)
+    use_fractional_gates: bool = False
     limits: Limits = Limits()
     price: Price = Price()
     patience: Patience = Patience()
@@ -259,7 +275,7 @@ class HardwareSettings(StrictModel):
         """Leave out keys that are not used: plans stay as they were before these existed."""
         content: dict[str, Any] = handler(self)
         usual: dict[str, Any] = {"service": None, "rep_delay_us": None, "device_rep_delay_us": None}
-        usual |= {"calibration_factor": USUAL_FACTOR}
+        usual |= {"calibration_factor": USUAL_FACTOR, "use_fractional_gates": False}
         return {key: value for key, value in content.items() if key not in usual or value != usual[key]}
 
     @property

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from qhybrid.errors import DataError
+from qhybrid.errors import DataError, HardwareError
+from qhybrid.hardware.service_kinds import is_paid
 
 # Names with a dot in front are folders that a killed process was filling.
 PLANS = "hardware/[!.]*/plan.json"
@@ -41,7 +42,10 @@ class PlanSource:
     @property
     def local(self) -> bool:
         """Whether nothing is billed."""
-        return self.backend == "aer" or self.backend.startswith("fake_")
+        try:
+            return not is_paid(self.backend, self.plan["settings"].get("service"))
+        except HardwareError:  # a plugin that is not loaded here
+            return False
 
 
 def read_plans(run: Path) -> list[PlanSource]:

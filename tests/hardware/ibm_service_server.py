@@ -334,6 +334,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _metrics(self, id: str, body: bytes) -> Any:
         job = self._found(id)
         each = job.limit_seconds if self.state.takes_its_limit else 2.0
+        if self.state.bill is not None:
+            each = self.state.bill(job.params, self.state.devices[job.backend])[1]
         seconds = each * job.executions
         usage = {"status": "done" if job.status in FINAL else "pending", "qpu_charge_time_seconds": seconds}
         return {"timestamps": {}, "usage": usage}

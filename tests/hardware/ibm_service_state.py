@@ -98,6 +98,7 @@ class ServiceState:
         outcomes: What becomes of the next jobs, first one first; `completed` when the list is empty.
         used_up: Whether the instance's time is used up: jobs are accepted and never run.
         takes_its_limit: Whether every job is billed as long as it was allowed to run.
+        bill: Turns what was sent and a fake backend into executions and billed seconds; None: 2 s a job.
         reason: What failed jobs say.
         pending_limit: Jobs that may wait at the same time; None for any number.
         pending_status: HTTP status of a refusal for that reason.
@@ -113,6 +114,7 @@ class ServiceState:
     used_up: bool = False
     usage_limit_seconds: int = 600
     takes_its_limit: bool = False
+    bill: Callable[[dict[str, Any], str], tuple[int, float]] | None = None
     reason: str = "Internal error of the device"
     pending_limit: int | None = None
     pending_status: int = 400

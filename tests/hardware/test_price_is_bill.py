@@ -16,6 +16,7 @@ from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.preparation import bound_circuit, prepare_circuit
 from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.plan.planning import draft_plan, make_plan
+from qhybrid.hardware.services.ibm.rules import RULES
 from qhybrid.hardware.settings import LEVELS, Mitigation
 
 
@@ -106,4 +107,4 @@ def test_gates_count_as_the_service_counts_them(small_layer, small_device):
             for qubit in spec.circuit.qubits
         ]
         total += max(loads) + 10 + 50
-    assert prepared.busiest_qubit == total
+    assert RULES.instructions(prepared) == total

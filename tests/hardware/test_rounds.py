@@ -8,6 +8,7 @@ import pytest
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.ledger import Chunk, Ledger, Request
 from qhybrid.hardware.plan.rounds import chunk_bytes, job_seconds, plan_round
+from qhybrid.hardware.services.ibm.rules import RULES
 from qhybrid.hardware.settings import HardwareSettings, Mitigation
 
 
@@ -66,7 +67,7 @@ def test_jobs_stay_within_limits(small_prepared, samples, limits, sizes):
 
 def test_jobs_stay_within_the_instructions_of_a_qubit(small_prepared, samples):
     circuits = {small_prepared.key: small_prepared}
-    each = small_prepared.busiest_qubit
+    each = RULES.instructions(small_prepared)
     settings = settings_of(instructions=2 * each)
     found = plan_round(0, requests_of(small_prepared.key, samples[0]), {}, 0, circuits, settings)
     assert [len(chunk.blocks[0][1]) for chunk in found.chunks] == [2, 2, 1]

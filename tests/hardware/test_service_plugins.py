@@ -9,11 +9,11 @@ from plan_cases import map_workload, quick
 
 from qhybrid.errors import HardwareError, PluginError, ServiceError
 from qhybrid.hardware import JobService, register_service
-from qhybrid.hardware.circuits.decoding import MEANS_FORMAT
 from qhybrid.hardware.circuits.simulation import Simulation
 from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.outcome import write_outcome
 from qhybrid.hardware.plan.planning import make_plan
+from qhybrid.hardware.pub_results import MEANS_FORMAT
 from qhybrid.hardware.services.backends import SERVICES, is_paid, local_backend, make_service
 from qhybrid.hardware.services.interface import DONE, Listed, View
 from qhybrid.hardware.services.local import LocalService

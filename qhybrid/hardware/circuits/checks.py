@@ -15,6 +15,7 @@ from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.decoding import observables_from
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.circuits.simulation import NO_WEIGHTS
+from qhybrid.hardware.service_kinds import COMMON_RULES, ServiceRules
 
 Array = NDArray[np.float64]
 PARITY = 1e-6
@@ -24,7 +25,11 @@ LARGEST_STATE = 18
 
 
 def check_circuit(
-    bound: CircuitSpec, prepared: PreparedCircuit, points: Array, device: Device | None
+    bound: CircuitSpec,
+    prepared: PreparedCircuit,
+    points: Array,
+    device: Device | None,
+    rules: ServiceRules = COMMON_RULES,
 ) -> dict[str, float | str | None]:
     """Check a prepared circuit on a few points.
 
@@ -33,6 +38,7 @@ def check_circuit(
         prepared: What would be sent.
         points: Input angles, shape (B, n_in).
         device: The device, None for a simulator.
+        rules: By which the service decides what is executable.
 
     Returns:
         What was found, for the plan.
@@ -41,7 +47,7 @@ def check_circuit(
         HardwareError: If what is sent is not executable, or does not compute what the layer computes.
     """
     few = points[:PARITY_POINTS]
-    _check_executable(prepared, device)
+    check_executable(prepared, device, rules)
     return {
         "parity": _check_parity(bound, prepared, few),
         "probability_sum": _check_probabilities(prepared, few),
@@ -49,13 +55,16 @@ def check_circuit(
     }
 
 
-def _check_executable(prepared: PreparedCircuit, device: Device | None) -> None:
+def check_executable(prepared: PreparedCircuit, device: Device | None, rules: ServiceRules) -> None:
+    """Check that a device executes all that would be sent of a circuit.
+
+    Raises:
+        HardwareError: If it does not.
+    """
     if device is None:
         return
-    from qiskit_ibm_runtime.utils.utils import is_isa_circuit
-
     for variant in range(len(prepared.variants)):
-        problem = is_isa_circuit(prepared.measured(variant), device.target)
+        problem = rules.problem(prepared.measured(variant), device)
         if problem:
             raise HardwareError(
                 f"Circuit `{prepared.name}` must consist of instructions of {device.name}, but: "

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from qiskit_ibm_runtime.decoders.defaults import DEFAULT_DECODERS
 
 from qhybrid.engines.mitigation import extrapolation_coefficients
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.preparation import z_strings
-from qhybrid.hardware.circuits.prepared import MARK, REGISTER, Copy, PreparedCircuit
+from qhybrid.hardware.circuits.prepared import MARK, Copy, PreparedCircuit
 from qhybrid.hardware.circuits.readings import Readings
+from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY, MeasuredReadout, measured_readout
+from qhybrid.hardware.pub_results import PubResult, read_neutral
+from qhybrid.hardware.service_kinds import rules_of
 from qhybrid.hardware.settings import HardwareSettings, device_form
 from qhybrid.noise import NoiseProfile
 
 Array = NDArray[np.float64]
-MEANS_FORMAT = "qhybrid-means-1"
-"""Results of simulators that give means of strings instead of bits."""
 
 
 class Estimates:
@@ -42,26 +41,31 @@ def decode_chunk(
 
     Args:
         raw: The result as the service sent it.
-        blocks: The circuits that the job executed and how many points of each.
+        blocks: The circuits that the job executed and how many points of each; at the end those that
+            measured its read-out errors, if any.
         settings: Shots and mitigation.
 
     Returns:
-        One for each block, in the order of its points.
+        One for each block but those, in the order of its points.
 
     Raises:
         HardwareError: If the text is no complete result of that job.
     """
     try:
-        pubs = _read_pubs(raw)
-        found = []
-        place = 0
+        pubs = _read_pubs(raw, settings)
+        sent = sum(len(circuit.variants) for circuit, _ in blocks)
+        if sent != len(pubs):
+            raise ValueError(f"{len(pubs)} circuits came back, but {sent} were sent")
+        parts, calibration, place = [], [], 0
         for circuit, points in blocks:
             own = pubs[place : place + len(circuit.variants)]
-            place += len(circuit.variants)
-            found.append(estimates_from(circuit, points, own, settings))
-        if place != len(pubs):
-            raise ValueError(f"{len(pubs)} circuits came back, but {place} were sent")
-        return found
+            place += len(own)
+            if circuit.key == READOUT_KEY:
+                calibration += own
+            else:
+                parts.append((circuit, points, own))
+        rates = measured_readout(blocks[-1][0], calibration, settings) if calibration else None
+        return [estimates_from(circuit, points, own, settings, rates) for circuit, points, own in parts]
     except HardwareError:
         raise
     except Exception as error:  # whatever a damaged text does to a decoder of the client
@@ -96,20 +100,18 @@ def observable_errors(circuit: PreparedCircuit, errors: Array) -> Array:
     return np.asarray(np.sqrt(total))
 
 
-def _read_pubs(raw: str) -> list[Any]:
-    """Return what came back for every measured circuit: strings' means, or bits of shape (B', shots, n)."""
-    content = json.loads(raw)
-    if isinstance(content, dict) and content.get("format") == MEANS_FORMAT:
-        return list(content["pubs"])
-    result: Any = raw
-    for decoder in DEFAULT_DECODERS["executor"]:
-        if decoder.is_applicable(result):
-            result = decoder.decode(result)
-    return [pub.data[REGISTER].to_bool_array(order="little") for pub in result]
+def _read_pubs(raw: str, settings: HardwareSettings) -> list[PubResult]:
+    """Return what came back for every measured circuit, in a form that belongs to no service."""
+    neutral = read_neutral(raw)
+    return rules_of(settings).read(raw) if neutral is None else neutral
 
 
 def estimates_from(
-    circuit: PreparedCircuit, points: int, pubs: list[Any], settings: HardwareSettings
+    circuit: PreparedCircuit,
+    points: int,
+    pubs: Sequence[PubResult],
+    settings: HardwareSettings,
+    rates: MeasuredReadout | None = None,
 ) -> Estimates:
     """Return the estimates of a circuit from what came back for each of its variants.
 
@@ -118,7 +120,9 @@ def estimates_from(
         points: Number of points.
         pubs: For every variant bits of shape (B', shots, n), or {"means": one array a copy}.
         settings: Shots and mitigation.
+        rates: Read-out errors that the job measured; absent: those of the calibration.
     """
+    circuit = circuit if rates is None else rates.applied(circuit)
     size = len(circuit.strings.strings)
     folds = sorted({variant.fold for variant in circuit.variants})
     means = np.zeros((len(folds), points, size))
@@ -126,7 +130,7 @@ def estimates_from(
     for index, (variant, pub) in enumerate(zip(circuit.variants, pubs, strict=True)):
         for number, copy in enumerate(circuit.copies):
             rows = np.arange(number, points, len(circuit.copies))
-            mean, variance = _copy_estimates(circuit, index, number, copy, pub, settings)
+            mean, variance = _copy_estimates(circuit, index, number, copy, pub, settings, rates)
             fold = folds.index(variant.fold)
             where = np.ix_(rows, np.asarray(variant.group))
             means[fold][where] = mean[: len(rows)]
@@ -182,13 +186,19 @@ def _by_method(
 
 
 def _copy_estimates(
-    circuit: PreparedCircuit, index: int, number: int, copy: Copy, pub: Any, settings: HardwareSettings
+    circuit: PreparedCircuit,
+    index: int,
+    number: int,
+    copy: Copy,
+    pub: PubResult,
+    settings: HardwareSettings,
+    rates: MeasuredReadout | None,
 ) -> tuple[Array, Array]:
     """Return mean and variance of the group's strings on one copy, each of shape (B', G)."""
     variant = circuit.variants[index]
     strings = z_strings(circuit.strings, variant, settings.mitigation.readout)
     shots = settings.shots
-    if isinstance(pub, dict):
+    if isinstance(pub, Mapping):
         raw = np.asarray(pub["means"][number], dtype=np.float64)
         if (
             raw.shape[1] != len(strings)
@@ -211,16 +221,44 @@ def _copy_estimates(
     means, variances = [], []
     for string in group:
         mean, scale = raw[:, place[string]], 1.0
+        spread = np.clip(1 - raw[:, place[string]] ** 2, 1 / shots, None) / shots
         if settings.mitigation.readout and copy.noise is not None:
             mean, scale = _corrected(string, raw, place, copy.noise)
+            spread = spread * scale**2
+            if rates is not None:
+                spread = spread + _rate_variance(string, mean, raw, place, copy.noise, rates)
         means.append(mean)
-        variances.append(np.clip(1 - raw[:, place[string]] ** 2, 1 / shots, None) / shots * scale**2)
+        variances.append(spread)
     return np.stack(means, axis=1), np.stack(variances, axis=1)
 
 
 def _string_means(bits: NDArray[np.bool_], qubits: list[int]) -> Array:
     parity = np.logical_xor.reduce(bits[..., qubits], axis=-1)
     return np.asarray(1.0 - 2.0 * parity.mean(axis=-1))
+
+
+def _rate_variance(
+    string: tuple[tuple[int, int], ...],
+    mean: Array,
+    raw: Array,
+    place: dict[tuple[tuple[int, int], ...], int],
+    noise: NoiseProfile,
+    rates: MeasuredReadout,
+) -> Array:
+    """Return the variance that a corrected mean z has from errors of the measured rates.
+
+    With z' the mean of the string without a qubit and s = 1 - p01 - p10 of that qubit,
+    dz/dp01 = (z - z') / s and dz/dp10 = (z + z') / s.
+    """
+    total = np.zeros(len(raw))
+    for one in string:
+        p01, p10 = noise.readout(one[0])
+        rest = tuple(other for other in string if other != one)
+        without = _corrected(rest, raw, place, noise)[0] if rest else 1.0
+        contrast = 1 - p01 - p10
+        total += ((mean - without) / contrast) ** 2 * rates.variance(p01)
+        total += ((mean + without) / contrast) ** 2 * rates.variance(p10)
+    return total
 
 
 def _corrected(

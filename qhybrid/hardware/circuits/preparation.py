@@ -6,27 +6,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
-import numpy as np
 from qiskit import QuantumCircuit
-from qiskit.circuit.library import RZGate, SXGate
-from qiskit.transpiler import PassManager
-from qiskit.transpiler.passes import Optimize1qGatesDecomposition
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.circuits.transpile import MEASUREMENT, is_known, usable_target
 from qhybrid.devices import Device
-from qhybrid.engines.noise.readout import ROTATIONS
 from qhybrid.engines.shots.strings import MeasuredStrings, PauliString, as_observable, measured_strings
-from qhybrid.errors import HardwareError
+from qhybrid.hardware.circuits.fractional import FoldedAngles, fold_angles
 from qhybrid.hardware.circuits.merging import AngleMap, merge_runs
+from qhybrid.hardware.circuits.native import NativeGates
 from qhybrid.hardware.circuits.packing import disjoint_places
 from qhybrid.hardware.circuits.prepared import Copy, PreparedCircuit, Variant
 from qhybrid.hardware.model.requests import LayerCircuit
+from qhybrid.hardware.service_kinds import rules_of
 from qhybrid.hardware.settings import HardwareSettings, Mitigation
 from qhybrid.noise import NoiseProfile, QubitNoise
 
-NATIVE = {"X": (RZGate(np.pi / 2), SXGate()), "Y": (SXGate(),), "Z": ()}
-"""Gates that turn a Pauli letter into Z: those of Heron and Nighthawk devices."""
 READOUT_SECONDS = 1.5e-6
 """Length of a read-out where the device reports none."""
 
@@ -54,33 +49,34 @@ def prepare_circuit(
 
     Raises:
         CircuitError: If the circuit does not fit the device.
-        HardwareError: If the device has other gates than rz and sx, or not enough room for the copies.
+        HardwareError: If the device's gates do not suffice, or it has not enough room for the copies.
     """
     merged, angle_map = merge_runs(bound)
     if device is None:
         return _assemble(key, [(merged, tuple(range(merged.num_qubits)))], angle_map, None, None, settings)
-    if not {"rz", "sx"} <= set(device.basis_gates):
-        raise HardwareError(
-            f"Device {device.name} must have the gates rz and sx, but has "
-            f"{', '.join(device.basis_gates)}. Fix: "
-            "choose another device."
-        )
+    gates = NativeGates(device.basis_gates)
+    merged = replace(merged, circuit=gates.open_rotations(merged.circuit))
     routed = merged.transpile(device, settings.seed, trials=settings.layouts)
+    angles: AngleMap | FoldedAngles = angle_map
+    if "rzz" in rules_of(settings).limited_angles:
+        routed, forms = fold_angles(routed)
+        angles = FoldedAngles(angle_map, forms) if forms else angle_map
     wanted = settings.copies
     places = disjoint_places(routed, usable_target(device.target), wanted)
     mapped = [(routed.restrict(routed.used_qubits), place) for place in places]
-    return _assemble(key, mapped, angle_map, device, noise, settings)
+    return _assemble(key, mapped, angles, device, noise, settings)
 
 
 def _assemble(
     key: str,
     mapped: Sequence[tuple[CircuitSpec, tuple[int, ...]]],
-    angle_map: AngleMap,
+    angle_map: AngleMap | FoldedAngles,
     device: Device | None,
     noise: NoiseProfile | None,
     settings: HardwareSettings,
 ) -> PreparedCircuit:
     first = mapped[0][0]
+    gates = NativeGates(None if device is None else device.basis_gates)
     strings = measured_strings(first.observables, first.num_qubits)
     folds = settings.mitigation.zne or (1,)
     variants = tuple(Variant(group, fold) for group in strings.bases for fold in folds)
@@ -88,16 +84,15 @@ def _assemble(
     copies = tuple(
         Copy(
             place,
-            tuple(
-                _measured_spec(spec, strings, variant, device is not None, products) for variant in variants
-            ),
+            tuple(_measured_spec(spec, strings, variant, gates, products) for variant in variants),
             place_noise(noise, place, settings.mitigation),
         )
         for spec, place in mapped
     )
-    seconds = (
-        0.0 if device is None else max(_seconds(spec.circuit, copies[0], device) for spec in copies[0].specs)
+    lengths = (
+        [] if device is None else [circuit_seconds(s.circuit, copies[0], device) for s in copies[0].specs]
     )
+    seconds = max(lengths, default=0.0)
     qubits = device.num_qubits if device is not None else first.num_qubits
     return PreparedCircuit(key, first.name, angle_map, strings, variants, copies, qubits, seconds)
 
@@ -120,17 +115,11 @@ def place_noise(
 
 
 def _measured_spec(
-    spec: CircuitSpec, strings: MeasuredStrings, variant: Variant, native: bool, products: bool
+    spec: CircuitSpec, strings: MeasuredStrings, variant: Variant, gates: NativeGates, products: bool
 ) -> CircuitSpec:
     """Return the circuit of one variant with Z strings as observables: those of its group come first."""
-    letters = {qubit: letter for index in variant.group for qubit, letter in strings.strings[index]}
-    circuit = folded(spec.circuit, variant.fold)
-    for qubit, letter in sorted(letters.items()):
-        for gate in (NATIVE if native else ROTATIONS)["IXYZ"[letter]]:
-            circuit.append(gate, [qubit])
-    if native:
-        # The rotation of a read-out is absorbed by the constant gates before it.
-        circuit = PassManager([Optimize1qGatesDecomposition(basis=["rz", "sx", "x"])]).run(circuit)
+    letters = {qubit: "IXYZ"[one] for index in variant.group for qubit, one in strings.strings[index]}
+    circuit = gates.read_out(folded(spec.circuit, variant.fold), letters)
     # Nobody sees the global phase, which the transpiler makes a long sum of all parameters.
     circuit.global_phase = 0.0
     observables = tuple(
@@ -170,7 +159,7 @@ def folded(circuit: QuantumCircuit, factor: int) -> QuantumCircuit:
     return result
 
 
-def _seconds(circuit: QuantumCircuit, copy: Copy, device: Device) -> float:
+def circuit_seconds(circuit: QuantumCircuit, copy: Copy, device: Device) -> float:
     """Return the length of a circuit on the device, gates as early as possible, read-out included."""
     ends = [0.0] * circuit.num_qubits
     for instruction in circuit.data:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +14,12 @@ from qiskit.circuit import Parameter
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.shots.strings import MeasuredStrings
+from qhybrid.hardware.circuits.fractional import FoldedAngles
 from qhybrid.hardware.circuits.merging import AngleMap
 from qhybrid.noise import NoiseProfile
 
 Array = NDArray[np.float64]
 REGISTER = "bits"
-INSTRUCTIONS = {"rz": 1, "delay": 1, "sx": 2, "x": 2, "cx": 5, "cz": 5, "ecr": 5, "barrier": 0}
-INSTRUCTIONS |= {"measure": 10, "reset": 17, "init": 50}
-"""Control instructions of a gate, as the service's validation counts them (IBM's guide "Job limits")."""
-OTHER_INSTRUCTIONS = 5
-"""Of a gate that the guide does not name."""
 MARK = "qhybrid-request-"
 """Beginning of the text that ties a result to its request."""
 
@@ -76,7 +70,7 @@ class PreparedCircuit:
 
     key: str
     name: str
-    angle_map: AngleMap
+    angle_map: AngleMap | FoldedAngles
     strings: MeasuredStrings
     variants: tuple[Variant, ...]
     copies: tuple[Copy, ...]
@@ -91,18 +85,6 @@ class PreparedCircuit:
     def executions(self, points: int, shots: int) -> int:
         """Return how often the device runs for some points."""
         return -(-points // len(self.copies)) * len(self.variants) * shots
-
-    @property
-    def busiest_qubit(self) -> int:
-        """Control instructions of the qubit that has most of them, over all variants, as they are limited."""
-        total = 0
-        for spec in self.copies[0].specs:
-            counts: Counter[Any] = Counter()
-            for one in spec.circuit.data:
-                weight = INSTRUCTIONS.get(one.operation.name, OTHER_INSTRUCTIONS)
-                counts.update(dict.fromkeys(one.qubits, weight))
-            total += INSTRUCTIONS["init"] + INSTRUCTIONS["measure"] + max(counts.values(), default=0)
-        return total
 
     def measured(self, variant: int) -> QuantumCircuit:
         """Return the circuit that is sent: on all qubits of the device, every copy measured.

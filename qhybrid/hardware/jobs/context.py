@@ -12,6 +12,7 @@ import numpy as np
 from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.circuits.decoding import Estimates, mark_of
 from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub, mark_of_pubs
+from qhybrid.hardware.circuits.readout_calibration import calibration_pubs
 from qhybrid.hardware.ledger import Chunk, Job, Ledger
 from qhybrid.hardware.ledger.records import OPEN, SENDING, SENT, Array
 from qhybrid.hardware.services.interface import JobService, Package, patiently
@@ -106,11 +107,12 @@ class JobContext:
 
     def _pubs(self, chunk: Chunk) -> tuple[Pub, ...]:
         points = self.ledger.points()
-        return tuple(
+        own = [
             Pub(self.circuits[key], variant, _stacked(points, numbers))
             for key, numbers in chunk.blocks
             for variant in range(len(self.circuits[key].variants))
-        )
+        ]
+        return (*own, *calibration_pubs(self.circuits, self.settings))
 
     def check_cap(self) -> None:
         """Check that what is sent next stays within the cap, later rounds included.

@@ -5,13 +5,15 @@ from __future__ import annotations
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.decoding import Estimates, decode_chunk
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
+from qhybrid.hardware.circuits.readout_calibration import calibration_work
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.ledger import Chunk
 
 
 def blocks_of(context: JobContext, chunk: Chunk) -> list[tuple[PreparedCircuit, int]]:
-    """Return circuit and number of points of every block."""
-    return [(context.circuits[key], len(points)) for key, points in chunk.blocks]
+    """Return circuit and number of points of every block, and of what measures the job's read-out errors."""
+    own = [(context.circuits[key], len(points)) for key, points in chunk.blocks]
+    return [*own, *calibration_work(context.circuits, context.settings)]
 
 
 def estimates_of(context: JobContext, chunk: Chunk) -> list[Estimates] | None:

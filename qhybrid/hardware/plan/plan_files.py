@@ -16,7 +16,8 @@ from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.config import validated
 from qhybrid.engines.shots.strings import as_observable, measured_strings
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.circuits.merging import merge_runs
+from qhybrid.hardware.circuits.fractional import FoldedAngles, LinearForm, folded_names
+from qhybrid.hardware.circuits.merging import AngleMap, merge_runs
 from qhybrid.hardware.circuits.preparation import place_noise, z_strings
 from qhybrid.hardware.circuits.prepared import Copy, PreparedCircuit, Variant
 from qhybrid.hardware.settings import HardwareSettings
@@ -74,7 +75,7 @@ def settings_of(content: dict[str, Any], folder: Path) -> HardwareSettings:
 
 def save_circuit(folder: Path, bound: CircuitSpec, circuit: PreparedCircuit) -> None:
     """Write a circuit as the layer has it and as it is mapped: nothing is routed twice."""
-    facts = {
+    facts: dict[str, Any] = {
         "name": circuit.name,
         "inputs": [parameter.name for parameter in bound.input_params],
         "observables": _listed(bound),
@@ -84,6 +85,8 @@ def save_circuit(folder: Path, bound: CircuitSpec, circuit: PreparedCircuit) -> 
         "device_qubits": circuit.device_qubits,
         "seconds": circuit.seconds,
     }
+    if isinstance(circuit.angle_map, FoldedAngles):
+        facts["folded"] = [[list(map(list, one.factors)), one.offset] for one in circuit.angle_map.forms]
     circuits = [bound.circuit, *(spec.circuit for copy in circuit.copies for spec in copy.specs)]
     buffer = io.BytesIO()
     qpy.dump(circuits, buffer)
@@ -133,8 +136,13 @@ def _prepared(
     settings: HardwareSettings,
     noise: NoiseProfile | None,
 ) -> PreparedCircuit:
-    merged, angle_map = merge_runs(bound)
+    merged, inner = merge_runs(bound)
     names = [parameter.name for parameter in merged.input_params]
+    angle_map: AngleMap | FoldedAngles = inner
+    if facts.get("folded"):
+        forms = [LinearForm(tuple((i, f) for i, f in factors), o) for factors, o in facts["folded"]]
+        angle_map = FoldedAngles(inner, forms)
+        names += folded_names(forms)
     mapped = _observables(facts["mapped_observables"], circuits[1])
     strings = measured_strings(mapped, circuits[1].num_qubits)
     variants = tuple(Variant(tuple(group), fold) for group, fold in facts["variants"])

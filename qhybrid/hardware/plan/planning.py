@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.circuits.checks import check_circuit
+from qhybrid.hardware.circuits.checks import check_circuit, check_executable
+from qhybrid.hardware.circuits.fractional import without_fractional_gates
 from qhybrid.hardware.circuits.preparation import bound_circuit, prepare_circuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
+from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY, calibration_circuit
 from qhybrid.hardware.circuits.simulation import Simulation
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger, Request
 from qhybrid.hardware.ledger.mending import save_requests
@@ -26,11 +28,14 @@ from qhybrid.hardware.model.runs import save_model
 from qhybrid.hardware.model.workload import Workload, agreement, plain, score
 from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, FORMAT, save_circuit, write_plan
 from qhybrid.hardware.plan.prediction import dry_run, exact_answer, expected_answer
-from qhybrid.hardware.plan.pricing import circuit_facts, filter_price, round_facts
+from qhybrid.hardware.plan.pricing import calibration_facts, circuit_facts, filter_price, round_facts
 from qhybrid.hardware.plan.rounds import Round, plan_round
-from qhybrid.hardware.services.backends import Backend, open_backend
+from qhybrid.hardware.service_kinds import rules_of, with_service
+from qhybrid.hardware.services.backends import open_backend
+from qhybrid.hardware.services.interface import Backend
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.layers import quantum_layers
+from qhybrid.noise import NoiseProfile
 from qhybrid.noise.transforms import renumbered_names
 from qhybrid.plugins import loaded_plugins
 from qhybrid.workspace import atomic_folder
@@ -104,6 +109,7 @@ def draft_plan(workload: Workload, settings: HardwareSettings, say: Say = lambda
         ConfigError: If a layer or the backend is unknown.
     """
     layers, filters = chosen_layers(workload, settings)
+    settings = with_service(settings)
     backend = open_backend(settings)
     settings = _with_delay(settings, backend)
     settings = settings.model_copy(update={"instance": backend.instance})
@@ -173,6 +179,7 @@ class _Planner:
             expected_answer(self.circuits, settings, None, simulation),
             self._map_new_circuit,
         )
+        self._calibrate()
         for requests in average.rounds:
             self._add_round(requests)
             for request in requests:
@@ -186,6 +193,7 @@ class _Planner:
         )
         exact = dry_run(self._workload, self._layers, exact_answer(self.bound), lambda *_: None)
         rounds = [round_facts(one, self.circuits, settings) for one in self.rounds]
+        calibration = calibration_facts(self.circuits, settings)
         plugins = loaded_plugins()
         return {
             "marked": True,
@@ -203,6 +211,7 @@ class _Planner:
                     "layers": list(self._layers_of.get(key, {})),
                 }
                 for key, circuit in self.circuits.items()
+                if key != READOUT_KEY
             },
             "rounds": rounds,
             "qpu_seconds": round(sum(one["qpu_seconds"] for one in rounds), 2),
@@ -213,6 +222,7 @@ class _Planner:
                 "same_class_as_exact": round(agreement(drawn.outputs, exact.outputs), 6),
             },
             **({"plugins": plugins} if plugins else {}),
+            **({"readout_calibration": calibration} if calibration else {}),
             **self._holes(),
         }
 
@@ -230,8 +240,30 @@ class _Planner:
         """Map a circuit that is seen for the first time, and check what would be sent."""
         self._say(f"mapping circuit `{layer.spec.name}` to {self._settings.backend}")
         bound, prepared = bound_circuit(layer), self.prepare(layer)
-        self._guards[layer.key] = check_circuit(bound, prepared, points, self._backend.device)
+        self._guards[layer.key] = check_circuit(
+            bound, prepared, points, self._backend.device, rules_of(self._settings)
+        )
+        if self._settings.use_fractional_gates and self._backend.device is not None:
+            self._guards[layer.key] |= self._without_fractional(layer)
         self.bound[layer.key], self.circuits[layer.key] = bound, prepared
+
+    def _without_fractional(self, layer: LayerCircuit) -> dict[str, Any]:
+        """Return what a circuit would be without fractional gates, for comparison."""
+        backend = self._backend
+        plain = None if backend.device is None else without_fractional_gates(backend.device)
+        noise = None if plain is None else NoiseProfile.from_backend(plain)
+        found = prepare_circuit(layer.key, bound_circuit(layer), plain, noise, self._settings)
+        facts, keys = circuit_facts(found), ("two_qubit_gates", "two_qubit_depth", "microseconds")
+        return {"without_fractional": {key: facts[key] for key in keys}}
+
+    def _calibrate(self) -> None:
+        """Add the circuits that measure read-out errors in every job, where that is wanted."""
+        backend, settings = self._backend, self._settings
+        if settings.mitigation.readout_shots is None or backend.noise is None or not self.circuits:
+            return
+        found = calibration_circuit(self.circuits.values(), backend.device, backend.noise, settings)
+        check_executable(found[1], backend.device, rules_of(settings))
+        self.bound[READOUT_KEY], self.circuits[READOUT_KEY] = found
 
     def prepare(self, layer: LayerCircuit) -> PreparedCircuit:
         """Map a circuit to the device."""

@@ -14,11 +14,13 @@ from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines import make_engine
 from qhybrid.hardware.circuits.decoding import estimates_from, observables_from
 from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub
+from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY, calibration_pubs, measured_readout
 from qhybrid.hardware.circuits.simulation import NO_WEIGHTS, Simulation
 from qhybrid.hardware.ledger import Request
 from qhybrid.hardware.model.recording import run_pass
 from qhybrid.hardware.model.requests import LayerCircuit, RequestLog
 from qhybrid.hardware.model.workload import Workload, stacked
+from qhybrid.hardware.pub_results import PubResult
 from qhybrid.hardware.settings import HardwareSettings
 
 Array = NDArray[np.float64]
@@ -100,13 +102,20 @@ def expected_answer(
 
     def answer(key: str, points: Array) -> Array:
         circuit = circuits[key]
+        rates = None
+        if shots is not None and (calibration := calibration_pubs(circuits, settings)):
+            drawn: list[PubResult] = [
+                {"means": simulation.means(pub, shots, settings.seed, "read-out", key, seed, number)}
+                for number, pub in enumerate(calibration)
+            ]
+            rates = measured_readout(circuits[READOUT_KEY], drawn, settings)
         pubs = []
         for index in range(len(circuit.variants)):
             found = simulation.means(
                 Pub(circuit, index, points), shots, settings.seed, "prediction", seed, index
             )
             pubs.append({"means": found})
-        return observables_from(circuit, estimates_from(circuit, len(points), pubs, settings).means)
+        return observables_from(circuit, estimates_from(circuit, len(points), pubs, settings, rates).means)
 
     return answer
 

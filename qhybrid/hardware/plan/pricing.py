@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
+from qhybrid.hardware.circuits.readout_calibration import calibration_work
 from qhybrid.hardware.model.recording import recording
 from qhybrid.hardware.model.requests import LayerCircuit, RequestLog
 from qhybrid.hardware.model.workload import Workload
@@ -49,19 +50,33 @@ def round_facts(
     found: Round, circuits: Mapping[str, PreparedCircuit], settings: HardwareSettings
 ) -> dict[str, Any]:
     """Return requests, points, jobs, executions, bytes and predicted seconds of a round."""
-    blocks = [block for chunk in found.chunks for block in chunk.blocks]
+    work = [(circuits[key], len(points)) for chunk in found.chunks for key, points in chunk.blocks]
+    work += calibration_work(circuits, settings) * len(found.chunks)
     return {
         "requests": len(found.requests),
         "rows": sum(len(request.points) for request in found.requests),
         "points": len(found.points),
         "jobs": len(found.chunks),
-        "pubs": sum(len(circuits[key].variants) for key, _ in blocks),
-        "executions": sum(
-            circuits[key].executions(len(points), settings.executed_shots) for key, points in blocks
-        ),
-        "bytes": sum(chunk_bytes(chunk, circuits) for chunk in found.chunks),
+        "pubs": sum(len(circuit.variants) for circuit, _ in work),
+        "executions": sum(circuit.executions(points, settings.executed_shots) for circuit, points in work),
+        "bytes": sum(chunk_bytes(chunk, circuits, settings) for chunk in found.chunks),
         "qpu_seconds": round(sum(chunk.seconds for chunk in found.chunks), 2),
         "limit_seconds": sum(chunk.limit for chunk in found.chunks),
+    }
+
+
+def calibration_facts(
+    circuits: Mapping[str, PreparedCircuit], settings: HardwareSettings
+) -> dict[str, Any] | None:
+    """Return what every job executes to measure its read-out errors; None if it does not."""
+    work = calibration_work(circuits, settings)
+    if not work:
+        return None
+    shots = settings.executed_shots
+    return {
+        "qubits": [copy.physical[0] for copy in work[0][0].copies],
+        "shots": len(work) * shots,
+        "executions": sum(circuit.executions(points, shots) for circuit, points in work),
     }
 
 

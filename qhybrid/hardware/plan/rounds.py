@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
+from qhybrid.hardware.circuits.readout_calibration import calibration_work
 from qhybrid.hardware.ledger import Chunk, Request
+from qhybrid.hardware.service_kinds import rules_of
 from qhybrid.hardware.settings import HardwareSettings
 
 Array = NDArray[np.float64]
@@ -90,12 +92,9 @@ def job_seconds(
     circuits: Mapping[str, PreparedCircuit],
     settings: HardwareSettings,
 ) -> float:
-    """Return the predicted QPU seconds of a job: overhead + executions x (delay + circuit length)."""
-    delay = settings.delay_seconds
-    return settings.price.overhead_s + sum(
-        circuits[key].executions(len(points), settings.executed_shots) * (delay + circuits[key].seconds)
-        for key, points in blocks
-    )
+    """Return the seconds that a job is predicted to be billed, by the law of its service."""
+    work = [(circuits[key], len(points)) for key, points in blocks]
+    return rules_of(settings).seconds([*work, *calibration_work(circuits, settings)], settings)
 
 
 @dataclass
@@ -115,7 +114,7 @@ def _split(
     settings: HardwareSettings,
 ) -> list[Blocks]:
     """Fill jobs with points, circuit by circuit, up to the limits."""
-    loads = [_Load()]
+    loads = [_new_load(circuits, settings)]
     for key, points in by_circuit.items():
         left = list(points)
         while left:
@@ -128,11 +127,22 @@ def _split(
                         "their size, are beyond `limits`. Fix: fewer shots, or higher limits if the service "
                         "allows it."
                     )
-                loads.append(_Load())
+                loads.append(_new_load(circuits, settings))
                 continue
             taken, left = left[:fit], left[fit:]
             _add(loads[-1], key, circuits[key], taken, settings)
     return [tuple(load.blocks) for load in loads if load.blocks]
+
+
+def _new_load(circuits: Mapping[str, PreparedCircuit], settings: HardwareSettings) -> _Load:
+    """Return a job with nothing but what measures its read-out errors, if anything does."""
+    load = _Load()
+    for circuit, points in calibration_work(circuits, settings):
+        load.executions += circuit.executions(points, settings.executed_shots)
+        load.bytes += _circuit_bytes(circuit)
+        load.pubs += len(circuit.variants)
+        load.instructions += _instructions(circuit, settings)
+    return load
 
 
 def _fitting(load: _Load, circuit: PreparedCircuit, points: int, settings: HardwareSettings) -> int:
@@ -140,7 +150,7 @@ def _fitting(load: _Load, circuit: PreparedCircuit, points: int, settings: Hardw
     each = circuit.executions(1, settings.executed_shots)
     by_executions = (limits.executions - load.executions) // each * copies
     by_bytes = (limits.bytes - load.bytes - _circuit_bytes(circuit)) // _point_bytes(circuit)
-    by_instructions = (limits.instructions - load.instructions) // circuit.busiest_qubit * copies
+    by_instructions = (limits.instructions - load.instructions) // _instructions(circuit, settings) * copies
     if load.pubs + len(circuit.variants) > limits.pubs:
         return 0
     return max(0, min(points, by_executions, by_bytes, by_instructions))
@@ -153,7 +163,12 @@ def _add(
     load.executions += circuit.executions(len(points), settings.executed_shots)
     load.bytes += _circuit_bytes(circuit) + len(points) * _point_bytes(circuit)
     load.pubs += len(circuit.variants)
-    load.instructions += -(-len(points) // len(circuit.copies)) * circuit.busiest_qubit
+    load.instructions += -(-len(points) // len(circuit.copies)) * _instructions(circuit, settings)
+
+
+def _instructions(circuit: PreparedCircuit, settings: HardwareSettings) -> int:
+    """Return what a parameter set counts towards the instructions of a job: at least one."""
+    return max(1, rules_of(settings).instructions(circuit))
 
 
 def _point_bytes(circuit: PreparedCircuit) -> int:
@@ -164,9 +179,12 @@ def _circuit_bytes(circuit: PreparedCircuit) -> int:
     return BYTES_PER_GATE * sum(len(spec.circuit.data) for copy in circuit.copies for spec in copy.specs)
 
 
-def chunk_bytes(chunk: Chunk, circuits: Mapping[str, PreparedCircuit]) -> int:
-    """Return roughly how many bytes a job sends."""
-    return sum(
+def chunk_bytes(
+    chunk: Chunk, circuits: Mapping[str, PreparedCircuit], settings: HardwareSettings | None = None
+) -> int:
+    """Return roughly how many bytes a job sends, with what measures its read-out errors."""
+    extra = [] if settings is None else calibration_work(circuits, settings)
+    return sum(_circuit_bytes(circuit) for circuit, _ in extra) + sum(
         _circuit_bytes(circuits[key]) + len(points) * _point_bytes(circuits[key])
         for key, points in chunk.blocks
     )

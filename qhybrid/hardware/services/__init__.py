@@ -1,1 +1,1 @@
-"""What executes jobs, behind one interface: this machine, or IBM's service."""
+"""What executes jobs, behind one interface: this machine, or a service of real devices."""

@@ -1,4 +1,4 @@
-"""What a quantum service can do, whether it is IBM's, a fake device's, or a test's."""
+"""What a quantum service can do, whether it is a vendor's, a fake device's, or a test's."""
 
 from __future__ import annotations
 
@@ -12,12 +12,33 @@ from qhybrid.devices import Device
 from qhybrid.errors import ServiceError
 from qhybrid.hardware.circuits.prepared import Pub
 from qhybrid.hardware.settings import Patience
+from qhybrid.noise import NoiseProfile
 
 T = TypeVar("T")
 
 QUEUED, RUNNING, DONE = "queued", "running", "done"
 FAILED, CANCELLED, TOO_LONG = "failed", "cancelled", "too_long"
 FINAL = (DONE, FAILED, CANCELLED, TOO_LONG)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What is known of a backend before anything is sent.
+
+    Attributes:
+        device: Target and calibration; None for a simulator without a device.
+        noise: Error rates from the calibration; None for none.
+        account: Instance and what is left of its time, for people; empty for local backends.
+        instance: The part of the account that pays, by the service's own name for it; None for none.
+        rep_delays_us: Default, shortest and longest delay between two executions; None if not known, or if
+            it cannot be chosen.
+    """
+
+    device: Device | None
+    noise: NoiseProfile | None
+    account: str = ""
+    instance: str | None = None
+    rep_delays_us: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,11 +9,39 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from qhybrid.devices import load_device
 from qhybrid.errors import ServiceError
-from qhybrid.hardware.circuits.decoding import MEANS_FORMAT
+from qhybrid.hardware.circuits.fractional import with_assumed_gates, without_fractional_gates
+from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY
 from qhybrid.hardware.circuits.simulation import Simulation
-from qhybrid.hardware.services.interface import DONE, JobService, Listed, Package, View
+from qhybrid.hardware.pub_results import means_text
+from qhybrid.hardware.services.interface import DONE, Backend, JobService, Listed, Package, View
+from qhybrid.hardware.settings import HardwareSettings
+from qhybrid.noise import NoiseProfile
 from qhybrid.workspace import write_text
+
+SIMULATOR = "aer"
+JOBS_FOLDER = "jobs"
+
+
+def local_backend(settings: HardwareSettings) -> Backend:
+    """Return a fake device with its calibration, or the simulator without a device.
+
+    Raises:
+        ConfigError: If there is no such fake device.
+    """
+    if settings.backend == SIMULATOR:
+        return Backend(None, None)
+    device = load_device(settings.backend)
+    wanted = settings.use_fractional_gates
+    device = with_assumed_gates(device) if wanted else without_fractional_gates(device)
+    return Backend(device, NoiseProfile.from_backend(device))
+
+
+def local_service(settings: HardwareSettings, folder: Path) -> LocalService:
+    """Return what executes the jobs of a plan here; they are files in the plan's folder."""
+    simulator = "aer" if settings.backend == SIMULATOR else settings.simulator
+    return LocalService(folder / JOBS_FOLDER, simulator, settings.seed)
 
 
 class LocalService(JobService):
@@ -38,16 +66,18 @@ class LocalService(JobService):
     def submit(self, package: Package) -> str:
         """Execute a job and write its result, whole or not at all."""
         pubs = []
-        for pub in package.pubs:
-            # The angles decide the shots, not the job: a plan gives the same results again.
-            content = zlib.crc32(pub.points.tobytes())
+        everything = b"".join(pub.points.tobytes() for pub in package.pubs)
+        for number, pub in enumerate(package.pubs):
+            # The angles decide the shots, not the job: a plan gives the same results again. What measures
+            # read-out errors has none and is repeated, so there all of the job decides.
+            is_repeated = pub.circuit.key == READOUT_KEY
+            content = zlib.crc32(everything, number) if is_repeated else zlib.crc32(pub.points.tobytes())
             found = self._simulation.means(pub, package.shots, self._seed, "local", pub.variant, content)
-            pubs.append({"means": [means.tolist() for means in found]})
+            pubs.append(found)
         job_id = f"local-{uuid.uuid4().hex[:16]}"
         self._folder.mkdir(parents=True, exist_ok=True)
-        result = {"format": MEANS_FORMAT, "pubs": pubs, "mark": package.mark}
         # The job exists once its tags do, so the result comes first.
-        write_text(self._result(job_id), json.dumps(result))
+        write_text(self._result(job_id), means_text(pubs, package.mark))
         write_text(self._folder / f"{job_id}.json", json.dumps({"tags": package.tags}))
         return job_id
 

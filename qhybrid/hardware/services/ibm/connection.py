@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from qiskit.providers.exceptions import QiskitBackendNotFoundError
 from qiskit_ibm_runtime import QiskitRuntimeService
-from qiskit_ibm_runtime.exceptions import IBMNotAuthorizedError, RuntimeJobNotFound
+from qiskit_ibm_runtime.exceptions import IBMInputValueError, IBMNotAuthorizedError, RuntimeJobNotFound
 
 from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.services.ibm.failures import remedy
@@ -90,7 +90,16 @@ class Connection:
     def _load(self) -> Any:
         name = self._settings.backend
         try:
-            found = self.service.backend(name, instance=self._settings.instance)
+            found = self.service.backend(
+                name,
+                instance=self._settings.instance,
+                use_fractional_gates=self._settings.use_fractional_gates,
+            )
+        except IBMInputValueError as error:
+            raise UnknownDeviceError(
+                f"Device {name} must have fractional gates, but {self.scrub(error)} Fix: "
+                "use_fractional_gates=false, or another device."
+            ) from None
         except QiskitBackendNotFoundError as error:
             self._check_listed(name)
             self.sign_in()  # the client keeps what it was told, however little that was
@@ -136,7 +145,7 @@ class Connection:
 
 
 class UnknownDeviceError(HardwareError):
-    """The account has no such device."""
+    """The account has no such device, or not one with the gates that are wanted."""
 
 
 def list_service_devices() -> list[str]:
