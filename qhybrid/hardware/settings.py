@@ -197,6 +197,24 @@ class Patience(StrictModel):
     deadline_s: float | None = Field(None, gt=0)
 
 
+class Pilot(StrictModel):
+    """The small job of a plan that goes first and is looked at before the others are sent.
+
+    Attributes:
+        above_s: Plans for paid devices that are estimated at more QPU seconds have one; `submit --pilot` and
+            `--no-pilot` decide otherwise.
+        seconds: QPU seconds that its executions take by the estimate, at most.
+        time_factor: Without a cap the plan stops if jobs take longer than estimated by more than this.
+        deviation_factor: The plan stops if observables deviate from their exact values by more than this
+            factor of what was predicted for device and shots.
+    """
+
+    above_s: float = Field(60.0, ge=0)
+    seconds: float = Field(10.0, gt=0)
+    time_factor: float = Field(2.0, ge=1)
+    deviation_factor: float = Field(3.0, ge=1)
+
+
 class HardwareSettings(StrictModel):
     """All settings of a plan.
 
@@ -221,6 +239,8 @@ class HardwareSettings(StrictModel):
             factor since the plan are told before anything is sent.
         device_rep_delay_us: The device's default when it was planned, which is priced; filled in by plans
             where it differs from `price.rep_delay_us`.
+        private: Whether the service deletes what it got when a job has ended, and a result when it was read.
+        pilot: The job that goes first.
         limits: Bounds of one job.
         price: For the estimate of QPU seconds.
         patience: How the service is asked.
@@ -242,6 +262,8 @@ class HardwareSettings(StrictModel):
     rep_delay_us: float | None = Field(None, ge=0)
     device_rep_delay_us: float | None = Field(None, ge=0)
     calibration_factor: float = Field(USUAL_FACTOR, ge=1)
+    private: bool = False
+    pilot: Pilot = Pilot()
     limits: Limits = Limits()
     price: Price = Price()
     patience: Patience = Patience()
@@ -259,7 +281,7 @@ class HardwareSettings(StrictModel):
         """Leave out keys that are not used: plans stay as they were before these existed."""
         content: dict[str, Any] = handler(self)
         usual: dict[str, Any] = {"service": None, "rep_delay_us": None, "device_rep_delay_us": None}
-        usual |= {"calibration_factor": USUAL_FACTOR}
+        usual |= {"calibration_factor": USUAL_FACTOR, "private": False, "pilot": Pilot().model_dump()}
         return {key: value for key, value in content.items() if key not in usual or value != usual[key]}
 
     @property

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ibm_service_state import Fault
 from outcome_checks import check_complete, finish
 from plan_cases import map_workload, quick
 
 from qhybrid.hardware.jobs.collecting import collect_jobs
+from qhybrid.hardware.jobs.context import Clock
 from qhybrid.hardware.jobs.sending import send_open_chunks
+from qhybrid.hardware.jobs.turns import Turn, turn
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.plan.planning import make_plan
 
@@ -139,3 +145,99 @@ def test_a_job_that_was_stopped_gives_way_to_one_that_goes_on(make_plan, server,
         collect_jobs(context)
         check_complete(context, service_state, samples[1])
         assert context.ledger.jobs()[0].id == "other"
+
+
+def between(service, name, action):
+    """Do something once right before a service's next answer of one kind."""
+    method, done = getattr(service, name), []
+
+    def first(*arguments):
+        if not done:
+            done.append(True)
+            action()
+        return method(*arguments)
+
+    setattr(service, name, first)
+
+
+@pytest.mark.parametrize("queue", [3.0, 0.0])
+@pytest.mark.parametrize("order", ["the other was faster", "the other was slower"])
+def test_both_machines_send_in_the_same_moment(
+    order, queue, make_plan, server, service_state, samples, tmp_path, monkeypatch
+):
+    """Both have listed nothing before either sends. Whoever comes second stops its own job if it waits."""
+    from qhybrid.hardware.jobs import sending
+
+    monkeypatch.setattr(sending, "turn", lambda context: contextlib.nullcontext(Turn(context, None)))
+    service_state.queue_seconds = queue
+    plan = make_plan(limits={"jobs_per_minute": 1000.0})
+    first, second = plan.context(), copied(plan, tmp_path).context()
+    with first.ledger, second.ledger:
+        if order == "the other was faster":
+            # The other lists, sends and lists again between our listing and our sending.
+            between(first.service, "submit", lambda: send_open_chunks(second))
+            send_open_chunks(first)
+            own = list(service_state.jobs)[1]
+        else:
+            # The other has listed, and sends after our last look.
+            between(second.service, "submit", lambda: send_open_chunks(first))
+            send_open_chunks(second)
+            own = list(service_state.jobs)[1]
+        older = next(iter(service_state.jobs))
+        assert service_state.jobs[own].status == ("Cancelled" if queue else "Completed")
+        for context in (first, second):
+            finish(context)
+            check_complete(context, service_state, samples[1])
+            assert [job.id for job in context.ledger.jobs()] == [older]
+            (duplicate,) = context.ledger.duplicates()
+            assert duplicate.id == own
+            # Without a queue both ran: the second bill is there, and counted.
+            assert duplicate.usage == (0.0 if queue else 2.0)
+            assert context.ledger.billed_seconds() == (2.0 if queue else 4.0)
+        assert sum(service_state.executions().values()) == (1 if queue else 2)
+        assert first.shared or second.shared
+
+
+def test_a_plan_that_is_shared_is_sent_in_any_order(make_plan, server, service_state, monkeypatch):
+    """Two that take different ways hardly meet."""
+    import random
+
+    monkeypatch.setattr(random.SystemRandom, "shuffle", lambda _self, values: values.reverse())
+    with (context := make_plan().context()).ledger:
+        context.shared = True
+        send_open_chunks(context)
+        tags = [job.tags[1] for job in service_state.jobs.values()]
+        assert [tag.split("-")[-2] for tag in tags] == ["c2", "c1", "c0"]
+
+
+def test_a_job_of_a_process_that_ended_is_waited_for(make_plan, server, service_state, samples, tmp_path):
+    """It was sent by a copy on this machine that was killed at once, and listings show it late."""
+    service_state.listing_seconds = 0.6
+    plan = make_plan(limits={"jobs_per_minute": 1000.0}, patience={"resend_after_s": 5.0})
+    first, second = plan.context(), copied(plan, tmp_path).context()
+    with first.ledger, second.ledger:
+        service_state.faults = [Fault("submit", "hang_after", seconds=20.0)]
+        child = os.fork()
+        if child == 0:
+            try:
+                send_open_chunks(first)
+            finally:
+                os._exit(0)
+        while not service_state.jobs:
+            time.sleep(0.01)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        for context in (second, first):
+            finish(context)
+            check_complete(context, service_state, samples[1])
+        assert len(service_state.jobs) == 1
+
+
+def test_notes_of_a_clock_that_ran_ahead_stop_nobody(make_plan, server, service_state, samples):
+    plan = make_plan(limits={"jobs_per_minute": 1000.0})
+    with (context := plan.context()).ledger:
+        ahead = replace(context, clock=Clock(now=lambda: time.time() + 1e5))
+        with turn(ahead) as own:
+            own.note(f"{context.ledger.tag}-c0-a1")
+        finish(context)
+        check_complete(context, service_state, samples[1])

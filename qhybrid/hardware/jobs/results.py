@@ -11,7 +11,8 @@ from qhybrid.hardware.ledger import Chunk
 
 def blocks_of(context: JobContext, chunk: Chunk) -> list[tuple[PreparedCircuit, int]]:
     """Return circuit and number of points of every block."""
-    return [(context.circuits[key], len(points)) for key, points in chunk.blocks]
+    circuits = context.circuits_of(chunk)
+    return [(circuits[key], len(points)) for key, points in chunk.blocks]
 
 
 def estimates_of(context: JobContext, chunk: Chunk) -> list[Estimates] | None:
