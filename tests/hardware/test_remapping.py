@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from ibm_service_server import IbmServiceServer
-from ibm_service_state import ServiceState
+from ibm_service_state import Fault, ServiceState
 from outcome_checks import TOKEN
 from plan_cases import map_workload, quick
 
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.circuits.prepared import mark_of_pubs
+from qhybrid.hardware.circuits.prepared import Pub, mark_of_pubs
 from qhybrid.hardware.circuits.simulation import Simulation
 from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.outcome import write_outcome
@@ -52,10 +53,21 @@ def places_of(execution, layout):
     return [copy.physical for one in execution.context.layouts[layout].values() for copy in one.copies]
 
 
+def end_of(execution):
+    """Return a used qubit at an end of the device's line: the circuit fits without it."""
+    (used,) = places_of(execution, 0)
+    return 4 if 4 in used else 0
+
+
 def worsen(service_state, qubit, read_out=0.4):
-    """From now on the device reports that one qubit is read wrongly."""
+    """From now on the device reports that one qubit is read wrongly, and that its couplings err."""
 
     def edit(properties):
+        for gate in properties["gates"]:
+            if len(gate["qubits"]) == 2 and qubit in gate["qubits"]:
+                for one in gate["parameters"]:
+                    if one["name"] == "gate_error":
+                        one["value"] = 0.3
         for one in properties["qubits"][qubit]:
             if one["name"] in ("readout_error", "prob_meas0_prep1", "prob_meas1_prep0"):
                 one["value"] = read_out
@@ -65,8 +77,6 @@ def worsen(service_state, qubit, read_out=0.4):
 
 def send_one(execution, service_state):
     """Send and collect one of the four jobs, then be refused."""
-    from ibm_service_state import Fault
-
     service_state.faults = [Fault("submit", "400", skip=1)]
     with pytest.raises(HardwareError, match="refused a job"):
         execution.submit(pilot=False)
@@ -78,7 +88,7 @@ def test_the_rest_is_mapped_anew_and_what_is_paid_stays(folder, workload, servic
         send_one(execution, service_state)
         paid = execution.ledger.results()
         before = execution.content["qpu_seconds"]
-        bad = places_of(execution, 0)[0][0]
+        bad = end_of(execution)
         worsen(service_state, bad)
         found = remap(execution)
         assert (found.layout, found.chunks) == (1, (1, 2, 3))
@@ -112,7 +122,7 @@ def test_sent_circuits_are_those_of_their_layouts(folder, workload, service_stat
     """Marks of jobs in the service, which are made of places and points, against the ledger's layouts."""
     with open_plan(folder, lambda *_: workload) as execution:
         send_one(execution, service_state)
-        worsen(service_state, places_of(execution, 0)[0][0])
+        worsen(service_state, end_of(execution))
         remap(execution)
         execution.submit(pilot=False)
         context = execution.context
@@ -135,7 +145,7 @@ def test_a_device_that_is_as_it_was_changes_nothing(folder, workload, service_st
 def test_a_dead_qubit_is_left(folder, workload, service_state):
     """What submit refuses, a remapping puts right."""
     with open_plan(folder, lambda *_: workload) as execution:
-        worsen(service_state, places_of(execution, 0)[0][0], read_out=1.0)
+        worsen(service_state, end_of(execution), read_out=1.0)
         with pytest.raises(HardwareError, match="hardware remap PLAN"):
             execution.submit(pilot=False)
         assert remap(execution).chunks == (0, 1, 2, 3)
@@ -144,17 +154,13 @@ def test_a_dead_qubit_is_left(folder, workload, service_state):
 
 def test_a_job_sent_before_that_appears_after(folder, workload, service_state):
     """Its mark says which layout it has, whatever the ledger says."""
-    from ibm_service_state import Fault
-
     with open_plan(folder, lambda *_: workload) as execution:
         service_state.faults = [Fault("submit", "late", seconds=1.0), Fault("submit", "400")]
         with pytest.raises(HardwareError, match="refused a job"):
             execution.submit(pilot=False)
-        worsen(service_state, places_of(execution, 0)[0][0])
+        worsen(service_state, end_of(execution))
         assert 0 in remap(execution).chunks
         service_state.faults.clear()
-        import time
-
         time.sleep(1.0)
         assert execution.run(pilot=False) is not None
         assert [chunk.layout for chunk in execution.ledger.chunks()] == [0, 1, 1, 1]
@@ -164,7 +170,7 @@ def test_a_job_sent_before_that_appears_after(folder, workload, service_state):
 def test_a_lost_ledger_has_the_layouts_again(folder, workload, service_state):
     with open_plan(folder, lambda *_: workload) as execution:
         send_one(execution, service_state)
-        worsen(service_state, places_of(execution, 0)[0][0])
+        worsen(service_state, end_of(execution))
         remap(execution)
     (folder / LEDGER_FILE).unlink()
     with open_plan(folder, lambda *_: workload) as execution:
@@ -173,13 +179,11 @@ def test_a_lost_ledger_has_the_layouts_again(folder, workload, service_state):
         assert len(service_state.jobs) == 4
 
 
-def test_simulations_tell_layouts_of_one_circuit_apart(small_prepared):
+def test_simulations_tell_layouts_of_one_circuit_apart(small_prepared, samples):
     """One key, other error rates: the values of the first must not be given for the second."""
-    from qhybrid.hardware.circuits.prepared import Pub
-
     copy = small_prepared.copies[0]
     ideal = replace(small_prepared, copies=(replace(copy, noise=None),))
-    points = np.zeros((1, 4))
+    points = samples[0][:1]
     simulation = Simulation()
     noisy, exact = (simulation.means(Pub(one, 0, points), None) for one in (small_prepared, ideal))
     assert np.abs(noisy[0] - exact[0]).max() > 1e-3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from ibm_service_state import Fault
 from outcome_checks import check_complete, finish
 from plan_cases import map_workload, quick
 
+from qhybrid.hardware.jobs import sending
 from qhybrid.hardware.jobs.collecting import collect_jobs
 from qhybrid.hardware.jobs.context import Clock
 from qhybrid.hardware.jobs.sending import send_open_chunks
@@ -97,6 +99,13 @@ def copied(plan, tmp_path):
     return replace(plan, path=copy / plan.path.name)
 
 
+@pytest.fixture
+def two_machines(monkeypatch):
+    """Copies do not wait for each other, and know of each other by listings alone."""
+    monkeypatch.setattr(sending, "turn", lambda context: contextlib.nullcontext(Turn(context, None)))
+
+
+@pytest.mark.usefixtures("two_machines")
 def test_the_oldest_job_of_a_tag_stays_on_both_sides(make_plan, server, service_state, samples, tmp_path):
     """Neither listing shows the other's jobs until both have sent all of theirs."""
     service_state.listing_seconds = 1.5
@@ -117,6 +126,7 @@ def test_the_oldest_job_of_a_tag_stays_on_both_sides(make_plan, server, service_
             context.ledger.close()
 
 
+@pytest.mark.usefixtures("two_machines")
 def test_a_result_that_is_there_is_taken_from_whichever_job_has_it(
     make_plan, server, service_state, samples, tmp_path
 ):
@@ -160,15 +170,13 @@ def between(service, name, action):
     setattr(service, name, first)
 
 
+@pytest.mark.usefixtures("two_machines")
 @pytest.mark.parametrize("queue", [3.0, 0.0])
 @pytest.mark.parametrize("order", ["the other was faster", "the other was slower"])
 def test_both_machines_send_in_the_same_moment(
-    order, queue, make_plan, server, service_state, samples, tmp_path, monkeypatch
+    order, queue, make_plan, server, service_state, samples, tmp_path
 ):
     """Both have listed nothing before either sends. Whoever comes second stops its own job if it waits."""
-    from qhybrid.hardware.jobs import sending
-
-    monkeypatch.setattr(sending, "turn", lambda context: contextlib.nullcontext(Turn(context, None)))
     service_state.queue_seconds = queue
     plan = make_plan(limits={"jobs_per_minute": 1000.0})
     first, second = plan.context(), copied(plan, tmp_path).context()
@@ -200,8 +208,6 @@ def test_both_machines_send_in_the_same_moment(
 
 def test_a_plan_that_is_shared_is_sent_in_any_order(make_plan, server, service_state, monkeypatch):
     """Two that take different ways hardly meet."""
-    import random
-
     monkeypatch.setattr(random.SystemRandom, "shuffle", lambda _self, values: values.reverse())
     with (context := make_plan().context()).ledger:
         context.shared = True

@@ -156,7 +156,10 @@ def _send_once(context: JobContext, job: Job) -> bool:
         Whether it was sent, and is the one that is kept.
     """
     with turn(context) as own:
-        is_there = lambda: settle(context, job, _listed(context, job))  # noqa: E731 - asked in two ways
+
+        def is_there() -> bool:
+            return settle(context, job, _listed(context, job))
+
         if is_there() or own.appears(job.tag, is_there):
             return False
         own.note(job.tag)
