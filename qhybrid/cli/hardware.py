@@ -203,9 +203,23 @@ def _finish(execution: PlanExecution, outputs: Any) -> None:
     """Write and print results, or say what comes next."""
     if outputs is None:
         print_next_step(execution.status(), execution.folder)
+        _finish_partly(execution)
         return
 
     from qhybrid.hardware.jobs.outcome import RESULTS, write_outcome
 
     print_outcome(write_outcome(execution, outputs))
     say_path("results", execution.folder / RESULTS)
+
+
+def _finish_partly(execution: PlanExecution) -> None:
+    """Write predictions of complete samples where nothing more is on its way."""
+    found = execution.status()
+    if found["in_flight"] or not found["chunks"].get("done"):
+        return
+
+    from qhybrid.hardware.jobs.outcome import PARTIAL_FILE, RESULTS, write_partial
+
+    samples = len(execution.content["samples"])
+    if count := write_partial(execution):
+        say_path(f"predictions of {count} of {samples} samples", execution.folder / RESULTS / PARTIAL_FILE)

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.jobs import pilot
 from qhybrid.hardware.jobs.opening import open_plan
-from qhybrid.hardware.jobs.outcome import write_outcome
+from qhybrid.hardware.jobs.outcome import write_outcome, write_partial
 from qhybrid.hardware.jobs.reserving import measured_rate
 from qhybrid.hardware.ledger import LEDGER_FILE, Chunk, Ledger, Request
 from qhybrid.hardware.model import runs
@@ -159,9 +159,16 @@ def test_three_times_the_estimate_ends_with_results_within_the_cap(planned, work
         assert spent == pytest.approx(3 * (3 * OVERHEAD + 4 * 2 * SHOTS * EACH))
         assert spent <= CAP < spent + 3 * (OVERHEAD + 2 * 2 * SHOTS * EACH)
         assert measured_rate(execution.context).factor == pytest.approx(3, rel=1e-3)
+        # Chunks of 1, 2, 2 and 1 samples: all but the third has come back.
+        assert write_partial(execution) == 4
+        rows = (folder / "results" / "partial.csv").read_text().splitlines()
+        assert [row.split(",")[0] for row in rows] == ["sample", "s0", "s1", "s2", "s5"]
         execution.raise_cap(100.0)
         outputs = execution.run()
         assert write_outcome(execution, outputs)["samples"] == 6
+        assert not (folder / "results" / "partial.csv").exists()
+        full = (folder / "results" / "predictions.csv").read_text().splitlines()
+        assert [row for row in full if row.split(",")[0] in ("sample", "s0", "s1", "s2", "s5")] == rows
         assert set(service_state.executions().values()) == {1}
         with pytest.raises(HardwareError, match="at least 100 s"):
             execution.raise_cap(99.0)

@@ -8,12 +8,11 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
+import tempfile
 import time
+import traceback
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from ibm_service_state import Fault
@@ -23,48 +22,50 @@ from plan_cases import map_workload, quick
 from qhybrid.hardware.jobs import sending
 from qhybrid.hardware.jobs.collecting import collect_jobs
 from qhybrid.hardware.jobs.context import Clock
+from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.jobs.turns import Turn, turn
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.plan.planning import make_plan
 
-COPY = """
-import sys
-sys.path.insert(0, {tests!r})
-from plan_cases import map_workload
-from qhybrid.hardware.jobs.opening import open_plan
-workload = map_workload()
-with open_plan(sys.argv[1], lambda *_: workload) as execution:
-    execution.context.service.find("nothing")
-    print("ready", flush=True)
-    sys.stdin.readline()
-    print(execution.submit(), flush=True)
-    print(execution.collect() is not None)
-"""
+
+def in_a_process(folder, home, workload):
+    """Open a plan in a process that says when it is ready, and submits and collects when it is told to.
+
+    Returns:
+        Its number, where it says something, and where it is told something.
+    """
+    said, told = os.pipe(), os.pipe()
+    child = os.fork()
+    if child:
+        return child, said[0], told[1]
+    code = 1
+    try:
+        tempfile.tempdir = str(home)
+        with open_plan(folder, lambda *_: workload) as execution:
+            execution.context.service.find("nothing")
+            os.write(said[1], b"ready")
+            os.read(told[0], 1)
+            sent = execution.submit()
+            os.write(said[1], f"{sent} {execution.collect() is not None}".encode())
+            code = 0
+    except BaseException:
+        os.write(said[1], traceback.format_exc().encode())
+    finally:
+        os._exit(code)
 
 
-def submit_both(folders, homes):
-    """Submit and collect both folders at the same time, each in a process; return what they print."""
-    script = COPY.format(tests=str(Path(__file__).parent))
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(home)},
-        )
-        for folder, home in zip(folders, homes, strict=True)
-    ]
-    for one in running:
-        assert one.stdout.readline() == "ready\n", one.stderr.read()
-    for one in running:
-        one.stdin.write("\n")
-        one.stdin.flush()
-    said = [one.communicate(timeout=120) for one in running]
-    assert all(one.returncode == 0 for one in running), said
-    return [text.split() for text, _ in said]
+def submit_both(folders, homes, workload):
+    """Submit and collect both folders at the same time, each in a process; return what they say."""
+    running = [in_a_process(folder, home, workload) for folder, home in zip(folders, homes, strict=True)]
+    for _, said, _ in running:
+        assert (text := os.read(said, 10_000)) == b"ready", text.decode()
+    for *_, told in running:
+        os.write(told, b" ")
+    said = [os.read(said, 10_000).decode() for _, said, _ in running]
+    for child, *_ in running:
+        assert os.waitpid(child, 0)[1] == 0, said
+    return [text.split() for text in said]
 
 
 @pytest.mark.parametrize(("queue", "machines"), [(0.0, 1), (2.0, 1), (2.0, 2)])
@@ -74,12 +75,13 @@ def test_two_processes_submit_at_once(queue, machines, server, service_state, tm
     patience = {"poll_s": 0.05, "poll_max_s": 0.1, "resend_after_s": 0.3}
     limits = {"executions": 2 * 200, "jobs_per_minute": 1e6}
     settings = quick(backend="ibm_manila", shots=200, mode="job", limits=limits, patience=patience)
-    folder = make_plan(map_workload(), settings, tmp_path / "plans")
+    workload = map_workload()
+    folder = make_plan(workload, settings, tmp_path / "plans")
     copy = shutil.copytree(folder, tmp_path / "copy")
     homes = [tmp_path / "home-0", tmp_path / f"home-{machines - 1}"]
     for home in homes:
         home.mkdir(exist_ok=True)
-    said = submit_both([folder, copy], homes)
+    said = submit_both([folder, copy], homes, workload)
     ran = [job for job in service_state.jobs.values() if job.executions]
     assert Counter(job.tags[1] for job in ran) == dict.fromkeys((job.tags[1] for job in ran), 1)
     assert len(ran) == 4

@@ -140,7 +140,8 @@ def check_cap(context: JobContext) -> None:
         f"Setting `max_qpu_seconds` must cover the plan, but is {cap:g} s: {spent:.1f} s are spent "
         f"or in flight, and {ahead:.1f} s are still to be sent, later rounds included. {told}"
         f"Fix: a higher cap, `qhybrid hardware submit PLAN --max-qpu-seconds {math.ceil(spent + ahead)}`, "
-        "or a plan with fewer samples or shots; if costs are open, collect again later. Nothing was sent."
+        "or a plan with fewer samples or shots; if costs are open, collect again later, which also "
+        "writes predictions of samples that are complete. Nothing was sent."
     )
 
 

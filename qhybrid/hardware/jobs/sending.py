@@ -25,7 +25,7 @@ from qhybrid.hardware.jobs.reconciling import (
     wait_for_certainty,
 )
 from qhybrid.hardware.jobs.reserving import affords, check_cap, measured_rate, needed_seconds, time_limit
-from qhybrid.hardware.jobs.turns import turn
+from qhybrid.hardware.jobs.turns import Turn, turn
 from qhybrid.hardware.ledger import Chunk, Job
 from qhybrid.hardware.ledger.records import (
     CANCELLED,
@@ -162,9 +162,8 @@ def _send_once(context: JobContext, job: Job) -> bool:
 
         if is_there() or own.appears(job.tag, is_there):
             return False
-        own.note(job.tag)
         try:
-            _send(context, job)
+            _send(context, job, own)
         except SubmissionRefusedError:
             own.forget(job.tag)
             raise
@@ -205,7 +204,7 @@ def _close(context: JobContext) -> None:
         context.say(str(error))
 
 
-def _send(context: JobContext, job: Job) -> None:
+def _send(context: JobContext, job: Job, own: Turn) -> None:
     """Send a job whose tag is on disk, until the service has it once or refuses it."""
     chunk = next(one for one in context.ledger.chunks() if one.number == job.chunk)
     package = context.package(job, chunk)
@@ -214,6 +213,7 @@ def _send(context: JobContext, job: Job) -> None:
         context.ledger.update_job(
             job.tag, state=SENDING, empty_since=None, reserved=package.max_execution_seconds
         )
+        own.note(job.tag)
         try:
             job_id = _submit_when_allowed(context, package, started)
         except SubmissionRefusedError as error:
