@@ -16,10 +16,12 @@ from qhybrid.cli.console import progress_bar, say, say_path, short
 from qhybrid.cli.evaluate import RUN_HELP
 from qhybrid.cli.hardware_options import PlanOptions, RankOptions, given_options, with_options
 from qhybrid.cli.hardware_tables import (
+    print_jobs,
     print_next_step,
     print_outcome,
     print_plan,
     print_ranking,
+    print_remapped,
     print_status,
 )
 from qhybrid.cli.hashing import hashing_bar
@@ -39,6 +41,15 @@ ChangedData = Annotated[
 ]
 
 
+Pilot = Annotated[
+    bool | None,
+    typer.Option(
+        "--pilot/--no-pilot",
+        help="Send a small job first and look at its bill and deviations; by default where a plan is large.",
+    ),
+]
+
+
 @app.command()
 @with_options(PlanOptions)
 def plan(run: Run, options: PlanOptions) -> None:
@@ -53,10 +64,16 @@ def submit(
     plan: Plan,
     again: Annotated[bool, typer.Option("--again", help="Also jobs that were cancelled or failed.")] = False,
     changed_data: ChangedData = False,
+    pilot: Pilot = None,
+    max_qpu_seconds: Annotated[
+        float | None, typer.Option(min=0, help="Raise the plan's cap; it holds for later commands, too.")
+    ] = None,
 ) -> None:
     """Send the jobs of the current round, each once."""
     with _open(plan, changed_data) as execution:
-        count = execution.submit(again)
+        if max_qpu_seconds is not None:
+            execution.raise_cap(max_qpu_seconds)
+        count = execution.submit(again, pilot)
         say(f"{_jobs(count)} sent" if count else "nothing to send")
         print_status(execution.status())
         execution.check_decisions()
@@ -78,11 +95,25 @@ def collect(
 
 
 @app.command()
-def status(plan: Plan) -> None:
-    """Show what the ledger knows; ask nothing of the service."""
-    from qhybrid.hardware.jobs.status import ledger_status
+def status(
+    plan: Plan,
+    live: Annotated[bool, typer.Option(help="Ask the service where jobs stand that have not ended.")] = True,
+) -> None:
+    """Show what the ledger knows, every job with its id, and where the service has those that wait."""
+    from qhybrid.hardware.jobs.status import job_rows, ledger_status
 
-    print_status(ledger_status(find_plan(plan)))
+    folder = find_plan(plan)
+    print_status(ledger_status(folder))
+    print_jobs(*job_rows(folder, live))
+
+
+@app.command()
+def remap(plan: Plan) -> None:
+    """Map what was not sent yet to the device's calibration of today; what was paid stays."""
+    with _open(plan) as execution:
+        from qhybrid.hardware.jobs.remapping import remap as map_anew
+
+        print_remapped(map_anew(execution))
 
 
 @app.command()
@@ -100,6 +131,7 @@ def run_(
     run: Annotated[str, typer.Argument(help="A run to plan and execute, or a plan's folder to go on with.")],
     options: PlanOptions,
     changed_data: ChangedData = False,
+    pilot: Pilot = None,
 ) -> None:
     """Plan, submit and collect until predictions are there; the same command goes on after a crash."""
     folder = Path(run)
@@ -115,7 +147,7 @@ def run_(
         print_plan(folder)
     with _open(str(folder), changed_data) as execution:
         with progress_bar("jobs") as progress:
-            outputs = execution.run(progress)
+            outputs = execution.run(progress, pilot)
         _finish(execution, outputs)
 
 
@@ -169,9 +201,23 @@ def _finish(execution: PlanExecution, outputs: Any) -> None:
     """Write and print results, or say what comes next."""
     if outputs is None:
         print_next_step(execution.status(), execution.folder)
+        _finish_partly(execution)
         return
 
     from qhybrid.hardware.jobs.outcome import RESULTS, write_outcome
 
     print_outcome(write_outcome(execution, outputs))
     say_path("results", execution.folder / RESULTS)
+
+
+def _finish_partly(execution: PlanExecution) -> None:
+    """Write predictions of complete samples where nothing more is on its way."""
+    found = execution.status()
+    if found["in_flight"] or not found["chunks"].get("done"):
+        return
+
+    from qhybrid.hardware.jobs.outcome import PARTIAL_FILE, RESULTS, write_partial
+
+    samples = len(execution.content["samples"])
+    if count := write_partial(execution):
+        say_path(f"predictions of {count} of {samples} samples", execution.folder / RESULTS / PARTIAL_FILE)

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from qhybrid.cli.console import console, say, short
 
 if TYPE_CHECKING:
+    from qhybrid.hardware.jobs.remapping import Remapped
     from qhybrid.hardware.plan.ranking import Ranked
 
 PREDICTIONS = {
@@ -60,6 +61,8 @@ def print_plan(folder: Path) -> None:
         )
     least = sum(one["limit_seconds"] for one in content["rounds"])
     say(f"QPU time    about {content['qpu_seconds']:g} s in all; --max-qpu-seconds must be at least {least}")
+    if pilot := content.get("pilot"):
+        say(f"pilot       a job of up to {pilot['executions']:,} executions goes first; the others wait")
     if content["fixed_filters"]:
         _print_filters(content["fixed_filters"])
     _print_predictions(content["predicted"])
@@ -121,6 +124,36 @@ def print_status(found: dict[str, Any]) -> None:
     spent, billed = found["qpu_seconds_spent"], found["qpu_seconds_billed"]
     still_open = f" ({spent - billed:g} of them predicted: bills are open)" if spent > billed else ""
     say(f"QPU seconds {spent:g} spent{still_open}, {found['qpu_seconds_planned']:g} planned")
+
+
+def print_jobs(rows: Sequence[dict[str, Any]], told: Sequence[str]) -> None:
+    """Print every job with its id, and what is to be known beside that."""
+    if rows:
+        heads = ("chunk", "attempt", "state", "in the queue", "service's estimate", "billed")
+        table = Table(Column("job", no_wrap=True), *heads)
+        for row in rows:
+            seconds = ["" if row[key] is None else f"{row[key]:g} s" for key in ("estimate", "usage")]
+            numbers = (str(row["chunk"]), str(row["attempt"]), row["state"], str(row["position"] or ""))
+            table.add_row(row["id"] or "no id yet", *numbers, *seconds)
+        console.print(table)
+    for text in told:
+        say(text)
+
+
+def print_remapped(found: Remapped) -> None:
+    """Print what a remapping has changed."""
+    if found.layout is None:
+        say("the device is as it was: nothing is mapped anew")
+        return
+    table = Table(Column("circuit", no_wrap=True), "qubits before", "qubits now")
+    for name, *places in found.places:
+        table.add_row(name, *("; ".join(" ".join(map(str, one)) for one in place) for place in places))
+    console.print(table)
+    say(f"layout {found.layout} of {len(found.chunks)} job(s) that were not sent")
+    say(f"QPU time    {found.seconds[1]:.1f} s, {found.seconds[0]:.1f} s before")
+    planned, today, now = found.deviations
+    unmapped = "" if today is None else f", {today:.4f} with today's calibration if it stayed"
+    say(f"predicted deviation of observables {now:.4f} (rms), {planned:.4f} when it was planned{unmapped}")
 
 
 def print_next_step(found: dict[str, Any], plan: Path) -> None:

@@ -211,6 +211,24 @@ class Patience(StrictModel):
     deadline_s: float | None = Field(None, gt=0)
 
 
+class Pilot(StrictModel):
+    """The small job of a plan that goes first and is looked at before the others are sent.
+
+    Attributes:
+        above_s: Plans for paid devices that are estimated at more QPU seconds have one; `submit --pilot` and
+            `--no-pilot` decide otherwise.
+        seconds: QPU seconds that its executions take by the estimate, at most.
+        time_factor: Without a cap the plan stops if jobs take longer than estimated by more than this.
+        deviation_factor: The plan stops if observables deviate from their exact values by more than this
+            factor of what was predicted for device and shots.
+    """
+
+    above_s: float = Field(60.0, ge=0)
+    seconds: float = Field(10.0, gt=0)
+    time_factor: float = Field(2.0, ge=1)
+    deviation_factor: float = Field(3.0, ge=1)
+
+
 class HardwareSettings(StrictModel):
     """All settings of a plan.
 
@@ -236,6 +254,8 @@ class HardwareSettings(StrictModel):
         device_rep_delay_us: The device's default when it was planned, which is priced; filled in by plans
             where it differs from `price.rep_delay_us`.
         use_fractional_gates: Whether circuits may use gates of any angle (rx, rzz) where the device has them.
+        private: Whether the service deletes what it got when a job has ended, and a result when it was read.
+        pilot: The job that goes first.
         limits: Bounds of one job.
         price: For the estimate of QPU seconds.
         patience: How the service is asked.
@@ -258,6 +278,8 @@ class HardwareSettings(StrictModel):
     device_rep_delay_us: float | None = Field(None, ge=0)
     calibration_factor: float = Field(USUAL_FACTOR, ge=1)
     use_fractional_gates: bool = False
+    private: bool = False
+    pilot: Pilot = Pilot()
     limits: Limits = Limits()
     price: Price = Price()
     patience: Patience = Patience()
@@ -276,6 +298,7 @@ class HardwareSettings(StrictModel):
         content: dict[str, Any] = handler(self)
         usual: dict[str, Any] = {"service": None, "rep_delay_us": None, "device_rep_delay_us": None}
         usual |= {"calibration_factor": USUAL_FACTOR, "use_fractional_gates": False}
+        usual |= {"private": False, "pilot": Pilot().model_dump()}
         return {key: value for key, value in content.items() if key not in usual or value != usual[key]}
 
     @property

@@ -322,22 +322,25 @@ class _Handler(BaseHTTPRequestHandler):
         return job
 
     def _job(self, id: str, body: bytes) -> Any:
-        return self._found(id).as_json()
+        job = self._found(id)
+        waiting = [one.id for one in reversed(self.state.visible()) if one.status == "Queued"]
+        place = {"position_in_queue": 1 + waiting.index(id)} if id in waiting else {}
+        return job.as_json() | place
 
     def _delete(self, id: str, body: bytes) -> Any:
         del self.state.jobs[self._found(id).id]
 
     def _result(self, id: str, body: bytes) -> Any:
         job = self._found(id)
+        if job.private and job.read:
+            raise Refusal(404, f"Job result not found. Job ID: {id}", 1291)
+        job.read = True
         return job.result if job.result is not None else (job.reason or "")
 
     def _metrics(self, id: str, body: bytes) -> Any:
         job = self._found(id)
-        each = job.limit_seconds if self.state.takes_its_limit else 2.0
-        if self.state.bill is not None:
-            each = self.state.bill(job.params, self.state.devices[job.backend])[1]
-        seconds = each * job.executions
-        usage = {"status": "done" if job.status in FINAL else "pending", "qpu_charge_time_seconds": seconds}
+        known = job.status in FINAL and self.state.billed
+        usage = {"status": "done" if known else "pending", "qpu_charge_time_seconds": job.seconds}
         return {"timestamps": {}, "usage": usage}
 
     def _logs(self, id: str, body: bytes) -> Any:

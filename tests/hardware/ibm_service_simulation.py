@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -41,6 +42,19 @@ def simulate_ideally(params: dict[str, Any], backend: str) -> str:
 def simulate_with_calibration(params: dict[str, Any], backend: str) -> str:
     """Run a program with the noise that Aer makes of the device's calibration."""
     return _simulate(params, AerSimulator(noise_model=_noise_model(backend)))
+
+
+def simulate_upside_down(params: dict[str, Any], backend: str) -> str:
+    """Run a program on a device that reads every bit wrongly."""
+    model = NoiseModel()
+    model.add_all_qubit_readout_error([[0.0, 1.0], [1.0, 0.0]])
+    return _simulate(params, AerSimulator(noise_model=model))
+
+
+def executions_of(params: dict[str, Any]) -> int:
+    """Return how often the device runs for a program, counted from the program alone."""
+    program, _ = quantum_program_from_2_0(ParamsModel.model_validate(params))
+    return sum(math.prod(item.shape) * program.shots for item in program.items)
 
 
 @lru_cache

@@ -47,6 +47,9 @@ class ServerJob:
     Attributes:
         outcome: What becomes of it: `completed`, `failed`, `cancelled`, `too_long`.
         executions: How often it ran.
+        seconds: What it was billed.
+        private: Whether its result is deleted when it was read.
+        read: Whether it was read.
         starts_at: Moment at which it runs, on the server's clock.
         listed_at: Moment from which listings contain it.
     """
@@ -62,10 +65,13 @@ class ServerJob:
     listed_at: float
     session: str | None = None
     limit_seconds: int | None = None
+    private: bool = False
+    read: bool = False
     status: str = "Queued"
     reason: str | None = None
     reason_code: int | None = None
     executions: int = 0
+    seconds: float = 0.0
     result: str | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -83,6 +89,7 @@ class ServerJob:
             "session_id": self.session,
             "cost": self.limit_seconds,
             "estimated_running_time_seconds": 2.0,
+            "private": self.private,
         }
 
 
@@ -97,6 +104,9 @@ class ServiceState:
         listing_seconds: Time between acceptance and the first listing that contains a job.
         outcomes: What becomes of the next jobs, first one first; `completed` when the list is empty.
         used_up: Whether the instance's time is used up: jobs are accepted and never run.
+        takes: Seconds that a job runs, which it is billed, if its time limit does not stop it before; None
+            for 2 s whatever the limit.
+        billed: Whether bills are known.
         takes_its_limit: Whether every job is billed as long as it was allowed to run.
         bill: Turns what was sent and a fake backend into executions and billed seconds; None: 2 s a job.
         reason: What failed jobs say.
@@ -113,6 +123,8 @@ class ServiceState:
     outcomes: list[str] = field(default_factory=list)
     used_up: bool = False
     usage_limit_seconds: int = 600
+    takes: Callable[[ServerJob], float] | None = None
+    billed: bool = True
     takes_its_limit: bool = False
     bill: Callable[[dict[str, Any], str], tuple[int, float]] | None = None
     reason: str = "Internal error of the device"
@@ -143,6 +155,7 @@ class ServiceState:
                 listed_at=now + self.listing_seconds,
                 session=payload.get("session_id"),
                 limit_seconds=payload.get("cost"),
+                private=payload.get("private", False),
             )
             self.jobs[job.id] = job
         return job
@@ -160,13 +173,23 @@ class ServiceState:
             job.status, job.reason = "Cancelled", "Job was cancelled by an administrator"
             return
         job.executions += 1
+        job.seconds = self._seconds(job)
         if job.outcome == "failed":
             job.status, job.reason, job.reason_code = "Failed", self.reason, 9999
-        elif job.outcome == "too_long":
+        elif job.outcome == "too_long" or (self.takes is not None and job.seconds < self.takes(job)):
             job.status, job.reason, job.reason_code = "Cancelled", "Job ran longer than allowed", 1305
         else:
             job.result = self.simulate(job.params, self.devices[job.backend])
             job.status = "Completed"
+
+    def _seconds(self, job: ServerJob) -> float:
+        """Return the bill of a job that runs."""
+        limit = float("inf") if job.limit_seconds is None else job.limit_seconds
+        if self.takes is not None:
+            return float(min(self.takes(job), limit))
+        if self.bill is not None:
+            return self.bill(job.params, self.devices[job.backend])[1]
+        return float(limit) if self.takes_its_limit else 2.0
 
     def fault_of(self, route: str) -> Fault | None:
         """Return the fault that hits this request, and count it."""

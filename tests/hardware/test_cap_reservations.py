@@ -59,7 +59,7 @@ def test_a_stop_names_the_measured_rate(server, service_state, tmp_path):
     service_state.outcomes = ["completed", "too_long"]
     service_state.takes_its_limit = True
     with open_plan(folder, lambda *_: workload) as execution:
-        execution.submit()
+        execution.submit(pilot=False)
         execution.collect()
         planned = sum(chunk.seconds for chunk in execution.ledger.chunks())
         with pytest.raises(HardwareError, match=rf"{18 / planned:.2g} times as much"):

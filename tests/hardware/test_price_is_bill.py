@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ibm_quantum_schemas.executor.version_2_0 import ParamsModel
+from ibm_service_simulation import executions_of
 from plan_cases import map_workload, quick
-from qiskit_ibm_runtime.quantum_program.converters import quantum_program_from_2_0
 
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.preparation import bound_circuit, prepare_circuit
@@ -18,12 +16,6 @@ from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.plan.planning import draft_plan, make_plan
 from qhybrid.hardware.services.ibm.rules import RULES
 from qhybrid.hardware.settings import LEVELS, Mitigation
-
-
-def executed(job):
-    """Executions of a job that the service was sent, counted from its program alone."""
-    program, _ = quantum_program_from_2_0(ParamsModel.model_validate(job.params))
-    return sum(math.prod(item.shape) * program.shots for item in program.items)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +30,7 @@ def test_executions_are_those_of_the_plan(level, shots, server, service_state, t
         assert execution.submit() == 1
         (job,) = service_state.jobs.values()
         folds = 2 if level == "strong" else 1
-        assert executed(job) == one["executions"] == 2 * 2 * folds * shots
+        assert executions_of(job.params) == one["executions"] == 2 * 2 * folds * shots
         assert execution.collect() is not None
 
 

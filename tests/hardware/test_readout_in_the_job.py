@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ibm_service_simulation import executions_of
 from plan_cases import map_workload, quick
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 from qiskit.quantum_info import SparsePauliOp
-from test_price_is_bill import executed
 
 from qhybrid.circuits import CircuitSpec
 from qhybrid.engines import make_engine
@@ -182,7 +182,7 @@ def test_the_service_executes_what_the_plan_counts(workload, server, service_sta
     with open_plan(folder, lambda *_: workload) as execution:
         assert execution.submit() == 1
         (job,) = service_state.jobs.values()
-        assert executed(job) == one["executions"] == 3 * 2 * 65 + 2 * 2 * 65
+        assert executions_of(job.params) == one["executions"] == 3 * 2 * 65 + 2 * 2 * 65
         assert execution.collect() is not None
 
 

@@ -2,61 +2,70 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import shutil
-import subprocess
-import sys
+import signal
+import tempfile
+import time
+import traceback
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from ibm_service_state import Fault
 from outcome_checks import check_complete, finish
 from plan_cases import map_workload, quick
 
+from qhybrid.hardware.jobs import sending
 from qhybrid.hardware.jobs.collecting import collect_jobs
+from qhybrid.hardware.jobs.context import Clock
+from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.sending import send_open_chunks
+from qhybrid.hardware.jobs.turns import Turn, turn
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.plan.planning import make_plan
 
-COPY = """
-import sys
-sys.path.insert(0, {tests!r})
-from plan_cases import map_workload
-from qhybrid.hardware.jobs.opening import open_plan
-workload = map_workload()
-with open_plan(sys.argv[1], lambda *_: workload) as execution:
-    execution.context.service.find("nothing")
-    print("ready", flush=True)
-    sys.stdin.readline()
-    print(execution.submit(), flush=True)
-    print(execution.collect() is not None)
-"""
+
+def in_a_process(folder, home, workload):
+    """Open a plan in a process that says when it is ready, and submits and collects when it is told to.
+
+    Returns:
+        Its number, where it says something, and where it is told something.
+    """
+    said, told = os.pipe(), os.pipe()
+    child = os.fork()
+    if child:
+        return child, said[0], told[1]
+    code = 1
+    try:
+        tempfile.tempdir = str(home)
+        with open_plan(folder, lambda *_: workload) as execution:
+            execution.context.service.find("nothing")
+            os.write(said[1], b"ready")
+            os.read(told[0], 1)
+            sent = execution.submit()
+            os.write(said[1], f"{sent} {execution.collect() is not None}".encode())
+            code = 0
+    except BaseException:
+        os.write(said[1], traceback.format_exc().encode())
+    finally:
+        os._exit(code)
 
 
-def submit_both(folders, homes):
-    """Submit and collect both folders at the same time, each in a process; return what they print."""
-    script = COPY.format(tests=str(Path(__file__).parent))
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(home)},
-        )
-        for folder, home in zip(folders, homes, strict=True)
-    ]
-    for one in running:
-        assert one.stdout.readline() == "ready\n", one.stderr.read()
-    for one in running:
-        one.stdin.write("\n")
-        one.stdin.flush()
-    said = [one.communicate(timeout=120) for one in running]
-    assert all(one.returncode == 0 for one in running), said
-    return [text.split() for text, _ in said]
+def submit_both(folders, homes, workload):
+    """Submit and collect both folders at the same time, each in a process; return what they say."""
+    running = [in_a_process(folder, home, workload) for folder, home in zip(folders, homes, strict=True)]
+    for _, said, _ in running:
+        assert (text := os.read(said, 10_000)) == b"ready", text.decode()
+    for *_, told in running:
+        os.write(told, b" ")
+    said = [os.read(said, 10_000).decode() for _, said, _ in running]
+    for child, *_ in running:
+        assert os.waitpid(child, 0)[1] == 0, said
+    return [text.split() for text in said]
 
 
 @pytest.mark.parametrize(("queue", "machines"), [(0.0, 1), (2.0, 1), (2.0, 2)])
@@ -66,12 +75,13 @@ def test_two_processes_submit_at_once(queue, machines, server, service_state, tm
     patience = {"poll_s": 0.05, "poll_max_s": 0.1, "resend_after_s": 0.3}
     limits = {"executions": 2 * 200, "jobs_per_minute": 1e6}
     settings = quick(backend="ibm_manila", shots=200, mode="job", limits=limits, patience=patience)
-    folder = make_plan(map_workload(), settings, tmp_path / "plans")
+    workload = map_workload()
+    folder = make_plan(workload, settings, tmp_path / "plans")
     copy = shutil.copytree(folder, tmp_path / "copy")
     homes = [tmp_path / "home-0", tmp_path / f"home-{machines - 1}"]
     for home in homes:
         home.mkdir(exist_ok=True)
-    said = submit_both([folder, copy], homes)
+    said = submit_both([folder, copy], homes, workload)
     ran = [job for job in service_state.jobs.values() if job.executions]
     assert Counter(job.tags[1] for job in ran) == dict.fromkeys((job.tags[1] for job in ran), 1)
     assert len(ran) == 4
@@ -91,6 +101,13 @@ def copied(plan, tmp_path):
     return replace(plan, path=copy / plan.path.name)
 
 
+@pytest.fixture
+def two_machines(monkeypatch):
+    """Copies do not wait for each other, and know of each other by listings alone."""
+    monkeypatch.setattr(sending, "turn", lambda context: contextlib.nullcontext(Turn(context, None)))
+
+
+@pytest.mark.usefixtures("two_machines")
 def test_the_oldest_job_of_a_tag_stays_on_both_sides(make_plan, server, service_state, samples, tmp_path):
     """Neither listing shows the other's jobs until both have sent all of theirs."""
     service_state.listing_seconds = 1.5
@@ -111,6 +128,7 @@ def test_the_oldest_job_of_a_tag_stays_on_both_sides(make_plan, server, service_
             context.ledger.close()
 
 
+@pytest.mark.usefixtures("two_machines")
 def test_a_result_that_is_there_is_taken_from_whichever_job_has_it(
     make_plan, server, service_state, samples, tmp_path
 ):
@@ -139,3 +157,95 @@ def test_a_job_that_was_stopped_gives_way_to_one_that_goes_on(make_plan, server,
         collect_jobs(context)
         check_complete(context, service_state, samples[1])
         assert context.ledger.jobs()[0].id == "other"
+
+
+def between(service, name, action):
+    """Do something once right before a service's next answer of one kind."""
+    method, done = getattr(service, name), []
+
+    def first(*arguments):
+        if not done:
+            done.append(True)
+            action()
+        return method(*arguments)
+
+    setattr(service, name, first)
+
+
+@pytest.mark.usefixtures("two_machines")
+@pytest.mark.parametrize("queue", [3.0, 0.0])
+@pytest.mark.parametrize("order", ["the other was faster", "the other was slower"])
+def test_both_machines_send_in_the_same_moment(
+    order, queue, make_plan, server, service_state, samples, tmp_path
+):
+    """Both have listed nothing before either sends. Whoever comes second stops its own job if it waits."""
+    service_state.queue_seconds = queue
+    plan = make_plan(limits={"jobs_per_minute": 1000.0})
+    first, second = plan.context(), copied(plan, tmp_path).context()
+    with first.ledger, second.ledger:
+        if order == "the other was faster":
+            # The other lists, sends and lists again between our listing and our sending.
+            between(first.service, "submit", lambda: send_open_chunks(second))
+            send_open_chunks(first)
+            own = list(service_state.jobs)[1]
+        else:
+            # The other has listed, and sends after our last look.
+            between(second.service, "submit", lambda: send_open_chunks(first))
+            send_open_chunks(second)
+            own = list(service_state.jobs)[1]
+        older = next(iter(service_state.jobs))
+        assert service_state.jobs[own].status == ("Cancelled" if queue else "Completed")
+        for context in (first, second):
+            finish(context)
+            check_complete(context, service_state, samples[1])
+            assert [job.id for job in context.ledger.jobs()] == [older]
+            (duplicate,) = context.ledger.duplicates()
+            assert duplicate.id == own
+            # Without a queue both ran: the second bill is there, and counted.
+            assert duplicate.usage == (0.0 if queue else 2.0)
+            assert context.ledger.billed_seconds() == (2.0 if queue else 4.0)
+        assert sum(service_state.executions().values()) == (1 if queue else 2)
+        assert first.shared or second.shared
+
+
+def test_a_plan_that_is_shared_is_sent_in_any_order(make_plan, server, service_state, monkeypatch):
+    """Two that take different ways hardly meet."""
+    monkeypatch.setattr(random.SystemRandom, "shuffle", lambda _self, values: values.reverse())
+    with (context := make_plan().context()).ledger:
+        context.shared = True
+        send_open_chunks(context)
+        tags = [job.tags[1] for job in service_state.jobs.values()]
+        assert [tag.split("-")[-2] for tag in tags] == ["c2", "c1", "c0"]
+
+
+def test_a_job_of_a_process_that_ended_is_waited_for(make_plan, server, service_state, samples, tmp_path):
+    """It was sent by a copy on this machine that was killed at once, and listings show it late."""
+    service_state.listing_seconds = 0.6
+    plan = make_plan(limits={"jobs_per_minute": 1000.0}, patience={"resend_after_s": 5.0})
+    first, second = plan.context(), copied(plan, tmp_path).context()
+    with first.ledger, second.ledger:
+        service_state.faults = [Fault("submit", "hang_after", seconds=20.0)]
+        child = os.fork()
+        if child == 0:
+            try:
+                send_open_chunks(first)
+            finally:
+                os._exit(0)
+        while not service_state.jobs:
+            time.sleep(0.01)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        for context in (second, first):
+            finish(context)
+            check_complete(context, service_state, samples[1])
+        assert len(service_state.jobs) == 1
+
+
+def test_notes_of_a_clock_that_ran_ahead_stop_nobody(make_plan, server, service_state, samples):
+    plan = make_plan(limits={"jobs_per_minute": 1000.0})
+    with (context := plan.context()).ledger:
+        ahead = replace(context, clock=Clock(now=lambda: time.time() + 1e5))
+        with turn(ahead) as own:
+            own.note(f"{context.ledger.tag}-c0-a1")
+        finish(context)
+        check_complete(context, service_state, samples[1])

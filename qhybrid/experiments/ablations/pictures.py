@@ -110,7 +110,7 @@ def draw_arms(
 def _reach(found: Mapping[str, Any], scale: float) -> float:
     """Return how far from zero a difference, its interval and its points reach."""
     ends = [found["mean"], found["low"] or 0.0, found["high"] or 0.0, *found["values"]]
-    return max(abs(scale * value) for value in ends)
+    return float(max(abs(scale * value) for value in ends))
 
 
 def _edge(several: Sequence[Mapping[str, Any]], scale: float, margin: float) -> float:

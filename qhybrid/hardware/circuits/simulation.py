@@ -12,7 +12,7 @@ from qhybrid.engines import make_engine
 from qhybrid.engines.base import Engine
 from qhybrid.engines.shots.sampler import ShotSampler
 from qhybrid.engines.shots.source import ShotSource
-from qhybrid.hardware.circuits.prepared import Pub
+from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub
 from qhybrid.seeding import derive_seed
 
 Array = NDArray[np.float64]
@@ -29,8 +29,9 @@ class Simulation:
 
     def __init__(self, simulator: Literal["exact", "aer"] = "exact", noisy: bool = True) -> None:
         self._simulator, self._noisy = simulator, noisy
-        self._engines: dict[tuple[str, int], Engine] = {}
-        self._samplers: dict[tuple[str, int, int, int], ShotSampler] = {}
+        self._engines: dict[tuple[int, int], Engine] = {}
+        self._samplers: dict[tuple[int, int, int, int], ShotSampler] = {}
+        self._met: dict[int, PreparedCircuit] = {}
 
     def means(self, pub: Pub, shots: int | None, *seed: int | str) -> list[Array]:
         """Return the means of a measured circuit's Z strings.
@@ -54,8 +55,13 @@ class Simulation:
             found.append(run(pub, copy, inputs, shots, number).detach().numpy())
         return found
 
+    def _number(self, circuit: PreparedCircuit) -> int:
+        """Return what a circuit is kept under: one key may have several layouts, so the object decides."""
+        self._met[id(circuit)] = circuit  # as long as it is held here no other one has its number
+        return id(circuit)
+
     def _engine(self, pub: Pub, copy: int) -> Engine:
-        key = (pub.circuit.key, copy)
+        key = (self._number(pub.circuit), copy)
         if key not in self._engines:
             noise = pub.circuit.copies[copy].noise if self._noisy else None
             self._engines[key] = make_engine("exact", noise=noise)
@@ -66,7 +72,7 @@ class Simulation:
         engine = self._engine(pub, copy)
         if shots is None:
             return engine.expectations(spec, inputs, NO_WEIGHTS)
-        key = (pub.circuit.key, pub.variant, copy, shots)
+        key = (self._number(pub.circuit), pub.variant, copy, shots)
         if key not in self._samplers:
             noise = pub.circuit.copies[copy].noise if self._noisy else None
             self._samplers[key] = ShotSampler(spec, engine.expectations, shots, "joint", noise)

@@ -11,6 +11,7 @@ from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.preparation import place_noise
 from qhybrid.hardware.circuits.prepared import Copy
 from qhybrid.hardware.jobs.context import JobContext
+from qhybrid.hardware.jobs.reserving import ahead_seconds, unsent
 from qhybrid.noise import NoiseProfile
 from qhybrid.noise.sections import GateError
 
@@ -42,7 +43,7 @@ def check_budget(context: JobContext) -> None:
             "period, or plan with fewer samples or shots, or another instance; nothing was sent."
         )
     context.say(
-        f"the instance has {budget.remaining_seconds:g} s left; about {context.ahead_seconds():g} s are "
+        f"the instance has {budget.remaining_seconds:g} s left; about {ahead_seconds(context):g} s are "
         "to be sent, later rounds included"
     )
 
@@ -64,19 +65,24 @@ def check_before_sending(context: JobContext) -> None:
     if dead:
         raise HardwareError(
             f"All that the plan uses of {device.name} must be in order, but since it was made these have "
-            f"gone out of order: {', '.join(dead)}. Fix: make a new plan; nothing was sent."
+            f"gone out of order: {', '.join(dead)}. Fix: `qhybrid hardware remap PLAN` maps what was not "
+            "sent to other qubits; nothing was sent."
         )
     moved = sorted(_moved(context, device))
     if moved:
         context.note(
             f"the calibration of {device.name} has moved since the plan by more than the factor "
-            f"{context.settings.calibration_factor:g}: {', '.join(moved)}; its prediction holds no more"
+            f"{context.settings.calibration_factor:g}: {', '.join(moved)}; its prediction holds no more; "
+            "`qhybrid hardware remap PLAN` maps what was not sent yet anew"
         )
 
 
 def _copies(context: JobContext) -> Iterator[Copy]:
-    for circuit in context.circuits.values():
-        yield from circuit.copies
+    """Yield the copies of all circuits of layouts that are to be used."""
+    layouts = {chunk.layout for chunk in unsent(context)} | {max(context.layouts)}
+    for layout in sorted(layouts):
+        for circuit in context.layouts[layout].values():
+            yield from circuit.copies
 
 
 def _pairs(copy: Copy) -> set[tuple[str, tuple[int, int]]]:

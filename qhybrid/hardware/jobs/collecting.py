@@ -8,6 +8,7 @@ from dataclasses import replace
 from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.circuits.decoding import decode_chunk
 from qhybrid.hardware.jobs.context import JobContext
+from qhybrid.hardware.jobs.received import received_text
 from qhybrid.hardware.jobs.reconciling import (
     close_left_open,
     is_superseded,
@@ -17,10 +18,10 @@ from qhybrid.hardware.jobs.reconciling import (
     wait_for_certainty,
 )
 from qhybrid.hardware.jobs.results import blocks_of
-from qhybrid.hardware.ledger import Job
+from qhybrid.hardware.ledger import Chunk, Job
 from qhybrid.hardware.ledger.mending import ELSEWHERE
 from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, OPEN, SENDING, SENT, TOO_LONG
-from qhybrid.hardware.services.interface import FINAL, JobGoneError
+from qhybrid.hardware.services.interface import FINAL, JobGoneError, ResultGoneError
 
 Progress = Callable[[int, int], None]
 
@@ -62,7 +63,7 @@ def collect_jobs(context: JobContext, wait: bool = True, progress: Progress | No
         pause = patience.poll_s if ended else min(2 * pause, patience.poll_max_s)
         clock.sleep(pause)
     reconcile(context)
-    _enter_costs(context)
+    enter_costs(context)
     for error in unreadable.values():
         raise error
 
@@ -138,18 +139,36 @@ def _fetch(context: JobContext, job: Job, job_id: str) -> None:
 
     def fetch() -> str:
         text = context.service.result_text(job_id)
-        try:
-            decode_chunk(text, blocks_of(context, chunk), context.settings)
-        except HardwareError as error:
-            raise ServiceError(f"job {job_id}: {error}") from None
-        context.check_mark(chunk, text)
+        _check(context, chunk, job_id, text)
         return text
 
     try:
-        text = context.asked(fetch)
+        if context.settings.private:
+            text = context.asked(lambda: received_text(context, job_id))
+            _check(context, chunk, job_id, text)
+        else:
+            text = context.asked(fetch)
+    except ResultGoneError as error:
+        context.ledger.end_job(job, CANCELLED, str(error), CANCELLED)
+        context.note(f"chunk {job.chunk}: {error}")
+        return
     except ServiceError as error:
         raise UnreadableResultError(str(error)) from None
     context.ledger.store_result(job, job_id, text)
+
+
+def _check(context: JobContext, chunk: Chunk, job_id: str, text: str) -> None:
+    """Check that a text is the whole result of a chunk.
+
+    Raises:
+        ServiceError: If it is not.
+    """
+    context.check_mark(chunk, text)
+    chunk = next(one for one in context.ledger.chunks() if one.number == chunk.number)
+    try:
+        decode_chunk(text, blocks_of(context, chunk), context.settings)
+    except HardwareError as error:
+        raise ServiceError(f"job {job_id}: {error}") from None
 
 
 def _finished_duplicate(context: JobContext, job: Job) -> str | None:
@@ -161,7 +180,7 @@ def _finished_duplicate(context: JobContext, job: Job) -> str | None:
     return None
 
 
-def _enter_costs(context: JobContext) -> None:
+def enter_costs(context: JobContext) -> None:
     """Record what ended jobs cost, as far as the service knows it; results do not wait for that."""
     try:
         for job in context.ledger.jobs():
@@ -209,7 +228,7 @@ def cancel_jobs(context: JobContext) -> int:
     for chunk in context.ledger.chunks():
         if chunk.state == OPEN and chunk.number not in kept:
             context.ledger.set_chunk(chunk.number, CANCELLED)
-    _enter_costs(context)
+    enter_costs(context)
     for error in unreadable.values():
         raise error
     return count

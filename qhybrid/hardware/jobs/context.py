@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -12,9 +12,10 @@ import numpy as np
 from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.circuits.decoding import Estimates, mark_of
 from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub, mark_of_pubs
-from qhybrid.hardware.circuits.readout_calibration import calibration_pubs
+from qhybrid.hardware.circuits.readout_calibration import calibration_pubs, calibration_work
+from qhybrid.hardware.jobs.reserving import measured_rate, time_limit, unsent
 from qhybrid.hardware.ledger import Chunk, Job, Ledger
-from qhybrid.hardware.ledger.records import OPEN, SENDING, SENT, Array
+from qhybrid.hardware.ledger.records import Array
 from qhybrid.hardware.services.interface import JobService, Package, patiently
 from qhybrid.hardware.settings import HardwareSettings
 
@@ -44,7 +45,8 @@ class JobContext:
     Attributes:
         ledger: The plan's ledger.
         service: What executes.
-        circuits: Prepared circuits by key.
+        planned: Prepared circuits of the plan by key.
+        layouts: Prepared circuits by layout and key; absent: the plan's own as layout 0.
         settings: The plan's settings.
         later_seconds: QPU seconds that jobs of rounds which are not known yet are expected to take, each
             rounded up to whole seconds.
@@ -52,19 +54,46 @@ class JobContext:
         clock: Time.
         say: Called with a sentence whenever something happens.
         estimates: Decoded results of chunks, by their numbers.
+        first: Number of the chunk that is sent before anything is known; None if all are sent.
         marked: Whether all jobs were sent with marks: those of plans of earlier versions were not.
+        shared: Whether another process was seen to send jobs of the plan, from a copy of its folder.
     """
 
     ledger: Ledger
     service: JobService
-    circuits: Mapping[str, PreparedCircuit]
+    planned: Mapping[str, PreparedCircuit]
     settings: HardwareSettings
     later_seconds: float = 0.0
     earlier_seconds: float = field(default=0.0, kw_only=True)
     clock: Clock = field(default_factory=Clock)
     say: Say = lambda _text: None
     estimates: dict[int, list[Estimates]] = field(default_factory=dict, kw_only=True)
+    layouts: dict[int, Mapping[str, PreparedCircuit]] = field(default_factory=dict, kw_only=True)
+    first: int | None = field(default=None, kw_only=True)
     marked: bool = field(default=True, kw_only=True)
+    shared: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Take the plan's own circuits as layout 0."""
+        self.layouts.setdefault(0, self.planned)
+
+    @property
+    def circuits(self) -> Mapping[str, PreparedCircuit]:
+        """Circuits of the newest layout: that of what is planned from now on."""
+        return self.layouts[max(self.layouts)]
+
+    def circuits_of(self, chunk: Chunk) -> Mapping[str, PreparedCircuit]:
+        """Return the circuits of a chunk by key.
+
+        Raises:
+            HardwareError: If the plan's folder lacks its layout.
+        """
+        if chunk.layout not in self.layouts:
+            raise HardwareError(
+                f"Chunk {chunk.number} has layout {chunk.layout}, but the plan's folder has "
+                f"{', '.join(map(str, self.layouts))} only. Fix: copy the folder again, layouts/ included."
+            )
+        return self.layouts[chunk.layout]
 
     def note(self, text: str) -> None:
         """Print what happened and record it in the ledger."""
@@ -82,7 +111,7 @@ class JobContext:
     def package(self, job: Job, chunk: Chunk) -> Package:
         """Return what a job executes."""
         pubs = self._pubs(chunk)
-        limits = [self.settings.max_execution_seconds, self.time_limit([chunk])]
+        limits = [self.settings.max_execution_seconds, time_limit(self, [chunk])]
         limit = min((one for one in limits if one is not None), default=None)
         mark = mark_of_pubs(pubs, self.settings.shots)
         return Package(pubs, self.settings.shots, (self.ledger.tag, job.tag), limit, mark)
@@ -96,76 +125,51 @@ class JobContext:
         found = mark_of(raw)
         if found is None and not (self.marked and self.service.marks):
             return
-        if found != mark_of_pubs(self._pubs(chunk), self.settings.shots):
-            what = (
-                "says of no request that it belongs to it" if found is None else "belongs to another request"
-            )
-            raise ServiceError(
-                f"The result of chunk {chunk.number} {what}. Fix: collect again; it is not used, and "
-                "nothing is sent again by itself."
-            )
+        for layout in (chunk.layout, *sorted(self.layouts, reverse=True)):
+            own = replace(chunk, layout=layout)
+            if found == mark_of_pubs(self._pubs(own), self.settings.shots):
+                if layout != chunk.layout:  # sent before the rest was mapped anew, and it appears only now
+                    self.ledger.set_layout(layout, {chunk.number: chunk.seconds})
+                return
+        what = "says of no request that it belongs to it" if found is None else "belongs to another request"
+        raise ServiceError(
+            f"The result of chunk {chunk.number} {what}. Fix: collect again; it is not used, and "
+            "nothing is sent again by itself."
+        )
 
     def _pubs(self, chunk: Chunk) -> tuple[Pub, ...]:
-        points = self.ledger.points()
+        points, circuits = self.ledger.points(), self.circuits_of(chunk)
         own = [
-            Pub(self.circuits[key], variant, _stacked(points, numbers))
+            Pub(circuits[key], variant, _stacked(points, numbers))
             for key, numbers in chunk.blocks
-            for variant in range(len(self.circuits[key].variants))
+            for variant in range(len(circuits[key].variants))
         ]
-        return (*own, *calibration_pubs(self.circuits, self.settings))
-
-    def check_cap(self) -> None:
-        """Check that what is sent next stays within the cap, later rounds included.
-
-        Raises:
-            HardwareError: If it does not.
-        """
-        cap = self.settings.max_qpu_seconds
-        if cap is None or not self.service.paid:
-            return
-        spent, ahead = self._committed_seconds(), self.ahead_seconds()
-        if spent + ahead > cap:
-            raise HardwareError(
-                f"Setting `max_qpu_seconds` must cover the plan, but is {cap:g} s: {spent:.1f} s are spent "
-                f"or in flight, and {ahead:.1f} s are still to be sent, later rounds included. "
-                "Fix: plan with fewer samples or shots, or a higher cap; if costs are open, "
-                "collect again later. Nothing was sent."
-            )
-
-    def ahead_seconds(self) -> float:
-        """Return the predicted QPU seconds of jobs that are still to be sent, each rounded up."""
-        return sum(chunk.limit for chunk in self._unsent()) + self.later_seconds
-
-    def expected_seconds(self) -> float:
-        """Return the predicted QPU seconds of jobs that are still to be sent, later rounds included."""
-        return sum(chunk.seconds for chunk in self._unsent()) + self.later_seconds
-
-    def _unsent(self) -> list[Chunk]:
-        busy = {job.chunk for job in self.ledger.jobs(SENDING, SENT)}
-        return [chunk for chunk in self.ledger.chunks() if chunk.state == OPEN and chunk.number not in busy]
-
-    def time_limit(self, chunks: Sequence[Chunk]) -> int | None:
-        """Return the QPU seconds that the cap leaves for chunks which are to be sent; None without a cap.
-
-        They get their share of what is left: the bill stays within the cap even if the estimates are wrong,
-        over all rounds and attempts.
-        """
-        cap = self.settings.max_qpu_seconds
-        if cap is None or not self.service.paid:
-            return None
-        share = (cap - self._committed_seconds()) / self.ahead_seconds()
-        if self._in_sessions:
-            # What a session may take is lost to the cap, so jobs that fail need something to be left.
-            share = (1 + share) / 2
-        return int(sum(chunk.limit for chunk in chunks) * share + 1e-9)
-
-    def _committed_seconds(self) -> float:
-        # A session is billed for the time between its jobs too, which no job's bill shows.
-        return self.earlier_seconds + self.ledger.committed_seconds(self._in_sessions)
+        return (*own, *calibration_pubs(circuits, self.settings))
 
     @property
-    def _in_sessions(self) -> bool:
+    def cap(self) -> float | None:
+        """QPU seconds that may be spent; None for any number. A cap can be raised after planning."""
+        caps = (self.settings.max_qpu_seconds, self.ledger.raised_cap())
+        known = [cap for cap in caps if cap is not None]
+        return max(known) if known and self.service.paid else None
+
+    @property
+    def in_sessions(self) -> bool:
+        """Whether jobs go out in sessions, which are billed as a whole."""
         return self.settings.mode == "session"
+
+    def executions(self, chunk: Chunk) -> int:
+        """Return how often the device runs for a chunk."""
+        shots, circuits = self.settings.executed_shots, self.circuits_of(chunk)
+        own = [(circuits[key], len(points)) for key, points in chunk.blocks]
+        work = [*own, *calibration_work(circuits, self.settings)]
+        return sum(circuit.executions(points, shots) for circuit, points in work)
+
+    def expected_seconds(self) -> float:
+        """Return the expected QPU seconds of jobs that are still to be sent, later rounds included."""
+        rate = measured_rate(self)
+        factor = 1.0 if rate is None else max(1.0, rate.factor)
+        return factor * (sum(chunk.seconds for chunk in unsent(self)) + self.later_seconds)
 
 
 def _stacked(points: Mapping[int, tuple[str, Array]], numbers: tuple[int, ...]) -> Array:

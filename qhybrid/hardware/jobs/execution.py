@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.decoding import observable_errors, observables_from
 from qhybrid.hardware.jobs.collecting import Progress, cancel_jobs, collect_jobs
 from qhybrid.hardware.jobs.context import JobContext
+from qhybrid.hardware.jobs.pilot import pilot_of, send_pilot
+from qhybrid.hardware.jobs.reserving import committed_seconds, measured_rate
 from qhybrid.hardware.jobs.results import check_results, estimates_of
 from qhybrid.hardware.jobs.sending import is_anything_to_send, send_open_chunks
 from qhybrid.hardware.jobs.status import status_of
@@ -26,7 +28,7 @@ from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, SENT, TOO_L
 from qhybrid.hardware.model.recording import run_pass
 from qhybrid.hardware.model.requests import RequestLog
 from qhybrid.hardware.model.workload import Workload, stacked
-from qhybrid.hardware.plan.rounds import plan_round
+from qhybrid.hardware.plan.rounds import JobSizes, plan_round
 
 Array = NDArray[np.float64]
 DECIDE = (CANCELLED, FAILED, TOO_LONG)
@@ -65,14 +67,27 @@ class PlanExecution:
         """The plan's ledger."""
         return self.context.ledger
 
-    def submit(self, again: bool = False) -> int:
-        """Send all jobs of the current round; return their number."""
+    def submit(self, again: bool = False, pilot: bool | None = None) -> int:
+        """Send the jobs of the current round, as many as the cap allows.
+
+        Args:
+            again: Also those that were cancelled, stopped at their time limit, or failed.
+            pilot: Whether a small job goes first and is looked at; as the settings say if absent.
+
+        Returns:
+            Number of jobs that were sent.
+
+        Raises:
+            HardwareError: If the pilot, the cap or the account's time says no.
+        """
         check_results(self.context)
         self.next_round()
         self._compare_model()
         if self.before_sending is not None and is_anything_to_send(self.context, again):
             self.before_sending()
-        return send_open_chunks(self.context, again)
+        first = pilot_of(self.context, pilot, again)
+        sent = 0 if first is None else send_pilot(self.context, first, self.bound, again)
+        return sent + send_open_chunks(self.context, again)
 
     def collect(self, wait: bool = True, progress: Progress | None = None) -> Tensor | None:
         """Record results; return the model's outputs if no request is left."""
@@ -82,14 +97,18 @@ class PlanExecution:
         collect_jobs(self.context, wait, progress)
         return self.next_round()
 
-    def run(self, progress: Progress | None = None) -> Tensor:
+    def run(self, progress: Progress | None = None, pilot: bool | None = None) -> Tensor:
         """Submit and collect until the model's outputs are there.
 
+        Args:
+            progress: Called with (chunks with a result, chunks).
+            pilot: As for `submit`.
+
         Raises:
-            HardwareError: If a chunk needs a decision.
+            HardwareError: If a chunk needs a decision, or as `submit` raises it.
         """
         while True:
-            self.submit()
+            self.submit(pilot=pilot)
             outputs = self.collect(progress=progress)
             self.check_decisions()
             if outputs is not None:
@@ -105,23 +124,12 @@ class PlanExecution:
         if not ended:
             return
         jobs = [job for job in self.ledger.jobs() if job.chunk == ended[0].number]
-        message = " ".join(one for one in ((jobs[-1].message if jobs else ""), self._measured()) if one)
+        rate = measured_rate(self.context)
+        message = " ".join([*(job.message for job in jobs[-1:]), *([rate.told] if rate is not None else [])])
         raise HardwareError(
             f"All chunks must have results, but {len(ended)} ended without one: chunk {ended[0].number} is "
             f"`{ended[0].state}`. {message} Fix: `submit --again` sends them once more (a higher "
             "max_execution_seconds, or smaller jobs, need a new plan); the others are kept."
-        )
-
-    def _measured(self) -> str:
-        """Return how what was billed compares with the estimate, for people."""
-        seconds = {chunk.number: chunk.seconds for chunk in self.ledger.chunks()}
-        billed = [job for job in self.ledger.jobs() if job.usage]
-        if not billed:
-            return ""
-        usage, planned = sum(job.usage or 0.0 for job in billed), sum(seconds[job.chunk] for job in billed)
-        return (
-            f"Measured: {usage:g} s were billed for {len(billed)} job(s), estimated at {planned:.3g} s: "
-            f"{usage / planned:.2g} times as much."
         )
 
     def next_round(self) -> Tensor | None:
@@ -151,7 +159,10 @@ class PlanExecution:
             len(chunks),
             self.context.circuits,
             self.context.settings,
+            JobSizes(others=self.content.get("pilot", {}).get("job_executions")),
         )
+        newest = max(self.context.layouts)
+        found = replace(found, chunks=tuple(replace(one, layout=newest) for one in found.chunks))
         self.ledger.add_round(found.requests, found.points, found.chunks)
         save_requests(self.ledger, self.folder)
         self.price_later_rounds()
@@ -192,11 +203,26 @@ class PlanExecution:
             if found is None:
                 continue
             for (key, points), one in zip(chunk.blocks, found, strict=True):
-                circuit = self.context.circuits[key]
+                circuit = self.context.circuits_of(chunk)[key]
                 means = observables_from(circuit, one.means)
                 errors = observable_errors(circuit, one.errors)
                 values.update(zip(points, zip(means, errors, strict=True), strict=True))
         return values
+
+    def raise_cap(self, seconds: float) -> None:
+        """Raise the cap of a plan, or give one to a plan without.
+
+        Raises:
+            HardwareError: If it is lower than the plan's cap, or than what may be billed by now.
+        """
+        cap = self.context.cap
+        least = max(cap or 0.0, committed_seconds(self.context))
+        if seconds < least:
+            raise HardwareError(
+                f"The new cap must be at least {least:g} s, the plan's own or what is spent and in flight, "
+                f"but is {seconds:g} s. Fix: a higher one; `cancel` stops what has not run."
+            )
+        self.ledger.raise_cap(seconds)
 
     def price_later_rounds(self) -> None:
         """Count the expected cost of later rounds against the cap."""

@@ -15,16 +15,10 @@ from qhybrid.hardware.jobs.execution import PlanExecution
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.ledger.mending import mend_ledger
 from qhybrid.hardware.model.workload import Workload
-from qhybrid.hardware.plan.plan_files import (
-    CALIBRATION_FILE,
-    check_plan_plugins,
-    load_circuits,
-    read_plan,
-    settings_of,
-)
+from qhybrid.hardware.plan.layouts import load_layouts
+from qhybrid.hardware.plan.plan_files import check_plan_plugins, read_plan, settings_of
 from qhybrid.hardware.services.backends import is_paid, make_service
 from qhybrid.hardware.services.interface import DeferredService, JobService
-from qhybrid.noise import NoiseProfile
 
 LOCK_FILE = "lock"
 
@@ -56,20 +50,20 @@ def open_plan(
     content = read_plan(root)
     check_plan_plugins(content, root)
     settings = settings_of(content, root)
-    noise = NoiseProfile.load(root / CALIBRATION_FILE) if (root / CALIBRATION_FILE).is_file() else None
     paid = is_paid(settings.backend, settings.service)
     with locked(root):
-        bound, circuits = load_circuits(root, settings, noise)
+        bound, layouts = load_layouts(root, settings)
         mend_ledger(root, content["plan"], say)
         with Ledger(root / LEDGER_FILE, content["plan"]) as ledger:
             context = JobContext(
                 ledger,
                 service or DeferredService(lambda: make_service(settings, root), paid),
-                circuits,
+                layouts[0],
                 settings,
                 0.0,
                 clock or Clock(),
                 say,
+                layouts=dict(layouts),
                 marked=bool(content.get("marked", False)),
             )
             check = None if before_sending is None else partial(before_sending, content, root)

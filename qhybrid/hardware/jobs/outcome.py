@@ -4,6 +4,7 @@ results/metrics.json            accuracy obtained and predicted, cost, duplicate
 results/predictions.csv         one row a sample: class and truth, or the share of right pixels
 results/outputs.safetensors     logits and classes of all samples
 results/deviations.csv          one row an observable: deviation from its exact value, with error bars
+results/partial.csv             predictions of complete samples of a plan that is not finished
 results/calibration.yaml        the device's calibration when the results were there (devices of the service)
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from qhybrid.circuits.pauli import format_observable
 from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.errors import QHybridError
 from qhybrid.hardware.jobs.execution import PlanExecution
+from qhybrid.hardware.model.recording import run_pass
 from qhybrid.hardware.model.workload import Samples, agreement, plain, predicted_labels, score
 from qhybrid.hardware.plan.prediction import dry_run, exact_answer
 from qhybrid.hardware.services.backends import is_paid, open_backend
@@ -33,6 +36,7 @@ from qhybrid.workspace import atomic_path, write_text
 Array = NDArray[np.float64]
 RESULTS = "results"
 METRICS_FILE = "metrics.json"
+PARTIAL_FILE = "partial.csv"
 
 
 def write_outcome(execution: PlanExecution, outputs: Tensor) -> dict[str, Any]:
@@ -80,9 +84,39 @@ def write_outcome(execution: PlanExecution, outputs: Tensor) -> dict[str, Any]:
     }
     _write_csv(folder / "deviations.csv", deviations)
     _write_tensors(folder, {**tensors, "exact_outputs": exact.outputs.contiguous()})
+    (folder / PARTIAL_FILE).unlink(missing_ok=True)
     write_text(folder / METRICS_FILE, json.dumps(content, indent=2) + "\n")
     _snapshot(execution, folder)
     return content
+
+
+def write_partial(execution: PlanExecution) -> int:
+    """Write predictions of the samples whose results are all there, of a plan that is not finished.
+
+    Args:
+        execution: The open plan.
+
+    Returns:
+        Number of these samples; nothing is written if there are none.
+    """
+    log = execution.request_log()
+    if not log.results:
+        return 0
+    workload = execution.workload
+    outputs = run_pass(workload.model, workload.samples.images, execution.content["layers"], log)
+    known = [index for index, output in enumerate(outputs) if output is not None]
+    if not known:
+        return 0
+    given = workload.samples
+    samples = replace(
+        given,
+        images=given.images[known],
+        targets=None if given.targets is None else given.targets[known],
+        names=tuple(given.names[index] for index in known),
+    )
+    found = torch.stack([output for output in outputs if output is not None])
+    _write_csv(execution.folder / RESULTS / PARTIAL_FILE, _predictions(found, samples))
+    return len(known)
 
 
 def _write_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:

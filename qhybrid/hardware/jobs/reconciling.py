@@ -130,6 +130,7 @@ def settle(context: JobContext, job: Job, ids: Sequence[str]) -> bool:
     if job.state in UNFINISHED and (new or kept is None):
         kept = _preferred(context, ids)
         if kept != job.id:
+            context.shared = context.shared or job.state != SENDING
             if job.state != SENDING:  # one that was given up as not accepted
                 context.ledger.drop_unlisted(job.tag)
             context.ledger.adopt_job(job.tag, kept)

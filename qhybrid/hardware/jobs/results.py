@@ -12,8 +12,9 @@ from qhybrid.hardware.ledger import Chunk
 
 def blocks_of(context: JobContext, chunk: Chunk) -> list[tuple[PreparedCircuit, int]]:
     """Return circuit and number of points of every block, and of what measures the job's read-out errors."""
-    own = [(context.circuits[key], len(points)) for key, points in chunk.blocks]
-    return [*own, *calibration_work(context.circuits, context.settings)]
+    circuits = context.circuits_of(chunk)
+    own = [(circuits[key], len(points)) for key, points in chunk.blocks]
+    return [*own, *calibration_work(circuits, context.settings)]
 
 
 def estimates_of(context: JobContext, chunk: Chunk) -> list[Estimates] | None:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from qhybrid.errors import (
     HardwareError,
@@ -29,6 +24,8 @@ from qhybrid.hardware.jobs.reconciling import (
     settle,
     wait_for_certainty,
 )
+from qhybrid.hardware.jobs.reserving import affords, check_cap, measured_rate, needed_seconds, time_limit
+from qhybrid.hardware.jobs.turns import Turn, turn
 from qhybrid.hardware.ledger import Chunk, Job
 from qhybrid.hardware.ledger.records import (
     CANCELLED,
@@ -42,16 +39,19 @@ from qhybrid.hardware.ledger.records import (
 )
 from qhybrid.hardware.services.interface import Package
 
+LOOKS = 3
+"""Listings that are asked for right after sending until they show the job."""
 SHORTEST_SESSION = 600
 """Seconds that a session without a cap lasts at least, twice the estimate where that is more."""
 
 
-def send_open_chunks(context: JobContext, again: bool = False) -> int:
-    """Send a job for every chunk that waits for one.
+def send_open_chunks(context: JobContext, again: bool = False, only: Collection[int] | None = None) -> int:
+    """Send a job for every chunk that waits for one, as far as the cap allows.
 
     Args:
         context: The plan.
         again: Also for chunks that were cancelled, stopped at their time limit, or failed too often.
+        only: Numbers of the chunks that are looked at; all if absent.
 
     Returns:
         Number of jobs that were sent.
@@ -69,18 +69,14 @@ def send_open_chunks(context: JobContext, again: bool = False) -> int:
     for job in ledger.jobs(SENDING):
         wait_for_certainty(context, job)
     if again:
-        for chunk in ledger.chunks():
-            if chunk.state in (CANCELLED, FAILED, TOO_LONG):
-                ledger.set_chunk(chunk.number, OPEN)
-    waiting = {job.chunk: job for job in ledger.jobs(PREPARED)}
-    busy = {job.chunk for job in ledger.jobs(SENT)}
-    todo = [chunk for chunk in ledger.chunks() if chunk.state == OPEN and chunk.number not in busy]
+        _open_again(context, only)
+    todo = _waiting(context, only)
     if not todo:
         return 0
-    context.check_cap()
+    check_cap(context)
     check_budget(context)
-    limit = context.time_limit(todo)
-    if limit is None and context.settings.mode == "session":
+    limit = time_limit(context, todo)
+    if limit is None and context.in_sessions:
         # Nobody pays for eight hours because a session was left open.
         limit = max(SHORTEST_SESSION, 2 * sum(chunk.limit for chunk in todo))
     context.asked(lambda: context.service.open(limit))
@@ -88,24 +84,59 @@ def send_open_chunks(context: JobContext, again: bool = False) -> int:
     opened = context.service.begin()
     if opened is not None:
         ledger.note_session(OpenedSession(*opened))
-    sent_at: list[float] = []
-    total = len(todo)
     try:
-        while todo:
-            chunk = todo.pop(0)
-            job = waiting.get(chunk.number) or ledger.prepare_job(chunk.number)
-            _keep_pace(context, sent_at)
-            if _send_once(context, job):
-                sent_at.append(context.clock.elapsed())
-                context.say(f"job {total - len(todo)} of {total} sent (chunk {chunk.number})")
-            else:
-                # Another process sends the same chunks: two that take different ways hardly meet.
-                random.SystemRandom().shuffle(todo)
+        sent = _send_all(context, todo)
     finally:
         _close(context)
     # A submission that the client repeated by itself shows only in a listing.
     reconcile(context)
+    return sent
+
+
+def _send_all(context: JobContext, todo: list[Chunk]) -> int:
+    """Send jobs for chunks while the cap has room for them; return how many were sent."""
+    waiting = {job.chunk: job for job in context.ledger.jobs(PREPARED)}
+    sent_at: list[float] = []
+    if context.shared:
+        random.SystemRandom().shuffle(todo)
+    held = 0
+    total = len(todo)
+    while todo:
+        chunk = todo.pop(0)
+        if not affords(context, chunk):
+            held += 1
+            continue
+        job = waiting.get(chunk.number) or context.ledger.prepare_job(chunk.number)
+        _keep_pace(context, sent_at)
+        if _send_once(context, job):
+            sent_at.append(context.clock.elapsed())
+            context.say(f"job {total - len(todo)} of {total} sent (chunk {chunk.number})")
+        else:
+            # Another process sends the same chunks: two that take different ways hardly meet.
+            random.SystemRandom().shuffle(todo)
+    if held:
+        rate = measured_rate(context)
+        context.note(
+            f"{held} of {total} job(s) wait: the cap of {context.cap:g} s has no room for them until those "
+            f"in flight have ended and are billed. {'' if rate is None else rate.told}".strip()
+        )
     return len(sent_at)
+
+
+def _open_again(context: JobContext, only: Collection[int] | None) -> None:
+    for chunk in context.ledger.chunks():
+        wanted = only is None or chunk.number in only
+        if wanted and chunk.state in (CANCELLED, FAILED, TOO_LONG):
+            context.ledger.set_chunk(chunk.number, OPEN)
+
+
+def _waiting(context: JobContext, only: Collection[int] | None) -> list[Chunk]:
+    busy = {job.chunk for job in context.ledger.jobs(SENT)}
+    return [
+        chunk
+        for chunk in context.ledger.chunks()
+        if chunk.state == OPEN and chunk.number not in busy and (only is None or chunk.number in only)
+    ]
 
 
 def is_anything_to_send(context: JobContext, again: bool = False) -> bool:
@@ -119,44 +150,47 @@ def _send_once(context: JobContext, job: Job) -> bool:
     """Send a job unless the service has it: a copy of the plan's folder may send at the same time.
 
     On one machine copies take turns. Of two machines that send a job at the same moment the younger job is
-    stopped by whoever sees both first.
+    stopped by whoever sees both first: before it runs if it still waits, else its bill is told.
 
     Returns:
         Whether it was sent, and is the one that is kept.
     """
-    with _turn(context):
-        if settle(context, job, _listed(context, job)):
+    with turn(context) as own:
+
+        def is_there() -> bool:
+            return settle(context, job, _listed(context, job))
+
+        if is_there() or own.appears(job.tag, is_there):
             return False
-        _send(context, job)
+        try:
+            _send(context, job, own)
+        except SubmissionRefusedError:
+            own.forget(job.tag)
+            raise
     sent = next(one for one in context.ledger.jobs() if one.tag == job.tag)
     with suppress(ServiceError):  # it is sent; later listings tell as well
-        settle(context, sent, _listed(context, job))
+        _look_after(context, sent)
     kept = next(one for one in context.ledger.jobs() if one.tag == job.tag)
     return kept.id == sent.id
 
 
+def _look_after(context: JobContext, sent: Job) -> None:
+    """Look right after sending whether another job has the same tag, while the younger one may still wait.
+
+    A listing that does not show our own job may not show an older one either, so it is asked for again.
+    """
+    pause = context.settings.patience.poll_s
+    for look in range(LOOKS if context.service.paid else 1):
+        if look:
+            context.clock.sleep(pause)
+        ids = _listed(context, sent)
+        if sent.id in ids or (ids and sent.id is None):
+            settle(context, sent, ids)
+            return
+
+
 def _listed(context: JobContext, job: Job) -> list[str]:
     return [one.id for one in context.asked(lambda: context.service.find(job.tag))]
-
-
-@contextmanager
-def _turn(context: JobContext) -> Iterator[None]:
-    """Wait until no other process of this user sends jobs of the same plan, from whichever folder."""
-    lock = None
-    if context.service.paid:
-        owner = hashlib.sha256(f"{Path.home()} {context.ledger.tag}".encode()).hexdigest()[:16]
-        lock = FileLock(Path(tempfile.gettempdir()) / f"qhybrid-{owner}.lock")
-    try:
-        if lock is not None:
-            # Whoever does not answer for so long is stuck; the rule of the oldest job holds without it.
-            lock.acquire(timeout=context.settings.patience.send_timeout_s)
-    except (Timeout, OSError):
-        lock = None
-    try:
-        yield
-    finally:
-        if lock is not None:
-            lock.release()
 
 
 def _close(context: JobContext) -> None:
@@ -170,7 +204,7 @@ def _close(context: JobContext) -> None:
         context.say(str(error))
 
 
-def _send(context: JobContext, job: Job) -> None:
+def _send(context: JobContext, job: Job, own: Turn) -> None:
     """Send a job whose tag is on disk, until the service has it once or refuses it."""
     chunk = next(one for one in context.ledger.chunks() if one.number == job.chunk)
     package = context.package(job, chunk)
@@ -179,6 +213,7 @@ def _send(context: JobContext, job: Job) -> None:
         context.ledger.update_job(
             job.tag, state=SENDING, empty_since=None, reserved=package.max_execution_seconds
         )
+        own.note(job.tag)
         try:
             job_id = _submit_when_allowed(context, package, started)
         except SubmissionRefusedError as error:
@@ -193,7 +228,7 @@ def _send(context: JobContext, job: Job) -> None:
             if wait_for_certainty(context, sent):
                 return
             package = context.package(job, chunk)
-            _check_limit(package, chunk)
+            _check_limit(context, package, chunk)
         else:
             context.ledger.update_job(job.tag, state=SENT, id=job_id)
             return
@@ -221,12 +256,12 @@ def _submit_when_allowed(context: JobContext, package: Package, started: float) 
             context.asked(lambda: context.service.find(package.tags[-1]))
 
 
-def _check_limit(package: Package, chunk: Chunk) -> None:
+def _check_limit(context: JobContext, package: Package, chunk: Chunk) -> None:
     """Check that the cap leaves a job its time though an earlier one with its tag may still appear."""
-    limit = package.max_execution_seconds
-    if limit is not None and limit < chunk.limit:
+    limit, needed = package.max_execution_seconds, needed_seconds(context, chunk)
+    if limit is not None and limit < min(needed, context.settings.max_execution_seconds or needed):
         raise HardwareError(
-            f"Setting `max_qpu_seconds` must leave {chunk.limit} s for chunk {chunk.number}, but leaves "
+            f"Setting `max_qpu_seconds` must leave {needed} s for chunk {chunk.number}, but leaves "
             f"{limit} s: a job of it that was sent is not listed and may still appear, so its time stays "
             "reserved. Fix: collect, and submit again when the bills of other jobs are there; nothing else "
             "was lost."

@@ -6,10 +6,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from qhybrid.errors import HardwareError
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.ledger.records import OPEN, SENDING, SENT
-from qhybrid.hardware.plan.plan_files import check_plan_plugins, read_plan
-from qhybrid.hardware.services.backends import is_paid
+from qhybrid.hardware.plan.plan_files import check_plan_plugins, read_plan, settings_of
+from qhybrid.hardware.services.backends import is_paid, make_service
 
 
 def ledger_status(folder: str | Path) -> dict[str, Any]:
@@ -26,6 +27,66 @@ def ledger_status(folder: str | Path) -> dict[str, Any]:
     check_plan_plugins(content, Path(folder))
     with Ledger(Path(folder) / LEDGER_FILE, content["plan"], read_only=True) as ledger:
         return status_of(content, ledger)
+
+
+def job_rows(folder: str | Path, ask: bool) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return all jobs, sessions and batches of a plan with their ids, and sentences about them.
+
+    Args:
+        folder: The plan's folder; another process may work on it.
+        ask: Whether the service is asked where jobs stand that have not ended.
+
+    Returns:
+        One row a job (`id`, `tag`, `chunk`, `attempt`, `state`, `usage`, `position`, `estimate`), and what is
+        to be said beside them.
+
+    Raises:
+        HardwareError: If the folder holds no usable plan.
+    """
+    root = Path(folder)
+    content = read_plan(root)
+    with Ledger(root / LEDGER_FILE, content["plan"], read_only=True) as ledger:
+        rows = [
+            {
+                **{key: getattr(job, key) for key in ("id", "tag", "chunk", "attempt", "state", "usage")},
+                "position": None,
+                "estimate": None,
+            }
+            for job in ledger.jobs()
+        ]
+        told = [
+            f"{one.mode} {one.id} is {'closed' if one.closed else 'open'}"
+            + ("" if one.usage is None else f", {one.usage:g} s billed")
+            for one in ledger.sessions()
+        ]
+        for one in ledger.duplicates():
+            bill = "its bill is open" if one.usage is None else f"{one.usage:g} s billed"
+            told.append(f"duplicate {one.id} of {one.tag}: {one.outcome}, {bill}")
+        tag = ledger.tag
+    if ask and any(row["state"] == SENT for row in rows):
+        told += _ask(root, content, rows)
+    if is_paid(content["settings"]["backend"], content["settings"].get("service")) and rows:
+        told.append(f"all jobs of the plan carry the tag {tag}, and each its own")
+    return rows, told
+
+
+def _ask(root: Path, content: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
+    """Fill in where jobs stand; return what is to be said beside that."""
+    told = []
+    try:
+        service = make_service(settings_of(content, root), root)
+        for row in rows:
+            if row["state"] == SENT:
+                found = service.outlook(str(row["id"]))
+                row |= {"state": found.status, "position": found.position, "estimate": found.seconds}
+        if where := service.whereabouts():
+            told.append(f"in the provider's pages: {where}; search for a job's id or a tag")
+        waiting = service.waiting_jobs()
+        if waiting is not None:
+            told.append(f"{waiting} job(s) of all users wait for {content['settings']['backend']}")
+    except HardwareError as error:
+        told.append(f"the service was asked where jobs stand, but: {error}")
+    return told
 
 
 def status_of(content: dict[str, Any], ledger: Ledger) -> dict[str, Any]:

@@ -99,6 +99,16 @@ CREATE TABLE IF NOT EXISTS sessions (
     closed INTEGER NOT NULL DEFAULT 0,
     usage REAL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS caps (
+    plan TEXT PRIMARY KEY REFERENCES plans,
+    seconds REAL NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS layouts (
+    plan TEXT NOT NULL REFERENCES plans,
+    chunk INTEGER NOT NULL,
+    layout INTEGER NOT NULL,
+    PRIMARY KEY (plan, chunk)
+) STRICT;
 CREATE TABLE IF NOT EXISTS events (
     plan TEXT NOT NULL,
     time REAL NOT NULL,

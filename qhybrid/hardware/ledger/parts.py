@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,10 @@ class WorkPart(Database):
                 "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?)",
                 [(self.plan, c.number, c.round, json.dumps(c.blocks), c.seconds, c.state) for c in chunks],
             )
+            connection.executemany(
+                "INSERT INTO layouts VALUES (?, ?, ?)",
+                [(self.plan, c.number, c.layout) for c in chunks if c.layout],
+            )
 
     def requests(self) -> list[Request]:
         """Return all requests."""
@@ -98,10 +102,34 @@ class WorkPart(Database):
             "SELECT number, round, blocks, seconds, state FROM chunks WHERE plan = ? ORDER BY number",
             self.plan,
         )
+        layouts = self._layouts()
         return [
-            Chunk(number, round_, tuple((c, tuple(p)) for c, p in json.loads(blocks)), seconds, state)
+            Chunk(
+                number,
+                round_,
+                tuple((c, tuple(p)) for c, p in json.loads(blocks)),
+                seconds,
+                state,
+                layouts.get(number, 0),
+            )
             for number, round_, blocks, seconds, state in rows
         ]
+
+    def _layouts(self) -> dict[int, int]:
+        if not self._has("layouts"):
+            return {}
+        return dict(self._read("SELECT chunk, layout FROM layouts WHERE plan = ?", self.plan))
+
+    def set_layout(self, layout: int, seconds: Mapping[int, float]) -> None:
+        """Enter that chunks are mapped to a layout, with their predicted QPU seconds: all or none."""
+        with self._transaction() as connection:
+            for chunk, price in seconds.items():
+                connection.execute(
+                    "INSERT OR REPLACE INTO layouts VALUES (?, ?, ?)", (self.plan, chunk, layout)
+                )
+                connection.execute(
+                    "UPDATE chunks SET seconds = ? WHERE plan = ? AND number = ?", (price, self.plan, chunk)
+                )
 
     def set_chunk(self, number: int, state: str) -> None:
         """Change a chunk's state; a chunk that is done stays so."""

@@ -62,6 +62,7 @@ class Chunk:
         blocks: Pairs (circuit, numbers of its points).
         seconds: Predicted QPU seconds.
         state: `open`, `done`, `failed`, `cancelled` or `too_long`.
+        layout: Where its circuits are on the device: 0 as planned, later ones as mapped anew.
     """
 
     number: int
@@ -69,6 +70,7 @@ class Chunk:
     blocks: tuple[tuple[str, tuple[int, ...]], ...]
     seconds: float
     state: str = OPEN
+    layout: int = 0
 
     @property
     def limit(self) -> int:

@@ -20,6 +20,11 @@ class Ledger(WorkPart, JobPart):
         """Enter the plan; nothing happens if it is there already."""
         self._write("INSERT OR IGNORE INTO plans VALUES (?, ?)", self.plan, time.time())
 
+    def created(self) -> float:
+        """Return the time at which the plan was entered; copies of a ledger have the same."""
+        found = self._read("SELECT created FROM plans WHERE plan = ?", self.plan)
+        return float(found[0][0]) if found else 0.0
+
     def begin_again(self) -> None:
         """Enter that the ledger was made again: whatever the service has is not known yet."""
         self._write("INSERT OR REPLACE INTO rebuilds VALUES (?, NULL)", self.plan)
@@ -35,6 +40,15 @@ class Ledger(WorkPart, JobPart):
             self._write("DELETE FROM rebuilds WHERE plan = ?", self.plan)
         else:
             self._write("UPDATE rebuilds SET listed = ? WHERE plan = ?", listed, self.plan)
+
+    def raise_cap(self, seconds: float) -> None:
+        """Enter a cap that takes the place of the plan's if it is higher."""
+        self._write("INSERT OR REPLACE INTO caps VALUES (?, ?)", self.plan, seconds)
+
+    def raised_cap(self) -> float | None:
+        """Return the cap that was given after planning; None if there is none."""
+        found = self._read("SELECT seconds FROM caps WHERE plan = ?", self.plan) if self._has("caps") else []
+        return float(found[0][0]) if found else None
 
     def force_chunk(self, number: int, state: str) -> None:
         """Change a chunk's state, whatever it was."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,9 @@ from qhybrid.hardware.model.workload import Workload, agreement, plain, score
 from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, FORMAT, save_circuit, write_plan
 from qhybrid.hardware.plan.prediction import dry_run, exact_answer, expected_answer
 from qhybrid.hardware.plan.pricing import calibration_facts, circuit_facts, filter_price, round_facts
-from qhybrid.hardware.plan.rounds import Round, plan_round
+from qhybrid.hardware.plan.rounds import JobSizes, Round, pilot_sizes, plan_round
 from qhybrid.hardware.service_kinds import rules_of, with_service
-from qhybrid.hardware.services.backends import open_backend
+from qhybrid.hardware.services.backends import is_paid, open_backend
 from qhybrid.hardware.services.interface import Backend
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.layers import quantum_layers
@@ -180,8 +180,8 @@ class _Planner:
             self._map_new_circuit,
         )
         self._calibrate()
+        pilot = self._add_rounds(average.rounds)
         for requests in average.rounds:
-            self._add_round(requests)
             for request in requests:
                 self._layers_of.setdefault(request.circuit, {})[request.layer] = None
         self._say("drawing shots for the predicted accuracy")
@@ -223,6 +223,7 @@ class _Planner:
             },
             **({"plugins": plugins} if plugins else {}),
             **({"readout_calibration": calibration} if calibration else {}),
+            **({"pilot": pilot} if pilot else {}),
             **self._holes(),
         }
 
@@ -270,12 +271,31 @@ class _Planner:
         backend = self._backend
         return prepare_circuit(layer.key, bound_circuit(layer), backend.device, backend.noise, self._settings)
 
-    def _add_round(self, requests: Sequence[Request]) -> None:
-        known = {number: (key, angles) for one in self.rounds for number, key, angles in one.points}
-        chunks = sum(len(one.chunks) for one in self.rounds)
-        self.rounds.append(
-            plan_round(len(self.rounds), requests, known, chunks, self.circuits, self._settings)
-        )
+    def _add_rounds(self, asked: Sequence[Sequence[Request]]) -> dict[str, int]:
+        """Divide all rounds into jobs; return the sizes of those of a plan with a pilot, if it has one."""
+        settings = self._settings
+        self.rounds = self._divided(asked, None)
+        if not is_paid(settings.backend, settings.service):
+            return {}
+        chunks = [chunk for one in self.rounds for chunk in one.chunks]
+        sizes = pilot_sizes(chunks, self.circuits, settings)
+        if sizes is None:
+            return {}
+        rounds = self._divided(asked, sizes)
+        limit = sum(chunk.limit for one in rounds for chunk in one.chunks)
+        if settings.max_qpu_seconds is not None and limit > settings.max_qpu_seconds:
+            return {}
+        self.rounds = rounds
+        return {"executions": sizes.first or 0, "job_executions": sizes.others or 0}
+
+    def _divided(self, asked: Sequence[Sequence[Request]], sizes: JobSizes | None) -> list[Round]:
+        rounds: list[Round] = []
+        for number, requests in enumerate(asked):
+            known = {index: (key, angles) for one in rounds for index, key, angles in one.points}
+            count = sum(len(one.chunks) for one in rounds)
+            own = sizes if sizes is None or not number else replace(sizes, first=None)
+            rounds.append(plan_round(number, requests, known, count, self.circuits, self._settings, own))
+        return rounds
 
 
 def _check_cap(drafted: Draft, settings: HardwareSettings) -> None:

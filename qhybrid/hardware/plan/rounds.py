@@ -36,6 +36,30 @@ class Round:
     chunks: tuple[Chunk, ...]
 
 
+@dataclass(frozen=True)
+class JobSizes:
+    """Executions of jobs where these are to be fewer than the limits allow.
+
+    Attributes:
+        first: Of the first job of the round; None for no own bound.
+        others: Of all jobs; None for no own bound.
+    """
+
+    first: int | None = None
+    others: int | None = None
+
+    def of(self, job: int, least: int, limit: int) -> int:
+        """Return the bound of a job.
+
+        Args:
+            job: Its index in the round.
+            least: Executions of one parameter set: a job must hold one.
+            limit: What the settings allow.
+        """
+        bounds = [self.others, self.first if job == 0 else None]
+        return min([limit, *(max(one, least) for one in bounds if one is not None)])
+
+
 def plan_round(
     number: int,
     requests: Sequence[Request],
@@ -43,6 +67,7 @@ def plan_round(
     first_chunk: int,
     circuits: Mapping[str, PreparedCircuit],
     settings: HardwareSettings,
+    sizes: JobSizes | None = None,
 ) -> Round:
     """Turn new requests into points and chunks.
 
@@ -53,6 +78,7 @@ def plan_round(
         first_chunk: Number of the first new chunk.
         circuits: Prepared circuits by key.
         settings: Shots, limits and prices.
+        sizes: Bounds of jobs that are lower than the limits; None for none.
 
     Raises:
         HardwareError: If one parameter set alone is beyond the limits of a job.
@@ -73,7 +99,7 @@ def plan_round(
     by_circuit: dict[str, list[int]] = {}
     for index, circuit, _ in points:
         by_circuit.setdefault(circuit, []).append(index)
-    chunks = _split(by_circuit, circuits, settings)
+    chunks = _split(by_circuit, circuits, settings, sizes or JobSizes())
     return Round(
         tuple(placed),
         tuple(points),
@@ -82,6 +108,31 @@ def plan_round(
             for index, blocks in enumerate(chunks)
         ),
     )
+
+
+def pilot_sizes(
+    chunks: Sequence[Chunk], circuits: Mapping[str, PreparedCircuit], settings: HardwareSettings
+) -> JobSizes | None:
+    """Return the sizes of jobs where a small one goes first; None where the plan is too small for that.
+
+    The others are bounded as well, about 20 of them: what a cap allows at the measured rate is sent job by
+    job.
+
+    Args:
+        chunks: The plan's jobs without a pilot.
+        circuits: Prepared circuits by key.
+        settings: Prices.
+    """
+    total = sum(chunk.seconds for chunk in chunks)
+    if total <= settings.pilot.above_s or not chunks:
+        return None
+    slowest = settings.delay_seconds + max(circuits[key].seconds for key, _ in chunks[0].blocks)
+    first = int(settings.pilot.seconds / slowest)
+    return JobSizes(max(1, first), max(1, int(max(settings.pilot.above_s, total / USUAL_JOBS) / slowest)))
+
+
+USUAL_JOBS = 20
+"""Jobs of a large plan with a pilot, about; those of small ones take `pilot.above_s` each."""
 
 
 Blocks = tuple[tuple[str, tuple[int, ...]], ...]
@@ -112,13 +163,16 @@ def _split(
     by_circuit: Mapping[str, Sequence[int]],
     circuits: Mapping[str, PreparedCircuit],
     settings: HardwareSettings,
+    sizes: JobSizes,
 ) -> list[Blocks]:
     """Fill jobs with points, circuit by circuit, up to the limits."""
     loads = [_new_load(circuits, settings)]
     for key, points in by_circuit.items():
         left = list(points)
         while left:
-            fit = _fitting(loads[-1], circuits[key], len(left), settings)
+            least = circuits[key].executions(1, settings.executed_shots)
+            most = sizes.of(len(loads) - 1, least, settings.limits.executions)
+            fit = _fitting(loads[-1], circuits[key], len(left), settings, most)
             if fit == 0:
                 if not loads[-1].blocks:
                     raise HardwareError(
@@ -145,10 +199,12 @@ def _new_load(circuits: Mapping[str, PreparedCircuit], settings: HardwareSetting
     return load
 
 
-def _fitting(load: _Load, circuit: PreparedCircuit, points: int, settings: HardwareSettings) -> int:
+def _fitting(
+    load: _Load, circuit: PreparedCircuit, points: int, settings: HardwareSettings, executions: int
+) -> int:
     limits, copies = settings.limits, len(circuit.copies)
     each = circuit.executions(1, settings.executed_shots)
-    by_executions = (limits.executions - load.executions) // each * copies
+    by_executions = (executions - load.executions) // each * copies
     by_bytes = (limits.bytes - load.bytes - _circuit_bytes(circuit)) // _point_bytes(circuit)
     by_instructions = (limits.instructions - load.instructions) // _instructions(circuit, settings) * copies
     if load.pubs + len(circuit.variants) > limits.pubs:

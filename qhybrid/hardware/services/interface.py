@@ -129,6 +129,25 @@ class JobGoneError(ServiceError):
     """The service does not know a job."""
 
 
+class ResultGoneError(ServiceError):
+    """The service had a result that could be read once, and has deleted it."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What the service says about a job that has not ended.
+
+    Attributes:
+        status: As that of a `View`.
+        position: Its place in the queue, from 1; None if the service does not tell.
+        seconds: QPU seconds that the service expects; None if it does not tell.
+    """
+
+    status: str
+    position: int | None = None
+    seconds: float | None = None
+
+
 class JobService(ABC):
     """Takes jobs and gives results. All errors are `ServiceError`s; none of them holds the token.
 
@@ -184,6 +203,22 @@ class JobService(ABC):
     def usage(self, job_id: str) -> float | None:
         """Return the QPU seconds that a job was billed; None if that is not known yet."""
         return 0.0
+
+    def outlook(self, job_id: str) -> Outlook:
+        """Return where a job stands.
+
+        Raises:
+            ServiceError: If there was no proper answer.
+        """
+        return Outlook(self.view(job_id).status)
+
+    def waiting_jobs(self) -> int | None:
+        """Return how many jobs of all users wait for the device; None if that is not known."""
+        return None
+
+    def whereabouts(self) -> str:
+        """Return how jobs are found in the provider's own pages, in words; empty if there are none."""
+        return ""
 
     def budget(self) -> Budget:
         """Return what is left of the account's time."""
@@ -277,6 +312,18 @@ class DeferredService(JobService):
     def usage(self, job_id: str) -> float | None:
         """Return the QPU seconds that a job was billed; None if that is not known yet."""
         return self._service.usage(job_id)
+
+    def outlook(self, job_id: str) -> Outlook:
+        """Return where a job stands."""
+        return self._service.outlook(job_id)
+
+    def waiting_jobs(self) -> int | None:
+        """Return how many jobs of all users wait for the device."""
+        return self._service.waiting_jobs()
+
+    def whereabouts(self) -> str:
+        """Return how jobs are found in the provider's own pages."""
+        return self._service.whereabouts()
 
     def budget(self) -> Budget:
         """Return what is left of the account's time."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qiskit_ibm_runtime import Batch, Session
+from qiskit_ibm_runtime.api.exceptions import RequestsApiError
 from qiskit_ibm_runtime.decoders.result_decoder import ResultDecoder
 from qiskit_ibm_runtime.exceptions import (
     IBMNotAuthorizedError,
@@ -32,7 +33,9 @@ from qhybrid.hardware.services.interface import (
     Budget,
     JobService,
     Listed,
+    Outlook,
     Package,
+    ResultGoneError,
     View,
 )
 from qhybrid.hardware.settings import HardwareSettings
@@ -47,6 +50,11 @@ STATUS = {
     "CANCELLED": CANCELLED,
     "ERROR": FAILED,
 }
+
+
+GONE = object()
+DELETED = (400, 403, 404, 409, 410, 422)
+"""HTTP statuses that say of a job which is there that its result is not (any more)."""
 
 
 class RawResult(ResultDecoder):  # type: ignore[misc]
@@ -157,14 +165,48 @@ class IbmService(JobService):
 
     def result_text(self, job_id: str) -> str:
         """Return the result of a job that is done, as the service sends it."""
-        text = self._connection.ask(
-            f"the result of job {job_id}", lambda: self._job(job_id).result(decoder=RawResult)
-        )
+        text = self._connection.ask(f"the result of job {job_id}", lambda: self._result(job_id))
+        if text is GONE:
+            raise ResultGoneError(
+                f"The result of private job {job_id} can be read once, and was read before: by a process "
+                "that ended before it had it on disk, in a transfer that broke off, or from a copy of the "
+                "plan's folder. Fix: collect in that folder; `submit --again` pays for it once more."
+            )
         if not isinstance(text, str) or not text:
             raise ServiceError(
                 f"Job {job_id} must have a result, but the service sent none. Fix: collect again."
             )
         return text
+
+    def _result(self, job_id: str) -> Any:
+        """Return the text of a result; GONE if the service has deleted it after it was read."""
+        try:
+            return self._job(job_id).result(decoder=RawResult)
+        except RequestsApiError as error:
+            if self._settings.private and error.status_code in DELETED:
+                return GONE
+            raise
+
+    def outlook(self, job_id: str) -> Outlook:
+        """Return where a job stands."""
+        found = self._connection.ask(f"job {job_id}", lambda: self._client.job_get(job_id))
+        names = ("position_in_queue", "queue_position")
+        position = next((found[name] for name in names if found.get(name) is not None), None)
+        seconds = found.get("estimated_running_time_seconds")
+        return Outlook(
+            self.view(job_id).status,
+            None if position is None else int(position),
+            None if seconds is None else float(seconds),
+        )
+
+    def waiting_jobs(self) -> int | None:
+        """Return how many jobs of all users wait for the device."""
+        found = self._connection.ask("the device's queue", lambda: self.backend.status().pending_jobs)
+        return None if found is None else int(found)
+
+    def whereabouts(self) -> str:
+        """Return how jobs are found in the provider's own pages."""
+        return f"IBM Quantum Platform, page Workloads, instance {self.instance_name()}"
 
     def cancel(self, job_id: str) -> bool:
         """Cancel a job; return False if it was too late."""
@@ -283,6 +325,7 @@ class IbmService(JobService):
     def _options(self, package: Package) -> SamplerOptions:
         options = SamplerOptions(default_shots=package.shots)
         options.environment.job_tags = list(package.tags)
+        options.environment.private = self._settings.private
         options.max_execution_time = package.max_execution_seconds
         mitigation = self._settings.mitigation
         options.dynamical_decoupling.enable = mitigation.dynamical_decoupling

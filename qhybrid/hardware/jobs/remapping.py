@@ -1,0 +1,197 @@
+"""Remapping: what a plan has not sent yet is mapped to the device as it is today; what was paid stays.
+
+The new layout is on disk before the ledger says which chunks have it, in one transaction with their prices.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from qhybrid.errors import ConfigError, HardwareError
+from qhybrid.hardware.circuits.checks import check_circuit
+from qhybrid.hardware.circuits.preparation import place_noise, prepare_circuit
+from qhybrid.hardware.circuits.prepared import PreparedCircuit
+from qhybrid.hardware.circuits.simulation import Simulation
+from qhybrid.hardware.jobs.execution import PlanExecution
+from qhybrid.hardware.jobs.reconciling import reconcile, wait_for_certainty
+from qhybrid.hardware.ledger import Chunk
+from qhybrid.hardware.ledger.mending import save_requests
+from qhybrid.hardware.ledger.records import DONE, SENDING, SENT, Array
+from qhybrid.hardware.plan.layouts import Circuits, save_layout
+from qhybrid.hardware.plan.plan_files import write_plan
+from qhybrid.hardware.plan.prediction import exact_answer, expected_answer
+from qhybrid.hardware.plan.pricing import circuit_facts
+from qhybrid.hardware.plan.rounds import job_seconds
+from qhybrid.hardware.services.backends import open_backend
+from qhybrid.noise import NoiseProfile
+
+POINTS = 32
+"""Parameter sets of a circuit that deviations are predicted from."""
+
+
+@dataclass(frozen=True)
+class Remapped:
+    """What a remapping has changed.
+
+    Attributes:
+        layout: Number of the new layout; None if the device is as it was.
+        chunks: The chunks that have it.
+        places: Name of a circuit, physical qubits of its copies before and after.
+        seconds: Estimated QPU seconds of these chunks before and after.
+        deviations: Predicted root mean squares of the deviations of observables from their exact values: on
+            the old layout with the calibration that it was chosen by, with today's (None where qubits are out
+            of order), and on the new one.
+    """
+
+    layout: int | None
+    chunks: tuple[int, ...] = ()
+    places: tuple[tuple[str, tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]], ...] = ()
+    seconds: tuple[float, float] = (0.0, 0.0)
+    deviations: tuple[float, float | None, float] = (0.0, None, 0.0)
+
+
+def remap(execution: PlanExecution) -> Remapped:
+    """Map everything that has no result and no job to the device as it is today.
+
+    Args:
+        execution: The open plan.
+
+    Raises:
+        HardwareError: If nothing is left to be sent, or the circuits do not fit any more.
+        ServiceError: If the service does not answer.
+    """
+    context = execution.context
+    waiting = _waiting(execution)
+    later = len(execution.content["rounds"]) > len({chunk.round for chunk in context.ledger.chunks()})
+    if not waiting and not later:
+        raise HardwareError("All jobs of the plan have been sent: nothing is left to be mapped anew.")
+    old = context.circuits
+    keys = list(old) if later else list(dict.fromkeys(key for one in waiting for key, _ in one.blocks))
+    backend = open_backend(context.settings)
+    found: Circuits = {}
+    for key in keys:
+        context.say(f"mapping circuit `{old[key].name}` to {context.settings.backend} as it is today")
+        settings = context.settings.model_copy(update={"copies": len(old[key].copies)})
+        found[key] = prepare_circuit(key, execution.bound[key], backend.device, backend.noise, settings)
+        check_circuit(execution.bound[key], found[key], _angles(execution, key, waiting), backend.device)
+    if all(_is_same(old[key], found[key]) for key in keys):
+        return Remapped(None)
+    number = max(context.layouts) + 1
+    circuits = {**old, **found}
+    seconds = {one.number: job_seconds(one.blocks, circuits, context.settings) for one in waiting}
+    result = Remapped(
+        number,
+        tuple(seconds),
+        tuple((old[key].name, _places(old[key]), _places(found[key])) for key in keys),
+        (sum(one.seconds for one in waiting), sum(seconds.values())),
+        _deviations(execution, keys, found, backend.noise, waiting),
+    )
+    save_layout(execution.folder, number, circuits, execution.bound, backend.noise)
+    context.ledger.set_layout(number, seconds)
+    context.layouts[number] = circuits
+    _write_facts(execution, result, found)
+    save_requests(context.ledger, execution.folder)
+    context.note(f"{len(waiting)} chunk(s) that were not sent are mapped to layout {number}")
+    return result
+
+
+def _waiting(execution: PlanExecution) -> list[Chunk]:
+    """Return the chunks without result and job, after a look at what the service has."""
+    context = execution.context
+    if context.service.paid:
+        reconcile(context)
+        for job in context.ledger.jobs(SENDING):
+            wait_for_certainty(context, job)
+    busy = {job.chunk for job in context.ledger.jobs(SENDING, SENT)}
+    return [one for one in context.ledger.chunks() if one.state != DONE and one.number not in busy]
+
+
+def _angles(execution: PlanExecution, key: str, waiting: Sequence[Chunk]) -> Array:
+    """Return some points of a circuit, those that are to be sent if there are any, shape (B, n_in)."""
+    points = execution.ledger.points()
+    numbers = [point for one in waiting for name, own in one.blocks if name == key for point in own]
+    numbers = numbers or [number for number, (name, _) in points.items() if name == key]
+    return np.stack([points[number][1] for number in numbers[:POINTS]])
+
+
+def _places(circuit: PreparedCircuit) -> tuple[tuple[int, ...], ...]:
+    return tuple(copy.physical for copy in circuit.copies)
+
+
+def _is_same(old: PreparedCircuit, new: PreparedCircuit) -> bool:
+    """Return whether places and error rates are the same."""
+    rates = [
+        [None if copy.noise is None else copy.noise.fingerprint for copy in one.copies] for one in (old, new)
+    ]
+    return _places(old) == _places(new) and rates[0] == rates[1]
+
+
+def _deviations(
+    execution: PlanExecution,
+    keys: Sequence[str],
+    new: Mapping[str, PreparedCircuit],
+    noise: NoiseProfile | None,
+    waiting: Sequence[Chunk],
+) -> tuple[float, float | None, float]:
+    old = {key: execution.context.circuits[key] for key in keys}
+    angles = {key: _angles(execution, key, waiting) for key in keys}
+    return (
+        _deviation(execution, old, angles),
+        _deviation_today(execution, old, angles, noise),
+        _deviation(execution, new, angles),
+    )
+
+
+def _deviation_today(
+    execution: PlanExecution,
+    circuits: Mapping[str, PreparedCircuit],
+    angles: Mapping[str, Array],
+    noise: NoiseProfile | None,
+) -> float | None:
+    """Return the deviation on the old places with today's errors; None if these are not known there."""
+    mitigation = execution.context.settings.mitigation
+    try:
+        today = {
+            key: replace(
+                one,
+                copies=tuple(
+                    replace(copy, noise=place_noise(noise, copy.physical, mitigation)) for copy in one.copies
+                ),
+            )
+            for key, one in circuits.items()
+        }
+        return _deviation(execution, today, angles)
+    except ConfigError:
+        return None
+
+
+def _deviation(
+    execution: PlanExecution, circuits: Mapping[str, PreparedCircuit], angles: Mapping[str, Array]
+) -> float:
+    """Return the root mean square over observables and points that the calibration lets expect."""
+    expected = expected_answer(dict(circuits), execution.context.settings, None, Simulation())
+    exact = exact_answer(execution.bound)
+    parts = [(expected(key, angles[key]) - exact(key, angles[key])).ravel() for key in circuits]
+    return float(np.sqrt(np.mean(np.concatenate(parts) ** 2)))
+
+
+def _write_facts(execution: PlanExecution, found: Remapped, circuits: Circuits) -> None:
+    """Enter a layout in plan.json: its circuits, chunks, price and predicted deviations."""
+    before, after = found.seconds
+    facts: dict[str, Any] = {
+        "layout": found.layout,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "chunks": list(found.chunks),
+        "circuits": {key: circuit_facts(circuit) for key, circuit in circuits.items()},
+        "qpu_seconds": {"before": round(before, 2), "after": round(after, 2)},
+        "deviation_rms": dict(zip(("planned", "today_unmapped", "today"), found.deviations, strict=True)),
+    }
+    content = execution.content
+    content["layouts"] = [*content.get("layouts", []), facts]
+    content["qpu_seconds"] = round(content["qpu_seconds"] + after - before, 2)
+    write_plan(execution.folder, content)

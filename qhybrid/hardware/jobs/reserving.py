@@ -1,0 +1,173 @@
+"""What a cap leaves for jobs. What jobs need follows the rate that was measured, once there is one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qhybrid.errors import HardwareError
+from qhybrid.hardware.ledger import Chunk
+from qhybrid.hardware.ledger.mending import ELSEWHERE
+from qhybrid.hardware.ledger.records import DONE, OPEN, SENDING, SENT, TOO_LONG
+
+if TYPE_CHECKING:
+    from qhybrid.hardware.jobs.context import JobContext
+
+MARGIN = 1.2
+"""Time limits are above what the measured rate says by this factor: a pilot's overhead hides a part of it."""
+UNKNOWN = 2.0
+"""Factor beyond a time limit that was not enough, where nothing else was measured."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Billed against estimated QPU seconds of jobs that have ended.
+
+    Attributes:
+        jobs: Number of jobs.
+        billed: QPU seconds that they were billed.
+        estimated: QPU seconds that they were estimated at.
+        executions: How often the device ran for them.
+        factor: What the jobs that follow are expected to take, as a factor of their estimates.
+    """
+
+    jobs: int
+    billed: float
+    estimated: float
+    executions: int
+    factor: float
+
+    @property
+    def told(self) -> str:
+        """For people: seconds, milliseconds an execution, and the factor."""
+        each = [1000 * one / max(1, self.executions) for one in (self.billed, self.estimated)]
+        return (
+            f"Measured: {self.billed:g} s were billed for {self.jobs} job(s), estimated at "
+            f"{self.estimated:.3g} s: {self.billed / self.estimated:.2g} times as much "
+            f"({each[0]:.3g} ms an execution, estimated {each[1]:.3g} ms)."
+        )
+
+
+def measured_rate(context: JobContext) -> Rate | None:
+    """Return what ended jobs were billed; None while no bill is there.
+
+    Jobs that were stopped at their time limits tell only that it was not enough; those that failed tell
+    nothing.
+    """
+    chunks = {chunk.number: chunk for chunk in context.ledger.chunks()}
+    ended = [one for one in context.ledger.jobs(DONE, TOO_LONG) if one.usage and one.message != ELSEWHERE]
+    if not ended:
+        return None
+    bills = {job.tag: (float(job.usage or 0.0), chunks[job.chunk]) for job in ended}
+    whole = [bills[job.tag] for job in ended if job.state == DONE]
+    stopped = [used / chunk.seconds for used, chunk in (bills[j.tag] for j in ended if j.state == TOO_LONG)]
+    factor = sum(used for used, _ in whole) / sum(chunk.seconds for _, chunk in whole) if whole else 0.0
+    factor = max([factor, *(one if whole else UNKNOWN * one for one in stopped)])
+    return Rate(
+        len(bills),
+        sum(used for used, _ in bills.values()),
+        sum(chunk.seconds for _, chunk in bills.values()),
+        sum(context.executions(chunk) for _, chunk in bills.values()),
+        factor,
+    )
+
+
+def stretch(context: JobContext) -> float:
+    """Return the factor of their estimates that jobs need; 1 while nothing says that it is more."""
+    rate = measured_rate(context)
+    return 1.0 if rate is None or rate.factor <= 1 else rate.factor * MARGIN
+
+
+def needed_seconds(context: JobContext, chunk: Chunk, factor: float | None = None) -> int:
+    """Return the time limit that a job needs, in whole seconds as the service takes them."""
+    factor = stretch(context) if factor is None else factor
+    return chunk.limit if factor == 1 else math.ceil(round(chunk.seconds * factor, 6))
+
+
+def unsent(context: JobContext) -> list[Chunk]:
+    """Return the chunks that wait for a job."""
+    busy = {job.chunk for job in context.ledger.jobs(SENDING, SENT)}
+    return [one for one in context.ledger.chunks() if one.state == OPEN and one.number not in busy]
+
+
+def ahead_seconds(context: JobContext) -> float:
+    """Return the QPU seconds that jobs which are still to be sent need, each rounded up, later rounds too."""
+    factor = stretch(context)
+    return sum(needed_seconds(context, one, factor) for one in unsent(context)) + (
+        factor * context.later_seconds
+    )
+
+
+def committed_seconds(context: JobContext) -> float:
+    """Return the QPU seconds under the cap that were billed, or may be at most."""
+    # A session is billed for the time between its jobs too, which no job's bill shows.
+    return context.earlier_seconds + context.ledger.committed_seconds(context.in_sessions)
+
+
+def affords(context: JobContext, chunk: Chunk) -> bool:
+    """Return whether the cap leaves a job what it needs."""
+    cap = context.cap
+    return cap is None or committed_seconds(context) + needed_seconds(context, chunk) <= cap
+
+
+def check_cap(context: JobContext) -> None:
+    """Check that what is sent next stays within the cap.
+
+    Before anything was measured that is everything, later rounds included. Afterwards it is as many jobs of
+    the last round as fit.
+
+    Raises:
+        HardwareError: If it does not.
+    """
+    cap = context.cap
+    if cap is None:
+        return
+    spent, ahead = committed_seconds(context), ahead_seconds(context)
+    if spent + ahead <= cap:
+        return
+    rate, waiting = measured_rate(context), unsent(context)
+    if rate is not None and not context.later_seconds:
+        fitting = sum(affords(context, chunk) for chunk in waiting)
+        if fitting or context.ledger.jobs(SENDING, SENT):
+            return
+    results = len(context.ledger.chunks()) - len(waiting)
+    told = (
+        "" if rate is None else f"{rate.told} {results} of {len(waiting) + results} job(s) have been sent. "
+    )
+    raise HardwareError(
+        f"Setting `max_qpu_seconds` must cover the plan, but is {cap:g} s: {spent:.1f} s are spent "
+        f"or in flight, and {ahead:.1f} s are still to be sent, later rounds included. {told}"
+        f"Fix: a higher cap, `qhybrid hardware submit PLAN --max-qpu-seconds {math.ceil(spent + ahead)}`, "
+        "or a plan with fewer samples or shots; if costs are open, collect again later, which also "
+        "writes predictions of samples that are complete. Nothing was sent."
+    )
+
+
+def time_limit(context: JobContext, chunks: Sequence[Chunk]) -> int | None:
+    """Return the QPU seconds that the cap leaves for chunks which are to be sent; None without a cap.
+
+    They get their share of what is left: the bill stays within the cap even if the estimates are wrong,
+    over all rounds and attempts. Once a rate was measured they get what they need by it, even if that is too
+    much for all of them: `affords` tells which are sent.
+    """
+    cap = context.cap
+    if cap is None:
+        return None
+    left, factor = cap - committed_seconds(context), stretch(context)
+    share = left / ahead_seconds(context)
+    if context.in_sessions:
+        # What a session may take is lost to the cap, so jobs that fail need something to be left.
+        share = (1 + share) / 2
+    if measured_rate(context) is not None:
+        share = max(1.0, share)
+    limit = int(sum(needed_seconds(context, one, factor) for one in chunks) * share + 1e-9)
+    if [one.number for one in chunks] == [context.first] and not context.in_sessions:
+        # Nothing is known yet: the job that finds the rate out must not be stopped by a wrong estimate.
+        limit = max(limit, min(FIRST_FACTOR * chunks[0].limit, int(left / 2)))
+    return limit
+
+
+FIRST_FACTOR = 10
+"""Time limit of a pilot under a cap, as a factor of its estimate, if that is not half of the cap."""

@@ -1,0 +1,106 @@
+"""Copies of a plan on one machine take turns at sending, and know what the others have sent just now.
+
+Listings may show a job late, and the process that sent it may have ended: what was sent is noted beside the
+lock, and a job that is noted is sent again only after it should have been listed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from qhybrid.hardware.jobs.context import JobContext
+from qhybrid.workspace import write_text
+
+KEPT_SECONDS = 86_400.0
+"""Notes that are older are dropped."""
+
+
+class Turn:
+    """The right to send a job of a plan.
+
+    Args:
+        context: The plan.
+        file: Where is noted what was sent; None for nowhere.
+    """
+
+    def __init__(self, context: JobContext, file: Path | None) -> None:
+        self._context, self._file = context, file
+
+    def note(self, tag: str) -> None:
+        """Note that a job is sent now."""
+        self._write({**self._read(), tag: self._context.clock.now()})
+
+    def forget(self, tag: str) -> None:
+        """Note that a job was certainly not accepted."""
+        self._write({name: time for name, time in self._read().items() if name != tag})
+
+    def appears(self, tag: str, is_there: Callable[[], bool]) -> bool:
+        """Return whether a job that was noted appears; wait as long as listings may lack it.
+
+        Args:
+            tag: The job's tag.
+            is_there: Looks at a listing.
+        """
+        sent = self._read().get(tag)
+        if sent is None:
+            return False
+        clock, patience = self._context.clock, self._context.settings.patience
+        began = clock.elapsed()
+        # A clock that ran ahead must not make anybody wait longer.
+        left = min(patience.resend_after_s, patience.resend_after_s - (clock.now() - sent))
+        while not is_there():
+            waited = clock.elapsed() - began
+            if waited >= left:
+                return False
+            clock.sleep(min(patience.poll_s, left - waited))
+        return True
+
+    def _read(self) -> dict[str, float]:
+        if self._file is None:
+            return {}
+        try:
+            content = json.loads(self._file.read_text(encoding="utf-8"))
+            return {str(tag): float(time) for tag, time in content.items()}
+        except (OSError, ValueError, AttributeError, TypeError):
+            return {}  # nothing was noted
+
+    def _write(self, notes: dict[str, float]) -> None:
+        if self._file is None:
+            return
+        now = self._context.clock.now()
+        with suppress(OSError):
+            write_text(
+                self._file,
+                json.dumps({tag: time for tag, time in notes.items() if now - time < KEPT_SECONDS}),
+            )
+
+
+@contextmanager
+def turn(context: JobContext) -> Iterator[Turn]:
+    """Wait until no other process of this user sends jobs of the same plan, from whichever folder."""
+    if not context.service.paid:
+        yield Turn(context, None)
+        return
+    lock: FileLock | None = FileLock(_place(context.ledger.tag, ".lock"))
+    try:
+        # Whoever does not answer for so long is stuck; the rule of the oldest job holds without it.
+        lock.acquire(timeout=context.settings.patience.send_timeout_s)  # type: ignore[union-attr]
+    except (Timeout, OSError):
+        lock = None
+    try:
+        yield Turn(context, _place(f"{context.ledger.tag} {context.ledger.created()}", ".json"))
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _place(name: str, suffix: str) -> Path:
+    owner = hashlib.sha256(f"{Path.home()} {name}".encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"qhybrid-{owner}{suffix}"

@@ -1,0 +1,190 @@
+"""What was not sent yet goes to today's best qubits; what was paid keeps its layout and its value."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ibm_service_server import IbmServiceServer
+from ibm_service_state import Fault, ServiceState
+from outcome_checks import TOKEN
+from plan_cases import map_workload, quick
+
+from qhybrid.errors import HardwareError
+from qhybrid.hardware.circuits.prepared import Pub, mark_of_pubs
+from qhybrid.hardware.circuits.simulation import Simulation
+from qhybrid.hardware.jobs.opening import open_plan
+from qhybrid.hardware.jobs.outcome import write_outcome
+from qhybrid.hardware.jobs.remapping import remap
+from qhybrid.hardware.ledger import LEDGER_FILE
+from qhybrid.hardware.plan.planning import make_plan
+
+
+@pytest.fixture(scope="module")
+def workload():
+    return map_workload(4)
+
+
+@pytest.fixture(scope="module")
+def plan(workload, tmp_path_factory):
+    """Four jobs on four of the five qubits of a line."""
+    limits = {"executions": 2 * 400, "jobs_per_minute": 1e6}
+    patience = {"poll_s": 0.01, "poll_max_s": 0.02, "resend_after_s": 0.1}
+    settings = quick(backend="ibm_manila", mode="job", limits=limits, patience=patience)
+    with (
+        IbmServiceServer(ServiceState(devices={"ibm_manila": "fake_manila"})) as running,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in running.environment(TOKEN).items():
+            patch.setenv(name, value)
+        return make_plan(workload, settings, tmp_path_factory.mktemp("remap"))
+
+
+@pytest.fixture
+def folder(plan, server, tmp_path):
+    return shutil.copytree(plan, tmp_path / "copy")
+
+
+def places_of(execution, layout):
+    return [copy.physical for one in execution.context.layouts[layout].values() for copy in one.copies]
+
+
+def end_of(execution):
+    """Return a used qubit at an end of the device's line: the circuit fits without it."""
+    (used,) = places_of(execution, 0)
+    return 4 if 4 in used else 0
+
+
+def worsen(service_state, qubit, read_out=0.4):
+    """From now on the device reports that one qubit is read wrongly, and that its couplings err."""
+
+    def edit(properties):
+        for gate in properties["gates"]:
+            if len(gate["qubits"]) == 2 and qubit in gate["qubits"]:
+                for one in gate["parameters"]:
+                    if one["name"] == "gate_error":
+                        one["value"] = 0.3
+        for one in properties["qubits"][qubit]:
+            if one["name"] in ("readout_error", "prob_meas0_prep1", "prob_meas1_prep0"):
+                one["value"] = read_out
+
+    service_state.edits["properties"] = edit
+
+
+def send_one(execution, service_state):
+    """Send and collect one of the four jobs, then be refused."""
+    service_state.faults = [Fault("submit", "400", skip=1)]
+    with pytest.raises(HardwareError, match="refused a job"):
+        execution.submit(pilot=False)
+    execution.collect()
+
+
+def test_the_rest_is_mapped_anew_and_what_is_paid_stays(folder, workload, service_state):
+    with open_plan(folder, lambda *_: workload) as execution:
+        send_one(execution, service_state)
+        paid = execution.ledger.results()
+        before = execution.content["qpu_seconds"]
+        bad = end_of(execution)
+        worsen(service_state, bad)
+        found = remap(execution)
+        assert (found.layout, found.chunks) == (1, (1, 2, 3))
+        assert bad not in places_of(execution, 1)[0]
+        planned, unmapped, now = found.deviations
+        assert unmapped > 1.5 * now
+        assert execution.ledger.results() == paid
+    with open_plan(folder, lambda *_: workload) as execution:  # another process goes on
+        assert [chunk.layout for chunk in execution.ledger.chunks()] == [0, 1, 1, 1]
+        (facts,) = execution.content["layouts"]
+        assert facts["chunks"] == [1, 2, 3]
+        (circuit,) = facts["circuits"].values()
+        assert circuit["places"] == [list(one) for one in places_of(execution, 1)]
+        assert facts["deviation_rms"] == {"planned": planned, "today_unmapped": unmapped, "today": now}
+        seconds = sum(chunk.seconds for chunk in execution.ledger.chunks())
+        assert execution.content["qpu_seconds"] == pytest.approx(seconds, abs=0.02)
+        assert execution.content["qpu_seconds"] - before == pytest.approx(
+            facts["qpu_seconds"]["after"] - facts["qpu_seconds"]["before"], abs=0.02
+        )
+        outcome = write_outcome(execution, execution.run(pilot=False))
+        assert outcome["samples"] == 4
+        assert service_state.executions() == dict.fromkeys(service_state.jobs, 1)
+        assert len(service_state.jobs) == 4
+        # The service is ideal: both layouts give the layer's values within the errors of the shots.
+        assert outcome["observable_deviation_rms"] < 0.2
+        with pytest.raises(HardwareError, match="nothing is left"):
+            remap(execution)
+
+
+def test_sent_circuits_are_those_of_their_layouts(folder, workload, service_state):
+    """Marks of jobs in the service, which are made of places and points, against the ledger's layouts."""
+    with open_plan(folder, lambda *_: workload) as execution:
+        send_one(execution, service_state)
+        worsen(service_state, end_of(execution))
+        remap(execution)
+        execution.submit(pilot=False)
+        context = execution.context
+        for chunk, job in zip(execution.ledger.chunks(), service_state.jobs.values(), strict=True):
+            layouts = []
+            for layout in (0, 1):
+                pubs = context._pubs(replace(chunk, layout=layout))
+                if mark_of_pubs(pubs, context.settings.shots) in json.dumps(job.params):
+                    layouts.append(layout)
+            assert layouts == [chunk.layout]
+
+
+def test_a_device_that_is_as_it_was_changes_nothing(folder, workload, service_state):
+    with open_plan(folder, lambda *_: workload) as execution:
+        assert remap(execution).layout is None
+        assert not (folder / "layouts").exists()
+        assert "layouts" not in json.loads((folder / "plan.json").read_text())
+
+
+def test_a_dead_qubit_is_left(folder, workload, service_state):
+    """What submit refuses, a remapping puts right."""
+    with open_plan(folder, lambda *_: workload) as execution:
+        worsen(service_state, end_of(execution), read_out=1.0)
+        with pytest.raises(HardwareError, match="hardware remap PLAN"):
+            execution.submit(pilot=False)
+        assert remap(execution).chunks == (0, 1, 2, 3)
+        assert execution.run(pilot=False) is not None
+
+
+def test_a_job_sent_before_that_appears_after(folder, workload, service_state):
+    """Its mark says which layout it has, whatever the ledger says."""
+    with open_plan(folder, lambda *_: workload) as execution:
+        service_state.faults = [Fault("submit", "late", seconds=1.0), Fault("submit", "400")]
+        with pytest.raises(HardwareError, match="refused a job"):
+            execution.submit(pilot=False)
+        worsen(service_state, end_of(execution))
+        assert 0 in remap(execution).chunks
+        service_state.faults.clear()
+        time.sleep(1.0)
+        assert execution.run(pilot=False) is not None
+        assert [chunk.layout for chunk in execution.ledger.chunks()] == [0, 1, 1, 1]
+        assert len(service_state.jobs) == 4
+
+
+def test_a_lost_ledger_has_the_layouts_again(folder, workload, service_state):
+    with open_plan(folder, lambda *_: workload) as execution:
+        send_one(execution, service_state)
+        worsen(service_state, end_of(execution))
+        remap(execution)
+    (folder / LEDGER_FILE).unlink()
+    with open_plan(folder, lambda *_: workload) as execution:
+        assert [chunk.layout for chunk in execution.ledger.chunks()] == [0, 1, 1, 1]
+        assert execution.run(pilot=False) is not None
+        assert len(service_state.jobs) == 4
+
+
+def test_simulations_tell_layouts_of_one_circuit_apart(small_prepared, samples):
+    """One key, other error rates: the values of the first must not be given for the second."""
+    copy = small_prepared.copies[0]
+    ideal = replace(small_prepared, copies=(replace(copy, noise=None),))
+    points = samples[0][:1]
+    simulation = Simulation()
+    noisy, exact = (simulation.means(Pub(one, 0, points), None) for one in (small_prepared, ideal))
+    assert np.abs(noisy[0] - exact[0]).max() > 1e-3
+    assert np.array_equal(Simulation().means(Pub(ideal, 0, points), None)[0], exact[0])
