@@ -11,9 +11,10 @@ import typer
 
 from qhybrid.cli.console import progress_bar, say, say_path, short
 from qhybrid.cli.evaluate import RUN_HELP
-from qhybrid.cli.hardware_options import PlanOptions, RankOptions, given_options, with_options
+from qhybrid.cli.hardware_options import PlanOptions, RankOptions, Settings, given_options, with_options
 from qhybrid.cli.hardware_plans import PLAN_FILE, find_plan, new_plan, plan_of
 from qhybrid.cli.hardware_tables import (
+    print_findings,
     print_next_step,
     print_outcome,
     print_plan,
@@ -139,6 +140,24 @@ def backends(
         names += list_service_devices()
     workload = options.workload(run)
     print_ranking(rank_backends(workload, settings, names, lambda one: say(f"{one.backend} done")))
+
+
+@app.command()
+def check(
+    backend: Annotated[str, typer.Argument(help="A device of your account.")],
+    set_: Settings = None,
+) -> None:
+    """Try out what is assumed of a service, for at most 10 QPU seconds; end with code 1 where it differs."""
+    from qhybrid.config import apply_overrides, validated
+    from qhybrid.hardware.service_kinds import rules_of
+    from qhybrid.hardware.settings import HardwareSettings
+
+    content = apply_overrides({"backend": backend}, set_ or [], "--set")
+    settings = validated(HardwareSettings, content, "hardware settings")
+    found = rules_of(settings).check_service(settings, say)
+    print_findings(found)
+    if any(one.agrees is False for one in found):
+        raise typer.Exit(1)
 
 
 def _jobs(count: int) -> str:
