@@ -14,8 +14,9 @@ from qhybrid.api.plan_folders import PLAN_FILE, find_plan, new_plan, plan_of
 from qhybrid.api.plans import execution_of
 from qhybrid.cli.console import progress_bar, say, say_path, short
 from qhybrid.cli.evaluate import RUN_HELP
-from qhybrid.cli.hardware_options import PlanOptions, RankOptions, given_options, with_options
+from qhybrid.cli.hardware_options import PlanOptions, RankOptions, Settings, given_options, with_options
 from qhybrid.cli.hardware_tables import (
+    print_findings,
     print_jobs,
     print_next_step,
     print_outcome,
@@ -174,6 +175,24 @@ def backends(
         names += list_service_devices()
     workload = request.workload(find_run(run))
     print_ranking(rank_backends(workload, settings, names, lambda one: say(f"{one.backend} done")))
+
+
+@app.command()
+def check(
+    backend: Annotated[str, typer.Argument(help="A device of your account.")],
+    set_: Settings = None,
+) -> None:
+    """Try out what is assumed of a service, for at most 10 QPU seconds; end with code 1 where it differs."""
+    from qhybrid.config import apply_overrides, validated
+    from qhybrid.hardware.service_kinds import rules_of
+    from qhybrid.hardware.settings import HardwareSettings
+
+    content = apply_overrides({"backend": backend}, set_ or [], "--set")
+    settings = validated(HardwareSettings, content, "hardware settings")
+    found = rules_of(settings).check_service(settings, say)
+    print_findings(found)
+    if any(one.agrees is False for one in found):
+        raise typer.Exit(1)
 
 
 def _jobs(count: int) -> str:

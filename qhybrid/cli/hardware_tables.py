@@ -14,6 +14,7 @@ from qhybrid.cli.console import console, say, short
 if TYPE_CHECKING:
     from qhybrid.hardware.jobs.remapping import Remapped
     from qhybrid.hardware.plan.ranking import Ranked
+    from qhybrid.hardware.services.interface import Finding
 
 PREDICTIONS = {
     "exact": "exact, on the simulator",
@@ -190,6 +191,17 @@ def print_ranking(found: Sequence[Ranked]) -> None:
     for one in found:
         if one.problem:
             say(f"{one.backend} is not usable: {one.problem}")
+
+
+def print_findings(found: Sequence[Finding]) -> None:
+    """Print what was assumed of a service and what it did; differences stand out and are counted."""
+    signs = {True: "as expected", False: "DIFFERS", None: "not seen"}
+    table = Table("assumption", "expected", "found", Column("", no_wrap=True))
+    for one in found:
+        table.add_row(one.what, one.expected, one.found, signs[one.agrees])
+    console.print(table)
+    differ = [one.what for one in found if one.agrees is False]
+    say(f"differs     {', '.join(differ)}" if differ else "all that could be seen is as expected")
 
 
 def print_outcome(found: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from qhybrid.plugins import Registry, resolved
 if TYPE_CHECKING:
     from qhybrid.hardware.circuits.prepared import PreparedCircuit
     from qhybrid.hardware.services.backends import Backend
-    from qhybrid.hardware.services.interface import JobService
+    from qhybrid.hardware.services.interface import Finding, JobService
 
 FREE = frozenset({"barrier", "delay"})
 """Instructions that do nothing to a qubit."""
@@ -109,6 +109,21 @@ class ServiceRules:
             HardwareError: If there is no usable account.
         """
         return []
+
+    def check_service(self, settings: HardwareSettings, say: Callable[[str], None]) -> list[Finding]:
+        """Try out, with small jobs that are paid for, what is assumed of the service.
+
+        Args:
+            settings: Backend, instance, mode and patience.
+            say: Called with a sentence at every step.
+
+        Raises:
+            HardwareError: If the service has no such check, or the account cannot be used.
+        """
+        raise HardwareError(
+            f"The service of {settings.backend} must have a check of its own, but has none. Fix: plan a run "
+            "with --limit 1 and few shots instead."
+        )
 
 
 COMMON_RULES = ServiceRules()

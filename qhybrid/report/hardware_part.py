@@ -14,6 +14,7 @@ from qhybrid.errors import DataError
 from qhybrid.hardware.settings import describe_mitigation
 from qhybrid.report.confusion import ConfusionTable, confusion_table
 from qhybrid.report.hardware_charts import accuracy_chart, deviation_chart
+from qhybrid.report.hardware_cost import cost_table, jobs_table, read_ledger
 from qhybrid.report.hardware_sources import PlanSource, read_plans
 from qhybrid.report.hardware_tables import (
     calibration_table,
@@ -97,6 +98,11 @@ def hardware_part(name: str, folder: Path) -> HardwarePart | None:
 
 def _device(plan: PlanSource, title: str, name: str) -> DevicePart:
     tables = [("Circuits", circuits_table(plan.plan)), ("Price", price_table(plan.plan))]
+    ledger = read_ledger(plan)
+    if ledger is not None:
+        tables.insert(0, ("What it cost and what came back", cost_table(plan, ledger)))
+        if (jobs := jobs_table(plan, ledger)) is not None:
+            tables.append(("Jobs", jobs))
     calibration = calibration_table(plan)
     if calibration is not None:
         tables.append(("Calibration of the qubits that were used", calibration))

@@ -79,13 +79,19 @@ def circuits_table(plan: dict[str, Any]) -> Table:
             str(one["qubits"]),
             " ".join(dict.fromkeys(one["bases"])),
             str(one["copies"]),
-            str(one["two_qubit_gates"]),
-            str(one["two_qubit_depth"]),
-            f"{one['microseconds']:.2f} µs",
+            _before(one, "two_qubit_gates", "d") + str(one["two_qubit_gates"]),
+            _before(one, "two_qubit_depth", "d") + str(one["two_qubit_depth"]),
+            _before(one, "microseconds", ".2f") + f"{one['microseconds']:.2f} µs",
         )
         for name, one in zip(circuit_names(plan), plan["circuits"].values(), strict=True)
     ]
     return Table(heads, rows, (1, 3, 4, 5, 6))
+
+
+def _before(one: dict[str, Any], key: str, form: str) -> str:
+    """Return what a circuit would have without fractional gates, where it has them."""
+    plain = one.get("without_fractional")
+    return "" if plain is None else f"{plain[key]:{form}} → "
 
 
 def price_table(plan: dict[str, Any]) -> Table:

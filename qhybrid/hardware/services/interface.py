@@ -87,6 +87,23 @@ class Listed:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """One assumption about a service, and what the service did.
+
+    Attributes:
+        what: The assumption.
+        expected: What is counted on.
+        found: What was seen.
+        agrees: Whether that is the same; None where it could not be seen.
+    """
+
+    what: str
+    expected: str
+    found: str
+    agrees: bool | None
+
+
+@dataclass(frozen=True)
 class Budget:
     """Time of an account's instance.
 

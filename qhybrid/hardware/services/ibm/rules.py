@@ -13,7 +13,10 @@ from qhybrid.hardware.service_kinds import ServiceRules, busiest_load
 from qhybrid.hardware.settings import HardwareSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qhybrid.hardware.circuits.prepared import PreparedCircuit
+    from qhybrid.hardware.services.interface import Finding
 
 INSTRUCTIONS = {"rz": 1, "delay": 1, "sx": 2, "x": 2, "cx": 5, "cz": 5, "ecr": 5, "barrier": 0}
 INSTRUCTIONS |= {"measure": 10, "reset": 17, "init": 50}
@@ -82,6 +85,12 @@ class IbmRules(ServiceRules):
 
         return list_service_devices()
 
+    def check_service(self, settings: HardwareSettings, say: Callable[[str], None]) -> list[Finding]:
+        """Try out what is assumed of the service, for at most 10 QPU seconds."""
+        from qhybrid.hardware.services.ibm.smoke import check_service
+
+        return check_service(settings, say)
+
 
 class FakeRules(IbmRules):
     """Fake devices are snapshots of IBM's: plans on them cost, and are limited, as on the real ones."""
@@ -89,6 +98,10 @@ class FakeRules(IbmRules):
     def devices(self) -> list[str]:
         """Return none: they belong to no account."""
         return []
+
+    def check_service(self, settings: HardwareSettings, say: Callable[[str], None]) -> list[Finding]:
+        """Refuse: there is no service behind a fake device."""
+        return ServiceRules.check_service(self, settings, say)
 
 
 RULES, FAKES = IbmRules(), FakeRules()

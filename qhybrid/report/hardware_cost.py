@@ -1,0 +1,162 @@
+"""What a plan cost and what came back: seconds planned and billed, jobs, results and their prediction."""
+
+from __future__ import annotations
+
+from qhybrid.errors import HardwareError
+from qhybrid.hardware.ledger import LEDGER_FILE, Chunk, Job, Ledger
+from qhybrid.hardware.ledger.records import DONE, UNFINISHED, Duplicate, OpenedSession
+from qhybrid.metrics import metric_label, show_metric
+from qhybrid.report.hardware_sources import PlanSource
+from qhybrid.report.labels import counted
+from qhybrid.report.parts import Table
+
+DASH = "–"
+MOST_JOBS = 40
+"""Rows of the table of jobs; what the others took is summed up in its note."""
+
+
+class Ledgered:
+    """What the ledger of a plan says of its jobs.
+
+    Args:
+        plan: The plan.
+
+    Raises:
+        HardwareError: If the ledger is not there, or damaged.
+    """
+
+    def __init__(self, plan: PlanSource) -> None:
+        with Ledger(plan.folder / LEDGER_FILE, plan.plan["plan"], read_only=True) as ledger:
+            self.chunks: list[Chunk] = ledger.chunks()
+            self.jobs: list[Job] = [one for one in ledger.jobs() if one.id is not None]
+            self.duplicates: list[Duplicate] = ledger.duplicates()
+            self.sessions: list[OpenedSession] = ledger.sessions()
+            self.billed = ledger.billed_seconds()
+
+    def wasted(self) -> float:
+        """Return billed seconds of jobs that have no result: stopped or failed ones, and second ones."""
+        kept = {chunk.number for chunk in self.chunks if chunk.state == DONE}
+        of_jobs = [one.usage or 0.0 for one in self.jobs if one.state != DONE or one.chunk not in kept]
+        return sum(of_jobs) + sum(one.usage or 0.0 for one in self.duplicates)
+
+
+def read_ledger(plan: PlanSource) -> Ledgered | None:
+    """Return what a plan's ledger says; None where it cannot be read: the next command makes it again."""
+    if not (plan.folder / LEDGER_FILE).is_file():
+        return None
+    try:
+        return Ledgered(plan)
+    except HardwareError:
+        return None
+
+
+def cost_table(plan: PlanSource, ledger: Ledgered) -> Table:
+    """Return what was planned beside what was obtained: cost first, then results.
+
+    Args:
+        plan: The plan.
+        ledger: What its ledger says.
+    """
+    rounds, local = plan.plan["rounds"], plan.local
+    executions = sum(one["executions"] for one in rounds)
+    rows = [
+        (
+            "QPU seconds",
+            f"{plan.plan['qpu_seconds']:.1f}",
+            DASH if local else f"{ledger.billed:.1f}{_still_open(ledger)}",
+        ),
+        ("of these for jobs without a result", "0", DASH if local else f"{ledger.wasted():.1f}"),
+        ("jobs", str(sum(one["jobs"] for one in rounds)), str(len(ledger.jobs) + len(ledger.duplicates))),
+        ("microseconds an execution, jobs' overhead included", *_each(plan, ledger, executions)),
+        ("executions", f"{executions:,}", DASH),
+        ("parts with a result", str(len(ledger.chunks)), str(_done(ledger))),
+    ]
+    return Table(("", "planned", "obtained"), [*rows, *_results(plan)], (1, 2), _note(plan, ledger))
+
+
+def _still_open(ledger: Ledgered) -> str:
+    known = [one.usage for one in ledger.jobs if one.state not in UNFINISHED]
+    return ", not complete" if None in known or len(known) < len(ledger.jobs) else ""
+
+
+def _done(ledger: Ledgered) -> int:
+    return sum(chunk.state == DONE for chunk in ledger.chunks)
+
+
+def _each(plan: PlanSource, ledger: Ledgered, executions: int) -> tuple[str, str]:
+    """Return microseconds an execution as planned and as billed, over whole plans alone."""
+    if not executions:
+        return DASH, DASH
+    planned = f"{1e6 * plan.plan['qpu_seconds'] / executions:.0f}"
+    complete = _done(ledger) == len(ledger.chunks) and not _still_open(ledger)
+    if plan.local or not complete or len(plan.plan["rounds"]) != len({one.round for one in ledger.chunks}):
+        return planned, DASH
+    return planned, f"{1e6 * (ledger.billed - ledger.wasted()) / executions:.0f}"
+
+
+def _results(plan: PlanSource) -> list[tuple[str, str, str]]:
+    """Return accuracy and the like, as predicted for the device and as obtained."""
+    predicted, found = plan.plan["predicted"], plan.metrics or {}
+    rows = [
+        (
+            metric_label(metric),
+            show_metric(metric, predicted["device_and_shots"].get(metric)),
+            show_metric(metric, found.get("obtained", {}).get(metric)),
+        )
+        for metric in predicted["exact"]
+    ]
+    same = (predicted["same_class_as_exact"], found.get("same_class_as_exact"))
+    rows.append(("same class as exact", *(DASH if one is None else f"{100 * one:.2f} %" for one in same)))
+    if "observable_deviation_rms" in found:
+        alone = f"{found['observable_error_rms']:.4f}, by shots alone"
+        rows.append(("deviation of observables (rms)", alone, f"{found['observable_deviation_rms']:.4f}"))
+    return rows
+
+
+def _note(plan: PlanSource, ledger: Ledgered) -> str:
+    notes = ["Nothing is billed for a fake device or a simulator."] if plan.local else []
+    billed = sum(one.usage or 0.0 for one in ledger.sessions)
+    if billed:
+        notes.append(f"Sessions were billed {billed:.1f} s, the time between their jobs included.")
+    calibration = plan.plan.get("readout_calibration")
+    if calibration:
+        notes.append(
+            f"Of the executions {calibration['executions']:,} in every job measure its read-out errors."
+        )
+    return " ".join(notes)
+
+
+def jobs_table(plan: PlanSource, ledger: Ledgered) -> Table | None:
+    """Return one row for every job, its estimate beside its bill; None where there are none, or no bills.
+
+    Args:
+        plan: The plan.
+        ledger: What its ledger says.
+    """
+    if plan.local or not ledger.jobs:
+        return None
+    seconds = {chunk.number: chunk.seconds for chunk in ledger.chunks}
+    rows = [
+        (
+            str(job.id),
+            str(job.chunk + 1),
+            str(job.attempt),
+            job.state.replace("_", " "),
+            f"{seconds[job.chunk]:.2f}",
+            DASH if job.usage is None else f"{job.usage:.2f}",
+            DASH if job.usage is None else f"{job.usage / seconds[job.chunk]:.2f}",
+        )
+        for job in ledger.jobs
+    ]
+    rows += [
+        (one.id, DASH, DASH, f"second job: {one.outcome}", DASH, _bill(one.usage), DASH)
+        for one in ledger.duplicates
+    ]
+    left = rows[MOST_JOBS:]
+    note = f"{counted(len(left), 'further job')} not shown" if left else ""
+    heads = ("job", "part", "attempt", "state", "planned, s", "billed, s", "billed / planned")
+    return Table(heads, rows[:MOST_JOBS], (1, 2, 4, 5, 6), note)
+
+
+def _bill(usage: float | None) -> str:
+    return DASH if usage is None else f"{usage:.2f}"
