@@ -139,7 +139,7 @@ def test_diagnose(run, monkeypatch):
     assert sorted(len(one["targets"]) for one in found) == [1, 3]
     whole = next(one for one in found if len(one["targets"]) == 1)
     assert execute(["evaluate", str(run), "--no-diagnose"]) == 0
-    (metrics,) = run.glob("test/metrics.json")
+    metrics = run / "evaluation" / "test-exact" / "metrics.json"
     assert whole["trained"]["value"] == pytest.approx(json.loads(metrics.read_text())["miou"], abs=1e-6)
 
 

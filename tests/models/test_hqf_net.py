@@ -83,7 +83,8 @@ class TestIdentity:
         """Zero angles and offsets: the guided skeleton; since gates start near zero, the plain one too."""
         torch.manual_seed(0)
         images, maps = torch.rand(3, 3, 32, 32), torch.randn(3, 2, 16, 3, 3).half()
-        model = with_zero_angles(build_model({**HQF, "guidance": VIT})).eval()
+        model = with_zero_angles(build_model({**HQF, "guidance": VIT}))
+        model = with_statistics(model, images).eval()
         assert not any(one.offsets.weight.any() for one in model.guidance.fusions.values())
         guided, plain = skeleton_of(model, guidance=VIT).eval(), skeleton_of(model).eval()
         logits = model(images, maps)

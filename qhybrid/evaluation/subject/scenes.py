@@ -35,7 +35,7 @@ from qhybrid.evaluation.scoring import (
 from qhybrid.evaluation.subject.predictions import KeptPredictions, PredictionWriter
 from qhybrid.evaluation.subject.results import Evaluation, ModelInputs, Options, ShownSample
 from qhybrid.evaluation.subject.subject import Subject, input_of
-from qhybrid.guidance import find_vit_below
+from qhybrid.guidance import find_vit_below, guidance_in
 from qhybrid.inference.scene_model import scene_tokens
 from qhybrid.metrics import SCENES, Sample, Totals
 from qhybrid.training.metrics import ConfusionMatrix, SegmentationMetrics
@@ -203,9 +203,11 @@ class SceneSubject(Subject):
         )
 
     def facts(self, options: Options) -> dict[str, Any]:
-        """Return split and scenes, and how scenes are cut and blended."""
+        """Return split and scenes, how scenes are cut and blended, and what the frozen ViT is called."""
         settings = options.settings or self.recipe.prediction
+        guidance = guidance_in(self.model)
         return {
+            **({} if guidance is None else {"frozen_vit": guidance.options.label}),
             "split": self.split,
             "scenes": [scene.id for scene in self._scenes],
             "window_size": self.run.patch_size,
