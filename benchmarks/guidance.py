@@ -3,7 +3,9 @@
     python benchmarks/guidance.py --vit FOLDER            # a ViT as `transformers` saves it
     python benchmarks/guidance.py                         # a ViT-S/14 of random weights, of the same cost
 
-Processor time, the smallest of some rounds; nothing is read from or kept in the cache.
+Processor time, the smallest of some rounds; nothing is read from or kept in the cache. A step without cache
+is that with given maps and one tile a patch through the ViT: the worst case, in which no two patches of a
+batch share a tile and none is in memory.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +29,8 @@ from qhybrid.config import Recipe, validated
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.scenes import Scene
 from qhybrid.data.statistics import compute_statistics
-from qhybrid.guidance import FrozenViT
+from qhybrid.guidance import FrozenViT, guidance_in
+from qhybrid.guidance.tiles import token_count
 from qhybrid.inference.scene import iterate_probabilities
 from qhybrid.models import build_model
 
@@ -51,20 +55,24 @@ def smallest(work: Callable[[], Any], rounds: int) -> float:
     return min(found)
 
 
-def step_of(model: torch.nn.Module, batch: int, patch: int, cached: bool) -> Callable[[], None]:
-    """Return one training step on random patches, with token maps given or with the ViT in the loop."""
+def step_of(model: torch.nn.Module, batch: int, patch: int) -> Callable[[], None]:
+    """Return one training step on random patches, with token maps given."""
     image = torch.randn(batch, 3, patch, patch)
     target = torch.randint(5, (batch, patch, patch))
-    guidance = getattr(model, "guidance", None)
-    maps = guidance.maps_of(image) if cached and guidance is not None else None
+    guidance = guidance_in(model)
+    maps = []
+    if guidance is not None:
+        options = guidance.options
+        side = token_count(patch, options.patch / options.scale)
+        maps = [torch.randn(batch, options.maps, options.token_channels, side, side).half()]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
     def step() -> None:
         optimizer.zero_grad()
-        logits = model(image) if maps is None else model(image, maps)
-        torch.nn.functional.cross_entropy(logits, target).backward()
+        torch.nn.functional.cross_entropy(model(image, *maps), target).backward()
         optimizer.step()
 
+    step()  # the first one plans circuits and allocates
     return step
 
 
@@ -83,8 +91,7 @@ def map_seconds(model: torch.nn.Module, side: int, patch: int, folder: Path) -> 
     with rasterio.open(file, "w", transform=from_origin(0, 0, 1, 1), **profile) as target:
         target.write(values)
     statistics = compute_statistics([Scene("scene", file, None, "")])
-    guidance = getattr(model, "guidance", None)
-    if guidance is not None:
+    if (guidance := guidance_in(model)) is not None:
         guidance.see(statistics)
     recipe = validated(
         Recipe, {"name": "x", "data": {"dataset": "synthetic"}, "model": {"name": "unet"}}, "x"
@@ -118,6 +125,18 @@ def map_seconds(model: torch.nn.Module, side: int, patch: int, folder: Path) -> 
         FrozenViT.maps = maps  # type: ignore[method-assign]
 
 
+def cells(row: dict[str, float | None]) -> tuple[str, ...]:
+    """Return a row of the table."""
+    uncached = row["step_without_cache"]
+    return (
+        f"{row['parameters']:,}",
+        f"{row['step']:.2f}",
+        "-" if uncached is None else f"{uncached:.1f}",
+        f"{row['seconds_per_megapixel']:.2f}",
+        f"{row['part_of_vit']:.0%}",
+    )
+
+
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(
@@ -137,43 +156,39 @@ def main() -> None:
     vit["cache"] = False  # type: ignore[assignment]
     base = {"in_channels": 3, "num_classes": 5, "patch_size": given.patch, "widths": given.widths}
     sections = {
-        "unet": {"name": "unet", **base},
         "hq_unet": {"name": "hq_unet", **base},
         "unet_vit_concat": {"name": "unet_vit_concat", **base, "guidance": vit},
         "unet + DMCAF": {"name": "unet", **base, "guidance": vit},
+        "hqf_net": {"name": "hqf_net", **base, "guidance": vit},
     }
-    rows = {}
+    rows: dict[str, dict[str, float | None]] = {}
+    tile = None
     titles = ("parameters", "step, cached", "not cached", "s / Mpixel", "of it ViT")
     print(f"{'model':<18}" + "".join(f"{title:>14}" for title in titles))
     for name, section in sections.items():
         torch.manual_seed(0)
         model = build_model(section)
-        guided = "guidance" in section
-        step = smallest(step_of(model, given.batch, given.patch, cached=True), given.rounds)
-        loop = smallest(step_of(model, given.batch, given.patch, cached=False), 1) if guided else None
+        guidance = guidance_in(model)
+        if guidance is not None and tile is None:
+            image = torch.randn(1, 3, guidance.options.tile, guidance.options.tile)
+            guidance.vit.maps(image)  # loads the weights
+            tile = smallest(partial(guidance.vit.maps, image), given.rounds)
+        step = smallest(step_of(model, given.batch, given.patch), given.rounds)
         with tempfile.TemporaryDirectory() as folder:
             whole, inside = map_seconds(model, given.side, given.patch, Path(folder))
         area = given.side**2 / 1e6
-        row = {
+        rows[name] = {
             "parameters": sum(one.numel() for one in model.parameters()),
             "step": step,
-            "step_without_cache": loop,
+            "step_without_cache": step + given.batch * tile if guidance is not None and tile else None,
             "seconds_per_megapixel": whole / area,
             "part_of_vit": inside / whole,
         }
-        rows[name] = row
-        uncached = f"{loop:.2f}" if loop is not None else "-"
-        cells = (
-            f"{row['parameters']:,}",
-            f"{step:.2f}",
-            uncached,
-            f"{whole / area:.2f}",
-            f"{inside / whole:.0%}",
-        )
-        print(f"{name:<18}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
+        print(f"{name:<18}" + "".join(f"{cell:>14}" for cell in cells(rows[name])), flush=True)
+    print(f"one tile through the ViT: {tile:.2f} s")
     if given.json:
         given.json.write_text(
-            json.dumps({"vit": given.vit or "random ViT-S/14", "rows": rows}, indent=2) + "\n"
+            json.dumps({"vit": given.vit or "random ViT-S/14", "tile": tile, "rows": rows}, indent=2) + "\n"
         )
 
 

@@ -27,7 +27,9 @@ def ablate(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or its name in ./runs.")],
     arms: Annotated[
         str | None,
-        typer.Option(help="Such as zero,frozen,twin@bottleneck.core; otherwise all that are possible."),
+        typer.Option(
+            help="Such as zero,frozen@skips.*,twin@bottleneck.core, and `ablation.models`; otherwise all."
+        ),
     ] = None,
     layers: Annotated[
         str | None, typer.Option(help="Quantum layers that arms without @ are for; otherwise all.")
@@ -121,6 +123,9 @@ def print_ablation(found: Mapping[str, Any]) -> None:
         "p: paired t-test, corrected by Holm over the arms. finds: the smallest true difference that this "
         f"design finds, with 80 % power. Margin: {_margin(found)}."
     )
+    timed = [f"{row['arm']} {row['epoch_seconds']:.3g}" for row in found["arms"] if row.get("epoch_seconds")]
+    if timed:
+        say(f"Seconds an epoch, median over runs: {', '.join(timed)}.")
     if found["trials"]:
         keys = ", ".join(found["space"])
         say(f"Each arm was tuned with {found['trials']} settings by validation, over {keys}.")

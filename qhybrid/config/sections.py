@@ -6,6 +6,7 @@ Keys that belong to one model or one data set alone
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -165,7 +166,7 @@ class PredictionConfig(StrictModel):
     orientations: Literal[1, 4, 8] = 1
 
 
-class AblationConfig(StrictModel):
+class AblationConfig(GrowingSection):
     """What `qhybrid ablate` decides by; it is stated before the first result.
 
     Attributes:
@@ -173,10 +174,24 @@ class AblationConfig(StrictModel):
             0.5 points of accuracy.
         metric: What is compared; by default the mIoU of scenes, the soft IoU of segmented images, the
             accuracy of classified ones.
+        models: Other models in the same table: a name that is no arm's, and a whole section `model`.
     """
+
+    later_keys: ClassVar[tuple[str, ...]] = ("models",)
 
     margin: float = Field(0.005, gt=0)
     metric: str | None = None
+    models: dict[str, dict[str, Any]] = Field({})
+
+    @field_validator("models")
+    @classmethod
+    def _models_are_named(cls, models: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, section in models.items():
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+                raise ValueError(f"names must be letters, digits, _ . and -, but one is {name!r}")
+            if "name" not in section:
+                raise ValueError(f"`{name}` must be a whole section `model` with a `name`, but has none")
+        return models
 
 
 class Recipe(GrowingSection):

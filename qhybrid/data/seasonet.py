@@ -26,7 +26,13 @@ FILES: dict[str, tuple[str, ...]] = {
     "20m": ("B05", "B06", "B07", "B8A", "B11", "B12"),
     "60m": ("B01", "B09"),
 }
-"""Sentinel-2's names of the bands in each file of a patch."""
+"""Sentinel-2's names of the bands in each file of a patch, in its order.
+
+torchgeo's SeasoNet has the same files with 3, 1, 6 and 2 bands. The order is that of GEO-Bench's converter
+(github.com/ServiceNow/geo-bench, ccb/dataset_converters/seasonet.py). Means over summer patches that others
+have published fit it and no other order: 723, 700, 459; 2828; 1135, 2237, 2691, 2959, 2100, 1319; 353, 2953
+(red below red edge below infrared, B11 above B12, the aerosol band dark and the water vapour band bright).
+"""
 _COLUMNS = ("Path", "Season", "Grid", "Latitude", "Longitude")
 _CLASSES = """
 e6004d continuous_urban; ff0000 discontinuous_urban; cc4df2 industrial_commercial; cc0000 road_rail

@@ -6,7 +6,7 @@
 from qhybrid.guidance.cache import TokenCache
 from qhybrid.guidance.fusion import Concatenation, DeformableCrossAttention
 from qhybrid.guidance.keys import GuidanceOptions, guidance_hash, guidance_of
-from qhybrid.guidance.module import Guidance, build_guidance
+from qhybrid.guidance.module import Guidance, build_guidance, find_vit_below, guidance_in
 from qhybrid.guidance.scenes import SceneTokens
 from qhybrid.guidance.vit import FrozenViT
 
@@ -19,6 +19,8 @@ __all__ = [
     "SceneTokens",
     "TokenCache",
     "build_guidance",
+    "find_vit_below",
     "guidance_hash",
+    "guidance_in",
     "guidance_of",
 ]

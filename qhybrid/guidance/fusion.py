@@ -58,36 +58,40 @@ class DeformableCrossAttention(nn.Module):
         """Map features (B, channels, h, w) and maps (B, token_channels, h_m, w_m) to new features."""
         batch, _, height, width = features.shape
         normed = self.norm(features)
-        query = self.query(normed).reshape(batch, self.heads, -1, 1, height * width)
-        offsets = self.offsets(normed).reshape(batch, self.heads, self.maps, self.points, 2, height, width)
+        query = self.query(normed).reshape(batch * self.heads, -1, height * width)
+        offsets = self.offsets(normed).reshape(batch * self.heads, self.maps, self.points, 2, height, width)
+        # Of each map (B * heads, D, points, h * w) keys and values: the largest tensors here, never copied.
         sampled = [
-            self._sampled(number, tokens, offsets[:, :, number], query.dtype)
+            self._sampled(number, tokens, offsets[:, number], query.dtype).chunk(2, dim=1)
             for number, tokens in enumerate(token_maps)
         ]
-        keys, values = torch.cat(sampled, dim=3).chunk(2, dim=2)  # each (B, heads, D, maps * points, h * w)
-        keys = keys + self.point_keys.transpose(1, 2)[None, :, :, :, None]
-        scores = (query * keys).sum(dim=2) * query.shape[2] ** -0.5
-        mixed = (scores.softmax(dim=2)[:, :, None] * values).sum(dim=3)
+        scores = torch.cat([(query[:, :, None] * keys).sum(dim=1) for keys, _ in sampled], dim=1)
+        scores = (scores + self._of_points(query)) * query.shape[1] ** -0.5
+        weights = scores.softmax(dim=1).chunk(self.maps, dim=1)
+        parts = [(weight[:, None] * values).sum(dim=2) for weight, (_, values) in zip(weights, sampled)]
+        mixed = torch.stack(parts).sum(dim=0)
         answer = self.project(mixed.reshape(batch, -1, height, width))
         fused: Tensor = features + self.gate[:, None, None] * answer
         return fused
 
+    def _of_points(self, query: Tensor) -> Tensor:
+        """Return q . e of all sampling points, shape (B * heads, maps * points, h * w)."""
+        rows, _, places = query.shape
+        by_head = query.reshape(rows // self.heads, self.heads, -1, places)
+        return torch.einsum("bhdn,hpd->bhpn", by_head, self.point_keys.to(query.dtype)).flatten(0, 1)
+
     def _sampled(self, number: int, tokens: Tensor, offsets: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return keys and values of one map at the places, shape (B, heads, 2 D, points, h * w)."""
-        batch, heads, points, _, height, width = offsets.shape
-        rows, columns = tokens.shape[-2:]
+        """Return keys and values of one map at the places, shape (B * heads, 2 D, points, h * w)."""
+        (rows, columns), (height, width) = tokens.shape[-2:], offsets.shape[-2:]
         normed = F.layer_norm(tokens.to(dtype).movedim(1, -1), tokens.shape[1:2]).movedim(-1, 1)
         parts = self.keys[number](normed), self.values[number](normed)
-        both = [part.reshape(batch * heads, -1, rows, columns) for part in parts]
+        both = [part.reshape(len(offsets), -1, rows, columns) for part in parts]
         # Of grid_sample: -1 and 1 are the outer borders of the map, so a token is 2 / columns wide.
         unit = offsets.new_tensor([2 / columns, 2 / rows])[:, None, None]
-        places = (offsets * unit + _centres(height, width, offsets)).reshape(
-            batch * heads, points, 2, height * width
-        )
-        found = F.grid_sample(
+        places = (offsets * unit + _centres(height, width, offsets)).flatten(3)
+        return F.grid_sample(
             torch.cat(both, dim=1), places.movedim(2, 3), padding_mode="border", align_corners=False
         )
-        return found.reshape(batch, heads, -1, points, height * width)
 
 
 class Concatenation(nn.Module):

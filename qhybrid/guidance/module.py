@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -113,6 +114,18 @@ class Guidance(nn.Module):
         """Fuse token maps (B, L, C', h, w), or those of the image itself where none are given."""
         maps = self.maps_of(image) if token_maps is None else token_maps
         return self.fuse(level_features, list(maps.unbind(1)))
+
+
+def guidance_in(model: nn.Module) -> Guidance | None:
+    """Return the guidance of a model; None without a frozen ViT."""
+    found = getattr(model, "guidance", None)
+    return found if isinstance(found, Guidance) else None
+
+
+def find_vit_below(model: nn.Module, data_root: Path) -> None:
+    """Look the frozen ViT of a model up below this data root; nothing happens without one."""
+    if (guidance := guidance_in(model)) is not None:
+        guidance.vit.root = data_root
 
 
 def seen(image: Tensor, bands: Tensor, gain: Tensor, shift: Tensor) -> Tensor:

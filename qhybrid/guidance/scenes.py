@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
 from qhybrid.data.contract import InputContract
@@ -15,7 +15,7 @@ from qhybrid.data.raster import Window
 from qhybrid.data.scenes import Scene, SceneReader
 from qhybrid.data.statistics import BandStatistics
 from qhybrid.guidance.cache import TokenCache, token_key
-from qhybrid.guidance.module import Guidance, seen
+from qhybrid.guidance.module import Guidance, guidance_in, seen
 from qhybrid.guidance.tiles import TileGrid, sample_window
 
 MEMORY_MB = 256
@@ -64,6 +64,21 @@ class SceneTokens:
         self._keys: dict[Any, str] = {}
         self._shapes: dict[Any, tuple[int, int]] = {}
         self._reader: SceneReader | None = None
+
+    @classmethod
+    def of(
+        cls, model: nn.Module, statistics: BandStatistics, contract: InputContract, *, keep: bool = True
+    ) -> SceneTokens | None:
+        """Return what gives token maps to a trained model; None to one without a frozen ViT.
+
+        Args:
+            model: The model.
+            statistics: What standardises scenes.
+            contract: What scenes are read for.
+            keep: Keep new token maps on disk.
+        """
+        guidance = guidance_in(model)
+        return None if guidance is None else cls(guidance, statistics, contract, keep=keep)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_memory": OrderedDict(), "_reader": None}

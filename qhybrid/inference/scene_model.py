@@ -20,7 +20,7 @@ from qhybrid.data.contract_reading import ImageReader
 from qhybrid.data.raster import RasterInfo
 from qhybrid.data.statistics import BandStatistics, contract_of
 from qhybrid.errors import ConfigError, DataError
-from qhybrid.guidance import Guidance, SceneTokens
+from qhybrid.guidance import SceneTokens
 
 Run = TypeVar("Run")
 
@@ -83,10 +83,7 @@ def scene_tokens(run: SceneModel, keep: bool) -> SceneTokens | None:
         run: The trained model.
         keep: Keep new token maps on disk.
     """
-    guidance = getattr(run.model, "guidance", None)
-    if not isinstance(guidance, Guidance):
-        return None
-    return SceneTokens(guidance, run.statistics, input_contract(run), keep=keep)
+    return SceneTokens.of(run.model, run.statistics, input_contract(run), keep=keep)
 
 
 def scene_grid(run: SceneModel, image: str | Path) -> RasterInfo:

@@ -1,6 +1,6 @@
 """Layers with circuits inside, and their classical stand-ins."""
 
-from qhybrid.layers.experts import ExpertBottleneck, Router, routers
+from qhybrid.layers.experts import ExpertBottleneck, Router, all_experts, routers
 from qhybrid.layers.feature_cache import cached_features
 from qhybrid.layers.grid_bottleneck import GridBottleneck
 from qhybrid.layers.layered_classifier import LayeredClassifier
@@ -20,6 +20,7 @@ __all__ = [
     "Quanvolution",
     "Router",
     "SeparableFilter",
+    "all_experts",
     "cached_features",
     "quantum_layers",
     "routers",

@@ -10,7 +10,8 @@ experts say (as in ReZero, arXiv 2003.04887); they start at 0.1.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -110,13 +111,17 @@ class ExpertBottleneck(GridBottleneck):
     """A mixture of experts behind the grid interface of HQ-UNet; see the module.
 
     All experts see the same angles and none sees what another says, so that on hardware they are executed in
-    one round. With `top_k` all of them are executed too; the weights of those not chosen are zero.
+    one round. With `top_k` an expert is executed for the images that it is chosen for and for no others,
+    whose weight is zero: values and gradients are the same, rounding apart (`all_experts` switches it off).
 
     Attributes:
         core: The experts by name: maps from (B, cells * cell_features) to (B, core_outputs).
         router: Makes the weights.
         gate_angles: gamma, shape (experts,), radians.
+        sparse: Whether experts are left out for images that they are not chosen for.
     """
+
+    sparse: bool = True
 
     core: nn.ModuleDict
 
@@ -173,10 +178,30 @@ class ExpertBottleneck(GridBottleneck):
         """
         self.check_size(features)
         angles = self.angles(features)
+        weights = self.router(features)
+        if self.sparse and self.router.top_k is not None and self.router.top_k < len(self.core):
+            return features + self.feature_map(self._chosen_mixed(angles, weights), features)
         said = torch.stack([expert(angles) for expert in self.core.values()], dim=1)
-        weights = self.router(features).to(said.dtype) * self.gate_angles.to(said.dtype).sin()
+        weights = weights.to(said.dtype) * self.gate_angles.to(said.dtype).sin()
         mixed = torch.einsum("bk,bkn->bn", weights, said)
         return features + self.feature_map(mixed, features)
+
+    def _chosen_mixed(self, angles: Tensor, weights: Tensor) -> Tensor:
+        """Return the mixture (B, core_outputs), each expert executed for the images that have it.
+
+        An expert that no image has gets an empty batch, so that its weights have a gradient of zeros as they
+        would have otherwise: without one an optimiser would leave them out of this step.
+        """
+        mixed: Tensor | None = None
+        for number, expert in enumerate(self.core.values()):
+            rows = weights[:, number].nonzero()[:, 0]
+            said = expert(angles[rows])
+            factor = weights[rows, number].to(said.dtype) * self.gate_angles[number].to(said.dtype).sin()
+            if mixed is None:
+                mixed = said.new_zeros(len(angles), said.shape[1])
+            mixed = mixed.index_add(0, rows, factor[:, None] * said)
+        assert mixed is not None  # there is an expert at least
+        return mixed
 
     def remove(self, name: str) -> None:
         """Take one expert out; the others and their routing weights stay.
@@ -187,3 +212,20 @@ class ExpertBottleneck(GridBottleneck):
         del self.core[name]
         self.router = self.router.without(name)
         self.gate_angles = nn.Parameter(self.gate_angles.detach()[kept].clone())
+
+
+@contextmanager
+def all_experts(module: nn.Module) -> Iterator[None]:
+    """Have every expert executed for every image while the block runs, with `top_k` too.
+
+    For what records each quantum layer once a sample; the mixture is the same.
+    """
+    found = [part for part in module.modules() if isinstance(part, ExpertBottleneck)]
+    before = [part.sparse for part in found]
+    try:
+        for part in found:
+            part.sparse = False
+        yield
+    finally:
+        for part, sparse in zip(found, before, strict=True):
+            part.sparse = sparse

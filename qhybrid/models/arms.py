@@ -25,6 +25,7 @@ from qhybrid.layers.controls import (
     SmallMLP,
     ZeroFilter,
 )
+from qhybrid.layers.mean_field import MeanField
 from qhybrid.models.circuit_part import circuit_spec, frozen_layer
 from qhybrid.models.removal import without_filter, without_module
 from qhybrid.plugins import Registry
@@ -196,10 +197,16 @@ def _twin_of_qufex(spec: CircuitSpec) -> nn.Module | None:
     return PairwiseFilter(spec.num_inputs) if fits else None
 
 
+def _twin_of_hqf(spec: CircuitSpec) -> nn.Module | None:
+    return MeanField(spec) if MeanField.fits(spec) else None
+
+
 TWINS.register("hq_unet_qcnn", _twin_of_hq_unet)
 TWINS.register("qcq_classifier", _twin_of_classifier)
 TWINS.register("qufex_filter1", _twin_of_qufex)
 TWINS.register("qufex_filter2", _twin_of_qufex)
+for _name in ("hqf_local", "hqf_global", "hqf_directional", "hqf_qskip"):
+    TWINS.register(_name, _twin_of_hqf)
 
 register_arm(
     "identity", Arm("Its inputs in place of its outputs; means of neighbours where numbers differ", _identity)

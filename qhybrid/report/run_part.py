@@ -192,7 +192,8 @@ def _facts(found: Mapping[str, Any]) -> str:
     what = f"Counted: {', '.join(said) or NOT_RECORDED}."
     root = f"Data root: {found.get('data_root') or NOT_RECORDED}."
     digest = f"Data hash: {short_hash(str(found.get('data_hash') or NOT_RECORDED))}."
-    return f"{what} {root} {digest}"
+    vit = f" Frozen ViT: {found['frozen_vit']}." if found.get("frozen_vit") else ""
+    return f"{what} {root} {digest}{vit}"
 
 
 def counts_of(found: Mapping[str, Any]) -> SegmentationMetrics | None:

@@ -16,7 +16,7 @@ from qhybrid.data.check_findings import DataCheck
 from qhybrid.data.datasets import dataset_class
 from qhybrid.engines import make_engine
 from qhybrid.errors import ConfigError, WorkspaceError, optional_import
-from qhybrid.guidance import Guidance
+from qhybrid.guidance import guidance_in
 from qhybrid.layers import quantum_layers
 from qhybrid.models import check_task, resolve_model
 from qhybrid.training.run_folder import RECIPE, start_weights
@@ -64,7 +64,7 @@ def training_start(recipe: Recipe, task: Task, device: object) -> TrainingStart:
         device: Where it is trained.
     """
     model = task.module.model
-    guidance = getattr(model, "guidance", None)
+    guidance = guidance_in(model)
     trained = {id(one): one.numel() for one in model.parameters() if one.requires_grad}
     angles = {
         id(one): one.numel()
@@ -81,7 +81,7 @@ def training_start(recipe: Recipe, task: Task, device: object) -> TrainingStart:
         epochs=recipe.training.epochs,
         steps=max(1, task.module.total_steps // recipe.training.epochs),
         batch_size=recipe.training.batch_size,
-        frozen=guidance.options.label or "" if isinstance(guidance, Guidance) else "",
+        frozen="" if guidance is None else guidance.options.label or "",
     )
 
 

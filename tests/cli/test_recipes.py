@@ -63,12 +63,14 @@ def test_model_section_builds_and_runs(recipe_file):
         return
     size = recipe.data.patch_size
     decided = {"in_channels": len(recipe.data.bands or (1, 2, 3)), "num_classes": 5, "patch_size": size}
-    section = recipe.model
-    if "guidance" in section:  # its weights are not part of the project: all other keys hold for any ViT
-        pytest.importorskip("transformers")
-        guidance = {**section["guidance"], "backbone": "random", "config": TINY}
-        section = {**section, "guidance": guidance}
-    check_scene_model(section, decided)
+    for section in (recipe.model, *recipe.ablation.models.values()):
+        if "guidance" in section:  # its weights are not part of the project: all other keys hold for any ViT
+            pytest.importorskip("transformers")
+            guidance = {**section["guidance"], "backbone": "random", "config": TINY}
+            section = {**section, "guidance": guidance}
+        if section["name"] == "unet_plus_plus":
+            pytest.importorskip("monai")
+        check_scene_model(section, decided)
 
 
 @pytest.mark.shared_data

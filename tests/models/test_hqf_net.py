@@ -7,10 +7,11 @@ import math
 
 import pytest
 import torch
+from tiny_vits import TINY
 from torch import nn
 
 from qhybrid.errors import ConfigError
-from qhybrid.layers import ExpertBottleneck, Router, quantum_layers, routers
+from qhybrid.layers import ExpertBottleneck, Router, all_experts, quantum_layers, routers
 from qhybrid.layers.experts import entropy
 from qhybrid.models import build_model, resolve_model
 
@@ -18,6 +19,7 @@ BASE = {"in_channels": 3, "num_classes": 4, "patch_size": 32, "widths": [4, 4, 6
 SMALL = [{"name": f"hqf_{kind}", "arguments": {"grid": 2}} for kind in ("local", "global", "directional")]
 HQF = {"name": "hqf_net", **BASE, "qmoe": {"circuit": SMALL}}
 EXPERTS = ["hqf_local", "hqf_global", "hqf_directional"]
+VIT = {"backbone": "random", "config": TINY, "dim": 4, "heads": 2, "points": 2}
 
 
 def with_zero_angles(model):
@@ -77,10 +79,28 @@ class TestIdentity:
         assert list(model.state_dict()) == list(plain.state_dict())
         assert not quantum_layers(model)
 
-    def test_one_backward_pass_reaches_every_parameter_and_every_angle(self):
+    def test_with_a_frozen_vit_too(self):
+        """Zero angles and offsets: the guided skeleton; since gates start near zero, the plain one too."""
         torch.manual_seed(0)
-        model = build_model({"name": "hqf_net", **BASE})
-        logits = model(torch.rand(3, 3, 32, 32))
+        images, maps = torch.rand(3, 3, 32, 32), torch.randn(3, 2, 16, 3, 3).half()
+        model = with_zero_angles(build_model({**HQF, "guidance": VIT}))
+        model = with_statistics(model, images).eval()
+        assert not any(one.offsets.weight.any() for one in model.guidance.fusions.values())
+        guided, plain = skeleton_of(model, guidance=VIT).eval(), skeleton_of(model).eval()
+        logits = model(images, maps)
+        torch.testing.assert_close(logits, guided(images, maps), atol=1e-6, rtol=0)
+        torch.testing.assert_close(logits, plain(images), atol=1e-6, rtol=0)
+        with torch.no_grad():
+            for one in model.guidance.fusions.values():
+                one.gate.fill_(0.5)
+        assert (model(images, maps) - logits).abs().max() > 1e-4
+
+    @pytest.mark.parametrize("guided", [False, True])
+    def test_one_backward_pass_reaches_every_parameter_and_every_angle(self, guided):
+        torch.manual_seed(0)
+        model = build_model({"name": "hqf_net", **BASE, **({"guidance": VIT} if guided else {})})
+        maps = [torch.randn(3, 2, 16, 3, 3).half()] if guided else []
+        logits = model(torch.rand(3, 3, 32, 32), *maps)
         (logits * torch.randn_like(logits)).sum().backward()
         assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
         for layer in quantum_layers(model).values():
@@ -120,6 +140,51 @@ class TestMixture:
         model = build_model({**HQF, "qmoe": {"circuit": SMALL, "top_k": 1}})
         model(torch.rand(3, 3, 32, 32)).square().sum().backward()
         assert model.bottleneck.router.linear.weight.grad.abs().max() > 0
+
+    @pytest.mark.parametrize("top_k", [1, 2])
+    def test_top_k_executes_chosen_experts_alone_with_the_same_values_and_gradients(self, top_k):
+        torch.manual_seed(3)
+        experts = {name: nn.Sequential(nn.Linear(12, 5), nn.Tanh()) for name in "abc"}
+        mixture = ExpertBottleneck(6, experts, 5, grid=2, top_k=top_k)
+        with torch.no_grad():
+            mixture.router.linear.bias[2] = -9  # nobody chooses the last one first
+        rows = dict.fromkeys("abc", 0)
+        for name, expert in experts.items():
+            expert.register_forward_hook(
+                lambda _, given, __, name=name: rows.update({name: rows[name] + len(given[0])})
+            )
+        features = torch.randn(7, 6, 4, 4)
+
+        def run():
+            mixture.zero_grad()
+            given = features.clone().requires_grad_()
+            said = mixture(given)
+            (said * torch.linspace(-1, 1, said.numel()).reshape(said.shape)).sum().backward()
+            return said.detach(), given.grad, {n: p.grad.clone() for n, p in mixture.named_parameters()}
+
+        said, back, gradients = run()
+        assert sum(rows.values()) == 7 * top_k
+        assert rows["c"] < 7
+        with all_experts(nn.Sequential(mixture)):
+            every = run()
+        assert sum(rows.values()) == 7 * top_k + 21
+        assert mixture.sparse
+        torch.testing.assert_close(said, every[0])
+        torch.testing.assert_close(back, every[1])
+        assert gradients.keys() == every[2].keys()
+        for name, gradient in every[2].items():
+            torch.testing.assert_close(gradients[name], gradient, msg=name)
+
+    def test_a_circuit_that_no_image_chooses_has_a_gradient_of_zeros(self):
+        torch.manual_seed(0)
+        model = build_model({**HQF, "qmoe": {"circuit": SMALL, "top_k": 1}})
+        with torch.no_grad():
+            model.bottleneck.router.linear.weight.zero_()
+            model.bottleneck.router.linear.bias.copy_(torch.tensor([5.0, 0, 0]))
+        model(torch.rand(2, 3, 32, 32)).square().sum().backward()
+        gradients = [layer.weight.grad for layer in model.bottleneck.core.values()]
+        assert gradients[0].any()
+        assert [bool(one.any()) for one in gradients[1:]] == [False, False]
 
     def test_imbalance_by_hand(self):
         soft, hard = Router(2, ("a", "b")), Router(2, ("a", "b"), top_k=1)

@@ -28,6 +28,7 @@ from qhybrid.evaluation.subject.load import subject_of
 from qhybrid.evaluation.subject.results import ModelInputs
 from qhybrid.evaluation.subject.scenes import SceneSubject
 from qhybrid.evaluation.subject.subject import Subject
+from qhybrid.inference.scene_model import scene_tokens
 from qhybrid.layers import QuantumLayer
 from qhybrid.models.heads import LatentAngles
 from qhybrid.seeding import derive_seed, numpy_generator
@@ -67,13 +68,15 @@ def training_inputs(subject: Subject, data_root: Path, seed: int) -> ModelInputs
             }
         )
         drawn = derive_seed(seed, "training angles")
-        patches = RandomPatches(training.scenes, run.classes, run.statistics, section, drawn)
+        maps = scene_tokens(run, keep=True)
+        patches = RandomPatches(training.scenes, run.classes, run.statistics, section, drawn, maps)
         found = [patches[index] for index in range(len(patches))]
         names = [training.scenes[patches.window(0, index)[0]].id for index in range(len(patches))]
     except (QHybridError, OSError):
         return None
     images, masks = (torch.stack([one[key] for one in found]) for key in ("image", "mask"))
-    return ModelInputs(images, masks, tuple(names))
+    tokens = None if maps is None else torch.stack([one["tokens"] for one in found])
+    return ModelInputs(images, masks, tuple(names), tokens)
 
 
 def fit_surrogates(

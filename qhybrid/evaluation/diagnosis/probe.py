@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.base import Engine
 from qhybrid.errors import EngineError
-from qhybrid.evaluation.diagnosis.reuse import KeptParts
-from qhybrid.layers import QuantumLayer, quantum_layers
+from qhybrid.evaluation.diagnosis.reuse import Given, KeptParts
+from qhybrid.layers import QuantumLayer, all_experts, quantum_layers
 
 KEPT_BYTES = 2**30
 """Memory for what is kept of the part before the layers."""
@@ -128,7 +128,8 @@ class Probe(nn.Module):
         )
         self._own = {name: layer.engine for name, layer in self._layers.items()}
         try:
-            with torch.random.fork_rng(devices), torch.no_grad():
+            # Of an expert that is not chosen there would be no row of a sample to replace.
+            with torch.random.fork_rng(devices), torch.no_grad(), all_experts(self.model):
                 self.model.eval()
                 yield self
         finally:
@@ -183,24 +184,36 @@ class Probe(nn.Module):
             )
         return found
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the model's logits of a batch, layers recorded or replaced."""
+    @property
+    def guidance(self) -> nn.Module | None:
+        """The model's own: what runs a model over scenes looks here for a frozen ViT."""
+        found: nn.Module | None = getattr(self.model, "guidance", None)
+        return found
+
+    def forward(self, images: Tensor, token_maps: Tensor | None = None) -> Tensor:
+        """Return the model's logits of a batch, layers recorded or replaced.
+
+        Args:
+            images: The batch, shape (B, C, H, W).
+            token_maps: Those of a frozen ViT, (B, L, C', h, w), for a model with guidance.
+        """
+        given = (images,) if token_maps is None else (images, token_maps)
         place, self._pass = self._pass, self._pass + 1
         self._counts = dict.fromkeys(self.chosen, 0)
         if self._replacements is None:
-            return self._recorded_pass(images)
+            return self._recorded_pass(given)
         if place >= len(self._batches) or self._batches[place] != tuple(images.shape):
             raise EngineError("Every pass must see the batches of the first one, but this one sees others.")
         first = sum(shape[0] for shape in self._batches[:place])
         for name, layer in self._layers.items():
-            given = self._replacements.get(name)
+            instead = self._replacements.get(name)
             layer.engine = (
-                self._own[name] if given is None else self._answering(name, given, first, len(images))
+                self._own[name] if instead is None else self._answering(name, instead, first, len(images))
             )
         if self._parts is None:
-            logits: Tensor = self.model(images)
+            logits: Tensor = self.model(*given)
             return logits
-        return self._parts.run(images, place, self._replacements)
+        return self._parts.run(given, place, self._replacements)
 
     def _answering(self, name: str, given: Replacement, first: int, samples: int) -> Engine:
         own = self._own[name]
@@ -212,13 +225,13 @@ class Probe(nn.Module):
 
         return _Answering(answer)
 
-    def _recorded_pass(self, images: Tensor) -> Tensor:
+    def _recorded_pass(self, given: Given) -> Tensor:
         """Run a batch as trained, and keep what the layers say."""
-        samples, kept = len(images), {name: list[LayerRecord]() for name in self.chosen}
+        samples, kept = len(given[0]), {name: list[LayerRecord]() for name in self.chosen}
         if self._parts is not None and not self._batches:
             for layer in self._layers.values():  # what they say does not matter: no circuit is executed
                 layer.engine = _Answering(_zeros)
-            self._parts.trace(images[:1])
+            self._parts.trace(tuple(one[:1] for one in given))
         for name, layer in self._layers.items():
 
             def answer(spec: CircuitSpec, inputs: Tensor, weights: Tensor, name: str = name) -> Tensor:
@@ -227,7 +240,7 @@ class Probe(nn.Module):
                 return values
 
             layer.engine = _Answering(answer)
-        logits: Tensor = self.model(images) if self._parts is None else self._parts.record(images)
+        logits: Tensor = self.model(*given) if self._parts is None else self._parts.record(given)
         silent = [name for name, calls in kept.items() if not calls]
         if silent:
             raise EngineError(
@@ -236,12 +249,12 @@ class Probe(nn.Module):
             )
         for name, calls in kept.items():
             self._recorded[name].append(calls)
-        self._batches.append(tuple(images.shape))
+        self._batches.append(tuple(given[0].shape))
         if self._parts is not None and len(self._batches) == 1:
-            self._check_reuse(images, logits)
+            self._check_reuse(given, logits)
         return logits
 
-    def _check_reuse(self, images: Tensor, logits: Tensor) -> None:
+    def _check_reuse(self, given: Given, logits: Tensor) -> None:
         """Keep no parts of a model that gives other logits with them, such as one with a random part."""
         assert self._parts is not None
         for names in {frozenset([name]) for name in self.chosen} | {frozenset(self.chosen)}:
@@ -251,8 +264,8 @@ class Probe(nn.Module):
                 for name in self.chosen
             }
             for name, layer in self._layers.items():
-                layer.engine = self._answering(name, same[name], 0, len(images))
-            if not torch.equal(self._parts.run(images, 0, names), logits):
+                layer.engine = self._answering(name, same[name], 0, len(given[0]))
+            if not torch.equal(self._parts.run(given, 0, names), logits):
                 self._parts = None
                 return
 

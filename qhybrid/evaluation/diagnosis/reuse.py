@@ -17,6 +17,8 @@ from qhybrid.layers import QuantumLayer
 
 Key = tuple[str, int]
 """A module's name, and which call of it in a forward pass."""
+Given = tuple[Tensor, ...]
+"""What the model is called with: images (B, C, H, W), and token maps for a model with a frozen ViT."""
 
 
 @dataclass
@@ -67,7 +69,7 @@ class KeptParts:
         """Forget everything that was kept."""
         self._kept, self._used, self._batches = {}, 0, 0
 
-    def trace(self, image: Tensor) -> None:
+    def trace(self, given: Given) -> None:
         """See in which order modules are called; a batch of one sample is enough."""
         self._calls = []
         stack: list[_Call] = []
@@ -82,10 +84,10 @@ class KeptParts:
             call.ended, call.keepable = next(clock), _is_of_tensors(output)
 
         with self._followed(self._modules, begin, end):
-            self._model(image)
+            self._model(*given)
         self._wanted = frozenset(key for name in self._layers for key in self._before([name]))
 
-    def record(self, images: Tensor) -> Tensor:
+    def record(self, given: Given) -> Tensor:
         """Run the model on the next batch of the first pass, and keep what comes before the layers."""
         place, self._batches = self._batches, self._batches + 1
         found = _Kept({}, {})
@@ -95,18 +97,18 @@ class KeptParts:
                 found.outputs[key], found.versions[key] = output, _versions(output)
 
         with self._followed({name for name, _ in self._wanted}, None, end):
-            logits: Tensor = self._model(images)
+            logits: Tensor = self._model(*given)
         size = sum(map(_size, found.outputs.values()))
         if self._used + size <= self._limit and not found.changed():
             self._used += size
             self._kept[place] = found
         return logits
 
-    def run(self, images: Tensor, place: int, replaced: Iterable[str]) -> Tensor:
+    def run(self, given: Given, place: int, replaced: Iterable[str]) -> Tensor:
         """Run the model on a batch of an earlier pass; what comes before the layers is handed out.
 
         Args:
-            images: The batch.
+            given: The batch.
             place: Its number in the first pass.
             replaced: Names of the layers that are replaced.
         """
@@ -115,7 +117,7 @@ class KeptParts:
             kept = None
         parts = {} if kept is None else {key: kept.outputs[key] for key in self._before(replaced)}
         with self._handed_out(parts):
-            logits: Tensor = self._model(images)
+            logits: Tensor = self._model(*given)
         return logits
 
     def _before(self, replaced: Iterable[str]) -> list[Key]:

@@ -220,8 +220,7 @@ def _most(subject: Subject) -> int:
 def _first(inputs: ModelInputs, count: int) -> ModelInputs:
     """Return samples that are evenly spread over those that were drawn."""
     chosen = torch.linspace(0, len(inputs.images) - 1, count).round().long()
-    names = tuple(inputs.names[index] for index in chosen.tolist())
-    return ModelInputs(inputs.images[chosen], inputs.targets[chosen], names)
+    return inputs.take(chosen)
 
 
 def _line(found: Mapping[str, Any]) -> str:

@@ -83,13 +83,16 @@ class SampledUnits:
 
     def logits(self, probe: Probe, progress: Progress | None = None) -> Iterator[Tensor]:
         """Yield the logits of each batch, on the CPU, one logit of two classes as two."""
-        images = self._inputs.images
+        images, token_maps = self._inputs.images, self._inputs.token_maps
         for start in range(0, self.samples, self._batch):
             batch = images[start : start + self._batch].to(self._device)
             if self._channels_last and batch.ndim == 4:
                 batch = batch.contiguous(memory_format=torch.channels_last)
+            maps = None
+            if token_maps is not None:
+                maps = token_maps[start : start + self._batch].to(self._device)
             with torch.no_grad():
-                found = class_logits(probe(batch).float().cpu())
+                found = class_logits(probe(batch, maps).float().cpu())
             if not bool(torch.isfinite(found).all()):
                 raise DataError(
                     "The model's logits must be finite, but some are not. Fix: look for diverged weights."

@@ -98,11 +98,19 @@ class ModelInputs:
         images: Shape (N, C, H, W).
         targets: Class indices, shape (N,) or (N, H, W), 255 where they do not count.
         names: One a sample.
+        token_maps: Those of a frozen ViT over the samples' ground, (N, L, C', h, w), for a model with one.
     """
 
     images: Tensor
     targets: Tensor
     names: tuple[str, ...]
+    token_maps: Tensor | None = None
+
+    def take(self, chosen: Tensor) -> ModelInputs:
+        """Return some of the samples, by their numbers."""
+        names = tuple(self.names[index] for index in chosen.tolist())
+        maps = None if self.token_maps is None else self.token_maps[chosen]
+        return ModelInputs(self.images[chosen], self.targets[chosen], names, maps)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ from qhybrid.evaluation.scoring import (
 from qhybrid.evaluation.subject.predictions import KeptPredictions, PredictionWriter
 from qhybrid.evaluation.subject.results import Evaluation, ModelInputs, Options, ShownSample
 from qhybrid.evaluation.subject.subject import Subject, input_of
-from qhybrid.guidance import Guidance
+from qhybrid.guidance import find_vit_below, guidance_in
+from qhybrid.inference.scene_model import scene_tokens
 from qhybrid.metrics import SCENES, Sample, Totals
 from qhybrid.training.metrics import ConfusionMatrix, SegmentationMetrics
 from qhybrid.training.pictures import stretch
@@ -63,8 +64,7 @@ class SceneSubject(Subject):
         other: OtherData | None = None,
     ) -> None:
         self._data = run.recipe.data, data_root
-        if isinstance(guidance := getattr(run.model, "guidance", None), Guidance):
-            guidance.vit.root = data_root
+        find_vit_below(run.model, data_root)
         if other is None:
             scenes = open_dataset(*self._data).scenes(split)
         else:
@@ -161,7 +161,10 @@ class SceneSubject(Subject):
     def inputs(self, limit: int | None, seed: int | None = None) -> ModelInputs | None:
         """Return evenly spread or random windows; see `Subject.inputs`."""
         run = self.run
-        patches = GridPatches(self._scenes, run.classes, run.statistics, run.recipe.data, run.patch_size)
+        maps = scene_tokens(run, keep=True)
+        patches = GridPatches(
+            self._scenes, run.classes, run.statistics, run.recipe.data, run.patch_size, maps
+        )
         count = len(patches)
         number = count if limit is None else min(limit, count)
         wanted = spread_over(count, number) if seed is None and count else []
@@ -181,6 +184,7 @@ class SceneSubject(Subject):
             torch.stack([chosen[index]["image"] for index in order]),
             torch.stack([chosen[index]["mask"] for index in order]),
             tuple(f"{self._scenes[number].id}:{at.row}:{at.col}" for number, at in places),
+            None if maps is None else torch.stack([chosen[index]["tokens"] for index in order]),
         )
 
     def write_report(
@@ -199,9 +203,11 @@ class SceneSubject(Subject):
         )
 
     def facts(self, options: Options) -> dict[str, Any]:
-        """Return split and scenes, and how scenes are cut and blended."""
+        """Return split and scenes, how scenes are cut and blended, and what the frozen ViT is called."""
         settings = options.settings or self.recipe.prediction
+        guidance = guidance_in(self.model)
         return {
+            **({} if guidance is None else {"frozen_vit": guidance.options.label}),
             "split": self.split,
             "scenes": [scene.id for scene in self._scenes],
             "window_size": self.run.patch_size,

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from qhybrid.config import Recipe
 from qhybrid.errors import ConfigError
 from qhybrid.layers import quantum_layers
-from qhybrid.models import build_model
+from qhybrid.models import build_model, check_begins
 from qhybrid.models.arms import ARMS, AS_IS
 from qhybrid.models.replaced import REPLACE
 from qhybrid.plugins import near_name
 from qhybrid.training.kinds import resolved_model
 
 AT = "@"
-"""Between an arm and the layers that it is for, as in `zero@bottleneck.core`; several are joined by +."""
+"""Between an arm and the layers that it is for, as in `zero@bottleneck.core`; several are joined by +, and *
+stands for any part of a name, as in `zero@skips.*`."""
+MODEL = "model"
+"""Stands for the layer where an arm is another model."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +33,19 @@ class PlannedArm:
         replace: The arm of each layer; nothing for the model as it is.
         words: What stands in the place of each layer.
         parameters: Trained numbers of the whole model.
+        model: The section `model` of an arm that is another model; None for the recipe's own.
     """
 
     label: str
     replace: Mapping[str, str]
     words: Mapping[str, str]
     parameters: int
+    model: Mapping[str, Any] | None = None
 
     def recipe(self, recipe: Recipe) -> Recipe:
         """Return the recipe of this arm."""
+        if self.model is not None:
+            return recipe.model_copy(update={"model": dict(self.model)})
         if not self.replace:
             return recipe
         return recipe.model_copy(update={"model": {**recipe.model, REPLACE: dict(self.replace)}})
@@ -51,7 +59,8 @@ def plan_arms(
     Args:
         recipe: The recipe, with the defaults of its kind of data.
         data_root: Folder that `data.root` is relative to.
-        labels: Arms, as in `zero` or `zero@bottleneck.core`; all that are possible if absent.
+        labels: Arms, as in `zero` or `zero@bottleneck.core`, and names of `ablation.models`; all that are
+            possible if absent.
         layers: Dotted names of the layers that arms without `@` are for; all quantum layers if absent.
 
     Returns:
@@ -74,8 +83,12 @@ def plan_arms(
             f"Model `{recipe.model['name']}` must have quantum layers to be ablated, but has none."
         )
     planned, impossible = [PlannedArm(AS_IS, {}, {}, _trained(base))], {}
-    for label in dict.fromkeys(labels if labels is not None else ARMS.names()):
+    others = _other_models(recipe)
+    for label in dict.fromkeys(labels if labels is not None else (*ARMS.names(), *others)):
         if label == AS_IS:
+            continue
+        if label in others:
+            planned.append(_other_model(label, others[label], recipe, data_root))
             continue
         arm, chosen = _parsed(label, present, layers)
         try:
@@ -96,8 +109,41 @@ def trained_arm(label: str, recipe: Recipe, data_root: Path) -> PlannedArm:
         data_root: Folder that `data.root` is relative to.
     """
     replace = {str(name): str(arm) for name, arm in (recipe.model.get(REPLACE) or {}).items()}
+    if not replace and label != AS_IS:
+        return _other_model(label, recipe.model, recipe, data_root)
     model: Any = build_model(resolved_model(recipe, data_root))
     return PlannedArm(label, replace, dict(model.replaced), _trained(model))
+
+
+def _other_models(recipe: Recipe) -> Mapping[str, Mapping[str, Any]]:
+    """Return the other models of a recipe's ablation.
+
+    Raises:
+        ConfigError: If one is called as an arm is.
+    """
+    found = recipe.ablation.models
+    taken = sorted(found.keys() & {AS_IS, *ARMS.names()})
+    if taken:
+        raise ConfigError(
+            f"Key `ablation.models` must have names that are no arm's, but has `{taken[0]}`. Fix: another "
+            "name."
+        )
+    return found
+
+
+def _other_model(label: str, section: Mapping[str, Any], recipe: Recipe, data_root: Path) -> PlannedArm:
+    """Return an arm that is another model.
+
+    Raises:
+        ConfigError: If its section is wrong.
+    """
+    own = recipe.model_copy(update={"model": dict(section)})
+    try:
+        check_begins(section)
+        model: Any = build_model(resolved_model(own, data_root))
+    except ConfigError as error:
+        raise ConfigError(f"Key `ablation.models.{label}`: {error}") from error
+    return PlannedArm(label, {}, {MODEL: str(section["name"])}, _trained(model), dict(section))
 
 
 def _parsed(label: str, present: Sequence[str], layers: Sequence[str] | None) -> tuple[str, list[str]]:
@@ -108,7 +154,7 @@ def _parsed(label: str, present: Sequence[str], layers: Sequence[str] | None) ->
     """
     arm, at, names = label.partition(AT)
     ARMS.get(arm, "--arms")
-    chosen = names.split("+") if at else list(layers or present)
+    chosen = _chosen(names.split("+"), present) if at else list(layers or present)
     unknown = [name for name in chosen if name not in present]
     if unknown:
         raise ConfigError(
@@ -116,6 +162,14 @@ def _parsed(label: str, present: Sequence[str], layers: Sequence[str] | None) ->
             f"{', '.join(present)}.{near_name(unknown[0], present)}"
         )
     return arm, chosen
+
+
+def _chosen(names: Sequence[str], present: Sequence[str]) -> list[str]:
+    """Return the layers that names and patterns mean; a pattern that fits none stays as it is."""
+    found = []
+    for name in names:
+        found += ([one for one in present if fnmatchcase(one, name)] if "*" in name else []) or [name]
+    return list(dict.fromkeys(found))
 
 
 def _planned(

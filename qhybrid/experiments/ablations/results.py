@@ -127,6 +127,7 @@ def _row(
         for (seed, fold), value in sorted(values.items(), key=str)
     ]
     row["metrics"] = _metrics(runs)
+    row["epoch_seconds"] = runs.epoch_seconds
     if found is not None:
         row["difference"] = _difference(found, settings)
         interval = over_images(_predictions(reference, runs, settings), settings.metric)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ class RepeatedRuns:
         training: Its training section; empty where the summary does not say.
         test_to_train: Test images to one training image, where there are folds.
         test_data: Identity of the test data of each finished run, where the summary says it.
+        epoch_seconds: Wall-clock seconds of an epoch, median over runs; None where the summary does not say.
     """
 
     folder: Path
@@ -44,6 +46,7 @@ class RepeatedRuns:
     training: Mapping[str, Any] = field(default_factory=dict)
     test_to_train: float | None = None
     test_data: Mapping[Pair, str | None] = field(default_factory=dict)
+    epoch_seconds: float | None = None
 
     @property
     def label(self) -> str:
@@ -142,6 +145,7 @@ def read_repeats(folder: Path) -> RepeatedRuns:
             dict(content.get("training", {})),
             content.get("test_to_train"),
             {(int(row["seed"]), row["fold"]): row.get("data_hash") for row in finished},
+            _median([row.get("epoch_seconds") for row in finished]),
         )
     except OSError as error:
         raise CheckpointError(
@@ -155,6 +159,11 @@ def read_repeats(folder: Path) -> RepeatedRuns:
             f"{file} has no finished run. Fix: go on with `qhybrid train --resume {folder}`."
         )
     return runs
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
 
 
 def default_metric(runs: Sequence[RepeatedRuns]) -> str:

@@ -180,7 +180,10 @@ class PlanExecution:
             self._pass(self.request_log())
 
     def _pass(self, log: RequestLog) -> list[Tensor | None]:
-        outputs = run_pass(self.workload.model, self.workload.samples.images, self.content["layers"], log)
+        samples = self.workload.samples
+        outputs = run_pass(
+            self.workload.model, samples.images, self.content["layers"], log, token_maps=samples.token_maps
+        )
         self._compared = True
         return outputs
 

@@ -108,6 +108,7 @@ def run_pass(
     layers: Sequence[str],
     log: RequestLog,
     progress: Progress | None = None,
+    token_maps: Tensor | None = None,
 ) -> list[Tensor | None]:
     """Pass all samples through the model once.
 
@@ -117,6 +118,7 @@ def run_pass(
         layers: Quantum layers that record.
         log: What is known; its `new` then holds what can be executed now.
         progress: Called with (samples done, samples).
+        token_maps: Those of a frozen ViT, (N, L, C', h, w), for a model with one.
 
     Returns:
         The output of every sample (without the batch dimension); None where a result is missing.
@@ -125,7 +127,8 @@ def run_pass(
     with recording(model, layers, log), torch.no_grad():
         for sample in range(len(images)):
             log.begin(sample)
-            output = model(images[sample : sample + 1])[0]
+            one = slice(sample, sample + 1)
+            output = (model(images[one]) if token_maps is None else model(images[one], token_maps[one]))[0]
             outputs.append(output if bool(torch.isfinite(output).all()) else None)
             if progress is not None:
                 progress(sample + 1, len(images))

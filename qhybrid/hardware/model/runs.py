@@ -56,7 +56,9 @@ def workload_of_run(
     found = subject.inputs(limit)
     if found is None:
         raise HardwareError(f"Split `{split}` must have labelled samples, but has none. Fix: another split.")
-    samples = Samples(found.images, found.targets, found.names, subject.class_names, subject.task)
+    samples = Samples(
+        found.images, found.targets, found.names, subject.class_names, subject.task, found.token_maps
+    )
     return Workload(subject.model, samples, origin)
 
 

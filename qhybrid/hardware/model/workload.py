@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from qhybrid.errors import HardwareError
 from qhybrid.evaluation.image_scoring import score_logits
+from qhybrid.guidance import guidance_in
 from qhybrid.layers import quantum_layers
 from qhybrid.metrics import CLASSIFICATION, SEGMENTATION
 from qhybrid.workspace import atomic_path
@@ -34,6 +35,7 @@ class Samples:
         names: One a sample.
         class_names: Names of the classes; empty if not known.
         task: What is predicted, one of `qhybrid.metrics.TASKS`; if empty it follows from the targets' shape.
+        token_maps: Those of a frozen ViT over the samples' ground, (N, L, C', h, w), for a model with one.
     """
 
     images: Tensor
@@ -41,12 +43,12 @@ class Samples:
     names: tuple[str, ...]
     class_names: tuple[str, ...] = ()
     task: str = ""
+    token_maps: Tensor | None = None
 
     def save(self, folder: Path) -> None:
-        """Write images and targets to a folder."""
-        tensors = {"images": self.images.contiguous()}
-        if self.targets is not None:
-            tensors["targets"] = self.targets.contiguous()
+        """Write images, targets and token maps to a folder."""
+        found = {"images": self.images, "targets": self.targets, "token_maps": self.token_maps}
+        tensors = {name: value.contiguous() for name, value in found.items() if value is not None}
         with atomic_path(folder / SAMPLES_FILE) as temporary:
             save_file(tensors, temporary)
 
@@ -66,7 +68,8 @@ class Samples:
                 f"{folder / SAMPLES_FILE} must hold the plan's samples, but cannot be read: {error}. "
                 "Fix: copy the plan's folder again, or make a new plan."
             ) from error
-        return cls(tensors["images"], tensors.get("targets"), names, class_names, task)
+        maps = tensors.get("token_maps")
+        return cls(tensors["images"], tensors.get("targets"), names, class_names, task, maps)
 
 
 @dataclass(eq=False)
@@ -87,7 +90,7 @@ class Workload:
         """Check that there is something to run.
 
         Raises:
-            HardwareError: If there are no samples or no quantum layers.
+            HardwareError: If there are no samples or no quantum layers, or a frozen ViT and no token maps.
         """
         if not len(self.samples.images):
             raise HardwareError("A plan needs at least one sample, but there is none. Fix: a higher limit.")
@@ -95,6 +98,12 @@ class Workload:
             raise HardwareError(
                 "The model must have quantum layers to run on a device, but has none. Fix: give the run of a "
                 "model with quantum layers."
+            )
+        if guidance_in(self.model) is not None and self.samples.token_maps is None:
+            raise HardwareError(
+                "Samples of a model with a frozen ViT must have its token maps, but have none: a window "
+                "alone would pass the ViT as if it were a whole tile. Fix: make the plan anew from its run, "
+                "or give `Samples(..., token_maps=)`."
             )
 
 

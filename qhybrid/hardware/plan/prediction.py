@@ -63,7 +63,8 @@ def dry_run(
     met: set[str] = set()
     while True:
         log.new = {}
-        outputs = run_pass(workload.model, workload.samples.images, layers, log)
+        samples = workload.samples
+        outputs = run_pass(workload.model, samples.images, layers, log, token_maps=samples.token_maps)
         if not log.new:
             return DryRun(stacked(outputs), tuple(rounds))
         requests = tuple(log.new.values())

@@ -11,7 +11,7 @@ from qhybrid.config import Recipe
 from qhybrid.data.augmentation import PatchAugmentation
 from qhybrid.data.statistics import contract_of
 from qhybrid.errors import ConfigError
-from qhybrid.guidance import Guidance
+from qhybrid.guidance import find_vit_below, guidance_in
 from qhybrid.models import build_for_engine, check_task, complete_model, kept_model, with_values
 from qhybrid.seeding import derive_seed
 from qhybrid.training.callbacks import COLUMNS
@@ -66,9 +66,8 @@ def build_scene_task(recipe: Recipe, data_root: Path, *, test: bool | None = Non
         model = build_for_engine(config, recipe.engine)
     load_start(model, recipe.training.start)
     data.check(test)
-    guidance = getattr(model, "guidance", None)
-    if isinstance(guidance, Guidance):
-        guidance.vit.root = data_root
+    find_vit_below(model, data_root)
+    if (guidance := guidance_in(model)) is not None:
         data.guide(guidance)
     loss = CrossEntropyDice(
         recipe.training.loss, class_weights(recipe.training.loss, data.statistics.pixels_per_class)
@@ -94,6 +93,7 @@ def build_scene_task(recipe: Recipe, data_root: Path, *, test: bool | None = Non
 
     def draw_pictures(folder: Path) -> None:
         run = load_run(folder, "best" if (folder / "best").is_dir() else "last")
+        find_vit_below(run.model, data_root)
         draw_run_pictures(run, data.dataset.scenes("val"), folder / METRICS)
 
     return Task(data, module, MONITOR, COLUMNS, meta, draw_pictures)

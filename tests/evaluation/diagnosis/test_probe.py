@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny_vits import TINY
 from torch import nn
 
 from qhybrid.circuits import build_circuit
@@ -297,3 +298,35 @@ def test_every_sample_gets_the_outputs_of_another_one():
         assert (source != range(count)).all()
     assert (other_samples(50, 0, 0) != other_samples(50, 0, 1)).any()
     assert list(other_samples(1, 0, 0)) == [0]
+
+
+def test_token_maps_and_experts_that_are_not_chosen():
+    """Recorded and replaced passes give the model its maps, and every expert has a row for every sample."""
+    pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    small = [{"name": f"hqf_{kind}", "arguments": {"grid": 2}} for kind in ("local", "global")]
+    vit = {"backbone": "random", "config": TINY, "dim": 4, "heads": 2, "points": 2}
+    section = {"name": "hqf_net", "in_channels": 3, "num_classes": 2, "patch_size": 16, "guidance": vit}
+    parts = {"widths": [2, 2, 2, 2, 4], "qskip": "none", "qmoe": {"circuit": small, "top_k": 1}}
+    model = build_model({**section, **parts}).eval()
+    with torch.no_grad():
+        for fusion in model.guidance.fusions.values():
+            fusion.gate.fill_(1.0)
+    images, maps = torch.randn(4, 3, 16, 16), 9 * torch.randn(4, 2, 16, 2, 2).half()
+    probe = Probe(model, quantum_layers(model))
+    assert probe.guidance is model.guidance
+    with probe.opened():
+        probe.record()
+        found = torch.cat([probe(images[:3], maps[:3]), probe(images[3:], maps[3:])])
+        torch.testing.assert_close(found, model(images, maps), atol=TOLERANCE, rtol=TOLERANCE)
+        assert (found - model(images)).abs().max() > 1e-3
+        records = probe.records()
+        assert [records[name][0].inputs.shape for name in probe.chosen] == [(4, 1, 12)] * 2
+        zeros = INTERVENTIONS.get("zero").make(Evidence(records, {}, 0), 0)
+        probe.replace(dict.fromkeys(probe.chosen, zeros))
+        replaced = torch.cat([probe(images[:3], maps[:3]), probe(images[3:], maps[3:])])
+    plain = build_model({**section, **parts, "qmoe": "none"}).eval()
+    own = plain.state_dict()
+    plain.load_state_dict({name: value for name, value in model.state_dict().items() if name in own})
+    torch.testing.assert_close(replaced, plain(images, maps), atol=TOLERANCE, rtol=TOLERANCE)
+    assert model.bottleneck.sparse

@@ -19,6 +19,7 @@ from qhybrid.config.tuning import Distribution, TuneSpace
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.evaluation import evaluate_run, load_trained
 from qhybrid.experiments.ablations import ablate, plan_arms, tuned
+from qhybrid.experiments.ablations.arms import trained_arm
 from qhybrid.experiments.ablations.images import image_values, over_images
 from qhybrid.experiments.ablations.results import read_result
 from qhybrid.experiments.ablations.run import ARMS_FOLDER
@@ -274,6 +275,34 @@ class TestArms:
         assert set(by_label["classical_filter"].replace) == {FILTER}
         some, _ = plan_arms(recipe, mnist_root, ["twin", f"mlp@{FILTER}"], [CLASSIFIER])
         assert [dict(arm.replace) for arm in some] == [{}, {CLASSIFIER: "twin"}, {FILTER: "mlp"}]
+
+    def test_other_models_and_patterns_of_layers(self, scenes_root):
+        other = {"name": "unet", "widths": [2, 2, 2, 2, 4]}
+        recipe = recipe_of(hq_unet(), models={"plain": other})
+        planned, _ = plan_arms(recipe, scenes_root, ["plain", "zero@bottleneck.*"])
+        assert [arm.label for arm in planned] == ["as_is", "plain", "zero@bottleneck.*"]
+        plain = planned[1].recipe(recipe)
+        assert (plain.model, planned[1].words) == (other, {"model": "unet"})
+        assert dict(planned[2].replace) == {"bottleneck.core": "zero"}
+        assert planned[1].parameters != planned[0].parameters
+        # Without names it stands beside all arms; of an earlier call only its recipe is left.
+        assert "plain" in [arm.label for arm in plan_arms(recipe, scenes_root)[0]]
+        assert trained_arm("plain", plain, scenes_root) == planned[1]
+        with pytest.raises(ConfigError, match="no quantum layer is named skips"):
+            plan_arms(recipe, scenes_root, ["zero@skips.*"])
+
+    @pytest.mark.parametrize(
+        ("models", "message"),
+        [
+            ({"zero": {"name": "unet"}}, "names that are no arm's, but has `zero`"),
+            ({"a@b": {"name": "unet"}}, "letters, digits"),
+            ({"plain": {"widths": [2, 2, 2, 2, 4]}}, "must be a whole section `model`"),
+            ({"plain": {"name": "unet", "width": 3}}, "`ablation.models.plain`.*width"),
+        ],
+    )
+    def test_other_models_that_do_not_fit(self, scenes_root, models, message):
+        with pytest.raises(ConfigError, match=message):
+            plan_arms(recipe_of(hq_unet(), models=models), scenes_root)
 
     def test_why_an_arm_is_not_possible(self, scenes_root):
         _, impossible = plan_arms(recipe_of(hq_unet()), scenes_root)
