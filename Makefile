@@ -6,12 +6,13 @@ STAMP := $(VENV)/.installed
 PEERS := $(VENV)/.peers-installed
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help install demo test test-all format bench wheel clean
+.PHONY: help install demo test test-all docs format bench wheel clean
 
 help:
 	@echo "make demo      main job on generated scenes: train HQ-UNet, evaluate it, map a scene (minutes)"
 	@echo "make test      lint, types, import layers and tests"
 	@echo "make test-all  the same with the slow tests"
+	@echo "make docs      the documentation as a site: site/index.html, which needs no network"
 	@echo "make format    rewrite the code in the house format"
 	@echo "make bench     run the benchmarks, the other simulators included"
 	@echo "make wheel     build dist/*.whl"
@@ -48,6 +49,9 @@ test: $(STAMP)
 test-all: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not gpu and not ibm" $(PYTEST_ARGS)
 
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -59,5 +63,5 @@ wheel: $(STAMP)
 	$(BIN)/python -m build --wheel --no-isolation
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

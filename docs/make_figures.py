@@ -40,12 +40,15 @@ def save(figure: Figure, name: str) -> None:
 
 
 def light_cone() -> None:
-    """Draw the two-qubit gates of HQ-UNet's circuit, and those that the last observable sees."""
+    """Draw the gates of HQ-UNet's circuit, and those that one observable may depend on."""
     spec = build_circuit("hq_unet_qcnn")
     circuit = spec.circuit
-    gates = [[circuit.find_bit(one).index for one in gate.qubits] for gate in circuit.data]
-    operator = spec.observables[5].to_sparse_list() if hasattr(spec.observables[5], "to_sparse_list") else None
-    seen = {qubit for _, qubits, _ in operator for qubit in qubits}
+    gates = [
+        [circuit.find_bit(one).index for one in gate.qubits]
+        for gate in circuit.data
+        if gate.name != "barrier"
+    ]
+    seen = {qubit for _, qubits, _ in spec.observables[1].to_sparse_list() for qubit in qubits}
     inside = []
     for qubits in reversed(gates):
         inside.append(bool(seen & set(qubits)))
@@ -62,33 +65,56 @@ def light_cone() -> None:
         level[low : high + 1] = [column + 1] * (high + 1 - low)
         placed.append((column, qubits, one))
     for qubit in range(circuit.num_qubits):
-        axis.axhline(qubit, color=COLORS[0] if qubit in seen else "#e0e0e0", linewidth=1.2 if qubit in seen else 0.8, zorder=0)
+        width = 1.2 if qubit in seen else 0.8
+        axis.axhline(qubit, color=COLORS[0] if qubit in seen else "#e0e0e0", linewidth=width, zorder=0)
     for column, qubits, one in placed:
         color = COLORS[0] if one else "#d0d0d0"
         if len(qubits) > 1:
-            axis.plot([column, column], [min(qubits), max(qubits)], color=color, linewidth=2, zorder=2 if one else 1)
-        axis.scatter([column] * len(qubits), qubits, s=16 if len(qubits) > 1 else 7, color=color, zorder=3 if one else 1)
+            axis.plot(
+                [column, column], [min(qubits), max(qubits)], color=color, linewidth=2, zorder=2 if one else 1
+            )
+        axis.scatter(
+            [column] * len(qubits),
+            qubits,
+            s=16 if len(qubits) > 1 else 7,
+            color=color,
+            zorder=3 if one else 1,
+        )
     axis.set(xlabel="order of the gates", ylabel="qubit", yticks=range(0, circuit.num_qubits, 3))
     axis.invert_yaxis()
-    axis.set_title(f"blue: the {sum(inside)} of {len(gates)} gates that one observable sees, on {len(seen)} of {circuit.num_qubits} qubits", fontsize=11)
+    axis.set_title(
+        f"blue: the {sum(inside)} of {len(gates)} gates that one observable sees, "
+        f"on {len(seen)} of {circuit.num_qubits} qubits",
+        fontsize=11,
+    )
     save(figure, "light_cone")
 
 
+MEASURED = {
+    1: (49e-6, 73e-6, 88e-6, 101e-6, 122e-6),
+    2: (63e-6, 320e-6, 2.5e-3, 20e-3, 637e-3),
+    4: (97e-6, 374e-6, 44e-3),
+    8: (145e-6, 564e-6, 76e-3),
+}
+PREDICTED = {4: (20.0, 7e4), 8: (40.0, 1e5)}
+"""Seconds a sample of HQ-UNet's circuit on grids of 2 x 2 to 6 x 6 qubits, by depth: `python
+benchmarks/engine_growth.py`, batch 16, two cores, 2026-11-21 (runs/LOG.md). The second
+prediction was refused."""
+
+
 def growth() -> None:
-    """Draw the predicted cost of HQ-UNet's circuit over its size, for several depths."""
-    engine = make_engine("exact")
+    """Draw the measured cost of HQ-UNet's circuit over its size and depth, and what was predicted."""
     figure, axis = canvas()
-    grids = (2, 3, 4, 5, 6)
-    for color, reps in zip(COLORS, (1, 2, 4, 8), strict=True):
-        found = [engine.explain(build_circuit("hq_unet_qcnn", grid=grid, reps=reps), batch=16) for grid in grids]
-        seconds = [one.seconds / one.batch for one in found]
-        fits = [one.method != "refused" for one in found]
-        axis.semilogy([grid**2 for grid in grids], seconds, color=color, linewidth=2, label=f"depth {reps}")
-        for grid, value, fit in zip(grids, seconds, fits, strict=True):
-            axis.semilogy([grid**2], [value], "o" if fit else "x", color=color, markersize=7, markeredgewidth=2)
-    axis.set(xlabel="qubits", ylabel="predicted seconds a sample", xticks=[grid**2 for grid in grids])
+    qubits = [grid**2 for grid in (2, 3, 4, 5, 6)]
+    for color, depth in zip(COLORS, MEASURED, strict=True):
+        run, guess = MEASURED[depth], PREDICTED.get(depth, ())
+        axis.semilogy(qubits[: len(run)], run, "o-", color=color, linewidth=2, label=f"depth {depth}")
+        axis.semilogy(qubits[len(run) - 1 :], [run[-1], *guess], ":", color=color)
+        for place, value, mark in zip(qubits[len(run) :], guess, "ox", strict=False):
+            axis.semilogy([place], [value], mark, color=color, markerfacecolor="white", markersize=7)
+    axis.set(xlabel="qubits", ylabel="seconds a sample", xticks=qubits)
     axis.legend(frameon=False)
-    axis.set_title("value and gradient, one core; crosses: refused", fontsize=11)
+    axis.set_title("value and gradient; hollow: predicted and not run, cross: refused", fontsize=11)
     save(figure, "growth")
 
 
@@ -99,12 +125,28 @@ def shots() -> None:
     exact = make_engine("exact").expectations(spec, inputs[:1], weights)[0]
     counts = [4, 16, 64, 256, 1024, 4096]
     figure, axis = canvas()
-    rows = [make_engine("exact", shots=count, seed=0).expectations(spec, inputs, weights).std(dim=0) for count in counts]
+    rows = [
+        make_engine("exact", shots=count, seed=0).expectations(spec, inputs, weights).std(dim=0)
+        for count in counts
+    ]
     for number, color in zip(range(min(2, len(exact))), COLORS, strict=False):
         law = [float(((1 - exact[number] ** 2) / count) ** 0.5) for count in counts]
-        axis.loglog(counts, law, color=color, linewidth=1.5, label=f"sqrt((1 - z²) / shots), z = {float(exact[number]):.2f}")
-        axis.loglog(counts, [float(row[number]) for row in rows], "o", color=color, label="400 draws by the engine")
-    axis.set(xlabel="shots", ylabel="standard deviation of the value", xticks=counts, xticklabels=[f"{one:,}" for one in counts])
+        axis.loglog(
+            counts,
+            law,
+            color=color,
+            linewidth=1.5,
+            label=f"sqrt((1 - z²) / shots), z = {float(exact[number]):.2f}",
+        )
+        axis.loglog(
+            counts, [float(row[number]) for row in rows], "o", color=color, label="400 draws by the engine"
+        )
+    axis.set(
+        xlabel="shots",
+        ylabel="standard deviation of the value",
+        xticks=counts,
+        xticklabels=[f"{one:,}" for one in counts],
+    )
     axis.minorticks_off()
     axis.legend(frameon=False)
     save(figure, "shots")
@@ -119,7 +161,7 @@ def plan_steps() -> None:
         ("collect", "the result as the service\nsent it, once"),
         ("results", "predictions, metrics,\ndeviations, real cost"),
     ]
-    figure = Figure(figsize=(9, 2.3), layout="constrained")
+    figure = Figure(figsize=(10.5, 2.3), layout="constrained")
     axis = figure.subplots()
     axis.set(xlim=(0, 10), ylim=(0, 2.2))
     axis.set_axis_off()
@@ -129,8 +171,16 @@ def plan_steps() -> None:
         axis.text(left + 0.75, 1.52, name, ha="center", va="center", color="white", fontsize=13)
         axis.text(left + 0.75, 0.95, text, ha="center", va="top", fontsize=9.5)
         if number < len(steps) - 1:
-            axis.annotate("", (left + 1.92, 1.52), (left + 1.62, 1.52), arrowprops={"arrowstyle": "->", "color": GREY})
-    axis.text(0.02, 0.02, "below each step: what is on disk, whatever is killed afterwards", fontsize=9.5, color=GREY)
+            axis.annotate(
+                "", (left + 1.92, 1.52), (left + 1.62, 1.52), arrowprops={"arrowstyle": "->", "color": GREY}
+            )
+    axis.text(
+        0.02,
+        0.02,
+        "below each step: what is on disk, whatever is killed afterwards",
+        fontsize=9.5,
+        color=GREY,
+    )
     save(figure, "plan_steps")
 
 
@@ -140,7 +190,7 @@ def verdicts() -> None:
     rng = np.random.default_rng(0)
     cases = [(0.0005, 0.002, 10), (0.020, 0.004, 10), (0.003, 0.016, 5)]
     figure, axis = canvas(8.0, 2.8)
-    axis.axvspan(-margin, margin, color="#c5cae9", label="margin, stated beforehand")
+    axis.axvspan(-margin, margin, color="#c5cae9")
     axis.axvline(0, color=GREY, linewidth=1)
     for row, ((mean, std, count), color) in enumerate(zip(cases, COLORS, strict=False)):
         drawn = rng.normal(0, 1, count)
@@ -150,10 +200,15 @@ def verdicts() -> None:
         axis.plot(values, [row] * count, "|", color=color, markersize=9, alpha=0.6)
         axis.plot([found.mean], [row], "o", color=color, markersize=8)
         axis.text(0.037, row, f"{found.text()}\n({count} pairs)", va="center", fontsize=10)
-    axis.set(xlim=(-0.035, 0.095), ylim=(2.6, -0.6), yticks=[], xlabel="difference of mIoU: dot and bar are mean and 95 % interval, ticks the pairs")
+    axis.set(
+        xlim=(-0.035, 0.095),
+        ylim=(2.6, -0.6),
+        yticks=[],
+        xlabel="difference of mIoU: dot and bar are mean and 95 % interval, ticks the pairs",
+    )
     axis.set_xticks([-0.02, 0, 0.02])
     axis.spines["left"].set_visible(False)
-    axis.legend(frameon=False, loc="lower right")
+    axis.text(margin, -0.48, " margin, stated beforehand", color=COLORS[0], fontsize=10, va="center")
     save(figure, "verdicts")
 
 
@@ -162,7 +217,13 @@ def detectable() -> None:
     counts = np.arange(2, 41)
     figure, axis = canvas()
     for color, std in zip(COLORS, (0.003, 0.01, 0.03), strict=False):
-        axis.semilogy(counts, [detectable_difference(std, int(count)) for count in counts], color=color, linewidth=2, label=f"scatter of the differences {std:g}")
+        axis.semilogy(
+            counts,
+            [detectable_difference(std, int(count)) for count in counts],
+            color=color,
+            linewidth=2,
+            label=f"scatter of the differences {std:g}",
+        )
     axis.set(xlabel="pairs (seeds)", ylabel="found in 80 of 100 repetitions")
     axis.legend(frameon=False)
     save(figure, "detectable")
@@ -173,7 +234,9 @@ DRAW = {one.__name__: one for one in (light_cone, growth, shots, plan_steps, ver
 
 def main() -> None:
     """Make the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", nargs="+", choices=list(DRAW), default=list(DRAW))
     for name in parser.parse_args().only:
         DRAW[name]()

@@ -2,13 +2,15 @@
 
     python docs/make_pictures.py [--work runs] [--only map noise plan]
 
-Trains what is missing below the folder `--work` (the recipe `demo`, minutes on two cores; three small classifiers
-on scikit-learn's digits, a minute), and keeps it: asked again, it only draws. No data are downloaded.
+Trains what is missing below the folder `--work` (the recipe `demo`, minutes on two cores; three small
+classifiers on scikit-learn's digits, a minute), and keeps it: asked again, it only draws. No data are
+downloaded.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import numpy as np
 import rasterio
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from PIL import Image
 
 import qhybrid
 from qhybrid.devices import load_device
@@ -51,7 +54,9 @@ def trained(recipe: Any, folder: Path, **settings: Any) -> qhybrid.Run:
 def save(figure: Figure, name: str) -> None:
     """Write a picture, small enough for a repository."""
     PICTURES.mkdir(exist_ok=True)
-    figure.savefig(PICTURES / name, dpi=110, facecolor="white", pil_kwargs={"optimize": True})
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=110, facecolor="white")
+    Image.open(drawn).convert("RGB").quantize(192).save(PICTURES / name, optimize=True)
     print(PICTURES / name)
 
 
@@ -70,22 +75,28 @@ def draw_map(work: Path) -> None:
         truth = file.read(1)
     with rasterio.open(output) as file:
         found = file.read(1)
-    colors = np.array([[int(one[place : place + 2], 16) for place in (1, 3, 5)] for one in dataset.classes.colors])
+    colors = np.array(
+        [[int(one[place : place + 2], 16) for place in (1, 3, 5)] for one in dataset.classes.colors]
+    )
     miou = run.evaluate(diagnose=False)["miou"]
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     axes = figure.subplots(1, 3)
     shown = (image, colors[truth], colors[found])
-    for axis, picture, title in zip(axes, shown, ("test scene", "truth", f"map, mIoU {miou:.2f} (2 scenes)"), strict=True):
+    for axis, picture, title in zip(
+        axes, shown, ("test scene", "truth", f"map, mIoU {miou:.2f} (2 scenes)"), strict=True
+    ):
         axis.imshow(picture, interpolation="nearest")
         axis.set_title(title, fontsize=12)
         axis.set_axis_off()
-    patches = [Patch(color=color, label=name) for name, color in zip(dataset.classes.names, dataset.classes.colors)]
+    patches = [
+        Patch(color=color, label=name) for name, color in zip(dataset.classes.names, dataset.classes.colors)
+    ]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), frameon=False, fontsize=11)
     save(figure, "map.png")
 
 
 def draw_noise(work: Path) -> None:
-    """Draw validation loss and accuracy by epoch, of circuits that are exact, noisy and sampled while they learn."""
+    """Draw validation loss and accuracy by epoch, of exact, noisy and sampled circuits."""
     figure = Figure(figsize=(7.5, 3.5), layout="constrained")
     axes = figure.subplots(1, 2)
     for color, (name, engine) in zip(COLORS, CONDITIONS.items(), strict=True):
@@ -111,7 +122,9 @@ def draw_plan(work: Path) -> None:
     run = trained("demo", work / "pictures_demo")
     plans = sorted((run.folder / "hardware").glob(f"{BACKEND}-*/plan.json"))
     if not plans:
-        code = execute(["hardware", "plan", str(run.folder), "--limit", "1", "--backend", BACKEND, "--shots", "1024"])
+        code = execute(
+            ["hardware", "plan", str(run.folder), "--limit", "1", "--backend", BACKEND, "--shots", "1024"]
+        )
         assert code == 0, "the plan failed; its message is above"
         plans = sorted((run.folder / "hardware").glob(f"{BACKEND}-*/plan.json"))
     plan, device = json.loads(plans[-1].read_text(encoding="utf-8")), load_device(BACKEND)
@@ -121,7 +134,13 @@ def draw_plan(work: Path) -> None:
     for gate in device.two_qubit_gates:
         (y, x), (v, u) = (divmod(qubit, COLUMNS) for qubit in gate.qubits)
         inside = any(set(gate.qubits) <= copy for copy in copies)
-        axis.plot([x, u], [y, v], color=COLORS[0] if inside else "#d0d0d0", linewidth=2.4 if inside else 0.8, zorder=1)
+        axis.plot(
+            [x, u],
+            [y, v],
+            color=COLORS[0] if inside else "#d0d0d0",
+            linewidth=2.4 if inside else 0.8,
+            zorder=1,
+        )
     for qubit in range(device.num_qubits):
         row, column = divmod(qubit, COLUMNS)
         inside = any(qubit in copy for copy in copies)
@@ -143,7 +162,10 @@ def plan_lines(plan: dict[str, Any]) -> list[tuple[str, str]]:
     copies, predicted = len(circuit["places"]), plan["predicted"]
     executions = sum(one["executions"] for one in plan["rounds"])
     return [
-        ("circuit", f"{circuit['name']}, {circuit['qubits']} qubits" + (f", {copies} copies" if copies > 1 else "")),
+        (
+            "circuit",
+            f"{circuit['name']}, {circuit['qubits']} qubits" + (f", {copies} copies" if copies > 1 else ""),
+        ),
         ("two-qubit gates, depth", f"{circuit['two_qubit_gates']}, {circuit['two_qubit_depth']}"),
         ("work", f"{len(plan['samples'])} scene, {executions:,} executions"),
         ("estimated QPU seconds", f"{plan['qpu_seconds']:.1f}"),
@@ -157,7 +179,9 @@ DRAW = {"map": draw_map, "noise": draw_noise, "plan": draw_plan}
 
 def main() -> None:
     """Make the pictures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--work", type=Path, default=Path("runs"), help="folder of the runs")
     parser.add_argument("--only", nargs="+", choices=list(DRAW), default=list(DRAW))
     arguments = parser.parse_args()
