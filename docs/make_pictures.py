@@ -79,7 +79,7 @@ def draw_map(work: Path) -> None:
         [[int(one[place : place + 2], 16) for place in (1, 3, 5)] for one in dataset.classes.colors]
     )
     miou = run.evaluate(diagnose=False)["miou"]
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    figure = Figure(figsize=(9, 3.9), layout="constrained")
     axes = figure.subplots(1, 3)
     shown = (image, colors[truth], colors[found])
     for axis, picture, title in zip(
