@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PEERS := $(VENV)/.peers-installed
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help install demo test test-all coverage audit format bench wheel release-check clean
+.PHONY: help install demo test test-all coverage audit docs format bench wheel release-check clean
 
 help:
 	@echo "make demo      main job on generated scenes: train HQ-UNet, evaluate it, map a scene (minutes)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-all  the same with the slow tests"
 	@echo "make coverage  the tests, and how much of the package they execute (at least 90 %)"
 	@echo "make audit     known weaknesses of the pinned dependencies (asks the registry)"
+	@echo "make docs      the documentation as a site: site/index.html, which needs no network"
 	@echo "make format    rewrite the code in the house format"
 	@echo "make bench     run the benchmarks, the other simulators included"
 	@echo "make wheel     build dist/*.whl and dist/*.tar.gz"
@@ -60,6 +61,9 @@ audit:
 	$(VENV)-audit/bin/python -m pip install --quiet pip-audit
 	$(VENV)-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -75,5 +79,5 @@ release-check: $(STAMP)
 	$(BIN)/python release/try_install.py --python $(PYTHONS) --extras
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
