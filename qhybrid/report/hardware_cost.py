@@ -106,7 +106,8 @@ def _results(plan: PlanSource) -> list[tuple[str, str, str]]:
         for metric in predicted["exact"]
     ]
     same = (predicted["same_class_as_exact"], found.get("same_class_as_exact"))
-    rows.append(("same class as exact", *(DASH if one is None else f"{100 * one:.2f} %" for one in same)))
+    planned, obtained = (DASH if one is None else f"{100 * one:.2f} %" for one in same)
+    rows.append(("same class as exact", planned, obtained))
     if "observable_deviation_rms" in found:
         alone = f"{found['observable_error_rms']:.4f}, by shots alone"
         rows.append(("deviation of observables (rms)", alone, f"{found['observable_deviation_rms']:.4f}"))
