@@ -8,7 +8,7 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.strategies import DDPStrategy
 
 from qhybrid.config import Recipe
 from qhybrid.data.identity import DataIdentity
@@ -27,6 +28,7 @@ from qhybrid.errors import (
     TrainingError,
     WorkspaceError,
 )
+from qhybrid.layers.experts import routers
 from qhybrid.models import check_begins
 from qhybrid.training.callbacks import RunKeeper, StepClock, WeightAverage, completed_epochs
 from qhybrid.training.data_record import (
@@ -51,6 +53,7 @@ from qhybrid.training.preparation import (
 )
 from qhybrid.training.progress import EpochBar
 from qhybrid.training.provenance import environment
+from qhybrid.training.ranks import from_first, is_lost, joined, launched, place
 from qhybrid.training.routing import routing_columns
 from qhybrid.training.run_folder import (
     ENVIRONMENT,
@@ -81,6 +84,10 @@ def train(
     Before the first step all splits are checked: every file opens and ends where it should, masks fit and
     hold known values.
 
+    Where `torchrun` has started several processes, they take the steps together, each with a batch of its
+    own; all of them call this with the same arguments. After a restart by `torchrun` the run in `output`,
+    which the processes before have begun, is gone on with.
+
     Args:
         recipe: What to train on what.
         data_root: Folder that `data.root` is relative to.
@@ -98,7 +105,7 @@ def train(
         QHybridError: For an invalid recipe, unusable data, a folder in the way, a full disk, or a loss that
             is not finite.
     """
-    with data_below(data_root):
+    with data_below(data_root), joined():
         return _train(recipe, data_root, output, resume=resume, test=test, on_start=on_start)
 
 
@@ -114,7 +121,8 @@ def _train(
     recipe = with_task_defaults(recipe)
     recipe = with_resolved_precision(recipe)
     recipe = with_shots_seed(recipe)
-    state = _prepare_folder(recipe, output, resume)
+    resume = resume or (launched().restarts > 0 and (output / RECIPE).is_file())
+    state = from_first(lambda: _prepare_folder(recipe, output, resume))
     if state is None:
         check_begins(recipe.model)
     else:
@@ -122,25 +130,41 @@ def _train(
     check_before_data(recipe)
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)
-    record = read_record(output) if state is not None else None
-    with claimed(output, resume=resume):
+    with ExitStack() as stack:
+        from_first(lambda: stack.enter_context(claimed(output, resume=resume)))
         task = build_task(recipe, data_root, test=test)
         _check_early_stopping(recipe, task)
-        check_free_space(output, task.module.model)
-        found = record_of(_identities(task, SPLITS if test is not False else LEARNED), data_root)
-        if state is None:
-            write_recipe(output, recipe)
-            write_record(output, found)
-        else:
-            _check_data(output, record, found, task)
-        made_with = {**environment(recipe.seed), "data": task.data.counts}
-        write_text(output / ENVIRONMENT, json.dumps(made_with, indent=2) + "\n")
+        splits = SPLITS if test is not False else LEARNED
+        from_first(lambda: _begin(recipe, task, data_root, output, state, splits))
         trainer = _trainer(recipe, task, output)
-        if on_start is not None:
+        if on_start is not None and place().first:
             on_start(training_start(recipe, task, trainer.strategy.root_device))
         _fit(trainer, task, state)
-        _draw_pictures(task, output)
+        if place().first:
+            _draw_pictures(task, output)
     return output
+
+
+def _begin(
+    recipe: Recipe,
+    task: Task,
+    data_root: Path,
+    output: Path,
+    state: Path | None,
+    splits: tuple[str, ...],
+) -> None:
+    """Write what a run begins with, or check that one that goes on has what it began with."""
+    check_free_space(output, task.module.model)
+    record = read_record(output) if state is not None else None
+    found = record_of(_identities(task, splits), data_root)
+    if state is None:
+        write_recipe(output, recipe)
+        write_record(output, found)
+    else:
+        _check_data(output, record, found, task)
+        _check_processes(output)
+    made_with = {**environment(recipe.seed), "data": task.data.counts}
+    write_text(output / ENVIRONMENT, json.dumps(made_with, indent=2) + "\n")
 
 
 def _draw_pictures(task: Task, output: Path) -> None:
@@ -223,6 +247,18 @@ def _check_data(output: Path, before: DataRecord | None, now: DataRecord, task: 
         )
 
 
+def _check_processes(output: Path) -> None:
+    """A resumed run must have as many processes: with their number steps and batches change."""
+    file = output / ENVIRONMENT
+    before = json.loads(file.read_text(encoding="utf-8")).get("processes", 1) if file.is_file() else 1
+    if before != place().world:
+        raise ConfigError(
+            f"{output} was begun by {before} process(es), each with a batch of its own, but this is a "
+            f"training by {place().world}: its steps would be others. Fix: start as many (`torchrun "
+            "--nproc-per-node`), or a new run."
+        )
+
+
 def _check_early_stopping(recipe: Recipe, task: Task) -> None:
     if recipe.training.early_stopping and not task.validated:
         raise ConfigError(
@@ -251,7 +287,7 @@ def trainer_options(recipe: Recipe, task: Task) -> dict[str, Any]:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     return {
         "accelerator": "cuda" if gpu else "cpu",
-        "devices": 1,
+        **_processes(task),
         "precision": _precision(training.precision, gpu),
         "max_epochs": training.epochs,
         # A module that takes its steps by itself clips by itself.
@@ -263,6 +299,16 @@ def trainer_options(recipe: Recipe, task: Task) -> dict[str, Any]:
         "log_every_n_steps": 1,
         "use_distributed_sampler": False,
     }
+
+
+def _processes(task: Task) -> dict[str, Any]:
+    """Return Lightning's keywords for the processes that are joined."""
+    own = place()
+    if own.world == 1:
+        return {"devices": 1}
+    # An expert that no sample of a step is sent to has no gradient.
+    strategy = DDPStrategy(find_unused_parameters=bool(routers(task.module.model)))
+    return {"devices": own.local_world, "num_nodes": own.machines, "strategy": strategy}
 
 
 def _precision(chosen: str, gpu: bool) -> Any:
@@ -337,6 +383,8 @@ def quiet_fit(trainer: lightning.Trainer) -> Iterator[None]:
         warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")
         warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero.*")
         warnings.filterwarnings("ignore", ".*`isinstance.treespec, LeafSpec.` is deprecated.*")
+        # What is logged is that of all processes already.
+        warnings.filterwarnings("ignore", ".*recommended to use `self.log.*sync_dist=True.*")
         try:
             yield
         except SystemExit:
@@ -353,9 +401,26 @@ def _fit(trainer: lightning.Trainer, task: Task, state: Path | None) -> None:
             task.data.first_epoch = completed_epochs(state) if state else 0
             trainer.fit(task.module, datamodule=task.data, ckpt_path=state, weights_only=True)
         except (RuntimeError, KeyError, EOFError, UnpicklingError) as error:
+            if is_lost(error):
+                raise TrainingError(_lost(Path(trainer.default_root_dir))) from error
             if isinstance(error, TrainingError) or state is None:
                 raise
             raise CheckpointError(
                 f"{state} cannot be resumed from: {error}. Fix: the weights in last/ can still be evaluated; "
                 "start a new run."
             ) from error
+
+
+def _lost(output: Path) -> str:
+    """Return what to say where another process of the training has gone."""
+    own = place()
+    kept = (
+        "Complete epochs are kept: start the same number of processes with `qhybrid train --resume "
+        f"{output}`."
+        if (output / RESUME_STATE).is_file()
+        else "No epoch was complete: start again."
+    )
+    return (
+        f"Process {own.rank} of {own.world}: all processes of a training must take every step, but another "
+        f"one has ended. Fix: see what it or torchrun says of its end. {kept}"
+    )
