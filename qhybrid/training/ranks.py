@@ -23,6 +23,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from qhybrid.errors import ConfigError, QHybridError, TrainingError
 
@@ -122,8 +124,8 @@ def joined() -> Iterator[Place]:
         torch.cuda.set_device(own.local_rank % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
     try:
-        store, rank, world = next(distributed.rendezvous("env://"))
-        fresh = distributed.PrefixStore(_token(store, own), store)
+        store, rank, world = next(rendezvous("env://"))
+        fresh = PrefixStore(_token(store, own), store)
         distributed.init_process_group(backend, store=fresh, rank=rank, world_size=world)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(

@@ -26,15 +26,12 @@ from qhybrid.errors import (
     ConfigError,
     DataError,
     TrainingError,
-    WorkspaceError,
 )
 from qhybrid.layers.experts import routers
 from qhybrid.models import check_begins
 from qhybrid.training.callbacks import RunKeeper, StepClock, WeightAverage, completed_epochs
 from qhybrid.training.data_record import (
     LEARNED,
-    DataRecord,
-    check_unchanged,
     read_record,
     record_of,
     write_record,
@@ -48,21 +45,22 @@ from qhybrid.training.preparation import (
     check_before_data,
     check_free_space,
     claimed,
-    is_new,
     training_start,
 )
 from qhybrid.training.progress import EpochBar
 from qhybrid.training.provenance import environment
 from qhybrid.training.ranks import from_first, is_lost, joined, launched, place
+from qhybrid.training.resuming import (
+    check_same_data,
+    check_same_processes,
+    prepare_folder,
+    with_kept_model,
+)
 from qhybrid.training.routing import routing_columns
 from qhybrid.training.run_folder import (
     ENVIRONMENT,
-    META,
     RECIPE,
     RESUME_STATE,
-    MetaHead,
-    read_meta,
-    read_recipe,
     write_recipe,
 )
 from qhybrid.training.shots import shots_callbacks, with_shots_seed
@@ -122,11 +120,11 @@ def _train(
     recipe = with_resolved_precision(recipe)
     recipe = with_shots_seed(recipe)
     resume = resume or (launched().restarts > 0 and (output / RECIPE).is_file())
-    state = from_first(lambda: _prepare_folder(recipe, output, resume))
+    state = from_first(lambda: prepare_folder(recipe, output, resume))
     if state is None:
         check_begins(recipe.model)
     else:
-        recipe = _with_kept_model(recipe, output, meta_class(recipe))
+        recipe = with_kept_model(recipe, output, meta_class(recipe))
     check_before_data(recipe)
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)
@@ -161,8 +159,8 @@ def _begin(
         write_recipe(output, recipe)
         write_record(output, found)
     else:
-        _check_data(output, record, found, task)
-        _check_processes(output)
+        check_same_data(output, record, found, task)
+        check_same_processes(output)
     made_with = {**environment(recipe.seed), "data": task.data.counts}
     write_text(output / ENVIRONMENT, json.dumps(made_with, indent=2) + "\n")
 
@@ -171,49 +169,6 @@ def _draw_pictures(task: Task, output: Path) -> None:
     """Draw the pictures of a finished run."""
     with lost_pictures_warned(output, "weights and metrics"):
         task.draw_pictures(output)
-
-
-def _prepare_folder(recipe: Recipe, output: Path, resume: bool) -> Path | None:
-    """Check the run folder and return the state to resume from, if any."""
-    if not resume:
-        if not is_new(output):
-            raise WorkspaceError(
-                f"{output} already exists and is not empty. Fix: choose another folder, or resume the run in "
-                "it."
-            )
-        return None
-    before = with_shots_seed(read_recipe(output))
-    _check_same_run(before, recipe, output)
-    state = output / RESUME_STATE
-    return state if state.is_file() else None
-
-
-def _check_same_run(before: Recipe, now: Recipe, output: Path) -> None:
-    """A resumed run must compute what the interrupted one would have; only how it is shown may change."""
-    shown = {"progress", "loggers"}
-    old = before.model_dump(mode="json")
-    new = now.model_dump(mode="json")
-    different = [
-        f"{section}.{key}"
-        for section in ("data", "model", "engine", "training")
-        for key in old[section].keys() | new[section].keys()
-        if old[section].get(key) != new[section].get(key) and key not in shown
-    ]
-    if before.seed != now.seed:
-        different.append("seed")
-    if different:
-        raise ConfigError(
-            f"{output / RECIPE} differs from the given recipe in {', '.join(sorted(different))}. Fix: "
-            "resume with the run's own recipe, or start a new run."
-        )
-
-
-def _with_kept_model(recipe: Recipe, output: Path, kind: type[MetaHead]) -> Recipe:
-    """A resumed run has the model that it began with, whatever circuits/ says by now."""
-    file = output / "last" / META
-    if not file.is_file():
-        return recipe
-    return recipe.model_copy(update={"model": read_meta(file, kind).model})
 
 
 def _identities(task: Task, splits: tuple[str, ...]) -> dict[str, DataIdentity | None]:
@@ -225,38 +180,6 @@ def _identities(task: Task, splits: tuple[str, ...]) -> dict[str, DataIdentity |
         except (ConfigError, DataError):  # there is none: whoever evaluates on it says so
             found[split] = None
     return found
-
-
-def _check_data(output: Path, before: DataRecord | None, now: DataRecord, task: Task) -> None:
-    """A resumed run must go on with the data that it was begun with.
-
-    Weights were learned with statistics of these data: also where files cannot be compared (runs of earlier
-    versions, servers without ETag), they must be those of now.
-    """
-    if before is not None:
-        check_unchanged(output, before, now, LEARNED)
-    file = output / "last" / META
-    kept = json.loads(file.read_text(encoding="utf-8")).get("statistics", {}) if file.is_file() else {}
-    found = task.meta(epoch=1, step=1, metrics={}).model_dump(mode="json").get("statistics", {})
-    different = sorted(key for key in kept.keys() & found.keys() if kept[key] != found[key])
-    if different:
-        raise DataError(
-            f"{output}: the training data must be those that the run was begun with, but their statistics "
-            f"({', '.join(different)}) differ from those in {file}. Fix: put the data back as they were, or "
-            "start a new run."
-        )
-
-
-def _check_processes(output: Path) -> None:
-    """A resumed run must have as many processes: with their number steps and batches change."""
-    file = output / ENVIRONMENT
-    before = json.loads(file.read_text(encoding="utf-8")).get("processes", 1) if file.is_file() else 1
-    if before != place().world:
-        raise ConfigError(
-            f"{output} was begun by {before} process(es), each with a batch of its own, but this is a "
-            f"training by {place().world}: its steps would be others. Fix: start as many (`torchrun "
-            "--nproc-per-node`), or a new run."
-        )
 
 
 def _check_early_stopping(recipe: Recipe, task: Task) -> None:

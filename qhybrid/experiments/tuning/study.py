@@ -193,8 +193,8 @@ class _Search:
         if result is None:
             why = answer.get("error", "it says no error")
             raise WorkspaceError(
-                f"{folder}: a trial must leave a result, but has left none ({why}). Fix: see to the workers of "
-                "the cluster (memory, versions, paths), and give the same command."
+                f"{folder}: a trial must leave a result, but has left none ({why}). Fix: see to the workers "
+                "of the cluster (memory, versions, paths), and give the same command."
             )
         if result["value"] is None:
             self.studies[label].tell(trial.number, state=self.optuna.trial.TrialState.FAIL)
