@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from qhybrid.cluster import check_scheduler, opened
 from qhybrid.config import EngineConfig, PredictionConfig, validated
 from qhybrid.data.locations import check_present
 from qhybrid.data.map_area import parse_box
@@ -17,6 +19,7 @@ from qhybrid.inference import (
     MapOutcome,
     Products,
     SceneModel,
+    Spread,
     check_output,
     find_scenes,
     map_one_scene,
@@ -25,6 +28,10 @@ from qhybrid.inference import (
     means_several,
 )
 from qhybrid.plugins import near_name
+from qhybrid.workspace import data_below
+
+if TYPE_CHECKING:
+    from qhybrid.training.run_folder import Which
 
 SceneProgress = Callable[[int, int, Path], Callable[[int, int], None] | None]
 """Called before each scene with its number, the number of all and the scene; returns what is told of it."""
@@ -112,6 +119,8 @@ class MapRequest:
         device: str = "auto",
         progress: SceneProgress | None = None,
         done: Callable[[MapOutcome], None] | None = None,
+        scheduler: str | None = None,
+        source: RunSource | None = None,
     ) -> list[MapOutcome]:
         """Map the scenes; maps that are finished are kept, and one that was interrupted goes on.
 
@@ -121,12 +130,15 @@ class MapRequest:
             device: Where to run the model: auto, cpu or cuda.
             progress: Told of each scene before it is mapped.
             done: Told of each scene after that.
+            scheduler: Dask cluster that does the work; see `qhybrid.cluster.opened`.
+            source: How its workers load the model; needed with a scheduler.
 
         Returns:
             What became of each scene.
 
         Raises:
             DataError: If scenes could not be mapped; the others are, and `done` was told of all.
+            WorkspaceError: If the cluster has gone; what is finished is kept.
         """
         settings = run.recipe.prediction
         if overlap is not None:
@@ -138,6 +150,16 @@ class MapRequest:
             "settings": settings,
             "device": device,
         }
+        with _spread(scheduler, source, device) as spread:
+            return self._write(run, progress, done, {**common, "spread": spread})
+
+    def _write(
+        self,
+        run: SceneModel,
+        progress: SceneProgress | None,
+        done: Callable[[MapOutcome], None] | None,
+        common: dict[str, Any],
+    ) -> list[MapOutcome]:
         if self.several:
             outcomes = map_scenes(run, self.scenes, self.output, progress=progress, done=done, **common)
             _check_all_mapped(outcomes)
@@ -149,6 +171,55 @@ class MapRequest:
         if done is not None:
             done(outcome)
         return [outcome]
+
+
+@dataclass(frozen=True)
+class RunSource:
+    """How a trained model is loaded for mapping, in this process or in a worker of a cluster.
+
+    Attributes:
+        folder: The run folder.
+        which: Weights of the best or of the last epoch.
+        engine: What executes the circuits, as JSON; None for what the run was trained with.
+        bands: Numbers of the scenes' bands in the model's order; None for those by name.
+        scale: Factor that turns the scenes' numbers into those of training.
+        resolution: Metres a pixel that scenes are resampled to.
+        data_root: Folder that weights of others are looked up in.
+    """
+
+    folder: Path
+    which: Which
+    engine: str | None
+    bands: tuple[int, ...] | None
+    scale: float | None
+    resolution: float | None
+    data_root: Path
+
+    def __call__(self) -> SceneModel:
+        """Load the model.
+
+        Raises:
+            QHybridError: If the folder is damaged, or an option does not fit.
+        """
+        from qhybrid.inference import read_as
+        from qhybrid.training import load_run
+
+        with data_below(self.data_root):
+            loaded = load_run(self.folder, self.which)
+            run = read_as(loaded, bands=self.bands, scale=self.scale, resolution=self.resolution)
+            engine = None if self.engine is None else EngineConfig.model_validate_json(self.engine)
+            return executed_by(run, engine)
+
+
+@contextmanager
+def _spread(scheduler: str | None, source: RunSource | None, device: str) -> Iterator[Spread | None]:
+    """Open a cluster; nothing without a scheduler."""
+    if scheduler is None or source is None:
+        yield None
+        return
+    check_scheduler(scheduler)
+    with opened(scheduler=scheduler) as pool:
+        yield Spread(pool, source, device)
 
 
 def _check_all_mapped(outcomes: Sequence[MapOutcome]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,8 @@ def train(
 ) -> Run:
     """Train the model of a recipe.
 
-    A training that is interrupted leaves a folder that `resume` goes on with.
+    A training that is interrupted leaves a folder that `resume` goes on with. In a script that `torchrun`
+    has started in several processes they train together; see `docs/cluster.md`.
 
     Args:
         recipe: A name in ./runs or of the package, a file, a mapping, or a recipe.
@@ -59,9 +61,28 @@ def train(
     from qhybrid.training import train as train_into
 
     checked = as_recipe(recipe, settings)
-    with run_folder(None if output is None else Path(output), checked.name) as folder:
+    with joined_run_folder(None if output is None else Path(output), checked.name) as folder:
         train_into(checked, default_data_root(data_root), folder, test=test, on_start=on_start)
     return Run(folder)
+
+
+@contextmanager
+def joined_run_folder(given: Path | None, name: str) -> Iterator[Path]:
+    """Join the processes that `torchrun` has started, and give all of them the run folder of the first.
+
+    Args:
+        given: The folder that the user wants; None for a new one.
+        name: Of the recipe.
+
+    Raises:
+        ConfigError: If processes may be restarted, and no folder was given.
+        TrainingError: If the processes cannot be joined.
+    """
+    from qhybrid.training.ranks import check_restarts, from_first, joined
+
+    with joined() as own, ExitStack() as stack:
+        check_restarts(own, given)
+        yield from_first(lambda: stack.enter_context(run_folder(given, name)))
 
 
 def resume(
@@ -248,6 +269,7 @@ class Run:
         data_root: FilePath | None = None,
         progress: SceneProgress | None = None,
         done: Callable[[MapOutcome], None] | None = None,
+        scheduler: str | None = None,
         **options: Any,
     ) -> list[MapOutcome]:
         """Map scenes of any size; finished maps are kept, and an interrupted one goes on.
@@ -268,6 +290,8 @@ class Run:
             data_root: Folder that weights of others are looked up in.
             progress: Told of each scene before it is mapped; returns what is told of its windows.
             done: Told of each scene after that.
+            scheduler: Dask cluster that does the work: the address of its scheduler, or `local:N` for N
+                processes on this machine. Maps are the same bytes as without.
             **options: Fields of `qhybrid.inference.MapOptions` and `Products`, as in `probabilities=True`,
                 `overwrite=True`, `polygons="gpkg"`.
 
@@ -279,17 +303,29 @@ class Run:
             DataError: If scenes could not be mapped; the others are.
             WorkspaceError: If a file is in the way, or cannot be written.
         """
-        from qhybrid.api.maps import MapRequest, executed_by
+        from qhybrid.api.maps import MapRequest, RunSource
+        from qhybrid.cluster import check_scheduler
         from qhybrid.evaluation import routed_to_its_device
-        from qhybrid.inference import read_as
-        from qhybrid.training import load_run
 
+        check_scheduler(scheduler)
         request = MapRequest.of(as_list(scenes), output, options)
         chosen = as_engine(engine, noise, shots, engine_options)
-        with data_below(default_data_root(data_root)):
-            loaded = read_as(load_run(self.folder, which), bands=bands, scale=scale, resolution=resolution)
-        model = executed_by(loaded, None if chosen is None else routed_to_its_device(chosen))
-        return request.write(model, overlap=overlap, device=device, progress=progress, done=done)
+        source = RunSource(
+            self.folder.absolute(),
+            which,
+            None if chosen is None else routed_to_its_device(chosen).model_dump_json(),
+            None if bands is None else tuple(bands),
+            scale,
+            resolution,
+            default_data_root(data_root).absolute(),
+        )
+        common: dict[str, Any] = {
+            "overlap": overlap,
+            "device": device,
+            "scheduler": scheduler,
+            "source": source,
+        }
+        return request.write(source(), progress=progress, done=done, **common)
 
     def diagnose(self, split: str = "test", **options: Any) -> Diagnosis:
         """Replace the outputs of the circuits, and judge whether the model uses them; nothing is trained.

@@ -64,6 +64,7 @@ def repeat(
     data_root: FilePath | None = None,
     output: FilePath | None = None,
     jobs: int = 1,
+    scheduler: str | None = None,
     report: Callable[[Outcome], None] | None = None,
 ) -> Repeats:
     """Train and test a recipe with every seed and fold; finished runs are kept, interrupted ones go on.
@@ -79,6 +80,7 @@ def repeat(
         data_root: As for `train`.
         output: Folder of the runs, also that of an earlier call; runs/NAME/<time> if absent.
         jobs: Runs at the same time, each in a process of its own.
+        scheduler: Dask cluster that does the runs instead: an address, or `local:N`.
         report: Told of each run as it ends.
 
     Raises:
@@ -92,7 +94,7 @@ def repeat(
     with data_below(root):
         schedule = RepeatSchedule.make(as_recipe(recipe, settings), seeds, folds, all_folds=all_folds)
         with run_folder(None if output is None else Path(output), schedule.recipe.name) as folder:
-            outcomes = run_schedule(schedule, root, folder, jobs=jobs, report=report)
+            outcomes = run_schedule(schedule, root, folder, jobs=jobs, scheduler=scheduler, report=report)
             # The folder may hold runs of earlier calls too.
             whole = RepeatSchedule.read(folder)
             ended = all_outcomes(whole, folder, outcomes)
@@ -222,6 +224,7 @@ def ablate(
     data_root: FilePath | None = None,
     output: FilePath | None = None,
     jobs: int = 1,
+    scheduler: str | None = None,
     report: Callable[[str, int, int], None] | None = None,
 ) -> Ablation:
     """Retrain a recipe with other things in the place of its circuits, and say what that decides.
@@ -241,6 +244,7 @@ def ablate(
         data_root: As for `train`.
         output: Folder of the ablation; runs/NAME/ablation if absent, where it also resumes.
         jobs: Runs at the same time.
+        scheduler: Dask cluster that does the runs and searches instead: an address, or `local:N`.
         report: Told of what has ended, how much of its kind is done, and how much there is.
 
     Raises:
@@ -264,6 +268,7 @@ def ablate(
         trials=trials,
         space=space,
         jobs=jobs,
+        scheduler=scheduler,
         **({} if report is None else {"report": report}),
     )
     return Ablation(folder, content)

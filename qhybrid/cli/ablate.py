@@ -12,8 +12,9 @@ import typer
 
 from qhybrid.api.lookup import find_recipe
 from qhybrid.cli.console import console, duration, errors, say, say_path, seconds_left, short
-from qhybrid.cli.repeats import ALL, parse_numbers
+from qhybrid.cli.repeats import ALL, check_one_kind, parse_numbers
 from qhybrid.cli.train import DATA_ROOT_HELP
+from qhybrid.cluster import SCHEDULER_HELP
 from qhybrid.config import load_recipe
 from qhybrid.workspace import data_root as find_data_root
 
@@ -50,6 +51,7 @@ def ablate(
         str | None, typer.Option(help="What is compared; stated at the first call. Otherwise the usual one.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 1,
+    scheduler: Annotated[str | None, typer.Option(help=SCHEDULER_HELP)] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Replace a value of the recipe: training.epochs=3.")
     ] = None,
@@ -60,6 +62,7 @@ def ablate(
     ] = None,
 ) -> None:
     """Retrain with other things in the place of the circuits (the arms), and say what that decides."""
+    check_one_kind(jobs, scheduler)
     from qhybrid.api import ablate as run
     from qhybrid.config.tuning import load_space
 
@@ -80,6 +83,7 @@ def ablate(
             trials=tune,
             space=None if space is None else load_space(space),
             jobs=jobs,
+            scheduler=scheduler,
             report=_Progress(),
         ).content
     except KeyboardInterrupt:

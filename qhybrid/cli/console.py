@@ -34,6 +34,12 @@ def say(text: str) -> None:
     console.print(text, markup=False, soft_wrap=True)
 
 
+def hush() -> None:
+    """From now on print errors alone: another process of the same command speaks for all."""
+    console.quiet = True
+    warnings.simplefilter("ignore")
+
+
 def tell_warnings() -> None:
     """From now on print each warning for users once, as a line of its own without the place in the code."""
     shown = warnings.showwarning

@@ -30,6 +30,7 @@ from qhybrid.cli.evaluate import (
     routed,
     scale_factor,
 )
+from qhybrid.cluster import SCHEDULER_HELP
 
 if TYPE_CHECKING:
     from qhybrid.inference import MapOutcome
@@ -98,6 +99,7 @@ def predict(
     bands: Bands = None,
     scale: Scale = None,
     resolution: Resolution = None,
+    scheduler: Annotated[str | None, typer.Option(help=SCHEDULER_HELP)] = None,
 ) -> None:
     """Map scenes of any size: overlapping windows, blended; maps keep CRS, transform and nodata.
 
@@ -126,6 +128,7 @@ def predict(
             device=device,
             progress=progress.begin,
             done=progress.end,
+            scheduler=scheduler,
             probabilities=probabilities,
             uncertainty=uncertainty,
             codes=codes,

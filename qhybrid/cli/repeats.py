@@ -37,7 +37,19 @@ def parse_numbers(text: str, flag: str) -> list[int]:
     return numbers
 
 
-def train_repeatedly(schedule: RepeatSchedule, data_root: Path, target: Path, jobs: int) -> None:
+def check_one_kind(jobs: int, scheduler: str | None) -> None:
+    """Check that runs are done by processes of this machine or by a cluster.
+
+    Raises:
+        typer.BadParameter: If both are asked for.
+    """
+    if jobs > 1 and scheduler is not None:
+        raise typer.BadParameter("--jobs cannot be given with --scheduler: its workers do the runs")
+
+
+def train_repeatedly(
+    schedule: RepeatSchedule, data_root: Path, target: Path, jobs: int, scheduler: str | None = None
+) -> None:
     """Run a schedule, say how each run ended, and print mean and standard deviation.
 
     Raises:
@@ -61,7 +73,7 @@ def train_repeatedly(schedule: RepeatSchedule, data_root: Path, target: Path, jo
         say(f"[{done}/{total}] {outcome.repetition.name}: {state}{said}")
 
     try:
-        outcomes = run_schedule(schedule, data_root, target, jobs=jobs, report=report)
+        outcomes = run_schedule(schedule, data_root, target, jobs=jobs, scheduler=scheduler, report=report)
     except KeyboardInterrupt:
         hint = f"Interrupted. Finished runs are kept. Go on with: qhybrid train --resume {short(target)}"
         errors.print(hint, markup=False, soft_wrap=True)

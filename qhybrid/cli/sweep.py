@@ -11,6 +11,7 @@ import typer
 from qhybrid.cli.console import console, errors, say, say_path, short, stage_bars
 from qhybrid.cli.hashing import hashing_bar
 from qhybrid.cli.train import DATA_ROOT_HELP
+from qhybrid.cluster import SCHEDULER_HELP
 from qhybrid.workspace import data_root as find_data_root
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ def sweep(
         int | None,
         typer.Option("--jobs", "-j", min=1, help="Processes on this machine; otherwise one a core."),
     ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Address of a Dask scheduler whose workers do the work instead.")
-    ] = None,
+    scheduler: Annotated[str | None, typer.Option(help=SCHEDULER_HELP)] = None,
     recompute: Annotated[
         bool,
         typer.Option("--recompute", help="Compute cells again whose new metrics cannot be had otherwise."),

@@ -12,6 +12,7 @@ from qhybrid.cli.console import (
     console,
     errors,
     evaluation_table,
+    hush,
     progress_bar,
     say,
     say_circuit_use,
@@ -19,7 +20,8 @@ from qhybrid.cli.console import (
     short,
 )
 from qhybrid.cli.hashing import hashing_bar
-from qhybrid.cli.repeats import ALL, parse_numbers, train_repeatedly
+from qhybrid.cli.repeats import ALL, check_one_kind, parse_numbers, train_repeatedly
+from qhybrid.cluster import SCHEDULER_HELP
 from qhybrid.config import load_recipe
 from qhybrid.workspace import data_below
 from qhybrid.workspace import data_root as find_data_root
@@ -51,6 +53,7 @@ def train(
         str | None, typer.Option(help="Repeat with these folds of the data set, as in 1-3, or all.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Repeated runs at the same time.")] = 1,
+    scheduler: Annotated[str | None, typer.Option(help=f"Of repeated runs. {SCHEDULER_HELP}")] = None,
     rate_test: Annotated[
         bool,
         typer.Option("--find-rate", help="Find a learning rate by a range test of 100 steps; train nothing."),
@@ -72,16 +75,17 @@ def train(
         with data_below(root):
             find_rate_and_print(checked, root, output)
         return
+    check_one_kind(jobs, scheduler)
     if _repeats(recipe, resume, seeds, folds):
         if not test:
             raise typer.BadParameter("--no-test cannot be given with --seeds and --folds: they end in tests")
         with data_below(find_data_root(data_root)):
             schedule, given = _schedule(recipe, resume, seeds, folds, set_, output)
             with run_folder(given, schedule.recipe.name) as target:
-                train_repeatedly(schedule, find_data_root(data_root), target, jobs)
+                train_repeatedly(schedule, find_data_root(data_root), target, jobs, scheduler)
         return
-    if jobs > 1:
-        raise typer.BadParameter("--jobs is for repeated runs: give --seeds or --folds")
+    if jobs > 1 or scheduler is not None:
+        raise typer.BadParameter("--jobs and --scheduler are for repeated runs: give --seeds or --folds")
     folder = find_run(resume) if resume is not None else None
     file = folder / RECIPE_IN_RUN if folder is not None else find_recipe(recipe or "")
     if folder is not None:
@@ -89,11 +93,18 @@ def train(
 
         read_recipe(folder)  # says which plugin is missing before its names are looked up
     checked = load_recipe(file, set_)
-    with data_below(find_data_root(data_root)), run_folder(folder or output, checked.name) as target:
-        train_and_hint(checked, find_data_root(data_root), target, resume=folder is not None, test=test)
+    from qhybrid.api.run import joined_run_folder
+    from qhybrid.training.ranks import launched
+
+    if not launched().first:
+        hush()
+    root = find_data_root(data_root)
+    with data_below(root):
+        with joined_run_folder(folder or output, checked.name) as target:
+            train_and_hint(checked, root, target, resume=folder is not None, test=test)
         say_path("run", target)
-        if test:
-            test_run(target, find_data_root(data_root), diagnose=diagnose)
+        if test and launched().first:
+            test_run(target, root, diagnose=diagnose)
 
 
 def _repeats(recipe: str | None, resume: str | None, seeds: str | None, folds: str | None) -> bool:
@@ -169,7 +180,8 @@ def start_lines(start: TrainingStart) -> list[str]:
     lines += [f"{'frozen ViT':<12}{start.frozen}"] if start.frozen else []
     inputs = "patches" if data.unit == "scenes" else "images"
     per_step = f"{start.steps:,} steps of {start.batch_size:,} {inputs}"
-    lines.append(f"{'training':<12}{start.epochs:,} epochs x {per_step}, on {start.device}")
+    where = start.device if start.processes == 1 else f"{start.device}, {start.processes:,} processes"
+    lines.append(f"{'training':<12}{start.epochs:,} epochs x {per_step}, on {where}")
     return lines
 
 

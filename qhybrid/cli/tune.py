@@ -12,6 +12,7 @@ import typer
 from qhybrid.api.lookup import find_recipe
 from qhybrid.cli.console import console, duration, errors, say, say_path, seconds_left, short
 from qhybrid.cli.train import DATA_ROOT_HELP
+from qhybrid.cluster import SCHEDULER_HELP
 from qhybrid.config import load_recipe
 from qhybrid.workspace import data_below
 from qhybrid.workspace import data_root as find_data_root
@@ -37,6 +38,7 @@ def tune(
     ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Trials of each model, earlier ones included.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Seed of what is drawn.")] = 0,
+    scheduler: Annotated[str | None, typer.Option(help=SCHEDULER_HELP)] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Replace a value of the recipes: training.epochs=3.")
     ] = None,
@@ -73,7 +75,9 @@ def tune(
     root = find_data_root(data_root)
     try:
         with data_below(root):
-            rows = search(recipes, keys, root, target, trials=trials, seed=seed, report=report)
+            rows = search(
+                recipes, keys, root, target, trials=trials, seed=seed, scheduler=scheduler, report=report
+            )
     except KeyboardInterrupt:
         errors.print(
             f"Interrupted. Trials are kept in {short(target)}; the same command goes on.",

@@ -24,15 +24,19 @@ _BLUR_SIGMA = 1.0
 class PatchAugmentation:
     """Augmentation of a batch on the batch's own device."""
 
-    def __init__(self, config: AugmentationConfig, statistics: BandStatistics) -> None:
+    def __init__(
+        self, config: AugmentationConfig, statistics: BandStatistics, part: tuple[int, int] = (0, 1)
+    ) -> None:
         """Prepare augmentation.
 
         Args:
             config: Which changes, and how large.
             statistics: Of the training split; colour changes act on values scaled to [0, 1] by its `low`
                 and `high`.
+            part: The samples of a call are every n-th of a larger batch, from the k-th on: (k, n). They are
+                changed as they would be in it.
         """
-        self._config = config
+        self._config, self._part = config, part
         low, high = torch.tensor(statistics.low).double(), torch.tensor(statistics.high).double()
         mean, std = torch.tensor(statistics.mean).double(), torch.tensor(statistics.std).double()
         extent = torch.where(high > low, high - low, torch.ones_like(low))
@@ -76,7 +80,7 @@ class PatchAugmentation:
             raise DataError(
                 f"The statistics are of {self._slope.shape[1]} band(s), the images of {images.shape[1]}."
             )
-        random = torch_generator(seed, "augmentation")
+        random = _Draws(torch_generator(seed, "augmentation"), *self._part)
         with torch.no_grad():
             images, masks, maps = self._turn(images, masks, maps, random)
             valid = (images != 0).any(dim=1, keepdim=True)
@@ -85,12 +89,12 @@ class PatchAugmentation:
             return images.mul_(valid), masks, maps
 
     def _turn(
-        self, images: Tensor, masks: Tensor, maps: Tensor | None, random: torch.Generator
+        self, images: Tensor, masks: Tensor, maps: Tensor | None, random: _Draws
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Flip and rotate by right angles, exactly; always returns new tensors."""
         batch, square = len(images), images.shape[-1] == images.shape[-2]
-        flips = torch.randint(4, (batch,), generator=random) * int(self._config.flip)
-        turns = torch.randint(4, (batch,), generator=random) * int(self._config.rotate90)
+        flips = random.integers(4, batch) * int(self._config.flip)
+        turns = random.integers(4, batch) * int(self._config.rotate90)
         sources = [images, masks] if maps is None else [images, masks, maps]
         targets = [torch.empty_like(source) for source in sources]
         for sample in range(batch):
@@ -104,19 +108,19 @@ class PatchAugmentation:
         return targets[0], targets[1], None if maps is None else targets[2]
 
     def _warp(
-        self, images: Tensor, masks: Tensor, valid: Tensor, maps: Tensor | None, random: torch.Generator
+        self, images: Tensor, masks: Tensor, valid: Tensor, maps: Tensor | None, random: _Draws
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Rotate, zoom and shift: images and maps bilinearly, labels and validity by the nearest pixel."""
         config = self._config
         if config.rotate_degrees == 0 and config.scale == 0 and config.shift == 0:
             return images, masks, valid, maps
         batch, height, width = masks.shape
-        angle = config.rotate_degrees * _symmetric((batch,), random)
-        zoom = 1 + config.scale * _symmetric((batch,), random)
+        angle = config.rotate_degrees * _symmetric(random, batch)
+        zoom = 1 + config.scale * _symmetric(random, batch)
         center = torch.tensor([[(width - 1) / 2, (height - 1) / 2]]).expand(batch, 2)
         matrix = get_rotation_matrix2d(center, angle, zoom[:, None].expand(batch, 2))
         if config.shift > 0:
-            matrix[:, :, 2] += config.shift * torch.tensor([width, height]) * _symmetric((batch, 2), random)
+            matrix[:, :, 2] += config.shift * torch.tensor([width, height]) * _symmetric(random, batch, 2)
         matrix = matrix.to(images)
         images = warp_affine(images, matrix, (height, width), mode="bilinear", padding_mode="zeros")
         # Labels travel as label + 1, so that the zeros that fill in from outside are told from class 0.
@@ -126,11 +130,11 @@ class PatchAugmentation:
         maps = None if maps is None else _warped_maps(maps, matrix, height, width)
         return images, torch.where(labels < 0, IGNORE_INDEX, labels), together[:, 1:] > 0.5, maps
 
-    def _recolour(self, images: Tensor, random: torch.Generator) -> Tensor:
+    def _recolour(self, images: Tensor, random: _Draws) -> Tensor:
         """Change colours; values are not clipped, because the network sees unclipped ones in prediction."""
         config, (batch, bands) = self._config, images.shape[:2]
         if config.blur > 0:
-            chosen = torch.rand((batch,), generator=random) < config.blur
+            chosen = random.uniform(batch) < config.blur
             if chosen.any():
                 chosen = chosen.to(images.device)
                 images[chosen] = gaussian_blur2d(images[chosen], (3, 3), (_BLUR_SIGMA, _BLUR_SIGMA))
@@ -139,15 +143,15 @@ class PatchAugmentation:
         slope, shift = self._slope.to(images), self._shift.to(images)
         scaled = images * slope + shift
         if config.contrast > 0:
-            factor = 1 + config.contrast * _symmetric((batch,), random)
+            factor = 1 + config.contrast * _symmetric(random, batch)
             scaled = adjust_contrast(scaled, factor.to(images), clip_output=False)
         if config.band_gain > 0:
-            scaled *= (1 + config.band_gain * _symmetric((batch, bands, 1, 1), random)).to(images)
+            scaled *= (1 + config.band_gain * _symmetric(random, batch, bands, 1, 1)).to(images)
         if config.brightness > 0:
-            amount = config.brightness * _symmetric((batch,), random)
+            amount = config.brightness * _symmetric(random, batch)
             scaled = adjust_brightness(scaled, amount.to(images), clip_output=False)
         if config.noise > 0:
-            scaled += (config.noise * torch.randn(images.shape, generator=random)).to(images)
+            scaled += (config.noise * random.normal(*images.shape)).to(images)
         inverse = torch.where(slope > 0, 1 / slope, torch.zeros_like(slope))
         return (scaled - shift) * inverse
 
@@ -176,6 +180,31 @@ def _warped_maps(maps: Tensor, matrix: Tensor, height: int, width: int) -> Tenso
     return result
 
 
-def _symmetric(shape: tuple[int, ...], random: torch.Generator) -> Tensor:
+class _Draws:
+    """Numbers for the samples of a batch, which may be every `count`-th of a larger one, from `first` on."""
+
+    def __init__(self, generator: torch.Generator, first: int, count: int) -> None:
+        self._generator, self._first, self._count = generator, first, count
+
+    def integers(self, high: int, *shape: int) -> Tensor:
+        """Draw integers from 0 to `high` - 1."""
+        return self._own(torch.randint(high, self._whole(shape), generator=self._generator))
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Draw from [0, 1) uniformly."""
+        return self._own(torch.rand(self._whole(shape), generator=self._generator))
+
+    def normal(self, *shape: int) -> Tensor:
+        """Draw from the standard normal distribution."""
+        return self._own(torch.randn(self._whole(shape), generator=self._generator))
+
+    def _whole(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (shape[0] * self._count, *shape[1:])
+
+    def _own(self, drawn: Tensor) -> Tensor:
+        return drawn[self._first :: self._count]
+
+
+def _symmetric(random: _Draws, *shape: int) -> Tensor:
     """Draw from [-1, 1) uniformly."""
-    return 2 * torch.rand(shape, generator=random) - 1
+    return 2 * random.uniform(*shape) - 1

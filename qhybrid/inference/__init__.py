@@ -7,6 +7,7 @@ from qhybrid.inference.products import Products
 from qhybrid.inference.scene import ProbabilityBlock, iterate_probabilities, predict_scene
 from qhybrid.inference.scene_model import SceneModel, read_as
 from qhybrid.inference.scene_places import find_scenes, map_places, means_several
+from qhybrid.inference.spread import Spread
 
 __all__ = [
     "MapOptions",
@@ -14,6 +15,7 @@ __all__ = [
     "ProbabilityBlock",
     "Products",
     "SceneModel",
+    "Spread",
     "check_output",
     "find_scenes",
     "iterate_probabilities",

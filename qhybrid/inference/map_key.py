@@ -33,7 +33,29 @@ def map_key(run: SceneModel, image: str | Path, settings: PredictionConfig, **op
     Raises:
         DataError: If the scene cannot be read.
     """
-    content = {
+    return _hash(
+        {
+            **_model(run),
+            "settings": settings.model_dump(mode="json"),
+            # Content that cannot be told is never that of another time.
+            "scene": file_identity(image) or uuid.uuid4().hex,
+            "options": options,
+        }
+    )
+
+
+def model_key(run: SceneModel) -> str:
+    """Return a hash of all of a model that decides the bytes of a map."""
+    return _hash(_model(run))
+
+
+def _hash(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _model(run: SceneModel) -> dict[str, Any]:
+    return {
         "qhybrid": __version__,
         "recipe": run.recipe.model_dump(mode="json"),
         "weights": _weights(run),
@@ -42,13 +64,7 @@ def map_key(run: SceneModel, image: str | Path, settings: PredictionConfig, **op
         "classes": run.classes.to_dict(),
         "bands": list(run.bands),
         "engines": _engines(run),
-        "settings": settings.model_dump(mode="json"),
-        # Content that cannot be told is never that of another time.
-        "scene": file_identity(image) or uuid.uuid4().hex,
-        "options": options,
     }
-    text = json.dumps(content, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _weights(run: SceneModel) -> str:

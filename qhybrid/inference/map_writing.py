@@ -22,13 +22,18 @@ from qhybrid.errors import ConfigError, WorkspaceError
 from qhybrid.inference.companions import companions_of_another
 from qhybrid.inference.map_key import TAG, map_key
 from qhybrid.inference.map_options import MapOptions, check_output, map_files
-from qhybrid.inference.part_folder import PartFolder, open_part, part_path, read_state
+from qhybrid.inference.part_folder import PartFolder, RawRaster, open_part, part_path, read_state
 from qhybrid.inference.scene import DEFAULT_MEMORY_MB, ProbabilityBlock, iterate_probabilities
 from qhybrid.inference.scene_model import SceneModel, check_window_size, scene_grid
 from qhybrid.inference.uncertainty import uncertainty as uncertainty_of
 from qhybrid.inference.uncertainty import uncertainty_bands
 from qhybrid.inference.walk import Progress, check_draws, random_engines
 from qhybrid.version import __version__
+
+Layer = tuple[MapBands, Callable[[ProbabilityBlock], NDArray[Any]]]
+"""The bands of one file, and what computes them of a finished block."""
+Predict = Callable[["MapJob", PartFolder, Sequence[Layer], "Progress | None"], None]
+"""Fills the raw rasters of a map."""
 
 
 def write_map(
@@ -149,16 +154,27 @@ class MapJob:
         return companions_of_another(self.files[0], self.key, (*self.files, *self.products))
 
     def make(
-        self, run: SceneModel, device: str | torch.device | None = None, progress: Progress | None = None
+        self,
+        run: SceneModel,
+        device: str | torch.device | None = None,
+        progress: Progress | None = None,
+        predict: Predict | None = None,
     ) -> tuple[Path, ...]:
-        """Predict and write; go on where an earlier process has stopped. See `write_map`."""
+        """Predict and write; go on where an earlier process has stopped.
+
+        Args:
+            run: The trained model.
+            device: Where to run it; see `write_map`.
+            progress: See `write_map`.
+            predict: Fills the rasters, in place of this process.
+        """
         if self.like.irregular is not None:
             warnings.warn(
                 f"{self.image}: the scene is not on a regular grid: {self.like.irregular} place its pixels. "
                 "The map keeps them; warp it (gdalwarp) to measure or overlay it.",
                 stacklevel=2,
             )
-        layers = self._layers(run)
+        layers = self.layers(run)
         if part_path(self.files[0]).exists() and not self.begun:
             warnings.warn(
                 f"{self.files[0]}: another map was begun here (other weights, scene or settings); it is "
@@ -166,17 +182,18 @@ class MapJob:
                 stacklevel=2,
             )
         with open_part(self.files[0], self.key) as part:
-            self._predict(run, part, layers, device, progress)
+            if predict is not None:
+                predict(self, part, layers, progress)
+            else:
+                self._predict(run, part, layers, device, progress)
             self._write(run, part, [bands for bands, _ in layers])
         return self.files
 
-    def _layers(self, run: SceneModel) -> list[tuple[MapBands, Callable[[ProbabilityBlock], NDArray[Any]]]]:
+    def layers(self, run: SceneModel) -> list[Layer]:
         """Return the bands of each file, and what computes them of a finished block."""
         bands = class_bands(run.classes, self.options.codes)
         table = code_table(bands)
-        layers: list[tuple[MapBands, Callable[[ProbabilityBlock], NDArray[Any]]]] = [
-            (bands, lambda block: table[block.labels()])
-        ]
+        layers: list[Layer] = [(bands, lambda block: table[block.labels()])]
         if self.options.probabilities:
             layers.append((probability_bands(run.classes), lambda block: block.probabilities))
         if self.options.uncertainty:
@@ -192,12 +209,11 @@ class MapJob:
         self,
         run: SceneModel,
         part: PartFolder,
-        layers: Sequence[tuple[MapBands, Callable[[ProbabilityBlock], NDArray[Any]]]],
+        layers: Sequence[Layer],
         device: str | torch.device | None,
         progress: Progress | None,
     ) -> None:
-        size = self.like.height, self.like.width
-        rasters = [part.raster(len(bands.names), *size, bands.dtype) for bands, _ in layers]
+        rasters = self.rasters(part, layers)
         blocks = iterate_probabilities(
             run,
             self.image,
@@ -216,6 +232,11 @@ class MapJob:
                 raster.write(values(block), block.row - self.area.row, block.col - self.area.col)
             part.note((block.col, block.row + len(block.valid)))
         part.note(part.position, force=True)
+
+    def rasters(self, part: PartFolder, layers: Sequence[Layer]) -> list[RawRaster]:
+        """Open the raw rasters of a map in work, one a layer."""
+        size = self.like.height, self.like.width
+        return [part.raster(len(bands.names), *size, bands.dtype) for bands, _ in layers]
 
     def _write(self, run: SceneModel, part: PartFolder, layers: Sequence[MapBands]) -> None:
         """Turn the raw rasters into the files of the map, and then move all of them to their places."""

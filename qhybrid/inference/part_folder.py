@@ -1,8 +1,9 @@
 """A map that is being made: finished rows on disk, so that a killed process goes on where it stopped.
 
 Beside the map `map.tif` a hidden folder `.map.tif.part` holds one uncompressed file a raster and state.json:
-what is mapped by what (a hash), and how far the raw files are complete. Rows are written before the state
-that counts them, and writing them again gives the same bytes, so that any moment is one to go on from.
+what is mapped by what (a hash), and how far the raw files are complete. Where several processes make a map,
+bands of rows wait beside them until those above are there. Rows are written before the state that counts
+them, and writing them again gives the same bytes, so that any moment is one to go on from.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from qhybrid.workspace import locked, write_text
 CHECKPOINT_SECONDS = 2.0
 """Time between two notes of how far the rows are complete."""
 STATE = "state.json"
+BAND = "band_"
+"""How files begin that hold rows below the complete ones, of maps that several processes make."""
 _FORMAT = 1
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _READ_BYTES = 32 << 20
@@ -62,6 +65,10 @@ class RawRaster:
             except OSError as error:
                 os.close(self._handle)
                 raise _full_disk(path, size, error) from error
+
+    def opened_like(self, path: Path, height: int, width: int) -> RawRaster:
+        """Return another file of the same bands and number type."""
+        return RawRaster(path, self._bands, height, width, self._dtype.name)
 
     def _offset(self, row: int, band: int, col: int) -> int:
         return ((row * self._bands + band) * self._width + col) * self._dtype.itemsize
@@ -221,7 +228,7 @@ def open_part(output: Path, key: str) -> Iterator[PartFolder]:
                 part.note((0, 0), force=True)
             yield part
         except (KeyboardInterrupt, WorkspaceError) as error:
-            keep = part.position > (0, 0)
+            keep = part.position > (0, 0) or any(folder.glob(f"{BAND}*"))
             if keep and isinstance(error, KeyboardInterrupt):
                 part.note(part.position, force=True)
             raise

@@ -74,6 +74,7 @@ def iterate_probabilities(
     draws: int | None = None,
     seed: int | None = None,
     start: tuple[int, int] = (0, 0),
+    strip: tuple[int, int] | None = None,
 ) -> Iterator[ProbabilityBlock]:
     """Predict a scene of any size by overlapping windows whose probabilities are blended at the seams.
 
@@ -96,6 +97,7 @@ def iterate_probabilities(
         seed: Decides shots and trajectories, by place: a window has the same draws in whatever order windows
             come. Absent: engines draw as they were made to.
         start: Column of the strip and first row to go on with; all blocks before it are left out.
+        strip: The only strip of columns that is wanted, (begin, end), one of `planned_strips`.
 
     Returns:
         Iterator over blocks that cover the scene once, strip by strip, in each strip from top to bottom.
@@ -119,11 +121,32 @@ def iterate_probabilities(
     tokens = scene_tokens(run, keep=isinstance(scene, Scene))
     walk = SceneWalk(run, reader, settings, size, device, progress, draws=draws, seed=seed, tokens=tokens)
     wanted = area or Window(0, 0, *reader.shape)
+    if strip is not None:
+        strips = [strip]
+    else:
+        strips = planned_strips(
+            walk.columns, wanted, size, run.classes.num_classes * (draws or 1), max_memory_mb
+        )
+    return _blocks(walk, strips, wanted, start)
+
+
+def planned_strips(
+    columns: tuple[int, ...], area: Window, size: int, channels: int, max_memory_mb: float
+) -> list[tuple[int, int]]:
+    """Return the strips of columns that a scene is predicted in, (begin, end) each, from left to right.
+
+    Args:
+        columns: Where the windows of the scene start.
+        area: The part that is wanted.
+        size: Side of the windows.
+        channels: Blended values of a pixel.
+        max_memory_mb: Bound of the memory for blending, in MiB.
+    """
     # A column of the band: values being blended, those being handed out, and their masks.
-    column_bytes = size * 2 * (4 * run.classes.num_classes * (draws or 1) + 1)
-    inside = [c - wanted.col for c in walk.columns if wanted.col < c < wanted.col + wanted.width]
-    strips = plan_strips((0, *inside), wanted.width, int(max_memory_mb * 2**20 / column_bytes))
-    return _blocks(walk, [(begin + wanted.col, end + wanted.col) for begin, end in strips], wanted, start)
+    column_bytes = size * 2 * (4 * channels + 1)
+    inside = [c - area.col for c in columns if area.col < c < area.col + area.width]
+    strips = plan_strips((0, *inside), area.width, int(max_memory_mb * 2**20 / column_bytes))
+    return [(begin + area.col, end + area.col) for begin, end in strips]
 
 
 def _blocks(

@@ -19,6 +19,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from qhybrid.errors import WorkspaceError
+from qhybrid.training.ranks import from_first, place
 from qhybrid.training.run_folder import METRICS, RESUME_STATE, Meta, save_weights
 from qhybrid.workspace import atomic_path
 
@@ -82,6 +83,8 @@ class WeightAverage(EMAWeightAveraging):
 
 class RunKeeper(Checkpoint):
     """At the end of each epoch: appends to metrics.csv, keeps best and last weights and the resume state.
+
+    Of several processes the first one writes; all of them keep the table, which is in everybody's state.
 
     The resume state is written last: a process killed in between repeats the epoch, and nothing is counted
     twice. With `save_interval`, table, last weights and resume state of short epochs are not all written; a
@@ -179,21 +182,27 @@ class RunKeeper(Checkpoint):
         best = math.isfinite(score) and score > self.best
         if best:
             self.best = score
-            if self.keep_best:
+            if self.keep_best and place().first:
                 save_weights(self.folder, "best", network, meta)
         self.stopped = bool(trainer.should_stop)
         meta = meta.model_copy(update={"stopped": self.stopped})
         if self._is_due(trainer):
             self._save(trainer, network, meta)
             self._saved_epoch = epoch
-        if self.report is not None:
+        if self.report is not None and place().first:
             self.report(self.rows[-1], best=best)
 
     def _is_due(self, trainer: lightning.Trainer) -> bool:
         last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        return last or time.monotonic() - self._saved_at >= self.save_interval
+        return last or from_first(lambda: time.monotonic() - self._saved_at >= self.save_interval)
 
     def _save(self, trainer: lightning.Trainer, network: nn.Module, meta: Meta) -> None:
+        if not place().first:
+            trainer.save_checkpoint(
+                self.folder / RESUME_STATE
+            )  # gives its part of it, and waits; writes nothing
+            self._saved_at = time.monotonic()
+            return
         # The state is written before the others take their places and takes its own after them: on a full
         # disk all stay as they were after the epoch before.
         with atomic_path(self.folder / RESUME_STATE) as temporary:

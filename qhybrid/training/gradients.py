@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from qhybrid.layers import quantum_layers
+from qhybrid.training.ranks import place, summed
 
 WEIGHTS, INPUTS = "gradient_weights", "gradient_inputs"
 """Columns are `gradient_weights LAYER` and `gradient_inputs LAYER`."""
@@ -84,7 +85,8 @@ class GradientNorms(Callback):
             if layer.weight.grad is not None:
                 self._add(f"{WEIGHTS} {name}", layer.weight.grad.detach().double().square().sum())
         for name, norm in self._inputs.items():
-            self._add(f"{INPUTS} {name}", norm / scale**2)
+            # Each rank has W times the gradient of its own samples; see `qhybrid.training.ranks`.
+            self._add(f"{INPUTS} {name}", summed(norm) / (scale * place().world) ** 2)
         self._inputs = {}
 
     def _add(self, column: str, value: Tensor) -> None:

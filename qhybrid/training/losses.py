@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -42,12 +42,29 @@ def class_weights(config: LossConfig, pixels_per_class: Sequence[int]) -> Tensor
     return (weights / weights[weights > 0].mean()).float()
 
 
+Summed = Callable[[Tensor], Tensor]
+"""Adds up a sum over a batch over all processes that have a part of it."""
+
+
+def _alone(value: Tensor) -> Tensor:
+    return value
+
+
 class DiceLoss(nn.Module):
     """One minus the mean soft Dice of the classes that occur in the batch's truth.
 
     Dice_k = 2 sum p_k t_k / (sum p_k + sum t_k), over all counted pixels of the batch. Classes without a
     pixel of truth are left out: their Dice would be 0 whatever is predicted.
     """
+
+    def __init__(self, summed: Summed = _alone) -> None:
+        """Build the loss.
+
+        Args:
+            summed: Adds up sums over several processes.
+        """
+        super().__init__()
+        self.summed = summed
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss for logits (B, K, ...) and target (B, ...), as a scalar."""
@@ -56,9 +73,9 @@ class DiceLoss(nn.Module):
         truth = truth * counted.unsqueeze(1)
         probabilities = logits.softmax(dim=1) * counted.unsqueeze(1)
         over = [0, *range(2, logits.ndim)]
-        overlap = (probabilities * truth).sum(over)
-        total = probabilities.sum(over) + truth.sum(over)
-        occurs = truth.sum(over) > 0
+        overlap = self.summed((probabilities * truth).sum(over))
+        total = self.summed(probabilities.sum(over) + truth.sum(over))
+        occurs = self.summed(truth.sum(over)) > 0
         dice = 2 * overlap / total.clamp(min=1e-6)
         return 1 - (dice * occurs).sum() / occurs.sum().clamp(min=1)
 
@@ -68,37 +85,41 @@ class CrossEntropyDice(nn.Module):
 
     weights: Tensor | None
 
-    def __init__(self, config: LossConfig, weights: Tensor | None = None) -> None:
+    def __init__(self, config: LossConfig, weights: Tensor | None = None, summed: Summed = _alone) -> None:
         """Build the loss.
 
         Args:
             config: The loss section.
             weights: Class weights of the cross-entropy, shape (K,).
+            summed: Adds up sums over several processes, so that the loss is that of all their samples.
         """
         super().__init__()
         self.config = config
-        self.dice = DiceLoss()
+        self.summed = summed
+        self.dice = DiceLoss(summed)
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss for logits (B, K, ...) and integer target (B, ...), as a scalar."""
         logits = logits.float()
         counted = target != IGNORE_INDEX
-        if not bool(counted.any()):
+        number = self.summed(counted.sum())
+        if not bool(number):
             return logits.sum() * 0.0
         loss = logits.new_zeros(())
         if self.config.cross_entropy:
-            loss = loss + self.config.cross_entropy * self._cross_entropy(logits, target, counted)
+            loss = loss + self.config.cross_entropy * self._cross_entropy(logits, target, counted, number)
         if self.config.dice:
             loss = loss + self.config.dice * self.dice(logits, target)
         return loss
 
-    def _cross_entropy(self, logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:
+    def _cross_entropy(self, logits: Tensor, target: Tensor, counted: Tensor, number: Tensor) -> Tensor:
         summed = self._focal(logits, target) if self.config.focal_gamma else self._plain(logits, target)
+        summed = self.summed(summed)
         if self.weights is None:
-            return summed / counted.sum()
+            return summed / number
         # A batch may hold only classes of weight 0: a plain weighted mean would then be 0 / 0.
-        return summed / self.weights[target[counted]].sum().clamp(min=1e-6)
+        return summed / self.summed(self.weights[target[counted]].sum()).clamp(min=1e-6)
 
     def _plain(self, logits: Tensor, target: Tensor) -> Tensor:
         return F.cross_entropy(

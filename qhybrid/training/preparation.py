@@ -14,11 +14,13 @@ import torch
 from qhybrid.config import Recipe
 from qhybrid.data.check_findings import DataCheck
 from qhybrid.data.datasets import dataset_class
+from qhybrid.data.images.image_datasets import is_image_dataset
 from qhybrid.engines import make_engine
 from qhybrid.errors import ConfigError, WorkspaceError, optional_import
 from qhybrid.guidance import guidance_in
 from qhybrid.layers import quantum_layers
 from qhybrid.models import check_task, resolve_model
+from qhybrid.training.ranks import place
 from qhybrid.training.run_folder import RECIPE, start_weights
 from qhybrid.training.task import Task
 from qhybrid.workspace import LOCK_FILE, locked, make_folder
@@ -42,6 +44,7 @@ class TrainingStart:
         steps: Steps in an epoch.
         batch_size: Patches or images in a step.
         frozen: What the frozen ViT is called; empty without one.
+        processes: Processes that take the steps together.
     """
 
     data: DataCheck
@@ -53,6 +56,7 @@ class TrainingStart:
     steps: int
     batch_size: int
     frozen: str = ""
+    processes: int = 1
 
 
 def training_start(recipe: Recipe, task: Task, device: object) -> TrainingStart:
@@ -80,7 +84,8 @@ def training_start(recipe: Recipe, task: Task, device: object) -> TrainingStart:
         device=str(device),
         epochs=recipe.training.epochs,
         steps=max(1, task.module.total_steps // recipe.training.epochs),
-        batch_size=recipe.training.batch_size,
+        batch_size=recipe.training.batch_size * place().world,
+        processes=place().world,
         frozen="" if guidance is None else guidance.options.label or "",
     )
 
@@ -99,6 +104,7 @@ def check_before_data(recipe: Recipe) -> None:
         MissingDependencyError: If a logger's package is not installed.
     """
     dataset = dataset_class(recipe.data.dataset)
+    _check_processes(recipe, dataset.task)
     check_task(str(recipe.model["name"]), dataset.task, recipe.data.dataset)
     _check_model_keys(recipe)
     make_engine(**recipe.engine.arguments())
@@ -109,6 +115,26 @@ def check_before_data(recipe: Recipe) -> None:
     if recipe.training.accelerator == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             "Key `training.accelerator` is `cuda`, but torch sees no CUDA device. Fix: use `auto` or `cpu`."
+        )
+
+
+def _check_processes(recipe: Recipe, task: str) -> None:
+    """Refuse what several processes cannot share."""
+    processes = place().world
+    if processes == 1:
+        return
+    if is_image_dataset(recipe.data.dataset):
+        raise ConfigError(
+            f"Whole images ({task}) are trained by one process, but this is one of {processes}. Fix: start "
+            "`qhybrid train` without torchrun; --seeds and --folds with --jobs or --scheduler use many cores."
+        )
+    together = processes * recipe.training.batch_size
+    if recipe.data.patches_per_epoch < together:
+        raise ConfigError(
+            f"Key `data.patches_per_epoch` must be at least {together}, a batch of "
+            f"{recipe.training.batch_size} for each of {processes} processes, but is "
+            f"{recipe.data.patches_per_epoch}. Fix: set a larger number, a smaller `training.batch_size`, or "
+            "start fewer processes."
         )
 
 

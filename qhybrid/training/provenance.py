@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from qhybrid.plugins import loaded_plugins
+from qhybrid.training.ranks import place
 from qhybrid.version import __version__
 
 PACKAGES = (
@@ -31,7 +32,7 @@ PACKAGES = (
 
 def environment(seed: int) -> dict[str, Any]:
     """Return versions, git state, machine and seed as plain values (no host or user names)."""
-    plugins = loaded_plugins()
+    plugins, processes = loaded_plugins(), place().world
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seed": seed,
@@ -43,6 +44,7 @@ def environment(seed: int) -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         "git": git_state(),
+        **({"processes": processes} if processes > 1 else {}),
         **({"plugins": plugins} if plugins else {}),
     }
 

@@ -28,6 +28,7 @@ from qhybrid.errors import ConfigError, TrainingError
 from qhybrid.training.kinds import build_task, with_task_defaults
 from qhybrid.training.pictures import LINE_COLORS, save_figure
 from qhybrid.training.precision import with_resolved_precision
+from qhybrid.training.ranks import check_alone
 from qhybrid.training.shots import shots_callbacks, with_shots_seed
 from qhybrid.training.train import quiet_fit, trainer_options
 from qhybrid.workspace import write_text
@@ -176,6 +177,7 @@ def find_rate(
         TrainingError: If the loss falls nowhere, or runs away at once.
         QHybridError: For an invalid recipe or unusable data.
     """
+    check_alone("A learning-rate range test")
     if not 0 < lowest < highest or steps < _FEWEST:
         raise ConfigError(
             f"A learning-rate range test must go up from a rate above 0 in at least {_FEWEST} steps, but is "

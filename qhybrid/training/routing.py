@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from qhybrid.layers.experts import entropy, routers
+from qhybrid.training.ranks import gathered
 
 ENTROPY, LOAD = "router_entropy", "router_load"
 """Columns are `router_entropy ROUTER` and `router_load ROUTER EXPERT`."""
@@ -38,6 +39,7 @@ class Routing:
             probabilities = router.take()
             if probabilities is None:
                 continue
+            probabilities = gathered(probabilities)
             if router.balance:
                 loss = loss + router.balance * router.imbalance(probabilities).to(loss.dtype)
             with torch.no_grad():

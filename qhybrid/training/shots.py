@@ -15,6 +15,7 @@ from qhybrid.layers import quantum_layers
 from qhybrid.models import use_engine
 from qhybrid.noise import load_profile
 from qhybrid.seeding import derive_seed
+from qhybrid.training.ranks import place
 
 
 def with_shots_seed(recipe: Recipe) -> Recipe:
@@ -64,6 +65,8 @@ class EpochShots(Callback):
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Begin the epoch's own sequence of shots."""
         # Aer takes seeds of 31 bits.
-        seed = derive_seed(self._seed, "epoch", trainer.current_epoch) % 2**31
+        rank = place().rank  # processes that share a batch must not share its random errors
+        parts = (self._seed, "epoch", trainer.current_epoch, *(("rank", rank) if rank else ()))
+        seed = derive_seed(*parts) % 2**31
         engine = make_engine(**{**self._arguments, "seed": seed})
         use_engine(pl_module.model, engine, self._layers)

@@ -8,7 +8,7 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.strategies import DDPStrategy
 
 from qhybrid.config import Recipe
 from qhybrid.data.identity import DataIdentity
@@ -25,14 +26,12 @@ from qhybrid.errors import (
     ConfigError,
     DataError,
     TrainingError,
-    WorkspaceError,
 )
+from qhybrid.layers.experts import routers
 from qhybrid.models import check_begins
 from qhybrid.training.callbacks import RunKeeper, StepClock, WeightAverage, completed_epochs
 from qhybrid.training.data_record import (
     LEARNED,
-    DataRecord,
-    check_unchanged,
     read_record,
     record_of,
     write_record,
@@ -46,20 +45,22 @@ from qhybrid.training.preparation import (
     check_before_data,
     check_free_space,
     claimed,
-    is_new,
     training_start,
 )
 from qhybrid.training.progress import EpochBar
 from qhybrid.training.provenance import environment
+from qhybrid.training.ranks import from_first, is_lost, joined, launched, place
+from qhybrid.training.resuming import (
+    check_same_data,
+    check_same_processes,
+    prepare_folder,
+    with_kept_model,
+)
 from qhybrid.training.routing import routing_columns
 from qhybrid.training.run_folder import (
     ENVIRONMENT,
-    META,
     RECIPE,
     RESUME_STATE,
-    MetaHead,
-    read_meta,
-    read_recipe,
     write_recipe,
 )
 from qhybrid.training.shots import shots_callbacks, with_shots_seed
@@ -81,6 +82,10 @@ def train(
     Before the first step all splits are checked: every file opens and ends where it should, masks fit and
     hold known values.
 
+    Where `torchrun` has started several processes, they take the steps together, each with a batch of its
+    own; all of them call this with the same arguments. After a restart by `torchrun` the run in `output`,
+    which the processes before have begun, is gone on with.
+
     Args:
         recipe: What to train on what.
         data_root: Folder that `data.root` is relative to.
@@ -98,7 +103,7 @@ def train(
         QHybridError: For an invalid recipe, unusable data, a folder in the way, a full disk, or a loss that
             is not finite.
     """
-    with data_below(data_root):
+    with data_below(data_root), joined():
         return _train(recipe, data_root, output, resume=resume, test=test, on_start=on_start)
 
 
@@ -114,82 +119,56 @@ def _train(
     recipe = with_task_defaults(recipe)
     recipe = with_resolved_precision(recipe)
     recipe = with_shots_seed(recipe)
-    state = _prepare_folder(recipe, output, resume)
+    resume = resume or (launched().restarts > 0 and (output / RECIPE).is_file())
+    state = from_first(lambda: prepare_folder(recipe, output, resume))
     if state is None:
         check_begins(recipe.model)
     else:
-        recipe = _with_kept_model(recipe, output, meta_class(recipe))
+        recipe = with_kept_model(recipe, output, meta_class(recipe))
     check_before_data(recipe)
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)
-    record = read_record(output) if state is not None else None
-    with claimed(output, resume=resume):
+    with ExitStack() as stack:
+        from_first(lambda: stack.enter_context(claimed(output, resume=resume)))
         task = build_task(recipe, data_root, test=test)
         _check_early_stopping(recipe, task)
-        check_free_space(output, task.module.model)
-        found = record_of(_identities(task, SPLITS if test is not False else LEARNED), data_root)
-        if state is None:
-            write_recipe(output, recipe)
-            write_record(output, found)
-        else:
-            _check_data(output, record, found, task)
-        made_with = {**environment(recipe.seed), "data": task.data.counts}
-        write_text(output / ENVIRONMENT, json.dumps(made_with, indent=2) + "\n")
+        splits = SPLITS if test is not False else LEARNED
+        from_first(lambda: _begin(recipe, task, data_root, output, state, splits))
         trainer = _trainer(recipe, task, output)
-        if on_start is not None:
+        if on_start is not None and place().first:
             on_start(training_start(recipe, task, trainer.strategy.root_device))
         _fit(trainer, task, state)
-        _draw_pictures(task, output)
+        if place().first:
+            _draw_pictures(task, output)
     return output
+
+
+def _begin(
+    recipe: Recipe,
+    task: Task,
+    data_root: Path,
+    output: Path,
+    state: Path | None,
+    splits: tuple[str, ...],
+) -> None:
+    """Write what a run begins with, or check that one that goes on has what it began with."""
+    check_free_space(output, task.module.model)
+    record = read_record(output) if state is not None else None
+    found = record_of(_identities(task, splits), data_root)
+    if state is None:
+        write_recipe(output, recipe)
+        write_record(output, found)
+    else:
+        check_same_data(output, record, found, task)
+        check_same_processes(output)
+    made_with = {**environment(recipe.seed), "data": task.data.counts}
+    write_text(output / ENVIRONMENT, json.dumps(made_with, indent=2) + "\n")
 
 
 def _draw_pictures(task: Task, output: Path) -> None:
     """Draw the pictures of a finished run."""
     with lost_pictures_warned(output, "weights and metrics"):
         task.draw_pictures(output)
-
-
-def _prepare_folder(recipe: Recipe, output: Path, resume: bool) -> Path | None:
-    """Check the run folder and return the state to resume from, if any."""
-    if not resume:
-        if not is_new(output):
-            raise WorkspaceError(
-                f"{output} already exists and is not empty. Fix: choose another folder, or resume the run in "
-                "it."
-            )
-        return None
-    before = with_shots_seed(read_recipe(output))
-    _check_same_run(before, recipe, output)
-    state = output / RESUME_STATE
-    return state if state.is_file() else None
-
-
-def _check_same_run(before: Recipe, now: Recipe, output: Path) -> None:
-    """A resumed run must compute what the interrupted one would have; only how it is shown may change."""
-    shown = {"progress", "loggers"}
-    old = before.model_dump(mode="json")
-    new = now.model_dump(mode="json")
-    different = [
-        f"{section}.{key}"
-        for section in ("data", "model", "engine", "training")
-        for key in old[section].keys() | new[section].keys()
-        if old[section].get(key) != new[section].get(key) and key not in shown
-    ]
-    if before.seed != now.seed:
-        different.append("seed")
-    if different:
-        raise ConfigError(
-            f"{output / RECIPE} differs from the given recipe in {', '.join(sorted(different))}. Fix: "
-            "resume with the run's own recipe, or start a new run."
-        )
-
-
-def _with_kept_model(recipe: Recipe, output: Path, kind: type[MetaHead]) -> Recipe:
-    """A resumed run has the model that it began with, whatever circuits/ says by now."""
-    file = output / "last" / META
-    if not file.is_file():
-        return recipe
-    return recipe.model_copy(update={"model": read_meta(file, kind).model})
 
 
 def _identities(task: Task, splits: tuple[str, ...]) -> dict[str, DataIdentity | None]:
@@ -201,26 +180,6 @@ def _identities(task: Task, splits: tuple[str, ...]) -> dict[str, DataIdentity |
         except (ConfigError, DataError):  # there is none: whoever evaluates on it says so
             found[split] = None
     return found
-
-
-def _check_data(output: Path, before: DataRecord | None, now: DataRecord, task: Task) -> None:
-    """A resumed run must go on with the data that it was begun with.
-
-    Weights were learned with statistics of these data: also where files cannot be compared (runs of earlier
-    versions, servers without ETag), they must be those of now.
-    """
-    if before is not None:
-        check_unchanged(output, before, now, LEARNED)
-    file = output / "last" / META
-    kept = json.loads(file.read_text(encoding="utf-8")).get("statistics", {}) if file.is_file() else {}
-    found = task.meta(epoch=1, step=1, metrics={}).model_dump(mode="json").get("statistics", {})
-    different = sorted(key for key in kept.keys() & found.keys() if kept[key] != found[key])
-    if different:
-        raise DataError(
-            f"{output}: the training data must be those that the run was begun with, but their statistics "
-            f"({', '.join(different)}) differ from those in {file}. Fix: put the data back as they were, or "
-            "start a new run."
-        )
 
 
 def _check_early_stopping(recipe: Recipe, task: Task) -> None:
@@ -251,7 +210,7 @@ def trainer_options(recipe: Recipe, task: Task) -> dict[str, Any]:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     return {
         "accelerator": "cuda" if gpu else "cpu",
-        "devices": 1,
+        **_processes(task),
         "precision": _precision(training.precision, gpu),
         "max_epochs": training.epochs,
         # A module that takes its steps by itself clips by itself.
@@ -263,6 +222,16 @@ def trainer_options(recipe: Recipe, task: Task) -> dict[str, Any]:
         "log_every_n_steps": 1,
         "use_distributed_sampler": False,
     }
+
+
+def _processes(task: Task) -> dict[str, Any]:
+    """Return Lightning's keywords for the processes that are joined."""
+    own = place()
+    if own.world == 1:
+        return {"devices": 1}
+    # An expert that no sample of a step is sent to has no gradient.
+    strategy = DDPStrategy(find_unused_parameters=bool(routers(task.module.model)))
+    return {"devices": own.local_world, "num_nodes": own.machines, "strategy": strategy}
 
 
 def _precision(chosen: str, gpu: bool) -> Any:
@@ -337,6 +306,8 @@ def quiet_fit(trainer: lightning.Trainer) -> Iterator[None]:
         warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")
         warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero.*")
         warnings.filterwarnings("ignore", ".*`isinstance.treespec, LeafSpec.` is deprecated.*")
+        # What is logged is that of all processes already.
+        warnings.filterwarnings("ignore", ".*recommended to use `self.log.*sync_dist=True.*")
         try:
             yield
         except SystemExit:
@@ -353,9 +324,26 @@ def _fit(trainer: lightning.Trainer, task: Task, state: Path | None) -> None:
             task.data.first_epoch = completed_epochs(state) if state else 0
             trainer.fit(task.module, datamodule=task.data, ckpt_path=state, weights_only=True)
         except (RuntimeError, KeyError, EOFError, UnpicklingError) as error:
+            if is_lost(error):
+                raise TrainingError(_lost(Path(trainer.default_root_dir))) from error
             if isinstance(error, TrainingError) or state is None:
                 raise
             raise CheckpointError(
                 f"{state} cannot be resumed from: {error}. Fix: the weights in last/ can still be evaluated; "
                 "start a new run."
             ) from error
+
+
+def _lost(output: Path) -> str:
+    """Return what to say where another process of the training has gone."""
+    own = place()
+    kept = (
+        "Complete epochs are kept: start the same number of processes with `qhybrid train --resume "
+        f"{output}`."
+        if (output / RESUME_STATE).is_file()
+        else "No epoch was complete: start again."
+    )
+    return (
+        f"Process {own.rank} of {own.world}: all processes of a training must take every step, but another "
+        f"one has ended. Fix: see what it or torchrun says of its end. {kept}"
+    )

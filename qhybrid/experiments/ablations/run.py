@@ -57,6 +57,7 @@ def ablate(
     trials: int = 0,
     space: TuneSpace | None = None,
     jobs: int = 1,
+    scheduler: str | None = None,
     report: Report = lambda _what, _done, _total: None,
 ) -> dict[str, Any]:
     """Retrain a recipe with other things in the place of its circuits, and compare.
@@ -76,6 +77,7 @@ def ablate(
         trials: Settings that are tried for each arm, judged by validation alone; 0: the recipe's own.
         space: Where they are drawn from; `default_space` if absent.
         jobs: Runs at the same time, each in a process of its own.
+        scheduler: Dask cluster whose workers do the runs and searches instead.
         report: Called after each search and each run.
 
     Returns:
@@ -100,13 +102,15 @@ def ablate(
         with locked(output):
             keep_settings(output, settings)
             recipes = {arm.label: arm.recipe(plain) for arm in planned}
-            tuned = tune_arms(recipes, space, data_root, output, trials, plain.seed, jobs, report)
+            tuned = tune_arms(
+                recipes, space, data_root, output, trials, plain.seed, jobs, report, scheduler=scheduler
+            )
             schedules = {
                 label: RepeatSchedule.make(one.recipe, seeds, folds, all_folds=all_folds)
                 for label, one in tuned.items()
                 if one.recipe is not None
             }
-            errors = _train(schedules, data_root, output, jobs, report)
+            errors = _train(schedules, data_root, output, jobs, scheduler, report)
             found = [_runs_of(arm, tuned[arm.label], errors, output) for arm in planned]
             found += _earlier_arms(output, tuned, data_root, trials)
             baselines = baselines_of(_first_runs(output), output, data_root)
@@ -123,7 +127,12 @@ def arm_folder(output: Path, label: str) -> Path:
 
 
 def _train(
-    schedules: Mapping[str, RepeatSchedule], data_root: Path, output: Path, jobs: int, report: Report
+    schedules: Mapping[str, RepeatSchedule],
+    data_root: Path,
+    output: Path,
+    jobs: int,
+    scheduler: str | None,
+    report: Report,
 ) -> dict[str, str]:
     """Train and test all runs, and summarise them; return why arms have no finished run."""
     total, done = sum(len(schedule.repetitions) for schedule in schedules.values()), 0
@@ -135,7 +144,7 @@ def _train(
         report(f"{outcome.folder.parent.name}, {outcome.folder.name}: {state}", done, total)
 
     by_folder = {arm_folder(output, label): schedule for label, schedule in schedules.items()}
-    outcomes = run_schedules(by_folder, data_root, jobs=jobs, report=tell)
+    outcomes = run_schedules(by_folder, data_root, jobs=jobs, scheduler=scheduler, report=tell)
     errors = {}
     for folder, ended in outcomes.items():
         # The folder may hold runs of earlier calls too.

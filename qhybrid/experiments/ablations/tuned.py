@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qhybrid.cluster import Answer, Job, run_jobs
 from qhybrid.config import Recipe, validated
 from qhybrid.config.tuning import TuneSpace
 from qhybrid.errors import QHybridError
@@ -47,6 +48,8 @@ def tune_arms(
     seed: int,
     jobs: int,
     report: Callable[[str, int, int], None],
+    *,
+    scheduler: str | None = None,
 ) -> dict[str, TunedArm]:
     """Search for the best setting of each arm; without trials the recipes stay as they are.
 
@@ -61,25 +64,39 @@ def tune_arms(
         seed: Of what is drawn.
         jobs: Searches at the same time.
         report: Called after each search, or after each trial where there is one search at a time.
+        scheduler: Dask cluster whose workers do a search each instead.
 
     Raises:
         QHybridError: If a search is not possible, such as without a validation split.
     """
     if not trials:
         return {label: TunedArm(recipe) for label, recipe in recipes.items()}
-    if jobs == 1:
+    if jobs == 1 and scheduler is None:
         _one_by_one(recipes, space, data_root, output, trials, seed, report)
     else:
         labels = list(recipes)
         calls = [
-            (recipes[label].model_dump(mode="json"), space.model_dump(mode="json"), data_root)
-            + (output / TUNE_FOLDER / label, label, trials, seed)
+            (recipes[label].model_dump(mode="json"), space.model_dump(mode="json"), data_root.absolute())
+            + (output.absolute() / TUNE_FOLDER / label, label, trials, seed)
             for label in labels
         ]
-        for done, (number, code) in enumerate(in_processes(_search, calls, jobs), 1):
+        ended = in_processes(_search, calls, jobs) if scheduler is None else _on_cluster(calls, scheduler)
+        for done, (number, code) in enumerate(ended, 1):
             error = _error(output / TUNE_FOLDER / labels[number], code)
             report(f"{labels[number]}: {error or 'tuned'}", done, len(labels))
     return {label: _found(label, recipe, output, trials) for label, recipe in recipes.items()}
+
+
+def _on_cluster(calls: Sequence[tuple[Any, ...]], scheduler: str) -> Iterator[tuple[int, int]]:
+    """Yield number and exit code of searches as they end, each done by a worker of a cluster."""
+    jobs = [{"key": f"search-{number}", "call": call} for number, call in enumerate(calls)]
+    for answer in run_jobs(jobs, _search_job, scheduler=scheduler):
+        yield int(answer["key"].removeprefix("search-")), int("error" in answer)
+
+
+def _search_job(job: Job) -> Answer:
+    _search(*job["call"])
+    return {"key": job["key"]}
 
 
 def tuned_before(label: str, recipe: Recipe, output: Path, trials: int) -> TunedArm:

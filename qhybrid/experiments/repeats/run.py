@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from qhybrid.cluster import Answer, Job, check_scheduler, run_jobs
 from qhybrid.config import Recipe, validated
 from qhybrid.data.scenes import SPLITS
 from qhybrid.errors import (
@@ -35,6 +36,7 @@ from qhybrid.training.data_record import (
     record_of,
     try_identity,
 )
+from qhybrid.training.ranks import check_alone
 from qhybrid.training.run_folder import RECIPE, RESUME_STATE, kept_epoch, training_ended
 from qhybrid.workspace import locked, make_folder, write_text
 
@@ -103,6 +105,7 @@ def run_schedule(
     output: Path,
     *,
     jobs: int = 1,
+    scheduler: str | None = None,
     report: Callable[[Outcome], None] | None = None,
 ) -> list[Outcome]:
     """Train and test every run of a schedule; finished ones are skipped, interrupted ones go on.
@@ -115,6 +118,7 @@ def run_schedule(
         output: Folder of the runs.
         jobs: Runs at the same time, each in a process of its own; 1 runs them one after the other in this
             process.
+        scheduler: Dask cluster whose workers do the runs instead; see `qhybrid.cluster.opened`.
         report: Called after each run, in the order in which they end.
 
     Returns:
@@ -123,7 +127,8 @@ def run_schedule(
     Raises:
         QHybridError: See `run_schedules`.
     """
-    return run_schedules({output: schedule}, data_root, jobs=jobs, report=report)[output]
+    found = run_schedules({output: schedule}, data_root, jobs=jobs, scheduler=scheduler, report=report)
+    return found[output]
 
 
 def run_schedules(
@@ -131,6 +136,7 @@ def run_schedules(
     data_root: Path,
     *,
     jobs: int = 1,
+    scheduler: str | None = None,
     report: Callable[[Outcome], None] | None = None,
 ) -> dict[Path, list[Outcome]]:
     """Train and test every run of several schedules, which take turns; see `run_schedule`.
@@ -139,6 +145,7 @@ def run_schedules(
         schedules: Schedules by the folder of their runs.
         data_root: Folder that `data.root` is relative to.
         jobs: Runs at the same time.
+        scheduler: Dask cluster whose workers do the runs instead.
         report: Called after each run, in the order in which they end.
 
     Raises:
@@ -147,8 +154,10 @@ def run_schedules(
             data.
         DatasetNotFoundError: If the data set is not where it is expected.
         PluginError: If finished runs need a plugin that is not loaded.
-        WorkspaceError: If another process works on a folder.
+        WorkspaceError: If another process works on a folder, or the cluster has gone.
     """
+    check_alone("Repeated trainings")
+    check_scheduler(scheduler)
     if jobs < 1:
         raise ConfigError(f"Argument `jobs` must be at least 1, but is {jobs}.")
     checked = set()
@@ -167,7 +176,11 @@ def run_schedules(
             schedule.write(output)
             _check_same_data(RepeatSchedule.read(output), data_root, output)
         runs = list(_in_turns(schedules))
-        for outcome in (_one_by_one if jobs == 1 else _side_by_side)(runs, data_root, jobs):
+        if scheduler is not None:
+            outcomes = _on_cluster(runs, data_root, scheduler)
+        else:
+            outcomes = (_one_by_one if jobs == 1 else _side_by_side)(runs, data_root, jobs)
+        for outcome in outcomes:
             found[outcome.folder] = outcome
             if report is not None:
                 report(outcome)
@@ -234,20 +247,39 @@ def _one_by_one(runs: Sequence[_Run], data_root: Path, _jobs: int) -> Iterator[O
 def _side_by_side(runs: Sequence[_Run], data_root: Path, jobs: int) -> Iterator[Outcome]:
     """Give each run a process: one that is killed takes no other with it."""
     shared = max(1, (os.cpu_count() or 1) // jobs)
-    open_ones = []
-    for run in runs:
-        if run.finished:
-            yield _outcome(run)
-        else:
-            open_ones.append(run)
+    open_ones = [run for run in runs if not run.finished]
+    yield from (_outcome(run) for run in runs if run not in open_ones)
     calls = []
     for run in open_ones:
-        training = run.schedule.recipe.training
-        quiet = run.recipe.model_copy(update={"training": training.model_copy(update={"progress": False})})
-        content = quiet.model_dump(mode="json")
-        calls.append((content, data_root, run.folder, training.threads or shared))
+        threads = run.schedule.recipe.training.threads or shared
+        calls.append((_quiet_content(run), data_root, run.folder, threads))
     for number, code in in_processes(_in_process, calls, jobs):
-        yield _outcome(open_ones[number], code)
+        yield _outcome(open_ones[number], f"The process of this run ended with code {code}.")
+
+
+def _on_cluster(runs: Sequence[_Run], data_root: Path, scheduler: str) -> Iterator[Outcome]:
+    """Give each run to a worker; a run whose worker dies goes on with another one, from its last epoch."""
+    open_ones = [run for run in runs if not run.finished]
+    yield from (_outcome(run) for run in runs if run not in open_ones)
+    root = data_root.absolute()
+    jobs = [
+        {"key": f"run-{number}", "recipe": _quiet_content(run), "root": root, "folder": run.folder.absolute()}
+        for number, run in enumerate(open_ones)
+    ]
+    for answer in run_jobs(jobs, train_job, scheduler=scheduler):
+        yield _outcome(open_ones[int(answer["key"].removeprefix("run-"))], answer.get("error"))
+
+
+def train_job(job: Job) -> Answer:
+    """Train and test one run in a worker process."""
+    _train_and_test(validated(Recipe, job["recipe"], str(job["folder"])), job["root"], job["folder"])
+    return {"key": job["key"]}
+
+
+def _quiet_content(run: _Run) -> dict[str, Any]:
+    """Return the recipe of a run as plain values, without a bar for each epoch."""
+    training = run.schedule.recipe.training.model_copy(update={"progress": False})
+    return run.recipe.model_copy(update={"training": training}).model_dump(mode="json")
 
 
 def in_processes(
@@ -303,7 +335,7 @@ def _train_and_test(recipe: Recipe, data_root: Path, folder: Path) -> None:
         write_text(folder / ERROR, traceback.format_exc())
 
 
-def _outcome(run: _Run, exit_code: int | None = 0) -> Outcome:
+def _outcome(run: _Run, ended: str | None = None) -> Outcome:
     repetition, folder = run.repetition, run.folder
     if run.finished:
         return Outcome(repetition, folder)
@@ -311,4 +343,4 @@ def _outcome(run: _Run, exit_code: int | None = 0) -> Outcome:
         lines = (folder / ERROR).read_text(encoding="utf-8").strip().splitlines()
         trace = bool(lines) and lines[0].startswith("Traceback")
         return Outcome(repetition, folder, lines[-1] if trace else "\n".join(lines))
-    return Outcome(repetition, folder, f"The process of this run ended with code {exit_code}.")
+    return Outcome(repetition, folder, ended or "The run is not finished, and does not say why.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qhybrid.cluster import run_jobs
 from qhybrid.config import to_yaml
 from qhybrid.config.sweeps import SweepConfig, SweepGrid
 from qhybrid.evaluation.subject.subject import Subject
@@ -16,7 +17,6 @@ from qhybrid.experiments.sweeps.earlier import take_over
 from qhybrid.experiments.sweeps.later_metrics import lacking, with_metrics
 from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL, SweepProfiles
 from qhybrid.experiments.sweeps.runs import check_run, describe_run, run_names
-from qhybrid.experiments.sweeps.schedule import run_jobs
 from qhybrid.experiments.sweeps.store import CellStore, write_failures, write_run
 from qhybrid.experiments.sweeps.tables import build_tables
 from qhybrid.experiments.sweeps.training import TrainedRun, list_trainings

@@ -22,7 +22,8 @@ from typing import Any
 
 import pandas as pd
 
-from qhybrid.config import Recipe
+from qhybrid.cluster import Answer, Job, Pool, check_scheduler, opened
+from qhybrid.config import Recipe, validated
 from qhybrid.config.tuning import Distribution, TuneSpace
 from qhybrid.errors import (
     ConfigError,
@@ -48,6 +49,7 @@ from qhybrid.training.data_record import training_identity
 from qhybrid.training.kinds import check_validated, kept_score
 from qhybrid.training.named_parts import check_same_parts, named_parts
 from qhybrid.training.pictures import lost_pictures_warned
+from qhybrid.training.ranks import check_alone
 from qhybrid.training.run_folder import METRICS, RECIPE, training_ended
 from qhybrid.workspace import locked, write_text
 
@@ -63,6 +65,7 @@ def tune(
     *,
     trials: int = 20,
     seed: int = 0,
+    scheduler: str | None = None,
     report: Callable[[TrialRow], None] = lambda _row: None,
 ) -> list[TrialRow]:
     """Search the same space with the same number of trials for each model, judged by validation alone.
@@ -77,6 +80,8 @@ def tune(
         output: Folder of the search; one of an earlier call goes on.
         trials: Trials of each model, those of earlier calls included.
         seed: Seed of what is drawn. The seeds of trainings are those of the recipes.
+        scheduler: Dask cluster whose workers do the trainings, those of all models at the same time. What is
+            drawn is the same as without; see `qhybrid.cluster.opened`.
         report: Called after each trial.
 
     Returns:
@@ -87,21 +92,21 @@ def tune(
         MissingDependencyError: If Optuna is not installed.
         QHybridError: If the data are not usable, or there is no validation split.
     """
+    check_alone("A search")
     if not recipes or trials < 1:
         raise ConfigError(f"A search needs a model and a trial, but has {len(recipes)} and {trials}.")
     optuna = optional_import("optuna", "tune")
     complete = candidate_recipes(recipes, space)
     for recipe in complete.values():
         check_validated(recipe, data_root)
-    with _folder_of_search(output):
+    check_scheduler(scheduler)
+    with _folder_of_search(output), opened(1, scheduler) as pool:
         _check_same_search(complete, space, seed, data_root, output)
         search = _Search(optuna, complete, space, data_root, output, seed)
         for number in range(1, trials + 1):
-            for label in complete:
-                row = search.trial(label, number)
-                if row is not None:
-                    write_table(output, search.rows())
-                    report(row)
+            for row in search.trials(number, pool):
+                write_table(output, search.rows())
+                report(row)
         rows = search.rows()
         write_table(output, rows)
         write_best(output, complete, rows)
@@ -145,25 +150,56 @@ class _Search:
         }
         self.distributions = {key: _distribution(optuna, one) for key, one in space.space.items()}
 
-    def trial(self, label: str, number: int) -> TrialRow | None:
-        """Draw, train and tell one trial of a model, unless that is done."""
+    def trials(self, number: int, pool: Pool) -> Iterator[TrialRow]:
+        """Draw, train and tell one trial of every model, unless that is done.
+
+        The studies of models know nothing of each other, so it does not matter which trains first.
+        """
+        labels = list(self.recipes)
+        # One process draws a trial when it is to be trained: a call that ends has drawn no other one.
+        for together in [labels] if pool.several else [[label] for label in labels]:
+            drawn = {label: self._draw(label, number) for label in together}
+            open_ones = {label: trial for label, trial in drawn.items() if trial is not None}
+            jobs = [
+                self._job(label, trial.params, trial_folder(self.output, label, number))
+                for label, trial in open_ones.items()
+            ]
+            for answer in pool.run(jobs, train_trial):
+                yield self._tell(answer, open_ones[answer["key"]], number)
+
+    def _draw(self, label: str, number: int) -> Any | None:
+        """Return a trial that is drawn and not told yet; None if it is."""
         study = self.studies[label]
         states = self.optuna.trial.TrialState
         drawn = self._drawn(label)
         if number <= len(drawn):
             trial = drawn[number - 1]
-            if trial.state != states.RUNNING:
-                return None
-        else:
-            study.sampler = self.optuna.samplers.TPESampler(seed=derive_seed(self.seed, number) % 2**32)
-            study.ask(self.distributions)
-            trial = self._drawn(label)[number - 1]
+            return trial if trial.state == states.RUNNING else None
+        study.sampler = self.optuna.samplers.TPESampler(seed=derive_seed(self.seed, number) % 2**32)
+        study.ask(self.distributions)
+        return self._drawn(label)[number - 1]
+
+    def _job(self, label: str, drawn: Mapping[str, Any], folder: Path) -> Job:
+        recipe = self.recipes[label].model_dump(mode="json")
+        values = self._values(drawn)
+        where = {"root": self.data_root.absolute(), "folder": folder.absolute()}
+        return {"key": label, "recipe": recipe, "values": values, **where}
+
+    def _tell(self, answer: Answer, trial: Any, number: int) -> TrialRow:
+        """Tell the study what came of a trial."""
+        label = answer["key"]
         folder = trial_folder(self.output, label, number)
-        result = read_result(folder) or self._train(label, trial.params, folder)
+        result = read_result(folder)
+        if result is None:
+            why = answer.get("error", "it says no error")
+            raise WorkspaceError(
+                f"{folder}: a trial must leave a result, but has left none ({why}). Fix: see to the workers "
+                "of the cluster (memory, versions, paths), and give the same command."
+            )
         if result["value"] is None:
-            study.tell(trial.number, state=states.FAIL)
+            self.studies[label].tell(trial.number, state=self.optuna.trial.TrialState.FAIL)
         else:
-            study.tell(trial.number, result["value"])
+            self.studies[label].tell(trial.number, result["value"])
         return TrialRow.of(label, number, result, folder)
 
     def rows(self) -> list[TrialRow]:
@@ -188,31 +224,34 @@ class _Search:
             for key, one in self.space.space.items()
         }
 
-    def _train(self, label: str, drawn: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        """Train a trial, or train it further, and write down its result."""
-        values, start = self._values(drawn), time.monotonic()
-        result: dict[str, Any] = {"parameters": values, "value": None, "metric": None, "error": None}
-        if folder.exists() and not (folder / RECIPE).is_file():
-            shutil.rmtree(folder)  # killed before anything was trained
-        try:
-            recipe = trial_recipe(self.recipes[label], values)
-            quiet = recipe.training.model_copy(update={"progress": False})
-            resume = (folder / RECIPE).is_file()
-            if not (resume and training_ended(folder)):
-                shown = recipe.model_copy(update={"training": quiet})
-                train(shown, self.data_root, folder, resume=resume, test=False)
-            result["metric"], result["value"] = kept_score(folder)
-            if result["value"] is None:
-                result["error"] = "The validation metric is not a number."
-        except (TrainingError, ConfigError, EngineError) as error:
-            # It says something about these values; what concerns all trials has been checked before.
-            result["error"] = str(error)
-        table = folder / METRICS
-        # Of all calls, where the trial was interrupted.
-        trained = pd.read_csv(table)["epoch_seconds"].sum() if table.is_file() else 0.0
-        result["seconds"] = float(trained or time.monotonic() - start)
-        write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
-        return result
+
+def train_trial(job: Job) -> Answer:
+    """Train a trial, or train it further, and write down its result, unless that is done."""
+    folder, values, start = job["folder"], job["values"], time.monotonic()
+    if read_result(folder) is not None:
+        return {"key": job["key"]}
+    result: dict[str, Any] = {"parameters": values, "value": None, "metric": None, "error": None}
+    if folder.exists() and not (folder / RECIPE).is_file():
+        shutil.rmtree(folder)  # killed before anything was trained
+    try:
+        recipe = trial_recipe(validated(Recipe, job["recipe"], str(folder)), values)
+        quiet = recipe.training.model_copy(update={"progress": False})
+        resume = (folder / RECIPE).is_file()
+        if not (resume and training_ended(folder)):
+            shown = recipe.model_copy(update={"training": quiet})
+            train(shown, job["root"], folder, resume=resume, test=False)
+        result["metric"], result["value"] = kept_score(folder)
+        if result["value"] is None:
+            result["error"] = "The validation metric is not a number."
+    except (TrainingError, ConfigError, EngineError) as error:
+        # It says something about these values; what concerns all trials has been checked before.
+        result["error"] = str(error)
+    table = folder / METRICS
+    # Of all calls, where the trial was interrupted.
+    trained = pd.read_csv(table)["epoch_seconds"].sum() if table.is_file() else 0.0
+    result["seconds"] = float(trained or time.monotonic() - start)
+    write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
+    return {"key": job["key"]}
 
 
 def _distribution(optuna: Any, one: Distribution) -> Any:

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from torch.utils.data import DataLoader, Sampler
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from qhybrid.config import Recipe
 from qhybrid.data.check import compare_labels, no_labels, stop_at_problems
 from qhybrid.data.check_findings import DataCheck
 from qhybrid.data.check_scenes import check_scenes
+from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.data.contract import InputContract
 from qhybrid.data.identity import DataIdentity, scenes_identity
-from qhybrid.data.patches import GridPatches, RandomPatches
+from qhybrid.data.patches import GridPatches, RandomPatches, Sample
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.scenes import SPLITS
 from qhybrid.data.statistics import BandStatistics, compute_statistics, contract_of, first_contract
@@ -24,17 +26,20 @@ from qhybrid.errors import DataError, DatasetNotFoundError
 from qhybrid.guidance import Guidance, SceneTokens
 from qhybrid.training.precision import trains_on_gpu
 from qhybrid.training.progress import tiles_progress
+from qhybrid.training.ranks import from_first, place
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
     """Yields (epoch, index): the index carries the epoch, so that workers which live over epochs agree.
 
+    Of several processes each has every W-th index, all of them as many.
+
     Lightning calls `set_epoch` before each epoch, but loader workers start on the first epoch before the
     first call; so a resumed run gives its first epoch at the start.
     """
 
-    def __init__(self, length: int, epoch: int) -> None:
-        self.length = length
+    def __init__(self, length: int, epoch: int, rank: int = 0, world: int = 1) -> None:
+        self.indices = range(rank, length // world * world, world)
         self.epoch = epoch
 
     def set_epoch(self, epoch: int) -> None:
@@ -42,10 +47,31 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length
+        return len(self.indices)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter([(self.epoch, index) for index in range(self.length)])
+        return iter([(self.epoch, index) for index in self.indices])
+
+
+class SharedWindows(Dataset[Sample]):
+    """Every W-th window, from that of the rank on; each is counted by one process alone.
+
+    Processes must take as many steps. Where windows do not go round, the last one of those that have none
+    left is a window whose pixels are all ignored.
+    """
+
+    def __init__(self, windows: GridPatches, rank: int, world: int) -> None:
+        self.windows, self.rank, self.world = windows, rank, world
+
+    def __len__(self) -> int:
+        return -(-len(self.windows) // self.world)
+
+    def __getitem__(self, index: int) -> Sample:
+        number = index * self.world + self.rank
+        if number < len(self.windows):
+            return self.windows[number]
+        sample = self.windows[len(self.windows) - 1]
+        return {**sample, "mask": torch.full_like(sample["mask"], IGNORE_INDEX)}
 
 
 class SceneDataModule(lightning.LightningDataModule):
@@ -145,8 +171,15 @@ class SceneDataModule(lightning.LightningDataModule):
         """Let all tiles of training and validation pass the frozen ViT before the first step."""
         if self._tokens is not None and self._tokens.kept:
             scenes = [*self.dataset.scenes("train"), *self.dataset.scenes("val")]
-            with tiles_progress(self.recipe.training.progress) as progress:
-                self._tokens.prepare(scenes, progress)
+            tokens = self._tokens
+
+            def prepare() -> None:
+                with tiles_progress(self.recipe.training.progress and place().first) as progress:
+                    tokens.prepare(scenes, progress)
+
+            from_first(prepare)
+            if not place().first:
+                prepare()  # from the files of the first process
 
     def identity(self, split: str) -> DataIdentity:
         """Return the identity of a split; see `qhybrid.data.identity`."""
@@ -168,17 +201,18 @@ class SceneDataModule(lightning.LightningDataModule):
             self.recipe.seed,
             self._tokens,
         )
-        full_batches = len(patches) >= self.recipe.training.batch_size
-        return self._loader(
-            patches, sampler=EpochSampler(len(patches), self.first_epoch), drop_last=full_batches
-        )
+        own = place()
+        full_batches = len(patches) >= self.recipe.training.batch_size * own.world
+        sampler = EpochSampler(len(patches), self.first_epoch, own.rank, own.world)
+        return self._loader(patches, sampler=sampler, drop_last=full_batches)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Serve windows that cover every validation scene once."""
+        """Serve windows that cover every validation scene once, over all processes together."""
         windows = GridPatches(
             self.dataset.scenes("val"), self.classes, self.statistics, self.recipe.data, maps=self._tokens
         )
-        return self._loader(windows)
+        own = place()
+        return self._loader(windows if own.world == 1 else SharedWindows(windows, own.rank, own.world))
 
     def _loader(self, patches: Any, **options: Any) -> DataLoader[Any]:
         return DataLoader(

@@ -10,7 +10,8 @@ from qhybrid.data.augmentation import PatchAugmentation
 from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.training.base_module import TrainingModule
 from qhybrid.training.losses import CrossEntropyDice
-from qhybrid.training.metrics import ConfusionMatrix
+from qhybrid.training.metrics import ConfusionMatrix, SegmentationMetrics
+from qhybrid.training.ranks import summed
 
 Batch = dict[str, Tensor]
 
@@ -60,21 +61,26 @@ class SegmentationModule(TrainingModule):
 
     def on_validation_epoch_start(self) -> None:
         """Log the metrics over the (augmented) training patches of the epoch, which validation closes."""
-        metrics = self.train_matrix.compute()
+        metrics = _of_all_ranks(self.train_matrix)
         self.log("train_miou", metrics.miou)
         self.train_matrix.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Predict, and add to the confusion matrix."""
         logits = self(batch["image"], batch.get("tokens"))
-        counted = int((batch["mask"] != IGNORE_INDEX).sum())
+        counted = int(summed((batch["mask"] != IGNORE_INDEX).sum()))
         loss = self.loss(logits, batch["mask"])
         self.log("val_loss", loss, on_epoch=True, batch_size=max(1, counted))
         self.val_matrix.update(logits, batch["mask"])
 
     def on_validation_epoch_end(self) -> None:
         """Log mIoU and overall accuracy from one confusion matrix over the whole validation split."""
-        metrics = self.val_matrix.compute()
+        metrics = _of_all_ranks(self.val_matrix)
         self.log("val_miou", metrics.miou, prog_bar=True)
         self.log("val_accuracy", metrics.overall_accuracy, prog_bar=True)
         self.val_matrix.reset()
+
+
+def _of_all_ranks(matrix: ConfusionMatrix) -> SegmentationMetrics:
+    """Return the metrics of what all processes of a training have counted."""
+    return SegmentationMetrics(summed(matrix.matrix).cpu().numpy(), matrix.class_names)

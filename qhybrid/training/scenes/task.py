@@ -16,10 +16,13 @@ from qhybrid.models import build_for_engine, check_task, complete_model, kept_mo
 from qhybrid.seeding import derive_seed
 from qhybrid.training.callbacks import COLUMNS
 from qhybrid.training.losses import CrossEntropyDice, class_weights
+from qhybrid.training.precision import trains_on_gpu
+from qhybrid.training.ranks import place, summed
 from qhybrid.training.run_folder import FORMAT, METRICS, Meta, load_run, load_start
 from qhybrid.training.scenes.data_module import SceneDataModule
 from qhybrid.training.scenes.module import SegmentationModule
 from qhybrid.training.scenes.pictures import draw_run_pictures
+from qhybrid.training.sync_norm import with_synchronised_norm
 from qhybrid.training.task import Task
 from qhybrid.version import __version__
 
@@ -70,10 +73,13 @@ def build_scene_task(recipe: Recipe, data_root: Path, *, test: bool | None = Non
     if (guidance := guidance_in(model)) is not None:
         data.guide(guidance)
     loss = CrossEntropyDice(
-        recipe.training.loss, class_weights(recipe.training.loss, data.statistics.pixels_per_class)
+        recipe.training.loss, class_weights(recipe.training.loss, data.statistics.pixels_per_class), summed
     )
-    augmentation = PatchAugmentation(recipe.data.augmentation, data.statistics)
-    total = recipe.training.epochs * max(1, recipe.data.patches_per_epoch // recipe.training.batch_size)
+    own = place()
+    model = with_synchronised_norm(model, gpu=trains_on_gpu(recipe))
+    augmentation = PatchAugmentation(recipe.data.augmentation, data.statistics, (own.rank, own.world))
+    together = own.world * recipe.training.batch_size
+    total = recipe.training.epochs * max(1, recipe.data.patches_per_epoch // together)
     module = SegmentationModule(model, recipe, loss, augmentation, data.classes.num_classes, total)
 
     def meta(*, epoch: int, step: int, metrics: dict[str, float | None]) -> Meta:

@@ -111,7 +111,7 @@ def test_truncated_parquet(make_image_run, sweep_of, mnist_root, tmp_path):
 
 
 def test_a_scheduler_that_does_not_answer(make_image_run, sweep_of, mnist_root, tmp_path, monkeypatch):
-    monkeypatch.setattr("qhybrid.experiments.sweeps.schedule.CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("qhybrid.cluster.CONNECT_SECONDS", 0.5)
     config = sweep_of([make_image_run()], {"layers": [[CLASSIFIER]]}, samples=2)
     with pytest.raises(WorkspaceError, match="No Dask scheduler answers at tcp://127.0.0.1:1"):
         run_sweep(config, mnist_root, tmp_path / "out", scheduler="tcp://127.0.0.1:1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qhybrid.experiments.sweeps.schedule import run_jobs
+from qhybrid.cluster import run_jobs
 from qhybrid.mitigations import MITIGATIONS
 from qhybrid.plugins import loaded_plugins, temporary_plugins
 

@@ -1,0 +1,252 @@
+"""Jobs on many processes: here, on all cores, or on a Dask cluster. The one home of Dask's client.
+
+Who gives jobs writes down what is finished, so that nothing is lost with the cluster: a worker that dies is
+replaced by another one, and after the death of the scheduler the same command goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import threading
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from qhybrid.errors import ConfigError, PluginError, QHybridError, WorkspaceError
+from qhybrid.plugins import check_plugins, load_plugins, loaded_plugins, named_plugins
+
+Job = dict[str, Any]
+Answer = dict[str, Any]
+Work = Callable[[Job], Answer]
+CONNECT_SECONDS = 20
+SCHEDULER_HELP = (
+    "Dask cluster that does the work: the address of its scheduler, or local:N for N processes here."
+)
+_LOCAL = re.compile(r"local:(\d+)")
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    work: Work,
+    processes: int | None = None,
+    scheduler: str | None = None,
+) -> Iterator[Answer]:
+    """Yield the answers of jobs as they come; see `Pool.run` and `opened`."""
+    if not jobs:
+        return
+    count = min(len(jobs), usable_cores() if processes is None else processes)
+    with opened(count, scheduler) as pool:
+        yield from pool.run(jobs, work)
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_scheduler(scheduler: str | None) -> int | None:
+    """Check how a cluster is named, and return N of `local:N`; None for an address.
+
+    Raises:
+        ConfigError: If it is neither, or N is 0.
+    """
+    if scheduler is None:
+        return None
+    found = _LOCAL.fullmatch(scheduler)
+    if found is not None and int(found[1]) > 0:
+        return int(found[1])
+    if found is not None or ":" not in scheduler or scheduler.startswith("local"):
+        raise ConfigError(
+            "Argument `scheduler` must be the address of a Dask scheduler, as in tcp://10.0.0.1:8786, or "
+            f"local:N for N processes on this machine, but is {scheduler!r}."
+        )
+    return None
+
+
+class Pool:
+    """Processes that do jobs; see `opened`.
+
+    Attributes:
+        workers: Number of processes when it was opened.
+        where: What it is called in messages.
+    """
+
+    def __init__(self, client: Any, where: str, workers: int) -> None:
+        self._client, self.where, self.workers = client, where, workers
+
+    @property
+    def several(self) -> bool:
+        """Whether jobs are done side by side, in other processes."""
+        return self._client is not None
+
+    def run(self, jobs: Sequence[Job], work: Work) -> Iterator[Answer]:
+        """Yield the answers of jobs as they come.
+
+        A worker process that dies takes nothing with it: its job is given to another one; a job during which
+        workers die several times is answered with an error.
+
+        Args:
+            jobs: Plain values with a `key` each.
+            work: Function of a module, which does a job.
+
+        Raises:
+            WorkspaceError: If the scheduler has gone.
+        """
+        if self._client is None:
+            for job in jobs:
+                yield work(job)
+            return
+        yield from self._answers(jobs, work)
+
+    def _answers(self, jobs: Sequence[Job], work: Work) -> Iterator[Answer]:
+        from distributed import as_completed
+
+        needed, call = loaded_plugins(), uuid.uuid4().hex[:12]
+        # No worker starts with a convolution on all cores: there is one worker a core.
+        futures = {
+            self._client.submit(
+                _on_worker, work, job, named_plugins(), needed, pure=False, key=f"{job['key']}-{call}"
+            ): job["key"]
+            for job in jobs
+        }
+        for future in as_completed(list(futures)):
+            if future.status in ("cancelled", "lost"):
+                raise WorkspaceError(
+                    f"The Dask scheduler at {self.where} must be there until all is done, but has gone. Fix: "
+                    "start it and its workers again, and give the same command: it goes on with what is "
+                    "missing."
+                )
+            error = future.exception()
+            if error is None:
+                yield future.result()
+            elif isinstance(error, QHybridError):
+                raise error
+            else:
+                name = type(error).__name__
+                yield {"key": futures[future], "error": f"{name}: {error}", "details": repr(error)}
+            future.release()
+
+
+@contextmanager
+def opened(processes: int | None = None, scheduler: str | None = None) -> Iterator[Pool]:
+    """Open processes on this machine or on a cluster, and close those of this machine at the end.
+
+    Args:
+        processes: Processes on this machine; all usable cores if None, 1 works in this process.
+        scheduler: Address of a Dask scheduler, for example `tcp://10.0.0.1:8786`, whose workers do the jobs;
+            or `local:N` for N processes on this machine, even for one.
+
+    Raises:
+        ConfigError: If the scheduler is named otherwise, or its workers have several threads each.
+        WorkspaceError: If the scheduler cannot be reached.
+    """
+    local = check_scheduler(scheduler)
+    count = usable_cores() if processes is None else processes
+    if scheduler is None and count <= 1:
+        yield Pool(None, "this process", 1)
+        return
+    if scheduler is not None and local is None:
+        with _connected(scheduler) as client:
+            yield Pool(client, scheduler, _check_workers(client))
+        return
+    with _local_cluster(local or count) as client:
+        yield Pool(client, f"local:{local or count}", local or count)
+
+
+def _connected(scheduler: str) -> Any:
+    # Imported when first needed: it takes seconds.
+    from distributed import Client
+
+    try:
+        return Client(scheduler, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise WorkspaceError(
+            f"No Dask scheduler answers at {scheduler} ({error}). Fix: start one with `dask scheduler`, and "
+            "workers with `dask worker ADDRESS --nthreads 1`, and give its address."
+        ) from error
+
+
+def _check_workers(client: Any) -> int:
+    """Return the number of workers, at least 1.
+
+    Jobs set seeds and threads of their process: two of them in one process would disturb each other.
+    """
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    threads = max((one["nthreads"] for one in workers), default=1)
+    if threads > 1:
+        raise ConfigError(
+            "Workers of the Dask cluster must have one thread each, since jobs set seeds of their process, "
+            f"but one has {threads}. Fix: start them with `dask worker ADDRESS --nthreads 1 --nworkers N`."
+        )
+    return max(len(workers), 1)
+
+
+@contextmanager
+def _local_cluster(count: int) -> Iterator[Any]:
+    """Give the client of a cluster on this machine, which goes with it."""
+    from distributed import Client, LocalCluster
+
+    with _quiet_start():
+        cluster = LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            memory_limit=None,
+            silence_logs="CRITICAL",
+        )
+        client = Client(cluster)
+    try:
+        client.run(_log_nothing)
+        yield client
+    finally:
+        client.close()
+        cluster.close()
+
+
+@contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Start workers that leave Ctrl-C to this process: it ends them, and they print no tracebacks.
+
+    What is ignored while a process starts stays ignored in it. Signals can be set in the main thread alone.
+    """
+    alone = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if alone else None
+    try:
+        with warnings.catch_warnings():
+            # A second sweep on the same machine; nobody asked for this port.
+            warnings.filterwarnings("ignore", r"Port \d+ is already in use")
+            yield
+    finally:
+        if alone:
+            signal.signal(signal.SIGINT, before)
+
+
+def _log_nothing() -> None:
+    """Silence a worker: a heartbeat at the end of a sweep logs a traceback; jobs report by themselves."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] == "distributed":
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _on_worker(work: Work, job: Job, named: Sequence[str], needed: Sequence[dict[str, Any]]) -> Answer:
+    """Do a job in a worker process, with the plugins of the process that gave it.
+
+    A worker of a cluster inherits no variables, and may lack a plugin that is installed elsewhere.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    try:
+        load_plugins(named)
+        check_plugins(needed, "This worker")
+    except PluginError as error:
+        return {"key": job["key"], "error": str(error), "details": type(error).__name__}
+    return work(job)

@@ -1,0 +1,96 @@
+"""Processes that do jobs: how a cluster is named, what is refused, and what its end means."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from qhybrid.cluster import check_scheduler, opened, run_jobs, usable_cores
+from qhybrid.errors import ConfigError, WorkspaceError
+
+GO = threading.Event()
+
+
+@pytest.fixture
+def cluster():
+    """Return a function that starts a cluster inside this process."""
+    from distributed import LocalCluster
+
+    made = []
+
+    def start(threads=1):
+        found = LocalCluster(
+            n_workers=1, threads_per_worker=threads, processes=False, dashboard_address=None,
+            silence_logs="CRITICAL",
+        )  # fmt: skip
+        made.append(found)
+        return found
+
+    yield start
+    GO.set()
+    for found in made:
+        found.close()
+    GO.clear()
+
+
+def double(job):
+    return {"key": job["key"], "result": 2 * job["number"]}
+
+
+def fail(job):
+    raise ZeroDivisionError("by nothing")
+
+
+def wait(job):
+    GO.wait(60)
+    return {"key": job["key"]}
+
+
+def test_how_a_cluster_is_named():
+    assert check_scheduler(None) is None
+    assert check_scheduler("tcp://10.0.0.1:8786") is None
+    assert check_scheduler("local:3") == 3
+
+
+@pytest.mark.parametrize("name", ["local:0", "local", "local:x", "somewhere", "local:-1"])
+def test_a_cluster_of_no_name(name):
+    with pytest.raises(ConfigError, match=r"must be the address of a Dask scheduler.*or local:N"):
+        list(run_jobs([{"key": "a"}], double, scheduler=name))
+
+
+def test_one_process_works_here():
+    with opened(1) as pool:
+        assert not pool.several
+        assert list(pool.run([{"key": "a", "number": 4}], double)) == [{"key": "a", "result": 8}]
+    assert list(run_jobs([], double, scheduler="tcp://127.0.0.1:1")) == []
+    assert usable_cores() >= 1
+
+
+def test_a_cluster_does_jobs_and_says_what_failed(cluster):
+    address = cluster().scheduler_address
+    with opened(scheduler=address) as pool:
+        assert (pool.several, pool.workers) == (True, 1)
+        jobs = [{"key": f"k{number}", "number": number} for number in range(5)]
+        answers = list(pool.run(jobs, double))
+        assert {one["key"]: one["result"] for one in answers} == {f"k{n}": 2 * n for n in range(5)}
+        (failed,) = pool.run(jobs[:1], fail)
+        assert (failed["key"], failed["error"]) == ("k0", "ZeroDivisionError: by nothing")
+        assert len(list(pool.run(jobs, double))) == 5  # the same keys again are new jobs
+
+
+def test_workers_with_several_threads_are_refused(cluster):
+    """Two jobs in one process would share seeds and the number of threads."""
+    address = cluster(threads=2).scheduler_address
+    with pytest.raises(ConfigError, match=r"one thread each.*but one has 2. Fix: .*--nthreads 1"):
+        list(run_jobs([{"key": "a", "number": 1}], double, scheduler=address))
+
+
+def test_a_scheduler_that_goes_is_told(cluster, monkeypatch):
+    monkeypatch.setattr("qhybrid.cluster.CONNECT_SECONDS", 1.0)
+    found = cluster()
+    closing = threading.Timer(0.5, found.close)
+    closing.start()
+    with pytest.raises(WorkspaceError, match=r"has gone. Fix: start it and its workers again.*goes on"):
+        list(run_jobs([{"key": "a"}, {"key": "b"}], wait, scheduler=found.scheduler_address))
+    closing.join()
