@@ -1,9 +1,9 @@
 """What a learned noise model would cost before the first execution of a plan, by the client's own rules.
 
 Run: ``python benchmarks/noise_learning_price.py``. Probabilistic error amplification and cancellation (PEA,
-PEC) need the noise of every distinct layer of two-qubit gates. `NoiseLearnerV3` of qiskit-ibm-runtime learns one
-with bases x depths x random versions x shots executions: 9 x 6 x 32 x 128 by its defaults. Layers are counted
-by the client's own division of the circuits that would be sent.
+PEC) need the noise of every distinct layer of two-qubit gates. `NoiseLearnerV3` of qiskit-ibm-runtime learns
+one with bases x depths x random versions x shots executions: 9 x 6 x 32 x 128 by its defaults. Layers are
+counted by the client's own division of the circuits that would be sent.
 """
 
 from __future__ import annotations
