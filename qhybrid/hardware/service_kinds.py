@@ -253,9 +253,18 @@ def list_service_devices() -> list[str]:
     """Return the names of all devices of the accounts of all services.
 
     Raises:
-        HardwareError: If a service has no usable account.
+        HardwareError: If no service has devices, and one of them no usable account.
     """
-    return [device for _, kind in SERVICES.items() for device in kind.rules.devices()]
+    found: list[str] = []
+    errors: list[HardwareError] = []
+    for _, kind in SERVICES.items():
+        try:
+            found += kind.rules.devices()
+        except HardwareError as error:
+            errors.append(error)
+    if errors and not found:
+        raise errors[0]
+    return found
 
 
 def busiest_load(circuit: QuantumCircuit, weight: Callable[[str], int]) -> int:

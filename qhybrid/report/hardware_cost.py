@@ -12,7 +12,7 @@ from qhybrid.report.parts import Table
 
 DASH = "–"
 MOST_JOBS = 40
-"""Rows of the table of jobs; what the others took is summed up in its note."""
+"""Rows of the table of jobs."""
 
 
 class Ledgered:
@@ -71,7 +71,7 @@ def cost_table(plan: PlanSource, ledger: Ledgered) -> Table:
         ("executions", f"{executions:,}", DASH),
         ("parts with a result", str(len(ledger.chunks)), str(_done(ledger))),
     ]
-    return Table(("", "planned", "obtained"), [*rows, *_results(plan)], (1, 2), _note(plan, ledger))
+    return Table(("", "planned", "obtained"), [*rows, *_results(plan)], (1, 2))
 
 
 def _still_open(ledger: Ledgered) -> str:
@@ -105,26 +105,32 @@ def _results(plan: PlanSource) -> list[tuple[str, str, str]]:
         )
         for metric in predicted["exact"]
     ]
-    same = (predicted["same_class_as_exact"], found.get("same_class_as_exact"))
-    planned, obtained = (DASH if one is None else f"{100 * one:.2f} %" for one in same)
-    rows.append(("same class as exact", planned, obtained))
+    obtained = found.get("same_class_as_exact")
+    share = DASH if obtained is None else f"{100 * obtained:.2f} %"
+    rows.append(("same class as exact", f"{100 * predicted['same_class_as_exact']:.2f} %", share))
     if "observable_deviation_rms" in found:
         alone = f"{found['observable_error_rms']:.4f}, by shots alone"
         rows.append(("deviation of observables (rms)", alone, f"{found['observable_deviation_rms']:.4f}"))
     return rows
 
 
-def _note(plan: PlanSource, ledger: Ledgered) -> str:
-    notes = ["Nothing is billed for a fake device or a simulator."] if plan.local else []
+def cost_remarks(plan: PlanSource, ledger: Ledgered) -> list[str]:
+    """Return sentences on what the tables of cost leave out.
+
+    Args:
+        plan: The plan.
+        ledger: What its ledger says.
+    """
+    remarks = ["Nothing is billed for a fake device or a simulator."] if plan.local else []
     billed = sum(one.usage or 0.0 for one in ledger.sessions)
     if billed:
-        notes.append(f"Sessions were billed {billed:.1f} s, the time between their jobs included.")
-    calibration = plan.plan.get("readout_calibration")
-    if calibration:
-        notes.append(
-            f"Of the executions {calibration['executions']:,} in every job measure its read-out errors."
-        )
-    return " ".join(notes)
+        remarks.append(f"Sessions were billed {billed:.1f} s, the time between their jobs included.")
+    if calibration := plan.plan.get("readout_calibration"):
+        remarks.append(f"In every job {calibration['executions']:,} executions measure read-out errors.")
+    left = 0 if plan.local else len(ledger.jobs) + len(ledger.duplicates) - MOST_JOBS
+    if left > 0:
+        remarks.append(f"{counted(left, 'further job')} not shown: `qhybrid hardware status`.")
+    return remarks
 
 
 def jobs_table(plan: PlanSource, ledger: Ledgered) -> Table | None:
@@ -153,10 +159,8 @@ def jobs_table(plan: PlanSource, ledger: Ledgered) -> Table | None:
         (one.id, DASH, DASH, f"second job: {one.outcome}", DASH, _bill(one.usage), DASH)
         for one in ledger.duplicates
     ]
-    left = rows[MOST_JOBS:]
-    note = f"{counted(len(left), 'further job')} not shown" if left else ""
     heads = ("job", "part", "attempt", "state", "planned, s", "billed, s", "billed / planned")
-    return Table(heads, rows[:MOST_JOBS], (1, 2, 4, 5, 6), note)
+    return Table(heads, rows[:MOST_JOBS], (1, 2, 4, 5, 6))
 
 
 def _bill(usage: float | None) -> str:

@@ -23,6 +23,8 @@ from qiskit_ibm_runtime.transpiler.passes.basis.fold_rzz_angle import convert_to
 from torch import nn
 
 from qhybrid.circuits import CircuitSpec
+from qhybrid.cli.console import console
+from qhybrid.cli.hardware_tables import print_plan
 from qhybrid.devices import load_device
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.fractional import (
@@ -108,6 +110,9 @@ def test_a_plan_with_fractional_gates(workload, tmp_path):
     assert one["two_qubit_gates"] < one["without_fractional"]["two_qubit_gates"]
     assert one["parity"] < 1e-6
     assert one["gates"]["rzz"] >= 3
+    with console.capture() as printed:
+        print_plan(folder)
+    assert f"{one['without_fractional']['two_qubit_gates']} -> {one['two_qubit_gates']}" in printed.get()
     with open_plan(folder, lambda *_: workload) as execution:  # with the angles of the plan's files
         (circuit,) = execution.context.circuits.values()
         points = np.array([[0.3, -2.8], [-1.7, 0.4], [2.9, 3.0]])
@@ -192,6 +197,11 @@ def test_devices_with_and_without():
     assert {one.name for one in found.gates} - {one.name for one in torino.gates} == {"rx", "rzz"}
     with pytest.raises(HardwareError, match="must have fractional gates, or cz and sx"):
         with_assumed_gates(load_device("fake_manila"))
+
+
+def test_a_simulator_has_no_gates_of_its_own(workload, tmp_path):
+    with pytest.raises(HardwareError, match="`use_fractional_gates` must be for a device"):
+        make_plan(workload, quick(backend="aer", use_fractional_gates=True), tmp_path)
 
 
 def test_a_device_of_the_service_without_them(workload, server, service_state, tmp_path):

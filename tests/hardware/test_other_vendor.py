@@ -21,7 +21,13 @@ from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.outcome import write_outcome
 from qhybrid.hardware.plan.planning import make_plan
 from qhybrid.hardware.pub_results import BITS_FORMAT, bits_text, read_neutral
-from qhybrid.hardware.service_kinds import SERVICES, is_paid, register_service, service_name
+from qhybrid.hardware.service_kinds import (
+    SERVICES,
+    is_paid,
+    list_service_devices,
+    register_service,
+    service_name,
+)
 
 PACKAGE = Path(__file__).resolve().parents[2] / "qhybrid"
 SHOTS = 2000
@@ -99,6 +105,21 @@ def test_devices_belong_to_services(vendor):
     with pytest.raises(HardwareError, match="services garnet and second have a device `garnet_20`"):
         service_name("garnet_20")
     assert service_name("garnet_20", "second") == "second"
+
+
+def test_devices_of_all_accounts_are_listed(vendor, monkeypatch):
+    """A service without an account is no reason not to list the devices of another one."""
+    monkeypatch.setattr(GarnetRules, "devices", lambda self: ["garnet_5"])
+    ibm = type(SERVICES.get("ibm").rules)
+
+    def refuse(self):
+        raise HardwareError("no account")
+
+    monkeypatch.setattr(ibm, "devices", refuse)
+    assert list_service_devices() == ["garnet_5"]
+    monkeypatch.setattr(GarnetRules, "devices", lambda self: [])
+    with pytest.raises(HardwareError, match="no account"):
+        list_service_devices()
 
 
 def test_settings_that_a_service_does_not_know_are_refused(vendor, workload, tmp_path):

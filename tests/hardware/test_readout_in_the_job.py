@@ -186,6 +186,16 @@ def test_the_service_executes_what_the_plan_counts(workload, server, service_sta
         assert execution.collect() is not None
 
 
+def test_the_engine_measures_them_too(entangled):
+    """Its values are as near as shots allow: the noise of the gates is less than that of the read-outs."""
+    settings = HardwareSettings(backend="fake_manila", layouts=1, mitigation=MEASURED)
+    engine = make_engine("runtime", backend="fake_manila", shots=4000, settings=settings)
+    points = _tensor(np.array([[0.4], [1.9]]))
+    found = engine.expectations(entangled, points, NO_WEIGHTS)
+    exact = make_engine("exact").expectations(entangled, points, NO_WEIGHTS)
+    assert (found - exact).abs().max() < 0.15
+
+
 def test_the_key_needs_a_correction():
     with pytest.raises((ConfigError, ValueError), match="readout_shots must go with the correction"):
         Mitigation(readout=False, readout_shots=100)

@@ -29,7 +29,7 @@ from qhybrid.hardware.circuits.merging import AngleMap
 Array = NDArray[np.float64]
 FRACTIONAL = ("rx", "rzz")
 COPIED = {"rx": "sx", "rzz": "cz"}
-"""Where nothing is measured of a fractional gate: IBM reports the values of these for them, too."""
+"""Where nothing is measured of a fractional gate: services report the values of these for them, too."""
 
 
 @dataclass(frozen=True)

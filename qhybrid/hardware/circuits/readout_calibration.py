@@ -6,7 +6,9 @@ takes to have the shots that are wanted. For every qubit
     p10 = P(read 1 | prepared 0),  p01 = P(read 0 | prepared 1)
 
 take the place of the plan's calibration when read-out errors are undone, qubit by qubit, and their own
-errors from shots are carried into those of the estimates.
+errors from shots are carried into those of the estimates. Observables are products over few qubits, so the
+correction is exact for errors that are independent between qubits, and needs no inverse of a distribution's
+matrix. TREX of qiskit-mitigation does the same for the estimator's programs; what comes back here are bits.
 """
 
 from __future__ import annotations

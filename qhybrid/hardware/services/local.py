@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qhybrid.devices import load_device
-from qhybrid.errors import ServiceError
+from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.circuits.fractional import with_assumed_gates, without_fractional_gates
 from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY
 from qhybrid.hardware.circuits.simulation import Simulation
@@ -29,7 +29,13 @@ def local_backend(settings: HardwareSettings) -> Backend:
 
     Raises:
         ConfigError: If there is no such fake device.
+        HardwareError: If fractional gates are wanted of a simulator, or a fake device cannot have any.
     """
+    if settings.backend == SIMULATOR and settings.use_fractional_gates:
+        raise HardwareError(
+            f"Setting `use_fractional_gates` must be for a device, but {SIMULATOR} executes all gates as "
+            "they are. Fix: leave it out."
+        )
     if settings.backend == SIMULATOR:
         return Backend(None, None)
     device = load_device(settings.backend)

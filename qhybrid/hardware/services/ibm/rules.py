@@ -89,7 +89,7 @@ class IbmRules(ServiceRules):
         """Try out what is assumed of the service, for at most 10 QPU seconds."""
         from qhybrid.hardware.services.ibm.smoke import check_service
 
-        return check_service(settings, say)
+        return check_service(settings, say, self)
 
 
 class FakeRules(IbmRules):

@@ -22,7 +22,7 @@ from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.circuits.decoding import decode_chunk, mark_of
 from qhybrid.hardware.circuits.preparation import prepare_circuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub, mark_of_pubs
-from qhybrid.hardware.services.ibm.rules import RULES
+from qhybrid.hardware.service_kinds import ServiceRules
 from qhybrid.hardware.services.ibm.service import STATUS, IbmService
 from qhybrid.hardware.services.interface import (
     CANCELLED,
@@ -45,12 +45,15 @@ PRICE_FACTOR = 3.0
 """A bill further from its estimate than this makes caps useless."""
 
 
-def check_service(settings: HardwareSettings, say: Callable[[str], None]) -> list[Finding]:
+def check_service(
+    settings: HardwareSettings, say: Callable[[str], None], rules: ServiceRules
+) -> list[Finding]:
     """Return what is assumed of the service, and what it did.
 
     Args:
         settings: Backend, instance, mode and patience.
         say: Called with a sentence at every step.
+        rules: By which results are read and jobs are priced.
 
     Raises:
         HardwareError: If the account or the device cannot be used, or has less than 10 s.
@@ -58,12 +61,12 @@ def check_service(settings: HardwareSettings, say: Callable[[str], None]) -> lis
     # Twirled read-outs and decoupling: the options that plans send.
     mitigation = LEVELS["standard"]
     chosen = settings.model_copy(update={"shots": SHOTS, "mitigation": mitigation, "copies": 1, "layouts": 1})
-    return _Check(chosen, say).run()
+    return _Check(chosen, say, rules).run()
 
 
 class _Check:
-    def __init__(self, settings: HardwareSettings, say: Callable[[str], None]) -> None:
-        self._settings, self._say = settings, say
+    def __init__(self, settings: HardwareSettings, say: Callable[[str], None], rules: ServiceRules) -> None:
+        self._settings, self._say, self._rules = settings, say, rules
         self._patience = settings.patience
         self._found: list[Finding] = []
         self._tag = f"qhybrid-check-{secrets.token_hex(6)}"
@@ -182,7 +185,7 @@ class _Check:
         raw = self._ask(lambda: self._service.result_text(job_id))
         self._note("mark of the request in the result", "there", mark_of(raw), mark_of(raw) == package.mark)
         try:
-            bits = np.asarray(RULES.read(raw)[0])
+            bits = np.asarray(self._rules.read(raw)[0])
         except Exception as error:  # whatever the client makes of a form that is new to it
             self._note("form of the result", "bits of every circuit", type(error).__name__, False)
             return
@@ -198,7 +201,7 @@ class _Check:
         self._note("values of a rotation by 0, pi and pi/2", "within 0.5", f"within {worst:.2f}", worst < 0.5)
 
     def _check_bill(self, job_id: str, circuit: PreparedCircuit) -> None:
-        planned = RULES.seconds([(circuit, len(ANGLES))], self._settings)
+        planned = self._rules.seconds([(circuit, len(ANGLES))], self._settings)
         started = time.monotonic()
         usage = self._ask(lambda: self._service.usage(job_id))
         while usage is None and time.monotonic() - started < self._patience.resend_after_s:

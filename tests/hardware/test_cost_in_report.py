@@ -1,0 +1,82 @@
+"""The page on cost: what was planned beside what was billed and obtained, from a plan's files alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from other_vendor import SECONDS_A_SHOT, GarnetRules, GarnetService, Vendor, open_garnet
+from plan_cases import map_workload, quick
+
+from qhybrid.hardware.jobs.opening import open_plan
+from qhybrid.hardware.jobs.outcome import write_outcome
+from qhybrid.hardware.ledger import Chunk, Job
+from qhybrid.hardware.ledger.records import Duplicate
+from qhybrid.hardware.plan.planning import make_plan
+from qhybrid.hardware.service_kinds import SERVICES, register_service
+from qhybrid.report.hardware_cost import Ledgered, cost_table, jobs_table, read_ledger
+from qhybrid.report.hardware_part import hardware_part
+from qhybrid.report.hardware_sources import read_plans
+
+SHOTS = 500
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A run folder with a plan that has ended; its two points went out in jobs of their own."""
+    workload, room = map_workload(2), Vendor()
+    with SERVICES.restored():
+        register_service(
+            "garnet",
+            lambda settings, folder: GarnetService(room),
+            open_garnet,
+            devices=("garnet_*",),
+            rules=GarnetRules(),
+        )
+        settings = quick(backend="garnet_5", shots=SHOTS, limits={"executions": 2 * SHOTS})
+        folder = make_plan(workload, settings, tmp_path / "hardware")
+        with open_plan(folder, lambda *_: workload) as execution:
+            write_outcome(execution, execution.run())
+        yield tmp_path, folder
+
+
+def test_cost_and_results_side_by_side(finished):
+    run, folder = finished
+    (plan,) = read_plans(run)
+    ledger = read_ledger(plan)
+    rows = {row[0]: row[1:] for row in cost_table(plan, ledger).rows}
+    seconds = 2 * 2 * SHOTS * SECONDS_A_SHOT
+    assert rows["QPU seconds"] == (f"{seconds:.1f}", f"{seconds:.1f}")
+    assert rows["of these for jobs without a result"] == ("0", "0.0")
+    assert rows["jobs"] == ("2", "2")
+    assert rows["parts with a result"] == ("2", "2")
+    assert rows["microseconds an execution, jobs' overhead included"] == ("1000", "1000")
+    metrics = json.loads((folder / "results" / "metrics.json").read_text())
+    assert rows["deviation of observables (rms)"][1] == f"{metrics['observable_deviation_rms']:.4f}"
+    jobs = jobs_table(plan, ledger)
+    assert [row[3:] for row in jobs.rows] == [("done", "1.00", "1.00", "1.00")] * 2
+    headings = [name for name, _ in hardware_part("run", run).devices[0].tables]
+    assert headings[0] == "What it cost and what came back"
+    assert "Jobs" in headings
+
+
+def test_a_ledger_that_cannot_be_read_leaves_the_page_out(finished):
+    run, folder = finished
+    (folder / "ledger.sqlite").write_bytes(b"no database at all, but long enough to be read as one" * 40)
+    (plan,) = read_plans(run)
+    assert read_ledger(plan) is None
+    assert "Jobs" not in [name for name, _ in hardware_part("run", run).devices[0].tables]
+    (folder / "ledger.sqlite").unlink()
+    assert read_ledger(plan) is None
+
+
+def test_seconds_without_a_result_are_those_of_failed_and_second_jobs():
+    ledger = object.__new__(Ledgered)
+    ledger.chunks = [Chunk(0, 0, (), 1.0, "done"), Chunk(1, 0, (), 1.0, "failed")]
+    ledger.jobs = [
+        Job("a", 0, 1, "failed", "1", usage=2.0),
+        Job("b", 0, 2, "done", "2", usage=3.0),
+        Job("c", 1, 1, "too_long", "3", usage=4.0),
+    ]
+    ledger.duplicates = [Duplicate("4", "b", "done", 5.0)]
+    assert ledger.wasted() == 2.0 + 4.0 + 5.0
