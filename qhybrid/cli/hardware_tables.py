@@ -63,7 +63,7 @@ def print_plan(folder: Path) -> None:
     least = sum(one["limit_seconds"] for one in content["rounds"])
     say(f"QPU time    about {content['qpu_seconds']:g} s in all; --max-qpu-seconds must be at least {least}")
     if pilot := content.get("pilot"):
-        say(f"pilot       a job of up to {pilot['executions']:,} executions goes first; the others wait")
+        say(f"pilot       a job of up to {pilot['executions']:,} executions goes first, the others wait")
     if content["fixed_filters"]:
         _print_filters(content["fixed_filters"])
     _print_predictions(content["predicted"])

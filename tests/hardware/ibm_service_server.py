@@ -58,6 +58,11 @@ class Refusal(Exception):
         self.status, self.code = status, code
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Stay quiet: clients that were killed reset their connections."""
+
+
 class IbmServiceServer:
     """The server; stop and start it again to restart the service: its state stays."""
 
@@ -69,7 +74,7 @@ class IbmServiceServer:
 
     def start(self) -> IbmServiceServer:
         handler = type("Handler", (_Handler,), {"state": self.state, "open": self._open})
-        self._http = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
+        self._http = _Server(("127.0.0.1", self.port), handler)
         self._http.daemon_threads = True
         self.port = self._http.server_address[1]
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()

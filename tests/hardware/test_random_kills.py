@@ -85,7 +85,16 @@ class Copy:
         return os.WIFSIGNALED(status)
 
 
-def work_on(copies, state, chance, left):
+def undisturbed(make_plan, seed):
+    """Return how long a process takes that nobody hurts: kills are to hit all of its steps."""
+    copy = Copy(make_plan(name=f"undisturbed-{seed}", patience=PATIENCE))
+    copy.start()
+    copy.look(options=0)
+    assert copy.done
+    return time.monotonic() - copy.since
+
+
+def work_on(copies, state, chance, left, usual):
     """Start, hurt and kill the processes of one plan until both are done; return the number of kills."""
     kills = 0
     while not all(copy.done for copy in copies):
@@ -97,7 +106,7 @@ def work_on(copies, state, chance, left):
             with state.lock:
                 state.faults.append(Fault(route, kind, seconds=SECONDS.get(kind)))
         state.listing_seconds = chance.choice([0.0, 0.0, 0.4])
-        time.sleep(chance.expovariate(1 / 0.4))
+        time.sleep(chance.uniform(0.1, 1.2) * usual)
         for copy in copies:
             if copy.process is None or copy.look():
                 continue
@@ -111,6 +120,7 @@ def work_on(copies, state, chance, left):
 def kill_often(number, seed, make_plan, state, exact, tmp_path):
     """Kill processes at random moments, over as many plans as that takes; check each plan at its end."""
     chance, kills, plans = random.Random(seed), 0, 0
+    usual = undisturbed(make_plan, seed)
     while kills < number:
         plans += 1
         state.jobs.clear()
@@ -119,7 +129,7 @@ def kill_often(number, seed, make_plan, state, exact, tmp_path):
         plan = make_plan(name=f"random-{seed}-{plans}", patience=PATIENCE)
         folder = shutil.copytree(tmp_path, tmp_path.with_name(f"{tmp_path.name}-{plans}"))
         copies = [Copy(plan), Copy(replace(plan, path=folder / plan.path.name))]
-        kills += work_on(copies, state, chance, number - kills)
+        kills += work_on(copies, state, chance, number - kills, usual)
         state.faults.clear()
         for copy in copies:
             with (context := copy.plan.context()).ledger:
@@ -127,7 +137,7 @@ def kill_often(number, seed, make_plan, state, exact, tmp_path):
                 check_complete(context, state, exact)
         ran = [job.tags[1] for job in state.jobs.values() if job.executions]
         assert len(ran) == len(set(ran)) == 3, f"plan {plans} of seed {seed}: {sorted(ran)}"
-    print(f"{kills} kills over {plans} plans, {2 * plans} copies: every chunk was billed once")
+    print(f"{kills} kills over {plans} plans of 3 chunks, two copies each: every chunk was billed once")
     return plans
 
 
