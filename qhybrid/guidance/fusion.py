@@ -114,7 +114,8 @@ class Concatenation(nn.Module):
 
     def forward(self, features: Tensor, token_maps: list[Tensor]) -> Tensor:
         """Map features (B, channels, h, w) and maps of one size to features of the same shape."""
-        tokens = self.reduce(torch.cat(token_maps, dim=1).to(features.dtype))
+        # Maps come in half precision, which autocast on a processor cannot concatenate.
+        tokens = self.reduce(torch.cat([one.to(features.dtype) for one in token_maps], dim=1))
         tokens = F.interpolate(tokens, features.shape[-2:], mode="bilinear", align_corners=False)
         mixed: Tensor = self.mix(torch.cat([features, tokens.to(features.dtype)], dim=1))
         return mixed
