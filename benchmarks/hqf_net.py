@@ -55,11 +55,11 @@ MODELS = {
 class Stepper:
     """One model with its optimiser."""
 
-    def __init__(self, config: dict, widths: list[int]) -> None:
+    def __init__(self, config: dict, widths: list[int], half: bool) -> None:
         torch.manual_seed(0)
         shape = {"in_channels": 3, "num_classes": 5, "patch_size": 128, "widths": widths}
         self.model = build_model({**config, **shape}).to(memory_format=torch.channels_last)
-        self.guided = "guidance" in config
+        self.guided, self.half = "guidance" in config, half
         self.routing = Routing(self.model)
         self.loss = CrossEntropyDice(LossConfig(), torch.ones(5))
         self.optimizer, _ = build_optimizer(self.model, TrainingConfig(), 1000)
@@ -68,8 +68,10 @@ class Stepper:
         """Return the processor seconds of one training step."""
         start = time.process_time()
         self.optimizer.zero_grad(set_to_none=True)
-        logits = self.model(image, maps) if self.guided else self.model(image)
-        self.routing.add(self.loss(logits, mask)).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+            logits = self.model(image, maps) if self.guided else self.model(image)
+            loss = self.loss(logits, mask)
+        self.routing.add(loss).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         return time.process_time() - start
@@ -81,13 +83,14 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--widths", type=int, nargs=5, default=[32, 48, 64, 128, 192])
+    parser.add_argument("--bf16", action="store_true", help="as with `precision: bf16` of a recipe")
     parser.add_argument("--only", nargs="+", choices=MODELS, help="these models, and HQ-UNet")
     parser.add_argument("--json", type=Path, help="also write the numbers there")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     chosen = {name: config for name, config in MODELS.items() if name in (arguments.only or MODELS)}
     chosen = {"hq_unet": MODELS["hq_unet"], **chosen}
-    steppers = {name: Stepper(config, arguments.widths) for name, config in chosen.items()}
+    steppers = {name: Stepper(one, arguments.widths, arguments.bf16) for name, one in chosen.items()}
     image = torch.randn(arguments.batch, 3, 128, 128).contiguous(memory_format=torch.channels_last)
     mask = torch.randint(0, 5, (arguments.batch, 128, 128))
     tokens = round(128 / PITCH + 0.5)
@@ -101,6 +104,7 @@ def main() -> None:
     least = {name: min(found) for name, found in times.items()}
     print(
         f"batch {arguments.batch}, 128 x 128, widths {arguments.widths}, one thread, {arguments.turns} turns"
+        f"{', bf16' if arguments.bf16 else ''}"
     )
     rows = {}
     for name, seconds in least.items():

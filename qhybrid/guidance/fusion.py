@@ -58,8 +58,11 @@ class DeformableCrossAttention(nn.Module):
         """Map features (B, channels, h, w) and maps (B, token_channels, h_m, w_m) to new features."""
         batch, _, height, width = features.shape
         normed = self.norm(features)
-        query = self.query(normed).reshape(batch * self.heads, -1, height * width)
-        offsets = self.offsets(normed).reshape(batch * self.heads, self.maps, self.points, 2, height, width)
+        # Places need more than the eight bits of bf16, and products of two number types are slow.
+        query = _single(self.query(normed)).reshape(batch * self.heads, -1, height * width)
+        offsets = _single(self.offsets(normed)).reshape(
+            batch * self.heads, self.maps, self.points, 2, height, width
+        )
         # Of each map (B * heads, D, points, h * w) keys and values: the largest tensors here, never copied.
         sampled = [
             self._sampled(number, tokens, offsets[:, number], query.dtype).chunk(2, dim=1)
@@ -85,7 +88,7 @@ class DeformableCrossAttention(nn.Module):
         (rows, columns), (height, width) = tokens.shape[-2:], offsets.shape[-2:]
         normed = F.layer_norm(tokens.to(dtype).movedim(1, -1), tokens.shape[1:2]).movedim(-1, 1)
         parts = self.keys[number](normed), self.values[number](normed)
-        both = [part.reshape(len(offsets), -1, rows, columns) for part in parts]
+        both = [_single(part).reshape(len(offsets), -1, rows, columns) for part in parts]
         # Of grid_sample: -1 and 1 are the outer borders of the map, so a token is 2 / columns wide.
         unit = offsets.new_tensor([2 / columns, 2 / rows])[:, None, None]
         places = (offsets * unit + _centres(height, width, offsets)).flatten(3)
@@ -114,10 +117,16 @@ class Concatenation(nn.Module):
 
     def forward(self, features: Tensor, token_maps: list[Tensor]) -> Tensor:
         """Map features (B, channels, h, w) and maps of one size to features of the same shape."""
-        tokens = self.reduce(torch.cat(token_maps, dim=1).to(features.dtype))
+        # Maps come in half precision, which autocast on a processor cannot concatenate.
+        tokens = self.reduce(torch.cat([one.to(features.dtype) for one in token_maps], dim=1))
         tokens = F.interpolate(tokens, features.shape[-2:], mode="bilinear", align_corners=False)
         mixed: Tensor = self.mix(torch.cat([features, tokens.to(features.dtype)], dim=1))
         return mixed
+
+
+def _single(values: Tensor) -> Tensor:
+    """Return values in single precision at least."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def _centres(height: int, width: int, like: Tensor) -> Tensor:

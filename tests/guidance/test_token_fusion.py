@@ -127,6 +127,19 @@ def test_concatenation_is_resizing_and_mixing():
         torch.testing.assert_close(layer(features, maps), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("fusion", ["concat", "dmcaf"])
+def test_maps_in_half_precision_under_autocast(fusion):
+    """As in a training with `precision: bf16`: near what it is in single precision, with gradients."""
+    torch.manual_seed(0)
+    model = build_model({**UNET, "guidance": {**RANDOM, "fusion": fusion}})
+    image, maps = torch.randn(2, 3, 32, 32), torch.randn(2, 2, 16, 3, 3).half()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(image, maps)
+        logits.float().square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    torch.testing.assert_close(logits.float(), model(image, maps), rtol=0.1, atol=0.1)
+
+
 def test_attention_is_the_identity_at_the_start_and_not_after_a_step():
     torch.manual_seed(0)
     guided = build_model({**UNET, "guidance": RANDOM})

@@ -25,7 +25,7 @@ MODEL = {
     "widths": [2, 2, 2, 2, 4],
     "qskip": {"levels": [3]},
     "qmoe": {"circuit": SMALL, "top_k": 1},
-    "guidance": {"backbone": "random", "config": TINY, "dim": 4, "heads": 2, "points": 2},
+    "guidance": {"backbone": "random", "config": TINY, "levels": [0, 4], "dim": 4, "heads": 2, "points": 2},
 }
 
 

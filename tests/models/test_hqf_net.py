@@ -107,6 +107,24 @@ class TestIdentity:
             assert layer.weight.grad.abs().min() > 1e-9
 
 
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_gates_in_bf16_are_near_those_in_single_precision(order):
+    torch.manual_seed(0)
+    gate = build_model({**HQF, "qmoe": "none", "qskip": {"levels": [0]}}).skips["0"]
+    with torch.no_grad():
+        gate.gate_angle.fill_(1.0)
+        gate.reduce.weight.mul_(5)
+    skip = (1 + torch.randn(2, 4, 24, 40)).bfloat16().to(memory_format=order).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = gate(skip)
+    assert found.dtype == torch.bfloat16
+    exact = skip.detach().float().requires_grad_()
+    torch.testing.assert_close(found.float(), gate(exact), rtol=0.02, atol=0.02)
+    found.float().square().sum().backward()
+    gate(exact).square().sum().backward()
+    torch.testing.assert_close(skip.grad.float(), exact.grad, rtol=0.05, atol=0.05)
+
+
 class TestMixture:
     def test_equals_the_formula(self):
         torch.manual_seed(0)
