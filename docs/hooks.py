@@ -1,7 +1,7 @@
 """What the site has besides docs/: files of the checkout as pages, notebooks, and links that lead to them.
 
-MkDocs calls `on_config`, `on_files` and `on_page_markdown`. Nothing is copied by hand: files of the checkout keep their
-places.
+MkDocs calls `on_config`, `on_files` and `on_page_markdown`. Nothing is copied by hand: files of the checkout
+keep their places.
 """
 
 from __future__ import annotations
