@@ -1,7 +1,7 @@
 """What the site has besides docs/: files of the checkout as pages, notebooks, and links that lead to them.
 
-MkDocs calls `on_files` and `on_page_markdown`. Nothing is copied by hand: files of the checkout keep their
-places.
+MkDocs calls `on_config`, `on_files` and `on_page_markdown`. Nothing is copied by hand: files of the checkout
+keep their places.
 """
 
 from __future__ import annotations
@@ -40,6 +40,24 @@ def notebook_page(content: dict[str, Any]) -> str:
                 text = "".join(output.get("text", data.get("text/plain", "")))
                 parts.append(f"```text\n{text.rstrip()}\n```")
     return "\n\n".join(parts) + "\n"
+
+
+def named(entries: list[Any]) -> set[str]:
+    """Return the pages that a menu names."""
+    values = [next(iter(one.values())) if isinstance(one, dict) else one for one in entries]
+    return {page for one in values for page in (named(one) if isinstance(one, list) else {one})}
+
+
+def on_config(config: Any) -> Any:
+    """Add pages that the menu does not name to the end of its sections Results and Reference."""
+    sections = {name: pages for one in config.nav if isinstance(one, dict) for name, pages in one.items()}
+    root = Path(config.docs_dir)
+    known = named(config.nav)
+    for file in sorted(root.rglob("*.md")):
+        page = file.relative_to(root).as_posix()
+        if page not in known:
+            sections["Results" if page.startswith("results/") else "Reference"].append(page)
+    return config
 
 
 def on_files(files: Any, config: Any) -> Any:

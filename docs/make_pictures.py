@@ -167,7 +167,7 @@ def plan_lines(plan: dict[str, Any]) -> list[tuple[str, str]]:
             f"{circuit['name']}, {circuit['qubits']} qubits" + (f", {copies} copies" if copies > 1 else ""),
         ),
         ("two-qubit gates, depth", f"{circuit['two_qubit_gates']}, {circuit['two_qubit_depth']}"),
-        ("work", f"{len(plan['samples'])} scene, {executions:,} executions"),
+        ("work", f"{len(plan['samples'])} window of a scene, {executions:,} executions"),
         ("estimated QPU seconds", f"{plan['qpu_seconds']:.1f}"),
         ("mIoU, exact values", f"{predicted['exact']['miou']:.4f}"),
         ("mIoU to expect on the device", f"{predicted['device_and_shots']['miou']:.4f}"),

@@ -7,12 +7,12 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
-import click
 import pandas as pd
 import pytest
 import torch
-from readme import BLOCK, CHECKOUT, README, blocks, check_own_circuit, run_page
+from readme import BLOCK, CHECKOUT, README, blocks, check_own_circuit, lines_of, run_page
 from typer.main import get_command
 
 DOCS = CHECKOUT / "docs"
@@ -86,7 +86,7 @@ def test_pages_that_go_on_with_the_first_run(name, first, place):
         assert (place / "runs" / "digits_noisy").is_dir()
     else:
         plans = [json.loads(file.read_text()) for file in (run / "hardware").glob("*/plan.json")]
-        assert sorted(len(plan["samples"]) for plan in plans) == [1, 1]  # the split in small has one scene
+        assert sorted(len(plan["samples"]) for plan in plans) == [2, 3]
         assert len(list((run / "hardware").glob("*/results"))) == 2
 
 
@@ -167,30 +167,28 @@ def test_page_runs(name, place, capsys):
         torch.testing.assert_close(scatter, expected.to(scatter.dtype), rtol=0.1, atol=1e-6)
 
 
-def test_every_page_with_code_is_tested():
-    elsewhere = {"howto", "tutorials", "explanation"}
-    for file in DOCS.rglob("*.md"):
-        name = str(file.relative_to(DOCS))
-        if name.split("/")[0] in elsewhere:
-            assert name in PAGES
+def test_commands_that_are_to_be_run_stand_on_pages_that_are_tested():
+    tested = {DOCS / name for name in PAGES}
+    # Pages of the examples have tests of their own, beside those of what they add.
+    others = [file for file in DOCS.rglob("*.md") if file not in tested and "examples" not in file.parts]
+    assert len(others) > 20
+    for file in others:
+        programs = {words[0] for block in blocks("shell", file.read_text()) for words in lines_of(block)}
+        assert programs <= {"make", "pip"}, file
 
 
-def options_of(words: list[str]) -> tuple[click.Command, list[str]]:
+def options_of(words: list[str]) -> tuple[Any, list[str]]:
     """Return the command that a line calls, and the options that it gives."""
     from qhybrid.cli.main import app
 
-    command: click.Command = get_command(app)
+    command: Any = get_command(app)
     rest = list(words)
-    given = []
-    while rest and isinstance(command, click.Group):
+    while rest and hasattr(command, "commands"):
         if rest[0].startswith("-"):
-            given.append(rest.pop(0))
-            rest.pop(0)
+            del rest[:2]  # --plugin FILE
             continue
         assert rest[0] in command.commands, words
         command = command.commands[rest.pop(0)]
-        if isinstance(command, click.Group):
-            assert not given, words
     return command, [word for word in rest if re.fullmatch(r"--?[a-z][a-z-]*", word)]
 
 
