@@ -51,15 +51,13 @@ class Place:
         world: Number of processes.
         local_rank: Number of the process on its machine, from 0.
         local_world: Number of processes on its machine.
-        restarts: How often the launcher has started all processes again.
-        may_restart: Whether the launcher would do so after a failure.
+        may_restart: Whether the launcher starts all processes again after a failure.
     """
 
     rank: int = 0
     world: int = 1
     local_rank: int = 0
     local_world: int = 1
-    restarts: int = 0
     may_restart: bool = False
 
     @property
@@ -81,16 +79,10 @@ def launched() -> Place:
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return Place()
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT")
-    rank, world, local_rank, local_world, restarts = (int(os.environ.get(name, 0)) for name in names)
-    place = Place(
-        rank,
-        max(world, 1),
-        local_rank,
-        max(local_world, 1),
-        restarts,
-        int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0,
-    )
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    rank, world, local_rank, local_world = (int(os.environ.get(name, 0)) for name in names)
+    again = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
+    place = Place(rank, max(world, 1), local_rank, max(local_world, 1), again)
     if place.world % place.local_world:
         raise ConfigError(
             f"All machines must have as many processes, but this one has {place.local_world} of "
