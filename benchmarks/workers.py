@@ -3,10 +3,10 @@
     python benchmarks/workers.py                       # 2048 x 4096 px, U-Net
     python benchmarks/workers.py --workers 8 --rows 1024
 
-With fewer cores than workers clocks say nothing of a cluster, so processor time is counted: efficiency is that
-of one process without a cluster over that of all workers and of the process that gives the work together. What
-is lost are the windows that two bands share, and the bytes that are written twice. Starting a worker (imports)
-is measured by itself, with a job that does nothing, since it is paid once.
+With fewer cores than workers clocks say nothing of a cluster, so processor time is counted: efficiency is
+that of one process without a cluster over that of all workers and of the process that gives the work
+together. What is lost are the windows that two bands share, and the bytes that are written twice. Starting a
+worker (imports) is measured by itself, with a job that does nothing, since it is paid once.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ takes, is the gradient of the whole batch.
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import os
 import time
@@ -32,6 +33,9 @@ T = TypeVar("T")
 JOIN_SECONDS = 600.0
 """How long processes wait for each other at the start."""
 LOOKS_A_SECOND = 10
+WAIT_HOURS = 12
+"""How long processes wait in a step for others that are there, such as for the frozen ViT's tiles; one that has
+died is noticed at once."""
 _LOST = (
     "gloo",
     "nccl",
@@ -118,7 +122,9 @@ def joined() -> Iterator[Place]:
     try:
         store, rank, world = next(rendezvous("env://"))
         fresh = PrefixStore(_token(store, own), store)
-        distributed.init_process_group(backend, store=fresh, rank=rank, world_size=world)
+        distributed.init_process_group(
+            backend, store=fresh, rank=rank, world_size=world, timeout=datetime.timedelta(hours=WAIT_HOURS)
+        )
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
             f"Process {own.rank} of {own.world} must reach the others, but does not: {error}. Fix: check "
