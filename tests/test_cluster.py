@@ -9,6 +9,7 @@ import pytest
 from qhybrid.cluster import check_scheduler, opened, run_jobs, usable_cores
 from qhybrid.errors import ConfigError, WorkspaceError
 
+pytestmark = pytest.mark.filterwarnings("ignore:Port .* is already in use")
 GO = threading.Event()
 
 

@@ -12,6 +12,7 @@ takes, is the gradient of the whole batch.
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import os
 import time
@@ -32,6 +33,9 @@ T = TypeVar("T")
 JOIN_SECONDS = 600.0
 """How long processes wait for each other at the start."""
 LOOKS_A_SECOND = 10
+WAIT_HOURS = 12
+"""How long processes wait in a step for others that are there, such as for the frozen ViT's tiles; one that has
+died is noticed at once."""
 _LOST = (
     "gloo",
     "nccl",
@@ -51,15 +55,13 @@ class Place:
         world: Number of processes.
         local_rank: Number of the process on its machine, from 0.
         local_world: Number of processes on its machine.
-        restarts: How often the launcher has started all processes again.
-        may_restart: Whether the launcher would do so after a failure.
+        may_restart: Whether the launcher starts all processes again after a failure.
     """
 
     rank: int = 0
     world: int = 1
     local_rank: int = 0
     local_world: int = 1
-    restarts: int = 0
     may_restart: bool = False
 
     @property
@@ -81,16 +83,10 @@ def launched() -> Place:
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return Place()
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT")
-    rank, world, local_rank, local_world, restarts = (int(os.environ.get(name, 0)) for name in names)
-    place = Place(
-        rank,
-        max(world, 1),
-        local_rank,
-        max(local_world, 1),
-        restarts,
-        int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0,
-    )
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    rank, world, local_rank, local_world = (int(os.environ.get(name, 0)) for name in names)
+    again = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
+    place = Place(rank, max(world, 1), local_rank, max(local_world, 1), again)
     if place.world % place.local_world:
         raise ConfigError(
             f"All machines must have as many processes, but this one has {place.local_world} of "
@@ -126,7 +122,9 @@ def joined() -> Iterator[Place]:
     try:
         store, rank, world = next(rendezvous("env://"))
         fresh = PrefixStore(_token(store, own), store)
-        distributed.init_process_group(backend, store=fresh, rank=rank, world_size=world)
+        distributed.init_process_group(
+            backend, store=fresh, rank=rank, world_size=world, timeout=datetime.timedelta(hours=WAIT_HOURS)
+        )
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
             f"Process {own.rank} of {own.world} must reach the others, but does not: {error}. Fix: check "

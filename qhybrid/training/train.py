@@ -83,8 +83,9 @@ def train(
     hold known values.
 
     Where `torchrun` has started several processes, they take the steps together, each with a batch of its
-    own; all of them call this with the same arguments. After a restart by `torchrun` the run in `output`,
-    which the processes before have begun, is gone on with.
+    own; all of them call this with the same arguments. Where `torchrun` may restart them (`--max-restarts`),
+    a run that is in `output` already is gone on with, as if `resume` were set: on machines that join anew
+    nothing else tells the first start from a later one.
 
     Args:
         recipe: What to train on what.
@@ -119,7 +120,7 @@ def _train(
     recipe = with_task_defaults(recipe)
     recipe = with_resolved_precision(recipe)
     recipe = with_shots_seed(recipe)
-    resume = resume or (launched().restarts > 0 and (output / RECIPE).is_file())
+    resume = resume or (launched().may_restart and (output / RECIPE).is_file())
     state = from_first(lambda: prepare_folder(recipe, output, resume))
     if state is None:
         check_begins(recipe.model)

@@ -194,3 +194,21 @@ def test_the_number_of_bands_must_agree():
     images, masks = batch(bands=2)
     with pytest.raises(DataError, match=r"of 3 band\(s\), the images of 2"):
         augmentation()(images, masks, 0)
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_parts_of_a_batch_change_as_in_the_batch(parts):
+    """Processes that share a batch change their samples as one process would."""
+    settings = {
+        "rotate_degrees": 20, "scale": 0.2, "shift": 0.1, "brightness": 0.1, "contrast": 0.2, "band_gain": 0.1,
+        "noise": 0.01, "blur": 0.5,
+    }  # fmt: skip
+    config = AugmentationConfig(**settings)
+    images, masks = batch(count=6)
+    whole = PatchAugmentation(config, statistics())(images, masks, 3)
+    for part in range(parts):
+        rows = slice(part, None, parts)
+        own = PatchAugmentation(config, statistics(), (part, parts))(images[rows], masks[rows], 3)
+        torch.testing.assert_close(own[0], whole[0][rows])
+        assert torch.equal(own[1], whole[1][rows])
+    assert not torch.equal(whole[0], images)

@@ -212,12 +212,12 @@ def test_the_place_is_what_torchrun_says(monkeypatch):
     assert launched() == Place()
     told = {
         "TORCHELASTIC_RUN_ID": "none", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1",
-        "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RESTART_COUNT": "1", "TORCHELASTIC_MAX_RESTARTS": "2",
+        "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_MAX_RESTARTS": "2",
     }  # fmt: skip
     for name, value in told.items():
         monkeypatch.setenv(name, value)
     found = launched()
-    assert found == Place(3, 4, 1, 2, 1, may_restart=True)
+    assert found == Place(3, 4, 1, 2, may_restart=True)
     assert (found.machines, found.first) == (2, False)
     check_restarts(found, "folder")
     with pytest.raises(ConfigError, match="needs a run folder of a known name"):

@@ -121,10 +121,10 @@ def run(content: dict, data: Path, output: Path) -> None:
 
 
 def main(recipe: dict, data: Path, out: Path) -> None:
-    own = launched()
+    own, restarts = launched(), int(os.environ["TORCHELASTIC_RESTART_COUNT"])
     torch.set_num_threads(1)
     with joined():
-        if own.restarts:
+        if restarts:
             assert (out / f"{own.rank}.json").is_file(), "the first start has failed"
         else:
             together(recipe, data, out, own)
@@ -132,7 +132,7 @@ def main(recipe: dict, data: Path, out: Path) -> None:
         original = module.SegmentationModule.training_step
 
         def step(self, samples, number):
-            if (own.rank, own.restarts, self.current_epoch, number) == (1, 0, 1, 1):
+            if (own.rank, restarts, self.current_epoch, number) == (1, 0, 1, 1):
                 os.kill(os.getpid(), signal.SIGKILL)
             return original(self, samples, number)
 
