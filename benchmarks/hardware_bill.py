@@ -158,7 +158,7 @@ def _row(model, device, level, work, circuits, settings, service, state) -> Row:
             ]
             package = Package((*pubs, *calibration_pubs(circuits, settings)), settings.shots, ("bill",))
             job = state.jobs[service.submit(package)]
-            executions, _ = state.bill(job.params, state.devices[job.backend])
+            executions, job.seconds = state.bill(job.params, state.devices[job.backend])
             job.executions = 1
             job.status = "Completed"
             billed[0] += executions

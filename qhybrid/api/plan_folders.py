@@ -94,12 +94,13 @@ class PlanRequest:
             run: The run folder.
         """
         from qhybrid.hardware.model.runs import data_hash_of, origin_of
+        from qhybrid.hardware.service_kinds import rules_of
         from qhybrid.workspace import data_root
 
-        wanted = self.hardware_settings().model_dump(mode="json")
-        found = content["settings"]
-        # A plan names its instance's CRN; whether a mere name is the same one, only the service knows.
-        if not str(wanted["instance"]).startswith("crn:"):
+        settings, found = self.hardware_settings(), content["settings"]
+        wanted = settings.model_dump(mode="json")
+        # A plan names its whole instance; whether a mere name is the same one, only the service knows.
+        if not rules_of(settings).is_whole_instance(settings.instance):
             wanted["instance"] = found["instance"]
         # A plan names the plugin's service that has its device.
         wanted |= {"service": found["service"]} if "service" in found and self.service is None else {}

@@ -110,6 +110,10 @@ class ServiceRules:
         """
         return []
 
+    def is_whole_instance(self, instance: str | None) -> bool:
+        """Return whether a setting says for sure which part of an account pays; names may be ambiguous."""
+        return instance is not None
+
     def check_service(self, settings: HardwareSettings, say: Callable[[str], None]) -> list[Finding]:
         """Try out, with small jobs that are paid for, what is assumed of the service.
 

@@ -234,7 +234,7 @@ class HardwareSettings(StrictModel):
 
     Attributes:
         backend: `fake_torino` or another fake backend, `aer` (no noise), or a device of the service.
-        instance: CRN of the service's instance that pays; absent: the account's. A plan keeps to one.
+        instance: The part of the account that pays; absent: the account's own choice. A plan keeps to one.
         shots: Executions of every measured circuit and parameter set.
         seed: Of layouts and simulated shots.
         layers: Quantum layers that run on the device; absent: all but those of fixed filters.

@@ -31,7 +31,8 @@ from qhybrid.errors import ConfigError, QHybridError, TrainingError
 
 T = TypeVar("T")
 JOIN_SECONDS = 600.0
-"""How long processes wait for each other at the start."""
+"""How long processes wait in a step for others that are there, as for the frozen ViT's tiles; a dead one is
+noticed at once."""
 LOOKS_A_SECOND = 10
 WAIT_HOURS = 12
 """How long processes wait in a step for others that are there, such as for the frozen ViT's tiles; one that has

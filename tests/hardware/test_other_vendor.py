@@ -90,7 +90,7 @@ def test_a_damaged_result_of_its_form_is_not_used(vendor, workload, tmp_path, mo
     monkeypatch.setattr(GarnetService, "result_text", lambda *_: '{"vendor": "other"}')
     with open_plan(folder, lambda *_: workload) as execution:
         execution.submit()
-        with pytest.raises(HardwareError, match="no result of a garnet"):
+        with pytest.raises(HardwareError, match="says of no request that it belongs to it"):
             execution.collect()
         assert not execution.ledger.results()
 
@@ -101,6 +101,9 @@ def test_devices_belong_to_services(vendor):
     assert service_name("ibm_torino") == "ibm"
     assert service_name("whatever") == "ibm"
     assert is_paid("garnet_20")
+    assert SERVICES.get("garnet").rules.is_whole_instance("team-1")
+    assert SERVICES.get("ibm").rules.is_whole_instance("crn:v1:a")
+    assert not SERVICES.get("ibm").rules.is_whole_instance("my-instance")
     register_service("second", lambda settings, folder: GarnetService(vendor), devices=("garnet_*",))
     with pytest.raises(HardwareError, match="services garnet and second have a device `garnet_20`"):
         service_name("garnet_20")
@@ -177,7 +180,7 @@ def test_one_folder_alone_knows_the_vendor():
     found = {
         name
         for name, text in known.items()
-        if not name.startswith(inside) and re.search(r"ibm", text, re.IGNORECASE)
+        if not name.startswith(inside) and re.search(r"ibm|\bcrn\b", text, re.IGNORECASE)
     }
     assert found <= set(OUTSIDE)
     imports = re.compile(

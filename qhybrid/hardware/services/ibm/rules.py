@@ -85,6 +85,10 @@ class IbmRules(ServiceRules):
 
         return list_service_devices()
 
+    def is_whole_instance(self, instance: str | None) -> bool:
+        """Return whether an instance is given by its CRN."""
+        return str(instance).startswith("crn:")
+
     def check_service(self, settings: HardwareSettings, say: Callable[[str], None]) -> list[Finding]:
         """Try out what is assumed of the service, for at most 10 QPU seconds."""
         from qhybrid.hardware.services.ibm.smoke import check_service
