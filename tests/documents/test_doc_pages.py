@@ -94,7 +94,7 @@ def test_own_circuit_in_small(place):
     run_page(page("tutorials/own_circuit.md"), place)
     check_own_circuit(place)
     assert (place / "analysis" / "my_ring.json").is_file()
-    assert (place / "exports" / "hq_unet_qcnn.svg").is_file()
+    assert (place / "exports" / "my_ring.svg").is_file()
 
 
 def test_from_other_libraries(place):
