@@ -14,7 +14,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from qhybrid.errors import ConfigError, PluginError, QHybridError, WorkspaceError
@@ -107,31 +107,40 @@ class Pool:
 
     def _answers(self, jobs: Sequence[Job], work: Work) -> Iterator[Answer]:
         from distributed import as_completed
+        from distributed.comm import CommClosedError
 
         needed, call = loaded_plugins(), uuid.uuid4().hex[:12]
-        # No worker starts with a convolution on all cores: there is one worker a core.
-        futures = {
-            self._client.submit(
-                _on_worker, work, job, named_plugins(), needed, pure=False, key=f"{job['key']}-{call}"
-            ): job["key"]
-            for job in jobs
-        }
-        for future in as_completed(list(futures)):
-            if future.status in ("cancelled", "lost"):
-                raise WorkspaceError(
-                    f"The Dask scheduler at {self.where} must be there until all is done, but has gone. Fix: "
-                    "start it and its workers again, and give the same command: it goes on with what is "
-                    "missing."
-                )
-            error = future.exception()
-            if error is None:
-                yield future.result()
-            elif isinstance(error, QHybridError):
-                raise error
-            else:
-                name = type(error).__name__
-                yield {"key": futures[future], "error": f"{name}: {error}", "details": repr(error)}
-            future.release()
+        try:
+            # No worker starts with a convolution on all cores: there is one worker a core.
+            futures = {
+                self._client.submit(_on_worker, *given, pure=False, key=f"{job['key']}-{call}"): job["key"]
+                for job in jobs
+                for given in [(work, job, named_plugins(), needed)]
+            }
+            for future in as_completed(list(futures)):
+                if future.status in ("cancelled", "lost"):
+                    raise self._gone()
+                yield _answer(future, futures[future])
+                future.release()
+        except CommClosedError as error:
+            raise self._gone() from error
+
+    def _gone(self) -> WorkspaceError:
+        return WorkspaceError(
+            f"The Dask scheduler at {self.where} must be there until all is done, but has gone. Fix: start "
+            "it and its workers again, and give the same command: it goes on with what is missing."
+        )
+
+
+def _answer(future: Any, key: str) -> Answer:
+    """Return the answer of a job that has ended; errors of other kinds than ours are answers too."""
+    error = future.exception()
+    if error is None:
+        answer: Answer = future.result()
+        return answer
+    if isinstance(error, QHybridError):
+        raise error
+    return {"key": key, "error": f"{type(error).__name__}: {error}", "details": repr(error)}
 
 
 @contextmanager
@@ -153,8 +162,13 @@ def opened(processes: int | None = None, scheduler: str | None = None) -> Iterat
         yield Pool(None, "this process", 1)
         return
     if scheduler is not None and local is None:
-        with _connected(scheduler) as client:
+        client = _connected(scheduler)
+        try:
             yield Pool(client, scheduler, _check_workers(client))
+        finally:
+            # A client whose scheduler has gone tells at length that it cannot say good-bye.
+            with suppress(Exception):
+                client.close()
         return
     with _local_cluster(local or count) as client:
         yield Pool(client, f"local:{local or count}", local or count)
@@ -164,6 +178,7 @@ def _connected(scheduler: str) -> Any:
     # Imported when first needed: it takes seconds.
     from distributed import Client
 
+    _log_nothing()
     try:
         return Client(scheduler, timeout=CONNECT_SECONDS)
     except (OSError, ValueError, TimeoutError) as error:
@@ -230,7 +245,7 @@ def _quiet_start() -> Iterator[None]:
 
 
 def _log_nothing() -> None:
-    """Silence a worker: a heartbeat at the end of a sweep logs a traceback; jobs report by themselves."""
+    """Silence Dask in a process: what ends logs tracebacks of its heartbeats; jobs report by themselves."""
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] == "distributed":
             logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +24,8 @@ from qhybrid.errors import DataError
 # is off only if it is off both when the file is opened and when it is read.
 SAFE_PNG = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
 
+LEAST_CACHE_MB = 64
+"""What GDAL's cache may hold at least while a scene is read."""
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """What rasterio raises; some of its functions (copies, transformers) let GDAL's own errors through."""
 
@@ -194,6 +198,27 @@ def open_raster(path: Path) -> Any:
                 return rasterio.open(gdal_name(path))
     except RasterioError as error:
         raise cannot_open(path, error) from error
+
+
+@contextmanager
+def bounded_cache(path: Path, rows: int) -> Iterator[None]:
+    """Keep no more of a file in GDAL's cache than windows of some rows need that come from top to bottom.
+
+    Its default, a twentieth of the machine's memory, would keep whole scenes.
+
+    Args:
+        path: The raster file.
+        rows: Rows of its pixels that a window has.
+
+    Raises:
+        DataError: If the file cannot be opened.
+    """
+    with open_raster(path) as handle:
+        tile = max(shape[0] for shape in handle.block_shapes)
+        pixel = sum(np.dtype(dtype).itemsize for dtype in handle.dtypes) + 1  # and a mask
+        needed = (-(-rows // tile) + 1) * tile * handle.width * pixel
+    with rasterio.Env(GDAL_CACHEMAX=max(LEAST_CACHE_MB, math.ceil(1.25 * needed / 2**20))):
+        yield
 
 
 def read_info(path: Path, handle: Any) -> RasterInfo:

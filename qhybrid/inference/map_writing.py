@@ -24,7 +24,7 @@ from qhybrid.inference.map_key import TAG, map_key
 from qhybrid.inference.map_options import MapOptions, check_output, map_files
 from qhybrid.inference.part_folder import PartFolder, RawRaster, open_part, part_path, read_state
 from qhybrid.inference.scene import DEFAULT_MEMORY_MB, ProbabilityBlock, iterate_probabilities
-from qhybrid.inference.scene_model import SceneModel, check_window_size, scene_grid
+from qhybrid.inference.scene_model import SceneModel, check_window_size, scene_grid, window_cache
 from qhybrid.inference.uncertainty import uncertainty as uncertainty_of
 from qhybrid.inference.uncertainty import uncertainty_bands
 from qhybrid.inference.walk import Progress, check_draws, random_engines
@@ -185,7 +185,8 @@ class MapJob:
             if predict is not None:
                 predict(self, part, layers, progress)
             else:
-                self._predict(run, part, layers, device, progress)
+                with window_cache(run, self.image, check_window_size(run, self.window_size)):
+                    self._predict(run, part, layers, device, progress)
             self._write(run, part, [bands for bands, _ in layers])
         return self.files
 

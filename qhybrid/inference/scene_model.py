@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
@@ -18,6 +19,7 @@ from qhybrid.data.classes import ClassMap
 from qhybrid.data.contract import InputContract
 from qhybrid.data.contract_reading import ImageReader
 from qhybrid.data.raster import RasterInfo
+from qhybrid.data.raster_file import bounded_cache
 from qhybrid.data.statistics import BandStatistics, contract_of
 from qhybrid.errors import ConfigError, DataError
 from qhybrid.guidance import SceneTokens
@@ -95,6 +97,13 @@ def scene_grid(run: SceneModel, image: str | Path) -> RasterInfo:
     reader = ImageReader(image, input_contract(run).reading(image))
     reader.close()
     return reader.info
+
+
+def window_cache(run: SceneModel, image: str | Path, size: int) -> AbstractContextManager[None]:
+    """Keep no more of a scene in memory than windows of some size need; see `bounded_cache`."""
+    reader = ImageReader(image, input_contract(run).reading(image))
+    reader.close()
+    return bounded_cache(reader.path, math.ceil(size * reader.file_info.height / reader.info.height) + 2)
 
 
 def read_as(

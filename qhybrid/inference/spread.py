@@ -24,7 +24,7 @@ from qhybrid.errors import DataError, WorkspaceError
 from qhybrid.inference.map_writing import Layer, MapJob, Predict, prepare_map
 from qhybrid.inference.part_folder import BAND, PartFolder, RawRaster
 from qhybrid.inference.scene import iterate_probabilities, planned_strips
-from qhybrid.inference.scene_model import SceneModel, check_window_size, scene_grid
+from qhybrid.inference.scene_model import SceneModel, check_window_size, scene_grid, window_cache
 from qhybrid.inference.walk import Progress
 from qhybrid.inference.windows import axis_starts
 
@@ -253,8 +253,9 @@ def _compute(
         seed=own.options.seed,
         strip=(band.begin, band.end),
     )
-    for block in blocks:
-        for raster, (_, values) in zip(rasters, layers):
-            raster.write(values(block), block.row - band.row, block.col - band.begin)
+    with window_cache(run, own.image, check_window_size(run, own.window_size)):
+        for block in blocks:
+            for raster, (_, values) in zip(rasters, layers):
+                raster.write(values(block), block.row - band.row, block.col - band.begin)
     for raster in rasters:
         raster.flush()

@@ -35,8 +35,7 @@ JOIN_SECONDS = 600.0
 noticed at once."""
 LOOKS_A_SECOND = 10
 WAIT_HOURS = 12
-"""How long processes wait in a step for others that are there, such as for the frozen ViT's tiles; one that has
-died is noticed at once."""
+"""How long processes wait for others that are there, such as for the tiles of a frozen ViT."""
 _LOST = (
     "gloo",
     "nccl",

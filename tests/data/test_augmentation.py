@@ -199,11 +199,9 @@ def test_the_number_of_bands_must_agree():
 @pytest.mark.parametrize("parts", [2, 3])
 def test_parts_of_a_batch_change_as_in_the_batch(parts):
     """Processes that share a batch change their samples as one process would."""
-    settings = {
-        "rotate_degrees": 20, "scale": 0.2, "shift": 0.1, "brightness": 0.1, "contrast": 0.2,
-        "band_gain": 0.1, "noise": 0.01, "blur": 0.5,
-    }  # fmt: skip
-    config = AugmentationConfig(**settings)
+    geometry = {"rotate_degrees": 20, "scale": 0.2, "shift": 0.1}
+    colour = {"brightness": 0.1, "contrast": 0.2, "band_gain": 0.1, "noise": 0.01, "blur": 0.5}
+    config = AugmentationConfig(**geometry, **colour)
     images, masks = batch(count=6)
     whole = PatchAugmentation(config, statistics())(images, masks, 3)
     for part in range(parts):

@@ -15,7 +15,10 @@ import pytest
 from scene_runs import data_config, make_run, scenes_root, write
 
 __all__ = ["data_config", "make_run", "scenes_root"]
-pytestmark = [pytest.mark.slow]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
+]
 PATIENCE = 600
 
 
@@ -111,7 +114,7 @@ def test_a_map_outlives_a_worker_and_the_scheduler(make_run, scene, tmp_path, st
     cluster.scheduler.send_signal(signal.SIGKILL)
     said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, said
-    assert "error: The Dask scheduler at" in said
+    assert "error: The Dask scheduler at" in said, said
     assert "it goes on with what is missing" in " ".join(said.split())
     assert "Traceback" not in said
     assert not output.exists()
