@@ -220,8 +220,9 @@ def in_child(folder, workload, number):
     return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
-def test_killed_while_the_pilot_decides(planned, workload, service_state):
-    """Every ninth step of a submit: the pilot is paid once, and so is everything else."""
+@pytest.mark.parametrize("stride", [19, pytest.param(3, marks=pytest.mark.slow)])
+def test_killed_while_the_pilot_decides(stride, planned, workload, service_state):
+    """Killed at every so many steps of a submit: the pilot is paid once, and so is everything else."""
     number = 2
     while True:
         service_state.jobs.clear()
@@ -232,7 +233,7 @@ def test_killed_while_the_pilot_decides(planned, workload, service_state):
         assert list(service_state.executions().values()) == [1] * 4
         if not killed:
             break
-        number += 9
+        number += stride
     assert number > 30
 
 

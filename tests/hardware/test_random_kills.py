@@ -37,7 +37,7 @@ FAULTS = (
     ("metrics", "503"),
     ("token", "503"),
 )
-SECONDS = {"hang": 1.5, "hang_after": 1.5, "429": 0.05, "late": 0.3}
+SECONDS = {"hang": 1.2, "hang_after": 1.2, "429": 0.05, "late": 0.3}
 LONGEST = 60.0
 """Seconds after which a process that neither ends nor is killed counts as stuck."""
 

@@ -23,6 +23,7 @@ from qhybrid.hardware.jobs import sending
 from qhybrid.hardware.jobs.collecting import collect_jobs
 from qhybrid.hardware.jobs.context import Clock
 from qhybrid.hardware.jobs.opening import open_plan
+from qhybrid.hardware.jobs.reconciling import reconcile
 from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.jobs.turns import Turn, turn
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
@@ -110,14 +111,21 @@ def two_machines(monkeypatch):
 @pytest.mark.usefixtures("two_machines")
 def test_the_oldest_job_of_a_tag_stays_on_both_sides(make_plan, server, service_state, samples, tmp_path):
     """Neither listing shows the other's jobs until both have sent all of theirs."""
-    service_state.listing_seconds = 1.5
-    service_state.queue_seconds = 4.0
+    service_state.listing_seconds = service_state.queue_seconds = 1e6
     plan = make_plan(patience={"resend_after_s": 10.0})
     contexts = [plan.context(), copied(plan, tmp_path).context()]
     try:
         for context in contexts:
             assert send_open_chunks(context) == 3
-        oldest = {job.tags[1]: job.id for job in reversed(list(service_state.jobs.values()))}
+        jobs = service_state.jobs.values()
+        oldest = {job.tags[1]: job.id for job in reversed(list(jobs))}
+        for job in jobs:
+            job.listed_at = 0.0
+        for context in reversed(contexts):
+            reconcile(context)
+            assert {job.tag: job.id for job in context.ledger.jobs()} == oldest
+        for job in jobs:
+            job.starts_at = 0.0
         for context in reversed(contexts):
             finish(context)
             check_complete(context, service_state, samples[1])
