@@ -130,7 +130,7 @@ def print_status(found: dict[str, Any]) -> None:
 def print_jobs(rows: Sequence[dict[str, Any]], told: Sequence[str]) -> None:
     """Print every job with its id, and what is to be known beside that."""
     if rows:
-        heads = ("chunk", "attempt", "state", "in the queue", "service's estimate", "billed")
+        heads = ("chunk", "attempt", "state", "queue", "estimate", "billed")
         table = Table(Column("job", no_wrap=True), *heads)
         for row in rows:
             seconds = ["" if row[key] is None else f"{row[key]:g} s" for key in ("estimate", "usage")]

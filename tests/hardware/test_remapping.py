@@ -14,6 +14,8 @@ from ibm_service_state import Fault, ServiceState
 from outcome_checks import TOKEN
 from plan_cases import map_workload, quick
 
+from qhybrid.cli.console import console
+from qhybrid.cli.hardware_tables import print_remapped
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.prepared import Pub, mark_of_pubs
 from qhybrid.hardware.circuits.simulation import Simulation
@@ -96,6 +98,10 @@ def test_the_rest_is_mapped_anew_and_what_is_paid_stays(folder, workload, servic
         planned, unmapped, now = found.deviations
         assert unmapped > 1.5 * now
         assert execution.ledger.results() == paid
+        with console.capture() as captured:
+            print_remapped(found)
+        assert "layout 1 of 3 job(s)" in captured.get()
+        assert f"{unmapped:.4f} with today's calibration" in captured.get()
     with open_plan(folder, lambda *_: workload) as execution:  # another process goes on
         assert [chunk.layout for chunk in execution.ledger.chunks()] == [0, 1, 1, 1]
         (facts,) = execution.content["layouts"]
@@ -137,7 +143,11 @@ def test_sent_circuits_are_those_of_their_layouts(folder, workload, service_stat
 
 def test_a_device_that_is_as_it_was_changes_nothing(folder, workload, service_state):
     with open_plan(folder, lambda *_: workload) as execution:
-        assert remap(execution).layout is None
+        found = remap(execution)
+        assert found.layout is None
+        with console.capture() as captured:
+            print_remapped(found)
+        assert "as it was" in captured.get()
         assert not (folder / "layouts").exists()
         assert "layouts" not in json.loads((folder / "plan.json").read_text())
 
