@@ -24,7 +24,7 @@ from qhybrid.errors import DataError
 # is off only if it is off both when the file is opened and when it is read.
 SAFE_PNG = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
 
-LEAST_CACHE_MB = 64
+LEAST_CACHE_MB = 16
 """What GDAL's cache may hold at least while a scene is read."""
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """What rasterio raises; some of its functions (copies, transformers) let GDAL's own errors through."""
