@@ -143,7 +143,7 @@ def test_a_failed_run_gives_exit_code_1(recipe, capsys):
     ("options", "message"),
     [
         (["--seeds", "0-1", "--no-test"], "--no-test cannot be given"),
-        (["--jobs", "2"], "--jobs is for repeated runs"),
+        (["--jobs", "2"], "--jobs and --scheduler are for repeated runs"),
         (["--seeds", "a"], "must look like 0-9"),
         (["--seeds", ""], "must look like 0-9"),
         (["--folds", "All"], "must look like 1-3, 1,4 or all, but is 'All'"),

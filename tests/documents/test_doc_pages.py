@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -14,6 +15,9 @@ import pytest
 import torch
 from readme import BLOCK, CHECKOUT, README, blocks, check_own_circuit, lines_of, run_page
 from typer.main import get_command
+
+from qhybrid.plugins import loading
+from qhybrid.plugins.registry import REGISTRIES
 
 DOCS = CHECKOUT / "docs"
 FIRST = "tutorials/train.md"
@@ -40,6 +44,17 @@ ALL = [
 
 def page(name: str) -> str:
     return (DOCS / name).read_text()
+
+
+@pytest.fixture(autouse=True)
+def _own_registries(monkeypatch):
+    """What a page adds, as plugins and models, is not there for other tests."""
+    monkeypatch.setattr(loading, "_PLUGINS", dict(loading._PLUGINS))
+    monkeypatch.setattr(loading, "_STATE", loading._State())
+    with contextlib.ExitStack() as stack:
+        for registry in REGISTRIES:
+            stack.enter_context(registry.restored())
+        yield
 
 
 @pytest.fixture
