@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shlex
@@ -16,7 +15,6 @@ import torch
 from readme import BLOCK, CHECKOUT, README, blocks, check_own_circuit, lines_of, run_page
 from typer.main import get_command
 
-from qhybrid.plugins import loading
 from qhybrid.plugins.registry import REGISTRIES
 
 DOCS = CHECKOUT / "docs"
@@ -47,14 +45,12 @@ def page(name: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _own_registries(monkeypatch):
-    """What a page adds, as plugins and models, is not there for other tests."""
-    monkeypatch.setattr(loading, "_PLUGINS", dict(loading._PLUGINS))
-    monkeypatch.setattr(loading, "_STATE", loading._State())
-    with contextlib.ExitStack() as stack:
-        for registry in REGISTRIES:
-            stack.enter_context(registry.restored())
-        yield
+def _own_registries():
+    """What a page adds, as models, is not there for other tests."""
+    yield
+    for registry in REGISTRIES:  # rooms of the package, which pages import first, stay
+        for name in [name for name, origin in registry._origins.items() if origin is not None]:
+            del registry._entries[name], registry._origins[name]
 
 
 @pytest.fixture
