@@ -207,7 +207,7 @@ class TestCache:
         from safetensors.torch import save_file
 
         layer = Quanvolution(SPEC)
-        good = cached_features(layer, images, tmp_path)
+        good = cached_features(layer, images, tmp_path).contiguous()
         (file,) = tmp_path.iterdir()
         content = file.read_bytes()
         if damage == "other tensor":
