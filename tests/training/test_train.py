@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 import yaml
+from children import in_child
 from safetensors.torch import load_file
 
 from qhybrid.config import Recipe, validated
@@ -80,23 +80,22 @@ def test_same_recipe_gives_the_same_weights_and_another_seed_others(
     assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import yaml
-from qhybrid.config import Recipe, validated
-from qhybrid.training import train
-from qhybrid.training.scenes import module
-original = module.SegmentationModule.training_step
-def step(self, batch, batch_idx):
-    if self.current_epoch == 1 and batch_idx == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(self, batch, batch_idx)
-module.SegmentationModule.training_step = step
-import torch
-torch.set_num_threads(1)
-train(validated(Recipe, yaml.safe_load(sys.argv[1]), "tiny.yaml"), Path(sys.argv[2]), Path(sys.argv[3]))
-"""
+def hurt_in_the_second_epoch(recipe, data_root, folder, hurt=signal.SIGKILL):
+    """Train until a signal in the second epoch; the process ends with 130 if it was interrupted."""
+    original = SegmentationModule.training_step
+
+    def step(self, batch, batch_idx):
+        if self.current_epoch == 1 and batch_idx == 1:
+            os.kill(os.getpid(), hurt)
+        return original(self, batch, batch_idx)
+
+    # A shell's background job starts with Ctrl-C ignored, and so would these tests.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    SegmentationModule.training_step = step
+    try:
+        train(recipe, data_root, folder)
+    except KeyboardInterrupt:
+        os._exit(130)
 
 
 @pytest.mark.parametrize(("workers", "average"), [(0, 0.5), (2, 0.0)])
@@ -105,10 +104,8 @@ def test_killed_run_resumes_to_the_same_weights(workers, average, tiny_data, tmp
     content["data"]["workers"] = workers
     whole = train(recipe_of(content), tiny_data, tmp_path / "whole")
     cut = tmp_path / "cut"
-    command = [sys.executable, "-c", KILLED, yaml.safe_dump(content), str(tiny_data), str(cut)]
-    assert (
-        subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == -signal.SIGKILL
-    )
+    code = in_child(hurt_in_the_second_epoch, recipe_of(content), tiny_data, cut)
+    assert code == -signal.SIGKILL
     assert pd.read_csv(cut / "metrics.csv").epoch.tolist() == [1]
     train(recipe_of(content), tiny_data, cut, resume=True)
     expected, found = (load_file(folder / "last/weights.safetensors") for folder in (whole, cut))
@@ -175,14 +172,9 @@ def test_tensorboard_on_request(tiny_data, tmp_path, tiny_content):
 
 def test_interrupt_keeps_complete_epochs(tiny_data, tmp_path, tiny_content):
     content = tiny_content(epochs=3)
-    # A shell's background job starts with Ctrl-C ignored, and so would these tests.
-    heeded = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    script = heeded + KILLED.replace("signal.SIGKILL", "signal.SIGINT")
-    command = [sys.executable, "-c", script, yaml.safe_dump(content), str(tiny_data), str(tmp_path / "cut")]
-    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
-    assert done.returncode != 0
-    assert b"KeyboardInterrupt" in done.stderr
-    assert load_run(tmp_path / "cut", "last").meta.epoch == 1
+    cut = tmp_path / "cut"
+    assert in_child(hurt_in_the_second_epoch, recipe_of(content), tiny_data, cut, signal.SIGINT) == 130
+    assert load_run(cut, "last").meta.epoch == 1
 
 
 def test_nan_loss_names_the_place_and_keeps_complete_epochs(tiny_data, tmp_path, tiny_content):

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import lightning
 import pandas as pd
 import pytest
 import torch
-import yaml
+from children import in_child
 from safetensors.torch import load_file
 
 from qhybrid.config import Recipe, validated
@@ -101,34 +100,29 @@ def test_the_best_weights_are_those_of_the_best_epoch(finished):
     assert float(right) == pytest.approx(loaded.meta.metrics["val_accuracy"])
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import yaml
-from qhybrid.config import Recipe, validated
-from qhybrid.training import train
-from qhybrid.training.images import module as image_module
-from qhybrid.training.images import task as image_task
-image_task.SAVE_INTERVAL = 0.0
-original = image_module.ImageModule.take_step
-def take_step(self, batch, step, *rest):
-    if self.current_epoch == 1 and step == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(self, batch, step, *rest)
-image_module.ImageModule.take_step = take_step
-import torch
-torch.set_num_threads(1)
-train(validated(Recipe, yaml.safe_load(sys.argv[1]), "tiny.yaml"), Path(), Path(sys.argv[2]))
-"""
+def killed_in_the_second_epoch(content, folder):
+    """Train in a process that is killed in its second epoch; return its exit code."""
+
+    def work():
+        original = image_module.ImageModule.take_step
+
+        def take_step(self, batch, step, *rest):
+            if self.current_epoch == 1 and step == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(self, batch, step, *rest)
+
+        image_task.SAVE_INTERVAL = 0.0
+        image_module.ImageModule.take_step = take_step
+        run(content, folder)
+
+    return in_child(work)
 
 
 def test_killed_run_resumes_to_the_same_weights(tmp_path):
     data = {"augmentation": {"noise": 0.1, "shift": 0.1}}
     content = content_of({"name": "mlp", "hidden": [8], "dropout": 0.3}, data, epochs=3)
     whole, cut = run(content, tmp_path / "whole"), tmp_path / "cut"
-    command = [sys.executable, "-c", KILLED, yaml.safe_dump(content), str(cut)]
-    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert killed_in_the_second_epoch(content, cut) == -signal.SIGKILL
     assert pd.read_csv(cut / "metrics.csv").epoch.tolist() == [1]
     run(content, cut, resume=True)
     assert same(weights_of(whole), weights_of(cut))
@@ -157,8 +151,7 @@ def test_steps_do_not_depend_on_the_blocks_they_come_in(finished, tmp_path, monk
 def test_states_from_before_there_were_blocks_are_resumed(tmp_path):
     content, cut = content_of(epochs=3), tmp_path / "cut"
     whole = run(content, tmp_path / "whole")
-    command = [sys.executable, "-c", KILLED, yaml.safe_dump(content), str(cut)]
-    subprocess.run(command, timeout=120, check=False)
+    killed_in_the_second_epoch(content, cut)
     state = torch.load(cut / "resume" / "state.ckpt", weights_only=True)
     loops = state["loops"]["fit_loop"]
     steps = loops["epoch_loop.manual_optimization.optim_step_progress"]
@@ -262,9 +255,7 @@ def test_what_is_kept_decides_and_not_what_is_there(tmp_path):
 def test_a_cut_run_has_not_ended_whatever_it_keeps(tmp_path, keep):
     content = content_of(epochs=30, early_stopping=3, learning_rate=1e-9, keep=keep)
     cut = tmp_path / "cut"
-    subprocess.run(
-        [sys.executable, "-c", KILLED, yaml.safe_dump(content), str(cut)], timeout=120, check=False
-    )
+    killed_in_the_second_epoch(content, cut)
     assert not training_ended(cut)
     run(content, cut, resume=True)
     assert training_ended(cut)
@@ -283,9 +274,7 @@ def test_early_stopped_runs_that_do_not_say_so_have_ended_too(tmp_path):
 def test_a_resumed_run_stops_as_early(tmp_path):
     content = content_of(epochs=30, early_stopping=3, learning_rate=1e-9)
     cut = tmp_path / "cut"
-    subprocess.run(
-        [sys.executable, "-c", KILLED, yaml.safe_dump(content), str(cut)], timeout=120, check=False
-    )
+    killed_in_the_second_epoch(content, cut)
     assert pd.read_csv(cut / "metrics.csv").epoch.tolist() == [1]
     run(content, cut, resume=True)
     assert pd.read_csv(cut / "metrics.csv").epoch.max() == 4
