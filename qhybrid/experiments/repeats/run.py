@@ -292,14 +292,14 @@ def in_processes(
         calls: Its arguments.
         jobs: Processes at the same time.
     """
-    context = multiprocessing.get_context("spawn")
+    context = _process_context()
     left = list(enumerate(calls))
     running: dict[Any, tuple[Any, int]] = {}
     try:
         while left or running:
             while left and len(running) < jobs:
                 number, arguments = left.pop(0)
-                process = context.Process(target=work, args=arguments)
+                process = context.Process(target=_with_variables, args=(dict(os.environ), work, arguments))
                 process.start()
                 running[process.sentinel] = (process, number)
             for sentinel in wait(list(running)) if running else ():
@@ -310,6 +310,27 @@ def in_processes(
         for process, _ in running.values():
             process.terminate()
             process.join()
+
+
+def _process_context() -> Any:
+    """Return how processes are started: by a server that has imported all of this, in place of seconds each.
+
+    Beside a GPU each starts anew: CUDA's driver does not survive a fork.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods() or torch.cuda.is_available():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _with_variables(
+    variables: Mapping[str, str], work: Callable[..., None], arguments: Sequence[Any]
+) -> None:
+    """Call a function under the environment of who started this process, not that of the first such call."""
+    os.environ.clear()
+    os.environ.update(variables)
+    work(*arguments)
 
 
 def _in_process(content: dict[str, Any], data_root: Path, folder: Path, threads: int) -> None:
