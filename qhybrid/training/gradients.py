@@ -13,14 +13,13 @@ from torch.optim import Optimizer
 
 from qhybrid.layers import quantum_layers
 from qhybrid.training.ranks import place, summed
-
-WEIGHTS, INPUTS = "gradient_weights", "gradient_inputs"
-"""Columns are `gradient_weights LAYER` and `gradient_inputs LAYER`."""
+from qhybrid.training.run_folder import GRADIENT_INPUTS, GRADIENT_WEIGHTS
 
 
 def gradient_columns(model: nn.Module) -> tuple[str, ...]:
     """Return the columns of a model's quantum layers; nothing for a model without any."""
-    return tuple(f"{kind} {name}" for name in quantum_layers(model) for kind in (WEIGHTS, INPUTS))
+    kinds = (GRADIENT_WEIGHTS, GRADIENT_INPUTS)
+    return tuple(f"{kind} {name}" for name in quantum_layers(model) for kind in kinds)
 
 
 class GradientNorms(Callback):
@@ -83,10 +82,10 @@ class GradientNorms(Callback):
         scale = float(scaler.get_scale()) if scaler is not None else 1.0
         for name, layer in quantum_layers(pl_module.model).items():
             if layer.weight.grad is not None:
-                self._add(f"{WEIGHTS} {name}", layer.weight.grad.detach().double().square().sum())
+                self._add(f"{GRADIENT_WEIGHTS} {name}", layer.weight.grad.detach().double().square().sum())
         for name, norm in self._inputs.items():
             # Each rank has W times the gradient of its own samples; see `qhybrid.training.ranks`.
-            self._add(f"{INPUTS} {name}", summed(norm) / (scale * place().world) ** 2)
+            self._add(f"{GRADIENT_INPUTS} {name}", summed(norm) / (scale * place().world) ** 2)
         self._inputs = {}
 
     def _add(self, column: str, value: Tensor) -> None:

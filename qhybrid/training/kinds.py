@@ -1,4 +1,7 @@
-"""Recipes on scenes and on whole images: the one place of training that tells them apart."""
+"""Recipes on scenes and on whole images: the one place of training that tells them apart.
+
+What trains is imported where it is needed: Lightning takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,10 @@ from qhybrid.data.images.image_datasets import is_image_dataset, open_image_data
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.errors import ConfigError
 from qhybrid.metrics import SCENES
-from qhybrid.training.images.defaults import with_image_defaults
+from qhybrid.training.images.defaults import MONITORS, with_image_defaults
 from qhybrid.training.images.run import ImageMeta
-from qhybrid.training.images.task import MONITORS, build_image_task, image_model_section
 from qhybrid.training.preparation import check_before_data
-from qhybrid.training.run_folder import META, Meta, MetaHead, existing, read_meta, read_recipe
-from qhybrid.training.scenes.data_module import SceneDataModule
-from qhybrid.training.scenes.task import MONITOR, build_scene_task, model_section
+from qhybrid.training.run_folder import META, MONITOR, Meta, MetaHead, existing, read_meta, read_recipe
 from qhybrid.training.task import Task
 
 
@@ -56,10 +56,15 @@ def check_recipe(recipe: Recipe, data_root: Path) -> None:
     """
     check_before_data(recipe)
     if is_image_dataset(recipe.data.dataset):
+        from qhybrid.training.images.task import image_model_section
+
         dataset = open_image_dataset(recipe.data, data_root)
         image_model_section(recipe, dataset)
         dataset.load("test")
     else:
+        from qhybrid.training.scenes.data_module import SceneDataModule
+        from qhybrid.training.scenes.task import model_section
+
         scenes = SceneDataModule(recipe, data_root)
         model_section(recipe, scenes.bands, scenes.classes.num_classes)
         scenes.check(test=True)
@@ -76,7 +81,12 @@ def resolved_model(recipe: Recipe, data_root: Path) -> dict[str, Any]:
         QHybridError: If a key is wrong, or the data set is not there.
     """
     if is_image_dataset(recipe.data.dataset):
+        from qhybrid.training.images.task import image_model_section
+
         return image_model_section(recipe, open_image_dataset(recipe.data, data_root))
+    from qhybrid.training.scenes.data_module import SceneDataModule
+    from qhybrid.training.scenes.task import model_section
+
     scenes = SceneDataModule(recipe, data_root)
     return model_section(recipe, scenes.bands, scenes.classes.num_classes)
 
@@ -106,6 +116,8 @@ def check_validated(recipe: Recipe, data_root: Path) -> None:
     if not is_image_dataset(recipe.data.dataset):
         open_dataset(recipe.data, data_root)
         return
+    from qhybrid.training.images.task import image_model_section
+
     dataset = open_image_dataset(recipe.data, data_root)
     image_model_section(recipe, dataset)
     if "val" not in dataset.splits:
@@ -143,8 +155,13 @@ def build_task(recipe: Recipe, data_root: Path, *, test: bool | None = None) -> 
     Raises:
         QHybridError: For an invalid recipe or unusable data.
     """
-    build = build_image_task if is_image_dataset(recipe.data.dataset) else build_scene_task
-    return build(recipe, data_root, test=test)
+    if is_image_dataset(recipe.data.dataset):
+        from qhybrid.training.images.task import build_image_task
+
+        return build_image_task(recipe, data_root, test=test)
+    from qhybrid.training.scenes.task import build_scene_task
+
+    return build_scene_task(recipe, data_root, test=test)
 
 
 def meta_class(recipe: Recipe) -> type[MetaHead]:

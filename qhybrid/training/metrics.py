@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.errors import DataError
@@ -211,7 +210,8 @@ class ConfusionMatrix:
         self._check_range("targets", targets)
         if not predictions.is_floating_point():
             self._check_range("predictions", chosen)
-        batch = multiclass_confusion_matrix(chosen, targets, self.num_classes, validate_args=False)
+        classes = self.num_classes
+        batch = torch.bincount(targets * classes + chosen, minlength=classes**2).reshape(classes, classes)
         self._total = self._total.to(batch.device) + batch
 
     def compute(self) -> SegmentationMetrics:

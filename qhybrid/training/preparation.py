@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from qhybrid.config import Recipe
+from qhybrid.config import EngineConfig, Recipe
 from qhybrid.data.check_findings import DataCheck
 from qhybrid.data.datasets import dataset_class
 from qhybrid.data.images.image_datasets import is_image_dataset
@@ -203,3 +203,18 @@ def check_free_space(folder: Path, model: Any) -> None:
             f"The disk of {folder} must have room for weights and resume state, about {needed / 1e6:.1f} MB, "
             f"but has {disk.free / 1e6:.1f} MB. Fix: free some space, or choose another folder with --output."
         )
+
+
+def with_shots_seed(recipe: Recipe) -> Recipe:
+    """Return the recipe with a seed for its shots: the run's own where none is given."""
+    engine = recipe.engine
+    if not draws_shots(engine) or engine.seed is not None:
+        return recipe
+    return recipe.model_copy(update={"engine": engine.model_copy(update={"seed": recipe.seed})})
+
+
+def draws_shots(engine: EngineConfig) -> bool:
+    """Return whether an engine's values are random: from shots, or from Aer's trajectories."""
+    inner = engine.options.get("options")
+    options = {**engine.options, **(inner if isinstance(inner, dict) else {})}
+    return engine.shots is not None or options.get("trajectories") is not None

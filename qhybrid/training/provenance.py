@@ -19,7 +19,6 @@ from qhybrid.version import __version__
 PACKAGES = (
     "torch",
     "lightning",
-    "torchmetrics",
     "kornia",
     "numpy",
     "rasterio",

@@ -28,9 +28,10 @@ from qhybrid.errors import ConfigError, TrainingError
 from qhybrid.training.kinds import build_task, with_task_defaults
 from qhybrid.training.pictures import LINE_COLORS, save_figure
 from qhybrid.training.precision import with_resolved_precision
+from qhybrid.training.preparation import with_shots_seed
 from qhybrid.training.ranks import check_alone
-from qhybrid.training.shots import shots_callbacks, with_shots_seed
-from qhybrid.training.train import quiet_fit, trainer_options
+from qhybrid.training.shots import shots_callbacks
+from qhybrid.training.training_run import quiet_fit, trainer_options
 from qhybrid.workspace import write_text
 
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100

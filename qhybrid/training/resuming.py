@@ -8,7 +8,7 @@ from pathlib import Path
 from qhybrid.config import Recipe
 from qhybrid.errors import ConfigError, DataError, WorkspaceError
 from qhybrid.training.data_record import LEARNED, DataRecord, check_unchanged
-from qhybrid.training.preparation import is_new
+from qhybrid.training.preparation import is_new, with_shots_seed
 from qhybrid.training.ranks import place
 from qhybrid.training.run_folder import (
     ENVIRONMENT,
@@ -19,7 +19,6 @@ from qhybrid.training.run_folder import (
     read_meta,
     read_recipe,
 )
-from qhybrid.training.shots import with_shots_seed
 from qhybrid.training.task import Task
 
 

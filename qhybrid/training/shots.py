@@ -15,22 +15,8 @@ from qhybrid.layers import quantum_layers
 from qhybrid.models import use_engine
 from qhybrid.noise import load_profile
 from qhybrid.seeding import derive_seed
+from qhybrid.training.preparation import draws_shots
 from qhybrid.training.ranks import place
-
-
-def with_shots_seed(recipe: Recipe) -> Recipe:
-    """Return the recipe with a seed for its shots: the run's own where none is given."""
-    engine = recipe.engine
-    if not draws_shots(engine) or engine.seed is not None:
-        return recipe
-    return recipe.model_copy(update={"engine": engine.model_copy(update={"seed": recipe.seed})})
-
-
-def draws_shots(engine: EngineConfig) -> bool:
-    """Return whether an engine's values are random: from shots, or from Aer's trajectories."""
-    inner = engine.options.get("options")
-    options = {**engine.options, **(inner if isinstance(inner, dict) else {})}
-    return engine.shots is not None or options.get("trajectories") is not None
 
 
 def shots_callbacks(recipe: Recipe, model: nn.Module) -> list[Callback]:

@@ -28,3 +28,12 @@ def test_importing_the_package_loads_neither_torch_nor_qiskit():
     code = f"import sys, qhybrid; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_only_training_loads_lightning():
+    """It takes seconds and 150 MiB, which maps, evaluations, reports and plans do without."""
+    rooms = "inference, evaluation.evaluate, report, hardware.jobs.execution, experiments.sweeps, api.studies"
+    modules = ", ".join(f"qhybrid.{room}" for room in rooms.split(", "))
+    code = f"import sys, {modules}; print([n for n in ('lightning', 'torchmetrics') if n in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

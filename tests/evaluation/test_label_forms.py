@@ -15,7 +15,7 @@ from qhybrid.data import open_dataset
 from qhybrid.data.scenes import SceneReader
 from qhybrid.data.tiling import MANIFEST, tile_dataset
 from qhybrid.evaluation import evaluate_run
-from qhybrid.training.train import train
+from qhybrid.training.training_run import train
 
 PLAIN = {"classes": [("dark", [0], "#000000"), ("bright", [7], "#ffffff")]}
 FORMS = {

@@ -73,7 +73,7 @@ def test_a_repeat_that_fails_is_told(cluster, tmp_path, monkeypatch):
     def fails(*arguments, **options):
         raise ConfigError("not this one")
 
-    monkeypatch.setattr("qhybrid.experiments.repeats.run.train", fails)
+    monkeypatch.setattr("qhybrid.training.train", fails)
     schedule = RepeatSchedule.make(digits(), [0])
     (found,) = run_schedule(schedule, tmp_path, tmp_path / "many", scheduler=cluster)
     assert found.error == "not this one"

@@ -11,9 +11,9 @@ from qhybrid.config import Recipe, validated
 from qhybrid.training import train
 from qhybrid.training.images import module as image_module
 from qhybrid.training.images import task as image_task
+from qhybrid.training.preparation import draws_shots, with_shots_seed
 from qhybrid.training.run_folder import read_recipe
 from qhybrid.training.scenes import module
-from qhybrid.training.shots import draws_shots, with_shots_seed
 
 CLASSIFIER = ["head.classifier.circuit"]
 TRAJECTORIES = {"method": "statevector", "trajectories": 20}

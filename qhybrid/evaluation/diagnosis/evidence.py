@@ -32,8 +32,7 @@ from qhybrid.inference.scene_model import scene_tokens
 from qhybrid.layers import QuantumLayer
 from qhybrid.models.heads import LatentAngles
 from qhybrid.seeding import derive_seed, numpy_generator
-from qhybrid.training.gradients import INPUTS, WEIGHTS
-from qhybrid.training.run_folder import METRICS
+from qhybrid.training.run_folder import GRADIENT_INPUTS, GRADIENT_WEIGHTS, METRICS
 
 SATURATED = 0.95
 """Share of its bound from which on an angle counts as saturated: there tanh' is below 0.1."""
@@ -253,7 +252,10 @@ def gradients(folder: Path, layer: str) -> dict[str, Any] | None:
     except OSError:
         return None
     found: dict[str, Any] = {}
-    for name, column in (("weights", f"{WEIGHTS} {layer}"), ("inputs", f"{INPUTS} {layer}")):
+    for name, column in (
+        ("weights", f"{GRADIENT_WEIGHTS} {layer}"),
+        ("inputs", f"{GRADIENT_INPUTS} {layer}"),
+    ):
         values = [float(row[column]) for row in rows if row.get(column)]
         if values:
             found[name] = {"first": values[0], "last": values[-1], "mean": sum(values) / len(values)}

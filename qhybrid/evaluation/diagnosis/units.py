@@ -23,7 +23,7 @@ from qhybrid.evaluation.subject.scenes import SceneSubject
 from qhybrid.evaluation.subject.subject import Subject
 from qhybrid.inference.scene_model import place_model
 from qhybrid.metrics.intervals import FEWEST, plural
-from qhybrid.training.images.data_module import evaluation_batch
+from qhybrid.training.images.defaults import evaluation_batch
 from qhybrid.training.images.metrics import class_logits
 
 Progress = Callable[[int, int], None]

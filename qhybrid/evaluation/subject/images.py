@@ -29,7 +29,7 @@ from qhybrid.evaluation.subject.subject import Subject, gray
 from qhybrid.inference.scene_model import place_model
 from qhybrid.layers import cached_features
 from qhybrid.metrics import CLASSIFICATION, Totals
-from qhybrid.training.images.data_module import evaluation_batch
+from qhybrid.training.images.defaults import evaluation_batch
 from qhybrid.training.images.metrics import class_logits
 from qhybrid.training.images.run import LoadedImageRun
 from qhybrid.training.metrics import ConfusionMatrix, SegmentationMetrics

@@ -28,7 +28,6 @@ from qhybrid.errors import (
 from qhybrid.evaluation.common import evaluation_folder
 from qhybrid.evaluation.evaluate import evaluate_run
 from qhybrid.experiments.repeats.schedule import RepeatSchedule, Repetition
-from qhybrid.training import train
 from qhybrid.training.data_record import (
     DataRecord,
     check_unchanged,
@@ -320,7 +319,7 @@ def _process_context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods() or torch.cuda.is_available():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([__name__, "qhybrid.training.training_run"])
     return context
 
 
@@ -340,6 +339,9 @@ def _in_process(content: dict[str, Any], data_root: Path, folder: Path, threads:
 
 def _train_and_test(recipe: Recipe, data_root: Path, folder: Path) -> None:
     """Train and test one run; an error is written down, not raised."""
+    # Imported here: Lightning takes seconds, which reports do without.
+    from qhybrid.training import train
+
     (folder / ERROR).unlink(missing_ok=True)
     try:
         train(recipe, data_root, folder, resume=(folder / RECIPE).is_file())

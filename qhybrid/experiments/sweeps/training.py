@@ -25,8 +25,8 @@ from qhybrid.models import circuits_changed, circuits_hash, encoder_hash
 from qhybrid.noise import load_profile
 from qhybrid.training.data_record import training_identity
 from qhybrid.training.kinds import with_task_defaults
+from qhybrid.training.preparation import with_shots_seed
 from qhybrid.training.run_folder import ENVIRONMENT, start_weights
-from qhybrid.training.shots import with_shots_seed
 from qhybrid.workspace import data_root as default_data_root
 
 FOLDER = "trained"

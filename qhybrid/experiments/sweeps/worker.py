@@ -25,7 +25,6 @@ from qhybrid.experiments.sweeps.engines import cell_engine
 from qhybrid.metrics import METRICS
 from qhybrid.noise import NoiseProfile
 from qhybrid.plugins import VARIABLE
-from qhybrid.training import train
 from qhybrid.training.data_record import training_identity
 from qhybrid.training.metrics import SegmentationMetrics
 from qhybrid.training.provenance import environment
@@ -220,6 +219,9 @@ def _measure(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _train(job: dict[str, Any]) -> dict[str, Any]:
+    # Imported here: Lightning takes seconds, which cells and reports do without.
+    from qhybrid.training import train
+
     folder = Path(job["folder"])
     started = time.perf_counter()
     threads = torch.get_num_threads()

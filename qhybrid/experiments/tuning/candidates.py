@@ -12,7 +12,7 @@ from qhybrid.models import MODELS
 from qhybrid.plugins import near_name
 from qhybrid.training.kinds import own_space, with_task_defaults
 from qhybrid.training.precision import with_resolved_precision
-from qhybrid.training.shots import with_shots_seed
+from qhybrid.training.preparation import with_shots_seed
 
 
 def default_space(recipe: Recipe) -> TuneSpace:

@@ -44,7 +44,6 @@ from qhybrid.experiments.tuning.results import (
     write_table,
 )
 from qhybrid.seeding import derive_seed
-from qhybrid.training import train
 from qhybrid.training.data_record import training_identity
 from qhybrid.training.kinds import check_validated, kept_score
 from qhybrid.training.named_parts import check_same_parts, named_parts
@@ -238,6 +237,8 @@ def train_trial(job: Job) -> Answer:
         quiet = recipe.training.model_copy(update={"progress": False})
         resume = (folder / RECIPE).is_file()
         if not (resume and training_ended(folder)):
+            from qhybrid.training import train  # when needed: Lightning takes seconds
+
             shown = recipe.model_copy(update={"training": quiet})
             train(shown, job["root"], folder, resume=resume, test=False)
         result["metric"], result["value"] = kept_score(folder)

@@ -18,6 +18,7 @@ from qhybrid.data.images.image_datasets import open_image_dataset
 from qhybrid.data.scenes import SPLITS
 from qhybrid.errors import DataError
 from qhybrid.seeding import torch_generator
+from qhybrid.training.images.defaults import evaluation_batch
 
 Batch = tuple[Tensor, Tensor]
 
@@ -76,13 +77,7 @@ class TensorBatches:
             yield self.inputs[chosen], self.targets[chosen]
 
 
-_CLASSIFICATION_BATCH = 256
 VALUES_A_BLOCK = 2**20
-
-
-def evaluation_batch(task: str, batch_size: int) -> int:
-    """Return the batch size without gradients: small images go many at a time, whatever training does."""
-    return max(batch_size, _CLASSIFICATION_BATCH) if task == "classification" else batch_size
 
 
 class ImageDataModule(lightning.LightningDataModule):

@@ -7,6 +7,10 @@ from typing import Any
 from qhybrid.config import AugmentationConfig, DataConfig, PredictionConfig, Recipe
 from qhybrid.errors import ConfigError
 
+MONITORS = {"classification": "val_accuracy", "segmentation": "val_soft_iou"}
+"""Validation metric of each task that decides on the best weights."""
+_CLASSIFICATION_BATCH = 256
+
 _SCENES_ONLY = (
     "bands",
     "classes",
@@ -74,3 +78,8 @@ def _filled(section: Any, defaults: dict[str, Any]) -> Any:
 def augments(config: AugmentationConfig) -> bool:
     """Return whether any random change is switched on."""
     return any(bool(value) for value in config.model_dump().values())
+
+
+def evaluation_batch(task: str, batch_size: int) -> int:
+    """Return the batch size without gradients: small images go many at a time, whatever training does."""
+    return max(batch_size, _CLASSIFICATION_BATCH) if task == "classification" else batch_size

@@ -20,7 +20,7 @@ from qhybrid.models import build_for_engine, check_task, complete_model, kept_mo
 from qhybrid.seeding import derive_seed
 from qhybrid.training.base_module import Augmentation
 from qhybrid.training.images.data_module import ImageDataModule
-from qhybrid.training.images.defaults import augments
+from qhybrid.training.images.defaults import MONITORS, augments
 from qhybrid.training.images.metrics import ImageScores
 from qhybrid.training.images.module import ImageModule
 from qhybrid.training.images.run import ImageMeta, draw_image_run_pictures
@@ -31,7 +31,6 @@ from qhybrid.version import __version__
 
 SAVE_INTERVAL = 2.0
 _BAR_UPDATES = 20
-MONITORS = {"classification": "val_accuracy", "segmentation": "val_soft_iou"}
 _SCORES = {
     "classification": ("accuracy",),
     "segmentation": ("soft_iou", "soft_iou_per_image", "iou", "miou", "accuracy"),

@@ -18,15 +18,13 @@ from qhybrid.training.callbacks import COLUMNS
 from qhybrid.training.losses import CrossEntropyDice, class_weights
 from qhybrid.training.precision import trains_on_gpu
 from qhybrid.training.ranks import place, summed
-from qhybrid.training.run_folder import FORMAT, METRICS, Meta, load_run, load_start
+from qhybrid.training.run_folder import FORMAT, METRICS, MONITOR, Meta, load_run, load_start
 from qhybrid.training.scenes.data_module import SceneDataModule
 from qhybrid.training.scenes.module import SegmentationModule
 from qhybrid.training.scenes.pictures import draw_run_pictures
 from qhybrid.training.sync_norm import with_synchronised_norm
 from qhybrid.training.task import Task
 from qhybrid.version import __version__
-
-MONITOR = "val_miou"
 
 
 def model_section(recipe: Recipe, bands: tuple[int, ...], num_classes: int) -> dict[str, Any]:

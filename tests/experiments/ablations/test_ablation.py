@@ -13,6 +13,7 @@ from image_folders import write_ph2
 from scene_runs import CLASSES
 from scipy import stats
 
+from qhybrid import training
 from qhybrid.cli.main import execute
 from qhybrid.config import Recipe, to_yaml, validated
 from qhybrid.config.tuning import Distribution, TuneSpace
@@ -423,14 +424,14 @@ def test_command_line(mnist_root, tmp_path, monkeypatch, capsys, quiet):
 
 
 def test_a_run_that_fails_is_told_and_costs_no_other(mnist_root, tmp_path, monkeypatch, quiet):
-    train = repeats.train
+    train = training.train
 
     def failing(recipe, *arguments, **more):
         if recipe.model.get("replace") and recipe.seed == 1:
             raise RuntimeError("lost")
         return train(recipe, *arguments, **more)
 
-    monkeypatch.setattr(repeats, "train", failing)
+    monkeypatch.setattr("qhybrid.training.train", failing)
     found = ablate(recipe_of(qcq()), mnist_root, tmp_path / "out", arms=["frozen"], seeds=[1])
     assert found["arms"][1]["error"] == "RuntimeError: lost"
     assert "difference" not in found["arms"][1]

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import rasterio
 
+from qhybrid import training
 from qhybrid.config import Recipe, validated
 from qhybrid.data.images.image_datasets import open_image_dataset
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.errors import CheckpointError, ConfigError, DataError, TrainingError
-from qhybrid.experiments.repeats import run as repeats
 from qhybrid.experiments.repeats.comparison import compare, read_repeats
 from qhybrid.experiments.repeats.run import Outcome, run_schedule
 from qhybrid.experiments.repeats.schedule import RepeatSchedule, Repetition
@@ -134,20 +134,20 @@ def test_finished_runs_are_skipped_and_interrupted_ones_go_on(tmp_path, monkeypa
     (tmp_path / "seed-1").mkdir()
     (tmp_path / "seed-1" / "recipe.yaml").write_text((tmp_path / "seed-0" / "recipe.yaml").read_text())
     calls = []
-    original = repeats.train
+    original = training.train
 
     def train(recipe, data_root, folder, *, resume):
         calls.append((folder.name, resume))
         (folder / "recipe.yaml").unlink()
         return original(recipe, data_root, folder)
 
-    monkeypatch.setattr(repeats, "train", train)
+    monkeypatch.setattr("qhybrid.training.train", train)
     assert [outcome.error for outcome in run_schedule(schedule, Path(), tmp_path)] == [None, None]
     assert calls == [("seed-1", True)]
 
 
 def test_a_failed_run_does_not_stop_the_others(tmp_path, monkeypatch):
-    original = repeats.train
+    original = training.train
 
     def train(recipe, *rest, **named):
         if recipe.seed == 1:
@@ -156,7 +156,7 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path, monkeypatch):
             raise ZeroDivisionError("a defect")
         return original(recipe, *rest, **named)
 
-    monkeypatch.setattr(repeats, "train", train)
+    monkeypatch.setattr("qhybrid.training.train", train)
     schedule = RepeatSchedule.make(digits(), [0, 1, 2])
     outcomes = run_schedule(schedule, Path(), tmp_path)
     assert [outcome.error for outcome in outcomes] == [
@@ -168,7 +168,7 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path, monkeypatch):
     summary = summarise(schedule, outcomes, tmp_path)
     assert summary["metrics"]["accuracy"]["count"] == 1
     assert summary["metrics"]["accuracy"]["std"] is None
-    monkeypatch.setattr(repeats, "train", original)
+    monkeypatch.setattr("qhybrid.training.train", original)
     assert [outcome.error for outcome in run_schedule(schedule, Path(), tmp_path)] == [None, None, None]
     assert not (tmp_path / "seed-2" / "error.txt").exists()
 

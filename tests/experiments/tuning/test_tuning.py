@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from qhybrid import training
 from qhybrid.cli.main import execute
 from qhybrid.config import Recipe, load_recipe, to_yaml, validated
 from qhybrid.config.tuning import Distribution, TuneSpace, load_space
@@ -158,9 +159,7 @@ def test_more_trials_extend_a_search_and_other_settings_do_not(tmp_path):
 
 
 def test_trials_that_fail_are_part_of_the_budget(tmp_path, monkeypatch):
-    from qhybrid.experiments.tuning import study
-
-    calls, original = [], study.train
+    calls, original = [], training.train
 
     def train(*arguments, **named):
         calls.append(1)
@@ -168,7 +167,7 @@ def test_trials_that_fail_are_part_of_the_budget(tmp_path, monkeypatch):
             raise TrainingError("The loss is nan at epoch 1")
         return original(*arguments, **named)
 
-    monkeypatch.setattr(study, "train", train)
+    monkeypatch.setattr("qhybrid.training.train", train)
     rows = tune({"cnn": recipes(epochs=1)["cnn"]}, SPACE, tmp_path, tmp_path / "s", trials=2)
     assert [row.state for row in rows] == ["failed", "complete"]
     assert rows[0].error == "The loss is nan at epoch 1"

@@ -46,6 +46,7 @@ from qhybrid.training.preparation import (
     check_free_space,
     claimed,
     training_start,
+    with_shots_seed,
 )
 from qhybrid.training.progress import EpochBar
 from qhybrid.training.provenance import environment
@@ -63,7 +64,7 @@ from qhybrid.training.run_folder import (
     RESUME_STATE,
     write_recipe,
 )
-from qhybrid.training.shots import shots_callbacks, with_shots_seed
+from qhybrid.training.shots import shots_callbacks
 from qhybrid.training.task import Task
 from qhybrid.workspace import data_below, write_text
 
