@@ -64,3 +64,17 @@ def test_a_stop_names_the_measured_rate(server, service_state, tmp_path):
         planned = sum(chunk.seconds for chunk in execution.ledger.chunks())
         with pytest.raises(HardwareError, match=rf"{18 / planned:.2g} times as much"):
             execution.check_decisions()
+
+
+@pytest.mark.parametrize("cap", [float("inf"), float("nan")])
+def test_a_cap_is_a_number(cap, server, service_state, tmp_path):
+    """One that is not would be kept in the ledger and stop all later commands."""
+    workload = map_workload(1)
+    folder = make_plan(workload, quick(backend="ibm_manila", mode="job"), tmp_path)
+    with open_plan(folder, lambda *_: workload) as execution:
+        with pytest.raises(HardwareError, match="must be a number of seconds"):
+            execution.raise_cap(cap)
+        assert execution.context.cap is None
+        if cap > 0:  # as earlier versions kept it
+            execution.ledger.raise_cap(cap)
+        assert execution.submit(pilot=False) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from ibm_service_state import Fault
@@ -15,6 +16,7 @@ from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.outcome import write_outcome
 from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.jobs.status import ledger_status
+from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.plan.planning import make_plan
 
 ANSWERS = [("properties", kind) for kind in ("truncate", "html", "404", "empty")]
@@ -167,3 +169,31 @@ def test_a_question_of_a_plan_is_asked_patiently(make_plan, server, service_stat
         pytest.raises(ServiceError, match="must answer"),
     ):
         send_open_chunks(context)
+
+
+def test_results_wait_neither_for_bills_nor_for_the_service(server, service_state, tmp_path):
+    """All results are in the ledger, a bill is open, and then the service is away."""
+    workload = map_workload(1)
+    service_state.billed = False
+    folder = make_plan(workload, settings(), tmp_path)
+    with open_plan(folder, lambda *_: workload) as execution:
+        execution.submit()
+        assert execution.collect() is not None
+    server.stop()
+    said: list[str] = []
+    with open_plan(folder, lambda *_: workload, say=said.append) as execution:
+        assert write_outcome(execution, execution.collect())["samples"] == 1
+    assert any("all results are in the ledger, bills may not be" in text for text in said)
+    with (
+        open_plan(make_unsent(folder, tmp_path), lambda *_: workload) as execution,
+        pytest.raises(HardwareError, match="must be reachable"),
+    ):
+        execution.collect()
+
+
+def make_unsent(folder, tmp_path):
+    """A copy of a plan whose result is not there yet."""
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    with Ledger(copy / LEDGER_FILE, json.loads((copy / "plan.json").read_text())["plan"]) as ledger:
+        ledger.drop_result(0)
+    return copy

@@ -18,12 +18,14 @@ from qhybrid.cli.console import console
 from qhybrid.cli.hardware_tables import print_remapped
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.prepared import Pub, mark_of_pubs
+from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY
 from qhybrid.hardware.circuits.simulation import Simulation
 from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.outcome import write_outcome
 from qhybrid.hardware.jobs.remapping import remap
 from qhybrid.hardware.ledger import LEDGER_FILE
 from qhybrid.hardware.plan.planning import make_plan
+from qhybrid.hardware.settings import Mitigation
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +200,37 @@ def test_simulations_tell_layouts_of_one_circuit_apart(small_prepared, samples):
     noisy, exact = (simulation.means(Pub(one, 0, points), None) for one in (small_prepared, ideal))
     assert np.abs(noisy[0] - exact[0]).max() > 1e-3
     assert np.array_equal(Simulation().means(Pub(ideal, 0, points), None)[0], exact[0])
+
+
+def test_read_outs_are_measured_on_the_new_qubits(workload, server, service_state, tmp_path):
+    """Jobs that measure their read-out errors do so where their circuits are now; results can be used."""
+    settings = quick(
+        backend="ibm_manila",
+        mode="job",
+        limits={"executions": 2 * 400 + 2 * 400, "jobs_per_minute": 1e6},
+        mitigation=Mitigation(readout_shots=400),
+        patience={"poll_s": 0.01, "poll_max_s": 0.02, "resend_after_s": 0.1, "retries": 1},
+    )
+    folder = make_plan(workload, settings, tmp_path)
+    with open_plan(folder, lambda *_: workload) as execution:
+        send_one(execution, service_state)
+        (used,), _ = places_by_use(execution, 0)
+        bad = 4 if 4 in used else 0
+        worsen(service_state, bad)
+        assert remap(execution).chunks == (1, 2, 3)
+        (moved,), measured = places_by_use(execution, 1)
+        assert bad not in moved
+        assert sorted(measured) == sorted((qubit,) for qubit in moved)
+    with open_plan(folder, lambda *_: workload) as execution:
+        assert execution.run(pilot=False) is not None
+        assert [chunk.layout for chunk in execution.ledger.chunks()] == [0, 1, 1, 1]
+    assert list(service_state.executions().values()) == [1] * 4
+
+
+def places_by_use(execution, layout):
+    """Return the places of a layout's circuits, and those where read-out errors are measured."""
+    circuits = execution.context.layouts[layout].items()
+    return [
+        [copy.physical for key, one in circuits if (key == READOUT_KEY) is wanted for copy in one.copies]
+        for wanted in (False, True)
+    ]

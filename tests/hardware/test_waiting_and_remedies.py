@@ -12,6 +12,7 @@ from qhybrid.errors import HardwareError, ServiceError, SubmissionRefusedError, 
 from qhybrid.hardware.jobs.collecting import collect_jobs
 from qhybrid.hardware.jobs.context import Clock
 from qhybrid.hardware.jobs.sending import send_open_chunks
+from qhybrid.hardware.services.ibm import list_service_devices
 from qhybrid.hardware.services.ibm.failures import remedy
 
 
@@ -114,3 +115,14 @@ def test_a_failed_sign_in_has_its_own_remedy(make_plan, server, service_state):
 )
 def test_messages_lead_to_remedies(text, words):
     assert words in remedy(RuntimeError(text), text)
+
+
+def test_no_network_at_the_sign_in_is_no_wrong_key(make_plan, server):
+    """The client says that the token is not valid when it has reached nobody."""
+    plan = make_plan()
+    server.stop()
+    with pytest.raises(HardwareError, match="check the connection to the internet") as caught:
+        plan.context()
+    assert "API key" not in str(caught.value).split("Fix: ")[1]
+    with pytest.raises(HardwareError, match="check the connection to the internet"):
+        list_service_devices()

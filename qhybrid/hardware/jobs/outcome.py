@@ -103,16 +103,19 @@ def write_partial(execution: PlanExecution) -> int:
     if not log.results:
         return 0
     workload = execution.workload
-    outputs = run_pass(workload.model, workload.samples.images, execution.content["layers"], log)
+    given = workload.samples
+    outputs = run_pass(
+        workload.model, given.images, execution.content["layers"], log, token_maps=given.token_maps
+    )
     known = [index for index, output in enumerate(outputs) if output is not None]
     if not known:
         return 0
-    given = workload.samples
     samples = replace(
         given,
         images=given.images[known],
         targets=None if given.targets is None else given.targets[known],
         names=tuple(given.names[index] for index in known),
+        token_maps=None if given.token_maps is None else given.token_maps[known],
     )
     found = torch.stack([output for output in outputs if output is not None])
     _write_csv(execution.folder / RESULTS / PARTIAL_FILE, _predictions(found, samples))

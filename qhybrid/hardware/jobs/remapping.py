@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from qhybrid.errors import ConfigError, HardwareError
-from qhybrid.hardware.circuits.checks import check_circuit
+from qhybrid.hardware.circuits.checks import check_circuit, check_executable
 from qhybrid.hardware.circuits.preparation import place_noise, prepare_circuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
+from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY, calibration_circuit
 from qhybrid.hardware.circuits.simulation import Simulation
 from qhybrid.hardware.jobs.execution import PlanExecution
 from qhybrid.hardware.jobs.reconciling import reconcile, wait_for_certainty
@@ -27,7 +28,9 @@ from qhybrid.hardware.plan.plan_files import write_plan
 from qhybrid.hardware.plan.prediction import exact_answer, expected_answer
 from qhybrid.hardware.plan.pricing import circuit_facts
 from qhybrid.hardware.plan.rounds import job_seconds
-from qhybrid.hardware.services.backends import open_backend
+from qhybrid.hardware.service_kinds import rules_of
+from qhybrid.hardware.services.backends import Backend, open_backend
+from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile
 
 POINTS = 32
@@ -75,21 +78,29 @@ def remap(execution: PlanExecution) -> Remapped:
     backend = open_backend(context.settings)
     found: Circuits = {}
     for key in keys:
+        if key == READOUT_KEY:
+            continue  # it measures the qubits of all others
         context.say(f"mapping circuit `{old[key].name}` to {context.settings.backend} as it is today")
         settings = context.settings.model_copy(update={"copies": len(old[key].copies)})
         found[key] = prepare_circuit(key, execution.bound[key], backend.device, backend.noise, settings)
-        check_circuit(execution.bound[key], found[key], _angles(execution, key, waiting), backend.device)
-    if all(_is_same(old[key], found[key]) for key in keys):
+        check_circuit(
+            execution.bound[key],
+            found[key],
+            _angles(execution, key, waiting),
+            backend.device,
+            rules_of(context.settings),
+        )
+    if all(_is_same(old[key], one) for key, one in found.items()):
         return Remapped(None)
     number = max(context.layouts) + 1
-    circuits = {**old, **found}
+    circuits = _with_calibration({**old, **found}, backend, context.settings)
     seconds = {one.number: job_seconds(one.blocks, circuits, context.settings) for one in waiting}
     result = Remapped(
         number,
         tuple(seconds),
-        tuple((old[key].name, _places(old[key]), _places(found[key])) for key in keys),
+        tuple((old[key].name, _places(old[key]), _places(one)) for key, one in found.items()),
         (sum(one.seconds for one in waiting), sum(seconds.values())),
-        _deviations(execution, keys, found, backend.noise, waiting),
+        _deviations(execution, list(found), found, backend.noise, waiting),
     )
     save_layout(execution.folder, number, circuits, execution.bound, backend.noise)
     context.ledger.set_layout(number, seconds)
@@ -98,6 +109,16 @@ def remap(execution: PlanExecution) -> Remapped:
     save_requests(context.ledger, execution.folder)
     context.note(f"{len(waiting)} chunk(s) that were not sent are mapped to layout {number}")
     return result
+
+
+def _with_calibration(circuits: Circuits, backend: Backend, settings: HardwareSettings) -> Circuits:
+    """Return circuits with what measures read-out errors in every job on the qubits that they have now."""
+    if READOUT_KEY not in circuits:
+        return circuits
+    others = [one for key, one in circuits.items() if key != READOUT_KEY]
+    _, measuring = calibration_circuit(others, backend.device, backend.noise, settings)
+    check_executable(measuring, backend.device, rules_of(settings))
+    return {**circuits, READOUT_KEY: measuring}
 
 
 def _waiting(execution: PlanExecution) -> list[Chunk]:

@@ -15,6 +15,7 @@ from qhybrid.errors import (
     TooManyPendingError,
 )
 from qhybrid.hardware.jobs.before import check_before_sending, check_budget
+from qhybrid.hardware.jobs.collecting import end_unreadable
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.jobs.reconciling import (
     be_certain_after_rebuilding,
@@ -69,6 +70,7 @@ def send_open_chunks(context: JobContext, again: bool = False, only: Collection[
     for job in ledger.jobs(SENDING):
         wait_for_certainty(context, job)
     if again:
+        end_unreadable(context)
         _open_again(context, only)
     todo = _waiting(context, only)
     if not todo:

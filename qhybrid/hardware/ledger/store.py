@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from qhybrid.hardware.ledger.database import VERSION
@@ -48,7 +49,8 @@ class Ledger(WorkPart, JobPart):
     def raised_cap(self) -> float | None:
         """Return the cap that was given after planning; None if there is none."""
         found = self._read("SELECT seconds FROM caps WHERE plan = ?", self.plan) if self._has("caps") else []
-        return float(found[0][0]) if found else None
+        # One of earlier versions may be infinite, which bounds nothing.
+        return float(found[0][0]) if found and math.isfinite(found[0][0]) else None
 
     def force_chunk(self, number: int, state: str) -> None:
         """Change a chunk's state, whatever it was."""

@@ -14,7 +14,7 @@ from qiskit_ibm_runtime import QiskitRuntimeService
 from qiskit_ibm_runtime.exceptions import IBMInputValueError, IBMNotAuthorizedError, RuntimeJobNotFound
 
 from qhybrid.errors import HardwareError, ServiceError
-from qhybrid.hardware.services.ibm.failures import remedy
+from qhybrid.hardware.services.ibm.failures import REMEDIES, remedy
 from qhybrid.hardware.services.ibm.secrets import Scrubber, scrub_logs, scrubbed_warnings, secrets_of
 from qhybrid.hardware.services.ibm.waiting import bound_requests
 from qhybrid.hardware.services.interface import JobGoneError
@@ -68,9 +68,7 @@ class Connection:
             where = "" if instance is None else f" in the plan's instance {instance}"
             raise HardwareError(
                 f"The service of {name} must be reachable{where} with the saved account or QISKIT_IBM_TOKEN "
-                f"and QISKIT_IBM_INSTANCE, but: {self.scrub(error)}. Fix: "
-                f"{remedy(error, self.scrub(error))}; see token and instance, as saved with "
-                "QiskitRuntimeService.save_account(...)."
+                f"and QISKIT_IBM_INSTANCE, but: {self.scrub(error)}. Fix: {_remedy(error, self.scrub)}."
             ) from None
 
     @property
@@ -161,10 +159,17 @@ def list_service_devices() -> list[str]:
             found = QiskitRuntimeService().backends(simulator=False, operational=True)
     except Exception as error:
         raise HardwareError(
-            f"The saved account must be usable, but: {scrub(error)}. Fix: "
-            "QiskitRuntimeService.save_account(...)."
+            f"The saved account must be usable, but: {scrub(error)}. Fix: {_remedy(error, scrub)}."
         ) from None
     return [str(backend.name) for backend in found]
+
+
+def _remedy(error: BaseException, scrub: Scrubber) -> str:
+    """Return what helps where a sign-in failed."""
+    found = remedy(error, scrub(error))
+    if found == REMEDIES["network"]:
+        return found
+    return f"{found}; see token and instance, as saved with QiskitRuntimeService.save_account(...)"
 
 
 def _saved_secrets() -> list[str]:
