@@ -18,6 +18,8 @@ from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.jobs.status import ledger_status
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.plan.planning import make_plan
+from qhybrid.hardware.services.ibm import IbmService, connection
+from qhybrid.noise import NoiseProfile
 
 ANSWERS = [("properties", kind) for kind in ("truncate", "html", "404", "empty")]
 ANSWERS += [("configuration", kind) for kind in ("truncate", "empty")]
@@ -197,3 +199,43 @@ def make_unsent(folder, tmp_path):
     with Ledger(copy / LEDGER_FILE, json.loads((copy / "plan.json").read_text())["plan"]) as ledger:
         ledger.drop_result(0)
     return copy
+
+
+@pytest.mark.parametrize("route", ["metrics", "usage", "status", "session"])
+def test_answers_of_another_shape_are_errors_of_the_service(route, server, service_state, tmp_path):
+    """Something that is JSON and not what was asked for: no traceback, and nothing is paid twice."""
+    service_state.plan = "premium"
+    workload = map_workload(1)
+    folder = make_plan(workload, settings().model_copy(update={"mode": "session"}), tmp_path)
+    service_state.faults = [Fault(route, "list", times=10**6)]
+    with open_plan(folder, lambda *_: workload) as execution:
+        if route in ("usage", "status"):
+            with pytest.raises(ServiceError, match="Fix: ") as caught:
+                execution.submit()
+            assert str(caught.value).count("Fix: ") == 1
+            service_state.faults = []
+        execution.submit()
+        assert execution.collect() is not None
+        service_state.faults = []
+        execution.collect()
+        assert execution.ledger.jobs()[0].usage == 2.0
+    assert list(service_state.executions().values()) == [1]
+
+
+def test_a_device_is_looked_at_again_in_a_long_run(server, service_state, tmp_path, monkeypatch):
+    """A process that goes on for hours compares with the calibration of the hour, not of its start."""
+    monkeypatch.setattr(connection, "FRESH_SECONDS", 0.0)
+    service = IbmService(settings())
+    before = NoiseProfile.from_backend(service.today()[0]).readout(0)
+
+    def edit(properties):
+        for one in properties["qubits"][0]:
+            if one["name"] in ("readout_error", "prob_meas0_prep1", "prob_meas1_prep0"):
+                one["value"] = 0.25
+
+    service_state.edits["properties"] = edit
+    assert sum(before) / 2 < 0.1
+    assert NoiseProfile.from_backend(service.today()[0]).readout(0) == (0.25, 0.25)
+    monkeypatch.setattr(connection, "FRESH_SECONDS", 1e6)
+    service_state.edits.clear()
+    assert NoiseProfile.from_backend(service.today()[0]).readout(0) == (0.25, 0.25)

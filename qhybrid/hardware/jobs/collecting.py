@@ -20,7 +20,7 @@ from qhybrid.hardware.jobs.reconciling import (
 )
 from qhybrid.hardware.jobs.results import blocks_of
 from qhybrid.hardware.ledger import Chunk, Job
-from qhybrid.hardware.ledger.mending import ELSEWHERE
+from qhybrid.hardware.ledger.mending import ELSEWHERE, GONE
 from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, OPEN, SENDING, SENT, TOO_LONG
 from qhybrid.hardware.services.interface import FINAL, JobGoneError, ResultGoneError
 
@@ -151,10 +151,20 @@ def _look(context: JobContext, job: Job) -> bool:
 
 
 def _give_up(context: JobContext, job: Job) -> None:
-    """Record that the service no longer knows a job; its cost is unknown, so its limit counts."""
+    """Record that the service no longer knows a job; its cost is unknown, so its limit counts.
+
+    Raises:
+        UnreadableResultError: If a listing still has it.
+    """
+    if any(one.id == job.id for one in context.asked(lambda: context.service.find(job.tag))):
+        raise UnreadableResultError(
+            f"The service must answer for job {job.id}, but says that there is none, though it lists it. "
+            "Fix: collect again later; nothing is sent again by itself.",
+            False,
+        )
     chunk = next(one for one in context.ledger.chunks() if one.number == job.chunk)
     seconds = float(chunk.limit if job.reserved is None else job.reserved)
-    message = f"The service does not know job {job.id} (any more); {seconds:g} s are counted for it."
+    message = f"{GONE} {job.id} (any more); {seconds:g} s are counted for it."
     if context.service.paid and job.usage is None:
         context.ledger.update_job(job.tag, usage=seconds)
     context.ledger.end_job(job, CANCELLED, message, CANCELLED)
@@ -260,11 +270,15 @@ def cancel_jobs(context: JobContext) -> int:
     for job in context.ledger.jobs(SENDING):
         wait_for_certainty(context, job)
     count, too_late = 0, []
+    unreadable: dict[str, UnreadableResultError] = {}
     for job in context.ledger.jobs(SENT):
         try:
             stopped = context.asked(lambda job=job: context.service.cancel(str(job.id)))  # type: ignore[misc]
         except JobGoneError:
-            _give_up(context, job)
+            try:
+                _give_up(context, job)
+            except UnreadableResultError as error:
+                unreadable[job.tag] = error
             continue
         if stopped:
             context.ledger.end_job(job, CANCELLED, "cancelled on request", CANCELLED)
@@ -272,7 +286,6 @@ def cancel_jobs(context: JobContext) -> int:
             count += 1
         else:
             too_late.append(job)
-    unreadable: dict[str, UnreadableResultError] = {}
     for job in too_late:
         _look_or_note(context, job, unreadable)
     kept = {job.chunk for job in context.ledger.jobs(SENT)}

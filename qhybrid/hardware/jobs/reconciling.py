@@ -12,6 +12,7 @@ from dataclasses import replace
 from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.ledger import Duplicate, Job
+from qhybrid.hardware.ledger.mending import GONE
 from qhybrid.hardware.ledger.records import DONE, PREPARED, SENDING, SENT, UNFINISHED
 from qhybrid.hardware.services.interface import CANCELLED, FINAL, QUEUED, RUNNING
 
@@ -121,6 +122,10 @@ def settle(context: JobContext, job: Job, ids: Sequence[str]) -> bool:
     """
     if not ids:
         return False
+    if job.id in ids and job.state == CANCELLED and job.message.startswith(GONE):
+        context.ledger.revive_job(job)
+        context.note(f"chunk {job.chunk}: the service has its job {job.id} after all")
+        return True
     duplicates = {one.id for one in context.ledger.duplicates()}
     is_listed = job.id is None or job.id in ids
     if not is_listed and job.state in UNFINISHED:

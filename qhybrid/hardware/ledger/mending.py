@@ -152,5 +152,7 @@ def _put_right(ledger: Ledger) -> list[str]:
     return told
 
 
+GONE = "The service does not know job"
+"""Beginning of the message of a job that was given up because the service denied that it exists."""
 ELSEWHERE = "another attempt gave the result"
 """Message of a job that is done, and whose chunk has its result from another one."""

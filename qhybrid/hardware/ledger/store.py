@@ -72,6 +72,17 @@ class Ledger(WorkPart, JobPart):
                 (chunk_state, self.plan, job.chunk, DONE),
             )
 
+    def revive_job(self, job: Job) -> None:
+        """Enter that a job which was given up is there: its chunk waits again, unless it has a result."""
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE jobs SET state = ?, usage = NULL, message = '' WHERE tag = ?", (SENT, job.tag)
+            )
+            connection.execute(
+                "UPDATE chunks SET state = ? WHERE plan = ? AND number = ? AND state != ?",
+                (OPEN, self.plan, job.chunk, DONE),
+            )
+
     def store_result(self, job: Job, job_id: str, raw: str) -> None:
         """Enter the result of a chunk as the service sent it; a second result of a chunk is an error."""
         with self._transaction() as connection:

@@ -6,6 +6,7 @@ The account is the one saved by `QiskitRuntimeService.save_account`, or that of 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -21,6 +22,8 @@ from qhybrid.hardware.services.interface import JobGoneError
 from qhybrid.hardware.settings import HardwareSettings
 
 T = TypeVar("T")
+FRESH_SECONDS = 300.0
+"""Age up to which a device's calibration is that of today."""
 
 
 class Connection:
@@ -43,6 +46,7 @@ class Connection:
     def __init__(self, settings: HardwareSettings) -> None:
         self._settings = settings
         self._backend: Any = None
+        self._loaded = 0.0
         self.scrub = Scrubber(_saved_secrets())
         scrub_logs(self.scrub)
         self.sign_in()
@@ -83,7 +87,13 @@ class Connection:
         """
         if self._backend is None:
             self._backend = self.ask(f"device {self._settings.backend}", self._load)
+            self._loaded = time.monotonic()
         return self._backend
+
+    def look_again(self) -> None:
+        """Have the device loaded anew when it is needed, if that was a while ago: its calibration moves."""
+        if time.monotonic() - self._loaded > FRESH_SECONDS:
+            self._backend = None
 
     def _load(self) -> Any:
         name = self._settings.backend
@@ -134,6 +144,8 @@ class Connection:
         except UnknownDeviceError:
             raise
         except Exception as error:
+            if isinstance(error, HardwareError) and "Fix: " in str(error):  # of a question within this one
+                raise error if isinstance(error, ServiceError) else ServiceError(str(error)) from None
             name = type(error).__name__
             kind = JobGoneError if isinstance(error, RuntimeJobNotFound) else ServiceError
             raise kind(
