@@ -15,6 +15,7 @@ from qhybrid.hardware.jobs.reconciling import (
     is_superseded,
     nothing_left,
     reconcile,
+    settle,
     update_duplicates,
     wait_for_certainty,
 )
@@ -127,7 +128,7 @@ def _look(context: JobContext, job: Job) -> bool:
     try:
         view = context.asked(lambda: context.service.view(str(job.id)))
     except JobGoneError:
-        if is_superseded(context, job):
+        if _has_another(context, job):
             return False
         _give_up(context, job)
         return True
@@ -148,6 +149,12 @@ def _look(context: JobContext, job: Job) -> bool:
     context.ledger.end_job(job, view.status, view.message, _chunk_state(context, job, view.status))
     context.note(f"chunk {job.chunk}: job {job.id} ended as `{view.status}`. {view.message}".strip())
     return True
+
+
+def _has_another(context: JobContext, job: Job) -> bool:
+    """Return whether the service has a job with the tag of one that it does not know; that one is taken."""
+    ids = [one.id for one in context.asked(lambda: context.service.find(job.tag))]
+    return bool(ids) and job.id not in ids and settle(context, replace(job, id=None), ids)
 
 
 def _give_up(context: JobContext, job: Job) -> None:

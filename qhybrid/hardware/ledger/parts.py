@@ -238,6 +238,12 @@ class JobPart(Database):
             tag,
         )
 
+    def unlisted(self) -> list[tuple[str, float, float]]:
+        """Return tag, reserved QPU seconds and time of the jobs which no listing shows."""
+        if not self._has("unlisted"):
+            return []
+        return self._read("SELECT tag, seconds, since FROM unlisted WHERE plan = ?", self.plan)
+
     def unlisted_seconds(self) -> float:
         """Return the QPU seconds that are reserved for jobs which no listing shows."""
         if not self._has("unlisted"):
