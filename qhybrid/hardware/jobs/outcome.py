@@ -74,6 +74,7 @@ def write_outcome(execution: PlanExecution, outputs: Tensor) -> dict[str, Any]:
         "samples": len(outputs),
         "obtained": plain(score(outputs, samples)),
         "predicted": execution.content["predicted"],
+        **_predicted_anew(execution),
         "same_class_as_exact": round(agreement(outputs, exact.outputs), 6),
         "logit_deviation_rms": float((outputs - exact.outputs).square().mean().sqrt()),
         "observable_deviation_rms": _rms([row["rms_deviation"] for row in deviations]),
@@ -88,6 +89,12 @@ def write_outcome(execution: PlanExecution, outputs: Tensor) -> dict[str, Any]:
     write_text(folder / METRICS_FILE, json.dumps(content, indent=2) + "\n")
     _snapshot(execution, folder)
     return content
+
+
+def _predicted_anew(execution: PlanExecution) -> dict[str, Any]:
+    """Return what was predicted when the plan was last mapped anew, if it was."""
+    found = [one["predicted"] for one in execution.content.get("layouts", []) if one.get("predicted")]
+    return {"predicted_after_remapping": found[-1]} if found else {}
 
 
 def write_partial(execution: PlanExecution) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY, calibration_circuit
 from qhybrid.hardware.circuits.simulation import Simulation
 from qhybrid.hardware.jobs.execution import PlanExecution
+from qhybrid.hardware.jobs.predicting import Expected, expected_from_here
 from qhybrid.hardware.jobs.reconciling import reconcile, wait_for_certainty
 from qhybrid.hardware.ledger import Chunk
 from qhybrid.hardware.ledger.mending import save_requests
@@ -36,6 +37,9 @@ from qhybrid.noise import NoiseProfile
 POINTS = 32
 """Parameter sets of a circuit that deviations are predicted from."""
 
+UNKNOWN_POINTS = 4
+"""Parameter sets that stand for those of a circuit of which none is known yet."""
+
 
 @dataclass(frozen=True)
 class Remapped:
@@ -46,6 +50,8 @@ class Remapped:
         chunks: The chunks that have it.
         places: Name of a circuit, physical qubits of its copies before and after.
         seconds: Estimated QPU seconds of these chunks before and after.
+        predicted: What the plan is expected to give from here on, as plan.json predicts it; empty if nothing
+            was changed.
         deviations: Predicted root mean squares of the deviations of observables from their exact values: on
             the old layout with the calibration that it was chosen by, with today's (None where qubits are out
             of order), and on the new one.
@@ -56,6 +62,7 @@ class Remapped:
     places: tuple[tuple[str, tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]], ...] = ()
     seconds: tuple[float, float] = (0.0, 0.0)
     deviations: tuple[float, float | None, float] = (0.0, None, 0.0)
+    predicted: dict[str, Any] = field(default_factory=dict)
 
 
 def remap(execution: PlanExecution) -> Remapped:
@@ -105,7 +112,11 @@ def remap(execution: PlanExecution) -> Remapped:
     save_layout(execution.folder, number, circuits, execution.bound, backend.noise)
     context.ledger.set_layout(number, seconds)
     context.layouts[number] = circuits
-    _write_facts(execution, result, found)
+    context.say("predicting anew what the plan gives")
+    expected = expected_from_here(execution)
+    result = replace(result, predicted=expected.metrics)
+    _write_facts(execution, result, found, expected)
+    execution.price_later_rounds()
     save_requests(context.ledger, execution.folder)
     context.note(f"{len(waiting)} chunk(s) that were not sent are mapped to layout {number}")
     return result
@@ -133,10 +144,16 @@ def _waiting(execution: PlanExecution) -> list[Chunk]:
 
 
 def _angles(execution: PlanExecution, key: str, waiting: Sequence[Chunk]) -> Array:
-    """Return some points of a circuit, those that are to be sent if there are any, shape (B, n_in)."""
+    """Return some points of a circuit, those that are to be sent if there are any, shape (B, n_in).
+
+    Of a round that waits for results none is known yet: any angles tell whether a circuit is the layer's.
+    """
     points = execution.ledger.points()
     numbers = [point for one in waiting for name, own in one.blocks if name == key for point in own]
     numbers = numbers or [number for number, (name, _) in points.items() if name == key]
+    if not numbers:
+        random = np.random.default_rng(execution.context.settings.seed)
+        return random.uniform(-np.pi, np.pi, (UNKNOWN_POINTS, execution.bound[key].num_inputs))
     return np.stack([points[number][1] for number in numbers[:POINTS]])
 
 
@@ -201,8 +218,8 @@ def _deviation(
     return float(np.sqrt(np.mean(np.concatenate(parts) ** 2)))
 
 
-def _write_facts(execution: PlanExecution, found: Remapped, circuits: Circuits) -> None:
-    """Enter a layout in plan.json: its circuits, chunks, price and predicted deviations."""
+def _write_facts(execution: PlanExecution, found: Remapped, circuits: Circuits, expected: Expected) -> None:
+    """Enter a layout in plan.json: circuits, chunks, price and predictions; and the price of later rounds."""
     before, after = found.seconds
     facts: dict[str, Any] = {
         "layout": found.layout,
@@ -211,8 +228,16 @@ def _write_facts(execution: PlanExecution, found: Remapped, circuits: Circuits) 
         "circuits": {key: circuit_facts(circuit) for key, circuit in circuits.items()},
         "qpu_seconds": {"before": round(before, 2), "after": round(after, 2)},
         "deviation_rms": dict(zip(("planned", "today_unmapped", "today"), found.deviations, strict=True)),
+        "predicted": found.predicted,
     }
     content = execution.content
+    rounds = list(content["rounds"])
+    for number, later in expected.rounds.items():
+        earlier = rounds[number : number + 1]
+        before += sum(one["qpu_seconds"] for one in earlier)
+        after += later["qpu_seconds"]
+        rounds[number : number + 1] = [later]
+    content["rounds"] = rounds
     content["layouts"] = [*content.get("layouts", []), facts]
     content["qpu_seconds"] = round(content["qpu_seconds"] + after - before, 2)
     write_plan(execution.folder, content)
