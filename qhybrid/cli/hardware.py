@@ -176,6 +176,7 @@ def backends(
 
         names += list_service_devices()
     workload = request.workload(find_run(run))
+    names = list(dict.fromkeys(names))
     print_ranking(rank_backends(workload, settings, names, lambda one: say(f"{one.backend} done")))
 
 

@@ -78,3 +78,13 @@ def test_a_cap_is_a_number(cap, server, service_state, tmp_path):
         if cap > 0:  # as earlier versions kept it
             execution.ledger.raise_cap(cap)
         assert execution.submit(pilot=False) == 1
+
+
+def test_a_service_without_a_price_for_time_has_jobs_too(make_plan, server, service_state, samples):
+    """Estimates of 0 s: nothing is divided by them, and every job has a time limit."""
+    with (context := make_plan(max_qpu_seconds=30.0).context()).ledger:
+        for chunk in context.ledger.chunks():
+            context.ledger.set_layout(0, {chunk.number: 0.0})
+        finish(context)
+        check_complete(context, service_state, samples[1])
+    assert all(job.limit_seconds >= 1 for job in service_state.jobs.values())

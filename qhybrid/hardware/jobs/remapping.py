@@ -79,7 +79,10 @@ def remap(execution: PlanExecution) -> Remapped:
     waiting = _waiting(execution)
     later = len(execution.content["rounds"]) > len({chunk.round for chunk in context.ledger.chunks()})
     if not waiting and not later:
-        raise HardwareError("All jobs of the plan have been sent: nothing is left to be mapped anew.")
+        raise HardwareError(
+            "A remapping needs jobs that are not sent yet, but all jobs of the plan have been sent: nothing "
+            "is left to be mapped anew. Fix: `qhybrid hardware collect PLAN`, or a new plan."
+        )
     old = context.circuits
     keys = list(old) if later else list(dict.fromkeys(key for one in waiting for key, _ in one.blocks))
     backend = open_backend(context.settings)
@@ -88,8 +91,7 @@ def remap(execution: PlanExecution) -> Remapped:
         if key == READOUT_KEY:
             continue  # it measures the qubits of all others
         context.say(f"mapping circuit `{old[key].name}` to {context.settings.backend} as it is today")
-        settings = context.settings.model_copy(update={"copies": len(old[key].copies)})
-        found[key] = prepare_circuit(key, execution.bound[key], backend.device, backend.noise, settings)
+        found[key] = _mapped(execution, key, backend)
         check_circuit(
             execution.bound[key],
             found[key],
@@ -120,6 +122,19 @@ def remap(execution: PlanExecution) -> Remapped:
     save_requests(context.ledger, execution.folder)
     context.note(f"{len(waiting)} chunk(s) that were not sent are mapped to layout {number}")
     return result
+
+
+def _mapped(execution: PlanExecution, key: str, backend: Backend) -> PreparedCircuit:
+    """Return a circuit on the device as it is now, with as many copies as there are good places for."""
+    settings, bound = execution.context.settings, execution.bound[key]
+    try:
+        return prepare_circuit(key, bound, backend.device, backend.noise, settings)
+    except HardwareError:
+        if settings.copies in ("auto", 1):
+            raise
+        execution.context.say(f"there is no room for {settings.copies} copies of `{bound.name}` any more")
+        fewer = settings.model_copy(update={"copies": "auto"})
+        return prepare_circuit(key, bound, backend.device, backend.noise, fewer)
 
 
 def _with_calibration(circuits: Circuits, backend: Backend, settings: HardwareSettings) -> Circuits:
