@@ -252,7 +252,7 @@ def test_what_is_paid_counts_as_it_came(folder, workload, service_state):
         execution.collect()
         worsen(service_state, end_of(execution))
         remap(execution)
-        outputs, rounds = predicting._outputs(execution, None)
+        outputs, rounds = predicting._outputs(execution, {}, None)
         (waiting,) = [c.blocks[0][1] for c in execution.ledger.chunks() if c.layout == 1]
         unpaid = [r.sample for r in execution.ledger.requests() if set(r.points) & set(waiting)]
         assert not rounds

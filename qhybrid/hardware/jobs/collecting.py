@@ -284,8 +284,8 @@ def cancel_jobs(context: JobContext) -> int:
         except JobGoneError:
             try:
                 _give_up(context, job)
-            except UnreadableResultError as error:
-                unreadable[job.tag] = error
+            except UnreadableResultError as denied:
+                unreadable[job.tag] = denied
             continue
         if stopped:
             context.ledger.end_job(job, CANCELLED, "cancelled on request", CANCELLED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,11 +33,16 @@ class Expected:
     rounds: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
-def expected_from_here(execution: PlanExecution) -> Expected:
-    """Predict a plan anew: every chunk on the layout that it has, later rounds on the newest one."""
+def expected_from_here(execution: PlanExecution, moved: Mapping[int, int]) -> Expected:
+    """Predict a plan anew: every chunk on the layout that it has, later rounds on the newest one.
+
+    Args:
+        execution: The open plan.
+        moved: Layouts of chunks that are to have another one than the ledger says, by their numbers.
+    """
     samples, settings = execution.workload.samples, execution.context.settings
-    average, rounds = _outputs(execution, None)
-    drawn, _ = _outputs(execution, settings.shots)
+    average, rounds = _outputs(execution, moved, None)
+    drawn, _ = _outputs(execution, moved, settings.shots)
     exact = dry_run(
         execution.workload,
         execution.content["layers"],
@@ -53,7 +58,9 @@ def expected_from_here(execution: PlanExecution) -> Expected:
     return Expected(metrics, _later_facts(execution, rounds))
 
 
-def _outputs(execution: PlanExecution, shots: int | None) -> tuple[Any, list[list[Request]]]:
+def _outputs(
+    execution: PlanExecution, moved: Mapping[int, int], shots: int | None
+) -> tuple[Any, list[list[Request]]]:
     """Return the model's outputs, and the requests of the rounds that are not entered yet."""
     context, samples = execution.context, execution.workload.samples
     layers, log = execution.content["layers"], execution.request_log()
@@ -63,7 +70,10 @@ def _outputs(execution: PlanExecution, shots: int | None) -> tuple[Any, list[lis
         for number, circuits in context.layouts.items()
     }
     layout_of = {
-        point: chunk.layout for chunk in context.ledger.chunks() for _, own in chunk.blocks for point in own
+        point: moved.get(chunk.number, chunk.layout)
+        for chunk in context.ledger.chunks()
+        for _, own in chunk.blocks
+        for point in own
     }
     missing = [one for one in log.requests.values() if one.key not in log.results]
     rounds: list[list[Request]] = []

@@ -111,12 +111,12 @@ def remap(execution: PlanExecution) -> Remapped:
         (sum(one.seconds for one in waiting), sum(seconds.values())),
         _deviations(execution, list(found), found, backend.noise, waiting),
     )
-    save_layout(execution.folder, number, circuits, execution.bound, backend.noise)
-    context.ledger.set_layout(number, seconds)
     context.layouts[number] = circuits
     context.say("predicting anew what the plan gives")
-    expected = expected_from_here(execution)
+    expected = expected_from_here(execution, dict.fromkeys(seconds, number))
     result = replace(result, predicted=expected.metrics)
+    save_layout(execution.folder, number, circuits, execution.bound, backend.noise)
+    context.ledger.set_layout(number, seconds)
     _write_facts(execution, result, found, expected)
     execution.price_later_rounds()
     save_requests(context.ledger, execution.folder)

@@ -224,6 +224,16 @@ class IbmService(JobService):
 
         return self._connection.ask(f"job {job_id}", ask)
 
+    def told_of(self, job_id: str) -> tuple[str, float | None]:
+        """Return a job's state in the service's own words, and the QPU seconds that it expects."""
+
+        def ask() -> tuple[str, float | None]:
+            job = self._job(job_id)
+            expected = (job.usage_estimation or {}).get("quantum_seconds")
+            return str(job.status()), None if expected is None else _seconds(expected)
+
+        return self._connection.ask(f"job {job_id}", ask)
+
     def waiting_jobs(self) -> int | None:
         """Return how many jobs of all users wait for the device."""
 
