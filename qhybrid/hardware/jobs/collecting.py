@@ -88,7 +88,7 @@ class UnreadableResultError(ServiceError):
         received: Whether it came, and is not what it should be.
     """
 
-    def __init__(self, message: str, received: bool) -> None:
+    def __init__(self, message: str, received: bool = False) -> None:
         super().__init__(message)
         self.received = received
 
