@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +21,15 @@ from qiskit_ibm_runtime.utils.utils import is_isa_circuit
 from qhybrid.devices import Device
 from qhybrid.errors import HardwareError, ServiceError, SubmissionRefusedError
 from qhybrid.hardware.circuits.prepared import Pub
+from qhybrid.hardware.services.ibm.answers import (
+    billed_of,
+    budget_of,
+    place_of,
+    rep_delays_of,
+    seconds_of,
+    session_seconds_of,
+    state_of,
+)
 from qhybrid.hardware.services.ibm.connection import Connection
 from qhybrid.hardware.services.ibm.failures import explained
 from qhybrid.hardware.services.interface import (
@@ -51,18 +59,6 @@ STATUS = {
     "CANCELLED": CANCELLED,
     "ERROR": FAILED,
 }
-
-
-def _seconds(value: Any) -> float:
-    """Return seconds that the service tells.
-
-    Raises:
-        ValueError: If that is no number of seconds.
-    """
-    found = float(value)
-    if not 0 <= found < math.inf:
-        raise ValueError(f"{value} is no number of seconds")
-    return found
 
 
 GONE = object()
@@ -133,16 +129,9 @@ class IbmService(JobService):
 
     def rep_delays_us(self) -> tuple[float, float, float] | None:
         """Return the device's default, shortest and longest delay between two executions in microseconds."""
-
-        def ask() -> tuple[float, float, float] | None:
-            found = self.backend.configuration()
-            default, limits = (getattr(found, one, None) for one in ("default_rep_delay", "rep_delay_range"))
-            if default is None or not limits or not getattr(found, "dynamic_reprate_enabled", False):
-                return None
-            shown = [float(f"{1e6 * one:.9g}") for one in (default, *limits)]
-            return shown[0], shown[1], shown[2]
-
-        return self._connection.ask(f"device {self._settings.backend}", ask)
+        return self._connection.ask(
+            f"device {self._settings.backend}", lambda: rep_delays_of(self.backend.configuration())
+        )
 
     def submit(self, package: Package) -> str:
         """Send a job and return its id; see `JobService.submit`."""
@@ -212,15 +201,8 @@ class IbmService(JobService):
         """Return where a job stands."""
 
         def ask() -> Outlook:
-            found = self._client.job_get(job_id)
-            names = ("position_in_queue", "queue_position")
-            position = next((found[name] for name in names if found.get(name) is not None), None)
-            seconds = found.get("estimated_running_time_seconds")
-            return Outlook(
-                self._view(job_id).status,
-                None if position is None else int(position),
-                None if seconds is None else _seconds(seconds),
-            )
+            position, seconds = place_of(self._client.job_get(job_id))
+            return Outlook(self._view(job_id).status, position, seconds)
 
         return self._connection.ask(f"job {job_id}", ask)
 
@@ -230,7 +212,7 @@ class IbmService(JobService):
         def ask() -> tuple[str, float | None]:
             job = self._job(job_id)
             expected = (job.usage_estimation or {}).get("quantum_seconds")
-            return str(job.status()), None if expected is None else _seconds(expected)
+            return str(job.status()), None if expected is None else seconds_of(expected)
 
         return self._connection.ask(f"job {job_id}", ask)
 
@@ -261,23 +243,13 @@ class IbmService(JobService):
 
     def usage(self, job_id: str) -> float | None:
         """Return the QPU seconds that a job was billed; None if that is not known yet."""
-
-        def ask() -> float | None:
-            usage = self._job(job_id).metrics().get("usage") or {}
-            billed = usage.get("qpu_charge_time_seconds", usage.get("quantum_seconds"))
-            return None if usage.get("status") == "pending" or billed is None else _seconds(billed)
-
-        return self._connection.ask(f"the cost of job {job_id}", ask)
+        return self._connection.ask(
+            f"the cost of job {job_id}", lambda: billed_of(self._job(job_id).metrics())
+        )
 
     def budget(self) -> Budget:
         """Return what is left of the instance's time."""
-
-        def ask() -> Budget:
-            usage = self._connection.service.usage()
-            left = usage.get("usage_remaining_seconds")
-            return Budget(None if left is None else _seconds(left), bool(usage.get("usage_limit_reached")))
-
-        return self._connection.ask("its usage", ask)
+        return self._connection.ask("its usage", lambda: budget_of(self._connection.service.usage()))
 
     def open(self, limit_seconds: int | None) -> None:
         """Say that jobs follow; a session that they open lasts for the limit at most.
@@ -308,13 +280,9 @@ class IbmService(JobService):
 
     def session_usage(self, session_id: str) -> float | None:
         """Return the QPU seconds that a session was billed; None if that is not known yet."""
-
-        def ask() -> float | None:
-            found = self._client.session_details(session_id)
-            elapsed = found.get("elapsed_time") if found.get("state") == "closed" else None
-            return None if elapsed is None else _seconds(elapsed)
-
-        return self._connection.ask("its session", ask)
+        return self._connection.ask(
+            "its session", lambda: session_seconds_of(self._client.session_details(session_id))
+        )
 
     @property
     def _client(self) -> Any:
@@ -325,19 +293,10 @@ class IbmService(JobService):
         """Return the device as it is now, and what is to be known of its state."""
         self._connection.look_again()
         device = self.device()
-        state = self._connection.ask("the device's state", self._state)
+        state = self._connection.ask("the device's state", lambda: state_of(self.backend.status()))
         if not state:
             return device, ""
         return device, f"{self._settings.backend} is `{state}` now: jobs wait until it is in operation again"
-
-    def _state(self) -> str:
-        """Return what a device is that is not in operation."""
-        status = self.backend.status()
-        return (
-            ""
-            if status.operational and status.status_msg == "active"
-            else (str(status.status_msg or "not operational"))
-        )
 
     def device(self, source: str = "") -> Device:
         """Return target and calibration of the device, as its backend was loaded.
