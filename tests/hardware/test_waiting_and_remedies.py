@@ -18,11 +18,21 @@ from qhybrid.hardware.services.ibm.failures import remedy
 
 @pytest.mark.parametrize("status", [400, 403, 429])
 def test_a_limit_of_waiting_jobs_is_waited_for(status, make_plan, server, service_state, samples):
+    """Each job waits until the next one has been refused, however long that takes."""
     service_state.pending_limit, service_state.pending_status = 1, status
-    service_state.queue_seconds = 0.3
+    service_state.queue_seconds = 1e6
     plan = make_plan()
+
+    def say(text):
+        plan.said.append(text)
+        for job in service_state.jobs.values():
+            job.starts_at = 0.0 if "waiting until a job has ended" in text else job.starts_at
+
     with (context := plan.context()).ledger:
+        context.say = say
         assert send_open_chunks(context) == 3
+        for job in service_state.jobs.values():
+            job.starts_at = 0.0
         finish(context)
         check_complete(context, service_state, samples[1])
         assert not context.ledger.duplicates()
