@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +26,7 @@ from qhybrid.cli.hardware_tables import (
     print_status,
 )
 from qhybrid.cli.hashing import hashing_bar
+from qhybrid.errors import HardwareError
 
 if TYPE_CHECKING:
     from qhybrid.hardware.jobs.execution import PlanExecution
@@ -88,10 +89,11 @@ def collect(
 ) -> None:
     """Fetch results; write predictions and metrics once all are there."""
     with _open(plan, changed_data) as execution:
-        with progress_bar("jobs") as progress:
-            outputs = execution.collect(wait, progress)
-        print_status(execution.status())
-        execution.check_decisions()
+        with _partly_at_least(execution):
+            with progress_bar("jobs") as progress:
+                outputs = execution.collect(wait, progress)
+            print_status(execution.status())
+            execution.check_decisions()
         _finish(execution, outputs)
 
 
@@ -147,7 +149,7 @@ def run_(
         folder = plan_of(find_run(run), options.request(), say)
         print_plan(folder)
     with _open(str(folder), changed_data) as execution:
-        with progress_bar("jobs") as progress:
+        with _partly_at_least(execution), progress_bar("jobs") as progress:
             outputs = execution.run(progress, pilot)
         _finish(execution, outputs)
 
@@ -174,6 +176,7 @@ def backends(
 
         names += list_service_devices()
     workload = request.workload(find_run(run))
+    names = list(dict.fromkeys(names))
     print_ranking(rank_backends(workload, settings, names, lambda one: say(f"{one.backend} done")))
 
 
@@ -220,7 +223,8 @@ def _finish(execution: PlanExecution, outputs: Any) -> None:
     """Write and print results, or say what comes next."""
     if outputs is None:
         print_next_step(execution.status(), execution.folder)
-        _finish_partly(execution)
+        if not execution.status()["in_flight"]:
+            _finish_partly(execution)
         return
 
     from qhybrid.hardware.jobs.outcome import RESULTS, write_outcome
@@ -229,14 +233,25 @@ def _finish(execution: PlanExecution, outputs: Any) -> None:
     say_path("results", execution.folder / RESULTS)
 
 
+@contextmanager
+def _partly_at_least(execution: PlanExecution) -> Iterator[None]:
+    """Write predictions of complete samples if what is done in the block ends with an error."""
+    try:
+        yield
+    except HardwareError:
+        with suppress(HardwareError):  # the first one says what is to be done
+            _finish_partly(execution)
+        raise
+
+
 def _finish_partly(execution: PlanExecution) -> None:
-    """Write predictions of complete samples where nothing more is on its way."""
-    found = execution.status()
-    if found["in_flight"] or not found["chunks"].get("done"):
+    """Write predictions of complete samples where nothing more comes by itself."""
+    if not execution.status()["chunks"].get("done"):
         return
 
     from qhybrid.hardware.jobs.outcome import PARTIAL_FILE, RESULTS, write_partial
 
     samples = len(execution.content["samples"])
     if count := write_partial(execution):
-        say_path(f"predictions of {count} of {samples} samples", execution.folder / RESULTS / PARTIAL_FILE)
+        file = short(execution.folder / RESULTS / PARTIAL_FILE)
+        say(f"predictions of {count} of {samples} samples are in {file}")

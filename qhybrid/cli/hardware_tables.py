@@ -95,21 +95,28 @@ def _print_filters(found: dict[str, Any]) -> None:
     )
 
 
-def _print_predictions(predicted: dict[str, Any], obtained: dict[str, float] | None = None) -> None:
+def _print_predictions(
+    predicted: dict[str, Any],
+    obtained: dict[str, float] | None = None,
+    anew: dict[str, float] | None = None,
+) -> None:
     from qhybrid.metrics import metric_label, show_metric
 
     table = Table("")
-    columns = {label: predicted[key] for key, label in PREDICTIONS.items()}
+    columns = {label: predicted[key] for key, label in PREDICTIONS.items() if key in predicted}
+    if anew is not None:
+        columns["after remapping"] = anew
     if obtained is not None:
         columns["obtained"] = obtained
     for label in columns:
         table.add_column(label, justify="right")
-    for metric in predicted["exact"]:
+    metrics = predicted["device_and_shots"]
+    for metric in metrics:
         table.add_row(
             metric_label(metric),
             *(show_metric(metric, values.get(metric)) for values in columns.values()),
         )
-    if predicted["exact"]:
+    if metrics:
         console.print(table)
     say(f"same class as exact: {100 * predicted['same_class_as_exact']:.2f} % predicted")
 
@@ -155,6 +162,9 @@ def print_remapped(found: Remapped) -> None:
     planned, today, now = found.deviations
     unmapped = "" if today is None else f", {today:.4f} with today's calibration if it stayed"
     say(f"predicted deviation of observables {now:.4f} (rms), {planned:.4f} when it was planned{unmapped}")
+    if found.predicted:
+        _print_predictions(found.predicted)
+        say("results that are there count as they came, the rest as today's calibration lets expect")
 
 
 def print_next_step(found: dict[str, Any], plan: Path) -> None:
@@ -206,7 +216,8 @@ def print_findings(found: Sequence[Finding]) -> None:
 
 def print_outcome(found: dict[str, Any]) -> None:
     """Print predicted against obtained."""
-    _print_predictions(found["predicted"], found["obtained"])
+    anew = found.get("predicted_after_remapping", {}).get("device_and_shots")
+    _print_predictions(found["predicted"], found["obtained"], anew)
     say(f"same class as exact: {100 * found['same_class_as_exact']:.2f} % obtained")
     say(
         f"observables deviate by {found['observable_deviation_rms']:.4f} (rms) from their exact values; "

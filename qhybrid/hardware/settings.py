@@ -102,6 +102,9 @@ LEVELS = {
 }
 """Error mitigation by strength."""
 
+LEARNED = ("pea", "pec")
+"""Mitigations by a learned noise model: learning it takes more time than most plans; see docs/hardware.md."""
+
 _PARTS = {
     "dynamical_decoupling": "dynamical decoupling",
     "gate_twirling": "twirled gates",
@@ -120,6 +123,8 @@ def device_form(name: str) -> DeviceForm:
     form = MITIGATIONS.get(name).device if name in MITIGATIONS else None
     if form is None:
         what = "has no form for hardware" if name in MITIGATIONS else "is unknown"
+        if name.lower() in LEARNED:
+            what = "needs a noise model that is learned on the real service, which plans do not do"
         raise HardwareError(
             f"Mitigation `{name}` {what}.{near_name(name, [*usable, *LEVELS])} Fix: choose one of "
             f"{', '.join(dict.fromkeys([*LEVELS, *usable]))}."
@@ -261,7 +266,7 @@ class HardwareSettings(StrictModel):
         patience: How the service is asked.
     """
 
-    backend: str
+    backend: str = Field(pattern=r"^\S+$")
     instance: str | None = None
     shots: Annotated[int, NoSwitch] = Field(1024, ge=1)
     seed: int = 0

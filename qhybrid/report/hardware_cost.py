@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.ledger import LEDGER_FILE, Chunk, Job, Ledger
+from qhybrid.hardware.ledger.mending import ELSEWHERE
 from qhybrid.hardware.ledger.records import DONE, UNFINISHED, Duplicate, OpenedSession
 from qhybrid.metrics import metric_label, show_metric
 from qhybrid.report.hardware_sources import PlanSource
@@ -36,7 +39,11 @@ class Ledgered:
     def wasted(self) -> float:
         """Return billed seconds of jobs that have no result: stopped or failed ones, and second ones."""
         kept = {chunk.number for chunk in self.chunks if chunk.state == DONE}
-        of_jobs = [one.usage or 0.0 for one in self.jobs if one.state != DONE or one.chunk not in kept]
+        of_jobs = [
+            one.usage or 0.0
+            for one in self.jobs
+            if one.state != DONE or one.chunk not in kept or one.message == ELSEWHERE
+        ]
         return sum(of_jobs) + sum(one.usage or 0.0 for one in self.duplicates)
 
 
@@ -46,7 +53,7 @@ def read_ledger(plan: PlanSource) -> Ledgered | None:
         return None
     try:
         return Ledgered(plan)
-    except HardwareError:
+    except (HardwareError, KeyError, ValueError, TypeError):  # also one whose rows do not fit together
         return None
 
 
@@ -69,7 +76,7 @@ def cost_table(plan: PlanSource, ledger: Ledgered) -> Table:
         ("jobs", str(sum(one["jobs"] for one in rounds)), str(len(ledger.jobs) + len(ledger.duplicates))),
         ("microseconds an execution, jobs' overhead included", *_each(plan, ledger, executions)),
         ("executions", f"{executions:,}", DASH),
-        ("parts with a result", str(len(ledger.chunks)), str(_done(ledger))),
+        ("chunks with a result", str(len(ledger.chunks)), str(_done(ledger))),
     ]
     return Table(("", "planned", "obtained"), [*rows, *_results(plan)], (1, 2))
 
@@ -127,10 +134,30 @@ def cost_remarks(plan: PlanSource, ledger: Ledgered) -> list[str]:
         remarks.append(f"Sessions were billed {billed:.1f} s, the time between their jobs included.")
     if calibration := plan.plan.get("readout_calibration"):
         remarks.append(f"In every job {calibration['executions']:,} executions measure read-out errors.")
+    remarks += [_remapped(one) for one in plan.plan.get("layouts", [])]
     left = 0 if plan.local else len(ledger.jobs) + len(ledger.duplicates) - MOST_JOBS
     if left > 0:
         remarks.append(f"{counted(left, 'further job')} not shown: `qhybrid hardware status`.")
     return remarks
+
+
+def _remapped(layout: dict[str, Any]) -> str:
+    """Return what a remapping has changed, in a sentence."""
+    places = sorted(
+        {qubit for one in layout["circuits"].values() for place in one["places"] for qubit in place}
+    )
+    text = (
+        f"Mapped anew on {layout['created'][:10]}: {counted(len(layout['chunks']), 'chunk')} not sent by "
+        f"then, on qubits {' '.join(map(str, places))}"
+    )
+    predicted = layout.get("predicted", {})
+    values = [
+        f"{metric_label(metric)} {show_metric(metric, value)}"
+        for metric, value in list(predicted.get("device_and_shots", {}).items())[:2]
+    ]
+    if predicted:
+        values.append(f"same class as exact {100 * predicted['same_class_as_exact']:.2f} %")
+    return f"{text}{'; predicted then: ' + ', '.join(values) if values else ''}."
 
 
 def jobs_table(plan: PlanSource, ledger: Ledgered) -> Table | None:
@@ -146,12 +173,12 @@ def jobs_table(plan: PlanSource, ledger: Ledgered) -> Table | None:
     rows = [
         (
             str(job.id),
-            str(job.chunk + 1),
+            str(job.chunk),
             str(job.attempt),
             job.state.replace("_", " "),
             f"{seconds[job.chunk]:.2f}",
             DASH if job.usage is None else f"{job.usage:.2f}",
-            DASH if job.usage is None else f"{job.usage / seconds[job.chunk]:.2f}",
+            DASH if job.usage is None or not seconds[job.chunk] else f"{job.usage / seconds[job.chunk]:.2f}",
         )
         for job in ledger.jobs
     ]
@@ -159,7 +186,7 @@ def jobs_table(plan: PlanSource, ledger: Ledgered) -> Table | None:
         (one.id, DASH, DASH, f"second job: {one.outcome}", DASH, _bill(one.usage), DASH)
         for one in ledger.duplicates
     ]
-    heads = ("job", "part", "attempt", "state", "planned, s", "billed, s", "billed / planned")
+    heads = ("job", "chunk", "attempt", "state", "planned, s", "billed, s", "billed / planned")
     return Table(heads, rows[:MOST_JOBS], (1, 2, 4, 5, 6))
 
 

@@ -186,6 +186,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(int(fault.kind[:3]), {"error": {"message": f"fault {fault.kind}", "code": 1}})
         elif fault.kind == "empty":
             self._answer(200, {})
+        elif fault.kind == "list":
+            self._answer(200, [{"a": 1}])
         elif fault.kind == "html":
             self._send(200, b"<html><body>Please log in</body></html>", "text/html", {})
         else:

@@ -51,6 +51,13 @@ def simulate_upside_down(params: dict[str, Any], backend: str) -> str:
     return _simulate(params, AerSimulator(noise_model=model))
 
 
+def simulate_coin_tosses(params: dict[str, Any], backend: str) -> str:
+    """Run a program on a device whose bits say nothing."""
+    model = NoiseModel()
+    model.add_all_qubit_readout_error([[0.5, 0.5], [0.5, 0.5]])
+    return _simulate(params, AerSimulator(noise_model=model))
+
+
 def executions_of(params: dict[str, Any]) -> int:
     """Return how often the device runs for a program, counted from the program alone."""
     program, _ = quantum_program_from_2_0(ParamsModel.model_validate(params))

@@ -25,9 +25,9 @@ class Fault:
         route: `submit`, `list`, `job`, `result`, `metrics`, `cancel`, `usage`, `backends`, `properties`,
             `configuration`, `status`, `token`, ...
         kind: `drop_before`, `drop_after`, `500_before`, `500_after`, `429`, `hang`, `hang_after` (carried
-            out before), `hang_then_serve` (carried out at the end), `truncate`, `html`, `empty`, `400`,
-            `401`, `403`, `404`, `503`, `late` (nothing is answered, and the job comes into being `seconds`
-            later).
+            out before), `hang_then_serve` (carried out at the end), `truncate`, `html`, `empty`, `list` (of
+            something, whatever was asked), `400`, `401`, `403`, `404`, `503`, `late` (nothing is answered,
+            and the job comes into being `seconds` later).
         times: How often; then the route behaves again.
         skip: Requests of that route that still go well before it starts.
         seconds: Length of a hang, delay of `late`, `Retry-After` of `429` (None: no such header).

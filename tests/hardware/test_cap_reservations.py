@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 from ibm_service_state import Fault
@@ -11,6 +12,7 @@ from plan_cases import map_workload, quick
 
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.jobs.opening import open_plan
+from qhybrid.hardware.jobs.reconciling import reconcile
 from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.plan.planning import make_plan
 
@@ -64,3 +66,46 @@ def test_a_stop_names_the_measured_rate(server, service_state, tmp_path):
         planned = sum(chunk.seconds for chunk in execution.ledger.chunks())
         with pytest.raises(HardwareError, match=rf"{18 / planned:.2g} times as much"):
             execution.check_decisions()
+
+
+@pytest.mark.parametrize("cap", [float("inf"), float("nan")])
+def test_a_cap_is_a_number(cap, server, service_state, tmp_path):
+    """One that is not would be kept in the ledger and stop all later commands."""
+    workload = map_workload(1)
+    folder = make_plan(workload, quick(backend="ibm_manila", mode="job"), tmp_path)
+    with open_plan(folder, lambda *_: workload) as execution:
+        with pytest.raises(HardwareError, match="must be a number of seconds"):
+            execution.raise_cap(cap)
+        assert execution.context.cap is None
+        if cap > 0:  # as earlier versions kept it
+            execution.ledger.raise_cap(cap)
+        assert execution.submit(pilot=False) == 1
+
+
+def test_a_service_without_a_price_for_time_has_jobs_too(make_plan, server, service_state, samples):
+    """Estimates of 0 s: nothing is divided by them, and every job has a time limit."""
+    with (context := make_plan(max_qpu_seconds=30.0).context()).ledger:
+        for chunk in context.ledger.chunks():
+            context.ledger.set_layout(0, {chunk.number: 0.0})
+        finish(context)
+        check_complete(context, service_state, samples[1])
+    assert all(job.limit_seconds >= 1 for job in service_state.jobs.values())
+
+
+def test_each_job_that_appears_gives_back_one_reservation(make_plan, server, service_state):
+    """Three jobs of one tag, two of them given up: the larger reservation stays until the third appears."""
+    service_state.queue_seconds = 1e6
+    with (context := make_plan(limits=ONE_CHUNK, max_qpu_seconds=60.0).context()).ledger:
+        send_open_chunks(context)
+        (own,) = service_state.jobs.values()
+        context.ledger.note_unlisted(own.tags[1], 5.0, 0.0)
+        context.ledger.note_unlisted(own.tags[1], 3.0, 0.0)
+        service_state.jobs["older"] = replace(own, id="older", created=own.created - 9)
+        reconcile(context)
+        assert context.ledger.jobs()[0].id == "older"
+        assert [one.id for one in context.ledger.duplicates()] == [own.id]
+        assert context.ledger.unlisted_seconds() == 5.0
+        service_state.jobs["last"] = replace(own, id="last")
+        for _ in range(2):
+            reconcile(context)
+            assert context.ledger.unlisted_seconds() == 0.0

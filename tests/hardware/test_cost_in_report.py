@@ -11,10 +11,11 @@ from plan_cases import map_workload, quick
 from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.outcome import write_outcome
 from qhybrid.hardware.ledger import Chunk, Job
+from qhybrid.hardware.ledger.mending import ELSEWHERE
 from qhybrid.hardware.ledger.records import Duplicate
 from qhybrid.hardware.plan.planning import make_plan
 from qhybrid.hardware.service_kinds import SERVICES, register_service
-from qhybrid.report.hardware_cost import Ledgered, cost_table, jobs_table, read_ledger
+from qhybrid.report.hardware_cost import Ledgered, cost_remarks, cost_table, jobs_table, read_ledger
 from qhybrid.report.hardware_part import hardware_part
 from qhybrid.report.hardware_sources import read_plans
 
@@ -49,7 +50,7 @@ def test_cost_and_results_side_by_side(finished):
     assert rows["QPU seconds"] == (f"{seconds:.1f}", f"{seconds:.1f}")
     assert rows["of these for jobs without a result"] == ("0", "0.0")
     assert rows["jobs"] == ("2", "2")
-    assert rows["parts with a result"] == ("2", "2")
+    assert rows["chunks with a result"] == ("2", "2")
     assert rows["microseconds an execution, jobs' overhead included"] == ("1000", "1000")
     metrics = json.loads((folder / "results" / "metrics.json").read_text())
     assert rows["deviation of observables (rms)"][1] == f"{metrics['observable_deviation_rms']:.4f}"
@@ -80,3 +81,20 @@ def test_seconds_without_a_result_are_those_of_failed_and_second_jobs():
     ]
     ledger.duplicates = [Duplicate("4", "b", "done", 5.0)]
     assert ledger.wasted() == 2.0 + 4.0 + 5.0
+    ledger.jobs.append(Job("d", 0, 3, "done", "5", usage=6.0, message=ELSEWHERE))
+    assert ledger.wasted() == 2.0 + 4.0 + 5.0 + 6.0
+
+
+def test_remappings_are_told(finished):
+    run, folder = finished
+    content = json.loads((folder / "plan.json").read_text())
+    circuits = {"key": {"places": [[3, 1], [7, 5]]}}
+    predicted = {"device_and_shots": {"accuracy": 0.75}, "same_class_as_exact": 0.5}
+    facts = {"created": "2026-11-29T10:00:00Z", "chunks": [1], "circuits": circuits, "predicted": predicted}
+    (folder / "plan.json").write_text(json.dumps(content | {"layouts": [facts]}))
+    (plan,) = read_plans(run)
+    (told,) = [one for one in cost_remarks(plan, read_ledger(plan)) if "Mapped anew" in one]
+    assert told == (
+        "Mapped anew on 2026-11-29: 1 chunk not sent by then, on qubits 1 3 5 7; predicted then: accuracy "
+        "75.00 %, same class as exact 50.00 %."
+    )

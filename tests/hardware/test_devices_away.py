@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from ibm_service_state import Fault
@@ -15,7 +16,10 @@ from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.outcome import write_outcome
 from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.jobs.status import ledger_status
+from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.plan.planning import make_plan
+from qhybrid.hardware.services.ibm import IbmService, connection
+from qhybrid.noise import NoiseProfile
 
 ANSWERS = [("properties", kind) for kind in ("truncate", "html", "404", "empty")]
 ANSWERS += [("configuration", kind) for kind in ("truncate", "empty")]
@@ -167,3 +171,71 @@ def test_a_question_of_a_plan_is_asked_patiently(make_plan, server, service_stat
         pytest.raises(ServiceError, match="must answer"),
     ):
         send_open_chunks(context)
+
+
+def test_results_wait_neither_for_bills_nor_for_the_service(server, service_state, tmp_path):
+    """All results are in the ledger, a bill is open, and then the service is away."""
+    workload = map_workload(1)
+    service_state.billed = False
+    folder = make_plan(workload, settings(), tmp_path)
+    with open_plan(folder, lambda *_: workload) as execution:
+        execution.submit()
+        assert execution.collect() is not None
+    server.stop()
+    said: list[str] = []
+    with open_plan(folder, lambda *_: workload, say=said.append) as execution:
+        assert write_outcome(execution, execution.collect())["samples"] == 1
+    assert any("all results are in the ledger, bills may not be" in text for text in said)
+    with (
+        open_plan(make_unsent(folder, tmp_path), lambda *_: workload) as execution,
+        pytest.raises(HardwareError, match="must be reachable"),
+    ):
+        execution.collect()
+
+
+def make_unsent(folder, tmp_path):
+    """A copy of a plan whose result is not there yet."""
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    with Ledger(copy / LEDGER_FILE, json.loads((copy / "plan.json").read_text())["plan"]) as ledger:
+        ledger.drop_result(0)
+    return copy
+
+
+@pytest.mark.parametrize("route", ["metrics", "usage", "status", "session"])
+def test_answers_of_another_shape_are_errors_of_the_service(route, server, service_state, tmp_path):
+    """Something that is JSON and not what was asked for: no traceback, and nothing is paid twice."""
+    service_state.plan = "premium"
+    workload = map_workload(1)
+    folder = make_plan(workload, settings().model_copy(update={"mode": "session"}), tmp_path)
+    service_state.faults = [Fault(route, "list", times=10**6)]
+    with open_plan(folder, lambda *_: workload) as execution:
+        if route in ("usage", "status"):
+            with pytest.raises(ServiceError, match="Fix: ") as caught:
+                execution.submit()
+            assert str(caught.value).count("Fix: ") == 1
+            service_state.faults = []
+        execution.submit()
+        assert execution.collect() is not None
+        service_state.faults = []
+        execution.collect()
+        assert execution.ledger.jobs()[0].usage == 2.0
+    assert list(service_state.executions().values()) == [1]
+
+
+def test_a_device_is_looked_at_again_in_a_long_run(server, service_state, tmp_path, monkeypatch):
+    """A process that goes on for hours compares with the calibration of the hour, not of its start."""
+    monkeypatch.setattr(connection, "FRESH_SECONDS", 0.0)
+    service = IbmService(settings())
+    before = NoiseProfile.from_backend(service.today()[0]).readout(0)
+
+    def edit(properties):
+        for one in properties["qubits"][0]:
+            if one["name"] in ("readout_error", "prob_meas0_prep1", "prob_meas1_prep0"):
+                one["value"] = 0.25
+
+    service_state.edits["properties"] = edit
+    assert sum(before) / 2 < 0.1
+    assert NoiseProfile.from_backend(service.today()[0]).readout(0) == (0.25, 0.25)
+    monkeypatch.setattr(connection, "FRESH_SECONDS", 1e6)
+    service_state.edits.clear()
+    assert NoiseProfile.from_backend(service.today()[0]).readout(0) == (0.25, 0.25)

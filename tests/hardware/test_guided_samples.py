@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from plan_cases import quick
 from tiny_vits import TINY
 
 from qhybrid.engines import make_engine
 from qhybrid.errors import HardwareError
+from qhybrid.hardware.jobs.opening import open_plan
+from qhybrid.hardware.jobs.outcome import write_outcome, write_partial
 from qhybrid.hardware.model.recording import run_pass
 from qhybrid.hardware.model.requests import RequestLog
 from qhybrid.hardware.model.workload import Samples, Workload
+from qhybrid.hardware.plan.planning import make_plan
 from qhybrid.layers import quantum_layers
 from qhybrid.models import build_model
 
@@ -82,3 +86,30 @@ def test_windows_are_never_taken_for_tiles(model, samples):
     Workload(model, samples)
     with pytest.raises(HardwareError, match=r"must have its token maps, but have none.*make the plan anew"):
         Workload(model, Samples(samples.images, None, samples.names))
+
+
+def test_predictions_of_complete_samples_are_made_with_their_maps(model, samples, tmp_path):
+    """One of two samples has its results: what is written of it is what the whole plan gives."""
+    workload = Workload(model, samples)
+    settings = quick(backend="aer", shots=50, limits={"executions": 100}, mitigation="none")
+    folder = make_plan(workload, settings, tmp_path)
+    with open_plan(folder, lambda *_: workload) as execution:
+        write_outcome(execution, execution.run())
+        whole = read_rows(folder / "results" / "predictions.csv")
+        last = execution.ledger.requests()[-1]
+        (chunk,) = [
+            c.number
+            for c in execution.ledger.chunks()
+            if any(last.points[0] in points for _, points in c.blocks)
+        ]
+        execution.ledger.drop_result(chunk)
+        execution.context.estimates.clear()
+        found = write_partial(execution)
+        assert 0 < found < 2
+        rows = read_rows(folder / "results" / "partial.csv")
+        assert all(row in whole for row in rows)
+        assert len(rows) == found
+
+
+def read_rows(file):
+    return file.read_text().splitlines()[1:]

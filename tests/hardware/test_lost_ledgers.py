@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 
 import pytest
@@ -48,7 +49,7 @@ def change(path, *statements):
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA ignore_check_constraints = ON")
         for statement in statements:
-            assert connection.execute(statement).rowcount != 0
+            assert connection.execute(statement).rowcount != 0, statement
     connection.close()
 
 
@@ -200,3 +201,56 @@ def test_looking_at_a_lost_ledger_says_what_makes_it_again(tmp_path):
     (folder / LEDGER_FILE).unlink()
     with pytest.raises(HardwareError, match="hardware collect"):
         ledger_status(folder)
+
+
+LOST_ROWS = [
+    "DELETE FROM chunks WHERE number = 3",
+    "DELETE FROM points",
+    "UPDATE chunks SET blocks = '[[' WHERE number = 1",
+    "UPDATE jobs SET chunk = chunk + 77",
+    "UPDATE requests SET angles = zeroblob(length(angles))",
+]
+
+
+@pytest.mark.parametrize("statement", LOST_ROWS)
+def test_rows_that_are_lost_or_changed_are_damage_too(statement, server, service_state, tmp_path):
+    """A database that is whole, with the rows of the plan no more: as a ledger that is damaged."""
+    workload, folder = four_jobs(tmp_path, max_qpu_seconds=40.0)
+    with open_plan(folder, lambda *_: workload) as execution:
+        execution.raise_cap(50.0)
+        expected = execution.run(pilot=False)
+    change(folder / LEDGER_FILE, "PRAGMA foreign_keys = OFF", statement)
+    with contextlib.suppress(HardwareError):  # looking does not fail otherwise
+        ledger_status(folder)
+    with open_plan(folder, lambda *_: workload) as execution:
+        assert torch.equal(execution.collect(), expected)
+        assert execution.context.cap == 50.0
+        assert execution.ledger.billed_seconds() == 4 * 2.0
+    assert len(service_state.jobs) == 4
+    assert len(list(folder.glob("ledger-damaged-*.sqlite"))) == 1
+
+
+def test_a_round_that_is_not_beside_the_ledger_is_no_damage(server, service_state, tmp_path):
+    """A process was killed between entering a round and writing what was asked beside the ledger."""
+    workload = class_workload(2)
+    names = tuple(quantum_layers(workload.model))
+    settings = quick(backend="ibm_manila", layers=names, shots=200, mode="job", patience=PATIENCE)
+    folder = make_plan(workload, settings, tmp_path)
+    before = (folder / "requests.sqlite").read_bytes()
+    with open_plan(folder, lambda *_: workload) as execution:
+        expected = execution.run()
+    (folder / "requests.sqlite").write_bytes(before)
+    with open_plan(folder, lambda *_: workload) as execution:
+        assert torch.equal(execution.collect(), expected)
+    assert not list(folder.glob("ledger-damaged*"))
+
+
+def test_a_job_is_found_by_its_tag_where_its_id_is_wrong(server, service_state, tmp_path):
+    workload, folder = four_jobs(tmp_path)
+    with open_plan(folder, lambda *_: workload) as execution:
+        execution.submit()
+    change(folder / LEDGER_FILE, "UPDATE jobs SET id = 'x' || id WHERE chunk = 1")
+    with open_plan(folder, lambda *_: workload) as execution:
+        assert execution.collect() is not None
+        assert not execution.ledger.duplicates()
+    assert len(service_state.jobs) == 4

@@ -21,6 +21,7 @@ from qhybrid.hardware.model.workload import Samples, Workload
 from qhybrid.hardware.plan.planning import draft_plan, make_plan
 from qhybrid.hardware.plan.ranking import rank_backends
 from qhybrid.hardware.services.interface import QUEUED, View
+from qhybrid.hardware.settings import HardwareSettings, mitigation_of
 from qhybrid.layers import quantum_layers
 from qhybrid.models import build_model
 
@@ -274,3 +275,16 @@ def test_damaged_parts_of_a_plan_are_named(map_plan, tmp_path):
     (folder / "samples.safetensors").write_bytes(b"short")
     with pytest.raises(HardwareError, match=r"samples\.safetensors"):
         Samples.load(folder, (), ())
+
+
+@pytest.mark.parametrize("backend", ["", " ", "ibm manila"])
+def test_a_device_has_a_name(backend):
+    """The client would take any device for an empty name, and the account would pay for it."""
+    with pytest.raises(ValueError, match="backend"):
+        HardwareSettings(backend=backend)
+
+
+def test_mitigation_by_a_learned_noise_model_is_refused_by_name():
+    for name in ("pea", "PEC"):
+        with pytest.raises(HardwareError, match="learned on the real service, which plans do not do. Fix: "):
+            mitigation_of(name)

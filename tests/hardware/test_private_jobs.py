@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import shutil
 import signal
+import tempfile
 
 import pytest
 from ibm_service_state import Fault
 from outcome_checks import check_complete, finish
 
-from qhybrid.errors import ServiceError
-from qhybrid.hardware.jobs import collecting
+from qhybrid.errors import HardwareError, ServiceError
+from qhybrid.hardware.jobs import collecting, received
 from qhybrid.hardware.jobs.collecting import collect_jobs
 from qhybrid.hardware.jobs.received import file_of
 from qhybrid.hardware.jobs.sending import send_open_chunks
@@ -101,3 +105,40 @@ def test_a_file_that_is_no_result_is_kept_for_people(make_plan, server, service_
             collect_jobs(context)
         assert file.read_text() == "half of a res"
         assert service_state.requests["result"] == 0
+
+
+def test_what_cannot_be_written_is_not_asked_for(make_plan, server, service_state, samples, monkeypatch):
+    """The service deletes a result when it is read: there must be room before."""
+    with (context := make_plan(private=True, limits=ONE).context()).ledger:
+        send_open_chunks(context)
+        with monkeypatch.context() as patch:
+            patch.setattr(received, "ROOM", 10**18)
+            with pytest.raises(HardwareError, match="must have room for a private result.*not asked for yet"):
+                collect_jobs(context)
+        assert service_state.requests["result"] == 0
+        finish(context)
+        check_complete(context, service_state, samples[1])
+
+
+def test_a_result_that_cannot_be_written_is_somewhere_else(
+    make_plan, server, service_state, samples, monkeypatch, tmp_path
+):
+    """The disk is full in the moment in which the result arrives."""
+    write_text = received.write_text
+
+    def full(path, text):
+        if len(text) > 100:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_text(path, text)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with (context := make_plan(private=True, limits=ONE).context()).ledger:
+        send_open_chunks(context)
+        monkeypatch.setattr(received, "write_text", full)
+        with pytest.raises(HardwareError, match=r"No space left.*move (\S+) there") as caught:
+            collect_jobs(context)
+        file = file_of(context, context.ledger.jobs()[0].id)
+        shutil.move(re.search(r"move (\S+) there", str(caught.value))[1], file)
+        finish(context)
+        check_complete(context, service_state, samples[1])
+    assert service_state.requests["result"] == 1

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ibm_service_simulation import executions_of
+from ibm_service_simulation import executions_of, simulate_coin_tosses, simulate_ideally
+from ibm_service_state import Fault
 from plan_cases import map_workload, quick
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
@@ -201,3 +202,27 @@ def test_the_key_needs_a_correction():
         Mitigation(readout=False, readout_shots=100)
     assert "readout_shots" not in Mitigation().model_dump()
     assert Mitigation(readout_shots=100).model_dump()["readout_shots"] == 100
+
+
+def test_a_job_that_measured_nothing_needs_a_decision(workload, server, service_state, tmp_path):
+    """A qubit reads 0 and 1 alike in one job: others are kept, and its result is not asked for for ever."""
+    service_state.simulate = simulate_coin_tosses
+    limits = {"executions": 2 * 400 + 2 * 400, "jobs_per_minute": 1e6}
+    mitigation = Mitigation(readout_shots=400)
+    folder = make_plan(
+        workload, quick(backend="ibm_manila", mode="job", mitigation=mitigation, limits=limits), tmp_path
+    )
+    with open_plan(folder, lambda *_: workload) as execution:
+        service_state.faults = [Fault("submit", "400", skip=1)]
+        with pytest.raises(HardwareError, match="refused a job"):
+            execution.submit(pilot=False)
+        assert execution.collect() is None
+        assert [chunk.state for chunk in execution.ledger.chunks()] == ["failed", "open", "open"]
+        with pytest.raises(HardwareError, match=r"must read 0 and 1 differently.*submit --again"):
+            execution.check_decisions()
+        service_state.simulate = simulate_ideally
+        execution.submit(pilot=False)
+        assert execution.collect() is None
+        assert execution.submit(again=True) == 1
+        assert execution.collect() is not None
+    assert len(service_state.jobs) == 4

@@ -12,18 +12,22 @@ import pytest
 from ibm_service_server import IbmServiceServer
 from ibm_service_state import Fault, ServiceState
 from outcome_checks import TOKEN
-from plan_cases import map_workload, quick
+from plan_cases import class_workload, map_workload, quick
 
 from qhybrid.cli.console import console
 from qhybrid.cli.hardware_tables import print_remapped
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.prepared import Pub, mark_of_pubs
+from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY
 from qhybrid.hardware.circuits.simulation import Simulation
+from qhybrid.hardware.jobs import predicting
 from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.outcome import write_outcome
 from qhybrid.hardware.jobs.remapping import remap
 from qhybrid.hardware.ledger import LEDGER_FILE
 from qhybrid.hardware.plan.planning import make_plan
+from qhybrid.hardware.settings import Mitigation
+from qhybrid.layers import quantum_layers
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +101,9 @@ def test_the_rest_is_mapped_anew_and_what_is_paid_stays(folder, workload, servic
         assert bad not in places_of(execution, 1)[0]
         planned, unmapped, now = found.deviations
         assert unmapped > 1.5 * now
+        exact = execution.content["predicted"]["same_class_as_exact"]
+        assert found.predicted["same_class_as_exact"] == pytest.approx(exact, abs=0.3)
+        assert set(found.predicted["device"]) == set(execution.content["predicted"]["device"])
         assert execution.ledger.results() == paid
         with console.capture() as captured:
             print_remapped(found)
@@ -108,6 +115,7 @@ def test_the_rest_is_mapped_anew_and_what_is_paid_stays(folder, workload, servic
         assert facts["chunks"] == [1, 2, 3]
         (circuit,) = facts["circuits"].values()
         assert circuit["places"] == [list(one) for one in places_of(execution, 1)]
+        assert facts["predicted"] == found.predicted
         assert facts["deviation_rms"] == {"planned": planned, "today_unmapped": unmapped, "today": now}
         seconds = sum(chunk.seconds for chunk in execution.ledger.chunks())
         assert execution.content["qpu_seconds"] == pytest.approx(seconds, abs=0.02)
@@ -116,6 +124,7 @@ def test_the_rest_is_mapped_anew_and_what_is_paid_stays(folder, workload, servic
         )
         outcome = write_outcome(execution, execution.run(pilot=False))
         assert outcome["samples"] == 4
+        assert outcome["predicted_after_remapping"] == found.predicted
         assert service_state.executions() == dict.fromkeys(service_state.jobs, 1)
         assert len(service_state.jobs) == 4
         # The service is ideal: both layouts give the layer's values within the errors of the shots.
@@ -198,3 +207,95 @@ def test_simulations_tell_layouts_of_one_circuit_apart(small_prepared, samples):
     noisy, exact = (simulation.means(Pub(one, 0, points), None) for one in (small_prepared, ideal))
     assert np.abs(noisy[0] - exact[0]).max() > 1e-3
     assert np.array_equal(Simulation().means(Pub(ideal, 0, points), None)[0], exact[0])
+
+
+def test_read_outs_are_measured_on_the_new_qubits(workload, server, service_state, tmp_path):
+    """Jobs that measure their read-out errors do so where their circuits are now; results can be used."""
+    settings = quick(
+        backend="ibm_manila",
+        mode="job",
+        limits={"executions": 2 * 400 + 2 * 400, "jobs_per_minute": 1e6},
+        mitigation=Mitigation(readout_shots=400),
+        patience={"poll_s": 0.01, "poll_max_s": 0.02, "resend_after_s": 0.1, "retries": 1},
+    )
+    folder = make_plan(workload, settings, tmp_path)
+    with open_plan(folder, lambda *_: workload) as execution:
+        send_one(execution, service_state)
+        (used,), _ = places_by_use(execution, 0)
+        bad = 4 if 4 in used else 0
+        worsen(service_state, bad)
+        assert remap(execution).chunks == (1, 2, 3)
+        (moved,), measured = places_by_use(execution, 1)
+        assert bad not in moved
+        assert sorted(measured) == sorted((qubit,) for qubit in moved)
+    with open_plan(folder, lambda *_: workload) as execution:
+        assert execution.run(pilot=False) is not None
+        assert [chunk.layout for chunk in execution.ledger.chunks()] == [0, 1, 1, 1]
+    assert list(service_state.executions().values()) == [1] * 4
+
+
+def places_by_use(execution, layout):
+    """Return the places of a layout's circuits, and those where read-out errors are measured."""
+    circuits = execution.context.layouts[layout].items()
+    return [
+        [copy.physical for key, one in circuits if (key == READOUT_KEY) is wanted for copy in one.copies]
+        for wanted in (False, True)
+    ]
+
+
+def test_what_is_paid_counts_as_it_came(folder, workload, service_state):
+    """With three of four results there, the new prediction of their samples is what came back."""
+    with open_plan(folder, lambda *_: workload) as execution:
+        service_state.faults = [Fault("submit", "400", skip=3)]
+        with pytest.raises(HardwareError, match="refused a job"):
+            execution.submit(pilot=False)
+        execution.collect()
+        worsen(service_state, end_of(execution))
+        remap(execution)
+        outputs, rounds = predicting._outputs(execution, {}, None)
+        (waiting,) = [c.blocks[0][1] for c in execution.ledger.chunks() if c.layout == 1]
+        unpaid = [r.sample for r in execution.ledger.requests() if set(r.points) & set(waiting)]
+        assert not rounds
+        expected = execution.run(pilot=False)
+    paid = [sample for sample in range(4) if sample not in unpaid]
+    assert len(paid) == 3
+    assert outputs[paid].equal(expected[paid])
+    assert not outputs[unpaid].equal(expected[unpaid])
+    assert (outputs[unpaid] - expected[unpaid]).abs().max() < 0.5
+
+
+def test_later_rounds_are_priced_on_the_new_layout(server, service_state, tmp_path):
+    """The filter's round is sent; the classifier's, which waits for it, is mapped anew with a new price."""
+    workload = class_workload(2)
+    names = tuple(quantum_layers(workload.model))
+    settings = quick(backend="ibm_manila", layers=names, shots=100, mode="job", max_qpu_seconds=60.0)
+    folder = make_plan(workload, settings, tmp_path)
+    with open_plan(folder, lambda *_: workload) as execution:
+        execution.submit(pilot=False)
+        before = [dict(one) for one in execution.content["rounds"]]
+        edit = slower_gates(50.0)
+        service_state.edits["properties"] = edit
+        remap(execution)
+        after = execution.content["rounds"]
+        assert after[0] == before[0]
+        same = ("requests", "rows", "jobs", "executions")
+        assert {key: after[1][key] for key in same} == {key: before[1][key] for key in same}
+        assert after[1]["qpu_seconds"] > before[1]["qpu_seconds"]
+        assert execution.context.later_seconds == after[1]["limit_seconds"]
+        assert execution.content["qpu_seconds"] == pytest.approx(
+            before[0]["qpu_seconds"] + after[1]["qpu_seconds"], abs=0.02
+        )
+        assert execution.run(pilot=False) is not None
+        chunks = execution.ledger.chunks()
+        assert chunks[-1].layout == 1
+        assert chunks[-1].seconds == pytest.approx(after[1]["qpu_seconds"], abs=0.01)
+
+
+def slower_gates(factor):
+    def edit(properties):
+        for gate in properties["gates"]:
+            for one in gate["parameters"]:
+                if one["name"] == "gate_length" and len(gate["qubits"]) == 2:
+                    one["value"] *= factor
+
+    return edit

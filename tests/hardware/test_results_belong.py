@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from ibm_service_state import Fault
 from outcome_checks import check_complete, finish
 from plan_cases import map_workload, quick
 
@@ -131,3 +132,23 @@ def test_fake_devices_mark_their_results_too(tmp_path):
         for file, text in zip(files, texts, strict=True):
             file.write_text(text)
         assert execution.collect() is not None
+
+
+def test_a_result_that_never_fits_can_be_executed_once_more(make_plan, server, service_state, samples):
+    """By `submit --again` alone: a plan must not wait for ever for one of its results."""
+    plan = make_plan(patience={"retries": 1})
+    with (context := plan.context()).ledger:
+        send_open_chunks(context)
+        service_state.advance()
+        first = next(iter(service_state.jobs.values()))
+        first.result = first.result.replace("data", "dat")
+        with pytest.raises(ServiceError, match="`submit --again` has it executed, and paid for, once more"):
+            collect_jobs(context)
+        assert send_open_chunks(context) == 0
+        service_state.faults = [Fault("result", "503", times=50)]
+        assert send_open_chunks(context, again=True) == 0  # what cannot be fetched now is no such result
+        service_state.faults = []
+        assert send_open_chunks(context, again=True) == 1
+        finish(context)
+        check_complete(context, service_state, samples[1])
+    assert len(service_state.jobs) == 4

@@ -192,6 +192,26 @@ def test_jobs_that_the_service_has_lost_need_a_decision(make_plan, server, servi
         assert len(context.ledger.results()) == 3
 
 
+def test_a_job_that_is_denied_for_a_while_is_not_paid_again(make_plan, server, service_state, samples):
+    """The service says that there is no such job: while it lists it, and then while it lists it neither."""
+    with (context := make_plan(patience={"retries": 1}).context()).ledger:
+        send_open_chunks(context)
+        job = context.ledger.jobs()[0]
+        service_state.faults = [Fault("job", "404", times=2)]
+        with pytest.raises(ServiceError, match=f"for job {job.id}, but says that there is none"):
+            collect_jobs(context)
+        assert sorted(context.ledger.results()) == [1, 2]
+        kept = service_state.jobs.pop(job.id)
+        collect_jobs(context)
+        assert [chunk.state for chunk in context.ledger.chunks()] == [CANCELLED, DONE, DONE]
+        service_state.jobs[job.id] = kept
+        assert send_open_chunks(context, again=True) == 0
+        finish(context)
+        check_complete(context, service_state, samples[1])
+        assert context.ledger.billed_seconds() == 3 * 2.0
+    assert len(service_state.jobs) == 3
+
+
 def test_results_do_not_wait_for_their_bills(make_plan, server, service_state, samples):
     service_state.faults = [Fault("metrics", "400", times=1000)]
     plan = make_plan(patience={"retries": 1})

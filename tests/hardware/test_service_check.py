@@ -87,8 +87,8 @@ def test_too_little_time_is_told_before_anything_is_sent(server, service_state):
 def test_what_was_sent_is_stopped_where_the_check_breaks_off(server, service_state):
     service_state.queue_seconds = 60.0
     service_state.faults = [Fault("usage", "500_before", times=0), Fault("metrics", "404", times=99)]
-    with pytest.raises(HardwareError):
-        differences(service_state, settings=settings_of(patience={"deadline_s": 0.2, "retries": 0}))
+    seen = differences(service_state, settings=settings_of(patience={"deadline_s": 0.2, "retries": 0}))
+    assert "the cost of job" in seen["this check"].found
     assert [job.status for job in service_state.jobs.values()] == ["Cancelled"]
 
 
@@ -104,3 +104,16 @@ def test_a_fake_device_has_no_service_to_check():
     settings = HardwareSettings(backend="fake_manila")
     with pytest.raises(HardwareError, match="must have a check of its own"):
         rules_of(settings).check_service(settings, print)
+
+
+@pytest.mark.parametrize(("route", "kind"), [("job", "list"), ("list", "html"), ("metrics", "list")])
+def test_what_was_seen_is_told_where_the_service_gives_up(route, kind, server, service_state):
+    """Answers that are none: no traceback, the findings so far are paid for, and nothing is left running."""
+    service_state.queue_seconds = 1e6 if route == "list" else 0.0
+    service_state.faults = [Fault(route, kind, times=10**6)]
+    settings = settings_of(patience={"retries": 0, "resend_after_s": 0.1, "deadline_s": 1.0})
+    found = rules_of(settings).check_service(settings, lambda _text: None)
+    assert found[-1].what == "this check"
+    assert found[-1].agrees is False
+    assert any(one.agrees for one in found)
+    assert route == "job" or not any(job.status == "Queued" for job in service_state.jobs.values())

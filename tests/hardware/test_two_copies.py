@@ -257,3 +257,39 @@ def test_notes_of_a_clock_that_ran_ahead_stop_nobody(make_plan, server, service_
             own.note(f"{context.ledger.tag}-c0-a1")
         finish(context)
         check_complete(context, service_state, samples[1])
+
+
+@pytest.mark.usefixtures("two_machines")
+def test_a_copy_lets_others_go_first(make_plan, server, service_state, samples, tmp_path):
+    """Both have listed nothing; the device is idle; whoever works on a copy waits, and pays nothing twice."""
+    plan = make_plan(patience={"poll_s": 4.0})
+    first, waits = plan.context(), []
+
+    def others_go_first(seconds):
+        waits.append(seconds)
+        assert send_open_chunks(first) == 3
+
+    second = copied(plan, tmp_path).context(clock=Clock(sleep=others_go_first))
+    second.copied = True
+    with first.ledger, second.ledger:
+        assert send_open_chunks(second) == 0
+        assert 4.0 <= waits[0] <= 12.0
+        second.clock = Clock()
+        for context in (second, first):
+            collect_jobs(context)
+            check_complete(context, service_state, samples[1])
+            assert not context.ledger.duplicates()
+    assert len(service_state.jobs) == 3
+
+
+def test_copies_know_that_they_are_copies(server, tmp_path):
+    workload = map_workload(1)
+    folder = make_plan(workload, quick(backend="ibm_manila", mode="job"), tmp_path / "plans")
+    for place, is_copy in ((folder, False), (shutil.copytree(folder, tmp_path / "copy"), True)):
+        with open_plan(place, lambda *_: workload) as execution:
+            assert execution.context.copied is is_copy
+    content = json.loads((folder / "plan.json").read_text())
+    assert str(tmp_path) not in str(content.pop("home"))
+    (tmp_path / "copy" / "plan.json").write_text(json.dumps(content))  # of an earlier version
+    with open_plan(tmp_path / "copy", lambda *_: workload) as execution:
+        assert execution.context.copied is False

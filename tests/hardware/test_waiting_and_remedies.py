@@ -12,16 +12,27 @@ from qhybrid.errors import HardwareError, ServiceError, SubmissionRefusedError, 
 from qhybrid.hardware.jobs.collecting import collect_jobs
 from qhybrid.hardware.jobs.context import Clock
 from qhybrid.hardware.jobs.sending import send_open_chunks
+from qhybrid.hardware.services.ibm import list_service_devices
 from qhybrid.hardware.services.ibm.failures import remedy
 
 
 @pytest.mark.parametrize("status", [400, 403, 429])
 def test_a_limit_of_waiting_jobs_is_waited_for(status, make_plan, server, service_state, samples):
+    """Each job waits until the next one has been refused, however long that takes."""
     service_state.pending_limit, service_state.pending_status = 1, status
-    service_state.queue_seconds = 0.3
+    service_state.queue_seconds = 1e6
     plan = make_plan()
+
+    def say(text):
+        plan.said.append(text)
+        for job in service_state.jobs.values():
+            job.starts_at = 0.0 if "waiting until a job has ended" in text else job.starts_at
+
     with (context := plan.context()).ledger:
+        context.say = say
         assert send_open_chunks(context) == 3
+        for job in service_state.jobs.values():
+            job.starts_at = 0.0
         finish(context)
         check_complete(context, service_state, samples[1])
         assert not context.ledger.duplicates()
@@ -114,3 +125,14 @@ def test_a_failed_sign_in_has_its_own_remedy(make_plan, server, service_state):
 )
 def test_messages_lead_to_remedies(text, words):
     assert words in remedy(RuntimeError(text), text)
+
+
+def test_no_network_at_the_sign_in_is_no_wrong_key(make_plan, server):
+    """The client says that the token is not valid when it has reached nobody."""
+    plan = make_plan()
+    server.stop()
+    with pytest.raises(HardwareError, match="check the connection to the internet") as caught:
+        plan.context()
+    assert "API key" not in str(caught.value).split("Fix: ")[1]
+    with pytest.raises(HardwareError, match="check the connection to the internet"):
+        list_service_devices()

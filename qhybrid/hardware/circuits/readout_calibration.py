@@ -40,6 +40,10 @@ LEAST_CONTRAST = 0.1
 """1 - p01 - p10: qubits that read 0 and 1 nearly alike say nothing."""
 
 
+class UselessResultError(HardwareError):
+    """A result came back whole, and says nothing: reading it again does not help."""
+
+
 @dataclass(frozen=True)
 class MeasuredReadout:
     """Read-out errors as a job measured them.
@@ -153,7 +157,7 @@ def measured_readout(
         settings: Shots.
 
     Raises:
-        HardwareError: If a qubit reads 0 and 1 nearly alike.
+        UselessResultError: If a qubit reads 0 and 1 nearly alike.
         ValueError: If something is missing.
     """
     zeros, ones = (np.mean([_means(circuit, pub) for pub in pubs[state::2]], axis=0) for state in (0, 1))
@@ -161,10 +165,11 @@ def measured_readout(
     for copy, zero, one in zip(circuit.copies, zeros, ones, strict=True):
         p01, p10 = float((1 + one) / 2), float((1 - zero) / 2)
         if not 1 - p01 - p10 > LEAST_CONTRAST:
-            raise HardwareError(
+            raise UselessResultError(
                 f"Qubit {copy.physical[0]} must read 0 and 1 differently, but in this job read 1 in "
-                f"{100 * p10:.0f} % of the shots after 0 and in {100 * (1 - p01):.0f} % after 1. Fix: make a "
-                "new plan, which avoids it; nothing of this job can be used."
+                f"{100 * p10:.0f} % of the shots after 0 and in {100 * (1 - p01):.0f} % after 1: nothing "
+                "of this job can be used. Fix: `submit --again` once the qubit is in order, or "
+                "`qhybrid hardware remap PLAN` first, which takes others."
             )
         rates[copy.physical[0]] = (p01, p10)
     return MeasuredReadout(rates, settings.shots * (len(pubs) // 2))

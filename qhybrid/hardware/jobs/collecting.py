@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.circuits.decoding import decode_chunk
+from qhybrid.hardware.circuits.readout_calibration import UselessResultError
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.jobs.received import received_text
 from qhybrid.hardware.jobs.reconciling import (
@@ -14,12 +15,13 @@ from qhybrid.hardware.jobs.reconciling import (
     is_superseded,
     nothing_left,
     reconcile,
+    settle,
     update_duplicates,
     wait_for_certainty,
 )
 from qhybrid.hardware.jobs.results import blocks_of
 from qhybrid.hardware.ledger import Chunk, Job
-from qhybrid.hardware.ledger.mending import ELSEWHERE
+from qhybrid.hardware.ledger.mending import ELSEWHERE, GONE
 from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, OPEN, SENDING, SENT, TOO_LONG
 from qhybrid.hardware.services.interface import FINAL, JobGoneError, ResultGoneError
 
@@ -41,6 +43,17 @@ def collect_jobs(context: JobContext, wait: bool = True, progress: Progress | No
     """
     if nothing_left(context):
         return
+    try:
+        _collect(context, wait, progress)
+    except HardwareError as error:
+        chunks = context.ledger.chunks()
+        if not chunks or any(chunk.state != DONE for chunk in chunks):
+            raise
+        # Results do not wait for bills, nor for listings.
+        context.say(f"all results are in the ledger, bills may not be: {error}")
+
+
+def _collect(context: JobContext, wait: bool, progress: Progress | None) -> None:
     close_left_open(context)
     patience, clock = context.settings.patience, context.clock
     started, pause = clock.elapsed(), patience.poll_s
@@ -69,7 +82,34 @@ def collect_jobs(context: JobContext, wait: bool = True, progress: Progress | No
 
 
 class UnreadableResultError(ServiceError):
-    """A result cannot be fetched or decoded; other results do not wait for it."""
+    """A result cannot be fetched or decoded; other results do not wait for it.
+
+    Attributes:
+        received: Whether it came, and is not what it should be.
+    """
+
+    def __init__(self, message: str, received: bool = False) -> None:
+        super().__init__(message)
+        self.received = received
+
+
+class NoResultError(ServiceError):
+    """What came is not the result of the chunk, or not all of it."""
+
+
+def end_unreadable(context: JobContext) -> None:
+    """End jobs whose results came and cannot be used, however often they were fetched.
+
+    Their chunks can then be sent once more; nothing does so but `submit --again`.
+    """
+    unreadable: dict[str, UnreadableResultError] = {}
+    for job in context.ledger.jobs(SENT):
+        _look_or_note(context, job, unreadable)
+    for job in context.ledger.jobs(SENT):
+        error = unreadable.get(job.tag)
+        if error is not None and error.received:
+            context.ledger.end_job(job, FAILED, str(error), FAILED)
+            context.note(f"chunk {job.chunk}: the result of job {job.id} cannot be used and is given up")
 
 
 def _look_or_note(context: JobContext, job: Job, unreadable: dict[str, UnreadableResultError]) -> bool:
@@ -88,7 +128,7 @@ def _look(context: JobContext, job: Job) -> bool:
     try:
         view = context.asked(lambda: context.service.view(str(job.id)))
     except JobGoneError:
-        if is_superseded(context, job):
+        if _has_another(context, job):
             return False
         _give_up(context, job)
         return True
@@ -111,11 +151,27 @@ def _look(context: JobContext, job: Job) -> bool:
     return True
 
 
+def _has_another(context: JobContext, job: Job) -> bool:
+    """Return whether the service has a job with the tag of one that it does not know; that one is taken."""
+    ids = [one.id for one in context.asked(lambda: context.service.find(job.tag))]
+    return bool(ids) and job.id not in ids and settle(context, replace(job, id=None), ids)
+
+
 def _give_up(context: JobContext, job: Job) -> None:
-    """Record that the service no longer knows a job; its cost is unknown, so its limit counts."""
+    """Record that the service no longer knows a job; its cost is unknown, so its limit counts.
+
+    Raises:
+        UnreadableResultError: If a listing still has it.
+    """
+    if any(one.id == job.id for one in context.asked(lambda: context.service.find(job.tag))):
+        raise UnreadableResultError(
+            f"The service must answer for job {job.id}, but says that there is none, though it lists it. "
+            "Fix: collect again later; nothing is sent again by itself.",
+            False,
+        )
     chunk = next(one for one in context.ledger.chunks() if one.number == job.chunk)
     seconds = float(chunk.limit if job.reserved is None else job.reserved)
-    message = f"The service does not know job {job.id} (any more); {seconds:g} s are counted for it."
+    message = f"{GONE} {job.id} (any more); {seconds:g} s are counted for it."
     if context.service.paid and job.usage is None:
         context.ledger.update_job(job.tag, usage=seconds)
     context.ledger.end_job(job, CANCELLED, message, CANCELLED)
@@ -152,8 +208,13 @@ def _fetch(context: JobContext, job: Job, job_id: str) -> None:
         context.ledger.end_job(job, CANCELLED, str(error), CANCELLED)
         context.note(f"chunk {job.chunk}: {error}")
         return
+    except UselessResultError as error:
+        # It is not sent again by itself: whatever is wrong with the device would be paid for again.
+        context.ledger.end_job(job, FAILED, str(error), FAILED)
+        context.note(f"chunk {job.chunk}: {error}")
+        return
     except ServiceError as error:
-        raise UnreadableResultError(str(error)) from None
+        raise UnreadableResultError(str(error), isinstance(error, NoResultError)) from None
     context.ledger.store_result(job, job_id, text)
 
 
@@ -161,14 +222,21 @@ def _check(context: JobContext, chunk: Chunk, job_id: str, text: str) -> None:
     """Check that a text is the whole result of a chunk.
 
     Raises:
-        ServiceError: If it is not.
+        NoResultError: If it is not.
+        UselessResultError: If it is, and says nothing.
     """
-    context.check_mark(chunk, text)
+    once_more = "If that does not help, `submit --again` has it executed, and paid for, once more."
+    try:
+        context.check_mark(chunk, text)
+    except ServiceError as error:
+        raise NoResultError(f"job {job_id}: {error} {once_more}") from None
     chunk = next(one for one in context.ledger.chunks() if one.number == chunk.number)
     try:
         decode_chunk(text, blocks_of(context, chunk), context.settings)
+    except UselessResultError:
+        raise
     except HardwareError as error:
-        raise ServiceError(f"job {job_id}: {error}") from None
+        raise NoResultError(f"job {job_id}: {error} {once_more}") from None
 
 
 def _finished_duplicate(context: JobContext, job: Job) -> str | None:
@@ -209,11 +277,15 @@ def cancel_jobs(context: JobContext) -> int:
     for job in context.ledger.jobs(SENDING):
         wait_for_certainty(context, job)
     count, too_late = 0, []
+    unreadable: dict[str, UnreadableResultError] = {}
     for job in context.ledger.jobs(SENT):
         try:
             stopped = context.asked(lambda job=job: context.service.cancel(str(job.id)))  # type: ignore[misc]
         except JobGoneError:
-            _give_up(context, job)
+            try:
+                _give_up(context, job)
+            except UnreadableResultError as denied:
+                unreadable[job.tag] = denied
             continue
         if stopped:
             context.ledger.end_job(job, CANCELLED, "cancelled on request", CANCELLED)
@@ -221,7 +293,6 @@ def cancel_jobs(context: JobContext) -> int:
             count += 1
         else:
             too_late.append(job)
-    unreadable: dict[str, UnreadableResultError] = {}
     for job in too_late:
         _look_or_note(context, job, unreadable)
     kept = {job.chunk for job in context.ledger.jobs(SENT)}

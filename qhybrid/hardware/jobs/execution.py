@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -216,8 +217,13 @@ class PlanExecution:
         """Raise the cap of a plan, or give one to a plan without.
 
         Raises:
-            HardwareError: If it is lower than the plan's cap, or than what may be billed by now.
+            HardwareError: If it is lower than the plan's cap, or than what may be billed, or no number.
         """
+        if not math.isfinite(seconds):
+            raise HardwareError(
+                f"The new cap must be a number of seconds, but is {seconds:g}. Fix: "
+                "`submit --max-qpu-seconds S` with S as much as may be billed."
+            )
         cap = self.context.cap
         least = max(cap or 0.0, committed_seconds(self.context))
         if seconds < least:

@@ -16,7 +16,7 @@ from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.ledger.mending import mend_ledger
 from qhybrid.hardware.model.workload import Workload
 from qhybrid.hardware.plan.layouts import load_layouts
-from qhybrid.hardware.plan.plan_files import check_plan_plugins, read_plan, settings_of
+from qhybrid.hardware.plan.plan_files import check_plan_plugins, home_of, read_plan, settings_of
 from qhybrid.hardware.services.backends import is_paid, make_service
 from qhybrid.hardware.services.interface import DeferredService, JobService
 
@@ -65,6 +65,8 @@ def open_plan(
                 say,
                 layouts=dict(layouts),
                 marked=bool(content.get("marked", False)),
+                # Plans of earlier versions do not say where they were made.
+                copied=content.get("home", home_of(root)) != home_of(root),
             )
             check = None if before_sending is None else partial(before_sending, content, root)
             execution = PlanExecution(root, content, lambda: load(content, root), bound, context, check)

@@ -74,6 +74,7 @@ def write_outcome(execution: PlanExecution, outputs: Tensor) -> dict[str, Any]:
         "samples": len(outputs),
         "obtained": plain(score(outputs, samples)),
         "predicted": execution.content["predicted"],
+        **_predicted_anew(execution),
         "same_class_as_exact": round(agreement(outputs, exact.outputs), 6),
         "logit_deviation_rms": float((outputs - exact.outputs).square().mean().sqrt()),
         "observable_deviation_rms": _rms([row["rms_deviation"] for row in deviations]),
@@ -90,6 +91,12 @@ def write_outcome(execution: PlanExecution, outputs: Tensor) -> dict[str, Any]:
     return content
 
 
+def _predicted_anew(execution: PlanExecution) -> dict[str, Any]:
+    """Return what was predicted when the plan was last mapped anew, if it was."""
+    found = [one["predicted"] for one in execution.content.get("layouts", []) if one.get("predicted")]
+    return {"predicted_after_remapping": found[-1]} if found else {}
+
+
 def write_partial(execution: PlanExecution) -> int:
     """Write predictions of the samples whose results are all there, of a plan that is not finished.
 
@@ -103,16 +110,19 @@ def write_partial(execution: PlanExecution) -> int:
     if not log.results:
         return 0
     workload = execution.workload
-    outputs = run_pass(workload.model, workload.samples.images, execution.content["layers"], log)
+    given = workload.samples
+    outputs = run_pass(
+        workload.model, given.images, execution.content["layers"], log, token_maps=given.token_maps
+    )
     known = [index for index, output in enumerate(outputs) if output is not None]
     if not known:
         return 0
-    given = workload.samples
     samples = replace(
         given,
         images=given.images[known],
         targets=None if given.targets is None else given.targets[known],
         names=tuple(given.names[index] for index in known),
+        token_maps=None if given.token_maps is None else given.token_maps[known],
     )
     found = torch.stack([output for output in outputs if output is not None])
     _write_csv(execution.folder / RESULTS / PARTIAL_FILE, _predictions(found, samples))

@@ -143,8 +143,8 @@ def _decide(context: JobContext, found: Deviations) -> None:
     if found.measured > pilot.deviation_factor * found.predicted:
         raise HardwareError(
             f"Observables of the pilot must deviate by at most {pilot.deviation_factor:g} times what was "
-            f"predicted (`pilot.deviation_factor`), but do by {found.measured / found.predicted:.2g} times "
-            f"({found.measured:.4f}, predicted {found.predicted:.4f}). Fix: `qhybrid hardware remap PLAN` "
+            f"predicted (`pilot.deviation_factor`), but do by {found.measured:.4f} where "
+            f"{found.predicted:.4f} was predicted{_times(found)}. Fix: `qhybrid hardware remap PLAN` "
             f"maps the rest to today's calibration, or other qubits or another device for a new plan; {go_on}"
         )
     if rate is not None and context.cap is None and rate.factor > pilot.time_factor:
@@ -153,6 +153,10 @@ def _decide(context: JobContext, found: Deviations) -> None:
             f"{rate.told} The rest would take about {context.expected_seconds():.0f} s. Fix: {go_on} "
             "`submit --max-qpu-seconds S` sends as many jobs as a cap allows."
         )
+
+
+def _times(found: Deviations) -> str:
+    return f", {found.measured / found.predicted:.2g} times as much" if found.predicted else ""
 
 
 def _deviations(context: JobContext, first: Chunk, bound: Mapping[str, CircuitSpec]) -> Deviations:

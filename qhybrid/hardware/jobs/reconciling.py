@@ -12,6 +12,7 @@ from dataclasses import replace
 from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.ledger import Duplicate, Job
+from qhybrid.hardware.ledger.mending import GONE
 from qhybrid.hardware.ledger.records import DONE, PREPARED, SENDING, SENT, UNFINISHED
 from qhybrid.hardware.services.interface import CANCELLED, FINAL, QUEUED, RUNNING
 
@@ -121,24 +122,29 @@ def settle(context: JobContext, job: Job, ids: Sequence[str]) -> bool:
     """
     if not ids:
         return False
+    if job.id in ids and job.state == CANCELLED and job.message.startswith(GONE):
+        context.ledger.revive_job(job)
+        context.note(f"chunk {job.chunk}: the service has its job {job.id} after all")
+        return True
     duplicates = {one.id for one in context.ledger.duplicates()}
     is_listed = job.id is None or job.id in ids
     if not is_listed and job.state in UNFINISHED:
         return True  # which of them is the oldest shows when our own is listed, too
     new = [one for one in ids if one != job.id and one not in duplicates]
+    # One of a job that is being sent has its reservation there; all others were given up as not accepted.
+    appeared = len(new) - (job.state == SENDING and job.id is None)
     kept = job.id
     if job.state in UNFINISHED and (new or kept is None):
         kept = _preferred(context, ids)
         if kept != job.id:
             context.shared = context.shared or job.state != SENDING
-            if job.state != SENDING:  # one that was given up as not accepted
-                context.ledger.drop_unlisted(job.tag)
             context.ledger.adopt_job(job.tag, kept)
             context.note(f"chunk {job.chunk}: the service has its job {kept} already; it is adopted")
             new = [one for one in ids if one != kept and one not in duplicates]
     for other in new:
-        context.ledger.drop_unlisted(job.tag)
         _cancel_duplicate(context, job, other)
+    for _ in range(appeared):
+        context.ledger.drop_unlisted(job.tag)
     return True
 
 

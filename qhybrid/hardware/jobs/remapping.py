@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from qhybrid.errors import ConfigError, HardwareError
-from qhybrid.hardware.circuits.checks import check_circuit
+from qhybrid.hardware.circuits.checks import check_circuit, check_executable
 from qhybrid.hardware.circuits.preparation import place_noise, prepare_circuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
+from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY, calibration_circuit
 from qhybrid.hardware.circuits.simulation import Simulation
 from qhybrid.hardware.jobs.execution import PlanExecution
+from qhybrid.hardware.jobs.predicting import Expected, expected_from_here
 from qhybrid.hardware.jobs.reconciling import reconcile, wait_for_certainty
 from qhybrid.hardware.ledger import Chunk
 from qhybrid.hardware.ledger.mending import save_requests
@@ -27,11 +29,16 @@ from qhybrid.hardware.plan.plan_files import write_plan
 from qhybrid.hardware.plan.prediction import exact_answer, expected_answer
 from qhybrid.hardware.plan.pricing import circuit_facts
 from qhybrid.hardware.plan.rounds import job_seconds
-from qhybrid.hardware.services.backends import open_backend
+from qhybrid.hardware.service_kinds import rules_of
+from qhybrid.hardware.services.backends import Backend, open_backend
+from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile
 
 POINTS = 32
 """Parameter sets of a circuit that deviations are predicted from."""
+
+UNKNOWN_POINTS = 4
+"""Parameter sets that stand for those of a circuit of which none is known yet."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,8 @@ class Remapped:
         chunks: The chunks that have it.
         places: Name of a circuit, physical qubits of its copies before and after.
         seconds: Estimated QPU seconds of these chunks before and after.
+        predicted: What the plan is expected to give from here on, as plan.json predicts it; empty if nothing
+            was changed.
         deviations: Predicted root mean squares of the deviations of observables from their exact values: on
             the old layout with the calibration that it was chosen by, with today's (None where qubits are out
             of order), and on the new one.
@@ -53,6 +62,7 @@ class Remapped:
     places: tuple[tuple[str, tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]], ...] = ()
     seconds: tuple[float, float] = (0.0, 0.0)
     deviations: tuple[float, float | None, float] = (0.0, None, 0.0)
+    predicted: dict[str, Any] = field(default_factory=dict)
 
 
 def remap(execution: PlanExecution) -> Remapped:
@@ -69,35 +79,72 @@ def remap(execution: PlanExecution) -> Remapped:
     waiting = _waiting(execution)
     later = len(execution.content["rounds"]) > len({chunk.round for chunk in context.ledger.chunks()})
     if not waiting and not later:
-        raise HardwareError("All jobs of the plan have been sent: nothing is left to be mapped anew.")
+        raise HardwareError(
+            "A remapping needs jobs that are not sent yet, but all jobs of the plan have been sent: nothing "
+            "is left to be mapped anew. Fix: `qhybrid hardware collect PLAN`, or a new plan."
+        )
     old = context.circuits
     keys = list(old) if later else list(dict.fromkeys(key for one in waiting for key, _ in one.blocks))
     backend = open_backend(context.settings)
     found: Circuits = {}
     for key in keys:
+        if key == READOUT_KEY:
+            continue  # it measures the qubits of all others
         context.say(f"mapping circuit `{old[key].name}` to {context.settings.backend} as it is today")
-        settings = context.settings.model_copy(update={"copies": len(old[key].copies)})
-        found[key] = prepare_circuit(key, execution.bound[key], backend.device, backend.noise, settings)
-        check_circuit(execution.bound[key], found[key], _angles(execution, key, waiting), backend.device)
-    if all(_is_same(old[key], found[key]) for key in keys):
+        found[key] = _mapped(execution, key, backend)
+        check_circuit(
+            execution.bound[key],
+            found[key],
+            _angles(execution, key, waiting),
+            backend.device,
+            rules_of(context.settings),
+        )
+    if all(_is_same(old[key], one) for key, one in found.items()):
         return Remapped(None)
     number = max(context.layouts) + 1
-    circuits = {**old, **found}
+    circuits = _with_calibration({**old, **found}, backend, context.settings)
     seconds = {one.number: job_seconds(one.blocks, circuits, context.settings) for one in waiting}
     result = Remapped(
         number,
         tuple(seconds),
-        tuple((old[key].name, _places(old[key]), _places(found[key])) for key in keys),
+        tuple((old[key].name, _places(old[key]), _places(one)) for key, one in found.items()),
         (sum(one.seconds for one in waiting), sum(seconds.values())),
-        _deviations(execution, keys, found, backend.noise, waiting),
+        _deviations(execution, list(found), found, backend.noise, waiting),
     )
+    context.layouts[number] = circuits
+    context.say("predicting anew what the plan gives")
+    expected = expected_from_here(execution, dict.fromkeys(seconds, number))
+    result = replace(result, predicted=expected.metrics)
     save_layout(execution.folder, number, circuits, execution.bound, backend.noise)
     context.ledger.set_layout(number, seconds)
-    context.layouts[number] = circuits
-    _write_facts(execution, result, found)
+    _write_facts(execution, result, found, expected)
+    execution.price_later_rounds()
     save_requests(context.ledger, execution.folder)
     context.note(f"{len(waiting)} chunk(s) that were not sent are mapped to layout {number}")
     return result
+
+
+def _mapped(execution: PlanExecution, key: str, backend: Backend) -> PreparedCircuit:
+    """Return a circuit on the device as it is now, with as many copies as there are good places for."""
+    settings, bound = execution.context.settings, execution.bound[key]
+    try:
+        return prepare_circuit(key, bound, backend.device, backend.noise, settings)
+    except HardwareError:
+        if settings.copies in ("auto", 1):
+            raise
+        execution.context.say(f"there is no room for {settings.copies} copies of `{bound.name}` any more")
+        fewer = settings.model_copy(update={"copies": "auto"})
+        return prepare_circuit(key, bound, backend.device, backend.noise, fewer)
+
+
+def _with_calibration(circuits: Circuits, backend: Backend, settings: HardwareSettings) -> Circuits:
+    """Return circuits with what measures read-out errors in every job on the qubits that they have now."""
+    if READOUT_KEY not in circuits:
+        return circuits
+    others = [one for key, one in circuits.items() if key != READOUT_KEY]
+    _, measuring = calibration_circuit(others, backend.device, backend.noise, settings)
+    check_executable(measuring, backend.device, rules_of(settings))
+    return {**circuits, READOUT_KEY: measuring}
 
 
 def _waiting(execution: PlanExecution) -> list[Chunk]:
@@ -112,10 +159,16 @@ def _waiting(execution: PlanExecution) -> list[Chunk]:
 
 
 def _angles(execution: PlanExecution, key: str, waiting: Sequence[Chunk]) -> Array:
-    """Return some points of a circuit, those that are to be sent if there are any, shape (B, n_in)."""
+    """Return some points of a circuit, those that are to be sent if there are any, shape (B, n_in).
+
+    Of a round that waits for results none is known yet: any angles tell whether a circuit is the layer's.
+    """
     points = execution.ledger.points()
     numbers = [point for one in waiting for name, own in one.blocks if name == key for point in own]
     numbers = numbers or [number for number, (name, _) in points.items() if name == key]
+    if not numbers:
+        random = np.random.default_rng(execution.context.settings.seed)
+        return random.uniform(-np.pi, np.pi, (UNKNOWN_POINTS, execution.bound[key].num_inputs))
     return np.stack([points[number][1] for number in numbers[:POINTS]])
 
 
@@ -180,8 +233,8 @@ def _deviation(
     return float(np.sqrt(np.mean(np.concatenate(parts) ** 2)))
 
 
-def _write_facts(execution: PlanExecution, found: Remapped, circuits: Circuits) -> None:
-    """Enter a layout in plan.json: its circuits, chunks, price and predicted deviations."""
+def _write_facts(execution: PlanExecution, found: Remapped, circuits: Circuits, expected: Expected) -> None:
+    """Enter a layout in plan.json: circuits, chunks, price and predictions; and the price of later rounds."""
     before, after = found.seconds
     facts: dict[str, Any] = {
         "layout": found.layout,
@@ -190,8 +243,16 @@ def _write_facts(execution: PlanExecution, found: Remapped, circuits: Circuits) 
         "circuits": {key: circuit_facts(circuit) for key, circuit in circuits.items()},
         "qpu_seconds": {"before": round(before, 2), "after": round(after, 2)},
         "deviation_rms": dict(zip(("planned", "today_unmapped", "today"), found.deviations, strict=True)),
+        "predicted": found.predicted,
     }
     content = execution.content
+    rounds = list(content["rounds"])
+    for number, later in expected.rounds.items():
+        earlier = rounds[number : number + 1]
+        before += sum(one["qpu_seconds"] for one in earlier)
+        after += later["qpu_seconds"]
+        rounds[number : number + 1] = [later]
+    content["rounds"] = rounds
     content["layouts"] = [*content.get("layouts", []), facts]
     content["qpu_seconds"] = round(content["qpu_seconds"] + after - before, 2)
     write_plan(execution.folder, content)

@@ -57,7 +57,12 @@ def measured_rate(context: JobContext) -> Rate | None:
     nothing.
     """
     chunks = {chunk.number: chunk for chunk in context.ledger.chunks()}
-    ended = [one for one in context.ledger.jobs(DONE, TOO_LONG) if one.usage and one.message != ELSEWHERE]
+    ended = [
+        one
+        for one in context.ledger.jobs(DONE, TOO_LONG)
+        # Where a service has no price for time there is no estimate to compare a bill with.
+        if one.usage and one.message != ELSEWHERE and chunks[one.chunk].seconds > 0
+    ]
     if not ended:
         return None
     bills = {job.tag: (float(job.usage or 0.0), chunks[job.chunk]) for job in ended}
@@ -83,7 +88,7 @@ def stretch(context: JobContext) -> float:
 def needed_seconds(context: JobContext, chunk: Chunk, factor: float | None = None) -> int:
     """Return the time limit that a job needs, in whole seconds as the service takes them."""
     factor = stretch(context) if factor is None else factor
-    return chunk.limit if factor == 1 else math.ceil(round(chunk.seconds * factor, 6))
+    return chunk.limit if factor == 1 else max(1, math.ceil(round(chunk.seconds * factor, 6)))
 
 
 def unsent(context: JobContext) -> list[Chunk]:
@@ -156,7 +161,8 @@ def time_limit(context: JobContext, chunks: Sequence[Chunk]) -> int | None:
     if cap is None:
         return None
     left, factor = cap - committed_seconds(context), stretch(context)
-    share = left / ahead_seconds(context)
+    ahead = ahead_seconds(context)
+    share = left / ahead if ahead else 1.0
     if context.in_sessions:
         # What a session may take is lost to the cap, so jobs that fail need something to be left.
         share = (1 + share) / 2

@@ -15,6 +15,7 @@ from qhybrid.errors import (
     TooManyPendingError,
 )
 from qhybrid.hardware.jobs.before import check_before_sending, check_budget
+from qhybrid.hardware.jobs.collecting import end_unreadable
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.jobs.reconciling import (
     be_certain_after_rebuilding,
@@ -41,6 +42,8 @@ from qhybrid.hardware.services.interface import Package
 
 LOOKS = 3
 """Listings that are asked for right after sending until they show the job."""
+WAITS = (1.0, 3.0)
+"""Shortest and longest wait of a copy before it sends, as factors of `patience.poll_s`."""
 SHORTEST_SESSION = 600
 """Seconds that a session without a cap lasts at least, twice the estimate where that is more."""
 
@@ -69,6 +72,7 @@ def send_open_chunks(context: JobContext, again: bool = False, only: Collection[
     for job in ledger.jobs(SENDING):
         wait_for_certainty(context, job)
     if again:
+        end_unreadable(context)
         _open_again(context, only)
     todo = _waiting(context, only)
     if not todo:
@@ -81,6 +85,10 @@ def send_open_chunks(context: JobContext, again: bool = False, only: Collection[
         limit = max(SHORTEST_SESSION, 2 * sum(chunk.limit for chunk in todo))
     context.asked(lambda: context.service.open(limit))
     check_before_sending(context)
+    if context.copied:
+        todo = _after_others(context, only)
+        if not todo:
+            return 0
     opened = context.service.begin()
     if opened is not None:
         ledger.note_session(OpenedSession(*opened))
@@ -91,6 +99,23 @@ def send_open_chunks(context: JobContext, again: bool = False, only: Collection[
     # A submission that the client repeated by itself shows only in a listing.
     reconcile(context)
     return sent
+
+
+def _after_others(context: JobContext, only: Collection[int] | None) -> list[Chunk]:
+    """Let others go first, who may have begun in the same moment; return the chunks that then wait.
+
+    Two that have both listed nothing would both send. Whoever works on a copy waits for a time of chance, so
+    that the next listing shows what the others have sent meanwhile.
+    """
+    if context.service.paid:
+        shortest, longest = WAITS
+        pause = context.settings.patience.poll_s * random.SystemRandom().uniform(shortest, longest)
+        context.say(
+            f"others may send jobs of this plan: listed again in {pause:.0f} s before anything is sent"
+        )
+        context.clock.sleep(pause)
+        reconcile(context)
+    return _waiting(context, only)
 
 
 def _send_all(context: JobContext, todo: list[Chunk]) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,26 @@ def ledger_status(folder: str | Path) -> dict[str, Any]:
     """
     content = read_plan(Path(folder))
     check_plan_plugins(content, Path(folder))
-    with Ledger(Path(folder) / LEDGER_FILE, content["plan"], read_only=True) as ledger:
+    with _looking(Path(folder), content) as ledger:
         return status_of(content, ledger)
+
+
+@contextmanager
+def _looking(root: Path, content: dict[str, Any]) -> Iterator[Ledger]:
+    """Open a ledger for looking only.
+
+    Raises:
+        HardwareError: If it is lost or damaged.
+    """
+    try:
+        with Ledger(root / LEDGER_FILE, content["plan"], read_only=True) as ledger:
+            yield ledger
+    except (KeyError, ValueError, TypeError) as error:
+        raise HardwareError(
+            f"{root / LEDGER_FILE} must hold the plan's jobs, but its rows do not fit together "
+            f"({type(error).__name__}: {error}). Fix: `qhybrid hardware collect PLAN` makes it again; jobs "
+            "that were sent are found by their tags."
+        ) from error
 
 
 def job_rows(folder: str | Path, ask: bool) -> tuple[list[dict[str, Any]], list[str]]:
@@ -45,7 +65,7 @@ def job_rows(folder: str | Path, ask: bool) -> tuple[list[dict[str, Any]], list[
     """
     root = Path(folder)
     content = read_plan(root)
-    with Ledger(root / LEDGER_FILE, content["plan"], read_only=True) as ledger:
+    with _looking(root, content) as ledger:
         rows = [
             {
                 **{key: getattr(job, key) for key in ("id", "tag", "chunk", "attempt", "state", "usage")},

@@ -22,6 +22,7 @@ from qhybrid.hardware.ledger.records import (
     SENT,
     TOO_LONG,
 )
+from qhybrid.hardware.ledger.soundness import is_sound
 from qhybrid.hardware.ledger.store import LEDGER_FILE, Ledger
 from qhybrid.workspace import atomic_path
 
@@ -57,10 +58,11 @@ def mend_ledger(folder: Path, plan: str, say: Callable[[str], None]) -> None:
     Raises:
         HardwareError: If it is of another version, or cannot be written.
     """
-    path = folder / LEDGER_FILE
-    if not _is_whole(path, plan):
+    path, beside = folder / LEDGER_FILE, folder / REQUESTS_FILE
+    has_copy = _is_whole(beside, plan) and is_sound(beside, plan)
+    if not _is_whole(path, plan) or not _is_sound(path, plan, beside if has_copy else None):
         kept = _put_aside(path)
-        _make_again(folder, plan)
+        _make_again(folder, plan, has_copy, path.with_name(kept) if kept else None)
         say(
             f"the ledger was {'damaged' if kept else 'lost'} and is made again; jobs that were sent are "
             f"found by their tags{f', and the old file is {kept}' if kept else ''}"
@@ -97,6 +99,19 @@ def _is_whole(path: Path, plan: str) -> bool:
         connection.close()
 
 
+def _is_sound(path: Path, plan: str, beside: Path | None) -> bool:
+    """Return whether rows of a whole ledger fit together; one of another version is not judged."""
+    connection = sqlite3.connect(path)
+    try:
+        if connection.execute("PRAGMA user_version").fetchone()[0] not in (0, Ledger.version):
+            return True
+    except sqlite3.OperationalError:
+        return True  # locked, or not readable: whoever opens it says so
+    finally:
+        connection.close()
+    return is_sound(path, plan, beside)
+
+
 def _put_aside(path: Path) -> str:
     """Rename a damaged ledger with its journals; return its new name, empty if there was none."""
     number = 1
@@ -114,15 +129,38 @@ def _put_aside(path: Path) -> str:
     return target.name if found else ""
 
 
-def _make_again(folder: Path, plan: str) -> None:
-    """Write a new ledger with what was asked, as far as the plan's folder holds that."""
+def _make_again(folder: Path, plan: str, has_copy: bool, kept: Path | None) -> None:
+    """Write a new ledger with what was asked, as far as the plan's folder holds that.
+
+    Args:
+        folder: The plan's folder.
+        plan: Name of the plan.
+        has_copy: Whether what was asked is beside the ledger.
+        kept: The damaged ledger: what it says of caps and of bills that no job has is taken over.
+    """
     with atomic_path(folder / LEDGER_FILE) as temporary, Ledger(temporary, plan) as ledger:
-        if _is_whole(folder / REQUESTS_FILE, plan):
+        if has_copy:
             with Ledger(folder / REQUESTS_FILE, plan) as source:
                 _copy_work(source, ledger)
         ledger.begin()
         ledger.begin_again()
+        if kept is not None:
+            _take_over(kept, ledger)
         ledger.note("the ledger was lost or damaged and is made again")
+
+
+def _take_over(kept: Path, ledger: Ledger) -> None:
+    """Enter sessions, reservations and the cap of a damaged ledger as far as they can be read."""
+    try:
+        with Ledger(kept, ledger.plan, read_only=True) as damaged:
+            for one in damaged.sessions():
+                ledger.note_session(one)
+            if (cap := damaged.raised_cap()) is not None and cap > 0:
+                ledger.raise_cap(cap)
+            for tag, seconds, since in damaged.unlisted():
+                ledger.note_unlisted(tag, seconds, since)
+    except HardwareError as error:
+        ledger.note(f"sessions and the cap of the damaged ledger could not be read: {error}")
 
 
 def _put_right(ledger: Ledger) -> list[str]:
@@ -152,5 +190,7 @@ def _put_right(ledger: Ledger) -> list[str]:
     return told
 
 
+GONE = "The service does not know job"
+"""Beginning of the message of a job that was given up because the service denied that it exists."""
 ELSEWHERE = "another attempt gave the result"
 """Message of a job that is done, and whose chunk has its result from another one."""

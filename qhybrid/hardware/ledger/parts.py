@@ -231,12 +231,22 @@ class JobPart(Database):
         self._write("INSERT INTO unlisted VALUES (?, ?, ?, ?)", self.plan, tag, seconds, since)
 
     def drop_unlisted(self, tag: str) -> None:
-        """Enter that a job has appeared: it has a row of its own from now on."""
+        """Enter that a job has appeared: it has a row of its own from now on.
+
+        Of several that have not, nobody knows which one this is: the smallest reservation is dropped.
+        """
         self._write(
-            "DELETE FROM unlisted WHERE rowid = (SELECT min(rowid) FROM unlisted WHERE plan = ? AND tag = ?)",
+            "DELETE FROM unlisted WHERE rowid = (SELECT rowid FROM unlisted WHERE plan = ? AND tag = ? "
+            "ORDER BY seconds LIMIT 1)",
             self.plan,
             tag,
         )
+
+    def unlisted(self) -> list[tuple[str, float, float]]:
+        """Return tag, reserved QPU seconds and time of the jobs which no listing shows."""
+        if not self._has("unlisted"):
+            return []
+        return self._read("SELECT tag, seconds, since FROM unlisted WHERE plan = ?", self.plan)
 
     def unlisted_seconds(self) -> float:
         """Return the QPU seconds that are reserved for jobs which no listing shows."""

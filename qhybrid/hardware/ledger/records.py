@@ -75,7 +75,7 @@ class Chunk:
     @property
     def limit(self) -> int:
         """The predicted QPU seconds as a time limit: the service takes whole seconds."""
-        return math.ceil(round(self.seconds, 6))
+        return max(1, math.ceil(round(self.seconds, 6)))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from qhybrid.hardware.ledger.database import VERSION
@@ -48,7 +49,8 @@ class Ledger(WorkPart, JobPart):
     def raised_cap(self) -> float | None:
         """Return the cap that was given after planning; None if there is none."""
         found = self._read("SELECT seconds FROM caps WHERE plan = ?", self.plan) if self._has("caps") else []
-        return float(found[0][0]) if found else None
+        # One of earlier versions may be infinite, which bounds nothing.
+        return float(found[0][0]) if found and math.isfinite(found[0][0]) else None
 
     def force_chunk(self, number: int, state: str) -> None:
         """Change a chunk's state, whatever it was."""
@@ -68,6 +70,17 @@ class Ledger(WorkPart, JobPart):
             connection.execute(
                 "UPDATE chunks SET state = ? WHERE plan = ? AND number = ? AND state != ?",
                 (chunk_state, self.plan, job.chunk, DONE),
+            )
+
+    def revive_job(self, job: Job) -> None:
+        """Enter that a job which was given up is there: its chunk waits again, unless it has a result."""
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE jobs SET state = ?, usage = NULL, message = '' WHERE tag = ?", (SENT, job.tag)
+            )
+            connection.execute(
+                "UPDATE chunks SET state = ? WHERE plan = ? AND number = ? AND state != ?",
+                (OPEN, self.plan, job.chunk, DONE),
             )
 
     def store_result(self, job: Job, job_id: str, raw: str) -> None:

@@ -153,6 +153,6 @@ def _chosen(model: nn.Module, layers: Sequence[str]) -> Mapping[str, Any]:
         raise ConfigError(
             "Layers for the device must be quantum layers of the model "
             f"({', '.join(present) or 'it has none'}), "
-            f"but are {', '.join(layers) or 'none'}."
+            f"but are {', '.join(layers) or 'none'}. Fix: --layer NAME with one of these."
         )
     return {name: present[name] for name in layers}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,12 @@ def read_plan(folder: Path) -> dict[str, Any]:
             f"{folder / PLAN_FILE} must have format {FORMAT}, but has {found}. Fix: plan again."
         )
     return content
+
+
+def home_of(folder: Path) -> str:
+    """Return what tells a plan's folder from a copy of it: a hash of its place on this machine."""
+    place = f"{platform.node()} {folder.resolve()}"
+    return hashlib.sha256(place.encode()).hexdigest()[:16]
 
 
 def check_plan_plugins(content: dict[str, Any], folder: Path) -> None:

@@ -26,7 +26,7 @@ from qhybrid.hardware.model.recording import fixed_layers
 from qhybrid.hardware.model.requests import LayerCircuit
 from qhybrid.hardware.model.runs import save_model
 from qhybrid.hardware.model.workload import Workload, agreement, plain, score
-from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, FORMAT, save_circuit, write_plan
+from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, FORMAT, home_of, save_circuit, write_plan
 from qhybrid.hardware.plan.prediction import dry_run, exact_answer, expected_answer
 from qhybrid.hardware.plan.pricing import calibration_facts, circuit_facts, filter_price, round_facts
 from qhybrid.hardware.plan.rounds import JobSizes, Round, pilot_sizes, plan_round
@@ -67,7 +67,8 @@ def make_plan(
     name = f"{settings.backend}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     target = Path(folder) / name
     with atomic_folder(target) as temporary:
-        write_plan(temporary, {"format": FORMAT, "plan": name, **drafted.content})
+        content = {"format": FORMAT, "plan": name, "home": home_of(target), **drafted.content}
+        write_plan(temporary, content)
         workload.samples.save(temporary)
         save_model(workload.origin, temporary)
         for key, circuit in drafted.circuits.items():

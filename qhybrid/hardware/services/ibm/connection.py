@@ -6,6 +6,7 @@ The account is the one saved by `QiskitRuntimeService.save_account`, or that of 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -14,13 +15,15 @@ from qiskit_ibm_runtime import QiskitRuntimeService
 from qiskit_ibm_runtime.exceptions import IBMInputValueError, IBMNotAuthorizedError, RuntimeJobNotFound
 
 from qhybrid.errors import HardwareError, ServiceError
-from qhybrid.hardware.services.ibm.failures import remedy
+from qhybrid.hardware.services.ibm.failures import REMEDIES, remedy
 from qhybrid.hardware.services.ibm.secrets import Scrubber, scrub_logs, scrubbed_warnings, secrets_of
 from qhybrid.hardware.services.ibm.waiting import bound_requests
 from qhybrid.hardware.services.interface import JobGoneError
 from qhybrid.hardware.settings import HardwareSettings
 
 T = TypeVar("T")
+FRESH_SECONDS = 300.0
+"""Age up to which a device's calibration is that of today."""
 
 
 class Connection:
@@ -43,6 +46,7 @@ class Connection:
     def __init__(self, settings: HardwareSettings) -> None:
         self._settings = settings
         self._backend: Any = None
+        self._loaded = 0.0
         self.scrub = Scrubber(_saved_secrets())
         scrub_logs(self.scrub)
         self.sign_in()
@@ -68,9 +72,7 @@ class Connection:
             where = "" if instance is None else f" in the plan's instance {instance}"
             raise HardwareError(
                 f"The service of {name} must be reachable{where} with the saved account or QISKIT_IBM_TOKEN "
-                f"and QISKIT_IBM_INSTANCE, but: {self.scrub(error)}. Fix: "
-                f"{remedy(error, self.scrub(error))}; see token and instance, as saved with "
-                "QiskitRuntimeService.save_account(...)."
+                f"and QISKIT_IBM_INSTANCE, but: {self.scrub(error)}. Fix: {_remedy(error, self.scrub)}."
             ) from None
 
     @property
@@ -85,7 +87,13 @@ class Connection:
         """
         if self._backend is None:
             self._backend = self.ask(f"device {self._settings.backend}", self._load)
+            self._loaded = time.monotonic()
         return self._backend
+
+    def look_again(self) -> None:
+        """Have the device loaded anew when it is needed, if that was a while ago: its calibration moves."""
+        if time.monotonic() - self._loaded > FRESH_SECONDS:
+            self._backend = None
 
     def _load(self) -> Any:
         name = self._settings.backend
@@ -136,6 +144,8 @@ class Connection:
         except UnknownDeviceError:
             raise
         except Exception as error:
+            if isinstance(error, HardwareError) and "Fix: " in str(error):  # of a question within this one
+                raise error if isinstance(error, ServiceError) else ServiceError(str(error)) from None
             name = type(error).__name__
             kind = JobGoneError if isinstance(error, RuntimeJobNotFound) else ServiceError
             raise kind(
@@ -161,10 +171,17 @@ def list_service_devices() -> list[str]:
             found = QiskitRuntimeService().backends(simulator=False, operational=True)
     except Exception as error:
         raise HardwareError(
-            f"The saved account must be usable, but: {scrub(error)}. Fix: "
-            "QiskitRuntimeService.save_account(...)."
+            f"The saved account must be usable, but: {scrub(error)}. Fix: {_remedy(error, scrub)}."
         ) from None
     return [str(backend.name) for backend in found]
+
+
+def _remedy(error: BaseException, scrub: Scrubber) -> str:
+    """Return what helps where a sign-in failed."""
+    found = remedy(error, scrub(error))
+    if found == REMEDIES["network"]:
+        return found
+    return f"{found}; see token and instance, as saved with QiskitRuntimeService.save_account(...)"
 
 
 def _saved_secrets() -> list[str]:

@@ -33,6 +33,20 @@ REMEDIES = {
 }
 
 
+NO_CONNECTION = r"ConnectionError|ConnectTimeout|NameResolution|ProxyError"
+"""In the names of exceptions that mean that nobody was reached."""
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an error and those that it hides, the last one first."""
+    found: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and one not in found:
+        found.append(one)
+        one = one.__cause__ or one.__context__
+    return found
+
+
 def remedy(error: BaseException, text: str) -> str:
     """Return what helps against an error of the client.
 
@@ -40,17 +54,17 @@ def remedy(error: BaseException, text: str) -> str:
         error: What it raised.
         text: Its message, which names what other exceptions it hides.
     """
-    hidden = error.__context__ or error.__cause__
-    names = " ".join(type(one).__name__ for one in (error, hidden, getattr(hidden, "__cause__", None)))
+    names = " ".join(type(one).__name__ for one in _chain(error))
     words = f"{names} {text}"
+    if re.search(NO_CONNECTION, names):  # whatever the client makes of it: a sign-in that failed, say
+        return REMEDIES["network"]
     if re.search(r"usage limit|quota|no more time|usage_limit|time available", words, re.IGNORECASE):
         return REMEDIES["quota"]
     if "IBMNotAuthorized" in names or re.search(r"\b401\b", text):
         return REMEDIES["token"]
     if "InvalidAccount" in names or re.search(r"\bIAM\b|/identity/token|API ?key", text):
         return REMEDIES["sign-in"]
-    lost = r"ConnectionError|ConnectTimeout|Max retries|NameResolution|Connection refused|Failed to establish"
-    if re.search(lost, words):
+    if re.search(rf"{NO_CONNECTION}|Max retries|Connection refused|Failed to establish", words):
         return REMEDIES["network"]
     return REMEDIES["other"]
 

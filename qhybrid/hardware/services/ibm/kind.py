@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qhybrid.devices import Device
 from qhybrid.hardware.services.ibm.service import IbmService
 from qhybrid.hardware.services.interface import Backend, patiently
 from qhybrid.hardware.settings import HardwareSettings
@@ -20,9 +19,7 @@ def open_backend(settings: HardwareSettings) -> Backend:
     service = IbmService(settings)
     patience = settings.patience
     patiently(service.check_mode, patience)
-    device = Device.from_backend(
-        patiently(lambda: service.backend, patience), f"calibration of {settings.backend}"
-    )
+    device = patiently(lambda: service.device(f"calibration of {settings.backend}"), patience)
     budget = patiently(service.budget, patience)
     left = "no limit" if budget.remaining_seconds is None else f"{budget.remaining_seconds:g} s left"
     account = f"{patiently(service.instance_name, patience)}: {left}"

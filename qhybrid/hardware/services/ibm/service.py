@@ -21,6 +21,15 @@ from qiskit_ibm_runtime.utils.utils import is_isa_circuit
 from qhybrid.devices import Device
 from qhybrid.errors import HardwareError, ServiceError, SubmissionRefusedError
 from qhybrid.hardware.circuits.prepared import Pub
+from qhybrid.hardware.services.ibm.answers import (
+    billed_of,
+    budget_of,
+    place_of,
+    rep_delays_of,
+    seconds_of,
+    session_seconds_of,
+    state_of,
+)
 from qhybrid.hardware.services.ibm.connection import Connection
 from qhybrid.hardware.services.ibm.failures import explained
 from qhybrid.hardware.services.interface import (
@@ -97,9 +106,13 @@ class IbmService(JobService):
 
     def instance_name(self) -> str:
         """Return name and plan of the instance."""
-        found = self._connection.ask("its instance", self._connection.service.instances)
-        names = [f"{one.get('name')} ({one.get('plan')})" for one in found if one.get("crn") == self.instance]
-        return ", ".join(names) or self.instance
+
+        def ask() -> str:
+            found = self._connection.service.instances()
+            own = [one for one in found if one.get("crn") == self.instance]
+            return ", ".join(f"{one.get('name')} ({one.get('plan')})" for one in own) or self.instance
+
+        return self._connection.ask("its instance", ask)
 
     def check_mode(self) -> None:
         """Check that the instance's plan has the kind of execution that is wanted.
@@ -116,12 +129,9 @@ class IbmService(JobService):
 
     def rep_delays_us(self) -> tuple[float, float, float] | None:
         """Return the device's default, shortest and longest delay between two executions in microseconds."""
-        found = self.backend.configuration()
-        default, limits = getattr(found, "default_rep_delay", None), getattr(found, "rep_delay_range", None)
-        if default is None or not limits or not getattr(found, "dynamic_reprate_enabled", False):
-            return None
-        shown = [float(f"{1e6 * one:.9g}") for one in (default, *limits)]
-        return shown[0], shown[1], shown[2]
+        return self._connection.ask(
+            f"device {self._settings.backend}", lambda: rep_delays_of(self.backend.configuration())
+        )
 
     def submit(self, package: Package) -> str:
         """Send a job and return its id; see `JobService.submit`."""
@@ -189,20 +199,31 @@ class IbmService(JobService):
 
     def outlook(self, job_id: str) -> Outlook:
         """Return where a job stands."""
-        found = self._connection.ask(f"job {job_id}", lambda: self._client.job_get(job_id))
-        names = ("position_in_queue", "queue_position")
-        position = next((found[name] for name in names if found.get(name) is not None), None)
-        seconds = found.get("estimated_running_time_seconds")
-        return Outlook(
-            self.view(job_id).status,
-            None if position is None else int(position),
-            None if seconds is None else float(seconds),
-        )
+
+        def ask() -> Outlook:
+            position, seconds = place_of(self._client.job_get(job_id))
+            return Outlook(self._view(job_id).status, position, seconds)
+
+        return self._connection.ask(f"job {job_id}", ask)
+
+    def told_of(self, job_id: str) -> tuple[str, float | None]:
+        """Return a job's state in the service's own words, and the QPU seconds that it expects."""
+
+        def ask() -> tuple[str, float | None]:
+            job = self._job(job_id)
+            expected = (job.usage_estimation or {}).get("quantum_seconds")
+            return str(job.status()), None if expected is None else seconds_of(expected)
+
+        return self._connection.ask(f"job {job_id}", ask)
 
     def waiting_jobs(self) -> int | None:
         """Return how many jobs of all users wait for the device."""
-        found = self._connection.ask("the device's queue", lambda: self.backend.status().pending_jobs)
-        return None if found is None else int(found)
+
+        def ask() -> int | None:
+            found = self.backend.status().pending_jobs
+            return None if found is None else int(found)
+
+        return self._connection.ask("the device's queue", ask)
 
     def whereabouts(self) -> str:
         """Return how jobs are found in the provider's own pages."""
@@ -222,15 +243,13 @@ class IbmService(JobService):
 
     def usage(self, job_id: str) -> float | None:
         """Return the QPU seconds that a job was billed; None if that is not known yet."""
-        metrics = self._connection.ask(f"the cost of job {job_id}", lambda: self._job(job_id).metrics())
-        usage = metrics.get("usage") or {}
-        billed = usage.get("qpu_charge_time_seconds", usage.get("quantum_seconds"))
-        return None if usage.get("status") == "pending" or billed is None else float(billed)
+        return self._connection.ask(
+            f"the cost of job {job_id}", lambda: billed_of(self._job(job_id).metrics())
+        )
 
     def budget(self) -> Budget:
         """Return what is left of the instance's time."""
-        usage = self._connection.ask("its usage", lambda: self._connection.service.usage())
-        return Budget(usage.get("usage_remaining_seconds"), bool(usage.get("usage_limit_reached")))
+        return self._connection.ask("its usage", lambda: budget_of(self._connection.service.usage()))
 
     def open(self, limit_seconds: int | None) -> None:
         """Say that jobs follow; a session that they open lasts for the limit at most.
@@ -261,9 +280,9 @@ class IbmService(JobService):
 
     def session_usage(self, session_id: str) -> float | None:
         """Return the QPU seconds that a session was billed; None if that is not known yet."""
-        found = self._connection.ask("its session", lambda: self._client.session_details(session_id))
-        elapsed = found.get("elapsed_time") if found.get("state") == "closed" else None
-        return None if elapsed is None else float(elapsed)
+        return self._connection.ask(
+            "its session", lambda: session_seconds_of(self._client.session_details(session_id))
+        )
 
     @property
     def _client(self) -> Any:
@@ -272,12 +291,22 @@ class IbmService(JobService):
 
     def today(self) -> tuple[Device, str] | None:
         """Return the device as it is now, and what is to be known of its state."""
-        device = Device.from_backend(self.backend)
-        status = self._connection.ask("the device's state", lambda: self.backend.status())
-        if status.operational and status.status_msg == "active":
+        self._connection.look_again()
+        device = self.device()
+        state = self._connection.ask("the device's state", lambda: state_of(self.backend.status()))
+        if not state:
             return device, ""
-        state = status.status_msg or "not operational"
         return device, f"{self._settings.backend} is `{state}` now: jobs wait until it is in operation again"
+
+    def device(self, source: str = "") -> Device:
+        """Return target and calibration of the device, as its backend was loaded.
+
+        Args:
+            source: Where they come from, for profiles.
+        """
+        return self._connection.ask(
+            f"calibration of {self._settings.backend}", lambda: Device.from_backend(self.backend, source)
+        )
 
     def close(self) -> None:
         """Close the batch or session: jobs that it has still run."""

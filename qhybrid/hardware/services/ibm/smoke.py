@@ -69,6 +69,7 @@ class _Check:
         self._settings, self._say, self._rules = settings, say, rules
         self._patience = settings.patience
         self._found: list[Finding] = []
+        self._sent: list[str] = []
         self._tag = f"qhybrid-check-{secrets.token_hex(6)}"
         self._service = IbmService(settings)
 
@@ -79,6 +80,11 @@ class _Check:
             self._check_mode()
             self._check_job(circuit)
             self._check_cancellation(circuit)
+        except ServiceError as error:
+            if not self._sent:
+                raise
+            # What was seen is paid for.
+            self._note("this check", "to its end", error, False)
         finally:
             self._stop_all()
         return self._found
@@ -141,7 +147,7 @@ class _Check:
         self._say(f"sending a job of {FIRST} s at most")
         package = self._package(circuit, 1, FIRST)
         started = time.monotonic()
-        job_id = self._service.submit(package)
+        job_id = self._send(package)
         self._note("options: twirling, decoupling, tags, time limit", "accepted", "accepted", True)
         self._check_listing(job_id, package, started)
         status = self._wait(job_id)
@@ -164,10 +170,8 @@ class _Check:
         if listed:
             same = set(listed[0].tags) == set(package.tags)
             self._note("tags", "as they were sent", "the same" if same else listed[0].tags, same)
-        name = str(self._ask(lambda: self._service._job(job_id).status()))
+        name, seconds_told = self._ask(lambda: self._service.told_of(job_id))
         self._note("name of the job's state", ", ".join(STATUS), name, name in STATUS)
-        told = self._ask(lambda: self._service._job(job_id).usage_estimation) or {}
-        seconds_told = told.get("quantum_seconds")
         self._note("the service's own estimate", "some seconds", seconds_told, bool(seconds_told) or None)
 
     def _wait(self, job_id: str) -> str:
@@ -216,7 +220,7 @@ class _Check:
 
     def _check_cancellation(self, circuit: PreparedCircuit) -> None:
         self._say(f"sending a job of {SECOND} s at most, and cancelling it")
-        job_id = self._service.submit(self._package(circuit, 2, SECOND))
+        job_id = self._send(self._package(circuit, 2, SECOND))
         stopped = self._ask(lambda: self._service.cancel(job_id))
         status = self._wait(job_id)
         expected = (CANCELLED,) if stopped else FINAL
@@ -225,12 +229,25 @@ class _Check:
         bill = self._ask(lambda: self._service.usage(job_id))
         self._note("bill of a cancelled job", f"0 to {SECOND} s", f"{bill} s", bill is None or bill <= SECOND)
 
+    def _send(self, package: Package) -> str:
+        job_id = self._service.submit(package)
+        self._sent.append(job_id)
+        return job_id
+
     def _stop_all(self) -> None:
         """Cancel whatever of this check still runs, and close its batch."""
         try:
-            for one in self._service.find(self._tag):
-                if self._service.view(one.id).status not in FINAL:
-                    self._service.cancel(one.id)
             self._service.close()
         except ServiceError as error:
+            self._say(f"the batch of this check ends by itself: {error}")
+        listed: list[str] = []
+        try:
+            listed = [one.id for one in self._service.find(self._tag)]
+        except ServiceError as error:
             self._say(f"jobs with the tag {self._tag} may still run, look at them: {error}")
+        for job_id in dict.fromkeys([*self._sent, *listed]):
+            try:
+                if self._service.view(job_id).status not in FINAL:
+                    self._service.cancel(job_id)
+            except ServiceError as error:
+                self._say(f"job {job_id} may still run, look at it: {error}")
