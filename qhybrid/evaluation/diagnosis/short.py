@@ -231,6 +231,8 @@ def _line(found: Mapping[str, Any]) -> str:
     numbers = ", ".join(f"{kind} {show(key, replaced[kind]['value'])}" for kind in DECISIVE)
     numbers = f"{find_metric(key).label} {show(key, found['trained'])}, outputs replaced: {numbers}"
     fewer = ", as many as the time allows" if found["samples"] < found["asked"] else ""
+    # Evaluations blend windows, so that their metric is another, mostly better one.
+    alone = ", not blended" if " windows of " in found["counted"] else ""
     said = {
         NOT_USED: "not used",
         USED: "used",
@@ -241,4 +243,4 @@ def _line(found: Mapping[str, Any]) -> str:
         limits = [one["detectable"] for one in replaced.values() if one["detectable"] is not None]
         below = f" below {show_difference(key, max(limits), sign=False)}" if limits else ""
         said = f"use not decidable{below}"
-    return f"{said}: {numbers} ({found['counted']}{fewer})"
+    return f"{said}: {numbers} ({found['counted']}{alone}{fewer})"
