@@ -14,7 +14,7 @@ from qiskit import QuantumCircuit, qasm3, qpy
 from qiskit.circuit import Parameter
 from qiskit.qasm3 import QASM3Error
 
-from qhybrid.circuits.definitions import build_resolved
+from qhybrid.circuits.definitions import build_resolved, load_circuit
 from qhybrid.circuits.library import CIRCUITS
 from qhybrid.circuits.pauli import format_observable
 from qhybrid.circuits.spec import CircuitSpec
@@ -94,14 +94,14 @@ def save_circuit(
         name: What it is called from then on; the spec's own name if absent.
         folder: `circuits` of the workspace.
         description: One sentence for lists.
-        overwrite: Replace files of that name.
+        overwrite: Replace files of that name. Those of the same circuit may be there.
 
     Returns:
         The YAML file.
 
     Raises:
         CircuitError: If the name belongs to a builder or is none, or the circuit is another one in QPY.
-        WorkspaceError: If a file of that name is there.
+        WorkspaceError: If another circuit of that name is there.
     """
     name = spec.name if name is None else name
     if not re.fullmatch(r"[\w-]+", name) or name in CIRCUITS:
@@ -113,6 +113,8 @@ def save_circuit(
     program, definition = (Path(folder) / f"{name}{suffix}" for suffix in (".qpy", ".yaml"))
     there = [file for file in (program, definition) if file.exists()]
     if there and not overwrite:
+        if len(there) == 2 and load_circuit(definition).fingerprint == spec.fingerprint:
+            return definition  # a script that runs again
         raise WorkspaceError(f"{there[0]} is there already. Fix: another name, or overwrite=True.")
     kept = io.BytesIO()
     qpy.dump(spec.circuit, kept)

@@ -63,6 +63,8 @@ def test_files_are_kept_unless_told_otherwise(tmp_path):
     ):
         save_circuit(turned("reversed"))
     assert file.read_bytes() == before
+    assert save_circuit(turned(), description="again") == file  # a script that runs again
+    assert file.read_bytes() == before
     save_circuit(turned("reversed"), overwrite=True)
     assert file.read_bytes() != before
 
