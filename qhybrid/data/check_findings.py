@@ -56,9 +56,11 @@ def told_once(problems: Iterable[Problem]) -> list[Problem]:
 def _with_others(first: Problem, others: Sequence[Problem]) -> Problem:
     if not others:
         return first
-    names = [Path(one.message.split(": ")[0]).name for one in others[:3]]
-    shown = ", ".join(names) + (", ..." if len(others) > 3 else "")
-    return replace(first, message=f"{first.message} The same of {len(others)} more: {shown}")
+    paths = [one.message.split(": ")[0] for one in (first, *others)]
+    names = [Path(path).name for path in paths]
+    shown = (names if len(set(names)) == len(names) else paths)[1:]
+    text = ", ".join(shown[:3]) + (", ..." if len(others) > 3 else "")
+    return replace(first, message=f"{first.message} The same of {len(others)} more: {text}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -367,5 +367,7 @@ def test_problems_that_differ_in_the_file_alone_are_told_once():
         f"{problems[0].message} The same of 5 more: b.tif, d.tif, e.tif, ...",
         problems[2].message,  # another value
     ]
+    folders = [Problem("split", (one,), f"data/{one}/images: must be a folder.") for one in ("train", "val")]
+    assert told_once(folders)[0].message.endswith("The same of 1 more: data/val/images")
     with pytest.raises(DataError, match="3 problems with the data:\n.*The same of 1 more: b.tif"):
         stop_at_problems(problems)
