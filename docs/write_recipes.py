@@ -72,10 +72,12 @@ def default_of(field: FieldInfo) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
-def write_table(title: str, section: type[BaseModel], prefix: str = "", about: str = "") -> list[str]:
+def write_table(
+    title: str, section: type[BaseModel], prefix: str = "", about: str = "", level: str = "##"
+) -> list[str]:
     """Return the lines of a section's table, and of the tables of the sections inside it."""
     descriptions = describe_keys(section)
-    lines = [f"\n## {title}\n", *([f"{about}.\n"] if about else [])]
+    lines = [f"\n{level} {title}\n", *([f"{about}.\n"] if about else [])]
     lines += ["| key | default | meaning |", "|---|---|---|"]
     inner: list[str] = []
     for name, field in section.model_fields.items():
@@ -84,7 +86,7 @@ def write_table(title: str, section: type[BaseModel], prefix: str = "", about: s
         lines.append(f"| `{key}` | {default_of(field)} | {descriptions[name].replace('|', chr(92) + '|')} |")
         if below is not None:
             several = "tuple" in str(field.annotation)
-            inner += write_table(f"`{key}`", below, f"{key}[]." if several else f"{key}.")
+            inner += write_table(f"`{key}`", below, f"{key}[]." if several else f"{key}.", level="###")
     return lines + inner
 
 

@@ -35,10 +35,18 @@ def find_recipe(text: str) -> Path:
     known = definition_files("runs")
     if text in known:
         return known[text]
+    fix = _recipe_of_run(text) or near_name(given.stem, known)
     raise ConfigError(
-        f"Recipe {text} must be a YAML file or a known name, but is neither.{near_name(given.stem, known)} "
+        f"Recipe {text} must be a YAML file or a known name, but is neither.{fix} "
         f"Known names: {', '.join(known) or 'none'}."
     )
+
+
+def _recipe_of_run(text: str) -> str:
+    """Return the remedy where the recipe of a trained run may be meant; empty if there is none."""
+    with suppress(CheckpointError):
+        return f" Fix: there is a run of that name; its recipe is {find_run(text) / RECIPE_IN_RUN}."
+    return ""
 
 
 def find_run(text: str) -> Path:

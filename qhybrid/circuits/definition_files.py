@@ -6,7 +6,7 @@ import base64
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from qhybrid.circuits.library import CIRCUITS
 from qhybrid.circuits.program import Format, qasm_format
@@ -17,6 +17,15 @@ from qhybrid.workspace import definition_files
 FOLDER = "circuits"
 SUFFIXES = (".qasm", ".qpy")
 Texts = tuple[str, ...]
+
+
+def _one_or_several(given: Any) -> Any:
+    """Take one text for a list of it: `inputs: x` is `inputs: [x]`."""
+    return (given,) if isinstance(given, str) else given
+
+
+Names = Annotated[Texts, BeforeValidator(_one_or_several)]
+"""What a file may write as one text or as a list."""
 
 
 class CircuitDefinition(StrictModel):
@@ -37,9 +46,9 @@ class CircuitDefinition(StrictModel):
     builder: str | None = None
     arguments: dict[str, Any] = Field(default_factory=dict)
     file: str | None = None
-    inputs: Texts = ()
-    weights: Texts = ()
-    observables: Texts | None = None
+    inputs: Names = ()
+    weights: Names = ()
+    observables: Names | None = None
     description: str = ""
     source: str = ""
 

@@ -107,13 +107,15 @@ def parse_observable(text: str, num_qubits: int) -> SparsePauliOp:
 
     Args:
         text: Terms joined by ``;``, each an optional real factor and Pauli letters with qubit indices:
-            ``Z0``, ``0.5 * Z0 Z1; -0.5 * X2``.
+            ``Z0``, ``0.5 * Z0 Z1; -0.5 * X2``. Or one label of Qiskit, a letter a qubit: ``IIZ`` is ``Z0``.
         num_qubits: Number of qubits of the circuit.
 
     Raises:
         CircuitError: If the text cannot be read, names a qubit twice, or a qubit the circuit does not have.
     """
     terms = []
+    if re.fullmatch("[IXYZ]+", text) and num_qubits > 1:
+        return _labelled(text, num_qubits)
     for part in text.split(";"):
         match = _TERM.match(part.strip())
         if match is None:
@@ -129,6 +131,16 @@ def parse_observable(text: str, num_qubits: int) -> SparsePauliOp:
             )
         terms.append(("".join(letter for letter, _ in factors), qubits, float(match.group(1) or 1.0)))
     return SparsePauliOp.from_sparse_list(terms, num_qubits=num_qubits)
+
+
+def _labelled(label: str, num_qubits: int) -> SparsePauliOp:
+    """Return the observable of a label of Qiskit, which must have a letter for every qubit."""
+    if len(label) != num_qubits:
+        raise CircuitError(
+            f"Observable {label!r} must look like `Z0` or `0.5 * Z0 Z1; -0.5 * X2`, or be a label with one "
+            f"letter for each of the {num_qubits} qubits, the last one for qubit 0, but has {len(label)}."
+        )
+    return SparsePauliOp(label)
 
 
 def format_observable(observable: SparsePauliOp) -> str:

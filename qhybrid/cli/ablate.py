@@ -181,7 +181,7 @@ def ablation_table(found: Mapping[str, Any]) -> Table:
     if found["baselines"]:
         table.add_section()
     for name, metrics in found["baselines"].items():
-        table.add_row(name, "", *([] if same else [""]), text(metrics.get(found["metric"])))
+        table.add_row(name.replace("_", " "), "", *([] if same else [""]), text(metrics.get(found["metric"])))
     return table
 
 

@@ -30,18 +30,17 @@ def list_() -> None:
     from qhybrid.circuits import CIRCUITS
     from qhybrid.circuits.definitions import find_circuit
 
-    table = Table("circuit", "qubits", "inputs", "weights", "observables")
-    table.add_column("file", overflow="fold")
+    table = Table("circuit", "qubits", "inputs", "weights", "observables", "from")
     wrong = []
     for name, file in sorted(definition_files("circuits").items()):
         try:
             spec = find_circuit(name)
         except QHybridError as error:
             wrong.append(str(error))
-            table.add_row(name, "unusable", "-", "-", "-", short(file))
+            table.add_row(name, "unusable", "-", "-", "-", _place(file))
             continue
         numbers = (spec.num_qubits, spec.num_inputs, spec.num_weights, spec.num_observables)
-        table.add_row(name, *map(str, numbers), short(file))
+        table.add_row(name, *map(str, numbers), _place(file))
     console.print(table)
     for message in wrong:
         say(f"Unusable: {message}")
@@ -50,6 +49,11 @@ def list_() -> None:
         plugin = CIRCUITS.origin(name)
         builders.add_row(name, "qhybrid" if plugin is None else plugin.name, CIRCUITS.get(name).description)
     console.print(builders)
+
+
+def _place(file: Path) -> str:
+    """Return the folder of a definition as seen from here; where the package lies is not asked for."""
+    return f"{file.parent}/" if file.absolute().is_relative_to(Path.cwd()) else "the package"
 
 
 @app.command()

@@ -114,7 +114,7 @@ def check(
     ] = None,
 ) -> None:
     """Read every file of every split and its mask, and name all that is wrong; exit code 1 if anything is."""
-    from qhybrid.data.check import check_data, write_check
+    from qhybrid.data.check import check_data, told_once, write_check
 
     config = load_recipe(find_recipe(recipe), set_).data
     if output is not None:
@@ -123,7 +123,7 @@ def check(
         found = check_data(config, find_data_root(data_root), progress=progress)
     for table in check_tables(found):
         console.print(table)
-    for problem in found.problems:
+    for problem in told_once(found.problems):
         text = f"{'wrong' if problem.severe else 'look'}: {problem.message}"
         # Paths stay whole, so that they can be copied.
         say(fill(text, 80, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))
@@ -138,8 +138,13 @@ def check(
 
 
 def check_tables(found: DataCheck) -> list[Table]:
-    """Return what a check has counted: amounts, shares of the classes and statistics, a column each split."""
+    """Return what a check has counted: amounts, shares of the classes and statistics, a column each split.
+
+    There are none where nothing could be read: zeros would look like a finding.
+    """
     splits = found.splits
+    if not any(part.count for part in splits.values()):
+        return []
     amounts = Table("", *splits)
     rows = {found.unit: [f"{part.count:,}" for part in splits.values()]}
     rows["pixels"] = [f"{part.pixels:,}" for part in splits.values()]

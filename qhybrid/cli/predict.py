@@ -175,9 +175,16 @@ class _Progress:
         if outcome.state == "failed":
             errors.print(f"failed      {outcome.scene}", markup=False, soft_wrap=True)
             return
-        label = "map" if outcome.state == "mapped" else "kept"
-        for file in outcome.files[:1] if self._several else outcome.files:
-            say_path(label, file)
+        say_path("map" if outcome.state == "mapped" else "kept", outcome.files[0])
+        for file in () if self._several else outcome.files[1:]:
+            say_path(_content(file, outcome.files[0]), file)
+
+
+def _content(file: Path, of: Path) -> str:
+    """Return what a file beside a map holds, in a word."""
+    if file.stem.startswith(f"{of.stem}_"):
+        return file.stem.removeprefix(f"{of.stem}_")
+    return "preview" if file.suffix == ".html" else "polygons"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from qhybrid.config import DataConfig
-from qhybrid.data.check_findings import DataCheck, Problem, SplitFindings
+from qhybrid.data.check_findings import DataCheck, Problem, SplitFindings, told_once
 from qhybrid.data.check_likeness import ALIKE, ALIKE_SMALL, SMALL, near_copies
 from qhybrid.data.check_scenes import Progress
 from qhybrid.data.check_sheet import draw_contact_sheet
@@ -25,7 +25,15 @@ from qhybrid.data.scenes import SPLITS
 from qhybrid.errors import DataError
 from qhybrid.workspace import write_text
 
-__all__ = ["DataCheck", "Problem", "check_data", "draw_contact_sheet", "stop_at_problems", "write_check"]
+__all__ = [
+    "DataCheck",
+    "Problem",
+    "check_data",
+    "draw_contact_sheet",
+    "stop_at_problems",
+    "told_once",
+    "write_check",
+]
 
 FAR_MEAN, FAR_SCALE = 1.0, 2.0
 """A split is worth a look when a band's mean is this many of training's standard deviations away from that of
@@ -176,10 +184,11 @@ def stop_at_problems(problems: Sequence[Problem]) -> None:
     Raises:
         DataError: If there is one.
     """
-    lines = [problem.message for problem in problems[:_SHOWN]]
-    if len(problems) > _SHOWN:
-        lines.append(f"... and {len(problems) - _SHOWN} more (`qhybrid data check` names all).")
-    if len(problems) == 1:
+    told = told_once(problems)
+    lines = [problem.message for problem in told[:_SHOWN]]
+    if len(told) > _SHOWN:
+        lines.append(f"... and {len(told) - _SHOWN} more (`qhybrid data check` names all).")
+    if len(told) == 1:
         raise DataError(lines[0])
     if problems:
         raise DataError("\n".join([f"{len(problems)} problems with the data:", *lines]))

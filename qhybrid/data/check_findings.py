@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +32,35 @@ class Problem:
     splits: tuple[str, ...]
     message: str
     severe: bool = True
+
+
+_OF_ONE_FILE = re.compile(r"\S*/\S+|\(\d[\d,]* pixels")
+
+
+def told_once(problems: Iterable[Problem]) -> list[Problem]:
+    """Return problems for people: of those that differ in the file and its pixels alone, the first one.
+
+    Args:
+        problems: All problems.
+
+    Returns:
+        The first of each kind, whose message says of how many others the same is true and names some.
+    """
+    kinds: dict[tuple[object, ...], list[Problem]] = {}
+    for one in problems:
+        key = (one.kind, one.severe, _OF_ONE_FILE.sub("", one.message))
+        kinds.setdefault(key, []).append(one)
+    return [_with_others(first, others) for first, *others in kinds.values()]
+
+
+def _with_others(first: Problem, others: Sequence[Problem]) -> Problem:
+    if not others:
+        return first
+    paths = [one.message.split(": ")[0] for one in (first, *others)]
+    names = [Path(path).name for path in paths]
+    shown = (names if len(set(names)) == len(names) else paths)[1:]
+    text = ", ".join(shown[:3]) + (", ..." if len(others) > 3 else "")
+    return replace(first, message=f"{first.message} The same of {len(others)} more: {text}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from qhybrid.config import ClassConfig, DataConfig, VectorConfig
 from qhybrid.config.label_values import ambiguous_values
 from qhybrid.data.class_values import IGNORE_INDEX, ValueTables, color_counts, pack_colors
-from qhybrid.errors import DataError
+from qhybrid.errors import ConfigError, DataError
 
 __all__ = ["IGNORE_INDEX", "ClassMap"]
 
@@ -71,6 +71,23 @@ class ClassMap:
             values=tuple(tuple(entry.values) for entry in classes),
             ignore_values=tuple(ignore_values),
         )
+
+    @classmethod
+    def of_recipe(cls, config: DataConfig) -> ClassMap:
+        """Return the map of a data set that has none of its own: what the recipe says.
+
+        Raises:
+            ConfigError: If the recipe has no `data.classes`.
+            DataError: As `read_as`.
+        """
+        if config.classes is None:
+            raise ConfigError(
+                f"Key `data.classes` is missing: data set {config.dataset} has no label map of its own. Fix: "
+                "say what the values of its masks mean, as in "
+                'classes: [{name: water, values: [1], color: "#2f7ed8"}]; '
+                "`qhybrid data check` then names the values that no class has."
+            )
+        return cls.from_config(config.classes, config.ignore_values).read_as(config)
 
     def read_as(self, config: DataConfig) -> ClassMap:
         """Return the map with the keys of a recipe that say how label files are read.

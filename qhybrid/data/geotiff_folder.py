@@ -103,12 +103,7 @@ class GeoTiffFolder(SceneDataset):
         options = validated(GeoTiffFolderOptions, config.options, "data.options")
         if options.split is not None:
             options.split.check_patches(config.patch_size)
-        if config.classes is None:
-            raise ConfigError(
-                "Key `data.classes` is missing: data set geotiff_folder has no label map of its own."
-            )
-        classes = ClassMap.from_config(config.classes, config.ignore_values).read_as(config)
-        return cls(root, options, classes)
+        return cls(root, options, ClassMap.of_recipe(config))
 
     def scenes(self, split: str) -> tuple[Scene, ...]:
         """Return the scenes of a split, sorted by name; see `SceneDataset.scenes`."""

@@ -19,7 +19,7 @@ from qhybrid.data.file_patterns import is_file_name
 from qhybrid.data.locations import as_location, join_location, local_file
 from qhybrid.data.scenes import Assign, Scene, SceneDataset, check_pairs, check_split
 from qhybrid.data.split_options import SplitOptions, split_by_fractions, split_by_names
-from qhybrid.errors import ConfigError, DataError, DatasetNotFoundError, EmptySplitError, optional_import
+from qhybrid.errors import DataError, DatasetNotFoundError, EmptySplitError, optional_import
 
 _TIMEOUT = (10, 60)
 """Seconds to connect to an API, and to wait for its answer."""
@@ -103,10 +103,9 @@ class StacScenes(SceneDataset):
         """
         options = validated(StacOptions, config.options, "data.options")
         options.split.check_patches(config.patch_size)
-        if config.classes is None:
-            raise ConfigError("Key `data.classes` is missing: data set stac has no label map of its own.")
+        classes = ClassMap.of_recipe(config)
         optional_import("pystac_client" if options.url else "pystac", "stac")
-        return cls(root, options, ClassMap.from_config(config.classes, config.ignore_values).read_as(config))
+        return cls(root, options, classes)
 
     def scenes(self, split: str) -> tuple[Scene, ...]:
         """Return the scenes of a split in the order of the items; see `SceneDataset.scenes`."""

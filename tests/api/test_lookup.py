@@ -38,6 +38,15 @@ def test_recipe_by_path_then_workspace_then_starter():
         find_recipe("digit_cnn.yaml")
 
 
+def test_a_run_where_a_recipe_is_wanted():
+    write_text("runs/tried/2026-01-01_00-00-00/recipe.yaml", "name: tried")
+    recipe = "runs/tried/2026-01-01_00-00-00/recipe.yaml"
+    for text in ("tried", "runs/tried", str(Path(recipe).parent)):
+        with pytest.raises(ConfigError, match=f"Fix: there is a run of that name; its recipe is {recipe}"):
+            find_recipe(text)
+    assert find_recipe(recipe) == Path(recipe)
+
+
 def test_run_by_folder_or_newest_below_its_name():
     write_text("runs/a/2026-01-02_00-00-00/recipe.yaml", "")
     write_text("runs/a/2026-01-01_00-00-00/recipe.yaml", "")

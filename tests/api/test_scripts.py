@@ -72,7 +72,10 @@ def test_train_evaluate_resume(workspace, tiny_recipe):
     assert qhybrid.resume(run.folder) == run  # nothing is left to do
     assert run.report(workspace / "page.html").is_file()
     assert run.load().model is not None
-    assert run.diagnose().verdict
+    values = f"accuracy={found['accuracy']:.4g}, cross_entropy={found['cross_entropy']:.4g}"
+    assert repr(found) == f"Evaluation({values}; folder={str(found.folder)!r})"
+    diagnosis = run.diagnose()
+    assert repr(diagnosis) == f"Diagnosis({diagnosis.verdict!r}, folder={str(diagnosis.folder)!r})"
 
 
 def test_a_run_that_does_not_change_its_recipe(workspace, tiny_recipe):

@@ -163,3 +163,15 @@ def test_bad_definitions(tmp_path, text, error, message):
     file.write_text(text)
     with pytest.raises(error, match=message):
         load_circuit(file)
+
+
+def test_one_text_is_a_list_of_one(tmp_path):
+    (tmp_path / "turn.qasm").write_text(
+        'OPENQASM 3.0;\ninclude "stdgates.inc";\ninput float a;\nqubit q;\nry(a) q;\n'
+    )
+    specs = []
+    for name, text in (("one", "inputs: a\nobservables: Z0\n"), ("list", "inputs: [a]\nobservables: [Z0]\n")):
+        (tmp_path / f"{name}.yaml").write_text(f"file: turn.qasm\n{text}")
+        specs.append(load_circuit(tmp_path / f"{name}.yaml"))
+    assert specs[0].fingerprint == specs[1].fingerprint
+    assert specs[0].num_inputs == specs[0].num_observables == 1

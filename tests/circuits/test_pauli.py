@@ -59,6 +59,16 @@ def test_single_qubit_observables_are_letter_major():
     assert texts == ["Z0", "Z1", "Z2", "X0", "X1", "X2"]
 
 
+def test_a_label_of_qiskit_has_qubit_0_on_the_right():
+    np.testing.assert_array_equal(
+        Operator(parse_observable("XIZ", 3)).data, Operator(parse_observable("Z0 X2", 3)).data
+    )
+    with pytest.raises(
+        CircuitError, match="one letter for each of the 3 qubits, the last one for qubit 0, but"
+    ):
+        parse_observable("XZ", 3)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

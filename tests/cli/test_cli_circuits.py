@@ -23,9 +23,8 @@ def test_list_shows_starter_and_own_circuits(capsys, tmp_path):
     (tmp_path / "circuits" / "mine.yaml").write_text("builder: hq_unet_qcnn\narguments: {grid: 2}\n")
     assert execute(["circuits", "list"]) == 0
     out = capsys.readouterr().out
-    assert "hq_unet_qcnn" in out
-    assert "mine" in out
-    assert "circuits/mine" in out
+    assert ["mine", "4", "12", "8", "8", "circuits/"] in rows(out)
+    assert ["hq_unet_qcnn", "16", "48", "8", "32", "the package"] in rows(out)
 
 
 ROTATION = 'OPENQASM 3.0;\ninclude "stdgates.inc";\ninput float a;\nqubit q;\nry(a) q;\n'

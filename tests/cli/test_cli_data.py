@@ -112,6 +112,23 @@ def test_check_names_all_faults_and_leaves_a_report(scenes, tmp_path, capsys):
     assert sorted(kinds) == ["file", "leak"]
 
 
+def test_check_says_a_fault_of_all_files_once(scenes, capsys):
+    """Mask values that no class names: one message with the number of files, and no table of zeros."""
+    recipe = [
+        "data",
+        "check",
+        "folder.yaml",
+        "--set",
+        "data.classes=[{name: a, values: [1], color: '#000000'}]",
+    ]
+    assert execute(recipe) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.count("every mask value must be in the class map") == 1
+    assert "The same of 5 more: " in out
+    assert "6 problem(s)." in out
+    assert "scenes" not in out.split("wrong:")[0]
+
+
 def test_check_looks_at_its_folder_first(scenes, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert execute(["data", "check", "folder.yaml", "--output", "file/out"]) == 1

@@ -75,6 +75,8 @@ def test_everything_at_once(run_folder, scene, tmp_path, capsys):
     arguments += ["--bbox", box, "--bbox-crs", "EPSG:4326"]
     arguments += ["--uncertainty", "--noise", "depolarizing_0.01_0.02", "--shots", "64", "--draws", "3"]
     assert execute([*arguments, "--seed", "4"]) == 0
+    labels = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "map" in line]
+    assert labels == ["map", "uncertainty", "polygons", "preview"]
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "map.geojson",
         "map.html",

@@ -11,8 +11,8 @@ import rasterio
 from PIL import Image
 
 from qhybrid.config import DataConfig
-from qhybrid.data.check import check_data, write_check
-from qhybrid.data.check_findings import Moments
+from qhybrid.data.check import check_data, stop_at_problems, told_once, write_check
+from qhybrid.data.check_findings import Moments, Problem
 from qhybrid.data.check_likeness import ALIKE, near_copies, small_copy
 from qhybrid.errors import DataError
 
@@ -355,3 +355,19 @@ def test_nothing_to_show_is_an_error(folder_dataset, tmp_path):
     root, config = folder_dataset
     with pytest.raises(DataError, match="no images to show"):
         draw_contact_sheet(check_data(config, root, quick=True), tmp_path / "sheet.png")
+
+
+def test_problems_that_differ_in_the_file_alone_are_told_once():
+    def wrong(name, value, pixels):
+        return Problem("file", ("train",), f"data/masks/{name}: value {value} is not ({pixels} pixels; ...).")
+
+    problems = [wrong("a.tif", 99, "1,204"), wrong("b.tif", 99, "7"), wrong("c.tif", 98, "7")]
+    told = told_once([*problems, *(wrong(f"{name}.tif", 99, "3") for name in "defg")])
+    assert [one.message for one in told] == [
+        f"{problems[0].message} The same of 5 more: b.tif, d.tif, e.tif, ...",
+        problems[2].message,  # another value
+    ]
+    folders = [Problem("split", (one,), f"data/{one}/images: must be a folder.") for one in ("train", "val")]
+    assert told_once(folders)[0].message.endswith("The same of 1 more: data/val/images")
+    with pytest.raises(DataError, match="3 problems with the data:\n.*The same of 1 more: b.tif"):
+        stop_at_problems(problems)

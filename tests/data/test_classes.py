@@ -1,13 +1,15 @@
 import json
+import re
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qhybrid.config import ClassConfig, VectorConfig
+from qhybrid.config import ClassConfig, DataConfig, VectorConfig
 from qhybrid.data.classes import IGNORE_INDEX, ClassMap
-from qhybrid.errors import DataError
+from qhybrid.errors import ConfigError, DataError
 
 
 def class_map(*values, ignore=()):
@@ -276,3 +278,11 @@ def test_values_of_two_classes_must_not_meet(first, second):
     with pytest.raises(DataError, match="more than one"):
         class_map(first, second)
     class_map(first, ("#123456", 99))
+
+
+def test_a_recipe_without_classes_is_answered_with_an_example_that_works():
+    with pytest.raises(ConfigError, match="data set geotiff_folder has no label map of its own") as caught:
+        ClassMap.of_recipe(DataConfig(dataset="geotiff_folder"))
+    (example,) = re.findall(r"classes: (\[.*\]);", str(caught.value))
+    classes = ClassMap.of_recipe(DataConfig(dataset="geotiff_folder", classes=yaml.safe_load(example)))
+    assert (classes.names, classes.colors, classes.values) == (("water",), ("#2f7ed8",), ((1,),))

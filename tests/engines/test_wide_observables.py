@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import threading
+import time
 
 import engine_cases as cases
 import numpy as np
@@ -296,10 +297,19 @@ def test_long_planning_is_announced(monkeypatch, caplog):
     monkeypatch.setattr(
         announce.LOG, "warning", lambda text, *values: (messages.append(text % values), logged.set())
     )
+    monkeypatch.setattr(announce, "ANNOUNCED", set())
     messages: list[str] = []
     make_engine("exact").explain(spec)
     (message,) = messages
     assert message.startswith(f"Planning circuit `{spec.name}` takes longer than 0.01 s;")
+
+    def slow_again(*arguments, **options):
+        time.sleep(0.05)
+        return plan_circuit(*arguments, **options)
+
+    monkeypatch.setattr(engine_module, "plan_circuit", slow_again)
+    make_engine("exact", noise=NoiseProfile.depolarizing(p_1q=0.01, p_2q=0.02)).explain(spec)
+    assert len(messages) == 1  # noise has a plan of its own, of the same circuit
 
 
 def test_the_garbage_collector_is_as_it_was_after_planning(monkeypatch):

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 LOG = logging.getLogger(__name__)
 SILENT_SECONDS = 1.0
 """Time after which a step that still runs is announced."""
+ANNOUNCED: set[str] = set()
+"""Circuits that were announced: noise and shots each have plans of their own, and one line is enough."""
 
 
 @contextmanager
 def announced(name: str) -> Iterator[None]:
-    """Log a warning while planning a circuit still goes on after some seconds.
+    """Log a warning while planning a circuit still goes on after some seconds, once a process and circuit.
 
     Garbage collection pauses: planning makes many objects and no cycles, and of a deep circuit's time the
     collector's passes over them would be the larger part.
@@ -23,15 +25,7 @@ def announced(name: str) -> Iterator[None]:
     Args:
         name: The circuit's name.
     """
-    timer = threading.Timer(
-        SILENT_SECONDS,
-        LOG.warning,
-        (
-            "Planning circuit `%s` takes longer than %g s; what is found is kept on disk for the next time.",
-            name,
-            SILENT_SECONDS,
-        ),
-    )
+    timer = threading.Timer(SILENT_SECONDS, _announce, (name,))
     timer.daemon = True
     timer.start()
     collecting = gc.isenabled()
@@ -42,3 +36,13 @@ def announced(name: str) -> Iterator[None]:
         timer.cancel()
         if collecting:
             gc.enable()
+
+
+def _announce(name: str) -> None:
+    if name not in ANNOUNCED:
+        ANNOUNCED.add(name)
+        LOG.warning(
+            "Planning circuit `%s` takes longer than %g s; what is found is kept on disk for the next time.",
+            name,
+            SILENT_SECONDS,
+        )

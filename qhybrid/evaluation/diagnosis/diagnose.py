@@ -34,7 +34,7 @@ NUMBERS = 2
 FOLDER, FILE, PICTURE = "diagnosis", "diagnosis.json", "diagnosis.png"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnosis:
     """A finished diagnosis.
 
@@ -57,6 +57,10 @@ class Diagnosis:
     def kind(self) -> str:
         """The verdict in a word: see `qhybrid.evaluation.diagnosis.wording`."""
         return str(self.content["targets"][-1]["kind"])
+
+    def __repr__(self) -> str:
+        """Return the verdict and the folder; the numbers are in `content`."""
+        return f"Diagnosis({self.verdict!r}, folder={str(self.folder)!r})"
 
 
 @dataclass(frozen=True)

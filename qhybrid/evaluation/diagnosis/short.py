@@ -32,6 +32,7 @@ from qhybrid.evaluation.subject.results import ModelInputs
 from qhybrid.evaluation.subject.scenes import SceneSubject
 from qhybrid.evaluation.subject.subject import Subject
 from qhybrid.metrics import find_metric
+from qhybrid.metrics.verdict import DIFFERENT, EQUIVALENT
 
 SAMPLES = 64
 """Images or windows at most."""
@@ -39,6 +40,7 @@ LEAST_SECONDS, SHARE = 20.0, 0.1
 """It may take this long, or this share of the evaluation, whichever is larger."""
 PATIENCE = 5
 """On a machine that does other things, it takes at most so many times the limit by the wall clock."""
+DECIDED = (EQUIVALENT, DIFFERENT)
 _VALUES = 2**26
 """Numbers of all images together at most."""
 _TRIAL = 2
@@ -123,7 +125,7 @@ def short_diagnosis(
     except Exception as error:  # code of others: it must not cost the evaluation
         found = {"not_diagnosed": str(error) or type(error).__name__}
     found["seconds"] = round(time.perf_counter() - started, 3)
-    found["line"] = _line(found)
+    found["line"] = in_one_line(found)
     return found
 
 
@@ -223,14 +225,20 @@ def _first(inputs: ModelInputs, count: int) -> ModelInputs:
     return inputs.take(chosen)
 
 
-def _line(found: Mapping[str, Any]) -> str:
-    """Return the short form in one line."""
+def in_one_line(found: Mapping[str, Any]) -> str:
+    """Return the short form in one line.
+
+    Args:
+        found: What `short_diagnosis` returns.
+    """
     if "not_diagnosed" in found:
         return f"use not diagnosed: {found['not_diagnosed']}"
     key, replaced = found["metric"], found["replaced"]
     numbers = ", ".join(f"{kind} {show(key, replaced[kind]['value'])}" for kind in DECISIVE)
     numbers = f"{find_metric(key).label} {show(key, found['trained'])}, outputs replaced: {numbers}"
     fewer = ", as many as the time allows" if found["samples"] < found["asked"] else ""
+    # Evaluations blend windows, so that their metric is another, mostly better one.
+    alone = ", not blended" if " windows of " in found["counted"] else ""
     said = {
         NOT_USED: "not used",
         USED: "used",
@@ -238,7 +246,9 @@ def _line(found: Mapping[str, Any]) -> str:
         CONSTANT: "used as a constant alone",
     }.get(found["kind"])
     if said is None:
-        limits = [one["detectable"] for one in replaced.values() if one["detectable"] is not None]
-        below = f" below {show_difference(key, max(limits), sign=False)}" if limits else ""
-        said = f"use not decidable{below}"
-    return f"{said}: {numbers} ({found['counted']}{fewer})"
+        # Limits of the undecided ones alone. A limit is absent where so few units are all equal.
+        limits = [one["detectable"] for one in replaced.values() if one["verdict"] not in DECIDED]
+        known = bool(limits) and None not in limits
+        below = f"below {show_difference(key, max(limits), sign=False)}" if known else "by so few"
+        said = f"use not decidable {below}"
+    return f"{said}: {numbers} ({found['counted']}{alone}{fewer})"

@@ -22,7 +22,7 @@ Array = NDArray[Any]
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """The result of one evaluation.
 
@@ -61,6 +61,11 @@ class Evaluation:
     def __getitem__(self, key: str) -> float:
         """Return a metric by its key, as in `found["miou"]`."""
         return self.measured.values[key]
+
+    def __repr__(self) -> str:
+        """Return the metrics and the folder; predictions and intervals would fill pages."""
+        shown = ", ".join(f"{key}={value:.4g}" for key, value in self.metrics.items())
+        return f"Evaluation({shown}; folder={str(self.folder)!r})"
 
     @property
     def metrics(self) -> dict[str, float]:

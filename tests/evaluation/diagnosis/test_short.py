@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pytest
 
 from qhybrid.cli.main import execute
@@ -12,6 +13,9 @@ from qhybrid.evaluation import evaluate_run, load_subject
 from qhybrid.evaluation.diagnosis import short
 from qhybrid.evaluation.diagnosis.diagnose import diagnose_run
 from qhybrid.evaluation.diagnosis.short import short_diagnosis
+from qhybrid.evaluation.diagnosis.trials import verdict_numbers
+from qhybrid.evaluation.diagnosis.wording import conclude
+from qhybrid.metrics.verdict import judge_all
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +63,28 @@ def test_a_blind_model_says_so(known_run, tmp_path):
     use = evaluate_run(folder, "test", data_root=tmp_path, diagnose=True).circuit_use
     assert use["line"].startswith("not used: accuracy ")
     assert use["sentence"].startswith("This model does not use its circuit: ")
+
+
+def line(metric, **differences):
+    """Return the line for differences of a metric, one of each unit."""
+    verdicts = judge_all(differences, 0.005)
+    values = {kind: 0.9 + float(np.mean(one)) for kind, one in differences.items()}
+    kind = conclude(verdicts, values, 0.9, metric, "4 windows").kind
+    replaced = {one: {"value": values[one], **verdict_numbers(verdicts[one], metric)} for one in differences}
+    found = {"kind": kind, "metric": metric, "trained": 0.9, "replaced": replaced, "samples": 4, "asked": 4}
+    return short.in_one_line({**found, "counted": "4 windows of 128 px within these scenes"})
+
+
+def test_what_is_not_decidable_names_the_limit_of_what_is_open():
+    """Not that of what is equivalent, and none where equal units do not say how they scatter."""
+    rng = np.random.default_rng(0)
+    wide, narrow = rng.normal(0, 0.05, 8), rng.normal(0, 0.0001, 8)
+    limit = judge_all(dict(zip("abc", map(np.ndarray.tolist, (wide, narrow, narrow)))), 0.005)["a"].detectable
+    open_ones = line("miou", mean=wide.tolist(), zero=narrow.tolist(), permuted=narrow.tolist())
+    assert open_ones.startswith(f"use not decidable below {limit:.4f}: mIoU 0.9000")
+    equal = line("miou", mean=[0.0] * 4, zero=narrow.tolist(), permuted=narrow.tolist())
+    assert equal.startswith("use not decidable by so few: mIoU 0.9000")
+    assert equal.endswith("(4 windows of 128 px within these scenes, not blended)")
 
 
 def test_models_without_circuits_say_nothing(make_run, scenes_root):
