@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qhybrid.devices import list_devices
+from qhybrid.errors import HardwareError
 from qhybrid.hardware.service_kinds import (
     SERVICES,
     ServiceKind,
@@ -46,7 +48,13 @@ def open_backend(settings: HardwareSettings) -> Backend:
     """
     kind = service_of(settings.backend, settings.service)
     kind.rules.check_settings(settings)
-    found: Backend = resolved(kind.open_backend)(settings)
+    try:
+        found: Backend = resolved(kind.open_backend)(settings)
+    except HardwareError as error:
+        snapshot = f"fake_{settings.backend.removeprefix('ibm_')}"
+        if snapshot not in list_devices():
+            raise
+        raise HardwareError(f"{error} (`{snapshot}`, a snapshot of it, needs no account.)") from error
     return found
 
 
