@@ -145,7 +145,7 @@ def test_a_result_that_never_fits_can_be_executed_once_more(make_plan, server, s
         with pytest.raises(ServiceError, match="`submit --again` has it executed, and paid for, once more"):
             collect_jobs(context)
         assert send_open_chunks(context) == 0
-        service_state.faults = [Fault("result", "503", times=50)]
+        service_state.faults = [Fault("result", "html", times=50)]
         assert send_open_chunks(context, again=True) == 0  # what cannot be fetched now is no such result
         service_state.faults = []
         assert send_open_chunks(context, again=True) == 1
