@@ -18,7 +18,7 @@ from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.jobs.status import ledger_status
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.plan.planning import make_plan
-from qhybrid.hardware.services import backends
+from qhybrid.hardware.services.backends import open_backend
 from qhybrid.hardware.services.ibm import IbmService, connection
 from qhybrid.noise import NoiseProfile
 
@@ -242,13 +242,13 @@ def test_a_device_is_looked_at_again_in_a_long_run(server, service_state, tmp_pa
     assert NoiseProfile.from_backend(service.today()[0]).readout(0) == (0.25, 0.25)
 
 
-def test_a_device_without_an_account_is_answered_with_its_snapshot(monkeypatch):
+def test_a_device_without_an_account_is_answered_with_its_snapshot(monkeypatch, server):
     def fails(_):
         raise HardwareError("No account. Fix: save one.")
 
-    monkeypatch.setattr(backends, "resolved", lambda _: fails)
+    monkeypatch.setattr(IbmService, "check_mode", fails)
     for name in ("nighthawk", "ibm_nighthawk"):
         with pytest.raises(HardwareError, match=r"save one. \(`fake_nighthawk`, a snapshot"):
-            backends.open_backend(quick(backend=name))
+            open_backend(quick(backend=name))
     with pytest.raises(HardwareError, match=r"save one.$"):
-        backends.open_backend(quick(backend="ibm_atlantis"))
+        open_backend(quick(backend="ibm_atlantis"))

@@ -72,6 +72,19 @@ def test_killed_between_receiving_and_reading(make_plan, server, service_state, 
     assert service_state.requests["result"] == 1
 
 
+def test_a_page_in_its_place_is_not_kept(make_plan, server, service_state, samples):
+    """It would stand for the paid result for ever."""
+    with (context := make_plan(private=True, limits=ONE, patience={"retries": 0}).context()).ledger:
+        send_open_chunks(context)
+        service_state.advance()
+        service_state.faults = [Fault("result", "html")]
+        with pytest.raises(ServiceError, match="must be JSON, but something else came"):
+            collect_jobs(context)
+        assert not file_of(context, context.ledger.jobs()[0].id).exists()
+        finish(context)
+        check_complete(context, service_state, samples[1])
+
+
 def test_a_result_that_was_read_and_lost_needs_a_decision(make_plan, server, service_state, samples):
     """Read from a copy of the folder, or by a process that ended in the moment of the transfer."""
     with (context := make_plan(private=True, limits=ONE).context()).ledger:

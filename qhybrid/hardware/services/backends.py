@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qhybrid.devices import list_devices
-from qhybrid.errors import HardwareError
 from qhybrid.hardware.service_kinds import (
     SERVICES,
     ServiceKind,
@@ -48,13 +46,7 @@ def open_backend(settings: HardwareSettings) -> Backend:
     """
     kind = service_of(settings.backend, settings.service)
     kind.rules.check_settings(settings)
-    try:
-        found: Backend = resolved(kind.open_backend)(settings)
-    except HardwareError as error:
-        snapshot = f"fake_{settings.backend.removeprefix('ibm_')}"
-        if snapshot not in list_devices():
-            raise
-        raise HardwareError(f"{error} (`{snapshot}`, a snapshot of it, needs no account.)") from error
+    found: Backend = resolved(kind.open_backend)(settings)
     return found
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qhybrid.devices import list_devices
+from qhybrid.errors import HardwareError
 from qhybrid.hardware.services.ibm.service import IbmService
 from qhybrid.hardware.services.interface import Backend, patiently
 from qhybrid.hardware.settings import HardwareSettings
@@ -16,10 +18,16 @@ def open_backend(settings: HardwareSettings) -> Backend:
     Raises:
         HardwareError: If the account is not usable, or has no such device or mode.
     """
-    service = IbmService(settings)
     patience = settings.patience
-    patiently(service.check_mode, patience)
-    device = patiently(lambda: service.device(f"calibration of {settings.backend}"), patience)
+    try:
+        service = IbmService(settings)
+        patiently(service.check_mode, patience)
+        device = patiently(lambda: service.device(f"calibration of {settings.backend}"), patience)
+    except HardwareError as error:
+        snapshot = f"fake_{settings.backend.removeprefix('ibm_')}"
+        if snapshot not in list_devices():
+            raise
+        raise type(error)(f"{error} (`{snapshot}`, a snapshot of it, needs no account.)") from error
     budget = patiently(service.budget, patience)
     left = "no limit" if budget.remaining_seconds is None else f"{budget.remaining_seconds:g} s left"
     account = f"{patiently(service.instance_name, patience)}: {left}"

@@ -186,6 +186,12 @@ class IbmService(JobService):
             raise ServiceError(
                 f"Job {job_id} must have a result, but the service sent none. Fix: collect again."
             )
+        if not text.lstrip().startswith("{"):
+            # It says nothing of the result, which may still be there.
+            raise ServiceError(
+                f"The result of job {job_id} must be JSON, but something else came: a page of a proxy or "
+                "a sign-in, as a rule. Fix: see that the service can be reached, and collect again."
+            )
         return text
 
     def _result(self, job_id: str) -> Any:
