@@ -111,7 +111,7 @@ def test_sweep_on_two_processes_report_and_hardware(make_image_run, mnist_root, 
     (plan,) = (run / "hardware").glob("[!.]*/plan.json")
     content = json.loads(plan.read_text())
     assert content["settings"]["mitigation"]["method"] == "rescaling"
-    assert [one["name"] for one in content["plugins"]] == ["rescaling"]
+    assert "rescaling" in [one["name"] for one in content["plugins"]]
     # Without the plugin: results that are there can be reported, and a plan says what it lacks.
     assert execute(report) == 0
     assert "rescaled signal" not in page.read_text()
@@ -131,7 +131,7 @@ def check_cells(out, expected):
     assert values["rescaling"] == pytest.approx(expected, abs=1e-6)
     assert values["none"] != pytest.approx(expected, abs=1e-6)
     cell = json.loads(next((out / "cells").glob("[!.]*.json")).read_text())
-    assert [one["name"] for one in cell["made_with"]["plugins"]] == ["rescaling"]
+    assert "rescaling" in [one["name"] for one in cell["made_with"]["plugins"]]
 
 
 def direct(run, root):
