@@ -147,7 +147,7 @@ def test_results_are_on_disk_before_anything_that_may_fail(tmp_path, monkeypatch
 
     with open_plan(folder, lambda *_: workload) as execution:
         outputs = execution.run()
-        for name in ("dry_run", "score"):
+        for name in ("exact_run", "score"):
             with monkeypatch.context() as patch:
                 patch.setattr(outcome, name, fails)
                 with pytest.raises(RuntimeError):

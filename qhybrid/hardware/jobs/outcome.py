@@ -27,9 +27,10 @@ from qhybrid.circuits.pauli import format_observable
 from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.errors import QHybridError
 from qhybrid.hardware.jobs.execution import PlanExecution
+from qhybrid.hardware.jobs.predicting import exact_run
 from qhybrid.hardware.model.recording import run_pass
 from qhybrid.hardware.model.workload import Samples, agreement, plain, predicted_labels, score
-from qhybrid.hardware.plan.prediction import dry_run, exact_answer
+from qhybrid.hardware.plan.prediction import exact_answer
 from qhybrid.hardware.services.backends import is_paid, open_backend
 from qhybrid.workspace import atomic_path, write_text
 
@@ -55,13 +56,7 @@ def write_outcome(execution: PlanExecution, outputs: Tensor) -> dict[str, Any]:
     tensors = {"outputs": outputs.contiguous(), "classes": predicted_labels(outputs).contiguous()}
     _write_tensors(folder, tensors)
     _write_csv(folder / "predictions.csv", _predictions(outputs, samples))
-    exact = dry_run(
-        execution.workload,
-        execution.content["layers"],
-        exact_answer(execution.bound),
-        lambda *_: None,
-        execution.bound,
-    )
+    exact = exact_run(execution)
     deviations = _deviations(execution)
     data = execution.content.get("origin", {}).get("data", {})
     content = {

@@ -15,7 +15,7 @@ from qhybrid.hardware.ledger.records import Array
 from qhybrid.hardware.model.recording import run_pass
 from qhybrid.hardware.model.requests import RequestLog
 from qhybrid.hardware.model.workload import agreement, plain, score, stacked
-from qhybrid.hardware.plan.prediction import Answer, dry_run, exact_answer, expected_answer
+from qhybrid.hardware.plan.prediction import Answer, DryRun, dry_run, exact_answer, expected_answer
 from qhybrid.hardware.plan.pricing import round_facts
 from qhybrid.hardware.plan.rounds import JobSizes, plan_round
 
@@ -43,19 +43,24 @@ def expected_from_here(execution: PlanExecution, moved: Mapping[int, int]) -> Ex
     samples, settings = execution.workload.samples, execution.context.settings
     average, rounds = _outputs(execution, moved, None)
     drawn, _ = _outputs(execution, moved, settings.shots)
-    exact = dry_run(
-        execution.workload,
-        execution.content["layers"],
-        exact_answer(execution.bound),
-        lambda *_: None,
-        execution.bound,
-    )
+    exact = exact_run(execution)
     metrics = {
         "device": plain(score(average, samples)),
         "device_and_shots": plain(score(drawn, samples)),
         "same_class_as_exact": round(agreement(drawn, exact.outputs), 6),
     }
     return Expected(metrics, _later_facts(execution, rounds))
+
+
+def exact_run(execution: PlanExecution) -> DryRun:
+    """Execute a plan's model with exact values in the place of every request."""
+    return dry_run(
+        execution.workload,
+        execution.content["layers"],
+        exact_answer(execution.bound),
+        lambda *_: None,
+        execution.bound,
+    )
 
 
 def _outputs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 
@@ -441,6 +442,17 @@ def test_a_run_that_fails_is_told_and_costs_no_other(mnist_root, tmp_path, monke
 def test_calls_in_processes_are_told_as_they_end():
     found = dict(repeats.in_processes(sys.exit, [(0,), (3,), (1,)], 2))
     assert found == {0: 0, 1: 3, 2: 1}
+
+
+def variable_is(value):
+    sys.exit(int(os.environ.get("QHYBRID_CACHE") != value))
+
+
+def test_processes_have_the_environment_of_the_call(monkeypatch):
+    """The server that starts them keeps that of the first call."""
+    for value in ("first", "second"):
+        monkeypatch.setenv("QHYBRID_CACHE", value)
+        assert dict(repeats.in_processes(variable_is, [(value,)], 1)) == {0: 0}
 
 
 def test_a_search_that_fails_in_its_process_leaves_its_reason(tmp_path):
