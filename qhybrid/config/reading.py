@@ -17,7 +17,11 @@ from qhybrid.errors import ConfigError
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
+DEEPEST = 100
+"""Levels of mappings and lists in each other. libyaml's own recursion ends the process on thousands."""
+
+
+class _UniqueKeys(yaml.constructor.SafeConstructor):
     """Safe YAML that refuses a key given twice (the later one would silently win)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -39,11 +43,28 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return text if "_" in text else int(self.construct_yaml_int(node))
 
 
-_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:int", _UniqueKeyLoader.construct_int_or_name)
+_UniqueKeys.add_constructor("tag:yaml.org,2002:int", _UniqueKeys.construct_int_or_name)
+
+
+class _Loader(_UniqueKeys, yaml.SafeLoader):
+    """The loader in Python, whose messages are the better ones."""
+
+
+class _FastLoader(_UniqueKeys, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """The same by libyaml, ten times faster."""
 
 
 def _load(text: str) -> Any:
-    return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    try:
+        depth = 0
+        for event in yaml.parse(text, Loader=_FastLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise yaml.YAMLError(f"mappings and lists are in each other more than {DEEPEST} deep")
+        return yaml.load(text, Loader=_FastLoader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

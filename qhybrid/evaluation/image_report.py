@@ -28,6 +28,8 @@ from qhybrid.workspace import write_text
 SEGMENTED_SAMPLES = 6
 CLASSIFIED_SAMPLES = 24
 _COLUMNS = 8
+_TEXT, _GAP = 0.26, 0.06
+"""Room for two lines above an image, and between images, in widths of an image."""
 
 
 def write_image_report(
@@ -139,18 +141,28 @@ def _draw_classified(run: LoadedImageRun, arrays: ImageArrays, probabilities: Te
     worst = wrong[sure[wrong].argsort(descending=True)][: CLASSIFIED_SAMPLES // 2]
     others = right[:: max(1, len(right) // CLASSIFIED_SAMPLES)][: CLASSIFIED_SAMPLES - len(worst)]
     shown = [int(index) for index in torch.cat([worst, others])]
+    pictures = stretch([arrays.images[index].numpy() for index in shown])
+    height = max((picture.shape[0] / picture.shape[1] for picture in pictures), default=1.0) + _TEXT
     lines = -(-len(shown) // _COLUMNS)
-    figure = Figure(figsize=(1.6 * _COLUMNS, 1.95 * lines), layout="constrained")
-    axes = figure.subplots(lines, _COLUMNS, squeeze=False).flatten()
-    for axis in axes:
-        axis.set_axis_off()
-    for axis, index, picture in zip(axes, shown, stretch([arrays.images[index].numpy() for index in shown])):
+    # One pair of axes for all: each pair more takes as long to draw as its image.
+    figure = Figure(figsize=(1.6 * _COLUMNS, 1.6 * height * lines))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, _COLUMNS), ylim=(-height * lines, 0))
+    axes.set_axis_off()
+    for place, (index, picture) in enumerate(zip(shown, pictures)):
         truth, found = run.class_names[int(arrays.targets[index])], run.class_names[int(said[index])]
         mistake = truth != found
-        axis.imshow(picture, interpolation="nearest")
-        axis.set_title(
+        left, top = place % _COLUMNS + _GAP / 2, -(place // _COLUMNS) * height - _TEXT
+        wide, tall = 1 - _GAP, (1 - _GAP) * picture.shape[0] / picture.shape[1]
+        extent = (left, left + wide, top - tall, top)
+        axes.imshow(picture, interpolation="nearest", extent=extent, aspect="auto", clip_on=False)
+        axes.text(
+            left + wide / 2,
+            top + _GAP / 2,
             f"{found} {100 * float(sure[index]):.0f} %" + (f"\nis {truth}" if mistake else ""),
+            horizontalalignment="center",
+            verticalalignment="bottom",
             fontsize=8,
             color=ERROR_COLORS[0] if mistake else "#1a1a1a",
         )
+    axes.set(xlim=(0, _COLUMNS), ylim=(-height * lines, 0))
     save_figure(figure, output)

@@ -21,7 +21,7 @@ from qiskit_aer import AerSimulator
 from qhybrid.circuits import CircuitSpec
 from qhybrid.engines import make_engine
 from qhybrid.engines.exact import announce
-from qhybrid.engines.exact import engine as engine_module
+from qhybrid.engines.exact import kept_plans as kept_plans_module
 from qhybrid.engines.exact import plan as plan_module
 from qhybrid.engines.exact import search as search_module
 from qhybrid.engines.exact.plan import plan_circuit
@@ -293,7 +293,7 @@ def test_long_planning_is_announced(monkeypatch, caplog):
         return plan_circuit(*arguments, **options)
 
     monkeypatch.setattr(announce, "SILENT_SECONDS", 0.01)
-    monkeypatch.setattr(engine_module, "plan_circuit", slow)
+    monkeypatch.setattr(kept_plans_module, "plan_circuit", slow)
     monkeypatch.setattr(
         announce.LOG, "warning", lambda text, *values: (messages.append(text % values), logged.set())
     )
@@ -307,7 +307,7 @@ def test_long_planning_is_announced(monkeypatch, caplog):
         time.sleep(0.05)
         return plan_circuit(*arguments, **options)
 
-    monkeypatch.setattr(engine_module, "plan_circuit", slow_again)
+    monkeypatch.setattr(kept_plans_module, "plan_circuit", slow_again)
     make_engine("exact", noise=NoiseProfile.depolarizing(p_1q=0.01, p_2q=0.02)).explain(spec)
     assert len(messages) == 1  # noise has a plan of its own, of the same circuit
 
@@ -316,7 +316,7 @@ def test_the_garbage_collector_is_as_it_was_after_planning(monkeypatch):
     assert gc.isenabled()
     make_engine("exact").explain(chain(5))
     assert gc.isenabled()
-    monkeypatch.setattr(engine_module, "plan_circuit", lambda *arguments, **options: 1 / 0)
+    monkeypatch.setattr(kept_plans_module, "plan_circuit", lambda *arguments, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         make_engine("exact").explain(chain(7))
     assert gc.isenabled()

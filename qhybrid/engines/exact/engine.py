@@ -22,6 +22,7 @@ from qhybrid.engines.exact.announce import announced
 from qhybrid.engines.exact.cost import memory_limit
 from qhybrid.engines.exact.density.execute import DensityExecutor
 from qhybrid.engines.exact.explain import Explanation, explain_plan, part_samples
+from qhybrid.engines.exact.kept_plans import kept_plan
 from qhybrid.engines.exact.mps.method import ChainMethod
 from qhybrid.engines.exact.native.execute import NativeExecutor, NotFiniteValues
 from qhybrid.engines.exact.native.library import kernels
@@ -35,7 +36,7 @@ from qhybrid.engines.exact.options import (
     refusal,
     usable_device,
 )
-from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan, plan_circuit
+from qhybrid.engines.exact.plan import NOMINAL_BATCH, CircuitPlan
 from qhybrid.engines.exact.rated import RatedCircuit
 from qhybrid.engines.exact.rates import check_rates
 from qhybrid.engines.exact.replay import CudaGraphs, ReplayedExecutor
@@ -303,9 +304,8 @@ class ExactEngine(Engine):
 
     def _plan(self, spec: CircuitSpec) -> CircuitPlan:
         if spec.fingerprint not in self._plans:
-            with announced(spec.name):
-                only = self._method == "network" or not self._uses_kernels
-                self._plans[spec.fingerprint] = plan_circuit(spec, self._noise, only=only)
+            only = self._method == "network" or not self._uses_kernels
+            self._plans[spec.fingerprint] = kept_plan(spec, self._noise, only)
         return self._plans[spec.fingerprint]
 
     def _explained(self, spec: CircuitSpec, batch: int, dtype: torch.dtype) -> Explanation:
