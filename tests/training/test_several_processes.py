@@ -37,8 +37,6 @@ CURVES = [
     "learning_rate",
 ]
 ALONE = Place()
-# What two processes leave takes long: it is made once, by one process of the tests.
-pytestmark = pytest.mark.xdist_group("several processes")
 
 
 @pytest.fixture(scope="module")

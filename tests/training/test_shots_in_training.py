@@ -16,7 +16,7 @@ from qhybrid.training.run_folder import read_recipe
 from qhybrid.training.scenes import module
 
 CLASSIFIER = ["head.classifier.circuit"]
-TRAJECTORIES = {"method": "statevector", "trajectories": 20}
+TRAJECTORIES = {"method": "statevector", "trajectories": 5}
 ENGINES = {
     "exact": {"shots": 16, "seed": 5, "noise": "depolarizing_0.05_0.1"},
     "exact, no seed": {"shots": 16},
