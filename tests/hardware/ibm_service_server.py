@@ -341,8 +341,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _result(self, id: str, body: bytes) -> Any:
         job = self._found(id)
-        if job.private and job.read:
-            raise Refusal(404, f"Job result not found. Job ID: {id}", 1291)
+        lost = 404 if job.private and job.read else self.state.lost_results.get(id)
+        if lost:
+            raise Refusal(lost, f"Job result not found. Job ID: {id}", 1291)
         job.read = True
         return job.result if job.result is not None else (job.reason or "")
 

@@ -114,6 +114,7 @@ class ServiceState:
         pending_status: HTTP status of a refusal for that reason.
         plan: Name of the account's plan; `open` refuses sessions.
         edits: Functions that change what is reported of a device, by `properties` or `configuration`.
+        lost_results: HTTP statuses by the ids of jobs whose results are not kept any more.
     """
 
     devices: dict[str, str] = field(default_factory=lambda: {"ibm_torino": "fake_torino"})
@@ -134,6 +135,7 @@ class ServiceState:
     edits: dict[str, Callable[[dict[str, Any]], None]] = field(default_factory=dict)
     jobs: dict[str, ServerJob] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    lost_results: dict[str, int] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
     tokens: set[str] = field(default_factory=set)
     sessions: dict[str, dict[str, Any]] = field(default_factory=dict)

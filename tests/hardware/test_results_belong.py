@@ -152,3 +152,24 @@ def test_a_result_that_never_fits_can_be_executed_once_more(make_plan, server, s
         finish(context)
         check_complete(context, service_state, samples[1])
     assert len(service_state.jobs) == 4
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_result_that_the_service_keeps_no_longer_can_be_executed_once_more(
+    status, make_plan, server, service_state, samples
+):
+    """A job is done and its result not there, for ever: collected too late, as a rule."""
+    plan = make_plan(patience={"retries": 1})
+    with (context := plan.context()).ledger:
+        send_open_chunks(context)
+        service_state.advance()
+        first = next(iter(service_state.jobs))
+        service_state.lost_results = {first: status}
+        with pytest.raises(ServiceError, match=f"{first} .*kept for a limited time.*`submit --again`"):
+            collect_jobs(context)
+        assert sorted(context.ledger.results()) == [1, 2]
+        assert send_open_chunks(context) == 0
+        assert send_open_chunks(context, again=True) == 1
+        finish(context)
+        check_complete(context, service_state, samples[1])
+    assert len(service_state.jobs) == 4

@@ -23,7 +23,7 @@ from qhybrid.hardware.jobs.results import blocks_of
 from qhybrid.hardware.ledger import Chunk, Job
 from qhybrid.hardware.ledger.mending import ELSEWHERE, GONE
 from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, OPEN, SENDING, SENT, TOO_LONG
-from qhybrid.hardware.services.interface import FINAL, JobGoneError, ResultGoneError
+from qhybrid.hardware.services.interface import FINAL, AbsentResultError, JobGoneError, ResultGoneError
 
 Progress = Callable[[int, int], None]
 
@@ -85,7 +85,7 @@ class UnreadableResultError(ServiceError):
     """A result cannot be fetched or decoded; other results do not wait for it.
 
     Attributes:
-        received: Whether it came, and is not what it should be.
+        received: Whether it came, and is not what it should be; or the service says that there is none.
     """
 
     def __init__(self, message: str, received: bool = False) -> None:
@@ -98,7 +98,7 @@ class NoResultError(ServiceError):
 
 
 def end_unreadable(context: JobContext) -> None:
-    """End jobs whose results came and cannot be used, however often they were fetched.
+    """End jobs whose results came and cannot be used, or are not there, however often they were fetched.
 
     Their chunks can then be sent once more; nothing does so but `submit --again`.
     """
@@ -214,7 +214,7 @@ def _fetch(context: JobContext, job: Job, job_id: str) -> None:
         context.note(f"chunk {job.chunk}: {error}")
         return
     except ServiceError as error:
-        raise UnreadableResultError(str(error), isinstance(error, NoResultError)) from None
+        raise UnreadableResultError(str(error), isinstance(error, NoResultError | AbsentResultError)) from None
     context.ledger.store_result(job, job_id, text)
 
 

@@ -146,6 +146,10 @@ class JobGoneError(ServiceError):
     """The service does not know a job."""
 
 
+class AbsentResultError(ServiceError):
+    """The service says that a job which is done has no result, or none any more."""
+
+
 class ResultGoneError(ServiceError):
     """The service had a result that could be read once, and has deleted it."""
 

@@ -39,6 +39,7 @@ from qhybrid.hardware.services.interface import (
     QUEUED,
     RUNNING,
     TOO_LONG,
+    AbsentResultError,
     Budget,
     JobService,
     Listed,
@@ -61,9 +62,11 @@ STATUS = {
 }
 
 
-GONE = object()
+GONE, ABSENT = object(), object()
 DELETED = (400, 403, 404, 409, 410, 422)
-"""HTTP statuses that say of a job which is there that its result is not (any more)."""
+"""HTTP statuses that say of a private job which is there that its result is not any more."""
+NOT_THERE = (404, 410)
+"""Those that say so of any job."""
 
 
 class RawResult(ResultDecoder):  # type: ignore[misc]
@@ -182,6 +185,12 @@ class IbmService(JobService):
                 "that ended before it had it on disk, in a transfer that broke off, or from a copy of the "
                 "plan's folder. Fix: collect in that folder; `submit --again` pays for it once more."
             )
+        if text is ABSENT:
+            raise AbsentResultError(
+                f"Job {job_id} must have a result, but the service says that it has none, or none any more: "
+                "results are kept for a limited time. Fix: collect again; if that does not help, `submit "
+                "--again` has it executed, and paid for, once more."
+            )
         if not isinstance(text, str) or not text:
             raise ServiceError(
                 f"Job {job_id} must have a result, but the service sent none. Fix: collect again."
@@ -195,12 +204,14 @@ class IbmService(JobService):
         return text
 
     def _result(self, job_id: str) -> Any:
-        """Return the text of a result; GONE if the service has deleted it after it was read."""
+        """Return the text of a result; GONE if it was deleted after it was read, ABSENT if there is none."""
         try:
             return self._job(job_id).result(decoder=RawResult)
         except RequestsApiError as error:
             if self._settings.private and error.status_code in DELETED:
                 return GONE
+            if error.status_code in NOT_THERE:
+                return ABSENT
             raise
 
     def outlook(self, job_id: str) -> Outlook:
