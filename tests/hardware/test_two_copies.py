@@ -156,12 +156,13 @@ def test_a_result_that_is_there_is_taken_from_whichever_job_has_it(
 
 def test_a_job_that_was_stopped_gives_way_to_one_that_goes_on(make_plan, server, service_state, samples):
     """The own job of a tag was stopped from outside, and another one with its tag is waiting."""
-    service_state.queue_seconds = 1.0
+    service_state.queue_seconds = 1e6
     with (context := make_plan(limits={"jobs_per_minute": 1000.0}).context()).ledger:
         send_open_chunks(context)
         (own,) = service_state.jobs.values()
-        service_state.jobs["other"] = replace(own, id="other", created=own.created + 0.01)
         own.status = "Cancelled"
+        starts = {"created": own.created + 0.01, "starts_at": time.time() + 0.5}
+        service_state.jobs["other"] = replace(own, id="other", status="Queued", **starts)
         collect_jobs(context)
         check_complete(context, service_state, samples[1])
         assert context.ledger.jobs()[0].id == "other"
