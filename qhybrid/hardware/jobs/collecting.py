@@ -214,7 +214,8 @@ def _fetch(context: JobContext, job: Job, job_id: str) -> None:
         context.note(f"chunk {job.chunk}: {error}")
         return
     except ServiceError as error:
-        raise UnreadableResultError(str(error), isinstance(error, NoResultError | AbsentResultError)) from None
+        told = isinstance(error, NoResultError | AbsentResultError)
+        raise UnreadableResultError(str(error), told) from None
     context.ledger.store_result(job, job_id, text)
 
 
