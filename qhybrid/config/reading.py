@@ -43,9 +43,6 @@ class _UniqueKeys(yaml.constructor.SafeConstructor):
         return text if "_" in text else int(self.construct_yaml_int(node))
 
 
-_UniqueKeys.add_constructor("tag:yaml.org,2002:int", _UniqueKeys.construct_int_or_name)
-
-
 class _Loader(_UniqueKeys, yaml.SafeLoader):
     """The loader in Python, whose messages are the better ones."""
 
@@ -54,7 +51,16 @@ class _FastLoader(_UniqueKeys, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  
     """The same by libyaml, ten times faster."""
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int_or_name)
+_FastLoader.add_constructor("tag:yaml.org,2002:int", _FastLoader.construct_int_or_name)
+
+
 def _load(text: str) -> Any:
+    """Return what a text says.
+
+    Raises:
+        yaml.YAMLError: If it is no YAML, or nested too deeply.
+    """
     try:
         depth = 0
         for event in yaml.parse(text, Loader=_FastLoader):
