@@ -37,11 +37,6 @@ class _UniqueKeys(yaml.constructor.SafeConstructor):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
-    def construct_int_or_name(self, node: yaml.ScalarNode) -> int | str:
-        """Read `12_1` as text: it names a model's variant, and YAML 1.1 would make it 121."""
-        text = str(self.construct_scalar(node))
-        return text if "_" in text else int(self.construct_yaml_int(node))
-
 
 class _Loader(_UniqueKeys, yaml.SafeLoader):
     """The loader in Python, whose messages are the better ones."""
@@ -51,8 +46,14 @@ class _FastLoader(_UniqueKeys, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  
     """The same by libyaml, ten times faster."""
 
 
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int_or_name)
-_FastLoader.add_constructor("tag:yaml.org,2002:int", _FastLoader.construct_int_or_name)
+def _int_or_name(loader: Any, node: yaml.ScalarNode) -> int | str:
+    """Read `12_1` as text: it names a model's variant, and YAML 1.1 would make it 121."""
+    text = str(loader.construct_scalar(node))
+    return text if "_" in text else int(loader.construct_yaml_int(node))
+
+
+for _kind in (_Loader, _FastLoader):
+    _kind.add_constructor("tag:yaml.org,2002:int", _int_or_name)
 
 
 def _load(text: str) -> Any:
