@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from ibm_service_server import IbmServiceServer
@@ -252,3 +253,17 @@ def test_the_command_takes_pilot_and_cap(planned, workload, service_state, monke
     )
     assert found.exit_code == 0, found.output
     assert {job.limit_seconds is not None for job in list(service_state.jobs.values())[1:]} == {True}
+
+
+@pytest.mark.parametrize(("predicted", "times_as_much"), [(0.0, ""), (0.05, ", 10 times as much")])
+def test_deviations_where_none_was_predicted(predicted, times_as_much, monkeypatch):
+    """Exact simulators predict 0: there is no factor to that, and the rule still holds."""
+    monkeypatch.setattr(pilot, "measured_rate", lambda context: None)
+    noted = []
+    context = SimpleNamespace(settings=quick(), note=noted.append)
+    with pytest.raises(
+        HardwareError, match=rf"but do by 0\.5000 where {predicted:.4f} was predicted{times_as_much}\. Fix"
+    ):
+        pilot._decide(context, pilot.Deviations(0.5, predicted, 0.01))
+    assert "0.5000 (rms)" in noted[0]
+    pilot._decide(context, pilot.Deviations(predicted, predicted, 0.01))

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,17 +18,20 @@ from plan_cases import class_workload, map_workload, quick
 from qhybrid.cli.console import console
 from qhybrid.cli.hardware_tables import print_remapped
 from qhybrid.errors import HardwareError
+from qhybrid.hardware.circuits.preparation import bound_circuit
 from qhybrid.hardware.circuits.prepared import Pub, mark_of_pubs
 from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY
 from qhybrid.hardware.circuits.simulation import Simulation
-from qhybrid.hardware.jobs import predicting
+from qhybrid.hardware.jobs import predicting, remapping
 from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.outcome import write_outcome
 from qhybrid.hardware.jobs.remapping import remap
 from qhybrid.hardware.ledger import LEDGER_FILE
 from qhybrid.hardware.plan.planning import make_plan
+from qhybrid.hardware.services.interface import Backend
 from qhybrid.hardware.settings import Mitigation
 from qhybrid.layers import quantum_layers
+from qhybrid.noise import NoiseProfile
 
 
 @pytest.fixture(scope="module")
@@ -299,3 +303,15 @@ def slower_gates(factor):
                     one["value"] *= factor
 
     return edit
+
+
+@pytest.mark.parametrize(("copies", "told"), [(2, 1), (1, 0), ("auto", 0)])
+def test_copies_that_have_no_room_any_more_are_fewer(copies, told, small_device, small_layer):
+    """Two copies of four qubits do not go on five: those that do are taken, and that is said."""
+    said = []
+    context = SimpleNamespace(settings=quick(copies=copies), say=said.append)
+    execution = SimpleNamespace(context=context, bound={small_layer.key: bound_circuit(small_layer)})
+    backend = Backend(small_device, NoiseProfile.from_backend(small_device))
+    circuit = remapping._mapped(execution, small_layer.key, backend)
+    assert len(circuit.copies) == 1
+    assert [f"no room for {copies} copies" in text for text in said] == [True] * told
