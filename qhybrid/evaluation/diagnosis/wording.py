@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -64,8 +65,8 @@ def conclude(
             f"This model uses {what} as a constant alone: {numbers}; mean and permuted outputs are "
             f"equivalent to the trained ones within {margin} ({units}).",
         )
-    open_ones = [verdicts[one].detectable for one in DECISIVE if found[one] not in (EQUIVALENT, DIFFERENT)]
-    largest = max(open_ones, default=float("nan"))
+    open_ones = [verdicts[one].finds for one in DECISIVE if found[one] not in (EQUIVALENT, DIFFERENT)]
+    largest = float("nan") if any(map(math.isnan, open_ones)) else max(open_ones, default=float("nan"))
     limit = (
         f"this sample finds differences above {show_difference(key, largest, sign=False)} only"
         if largest == largest
