@@ -213,7 +213,7 @@ def test_nothing_is_left_of_a_diagnosis_that_fails(known_run, tmp_path, monkeypa
     ("options", "message"),
     [
         ({"layers": ["head"]}, "No quantum layer named head. Quantum layers: head.classifier.circuit"),
-        ({"margin": 0.0}, "`margin` must be above 0"),
+        ({"margin": 0.0}, "`margin` must be a number above 0"),
         ({"samples": 1}, "`samples` must be at least 2"),
     ],
 )
