@@ -123,6 +123,12 @@ def test_without_validation_a_part_of_training_chooses_and_says_so():
     facts = score_image_baselines(Made(parts), parts["test"])["rbf_svm"].facts
     assert facts["chosen_on"] == "20 % of training, seeded: there is no validation split"
     assert facts["training_images"] == 200
+    # What has no setting needs no images that choose one: all of training is its training.
+    flat = {one: part.images.flatten(1).double().numpy() for one, part in parts.items()}
+    near = KNeighborsClassifier(1).fit(flat["train"], parts["train"].targets.numpy())
+    expected = (near.predict(flat["test"]) == parts["test"].targets.numpy()).mean()
+    found = score_image_baselines(Made(parts), parts["test"])
+    assert found["nearest_neighbour"].metrics["accuracy"] == pytest.approx(expected)
     again = score_image_baselines(Made(parts), parts["test"])["rbf_svm"].facts
     assert again == facts
 
