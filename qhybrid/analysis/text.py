@@ -33,7 +33,7 @@ def sections_of(found: CircuitAnalysis) -> list[Section]:
         ("independent directions", _directions(found)),
         ("expressibility", _expressibility(found)),
         ("entanglement", _entanglement(found)),
-        ("trainability", _trainability(found.trainability)),
+        ("trainability", _trainability(found.trainability, found.dead.dead)),
         *([("growth", _growth(found.growth))] if found.growth else []),
         ("spectrum", _spectra(found.spectra)),
         ("effective dimension", _dimension(found)),
@@ -180,14 +180,14 @@ def _entanglement(found: CircuitAnalysis) -> list[str]:
     ]
 
 
-def _trainability(found: Trainability | NotComputed) -> list[str]:
+def _trainability(found: Trainability | NotComputed, dead: Sequence[str] = ()) -> list[str]:
     if isinstance(found, NotComputed):
         return [str(found)]
     lines = [f"variance of gradients over {found.samples} random settings of all inputs and weights"]
     lines += [f"{name}: {value.scientific()} a weight" for name, value in found.series[:2]]
     if len(found.series) == 3:
         lines = [lines[0], f"{found.series[2][0]}: {found.series[2][1].scientific()} a weight"]
-    if not any(one.kind == "weight" for one in found.angles):
+    if not any(one.kind == "weight" and one.name not in dead for one in found.angles):
         lines = [line.replace("a weight", "an input") for line in lines]
     for kind in ("weight", "input"):
         own = sorted((one for one in found.angles if one.kind == kind), key=lambda one: -one.of_sum.value)

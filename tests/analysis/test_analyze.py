@@ -335,3 +335,22 @@ def test_dense_circuits_of_seven_qubits_are_as_random_as_haar():
     assert one.qubits == 7
     assert one.divergence.value < one.bias + 4 * one.divergence.error + 0.02
     assert abs(found.entangling_capability.value - 126 / 129) < 0.03
+
+
+def test_variances_are_named_after_what_they_are_of():
+    """Where all weights are dead, what is compared are the inputs."""
+    x, w = Parameter("x"), Parameter("w")
+    circuit = QuantumCircuit(1)
+    circuit.ry(x, 0)
+    circuit.rz(w, 0)
+    found = quick(CircuitSpec.from_circuit(circuit, [x], [w], ["Z"]))
+    assert found.dead.dead == ("w",)
+    lines = dict(sections_of(found))["trainability"]
+    assert lines[1].startswith("Z0: ")
+    assert lines[1].endswith(" an input")
+
+
+def test_a_circuit_without_angles_has_one_state_and_says_so_once():
+    (found,) = quick(ghz(2)).expressibility
+    assert found.drawn == "settings, which no gate depends on"
+    assert found.divergence.value == pytest.approx(found.largest)
