@@ -113,6 +113,8 @@ def _dead(found: CircuitAnalysis) -> list[str]:
         lines = [f"no observable depends on {_list(dead.dead)} (by the light cones; {confirmed})"]
     else:
         lines = [f"none: every angle may reach an observable ({confirmed})"]
+    if not found.parameters:
+        return ["none: the circuit has no angles"]
     if dead.unproved:
         lines.append(
             f"no effect seen of {_list(dead.unproved)} at {dead.trials} settings, but not proved by the gates"

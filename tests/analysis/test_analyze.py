@@ -351,6 +351,8 @@ def test_variances_are_named_after_what_they_are_of():
 
 
 def test_a_circuit_without_angles_has_one_state_and_says_so_once():
-    (found,) = quick(ghz(2)).expressibility
+    whole = quick(ghz(2))
+    assert dict(sections_of(whole))["dead angles"] == ["none: the circuit has no angles"]
+    (found,) = whole.expressibility
     assert found.drawn == "settings, which no gate depends on"
     assert found.divergence.value == pytest.approx(found.largest)
