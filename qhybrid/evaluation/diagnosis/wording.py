@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from qhybrid.evaluation.diagnosis.interventions import DECISIVE, MEAN, PERMUTED, ZERO
 from qhybrid.metrics import PERCENT, find_metric
@@ -96,6 +97,11 @@ def listed(key: str, values: Mapping[str, float]) -> str:
         f"{show(key, values[MEAN])} with outputs at their mean, {show(key, values[ZERO])} at zero and "
         f"{show(key, values[PERMUTED])} permuted over samples"
     )
+
+
+def fitted_on(content: Mapping[str, Any]) -> str:
+    """Return which angles the R^2 of a diagnosis is of: held-out ones, but of the training split."""
+    return "held-out angles" if content.get("held_out_angles", True) else "angles of training, some fitted"
 
 
 def show(key: str, value: float) -> str:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from image_runs import CLASSIFIER, FILTER
 
+from qhybrid.cli.diagnose import layer_lines
 from qhybrid.config import PredictionConfig
 from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.data.images.dataset import SamplingUnits
@@ -157,6 +158,15 @@ def test_a_circuit_that_matters_by_construction(known_run, tmp_path):
     assert layer["surrogates"]["fourier"] > layer["surrogates"]["linear"]
     shots = found.content["shots"]
     assert shots["enough"] is None or shots["enough"] > 4
+
+
+def test_angles_that_surrogates_were_fitted_on_are_not_called_held_out(known_run, tmp_path):
+    said = {}
+    for split in ("train", "test"):
+        content = diagnose_run(known_run(), split, samples=20, data_root=tmp_path).content
+        said[split] = "\n".join(layer_lines(content))
+    assert "R² of surrogates on held-out angles: linear" in said["test"]
+    assert "R² of surrogates on angles of training, some fitted: linear" in said["train"]
 
 
 def test_a_circuit_that_nothing_looks_at(known_run, tmp_path):
