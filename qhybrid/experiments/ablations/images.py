@@ -105,7 +105,9 @@ def over_images(pairs: Sequence[tuple[Path, Path]], metric: str) -> ImageInterva
     sums, sizes = np.bincount(of, means), np.bincount(of)
     left_out = (means.sum() - sums) / (len(means) - sizes)
     # Answers of which none differs bound the share that may; of other metrics an error of zero is unknown.
-    found = judge(pseudo_values([means.mean(), *left_out]), largest=1.0 if metric == "accuracy" else None)
+    found = judge(
+        pseudo_values([means.mean(), *left_out]).tolist(), largest=1.0 if metric == "accuracy" else None
+    )
     if not found.std and metric != "accuracy":
         return None
     kinds = {units[name].partition(": ")[0] for name in differences}
