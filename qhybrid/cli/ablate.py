@@ -122,7 +122,7 @@ def print_ablation(found: Mapping[str, Any]) -> None:
             say(f"{row['arm']}: FAILED: {row['error']}")
         elif row.get("difference"):
             say(f"{row['arm']}: {row['difference']['text']}{_over_images(row, found)}")
-    for remark in found.get("left_out", ()):
+    for remark in (*found.get("left_out", ()), *found.get("remarks", ())):
         say(remark)
     say(found["statistics"])
     say(

@@ -54,6 +54,7 @@ def ablation_part(source: AblationSource, name: str) -> AblationPart:
     rows = judged_arms(found)
     remarks = [f"{row['arm']}: {row['error']}" for row in found["arms"] if row["error"]]
     remarks += [f"{remark}." for remark in found.get("left_out", ())]
+    remarks += found.get("remarks", ())
     remarks += [f"{arm} is not possible: {why}" for arm, why in found["impossible"].items()]
     words = [
         (row["arm"], layer, what)

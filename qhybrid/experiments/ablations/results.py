@@ -12,7 +12,7 @@ from typing import Any
 
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.experiments.ablations.arms import PlannedArm
-from qhybrid.experiments.ablations.images import PREDICTIONS, over_images
+from qhybrid.experiments.ablations.images import PREDICTIONS, image_values, over_images
 from qhybrid.experiments.ablations.settings import Settings
 from qhybrid.experiments.repeats.comparison import (
     Difference,
@@ -114,9 +114,25 @@ def build_result(
         "statistics": OVER_FOLDS if folded else OVER_SEEDS,
         "arms": rows,
         "left_out": left_out(reference, others, settings.metric, AS_IS),
+        "remarks": _remarks(reference, settings),
         "baselines": {name: dict(one) for name, one in baselines.items()},
         "impossible": dict(impossible),
     }
+
+
+def _remarks(reference: RepeatedRuns, settings: Settings) -> list[str]:
+    """Return in words where the margin asks for more than the test images can say."""
+    if settings.metric != "accuracy":
+        return []
+    (file, _), *_ = _predictions(reference, reference, settings)
+    values = image_values(file, settings.metric) or {}
+    images = len(values)
+    if not 0 < images < 1 / settings.margin or not set(values.values()) <= {0.0, 1.0}:  # of pixels
+        return []
+    return [
+        f"One of {images:,} test images is {100 / images:.2f} points, more than the margin of "
+        f"{100 * settings.margin:g}: seeds may all agree, and other images may not."
+    ]
 
 
 def _row(

@@ -199,6 +199,9 @@ class TestResult:
             assert row["difference"]["text"] in page
         assert "Does the circuit matter?" in page
         assert "no difference is" not in page
+        remark = "One of 16 test images is 6.25 points, more than the margin of 2: seeds may all agree"
+        assert content["remarks"][0].startswith(remark)
+        assert remark in page
 
 
 class TestGoingOn:
