@@ -162,6 +162,8 @@ def _divergence(one: Expressibility) -> str:
         said = "all states are the same"
     elif above < WEAK + 2 * one.divergence.error:
         said = "hardly to be told from random states"
+        if 2 * one.divergence.error > WEAK:
+            said = "not to be told from random states by so few pairs"
     else:
         said = "fewer states than random ones would reach"
     return (

@@ -356,3 +356,13 @@ def test_a_circuit_without_angles_has_one_state_and_says_so_once():
     (found,) = whole.expressibility
     assert found.drawn == "settings, which no gate depends on"
     assert found.divergence.value == pytest.approx(found.largest)
+
+
+def test_few_pairs_do_not_make_a_circuit_random():
+    """What 100 pairs of two qubits cannot tell is no finding about the circuit."""
+    said = [
+        dict(sections_of(analyze_circuit(build_circuit("qcq_classifier"), samples=samples)))["expressibility"]
+        for samples in (20, 400)
+    ]
+    assert said[0][0].endswith("not to be told from random states by so few pairs")
+    assert said[1][0].endswith("hardly to be told from random states")
