@@ -339,7 +339,9 @@ class TestArms:
         [
             ({"metric": "soft_iou"}, r"must be a metric of classification \(accuracy, .*but is `soft_iou`"),
             ({"metric": "acuracy"}, "metric 'acuracy' is unknown.*Did you mean `accuracy`"),
-            ({"margin": 0.0}, "`ablation.margin` must be above 0"),
+            ({"margin": 0.0}, "`ablation.margin` must be a number above 0"),
+            ({"margin": float("inf")}, "`ablation.margin` must be a number above 0, but is inf"),
+            ({"margin": 0.5}, "`ablation.margin` must be a fraction of accuracy below 0.5, .* 50 points"),
         ],
     )
     def test_what_is_stated_must_mean_something(self, mnist_root, tmp_path, stated, message):
