@@ -34,7 +34,8 @@ class Expressibility:
     """Fidelities of pairs of random states against Haar's.
 
     Attributes:
-        drawn: What is drawn anew for the second state of a pair: "inputs and weights", "weights", "inputs".
+        drawn: What is drawn anew for the second state of a pair: "inputs and weights", "weights", "inputs";
+            "settings, which no gate depends on" where there is nothing to draw.
         qubits: Qubits of the state; fewer than the circuit's for a light cone.
         divergence: KL in nats.
         bias: Expectation of KL for a circuit that is exactly Haar-random, (bins - 1) / (2 M).
@@ -78,8 +79,9 @@ def expressibility_of(
         ]
     )
     kinds = {one.kind for one in settings.facts if one.used}
-    drawn = "weights" if weights_only or kinds == {"weight"} else ("inputs" if kinds == {"input"} else "both")
-    return divergence_of(fidelities, qubits, {"both": "inputs and weights"}.get(drawn, drawn))
+    kinds -= {"input"} if weights_only else set()
+    drawn = " and ".join(f"{kind}s" for kind in sorted(kinds)) or "settings, which no gate depends on"
+    return divergence_of(fidelities, qubits, drawn)
 
 
 def divergence_of(fidelities: Array, qubits: int, drawn: str = "") -> Expressibility:

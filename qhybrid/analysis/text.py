@@ -33,7 +33,7 @@ def sections_of(found: CircuitAnalysis) -> list[Section]:
         ("independent directions", _directions(found)),
         ("expressibility", _expressibility(found)),
         ("entanglement", _entanglement(found)),
-        ("trainability", _trainability(found.trainability)),
+        ("trainability", _trainability(found.trainability, found.dead.dead)),
         *([("growth", _growth(found.growth))] if found.growth else []),
         ("spectrum", _spectra(found.spectra)),
         ("effective dimension", _dimension(found)),
@@ -113,6 +113,8 @@ def _dead(found: CircuitAnalysis) -> list[str]:
         lines = [f"no observable depends on {_list(dead.dead)} (by the light cones; {confirmed})"]
     else:
         lines = [f"none: every angle may reach an observable ({confirmed})"]
+    if not found.parameters:
+        return ["none: the circuit has no angles"]
     if dead.unproved:
         lines.append(
             f"no effect seen of {_list(dead.unproved)} at {dead.trials} settings, but not proved by the gates"
@@ -160,6 +162,8 @@ def _divergence(one: Expressibility) -> str:
         said = "all states are the same"
     elif above < WEAK + 2 * one.divergence.error:
         said = "hardly to be told from random states"
+        if 2 * one.divergence.error > WEAK:
+            said = "not to be told from random states by so few pairs"
     else:
         said = "fewer states than random ones would reach"
     return (
@@ -180,14 +184,14 @@ def _entanglement(found: CircuitAnalysis) -> list[str]:
     ]
 
 
-def _trainability(found: Trainability | NotComputed) -> list[str]:
+def _trainability(found: Trainability | NotComputed, dead: Sequence[str] = ()) -> list[str]:
     if isinstance(found, NotComputed):
         return [str(found)]
     lines = [f"variance of gradients over {found.samples} random settings of all inputs and weights"]
     lines += [f"{name}: {value.scientific()} a weight" for name, value in found.series[:2]]
     if len(found.series) == 3:
         lines = [lines[0], f"{found.series[2][0]}: {found.series[2][1].scientific()} a weight"]
-    if not any(one.kind == "weight" for one in found.angles):
+    if not any(one.kind == "weight" and one.name not in dead for one in found.angles):
         lines = [line.replace("a weight", "an input") for line in lines]
     for kind in ("weight", "input"):
         own = sorted((one for one in found.angles if one.kind == kind), key=lambda one: -one.of_sum.value)

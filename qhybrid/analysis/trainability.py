@@ -219,9 +219,9 @@ def slope_of(series: str, angle: str, qubits: Sequence[int], found: Sequence[Est
         there = ", ".join(str(n) for n, value in zip(qubits, values) if value <= VANISHED)
         return Slope(series, angle, None, None, None, f"no slope: the gradient is zero at {there} qubits")
     if len(set(qubits)) < 3:
-        return Slope(
-            series, angle, None, None, None, "not decidable: a slope with an interval needs three sizes"
-        )
+        there = ", ".join(map(str, sorted(set(qubits))))
+        why = f"a slope with an interval needs three numbers of qubits, but there are {there} alone"
+        return Slope(series, angle, None, None, None, f"not decidable: {why}")
     x, y = np.array(qubits, dtype=float), np.log2(values)
     errors = np.array([one.error for one in found]) / (values * math.log(2))
     centred = x - x.mean()

@@ -188,12 +188,13 @@ class Ablation:
 
         metric, rows = self.content["metric"], []
         for row in self.content["arms"]:
-            numbers, difference = row["metrics"].get(metric) or {}, row.get("difference") or {}
+            numbers = row.get("metrics", {}).get(metric) or {}  # an arm that failed has none
+            difference = row.get("difference") or {}
             rows.append(
                 {
                     "arm": row["arm"],
                     "weights": row["parameters"],
-                    "runs": len(row["runs"]),
+                    "runs": len(row.get("runs", ())),
                     "mean": numbers.get("mean"),
                     "std": numbers.get("std"),
                     "difference": difference.get("mean"),

@@ -17,6 +17,7 @@ from qiskit.quantum_info import SparsePauliOp
 
 from qhybrid.circuits.definition_files import (
     FOLDER,
+    SUFFIXES,
     Resolved,
     ResolvedBuilder,
     ResolvedFile,
@@ -147,11 +148,27 @@ def _resolve(
         known = sorted({*list_circuits(), *definition_files(FOLDER)})
         close = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean `{close[0]}`?" if close else ""
+        if (program := _program_of(name)) is not None:
+            stem = program.stem
+            write = f"write {FOLDER}/{stem}.yaml with `file: {program.name}`, `inputs`, `weights` and "
+            remedy = f"name `{stem}`" if stem in known else f"{write}`observables`, and name `{stem}`"
+            raise CircuitError(
+                f"Circuit {name!r} must be named by its YAML file, which says what {program} does not: which "
+                f"parameters are inputs, and what is read. Fix: {remedy}."
+            )
         raise CircuitError(
             f"Circuit {name!r} is unknown. Known circuits: {', '.join(known)}.{hint} "
             f"Fix: write {FOLDER}/{name}.yaml, or name the plugin that brings it."
         )
     return ResolvedBuilder(name=name, builder=name, arguments=arguments), "", ""
+
+
+def _program_of(name: str) -> Path | None:
+    """Return the OpenQASM or QPY file that a name seems to mean; None if there is none."""
+    given = Path(name)
+    found = [given, Path(FOLDER, name)] if given.suffix in SUFFIXES else []
+    found += [Path(FOLDER, f"{name}{suffix}") for suffix in SUFFIXES]
+    return next((file for file in found if file.is_file()), None)
 
 
 def _from_mapping(content: Mapping[str, Any], arguments: dict[str, Any]) -> tuple[Resolved, str, str]:

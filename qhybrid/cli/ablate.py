@@ -94,7 +94,7 @@ def ablate(
     say_path("result", target / "ablation.json")
     if (target / "ablation.png").is_file():
         say_path("picture", target / "ablation.png")
-    if any(row["error"] for row in found["arms"]):
+    if any(row["error"] or row.get("failed") for row in found["arms"]):
         raise typer.Exit(1)
 
 
@@ -122,10 +122,12 @@ def print_ablation(found: Mapping[str, Any]) -> None:
             say(f"{row['arm']}: FAILED: {row['error']}")
         elif row.get("difference"):
             say(f"{row['arm']}: {row['difference']['text']}{_over_images(row, found)}")
+    for remark in (*found.get("left_out", ()), *found.get("remarks", ())):
+        say(remark)
     say(found["statistics"])
     say(
         "p: paired t-test, corrected by Holm over the arms. finds: the smallest true difference that this "
-        f"design finds, with 80 % power. Margin: {_margin(found)}."
+        f"design finds in one arm alone, with 80 % power. Margin: {_margin(found)}."
     )
     timed = [f"{row['arm']} {row['epoch_seconds']:.3g}" for row in found["arms"] if row.get("epoch_seconds")]
     if timed:

@@ -36,10 +36,12 @@ def compare(
 
     from qhybrid.experiments.repeats import comparison
     from qhybrid.metrics import find_metric, metric_label
+    from qhybrid.metrics.margin import check_margin
 
     folders = [find_repeats(text) or Path(text) for text in (reference, *others)]
     runs = [comparison.read_repeats(folder) for folder in folders]
     name = metric or comparison.default_metric(runs)
+    check_margin(margin, name, "Option --margin")
     first, shown = runs[0], find_metric(name)
     names = comparison.labels(runs)
     others_by_place = {str(place): each for place, each in enumerate(runs[1:])}
@@ -60,7 +62,9 @@ def compare(
     console.print(table)
     unit = " points" if scale == 100 else ""
     for label, one in zip(names[1:], tested, strict=True):
-        say(f"{label}: {one.verdict.text(scale, digits, unit)}")
+        say(f"{label}: {one.text(scale, digits, unit)}")
+    for remark in comparison.left_out(first, dict(zip(names[1:], runs[1:])), name, names[0]):
+        say(remark)
     if any(difference.folds for difference in tested):
         say(
             "95 % and p: t-test of the folds' means over their seeds, corrected for training images that "
@@ -70,7 +74,7 @@ def compare(
         say("95 % and p: paired t-test over seeds; all share one test set.")
     corrected = ", by p corrected by Holm over the models" if len(tested) > 1 else ""
     say(f"Verdicts: margin {scale * margin:g}{unit}{corrected}.")
-    say("finds: the smallest true difference that this design finds, with 80 % power.")
+    say("finds: the smallest true difference that this design finds in one model alone, with 80 % power.")
     different = comparison.training_differences(runs)
     if different:
         say(f"The models were not trained alike: {', '.join(different)} differ.")
@@ -80,7 +84,7 @@ def _difference(difference: Difference | None, scale: int, digits: int) -> list[
     if difference is None:
         return ["ref.", "", "", "", ""]
     mean, above = f"{scale * difference.mean:+.{digits}f}", f"{difference.better}/{difference.pairs}"
-    if math.isnan(difference.p_t):  # one seed or one fold
+    if math.isnan(difference.low):  # one seed, one fold, or a few that are all equal
         return [mean, "-", "-", above, "-"]
     low, high = scale * difference.low, scale * difference.high
     finds = f"{scale * difference.verdict.detectable:.{digits}f}"

@@ -113,6 +113,8 @@ def _short_verdict(key: str, row: Mapping[str, Any]) -> str:
 
 def layer_lines(content: Mapping[str, Any]) -> list[str]:
     """Return what is known of each layer beside its replacements, a few lines each."""
+    from qhybrid.evaluation.diagnosis.wording import fitted_on
+
     lines = []
     for name, layer in content["layers"].items():
         share = layer["share_of_parameters"]
@@ -121,7 +123,8 @@ def layer_lines(content: Mapping[str, Any]) -> list[str]:
         size += "" if share is None else f" ({100 * share:.3g} %)"
         through = "" if passes is None else f", {100 * passes:.3g} % of the logits' variance"
         lines.append(f"{name}: {layer['circuit']}, {layer['qubits']} qubits, {size}{through}")
-        lines += [f"  {line}" for line in (_angles(layer), _surrogates(layer), _gradients(layer)) if line]
+        fits = _surrogates(layer, fitted_on(content))
+        lines += [f"  {line}" for line in (_angles(layer), fits, _gradients(layer)) if line]
     lines += [_shots(content["shots"])]
     return lines
 
@@ -137,13 +140,12 @@ def _angles(layer: Mapping[str, Any]) -> str:
     return said if angles["saturated"] is None else f"{said}, {100 * angles['saturated']:.1f} % saturated"
 
 
-def _surrogates(layer: Mapping[str, Any]) -> str:
+def _surrogates(layer: Mapping[str, Any], angles: str) -> str:
     known = {kind: value for kind, value in layer["surrogates"].items() if value is not None}
     if not known:
         return ""
-    return "R² of surrogates on held-out angles: " + ", ".join(
-        f"{kind} {value:.3f}" for kind, value in known.items()
-    )
+    fits = ", ".join(f"{kind} {value:.3f}" for kind, value in known.items())
+    return f"R² of surrogates on {angles}: {fits}"
 
 
 def _gradients(layer: Mapping[str, Any]) -> str:

@@ -179,7 +179,7 @@ class AblationConfig(GrowingSection):
 
     later_keys: ClassVar[tuple[str, ...]] = ("models",)
 
-    margin: float = Field(0.005, gt=0)
+    margin: float = Field(0.005, gt=0, allow_inf_nan=False)
     metric: str | None = None
     models: dict[str, dict[str, Any]] = Field({})
 

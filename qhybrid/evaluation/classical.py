@@ -145,7 +145,7 @@ def register_baseline(
 
 
 def _majority(data: BaselineData) -> Predicted:
-    targets = data.train.targets
+    targets = data.whole().targets
     counts = torch.bincount(targets[targets != IGNORE_INDEX].flatten(), minlength=data.num_classes)
     most = int(counts.argmax())
     shape = (len(data.images), *(data.images.shape[-2:] if targets.ndim > 1 else ()))
@@ -159,7 +159,8 @@ def _sure(labels: Tensor, num_classes: int) -> Tensor:
 
 def _nearest(data: BaselineData) -> Predicted:
     """Predict the class of the training image with the smallest Euclidean distance."""
-    known, facts = _features(data.train.images)
+    train = data.whole()
+    known, facts = _features(train.images)
     asked, _ = _features(data.images)
     squares = (known**2).sum(axis=1)
     step = max(1, _BLOCK // len(known))
@@ -167,7 +168,7 @@ def _nearest(data: BaselineData) -> Predicted:
         (squares - 2 * (asked[start : start + step] @ known.T)).argmin(axis=1)
         for start in range(0, len(asked), step)
     ]
-    labels = data.train.targets[torch.from_numpy(np.concatenate(nearest))]
+    labels = train.targets[torch.from_numpy(np.concatenate(nearest))]
     return Predicted(_sure(labels, data.num_classes), False, facts)
 
 

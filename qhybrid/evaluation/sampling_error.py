@@ -24,13 +24,13 @@ from qhybrid.evaluation.image_scoring import image_samples
 from qhybrid.evaluation.measuring import Measured, Tally
 from qhybrid.metrics import CLASSIFICATION, SEGMENTATION, Metric, Sample, Totals, entry_of, metrics_of
 from qhybrid.metrics.intervals import FEWEST, Interval, Intervals, Units, jackknife, plural, wilson
+from qhybrid.metrics.margin import SHARES
 from qhybrid.seeding import numpy_generator
 from qhybrid.training.images.metrics import class_logits, soft_iou, soft_sums
 from qhybrid.training.metrics import SegmentationMetrics
 
 MOST_GROUPS = 1000
 IMAGE = "image"
-_SHARES = {"accuracy", "iou", "miou", "soft_iou", "soft_iou_per_image"}
 _IMAGES_AT_ONCE = 64
 
 
@@ -245,7 +245,7 @@ def _left(sums: Sequence[Any], group: int) -> Any:
 
 def _bounds(key: str) -> tuple[float, float]:
     """Return the smallest and the largest value that a metric can have, as far as it is ours."""
-    if key in _SHARES or key.startswith("iou "):
+    if key in SHARES or key.startswith("iou "):
         return 0.0, 1.0
     return (0.0, math.inf) if key == "cross_entropy" else (-math.inf, math.inf)
 

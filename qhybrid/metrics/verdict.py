@@ -36,6 +36,10 @@ class Verdict:
         margin: Differences up to it do not matter; None if none was stated.
         detectable: Smallest true difference that the design finds with 80 % power at the two-sided level
             5 %; NaN of a single difference, and of a few that are all equal.
+        among: Comparisons that Holm's method had not decided when it came to this one; 1 where the level was
+            5 %, and where it would have decided nothing else.
+        detectable_among: The same as `detectable` at the level 5 % / `among`; it stands where a difference
+            above `detectable` is not decidable, because it is one of several.
     """
 
     kind: str
@@ -48,18 +52,27 @@ class Verdict:
     p_equivalent: float
     margin: float | None
     detectable: float
+    among: int = 1
+    detectable_among: float | None = None
+
+    @property
+    def finds(self) -> float:
+        """The smallest difference that is found, whatever else was judged together with this one."""
+        return self.detectable if self.detectable_among is None else self.detectable_among
 
     def text(self, scale: float = 1.0, digits: int = 3, unit: str = "") -> str:
         """Return the verdict in one of the three wordings.
 
         Args:
             scale: What numbers are multiplied with, as 100 for per cent.
-            digits: Digits behind the point.
+            digits: Digits behind the point; more where nothing else of a number would be left than zeros.
             unit: What follows a number, as in " points".
         """
 
         def shown(value: float, sign: str = "") -> str:
-            return f"{scale * value:{sign}.{digits}f}{unit}"
+            size = abs(scale * value)
+            least = max(digits, -math.floor(math.log10(size))) if 0 < size < 0.5 * 10**-digits else digits
+            return f"{scale * value:{sign}.{least}f}{unit}"
 
         if self.kind == EQUIVALENT:
             assert self.margin is not None
@@ -70,7 +83,8 @@ class Verdict:
             if self.count > 1:
                 return f"not decidable: {self.count} pairs that are equal do not say how much they scatter"
             return "not decidable: a single pair finds no difference"
-        return f"not decidable: this design finds differences above {shown(self.detectable)} only"
+        among = f"among {self.among} comparisons " if self.detectable_among is not None else ""
+        return f"not decidable: {among}this design finds differences above {shown(self.finds)} only"
 
 
 def judge(
@@ -108,6 +122,7 @@ def judge(
         raise ValueError(f"differences must be finite numbers, at least one, but are {list(differences)}")
     if margin is not None and not (math.isfinite(margin) and margin > 0):
         raise ValueError(f"margin must be above 0, but is {margin}")
+    values = np.where(np.abs(values) <= _ROUNDING, 0.0, values)  # equal numbers, added in another order
     count, mean = len(values), float(values.mean())
     if count < 2:
         nan = math.nan
@@ -163,7 +178,17 @@ def judge_all(
         name: replace(found[name], p_different=one, p_equivalent=other)
         for name, one, other in zip(names, different, equivalent, strict=True)
     }
-    return {name: replace(one, kind=_kind(one)) for name, one in corrected.items()}
+    decided = {name: replace(one, kind=_kind(one)) for name, one in corrected.items()}
+    open_ones = sum(one.p_different >= LEVEL for one in decided.values())
+    return {name: _among(one, open_ones, shares[name]) for name, one in decided.items()}
+
+
+def _among(found: Verdict, comparisons: int, overlap: float) -> Verdict:
+    """Return a verdict that says what is found among so many, where it alone would be different by more."""
+    if found.kind != NOT_DECIDABLE or not abs(found.mean) > found.detectable:
+        return found
+    least = detectable_difference(found.std, found.count, overlap, LEVEL / comparisons)
+    return replace(found, among=comparisons, detectable_among=least)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -177,22 +202,23 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in corrected]
 
 
-def detectable_difference(std: float, count: int, overlap: float = 0.0) -> float:
+def detectable_difference(std: float, count: int, overlap: float = 0.0, level: float = LEVEL) -> float:
     """Return the smallest true mean difference that a two-sided paired t-test finds with 80 % power.
 
     Args:
         std: Standard deviation of the differences.
         count: How many there are.
         overlap: As in `judge`.
+        level: Two-sided level of the test.
 
     Returns:
-        The difference d with P(|T| > t_{0.975}) = 0.8 for T noncentral t with n - 1 degrees of freedom and
-        noncentrality d / (s sqrt(1/n + overlap)); NaN for fewer than two.
+        The difference d with P(|T| > t_{1 - level / 2}) = 0.8 for T noncentral t with n - 1 degrees of
+        freedom and noncentrality d / (s sqrt(1/n + overlap)); NaN for fewer than two.
     """
     if count < 2 or math.isnan(std):
         return math.nan
     freedom = count - 1
-    limit = float(stats.t.ppf(1 - LEVEL / 2, freedom))
+    limit = float(stats.t.ppf(1 - level / 2, freedom))
     # Given s / sigma the statistic is normal: the mean over its law by quadrature, where scipy's noncentral t
     # has no value for few pairs.
     nodes, weights = np.polynomial.legendre.leggauss(200)

@@ -53,6 +53,8 @@ def ablation_part(source: AblationSource, name: str) -> AblationPart:
     shown = find_metric(found["metric"])
     rows = judged_arms(found)
     remarks = [f"{row['arm']}: {row['error']}" for row in found["arms"] if row["error"]]
+    remarks += [f"{remark}." for remark in found.get("left_out", ())]
+    remarks += found.get("remarks", ())
     remarks += [f"{arm} is not possible: {why}" for arm, why in found["impossible"].items()]
     words = [
         (row["arm"], layer, what)
@@ -80,8 +82,8 @@ def _facts(found: Mapping[str, Any], shown: Metric) -> str:
     )
     return (
         f"{found['statistics']} p is that of the paired t-test, corrected by Holm over the arms; finds is "
-        "the smallest true difference that this design finds with 80 % power; the margin, stated before the "
-        f"first run, is {margin:g}{unit}.{tuned}"
+        "the smallest true difference that this design finds in one arm alone with 80 % power; the margin, "
+        f"stated before the first run, is {margin:g}{unit}.{tuned}"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from qhybrid.errors import QHybridError
 from qhybrid.evaluation.diagnosis.diagnose import PICTURE
 from qhybrid.evaluation.diagnosis.interventions import DECISIVE
-from qhybrid.evaluation.diagnosis.wording import show, show_difference
+from qhybrid.evaluation.diagnosis.wording import fitted_on, show, show_difference
 from qhybrid.evaluation.subject.subject import weights_hash
 from qhybrid.metrics import DASH, metric_label
 from qhybrid.report.parts import Figure, Table
@@ -174,7 +174,7 @@ def _layers(content: Mapping[str, Any]) -> Table:
         "variance of the logits through it",
         "part of the circle that angles are on",
         "saturated angles",
-        "R² of the best surrogate on held-out angles",
+        f"R² of the best surrogate on {fitted_on(content)}",
         "gradient norm in training: weights, inputs",
     )
     rows = [(name, *values) for name, values in zip(names, zip(*columns))]

@@ -335,3 +335,34 @@ def test_dense_circuits_of_seven_qubits_are_as_random_as_haar():
     assert one.qubits == 7
     assert one.divergence.value < one.bias + 4 * one.divergence.error + 0.02
     assert abs(found.entangling_capability.value - 126 / 129) < 0.03
+
+
+def test_variances_are_named_after_what_they_are_of():
+    """Where all weights are dead, what is compared are the inputs."""
+    x, w = Parameter("x"), Parameter("w")
+    circuit = QuantumCircuit(1)
+    circuit.ry(x, 0)
+    circuit.rz(w, 0)
+    found = quick(CircuitSpec.from_circuit(circuit, [x], [w], ["Z"]))
+    assert found.dead.dead == ("w",)
+    lines = dict(sections_of(found))["trainability"]
+    assert lines[1].startswith("Z0: ")
+    assert lines[1].endswith(" an input")
+
+
+def test_a_circuit_without_angles_has_one_state_and_says_so_once():
+    whole = quick(ghz(2))
+    assert dict(sections_of(whole))["dead angles"] == ["none: the circuit has no angles"]
+    (found,) = whole.expressibility
+    assert found.drawn == "settings, which no gate depends on"
+    assert found.divergence.value == pytest.approx(found.largest)
+
+
+def test_few_pairs_do_not_make_a_circuit_random():
+    """What 100 pairs of two qubits cannot tell is no finding about the circuit."""
+    said = [
+        dict(sections_of(analyze_circuit(build_circuit("qcq_classifier"), samples=samples)))["expressibility"]
+        for samples in (20, 400)
+    ]
+    assert said[0][0].endswith("not to be told from random states by so few pairs")
+    assert said[1][0].endswith("hardly to be told from random states")

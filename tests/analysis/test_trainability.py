@@ -154,7 +154,9 @@ def test_slopes_of_exact_laws():
     assert power.high < 0
     assert power.verdict == "falls, but by a power law (qubits^-1.0) rather than exponentially"
     assert slope_of("a", "b", qubits, exact([2.0**n for n in qubits])).verdict == "grows with size"
-    assert "three sizes" in slope_of("a", "b", [2, 4], exact([0.5, 0.25])).verdict
+    for sizes, there in (([2, 4], "2, 4"), ([2, 2, 2], "2")):  # another argument than the size has grown
+        verdict = slope_of("a", "b", sizes, exact([0.5, 0.25, 0.5][: len(sizes)])).verdict
+        assert verdict.endswith(f"needs three numbers of qubits, but there are {there} alone")
     zero = slope_of("a", "b", [2, 4, 6], exact([0.5, 0.0, 0.25]))
     assert (zero.slope, zero.verdict) == (None, "no slope: the gradient is zero at 4 qubits")
 

@@ -214,6 +214,15 @@ def test_a_file_may_not_take_the_name_of_another_builder(folder):
     assert build_circuit("qcnn").num_qubits == 8
 
 
+def test_a_program_without_a_definition_is_told_what_it_lacks(folder):
+    for name in ("mine.qasm", "circuits/mine.qasm"):
+        with pytest.raises(CircuitError, match=r"circuits/mine\.qasm does not: .* Fix: name `mine`\.$"):
+            find_circuit(name)
+    (folder / "mine.yaml").unlink()
+    with pytest.raises(CircuitError, match=r"Fix: write circuits/mine\.yaml with `file: mine\.qasm`, .*"):
+        find_circuit("mine")
+
+
 def test_unknown_names_answer_with_near_ones_of_both_kinds(folder):
     with pytest.raises(CircuitError, match="'mien' is unknown.*mine, .*Did you mean `mine`"):
         build_circuit("mien")

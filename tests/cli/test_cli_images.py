@@ -194,3 +194,15 @@ def test_repeated_runs_are_compared(tmp_path, capsys):
     assert execute(["compare", str(tmp_path / "mlp"), str(tmp_path / "cnn"), "--margin", "0.2"]) == 0
     assert "cnn: equivalent within 20.00 points" in capsys.readouterr().out
     assert execute(["compare", str(tmp_path / "mlp"), str(tmp_path / "cnn"), "--margin", "0"]) == 2
+    for margin in ("0.5", "inf"):  # points, and what a t-test cannot be made with
+        capsys.readouterr()
+        assert execute(["compare", str(tmp_path / "mlp"), str(tmp_path / "cnn"), "--margin", margin]) == 1
+        assert "Option --margin must be a" in capsys.readouterr().err
+    content["runs"][2]["error"] = "lost"
+    (tmp_path / "cnn" / "summary.json").write_text(json.dumps(content))
+    assert execute(["compare", str(tmp_path / "cnn"), str(tmp_path / "cnn")]) == 0
+    out = capsys.readouterr().out
+    assert "1 of 3 runs failed, as seed 2 (lost)" in out
+    # Two pairs that are equal: neither interval nor smallest difference.
+    assert "2 pairs that are equal do not say how much they scatter" in out
+    assert "nan" not in out

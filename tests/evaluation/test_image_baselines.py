@@ -14,11 +14,12 @@ from sklearn.svm import SVC
 
 from qhybrid.config import StrictModel, load_recipe
 from qhybrid.data.images import ImageArrays, ImageDataset
+from qhybrid.data.images.dataset import SamplingUnits
 from qhybrid.data.images.image_datasets import open_image_dataset
 from qhybrid.errors import ConfigError, PluginError
 from qhybrid.evaluation import classical
 from qhybrid.evaluation.classical import BASELINES, ImageBaseline, Predicted, register_baseline
-from qhybrid.evaluation.image_baselines import image_baselines, score_image_baselines
+from qhybrid.evaluation.image_baselines import _data, image_baselines, score_image_baselines
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -123,8 +124,33 @@ def test_without_validation_a_part_of_training_chooses_and_says_so():
     facts = score_image_baselines(Made(parts), parts["test"])["rbf_svm"].facts
     assert facts["chosen_on"] == "20 % of training, seeded: there is no validation split"
     assert facts["training_images"] == 200
+    # What has no setting needs no images that choose one: all of training is its training.
+    flat = {one: part.images.flatten(1).double().numpy() for one, part in parts.items()}
+    near = KNeighborsClassifier(1).fit(flat["train"], parts["train"].targets.numpy())
+    expected = (near.predict(flat["test"]) == parts["test"].targets.numpy()).mean()
+    found = score_image_baselines(Made(parts), parts["test"])
+    assert found["nearest_neighbour"].metrics["accuracy"] == pytest.approx(expected)
     again = score_image_baselines(Made(parts), parts["test"])["rbf_svm"].facts
     assert again == facts
+
+
+def test_near_duplicates_are_not_on_both_sides_of_what_chooses():
+    """Pairs of one image whose classes nothing but the image tells: a narrow kernel would be chosen."""
+    rng = np.random.default_rng(0)
+    images = np.repeat(rng.uniform(0, 1, (100, 1, 2, 2)), 2, axis=0)
+    targets = np.repeat(rng.integers(0, 2, 100), 2)
+    parts = {"train": arrays(images, targets, "a"), "test": blobs(20, 1, "b", shape=(1, 2, 2))}
+
+    class Grouped(Made):
+        def sampling_units(self, ids):
+            return SamplingUnits("group of near-duplicates", tuple(str(int(n[1:]) // 2) for n in ids))
+
+    apart = _data(Grouped(parts), parts["test"])
+    pairs = [{int(name[1:]) // 2 for name in part.ids} for part in (apart.train, apart.choice)]
+    assert (len(apart.train), len(apart.choice)) == (160, 40)
+    assert not pairs[0] & pairs[1]
+    alone = _data(Made(parts), parts["test"])
+    assert {int(n[1:]) // 2 for n in alone.train.ids} & {int(n[1:]) // 2 for n in alone.choice.ids}
 
 
 def test_a_repeat_costs_nothing_and_other_data_are_computed(monkeypatch):

@@ -71,6 +71,38 @@ def test_three_wordings():
     assert wide.text() == (f"not decidable: this design finds differences above {wide.detectable:.3f} only")
 
 
+def test_numbers_below_the_last_digit_are_written_out():
+    tiny = judge([0.0004, 0.00041, 0.00039, 0.0004, 0.00042], margin=0.0001)
+    assert tiny.text() == "different by +0.0004"
+    assert judge([0.0, 0.00001, 0.0, 0.0, 0.00001], margin=0.0003).text() == "equivalent within 0.0003"
+    few = judge([0.00001, -0.00002, 0.00001], margin=1e-9)
+    assert "above 0.00006 only" in few.text()
+
+
+def test_rounding_is_no_difference():
+    """0.1 + 0.2 is not 0.3: equal metrics whose parts were added in another order."""
+    noise = judge([0.1 + 0.2 - 0.3] * 5)
+    assert (noise.kind, noise.mean, noise.p_different) == ("not decidable", 0.0, 1.0)
+
+
+def test_what_is_not_decidable_among_several_is_below_what_is_found_among_them():
+    """Alone it is different, and above what a single comparison finds; Holm's level asks for more."""
+    rng = np.random.default_rng(3)
+    arms = {f"arm {index}": rng.normal(0, 1, 5).tolist() for index in range(8)}
+    values = rng.normal(0, 1, 5)
+    arms["near"] = (values - values.mean() + 2.0 * values.std(ddof=1)).tolist()  # t = 4.5, p = 0.011
+    alone, found = judge(arms["near"], 0.01), judge_all(arms, 0.01)["near"]
+    assert (alone.kind, found.kind) == ("different", "not decidable")
+    assert found.mean > found.detectable == alone.detectable
+    assert found.finds > found.mean
+    assert found.text() == (
+        f"not decidable: among 9 comparisons this design finds differences above {found.finds:.3f} only"
+    )
+    draws = rng.normal(found.finds, np.std(arms["near"], ddof=1), (20_000, 5))
+    rate = np.mean(stats.ttest_1samp(draws, 0.0, axis=1).pvalue < 0.05 / 9)
+    assert rate == pytest.approx(0.8, abs=0.012)
+
+
 def test_a_difference_below_the_margin_is_equivalent_though_it_is_sure():
     found = judge([0.0011, 0.0010, 0.0009, 0.0010], margin=0.005)
     assert found.p_different < 0.001

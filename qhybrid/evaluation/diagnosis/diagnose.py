@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from qhybrid.evaluation.diagnosis.units import SampledUnits, SceneUnits, Units
 from qhybrid.evaluation.subject.load import load_subject, subject_of
 from qhybrid.evaluation.subject.scenes import SceneSubject
 from qhybrid.evaluation.subject.subject import Subject, weights_hash
+from qhybrid.metrics.margin import check_margin
 from qhybrid.training.run_folder import Which
 from qhybrid.version import __version__
 from qhybrid.workspace import data_root as default_data_root
@@ -119,10 +119,10 @@ def diagnose_run(
     root = default_data_root(data_root)
     if samples is not None and samples < 2:
         raise ConfigError(f"Argument `samples` must be at least 2, but is {samples}.")
-    if margin is not None and not (math.isfinite(margin) and margin > 0):
-        raise ConfigError(f"Argument `margin` must be above 0, but is {margin}.")
     subject = load_subject(folder, which, split, None, root)
-    usual = stated_margin(subject.recipe, headline(subject.task)[0])
+    metric, _ = headline(subject.task)
+    usual = stated_margin(subject.recipe, metric)
+    check_margin(usual if margin is None else margin, metric, "Argument `margin`")
     asked = _Asked(check_layers(subject, layers), usual if margin is None else margin, samples, seed)
     key = _key(subject, asked, root)
     target = Path(output) if output is not None else _folder(subject, asked, usual)

@@ -32,6 +32,7 @@ from qhybrid.evaluation.subject.results import ModelInputs
 from qhybrid.evaluation.subject.scenes import SceneSubject
 from qhybrid.evaluation.subject.subject import Subject
 from qhybrid.metrics import find_metric
+from qhybrid.metrics.margin import check_margin
 from qhybrid.metrics.verdict import DIFFERENT, EQUIVALENT
 
 SAMPLES = 64
@@ -169,6 +170,7 @@ def _within(
                 steady.add(kind)
     key, metric = headline(subject.task)
     margin = stated_margin(subject.recipe, key) if margin is None else margin
+    check_margin(margin, key, "Argument `margin`")
     value = measure([trained], metric).value
     values = {kind: measure(one, metric).value for kind, one in counts.items()}
     verdicts = judge_replaced(trained, counts, metric, margin, steady)

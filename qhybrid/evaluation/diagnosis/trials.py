@@ -225,7 +225,7 @@ def verdict_numbers(verdict: Verdict, key: str) -> dict[str, Any]:
         "difference_high": plain(verdict.high),
         "p_different": plain(verdict.p_different),
         "p_equivalent": plain(verdict.p_equivalent),
-        "detectable": plain(verdict.detectable),
+        "detectable": plain(verdict.finds),
         "verdict": verdict.kind,
         "text": verdict_text(key, verdict),
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from qhybrid.evaluation.diagnosis.interventions import DECISIVE, MEAN, PERMUTED, ZERO
 from qhybrid.metrics import PERCENT, find_metric
@@ -64,8 +66,8 @@ def conclude(
             f"This model uses {what} as a constant alone: {numbers}; mean and permuted outputs are "
             f"equivalent to the trained ones within {margin} ({units}).",
         )
-    open_ones = [verdicts[one].detectable for one in DECISIVE if found[one] not in (EQUIVALENT, DIFFERENT)]
-    largest = max(open_ones, default=float("nan"))
+    open_ones = [verdicts[one].finds for one in DECISIVE if found[one] not in (EQUIVALENT, DIFFERENT)]
+    largest = float("nan") if any(map(math.isnan, open_ones)) else max(open_ones, default=float("nan"))
     limit = (
         f"this sample finds differences above {show_difference(key, largest, sign=False)} only"
         if largest == largest
@@ -95,6 +97,11 @@ def listed(key: str, values: Mapping[str, float]) -> str:
         f"{show(key, values[MEAN])} with outputs at their mean, {show(key, values[ZERO])} at zero and "
         f"{show(key, values[PERMUTED])} permuted over samples"
     )
+
+
+def fitted_on(content: Mapping[str, Any]) -> str:
+    """Return which angles the R^2 of a diagnosis is of: held-out ones, but of the training split."""
+    return "held-out angles" if content.get("held_out_angles", True) else "angles of training, some fitted"
 
 
 def show(key: str, value: float) -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from qhybrid.evaluation.sampling_error import IMAGE
 from qhybrid.metrics.intervals import pseudo_values
+from qhybrid.metrics.verdict import judge
 
 PREDICTIONS = "predictions.csv"
 Values = Mapping[str, float]
@@ -27,7 +27,8 @@ class ImageInterval:
     Attributes:
         count: Images, or units of them.
         mean: Mean of (arm - as it is) over images, each the mean over its runs.
-        low: Lower end of the 95 % confidence interval (t-interval over units).
+        low: Lower end of the 95 % confidence interval: the t-interval over units; where no answer differs,
+            the exact bound of the share that may.
         high: Upper end.
         unit: What is independent of each other, as in `group of near-duplicates`.
     """
@@ -83,7 +84,8 @@ def over_images(pairs: Sequence[tuple[Path, Path]], metric: str) -> ImageInterva
         metric: What is compared; of segmentation the image's own.
 
     Returns:
-        None where predictions were not kept for all runs, or two runs have other images.
+        None where predictions were not kept for all runs, two runs have other images, or images do not say
+        how sure the difference is.
     """
     differences: dict[str, list[float]] = {}
     units: dict[str, str] = {}
@@ -102,9 +104,12 @@ def over_images(pairs: Sequence[tuple[Path, Path]], metric: str) -> ImageInterva
     # The mean over images without each unit: units of several images are left out as a whole.
     sums, sizes = np.bincount(of, means), np.bincount(of)
     left_out = (means.sum() - sums) / (len(means) - sizes)
-    values = pseudo_values([means.mean(), *left_out])
-    mean = float(means.mean())
-    half = float(stats.t.ppf(0.975, count - 1) * values.std(ddof=1) / math.sqrt(count))
+    # Answers of which none differs bound the share that may; of other metrics an error of zero is unknown.
+    found = judge(
+        pseudo_values([means.mean(), *left_out]).tolist(), largest=1.0 if metric == "accuracy" else None
+    )
+    if not found.std and metric != "accuracy":
+        return None
     kinds = {units[name].partition(": ")[0] for name in differences}
     unit = kinds.pop() if count < len(means) and len(kinds) == 1 else IMAGE
-    return ImageInterval(count, mean, mean - half, mean + half, unit)
+    return ImageInterval(count, found.mean, found.low, found.high, unit)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from qhybrid.errors import ConfigError
+from qhybrid.evaluation.classical import BASELINES
 from qhybrid.evaluation.evaluate import evaluate_baselines
+from qhybrid.evaluation.image_baselines import VERSION
 from qhybrid.metrics import metrics_in
 from qhybrid.training.data_record import read_record
 from qhybrid.workspace import write_text
@@ -18,7 +20,7 @@ FILE = "baselines.json"
 
 
 def baselines_of(runs: Mapping[int | None, Path], output: Path, data_root: Path) -> dict[str, Any]:
-    """Return the metrics of each baseline, the mean over folds, computed once for the same data.
+    """Return the metrics of each baseline, the mean over folds; computed once for the same data and code.
 
     Args:
         runs: A run folder of each fold, for its data, classes and statistics.
@@ -34,7 +36,8 @@ def baselines_of(runs: Mapping[int | None, Path], output: Path, data_root: Path)
         record = read_record(folder)
         data = None if record is None else record.hashes.get("test")
         key = str(fold)
-        if data is not None and kept.get(key, {}).get("data") == data:
+        own = {"data": data, "version": VERSION, "known": sorted(BASELINES.names())}
+        if data is not None and {name: kept.get(key, {}).get(name) for name in own} == own:
             found[key] = kept[key]
             continue
         try:
@@ -42,7 +45,7 @@ def baselines_of(runs: Mapping[int | None, Path], output: Path, data_root: Path)
         except ConfigError:  # there are none for such data
             return {}
         numbers = {name: numbers_of(one) for name, one in results.items()}
-        found[key] = {"data": data, "baselines": numbers}
+        found[key] = {**own, "baselines": numbers}
     if found != kept:
         write_text(output / FILE, json.dumps(found, indent=2) + "\n")
     return _means([one["baselines"] for one in found.values()])

@@ -10,11 +10,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from qhybrid.errors import CheckpointError
+from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.experiments.ablations.arms import PlannedArm
-from qhybrid.experiments.ablations.images import PREDICTIONS, over_images
+from qhybrid.experiments.ablations.images import PREDICTIONS, image_values, over_images
 from qhybrid.experiments.ablations.settings import Settings
-from qhybrid.experiments.repeats.comparison import Difference, Pair, RepeatedRuns, compare_all, read_repeats
+from qhybrid.experiments.repeats.comparison import (
+    Difference,
+    Pair,
+    RepeatedRuns,
+    compare_all,
+    left_out,
+    read_repeats,
+)
 from qhybrid.experiments.repeats.run import result_file
 from qhybrid.experiments.repeats.schedule import RepeatSchedule, Repetition
 from qhybrid.metrics import find_metric
@@ -68,20 +75,29 @@ def build_result(
     Raises:
         CheckpointError: If no run of the model as it is has finished.
     """
-    runs = {one.arm.label: read_repeats(one.folder) for one in arms if one.error is None}
+    runs, unknown = {}, {}
+    for one in arms:
+        if one.error is None:
+            each = read_repeats(one.folder)
+            try:
+                each.values(settings.metric)
+            except ConfigError as error:
+                unknown[one.arm.label] = str(error)
+            else:
+                runs[one.arm.label] = each
     if AS_IS not in runs:
         raise CheckpointError(
             f"{arms[0].folder} has no finished run of the model as it is, which all arms are compared with. "
-            f"{arms[0].error or ''}"
+            f"{arms[0].error or unknown.get(AS_IS, '')}".rstrip()
         )
     reference = runs[AS_IS]
-    others = {
-        label: each
-        for label, each in runs.items()
-        if label != AS_IS and each.metrics.keys() & reference.metrics.keys()
-    }
-    found = compare_all(reference, others, settings.metric, settings.margin)
+    others = {label: each for label, each in runs.items() if label != AS_IS}
+    base = reference.values(settings.metric).keys()
+    paired = {label: each for label, each in others.items() if each.values(settings.metric).keys() & base}
+    found = compare_all(reference, paired, settings.metric, settings.margin)
     rows = [_row(one, runs.get(one.arm.label), found.get(one.arm.label), reference, settings) for one in arms]
+    for row in rows:
+        row["error"] = row["error"] or unknown.get(row["arm"])
     folded = any(fold is not None for _, fold in reference.metrics)
     return {
         "format": FORMAT,
@@ -97,9 +113,26 @@ def build_result(
         "folds": sorted({fold for _, fold in reference.metrics if fold is not None}),
         "statistics": OVER_FOLDS if folded else OVER_SEEDS,
         "arms": rows,
+        "left_out": left_out(reference, others, settings.metric, AS_IS),
+        "remarks": _remarks(reference, settings),
         "baselines": {name: dict(one) for name, one in baselines.items()},
         "impossible": dict(impossible),
     }
+
+
+def _remarks(reference: RepeatedRuns, settings: Settings) -> list[str]:
+    """Return in words where the margin asks for more than the test images can say."""
+    if settings.metric != "accuracy":
+        return []
+    (file, _), *_ = _predictions(reference, reference, settings)
+    values = image_values(file, settings.metric) or {}
+    images = len(values)
+    if not 0 < images < 1 / settings.margin or not set(values.values()) <= {0.0, 1.0}:  # of pixels
+        return []
+    return [
+        f"One of {images:,} test images is {100 / images:.2f} points, more than the margin of "
+        f"{100 * settings.margin:g}: seeds may all agree, and other images may not."
+    ]
 
 
 def _row(
@@ -122,6 +155,7 @@ def _row(
     if runs is None:
         return row
     values = runs.values(settings.metric)
+    row["failed"] = [{"seed": seed, "fold": fold, "error": why} for (seed, fold), why in runs.failed.items()]
     row["runs"] = [
         {"seed": seed, "fold": fold, "value": value}
         for (seed, fold), value in sorted(values.items(), key=str)
@@ -159,7 +193,7 @@ def _difference(found: Difference, settings: Settings) -> dict[str, Any]:
         "pairs": found.pairs,
         "above": found.better,
         "folds": found.folds,
-        "text": found.verdict.text(scale, digits, unit),
+        "text": found.text(scale, digits, unit),
     }
 
 

@@ -11,6 +11,7 @@ from qhybrid.config import Recipe
 from qhybrid.config.tuning import TuneSpace
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.metrics import METRICS, OTHER_NAMES, metrics_of
+from qhybrid.metrics.margin import check_margin
 from qhybrid.training.kinds import headline, task_of
 from qhybrid.workspace import write_text
 
@@ -61,8 +62,7 @@ class Settings:
                 "these."
             )
         bound = recipe.ablation.margin if margin is None else margin
-        if not bound > 0:
-            raise ConfigError(f"Key `ablation.margin` must be above 0, but is {bound}.")
+        check_margin(bound, chosen, "Key `ablation.margin`")
         drawn = {} if space is None or not trials else space.model_dump(mode="json")["space"]
         return cls(content, bound, chosen, trials, drawn, recipe.seed)
 

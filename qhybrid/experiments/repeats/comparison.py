@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class RepeatedRuns:
         training: Its training section; empty where the summary does not say.
         test_to_train: Test images to one training image, where there are folds.
         test_data: Identity of the test data of each finished run, where the summary says it.
+        failed: Why runs have no result, by (seed, fold).
         epoch_seconds: Wall-clock seconds of an epoch, median over runs; None where the summary does not say.
     """
 
@@ -47,6 +48,7 @@ class RepeatedRuns:
     test_to_train: float | None = None
     test_data: Mapping[Pair, str | None] = field(default_factory=dict)
     epoch_seconds: float | None = None
+    failed: Mapping[Pair, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -116,6 +118,12 @@ class Difference:
         """Two-sided p of the paired t-test of this comparison alone."""
         return judge(self.values, None, self.overlap).p_different
 
+    def text(self, scale: float = 1.0, digits: int = 3, unit: str = "") -> str:
+        """Return the verdict in one of the three wordings; see `Verdict.text`."""
+        if len(self.values) == 1 < self.pairs:
+            return f"not decidable: {self.pairs} seeds of a single fold do not say how much folds scatter"
+        return self.verdict.text(scale, digits, unit)
+
 
 def read_repeats(folder: Path) -> RepeatedRuns:
     """Read the summary that repeated training left in a folder.
@@ -146,6 +154,11 @@ def read_repeats(folder: Path) -> RepeatedRuns:
             content.get("test_to_train"),
             {(int(row["seed"]), row["fold"]): row.get("data_hash") for row in finished},
             _median([row.get("epoch_seconds") for row in finished]),
+            {
+                (int(row["seed"]), row["fold"]): str(row["error"])
+                for row in content["runs"]
+                if row["error"] is not None
+            },
         )
     except OSError as error:
         raise CheckpointError(
@@ -225,6 +238,42 @@ def compare_all(
     return {name: replace(one, verdict=judged[name]) for name, one in found.items()}
 
 
+def left_out(
+    reference: RepeatedRuns, others: Mapping[str, RepeatedRuns], metric: str, called: str
+) -> list[str]:
+    """Return in words which runs do not count: that failed, have no such metric, or have no partner.
+
+    Args:
+        reference: The model that the others are compared with.
+        others: The others, by what they are called.
+        metric: What is compared.
+        called: What the reference is called.
+    """
+    found = []
+    base = reference.values(metric).keys()
+    for name, each in {called: reference, **others}.items():
+        own = each.values(metric).keys()
+        if each.failed:
+            (pair, why), *_ = each.failed.items()
+            of = len(each.failed) + len(each.metrics)
+            found.append(f"{name}: {len(each.failed)} of {of} runs failed, as {_called(pair)} ({why})")
+        if undefined := each.metrics.keys() - own:
+            found.append(f"{name}: no {metric} of {_listed(undefined)}")
+        if alone := own - base - reference.failed.keys() - reference.metrics.keys():
+            found.append(f"{name}: in no pair, for want of {called}, are {_listed(alone)}")
+        if alone := base - own - each.failed.keys() - each.metrics.keys():
+            found.append(f"{called}: in no pair, for want of {name}, are {_listed(alone)}")
+    return found
+
+
+def _listed(pairs: Collection[Pair]) -> str:
+    return "; ".join(_called(pair) for pair in sorted(pairs, key=lambda one: (one[0], one[1] or 0)))
+
+
+def _called(pair: Pair) -> str:
+    return f"seed {pair[0]}" + ("" if pair[1] is None else f", fold {pair[1]}")
+
+
 def compare(
     reference: RepeatedRuns, other: RepeatedRuns, metric: str, margin: float | None = None
 ) -> Difference:
@@ -286,8 +335,7 @@ def _check_same_images(reference: RepeatedRuns, other: RepeatedRuns, pairs: Sequ
     for pair in pairs:
         one, two = reference.test_data.get(pair), other.test_data.get(pair)
         if one is not None and two is not None and one != two:
-            where = f"seed {pair[0]}" + ("" if pair[1] is None else f", fold {pair[1]}")
             raise ConfigError(
                 f"{other.folder} and {reference.folder} must be tested on the same data, but these differ in "
-                f"content ({where}). Fix: repeat the runs that were made before the data changed."
+                f"content ({_called(pair)}). Fix: repeat the runs that were made before the data changed."
             )

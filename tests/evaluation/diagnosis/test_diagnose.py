@@ -11,6 +11,7 @@ import pytest
 import torch
 from image_runs import CLASSIFIER, FILTER
 
+from qhybrid.cli.diagnose import layer_lines
 from qhybrid.config import PredictionConfig
 from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.data.images.dataset import SamplingUnits
@@ -159,6 +160,15 @@ def test_a_circuit_that_matters_by_construction(known_run, tmp_path):
     assert shots["enough"] is None or shots["enough"] > 4
 
 
+def test_angles_that_surrogates_were_fitted_on_are_not_called_held_out(known_run, tmp_path):
+    said = {}
+    for split in ("train", "test"):
+        content = diagnose_run(known_run(), split, samples=20, data_root=tmp_path).content
+        said[split] = "\n".join(layer_lines(content))
+    assert "R² of surrogates on held-out angles: linear" in said["test"]
+    assert "R² of surrogates on angles of training, some fitted: linear" in said["train"]
+
+
 def test_a_circuit_that_nothing_looks_at(known_run, tmp_path):
     found = diagnose_run(known_run("blind", weight=0.0, bias=1.0), data_root=tmp_path)
     assert found.kind == "not used"
@@ -213,7 +223,7 @@ def test_nothing_is_left_of_a_diagnosis_that_fails(known_run, tmp_path, monkeypa
     ("options", "message"),
     [
         ({"layers": ["head"]}, "No quantum layer named head. Quantum layers: head.classifier.circuit"),
-        ({"margin": 0.0}, "`margin` must be above 0"),
+        ({"margin": 0.0}, "`margin` must be a number above 0"),
         ({"samples": 1}, "`samples` must be at least 2"),
     ],
 )

@@ -15,6 +15,8 @@ from scene_runs import CLASSES
 from scipy import stats
 
 from qhybrid import training
+from qhybrid.api.studies import Ablation
+from qhybrid.cli.ablate import print_ablation
 from qhybrid.cli.main import execute
 from qhybrid.config import Recipe, to_yaml, validated
 from qhybrid.config.tuning import Distribution, TuneSpace
@@ -182,8 +184,11 @@ class TestResult:
         difference = correct[1] - correct[0]
         assert row["over_images"]["count"] == len(difference) == 16
         assert row["over_images"]["mean"] == pytest.approx(row["difference"]["mean"])
-        interval = stats.ttest_1samp(difference, 0).confidence_interval(0.95)
-        assert (row["over_images"]["low"], row["over_images"]["high"]) == pytest.approx(interval, nan_ok=True)
+        low, high = stats.ttest_1samp(difference, 0).confidence_interval(0.95)
+        if not difference.any():  # 16 images that agree say little of others
+            high = stats.binomtest(0, 16).proportion_ci(0.90, method="exact").high
+            low = -high
+        assert (row["over_images"]["low"], row["over_images"]["high"]) == pytest.approx((low, high))
 
     def test_json_picture_and_report(self, ablated, tmp_path):
         output, content, _ = ablated
@@ -194,6 +199,9 @@ class TestResult:
             assert row["difference"]["text"] in page
         assert "Does the circuit matter?" in page
         assert "no difference is" not in page
+        remark = "One of 16 test images is 6.25 points, more than the margin of 2: seeds may all agree"
+        assert content["remarks"][0].startswith(remark)
+        assert remark in page
 
 
 class TestGoingOn:
@@ -246,7 +254,7 @@ class TestGoingOn:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"margin": 0.5}, r"margin \(0.02, now 0.5\).*Fix: leave them"),
+            ({"margin": 0.05}, r"margin \(0.02, now 0.05\).*Fix: leave them"),
             ({"metric": "cross_entropy"}, r"metric \(accuracy, now cross_entropy\)"),
             ({"trials": 2}, r"trials \(0, now 2\)"),
         ],
@@ -331,7 +339,9 @@ class TestArms:
         [
             ({"metric": "soft_iou"}, r"must be a metric of classification \(accuracy, .*but is `soft_iou`"),
             ({"metric": "acuracy"}, "metric 'acuracy' is unknown.*Did you mean `accuracy`"),
-            ({"margin": 0.0}, "`ablation.margin` must be above 0"),
+            ({"margin": 0.0}, "`ablation.margin` must be a number above 0"),
+            ({"margin": float("inf")}, "`ablation.margin` must be a number above 0, but is inf"),
+            ({"margin": 0.5}, "`ablation.margin` must be a fraction of accuracy below 0.5, .* 50 points"),
         ],
     )
     def test_what_is_stated_must_mean_something(self, mnist_root, tmp_path, stated, message):
@@ -424,19 +434,32 @@ def test_command_line(mnist_root, tmp_path, monkeypatch, capsys, quiet):
     assert "removed" in (tmp_path / "page.html").read_text()
 
 
-def test_a_run_that_fails_is_told_and_costs_no_other(mnist_root, tmp_path, monkeypatch, quiet):
+def test_a_run_that_fails_is_told_and_costs_no_other(mnist_root, tmp_path, monkeypatch, capsys, quiet):
     train = training.train
 
     def failing(recipe, *arguments, **more):
-        if recipe.model.get("replace") and recipe.seed == 1:
+        replace = (recipe.model.get("replace") or {}).values()
+        if "frozen" in replace or ("zero" in replace and recipe.seed == 1):
             raise RuntimeError("lost")
         return train(recipe, *arguments, **more)
 
     monkeypatch.setattr("qhybrid.training.train", failing)
-    found = ablate(recipe_of(qcq()), mnist_root, tmp_path / "out", arms=["frozen"], seeds=[1])
-    assert found["arms"][1]["error"] == "RuntimeError: lost"
-    assert "difference" not in found["arms"][1]
+    recipe = recipe_of(qcq(epochs=1))
+    found = ablate(recipe, mnist_root, tmp_path / "out", arms=["frozen", "zero"], seeds=[1, 2, 3])
+    whole, frozen, zero = found["arms"]
+    assert frozen["error"] == "RuntimeError: lost"
+    assert "difference" not in frozen
     assert (tmp_path / "out" / "ablation.json").is_file()
+    # What is left of an arm is judged, and said to be what is left.
+    assert (len(whole["runs"]), len(zero["runs"]), zero["difference"]["pairs"]) == (3, 2, 2)
+    assert zero["failed"] == [{"seed": 1, "fold": None, "error": "RuntimeError: lost"}]
+    assert found["left_out"] == ["zero: 1 of 3 runs failed, as seed 1 (RuntimeError: lost)"]
+    print_ablation(found)
+    assert "zero: 1 of 3 runs failed, as seed 1 (RuntimeError: lost)" in capsys.readouterr().out
+    page = write_report_page([tmp_path / "out"], tmp_path / "page.html").read_text()
+    assert "zero: 1 of 3 runs failed" in page
+    table = Ablation(tmp_path / "out", found).results.set_index("arm")
+    assert (table.loc["frozen", "runs"], table.loc["frozen", "error"]) == (0, "RuntimeError: lost")
 
 
 def test_calls_in_processes_are_told_as_they_end():
@@ -504,7 +527,9 @@ class TestOverImages:
         assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, 9) * error)
         assert found.to_dict()["unit"] == found.unit
         alone = over_images([(files[0], files[0])], "accuracy")
-        assert (alone.mean, alone.low) == (0, 0)
+        # Ten groups without a change: of a share of a quarter that changes, one sample in twenty has none.
+        assert (alone.mean, alone.high) == (0, pytest.approx(1 - 0.05 ** (1 / 10)))
+        assert alone.low == -alone.high
 
     def test_what_was_not_kept_is_no_interval(self, tmp_path):
         first = self.write(tmp_path / "a", [("0", "x", "x"), ("1", "x", "y")])

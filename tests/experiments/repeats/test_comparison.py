@@ -16,6 +16,7 @@ from qhybrid.experiments.repeats.comparison import (
     compare,
     default_metric,
     labels,
+    left_out,
     read_repeats,
     training_differences,
 )
@@ -104,6 +105,7 @@ def test_a_single_fold_says_nothing(tmp_path):
     found = compare(summary(tmp_path / "a", values), summary(tmp_path / "b", better), "accuracy")
     assert (found.pairs, found.folds) == (2, 1)
     assert math.isnan(found.p_t)
+    assert found.text() == "not decidable: 2 seeds of a single fold do not say how much folds scatter"
 
 
 def test_other_data_are_refused_and_other_training_is_said(tmp_path):
@@ -149,6 +151,20 @@ def test_failed_runs_do_not_count(tmp_path):
     assert list(runs.metrics) == [(0, None)]
     with pytest.raises(CheckpointError, match="no finished run"):
         summary(tmp_path / "b", {}, failed=[0])
+
+
+def test_runs_that_do_not_count_are_told(tmp_path):
+    a = summary(tmp_path / "a", {(0, None): 0.5, (1, None): 0.6, (2, None): 0.7}, failed=[4])
+    b = summary(tmp_path / "b", {(0, None): 0.5, (2, None): 0.7, (3, None): 0.9}, failed=[1])
+    c = summary(tmp_path / "c", {(0, None): 0.5, (1, None): None, (4, None): 0.6})
+    assert left_out(a, {"b": b, "c": c}, "accuracy", "a") == [
+        "a: 1 of 4 runs failed, as seed 4 (lost)",
+        "b: 1 of 4 runs failed, as seed 1 (lost)",
+        "b: in no pair, for want of a, are seed 3",
+        "c: no accuracy of seed 1",
+        "a: in no pair, for want of c, are seed 2",
+    ]
+    assert left_out(a, {"same": a}, "accuracy", "a")[1:] == ["same: 1 of 4 runs failed, as seed 4 (lost)"]
 
 
 def test_what_cannot_be_compared(tmp_path):
