@@ -353,6 +353,7 @@ def test_keys_of_other_parts_stay_out_of_what_runs_keep():
         ({"qmoe": {"name": "identity", "top_k": 1}}, "has no key `top_k`"),
         ({"qmoe": {"circuit": SMALL, "balance": -1}}, "balance"),
         ({"qskip": "all"}, "qskip"),
+        ({"qmoe": {"topk": 1}}, r"^[^\n]*key `qmoe.topk` is unknown. Did you mean `top_k`\?$"),
     ],
 )
 def test_bad_keys(change, message):
