@@ -121,6 +121,8 @@ class SceneTokens:
             if progress is not None:
                 progress(done, len(tiles))
         self.close()
+        if self._device.type != "cpu":  # training needs the memory, and forked workers cannot use its device
+            self._vit.unload()
 
     def close(self) -> None:
         """Close the file that was read last; reading again opens it again."""

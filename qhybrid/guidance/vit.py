@@ -53,6 +53,10 @@ class FrozenViT:
                 self._network = self._load()
         return self._network
 
+    def unload(self) -> None:
+        """Forget the network, and the memory of its device with it; it is loaded again when it is needed."""
+        self._network = None
+
     @property
     def describing(self) -> dict[str, Any]:
         """All that decides token maps of an image of given values, for keys of caches."""

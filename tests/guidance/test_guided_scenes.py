@@ -133,6 +133,27 @@ def test_each_tile_passes_the_vit_once(root, config, tmp_path, looks):
     assert len(looks) == 12
 
 
+def test_a_gpu_is_given_back_before_training(root, config, tmp_path, monkeypatch):
+    """Workers that find no tile on disk run the ViT on the processor, and may not touch a forked device."""
+    guidance, scenes, tokens = guided(root, config, tmp_path)
+    shape = guidance.options.maps, guidance.options.token_channels
+    seen = []
+
+    def maps(vit, image):
+        seen.append(image.device.type)
+        return torch.zeros(1, *shape, *vit.grid(*image.shape[-2:]), dtype=torch.float16)
+
+    monkeypatch.setattr(FrozenViT, "maps", maps)
+    for device, kept in (("cpu", True), ("meta", False)):
+        guidance.vit._network = loaded = object()
+        there = SceneTokens(
+            guidance, tokens._statistics, tokens._contract, device=device, cache=TokenCache(tmp_path / device)
+        )
+        there.prepare(scenes)
+        assert (guidance.vit._network is loaded) == kept
+    assert seen == ["cpu"] * 6 + ["meta"] * 6
+
+
 def test_changed_pixels_are_seen_anew(root, config, tmp_path, looks):
     shutil.copytree(root, tmp_path / "data")
     guided(tmp_path / "data", config, tmp_path / "tokens")[2].prepare(
