@@ -19,9 +19,6 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 DEEPEST = 100
 """Levels of mappings and lists in each other. libyaml's own recursion ends the process on thousands."""
-
-
-_BOOL, _TEXT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:str"
 _WORDS = frozenset({"on", "off", "yes", "no"})
 """Keys that YAML 1.1 takes for true and false, as `off` of a bottleneck of experts or a class called `no`."""
 
@@ -34,8 +31,8 @@ class _UniqueKeys(yaml.constructor.SafeConstructor):
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
-            if key_node.tag == _BOOL and str(key_node.value).lower() in _WORDS:
-                key_node.tag = _TEXT
+            if key_node.tag == "tag:yaml.org,2002:bool" and str(key_node.value).lower() in _WORDS:
+                key_node.tag = "tag:yaml.org,2002:str"
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable) and key in seen:
                 raise yaml.constructor.ConstructorError(

@@ -76,8 +76,10 @@ class TokenCache:
             shape: What they must have.
         """
         file = self.file(key)
+        if file is None:
+            return None
         try:
-            if file is None or not file.is_file():
+            if not file.is_file():
                 return None
             with safe_open(file, framework="pt") as content:
                 tokens: Tensor = content.get_tensor("tokens")
