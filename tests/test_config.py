@@ -44,6 +44,18 @@ def test_names_with_underscores_are_text(recipe_file):
     assert yaml.safe_load(to_yaml(recipe))["model"]["variant"] == "12_1"
 
 
+def test_words_that_yaml_takes_for_true_and_false_may_be_keys(recipe_file):
+    """`off` names the experts that a mixture leaves out, and a class may be called `no`."""
+    recipe = load_recipe(recipe_file(), ["model.part={off: [a], 'on': b}"])
+    assert recipe.model["part"] == {"off": ["a"], "on": "b"}
+    file = recipe_file()
+    file.write_text("a: {off: [x], No: 1, yes: true, ON: off}\n")
+    assert read_yaml(file) == {"a": {"off": ["x"], "No": 1, "yes": True, "ON": False}}
+    file.write_text("off: 1\n'off': 2\n")
+    with pytest.raises(ConfigError, match="key `off` is given twice"):
+        read_yaml(file)
+
+
 def test_smallest_recipe_has_documented_defaults(recipe_file):
     recipe = load_recipe(recipe_file())
     assert (recipe.name, recipe.seed, recipe.data.patch_size, recipe.engine.kind) == ("tiny", 0, 128, "exact")

@@ -114,6 +114,8 @@ class _Progress:
 
 def print_ablation(found: Mapping[str, Any]) -> None:
     """Print the table of an ablation, the verdicts in words, and how they were found."""
+    from qhybrid.experiments.ablations.results import frozen_vits
+
     console.print(ablation_table(found))
     for layers, letter in _letters(found).items():
         say(f"@{letter}: {layers}")
@@ -132,6 +134,8 @@ def print_ablation(found: Mapping[str, Any]) -> None:
     timed = [f"{row['arm']} {row['epoch_seconds']:.3g}" for row in found["arms"] if row.get("epoch_seconds")]
     if timed:
         say(f"Seconds an epoch, median over runs: {', '.join(timed)}.")
+    for sentence in frozen_vits(found):
+        say(sentence)
     if found["trials"]:
         keys = ", ".join(found["space"])
         say(f"Each arm was tuned with {found['trials']} settings by validation, over {keys}.")

@@ -137,6 +137,8 @@ def evaluate(
     if references and not beside:
         console.print(references_table("references on the same images", references))
     say_circuit_use(found)
+    if vit := json.loads((target / "metrics.json").read_text(encoding="utf-8")).get("frozen_vit"):
+        say(f"{'frozen ViT':<12}{vit}")
     say_path("metrics", target)
     if failed is not None:
         raise failed

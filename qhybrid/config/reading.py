@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,8 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 DEEPEST = 100
 """Levels of mappings and lists in each other. libyaml's own recursion ends the process on thousands."""
+_WORDS = frozenset({"on", "off", "yes", "no"})
+"""Keys that YAML 1.1 takes for true and false, as `off` of a bottleneck of experts or a class called `no`."""
 
 
 class _UniqueKeys(yaml.constructor.SafeConstructor):
@@ -29,6 +31,8 @@ class _UniqueKeys(yaml.constructor.SafeConstructor):
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
+            if key_node.tag == "tag:yaml.org,2002:bool" and str(key_node.value).lower() in _WORDS:
+                key_node.tag = "tag:yaml.org,2002:str"
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable) and key in seen:
                 raise yaml.constructor.ConstructorError(
@@ -130,10 +134,21 @@ def _emptied(item: Any) -> bool:
     return bool(item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"])
 
 
+def _of_other_kind(item: Any, errors: Sequence[Any]) -> bool:
+    """Return whether a section is called no word, where the others say what is wrong in it."""
+    if item["type"] != "literal_error" or not isinstance(item["input"], Mapping):
+        return False
+    place = item["loc"][:-1]
+    return any(one["loc"][: len(place)] == place and one["type"] != "literal_error" for one in errors)
+
+
 def _explain(error: ValidationError, model: type[BaseModel], source: str, content: Mapping[str, Any]) -> str:
     lines = []
     wrong: dict[tuple[str, str], list[str]] = {}
-    for item in error.errors():
+    errors = error.errors()
+    for item in errors:
+        if _of_other_kind(item, errors):
+            continue
         key = _key_of(item["loc"], content)
         if item["type"] == "extra_forbidden":
             allowed = _allowed_keys(model, item["loc"])

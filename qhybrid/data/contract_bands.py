@@ -294,7 +294,16 @@ def named_places(wanted: Sequence[str], bands: Sequence[BandInput]) -> tuple[int
     Returns:
         None if a name is missing.
     """
-    labels = _labels(bands)
-    words = () if labels.default else labels.words
+    words = _told(bands)
     plain = [_plain(name) for name in wanted]
     return tuple(words.index(name) + 1 for name in plain) if set(plain) <= set(words) else None
+
+
+def has_names(bands: Sequence[BandInput]) -> bool:
+    """Return whether names tell what a band shows: not numbers such as "Band 3", and not GDAL's default."""
+    return any(_told(bands))
+
+
+def _told(bands: Sequence[BandInput]) -> tuple[str | None, ...]:
+    labels = _labels(bands)
+    return () if labels.default else labels.words

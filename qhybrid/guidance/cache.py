@@ -51,7 +51,7 @@ class TokenCache:
     """The files.
 
     Attributes:
-        folder: Where they are; None where no folder can be made: then nothing is kept.
+        folder: Where they are; None where no folder can be made: then nothing is kept, with a warning once.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
@@ -59,8 +59,9 @@ class TokenCache:
         self.folder: Path | None
         try:
             self.folder = cache_dir() / "tokens" if folder is None else Path(folder)
-        except WorkspaceError:
-            self.folder = None
+            self._problem = ""
+        except WorkspaceError as error:
+            self.folder, self._problem = None, str(error)
         self._full = False
 
     def file(self, key: str) -> Path | None:
@@ -75,9 +76,11 @@ class TokenCache:
             shape: What they must have.
         """
         file = self.file(key)
-        if file is None or not file.is_file():
+        if file is None:
             return None
         try:
+            if not file.is_file():
+                return None
             with safe_open(file, framework="pt") as content:
                 tokens: Tensor = content.get_tensor("tokens")
                 said = content.metadata() or {}
@@ -98,9 +101,11 @@ class TokenCache:
     def save(self, key: str, tokens: Tensor) -> None:
         """Keep token maps; where that is not possible they are not kept, with one warning."""
         file = self.file(key)
-        if file is None or self._full:
+        if self._full:
             return
         try:
+            if file is None:
+                raise WorkspaceError(self._problem)
             with atomic_path(file) as temporary:
                 content = tokens.cpu().contiguous()
                 save_file({"tokens": content}, temporary, {"key": key, "sha256": _checksum(content)})

@@ -53,7 +53,8 @@ class GuidanceOptions(StrictModel):
         layers: Blocks of the ViT, from 0, after which the token maps are taken. Default: two in the middle,
             of 12 blocks 5 and 8.
         bands: Which of the model's bands the ViT gets, in its order (red, green, blue), by number from 1 or
-            by name. Default: the bands called red, green and blue, else all bands if they are three.
+            by name. Default: the bands called red, green and blue, else all bands if they are three and
+            no names say what they show.
         values: What the ViT's values are made of. `range`: numbers of 8 bits divided by 255, others from the
             0.5th percentile of the training pixels (0) to the 99.5th (1). `percentiles`: these for all
             numbers. Either is then normalised by `mean` and `std`. `standardised`: mean 0 and deviation 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from qhybrid.data.contract_bands import named_places
+from qhybrid.data.contract_bands import has_names, named_places
 from qhybrid.data.statistics import BandStatistics
 from qhybrid.errors import ConfigError
 from qhybrid.guidance.fusion import Concatenation, DeformableCrossAttention
@@ -134,6 +134,27 @@ def seen(image: Tensor, bands: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
     return chosen * gain.to(image)[:, None, None] + shift.to(image)[:, None, None]
 
 
+def bytes_seen(guidance: Guidance, statistics: BandStatistics) -> tuple[Tensor, Tensor] | None:
+    """Return gain and shift, each (C, 1, 1), from bytes to what the ViT gets: the same for all statistics.
+
+    Returns:
+        None where the ViT does not get bytes divided by 255, but what statistics say.
+    """
+    options, places = guidance.options, guidance.bands.tolist()
+    mean, std = (torch.tensor(one, dtype=torch.float64) for one in (options.mean or (), options.std or ()))
+    center, deviation = (
+        torch.tensor(one, dtype=torch.float64)[places] for one in (statistics.mean, statistics.std)
+    )
+    if options.values != "range" or not bool((deviation > 0).all()):
+        return None
+    gain, shift = 1 / (_LARGEST_8_BIT * std), -mean / std
+    as_seen = guidance.gain.double().cpu(), guidance.shift.double().cpu()
+    same = torch.allclose(as_seen[0], deviation * gain, rtol=1e-5) and torch.allclose(
+        as_seen[1], center * gain + shift, rtol=1e-5, atol=1e-5
+    )
+    return (gain.float()[:, None, None], shift.float()[:, None, None]) if same else None
+
+
 def _fusion(options: GuidanceOptions, channels: int) -> nn.Module:
     assert options.dim is not None  # filled in with the section
     if options.fusion == "concat":
@@ -153,7 +174,14 @@ def band_places(options: GuidanceOptions, statistics: BandStatistics) -> list[in
     described = statistics.contract.bands if statistics.contract is not None else ()
     wanted = options.bands
     if wanted is None:
-        found = named_places(_RGB, described) if count == len(_RGB) and described else None
+        colours = count == len(_RGB) and bool(described)
+        found = named_places(_RGB, described) if colours else None
+        if found is None and colours and bands == count and has_names(described):
+            raise ConfigError(
+                "Key `guidance.bands` is needed: the ViT takes red, green and blue, but the model's bands "
+                f"are called {_names(described)}. Fix: give the numbers of red, green and blue among them, "
+                "in this order; [1, 2, 3] takes the bands as they come."
+            )
         if found is None and bands != count:
             raise ConfigError(
                 f"Key `guidance.bands` is needed: the ViT takes {count} bands, but the model has {bands}, "

@@ -30,6 +30,8 @@ _GATED = (
 )
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+"""Weights, and in which of several files each tensor is."""
 NOT_ARCHITECTURE = (
     "_name_or_path",
     "architectures",
@@ -74,7 +76,7 @@ def find_weights(name: str, key: str = "encoder.weights", extra: str = EXTRA) ->
             )
     hub = optional_import("huggingface_hub", extra)
     try:
-        return Path(hub.snapshot_download(name, allow_patterns=[CONFIG, PREPROCESSOR, "*.safetensors"]))
+        return Path(hub.snapshot_download(name, allow_patterns=[CONFIG, PREPROCESSOR, *_WEIGHTS]))
     except Exception as error:  # the client raises many kinds: no network, no such model, a name it refuses
         raise ConfigError(
             f"Key `{key}` must be a folder, or the name of a model on the hub, but there is no "

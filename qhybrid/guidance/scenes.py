@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import get_worker_info
@@ -15,11 +17,11 @@ from qhybrid.data.raster import Window
 from qhybrid.data.scenes import Scene, SceneReader
 from qhybrid.data.statistics import BandStatistics
 from qhybrid.guidance.cache import TokenCache, token_key
-from qhybrid.guidance.module import Guidance, guidance_in, seen
+from qhybrid.guidance.module import Guidance, bytes_seen, guidance_in, seen
 from qhybrid.guidance.tiles import TileGrid, sample_window
 
 MEMORY_MB = 256
-"""Token maps kept in memory; two rows of a scene's tiles are kept however large they are."""
+"""Token maps kept in memory; rows of tiles that a row of windows touches are kept whatever their size."""
 
 
 class SceneTokens:
@@ -55,6 +57,7 @@ class SceneTokens:
         self.options = options
         self._vit = guidance.vit
         self._seen = tuple(one.detach().cpu() for one in (guidance.bands, guidance.gain, guidance.shift))
+        self._of_bytes = bytes_seen(guidance, statistics)
         self._device = torch.device(device or guidance.gain.device)
         self._statistics, self._contract = statistics, contract
         self._cache = (cache or TokenCache()) if options.cache else None
@@ -91,9 +94,11 @@ class SceneTokens:
             DataError: If the scene cannot be read.
         """
         grid = self._grid(scene)
+        # A window may touch a part of a tile above and below, and near the end two that overlap.
+        rows = math.ceil(window.height / grid.side) + 2
 
         def tile_maps(row: int, column: int) -> Tensor:
-            return self._tile(scene, grid, row, column)
+            return self._tile(scene, grid, row, column, rows)
 
         return sample_window(tile_maps, grid, window, self.options.patch / self.options.scale)
 
@@ -112,10 +117,12 @@ class SceneTokens:
         grids = [(scene, self._grid(scene)) for scene in scenes]
         tiles = [(scene, grid, at) for scene, grid in grids for at in grid.places()]
         for done, (scene, grid, (row, column)) in enumerate(tiles, start=1):
-            self._tile(scene, grid, row, column)
+            self._tile(scene, grid, row, column, rows=1)
             if progress is not None:
                 progress(done, len(tiles))
         self.close()
+        if self._device.type != "cpu":  # training needs the memory, and forked workers cannot use its device
+            self._vit.unload()
 
     def close(self) -> None:
         """Close the file that was read last; reading again opens it again."""
@@ -135,31 +142,37 @@ class SceneTokens:
         self._reader.move_to(scene)
         return self._reader
 
-    def _tile(self, scene: Scene, grid: TileGrid, row: int, column: int) -> Tensor:
-        """Return the token maps of a tile."""
+    def _tile(self, scene: Scene, grid: TileGrid, row: int, column: int, rows: int) -> Tensor:
+        """Return the token maps of a tile; those of so many rows of tiles are kept in memory at least."""
         identity = (scene.image, scene.window, row, column)
         key = self._keys.get(identity)
         if key is not None and key in self._memory:
             self._memory.move_to_end(key)
             return self._memory[key]
         at = grid.window(row, column)
-        rows, columns = self._vit.grid(at.height, at.width)
-        shape = (self.options.maps, self.options.token_channels, rows, columns)
+        tokens = self._vit.grid(at.height, at.width)
+        shape = (self.options.maps, self.options.token_channels, *tokens)
         found = None
         if key is not None and self._cache is not None:
             found = self._cache.load(key, shape)
         if found is None:
             image = self._image(scene, at)
-            key = token_key(image, self._vit.describing, (rows, columns))
+            key = token_key(image, self._vit.describing, tokens)
             found = self._found(key, image, shape)
             self._keys[identity] = key
-        self._remember(str(key), found, 2 * len(grid.starts(1)))
+        self._remember(str(key), found, rows * len(grid.starts(1)))
         return found
 
     def _image(self, scene: Scene, at: Window) -> Tensor:
         """Return what the ViT gets of a tile, shape (C, h, w)."""
         raw, valid = self._open(scene).read(at)
-        return seen(torch.from_numpy(self._statistics.standardise(raw, valid)), *self._seen)
+        image = seen(torch.from_numpy(self._statistics.standardise(raw, valid)), *self._seen)
+        if self._of_bytes is None or raw.dtype != np.uint8:
+            return image
+        # Straight from the bytes: another fold's statistics would round otherwise, and its key would be new.
+        gain, shift = self._of_bytes
+        exact = torch.from_numpy(raw).index_select(0, self._seen[0]) * gain + shift
+        return torch.where(torch.from_numpy(valid), exact, image)
 
     def _found(self, key: str, image: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Return token maps from disk, else from the ViT."""

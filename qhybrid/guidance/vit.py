@@ -16,6 +16,10 @@ from qhybrid.guidance.pretrained import FROZEN, find_weights, library, load_pret
 from qhybrid.workspace import data_below, data_root
 
 
+class _OtherSizeError(ConfigError):
+    """A ViT does not take images of this size."""
+
+
 class FrozenViT:
     """A pretrained ViT that is never trained, loaded when it is needed first.
 
@@ -48,6 +52,10 @@ class FrozenViT:
             with data_below(self.root or data_root()):
                 self._network = self._load()
         return self._network
+
+    def unload(self) -> None:
+        """Forget the network, and the memory of its device with it; it is loaded again when it is needed."""
+        self._network = None
 
     @property
     def describing(self) -> dict[str, Any]:
@@ -101,13 +109,16 @@ class FrozenViT:
         return half
 
     def check(self) -> None:
-        """Run a small image through the ViT, so that what does not fit shows before time is spent.
+        """Run an image through the ViT, a small one if it can, so that what does not fit shows early.
 
         Raises:
             ConfigError: As `maps`.
         """
-        side = 2 * self.options.patch / self.options.scale
-        self.maps(torch.zeros(1, self.options.image_channels, round(side), round(1.5 * side)))
+        side, channels = 2 * self.options.patch / self.options.scale, self.options.image_channels
+        try:
+            self.maps(torch.zeros(1, channels, round(side), round(1.5 * side)))
+        except _OtherSizeError:  # some take images of one size alone, which may be that of the tiles
+            self.maps(torch.zeros(1, channels, self.options.tile, self.options.tile))
 
     @property
     def _layers(self) -> tuple[int, ...]:
@@ -152,7 +163,7 @@ class FrozenViT:
         try:
             states = network(pixel_values=image, **flags).hidden_states
         except Exception as error:  # each kind of model raises its own
-            raise ConfigError(
+            raise _OtherSizeError(
                 f"The frozen ViT `{self.options.backbone}` must take images of {image.shape[-2]} x "
                 f"{image.shape[-1]} pixels, but does not: {error} Fix: set `guidance.tile` and "
                 "`guidance.scale` so that tiles have the `image_size` of its configuration "

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,10 @@ class Router(nn.Module):
             self.linear.requires_grad_(False)  # its softmax is 1 whatever the weights are
         self.names, self.top_k, self.balance = names, top_k, balance
         self._probabilities: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is kept for the loss belongs to a graph, which can be neither copied nor saved.
+        return {**self.__dict__, "_probabilities": None}
 
     def forward(self, features: Tensor) -> Tensor:
         """Return weights (B, experts), float32 or float64, of features (B, C, h, w)."""

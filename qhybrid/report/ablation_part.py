@@ -10,6 +10,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure as Drawing
 
 from qhybrid.experiments.ablations.pictures import ROW, Paints, draw_arms, judged_arms
+from qhybrid.experiments.ablations.results import frozen_vits
 from qhybrid.metrics import DASH, Metric, find_metric
 from qhybrid.metrics.verdict import DIFFERENT, EQUIVALENT
 from qhybrid.report.parts import Figure, Table
@@ -80,10 +81,11 @@ def _facts(found: Mapping[str, Any], shown: Metric) -> str:
         if found["trials"]
         else " Arms were trained with the recipe's own settings."
     )
+    vits = "".join(f" {sentence}" for sentence in frozen_vits(found))
     return (
         f"{found['statistics']} p is that of the paired t-test, corrected by Holm over the arms; finds is "
         "the smallest true difference that this design finds in one arm alone with 80 % power; the margin, "
-        f"stated before the first run, is {margin:g}{unit}.{tuned}"
+        f"stated before the first run, is {margin:g}{unit}.{tuned}{vits}"
     )
 
 

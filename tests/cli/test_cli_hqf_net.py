@@ -18,6 +18,9 @@ from tiny_vits import TINY
 
 from qhybrid.cli.main import execute
 from qhybrid.guidance import Guidance
+from qhybrid.guidance.keys import RANDOM_LABEL
+from qhybrid.metrics import find_metric
+from qhybrid.report.ablation_part import _facts
 from qhybrid.training import load_run
 
 pytest.importorskip("transformers")
@@ -48,6 +51,7 @@ RECIPE = {
             "points": 2,
         },
     },
+    "ablation": {"models": {"unet": {"name": "unet", "widths": [4, 4, 4, 4, 4]}}},
     "training": {"epochs": 1, "batch_size": 4, "progress": False},
 }
 SWEEP = {
@@ -111,8 +115,9 @@ def test_the_table_of_epochs_has_entropy_and_load(run):
 
 
 @pytest.mark.usefixtures("unrendered_pictures")
-def test_evaluate_and_predict(run, workspace):
+def test_evaluate_and_predict(run, workspace, capsys):
     assert execute(["evaluate", str(run), "--no-diagnose"]) == 0
+    assert f"frozen ViT  {RANDOM_LABEL}" in capsys.readouterr().out
     (scene,) = (workspace / "cache").glob("synthetic/*/test/images/*.tif")
     assert execute(["predict", str(run), str(scene), "-o", "map.tif"]) == 0
     with rasterio.open("map.tif") as made, rasterio.open(scene) as given:
@@ -144,11 +149,21 @@ def test_diagnose(run, monkeypatch):
 
 
 @pytest.mark.usefixtures("unrendered_pictures")
-def test_ablate():
-    arms = ",".join(["removed", "twin"])
+def test_ablate(capsys):
+    arms = ",".join(["unet", "removed", "twin"])
     assert execute(["ablate", "hqf", "--arms", arms, "--seeds", "0"]) == 0
     (table,) = Path("runs/hqf").glob("ablation/ablation.json")
-    assert [one["arm"] for one in json.loads(table.read_text())["arms"]] == ["as_is", "removed", "twin"]
+    found = json.loads(table.read_text())
+    assert [one["arm"] for one in found["arms"]] == ["as_is", "unet", "removed", "twin"]
+    assert [one.get("frozen_vit") for one in found["arms"]] == [
+        RANDOM_LABEL,
+        None,
+        RANDOM_LABEL,
+        RANDOM_LABEL,
+    ]
+    said = f"Frozen ViT of as_is, removed, twin: {RANDOM_LABEL}."
+    assert said in capsys.readouterr().out
+    assert said in _facts(found, find_metric("miou"))
 
 
 def test_hardware_executes_all_layers_in_one_round_with_the_maps_of_the_tiles(run, capsys):

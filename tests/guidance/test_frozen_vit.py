@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import sys
 
 import pytest
@@ -207,6 +208,27 @@ def test_a_vit_of_one_image_size_alone_is_refused(saved_vit, monkeypatch):
     assert vit.maps(torch.zeros(1, 3, 56, 56)).shape[-2:] == (4, 4)
     with pytest.raises(ConfigError, match=r"must take images of 28 x 28 pixels.*`image_size` .*\(56\)"):
         vit.maps(torch.zeros(1, 3, 28, 28))
+    with pytest.raises(ConfigError, match=r"must take images of 518 x 518 pixels.*`guidance.tile`"):
+        vit.check()
+    FrozenViT(options_of(folder, tile=56)).check()  # as the message advises
+
+
+def test_the_hub_gives_weights_in_several_files_with_their_index(saved_vit, monkeypatch, tmp_path):
+    model, _ = saved_vit()
+    model.save_pretrained(tmp_path / "parts", max_shard_size="4KB")
+    assert len(list((tmp_path / "parts").glob("*.safetensors"))) > 1
+
+    def download(name, allow_patterns):
+        for pattern in allow_patterns:
+            for file in (tmp_path / "parts").glob(pattern):
+                (tmp_path / "hub").mkdir(exist_ok=True)
+                shutil.copy(file, tmp_path / "hub")
+        return str(tmp_path / "hub")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    image = torch.randn(1, 3, 28, 28)
+    expected = FrozenViT(options_of(tmp_path / "parts")).maps(image)
+    assert torch.equal(FrozenViT(options_of("somebody/vit")).maps(image), expected)
 
 
 def test_random_weights_are_those_of_the_seed_and_say_so():

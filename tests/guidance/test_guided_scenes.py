@@ -19,6 +19,7 @@ from qhybrid.config import DataConfig, Recipe, validated
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.contract import InputContract
 from qhybrid.data.contract_bands import BandInput
+from qhybrid.data.raster import Window
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.scenes import Scene
 from qhybrid.data.statistics import BandStatistics, compute_statistics
@@ -132,6 +133,27 @@ def test_each_tile_passes_the_vit_once(root, config, tmp_path, looks):
     assert len(looks) == 12
 
 
+def test_a_gpu_is_given_back_before_training(root, config, tmp_path, monkeypatch):
+    """Workers that find no tile on disk run the ViT on the processor, and may not touch a forked device."""
+    guidance, scenes, tokens = guided(root, config, tmp_path)
+    shape = guidance.options.maps, guidance.options.token_channels
+    seen = []
+
+    def maps(vit, image):
+        seen.append(image.device.type)
+        return torch.zeros(1, *shape, *vit.grid(*image.shape[-2:]), dtype=torch.float16)
+
+    monkeypatch.setattr(FrozenViT, "maps", maps)
+    for device, kept in (("cpu", True), ("meta", False)):
+        guidance.vit._network = loaded = object()
+        there = SceneTokens(
+            guidance, tokens._statistics, tokens._contract, device=device, cache=TokenCache(tmp_path / device)
+        )
+        there.prepare(scenes)
+        assert (guidance.vit._network is loaded) == kept
+    assert seen == ["cpu"] * 6 + ["meta"] * 6
+
+
 def test_changed_pixels_are_seen_anew(root, config, tmp_path, looks):
     shutil.copytree(root, tmp_path / "data")
     guided(tmp_path / "data", config, tmp_path / "tokens")[2].prepare(
@@ -154,6 +176,40 @@ def test_maps_are_not_kept_where_nobody_asks(root, config, tmp_path, looks):
     assert not list(tmp_path.rglob("*.safetensors"))
     _, scenes, tokens = guided(root, config, cache=False)
     assert not tokens.kept
+
+
+def test_other_statistics_of_the_same_bytes_have_the_same_tiles(root, config, tmp_path, looks):
+    """Folds differ in mean and deviation, which an image of bytes does not depend on where there are data."""
+    scenes = open_dataset(config, root).scenes("train")
+    options, images = validated(GuidanceOptions, RANDOM, "model.guidance"), []
+    for some in (scenes, scenes[:1]):
+        statistics = compute_statistics(some, None, None)
+        guidance = Guidance(options, [4] * 5, 3)
+        guidance.see(statistics)
+        cache = TokenCache(tmp_path)
+        tokens = SceneTokens(guidance, statistics, statistics.contract, cache=cache)
+        grid = tokens._grid(scenes[0])
+        images.append(tokens._image(scenes[0], grid.window(1, 1)))  # below the rows without data
+        looks.clear()
+        tokens._tile(scenes[0], grid, 1, 1, rows=1)
+    assert torch.equal(*images)
+    assert not looks
+    expected, _ = expected_input(scenes[0], slice(8, 40), slice(24, 56))
+    torch.testing.assert_close(images[0], expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("side", [16, 48, 64])
+def test_each_tile_passes_the_vit_once_for_windows_of_any_size(root, config, looks, side):
+    """Windows from left to right and from top to bottom, as `predict` reads them, and no room to spare."""
+    guidance, _, _ = guided(root, config, tile=16)
+    statistics = compute_statistics(open_dataset(config, root).scenes("train"), None, None)
+    tokens = SceneTokens(guidance, statistics, statistics.contract, keep=False, cache=None, memory_mb=0)
+    tokens._cache = None
+    scene = Scene("a", root / "train" / "images" / "a.tif", None, "")
+    for row in range(0, 40, 8):
+        for column in range(0, 56, 8):
+            tokens(scene, Window(row, column, side, side))
+    assert len(looks) == 3 * 4
 
 
 def test_damaged_files_are_computed_again(root, config, tmp_path, looks):
@@ -183,6 +239,7 @@ def described(names, numbers=(1, 2, 3, 4)):
         (("blue", "green", "red", "nir"), None, [2, 1, 0]),
         (("blue", "green", "red"), None, [2, 1, 0]),
         (("", "", ""), None, [0, 1, 2]),
+        (("Band 1", "Band 2", "Band 3"), None, [0, 1, 2]),
         (("a", "b", "c", "d"), [4, 1, 1], [3, 0, 0]),
     ],
 )
@@ -209,6 +266,17 @@ def test_unknown_bands_are_refused(bands, message):
     guidance = Guidance(validated(GuidanceOptions, {**RANDOM, "bands": bands}, "x"), [4] * 5, 4)
     with pytest.raises(ConfigError, match=message):
         guidance.see(described(("B02", "B03", "B04", "B08")))
+
+
+@pytest.mark.parametrize("names", [("B02", "B03", "B04"), ("nir", "red", "green"), ("VV", "VH", "")])
+def test_three_bands_that_are_called_otherwise_are_not_taken_for_colours(names):
+    guidance = Guidance(validated(GuidanceOptions, RANDOM, "x"), [4] * 5, 3)
+    with pytest.raises(ConfigError, match=r"`guidance.bands` is needed: .* red, green and blue.*\[1, 2, 3\]"):
+        guidance.see(described(names))
+    as_they_come = validated(GuidanceOptions, {**RANDOM, "bands": [1, 2, 3]}, "x")
+    taken = Guidance(as_they_come, [4] * 5, 3)
+    taken.see(described(names))
+    assert taken.bands.tolist() == [0, 1, 2]
 
 
 class Comparing(nn.Module):

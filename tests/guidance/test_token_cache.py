@@ -99,6 +99,18 @@ def test_other_shapes_are_not_given_out(cache):
         assert cache.load(key_of(), (2, 3, 5, 4)) is None
 
 
+def test_a_cache_without_any_folder_is_said_once(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("QHYBRID_CACHE", str(tmp_path / "file" / "cache"))
+    nowhere = TokenCache()
+    assert nowhere.load(key_of(), SHAPE) is None
+    with pytest.warns(UserWarning, match="not kept on disk from now on: Cannot create .*QHYBRID_CACHE"):
+        nowhere.save(key_of(), torch.randn(SHAPE).half())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nowhere.save(key_of(), torch.randn(SHAPE).half())
+
+
 def test_a_folder_that_cannot_be_written_is_said_once(tmp_path):
     (tmp_path / "tokens").write_text("in the way")
     cache = TokenCache(tmp_path / "tokens")

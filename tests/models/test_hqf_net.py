@@ -153,6 +153,15 @@ class TestMixture:
         assert ((kept == 0).sum(1) == 1).all()
         torch.testing.assert_close(kept.sum(1), 1 - soft.min(1).values)
 
+    def test_a_mixture_can_be_copied_between_a_step_and_its_loss(self):
+        mixture = ExpertBottleneck(6, {"a": nn.Linear(12, 5), "b": nn.Linear(12, 5)}, 5, grid=2).train()
+        features = torch.randn(3, 6, 4, 4)
+        before = mixture(features)
+        again = copy.deepcopy(mixture)
+        assert again.router.take() is None
+        assert mixture.router.take() is not None
+        assert torch.equal(again(features), before)
+
     def test_top_one_still_trains_the_router(self):
         torch.manual_seed(0)
         model = build_model({**HQF, "qmoe": {"circuit": SMALL, "top_k": 1}})
@@ -353,6 +362,7 @@ def test_keys_of_other_parts_stay_out_of_what_runs_keep():
         ({"qmoe": {"name": "identity", "top_k": 1}}, "has no key `top_k`"),
         ({"qmoe": {"circuit": SMALL, "balance": -1}}, "balance"),
         ({"qskip": "all"}, "qskip"),
+        ({"qmoe": {"topk": 1}}, r"^[^\n]*key `qmoe.topk` is unknown. Did you mean `top_k`\?$"),
     ],
 )
 def test_bad_keys(change, message):

@@ -162,11 +162,32 @@ def _row(
     ]
     row["metrics"] = _metrics(runs)
     row["epoch_seconds"] = runs.epoch_seconds
+    if (vit := _frozen_vit(runs)) is not None:
+        row["frozen_vit"] = vit
     if found is not None:
         row["difference"] = _difference(found, settings)
         interval = over_images(_predictions(reference, runs, settings), settings.metric)
         row["over_images"] = None if interval is None else interval.to_dict()
     return row
+
+
+def _frozen_vit(runs: RepeatedRuns) -> str | None:
+    """Return what the runs of an arm call their frozen ViT; None without one."""
+    recipe = RepeatSchedule.read(runs.folder).recipe
+    for seed, fold in runs.metrics:
+        file = result_file(runs.folder / Repetition(seed, fold).name, recipe)
+        label = json.loads(file.read_text(encoding="utf-8")).get("frozen_vit")
+        return None if label is None else str(label)
+    return None
+
+
+def frozen_vits(content: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each frozen ViT of an ablation.json, with the arms that have it."""
+    arms: dict[str, list[str]] = {}
+    for row in content["arms"]:
+        if row.get("frozen_vit"):
+            arms.setdefault(row["frozen_vit"], []).append(row["arm"])
+    return [f"Frozen ViT of {', '.join(names)}: {label}." for label, names in arms.items()]
 
 
 def _metrics(runs: RepeatedRuns) -> dict[str, dict[str, float | None]]:
