@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from qiskit_ibm_runtime import Batch, Session
-from qiskit_ibm_runtime.api.exceptions import RequestsApiError
-from qiskit_ibm_runtime.decoders.result_decoder import ResultDecoder
 from qiskit_ibm_runtime.exceptions import (
     IBMNotAuthorizedError,
     RuntimeInvalidStateError,
@@ -19,7 +17,7 @@ from qiskit_ibm_runtime.options_models import SamplerOptions
 from qiskit_ibm_runtime.utils.utils import is_isa_circuit
 
 from qhybrid.devices import Device
-from qhybrid.errors import HardwareError, ServiceError, SubmissionRefusedError
+from qhybrid.errors import HardwareError, SubmissionRefusedError
 from qhybrid.hardware.circuits.prepared import Pub
 from qhybrid.hardware.services.ibm.answers import (
     billed_of,
@@ -32,6 +30,7 @@ from qhybrid.hardware.services.ibm.answers import (
 )
 from qhybrid.hardware.services.ibm.connection import Connection
 from qhybrid.hardware.services.ibm.failures import explained
+from qhybrid.hardware.services.ibm.results import RawResult, text_of_result
 from qhybrid.hardware.services.interface import (
     CANCELLED,
     DONE,
@@ -39,13 +38,11 @@ from qhybrid.hardware.services.interface import (
     QUEUED,
     RUNNING,
     TOO_LONG,
-    AbsentResultError,
     Budget,
     JobService,
     Listed,
     Outlook,
     Package,
-    ResultGoneError,
     View,
 )
 from qhybrid.hardware.settings import HardwareSettings
@@ -60,22 +57,6 @@ STATUS = {
     "CANCELLED": CANCELLED,
     "ERROR": FAILED,
 }
-
-
-GONE, ABSENT = object(), object()
-DELETED = (400, 403, 404, 409, 410, 422)
-"""HTTP statuses that say of a private job which is there that its result is not any more."""
-NOT_THERE = (404, 410)
-"""Those that say so of any job."""
-
-
-class RawResult(ResultDecoder):  # type: ignore[misc]
-    """Returns the service's text unchanged."""
-
-    @classmethod
-    def decode(cls, data: Any) -> Any:
-        """Return the text."""
-        return data
 
 
 class IbmService(JobService):
@@ -178,41 +159,10 @@ class IbmService(JobService):
 
     def result_text(self, job_id: str) -> str:
         """Return the result of a job that is done, as the service sends it."""
-        text = self._connection.ask(f"the result of job {job_id}", lambda: self._result(job_id))
-        if text is GONE:
-            raise ResultGoneError(
-                f"The result of private job {job_id} can be read once, and was read before: by a process "
-                "that ended before it had it on disk, in a transfer that broke off, or from a copy of the "
-                "plan's folder. Fix: collect in that folder; `submit --again` pays for it once more."
-            )
-        if text is ABSENT:
-            raise AbsentResultError(
-                f"Job {job_id} must have a result, but the service says that it has none, or none any more: "
-                "results are kept for a limited time. Fix: collect again; if that does not help, `submit "
-                "--again` has it executed, and paid for, once more."
-            )
-        if not isinstance(text, str) or not text:
-            raise ServiceError(
-                f"Job {job_id} must have a result, but the service sent none. Fix: collect again."
-            )
-        if not text.lstrip().startswith("{"):
-            # It says nothing of the result, which may still be there.
-            raise ServiceError(
-                f"The result of job {job_id} must be JSON, but something else came: a page of a proxy or "
-                "a sign-in, as a rule. Fix: see that the service can be reached, and collect again."
-            )
-        return text
-
-    def _result(self, job_id: str) -> Any:
-        """Return the text of a result; GONE if it was deleted after it was read, ABSENT if there is none."""
-        try:
-            return self._job(job_id).result(decoder=RawResult)
-        except RequestsApiError as error:
-            if self._settings.private and error.status_code in DELETED:
-                return GONE
-            if error.status_code in NOT_THERE:
-                return ABSENT
-            raise
+        private = self._settings.private
+        return self._connection.ask(
+            f"the result of job {job_id}", lambda: text_of_result(self._job(job_id), job_id, private)
+        )
 
     def outlook(self, job_id: str) -> Outlook:
         """Return where a job stands."""
