@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 from pathlib import Path
@@ -23,6 +24,12 @@ CLASSES = [
     {"name": "dark", "values": [0], "color": "#000000"},
     {"name": "bright", "values": [7], "color": "#ffffff"},
 ]
+
+
+def pytest_collection_finish():
+    """Keep the garbage collector from all that was imported: looking at it takes a fifth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
