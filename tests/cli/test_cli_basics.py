@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import re
@@ -164,3 +165,14 @@ def test_warnings_are_lines_without_the_place_in_the_code():
     own, other = answer.stderr.splitlines()[:2]
     assert own == "warning: [scene] has no place " + 100 * "-"
     assert other.endswith("FutureWarning: old")
+
+
+def test_garbage_is_looked_for_seldom_or_as_seldom_as_the_user_says():
+    before = gc.get_threshold()
+    try:
+        for given, expected in (((700, 10, 10), 10_000), ((50_000, 5, 5), 50_000)):
+            gc.set_threshold(*given)
+            main.collect_seldom()
+            assert gc.get_threshold() == (expected, *given[1:])
+    finally:
+        gc.set_threshold(*before)
