@@ -126,7 +126,7 @@ def run() -> None:
 
 
 def collect_seldom() -> None:
-    """Have Python look for garbage after 10,000 new objects, not after 700, unless the user wants it later still.
+    """Have Python look for garbage after 10,000 new objects, not after 700, or later if the user says so.
 
     Imports make a million objects and no garbage; looking at them again and again is a seventh of a start.
     """
