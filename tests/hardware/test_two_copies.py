@@ -161,7 +161,7 @@ def test_a_job_that_was_stopped_gives_way_to_one_that_goes_on(make_plan, server,
         send_open_chunks(context)
         (own,) = service_state.jobs.values()
         own.status = "Cancelled"
-        starts = {"created": own.created + 0.01, "starts_at": time.time() + 0.5}
+        starts = {"created": own.created + 1e-6, "starts_at": time.time() + 0.5}  # listed at once
         service_state.jobs["other"] = replace(own, id="other", status="Queued", **starts)
         collect_jobs(context)
         check_complete(context, service_state, samples[1])
