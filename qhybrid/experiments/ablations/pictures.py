@@ -97,7 +97,8 @@ def draw_arms(
     tested = "fold" if result["folds"] else "seed"
     axes.set_xlabel(
         f"{shown.label}{f', {unit}' if unit else ''}: arm minus the model as it is ({shown.show(mean)}).  "
-        f"Dots: {tested}s; line: 95 %; band: margin ±{margin:g}"
+        f"Dots: {tested}s; line: 95 %; band: margin ±{margin:g}",
+        loc="left",
     )
     axes.set_title(
         f"{result['name']}: {result['model']} with other things in its circuits' places", loc="left"
@@ -114,9 +115,10 @@ def _reach(found: Mapping[str, Any], scale: float) -> float:
 
 
 def _edge(several: Sequence[Mapping[str, Any]], scale: float, margin: float) -> float:
-    """Return where the axis ends: behind all arms but those that are far away."""
-    near = margin
-    for reach in sorted(_reach(found, scale) for found in several):
+    """Return where the axis ends: behind all arms but those that are far away from the nearest ones."""
+    reaches = sorted(_reach(found, scale) for found in several)
+    near = max([margin, *reaches[:1]])
+    for reach in reaches:
         if reach > FAR * near:
             break
         near = max(near, reach)

@@ -46,3 +46,10 @@ def test_arms_of_one_size_are_all_on_the_axis():
     assert not [text for text in axes.texts if "beyond" in text.get_text()]
     means = sorted(float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() == "D")
     assert means == pytest.approx([-10, -2, 3])
+
+
+def test_arms_that_are_all_far_beyond_the_margin_are_on_the_axis():
+    axes = drawn(-0.19, -0.14, -0.16)
+    low, high = axes.get_xlim()
+    assert low < -19.1 < 19.1 < high
+    assert not [text for text in axes.texts if "beyond the axis" in text.get_text()]
