@@ -42,7 +42,7 @@ $(PEERS): $(STAMP)
 demo: $(STAMP)
 	$(BIN)/qhybrid demo
 
-# Tests wait for the disk a tenth of their time; in memory, where there is enough, they do not.
+# Ledgers of the hardware path wait for the disk; in memory, where there is enough, they do not.
 TEMPORARY := $(shell [ "$$(df --output=avail -k /dev/shm 2>/dev/null | tail -n 1)" -gt 8000000 ] 2>/dev/null && echo /dev/shm)
 PYTEST := PYTHONDONTWRITEBYTECODE= PYTEST_DEBUG_TEMPROOT=$(TEMPORARY) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 

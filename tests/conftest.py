@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Keep the garbage collector from all that was imported: looking at it takes a fifth of the time."""
+    """Keep the garbage collector from all that was imported, which takes up to a fifth of the time."""
     gc.collect()
     gc.freeze()
 

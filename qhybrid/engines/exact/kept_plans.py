@@ -16,7 +16,7 @@ from qhybrid.noise import NoiseProfile
 MOST = 64
 """Plans that are kept, the latest ones."""
 LARGEST = 20_000
-"""Nodes of a network above which a plan is not kept: it would hold memory after its engine has gone."""
+"""Nodes of all networks that are kept, about 50 MB: plans hold memory after their engines have gone."""
 
 _kept: OrderedDict[tuple[Any, ...], CircuitPlan] = OrderedDict()
 
@@ -29,8 +29,11 @@ def kept_plan(spec: CircuitSpec, noise: NoiseProfile | None, only: bool) -> Circ
     if plan is None:
         with announced(spec.name):
             plan = plan_circuit(spec, noise, only=only)
-    if plan.network is None or len(plan.network.wanted.graph.nodes) <= LARGEST:
-        _kept[key] = plan
-        while len(_kept) > MOST:
-            _kept.pop(next(iter(_kept)), None)
+    _kept[key] = plan
+    while _kept and (len(_kept) > MOST or sum(map(_nodes, _kept.values())) > LARGEST):
+        _kept.popitem(last=False)
     return plan
+
+
+def _nodes(plan: CircuitPlan) -> int:
+    return 0 if plan.network is None else len(plan.network.wanted.graph.nodes)
