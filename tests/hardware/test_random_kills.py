@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import random
@@ -38,8 +39,10 @@ FAULTS = (
     ("token", "503"),
 )
 SECONDS = {"hang": 1.2, "hang_after": 1.2, "429": 0.05, "late": 0.3}
-LONGEST = 60.0
+LONGEST = 180.0
 """Seconds after which a process that neither ends nor is killed counts as stuck."""
+WAITING = 2
+"""Faults that wait for a request: the client pauses seconds after one; with many more it would never end."""
 
 
 @dataclass
@@ -58,6 +61,7 @@ class Copy:
             code = 1
             try:
                 logging.disable(logging.CRITICAL)
+                faulthandler.register(signal.SIGUSR1, file=self.stacks.open("w"))
                 with (context := self.plan.context()).ledger:
                     finish(context, rounds=20)
                     code = 0
@@ -65,6 +69,20 @@ class Copy:
                 code = 2  # retries ran out: whoever starts it again goes on
             finally:
                 os._exit(code)
+
+    @property
+    def stacks(self):
+        """Where the process writes what it does when it is asked."""
+        return self.plan.path.with_suffix(".stacks")
+
+    def check_alive(self):
+        """Fail, and say where the process stands, when it neither ends nor is killed for too long."""
+        if time.monotonic() - self.since < LONGEST:
+            return
+        os.kill(self.process, signal.SIGUSR1)
+        time.sleep(1.0)
+        self.kill()
+        pytest.fail(f"stuck for more than {LONGEST:g} s:\n{self.stacks.read_text()}")
 
     def look(self, options=os.WNOHANG):
         """Return whether the process has ended."""
@@ -95,13 +113,16 @@ def undisturbed(make_plan, seed):
 
 
 def work_on(copies, state, chance, left, usual):
-    """Start, hurt and kill the processes of one plan until both are done; return the number of kills."""
-    kills = 0
+    """Start, hurt and kill the processes of one plan until both are done; return the number of kills.
+
+    A process takes a fraction of a second when nobody hurts it: after a dozen kills both may end.
+    """
+    kills, left = 0, min(left, chance.randint(4, 12))
     while not all(copy.done for copy in copies):
         for copy in copies:
             if copy.process is None and not copy.done:
                 copy.start()
-        if chance.random() < 0.7:
+        if kills < left and chance.random() < 0.7 and len(state.faults) < WAITING:
             route, kind = chance.choice(FAULTS)
             with state.lock:
                 state.faults.append(Fault(route, kind, seconds=SECONDS.get(kind)))
@@ -110,7 +131,7 @@ def work_on(copies, state, chance, left, usual):
         for copy in copies:
             if copy.process is None or copy.look():
                 continue
-            assert time.monotonic() - copy.since < LONGEST
+            copy.check_alive()
         running = [copy for copy in copies if copy.process is not None]
         if running and kills < left:
             kills += chance.choice(running).kill()
