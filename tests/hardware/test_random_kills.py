@@ -122,7 +122,7 @@ def work_on(copies, state, chance, left, usual):
         for copy in copies:
             if copy.process is None and not copy.done:
                 copy.start()
-        if kills < left and chance.random() < 0.7 and len(state.faults) < WAITING:
+        if kills < left and chance.random() < 0.7 and sum(one.times for one in state.faults) < WAITING:
             route, kind = chance.choice(FAULTS)
             with state.lock:
                 state.faults.append(Fault(route, kind, seconds=SECONDS.get(kind)))

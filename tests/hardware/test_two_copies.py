@@ -19,6 +19,7 @@ from ibm_service_state import Fault
 from outcome_checks import check_complete, finish
 from plan_cases import map_workload, quick
 
+from qhybrid.errors import HardwareError
 from qhybrid.hardware.jobs import sending
 from qhybrid.hardware.jobs.collecting import collect_jobs
 from qhybrid.hardware.jobs.context import Clock
@@ -95,6 +96,21 @@ def test_two_processes_submit_at_once(queue, machines, server, service_state, tm
         with Ledger(one / LEDGER_FILE, name) as ledger:
             kept.append({job.tag: job.id for job in ledger.jobs()})
     assert kept[0] == kept[1] == {job.tags[1]: job.id for job in ran}
+
+
+def test_a_process_that_takes_its_time_is_waited_for(make_plan, server, service_state):
+    """It may go on to send: nobody else does so because it has not answered for a while."""
+    plan = make_plan(patience={"send_timeout_s": 0.05, "deadline_s": 0.5})
+    with (slow := plan.context()).ledger, turn(slow):
+        with (
+            (other := plan.context()).ledger,
+            pytest.raises(HardwareError, match="No other process"),
+        ):
+            send_open_chunks(other)
+        assert not service_state.jobs
+        assert any("waiting for another process" in one for one in plan.said)
+    with (other := plan.context()).ledger:
+        assert send_open_chunks(other) == 3
 
 
 def copied(plan, tmp_path):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from qhybrid.errors import HardwareError
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.workspace import write_text
 
@@ -84,21 +85,52 @@ class Turn:
 
 @contextmanager
 def turn(context: JobContext) -> Iterator[Turn]:
-    """Wait until no other process of this user sends jobs of the same plan, from whichever folder."""
+    """Wait until no other process of this user sends jobs of the same plan, from whichever folder.
+
+    Raises:
+        HardwareError: If that is not so by the deadline of the settings.
+    """
     if not context.service.paid:
         yield Turn(context, None)
         return
-    lock: FileLock | None = FileLock(_place(context.ledger.tag, ".lock"))
-    try:
-        # Whoever does not answer for so long is stuck; the rule of the oldest job holds without it.
-        lock.acquire(timeout=context.settings.patience.send_timeout_s)  # type: ignore[union-attr]
-    except (Timeout, OSError):
-        lock = None
+    lock = _acquired(context)
     try:
         yield Turn(context, _place(f"{context.ledger.tag} {context.ledger.created()}", ".json"))
     finally:
         if lock is not None:
             lock.release()
+
+
+def _acquired(context: JobContext) -> FileLock | None:
+    """Return the lock, held: it ends with the process that holds it. None where files cannot be locked.
+
+    Whoever went on without it would send what the other is sending: listings show a job late.
+
+    Raises:
+        HardwareError: If the deadline of the settings passes.
+    """
+    lock = FileLock(_place(context.ledger.tag, ".lock"))
+    patience, clock = context.settings.patience, context.clock
+    began = clock.elapsed()
+    told = False
+    while True:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not told:
+                context.say("waiting for another process on this machine, which sends jobs of this plan")
+            told = True
+        except OSError:
+            return None
+        else:
+            return lock
+        if patience.deadline_s is not None and clock.elapsed() - began > patience.deadline_s:
+            raise HardwareError(
+                "No other process on this machine may send jobs of this plan at the same time, but one has "
+                f"done so for `deadline_s` = {patience.deadline_s:g} s. Fix: submit again when it has ended, "
+                "or end it if it is stuck; nothing was sent meanwhile."
+            )
+        clock.sleep(patience.poll_s)
 
 
 def _place(name: str, suffix: str) -> Path:
