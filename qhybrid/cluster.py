@@ -15,10 +15,13 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from qhybrid.errors import ConfigError, PluginError, QHybridError, WorkspaceError
 from qhybrid.plugins import check_plugins, load_plugins, loaded_plugins, named_plugins
+from qhybrid.version import __version__
 
 Job = dict[str, Any]
 Answer = dict[str, Any]
@@ -109,13 +112,14 @@ class Pool:
         from distributed import as_completed
         from distributed.comm import CommClosedError
 
-        needed, call = loaded_plugins(), uuid.uuid4().hex[:12]
+        giver, call = Giver.here(), uuid.uuid4().hex[:12]
         try:
             # No worker starts with a convolution on all cores: there is one worker a core.
             futures = {
-                self._client.submit(_on_worker, *given, pure=False, key=f"{job['key']}-{call}"): job["key"]
+                self._client.submit(
+                    _on_worker, work, job, giver, pure=False, key=f"{job['key']}-{call}"
+                ): job["key"]
                 for job in jobs
-                for given in [(work, job, named_plugins(), needed)]
             }
             for future in as_completed(list(futures)):
                 if future.status in ("cancelled", "lost"):
@@ -194,13 +198,16 @@ def _check_workers(client: Any) -> int:
     Jobs set seeds and threads of their process: two of them in one process would disturb each other.
     """
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    threads = max((one["nthreads"] for one in workers), default=1)
+    _check_threads(max((one["nthreads"] for one in workers), default=1))
+    return max(len(workers), 1)
+
+
+def _check_threads(threads: int) -> None:
     if threads > 1:
         raise ConfigError(
             "Workers of the Dask cluster must have one thread each, since jobs set seeds of their process, "
             f"but one has {threads}. Fix: start them with `dask worker ADDRESS --nthreads 1 --nworkers N`."
         )
-    return max(len(workers), 1)
 
 
 @contextmanager
@@ -251,17 +258,73 @@ def _log_nothing() -> None:
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def _on_worker(work: Work, job: Job, named: Sequence[str], needed: Sequence[dict[str, Any]]) -> Answer:
-    """Do a job in a worker process, with the plugins of the process that gave it.
+@dataclass(frozen=True)
+class Giver:
+    """What the process that gives jobs has, and workers need: they inherit none of it.
 
-    A worker of a cluster inherits no variables, and may lack a plugin that is installed elsewhere.
+    Attributes:
+        folder: Its working directory, in which names of circuits, noise profiles and runs are looked up.
+        version: Its version of qhybrid.
+        named: Plugins that were named to it.
+        needed: Plugins that it has loaded.
+    """
+
+    folder: str
+    version: str
+    named: Sequence[str]
+    needed: Sequence[dict[str, Any]]
+
+    @classmethod
+    def here(cls) -> Giver:
+        """Return what this process has."""
+        return cls(str(Path.cwd()), __version__, tuple(named_plugins()), tuple(loaded_plugins()))
+
+
+def _on_worker(work: Work, job: Job, giver: Giver) -> Answer:
+    """Do a job in a worker process, in the folder and with the plugins of the process that gave it.
+
+    Raises:
+        ConfigError: If the worker has several threads, or another version.
+        WorkspaceError: If it does not see that folder.
     """
     import torch
+    from distributed import get_worker
 
+    _check_threads(get_worker().state.nthreads)  # it may have come after the command began
+    if giver.version != __version__:
+        raise ConfigError(
+            f"Workers of the Dask cluster must have qhybrid {giver.version}, as the process that gives the "
+            f"work, but one has {__version__}. Fix: install the same version."
+        )
     torch.set_num_threads(1)
+    with _working_in(giver.folder):
+        try:
+            load_plugins(giver.named)
+            check_plugins(giver.needed, "This worker")
+        except PluginError as error:
+            return {"key": job["key"], "error": str(error), "details": type(error).__name__}
+        return work(job)
+
+
+@contextmanager
+def _working_in(folder: str) -> Iterator[None]:
+    """Work in the folder of the process that gave the job: elsewhere a name may be that of another circuit.
+
+    Raises:
+        WorkspaceError: If it is not there.
+    """
+    before = Path.cwd()
+    if before == Path(folder):
+        yield
+        return
     try:
-        load_plugins(named)
-        check_plugins(needed, "This worker")
-    except PluginError as error:
-        return {"key": job["key"], "error": str(error), "details": type(error).__name__}
-    return work(job)
+        os.chdir(folder)
+    except OSError as error:
+        raise WorkspaceError(
+            f"Workers of the Dask cluster must see the working directory of the command, {folder}, but one "
+            f"does not ({error.strerror}). Fix: give the command in a folder that all machines share."
+        ) from error
+    try:
+        yield
+    finally:
+        os.chdir(before)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import dask
 import pytest
 
-from qhybrid.cluster import check_scheduler, opened, run_jobs, usable_cores
+from qhybrid.cluster import Giver, _on_worker, check_scheduler, opened, run_jobs, usable_cores
 from qhybrid.errors import ConfigError, WorkspaceError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Port .* is already in use")
@@ -22,9 +25,9 @@ def cluster():
 
     made = []
 
-    def start(threads=1):
+    def start(threads=1, workers=1):
         found = LocalCluster(
-            n_workers=1, threads_per_worker=threads, processes=False, dashboard_address=None,
+            n_workers=workers, threads_per_worker=threads, processes=False, dashboard_address=None,
             silence_logs="CRITICAL",
         )  # fmt: skip
         made.append(found)
@@ -44,6 +47,10 @@ def double(job):
 
 def fail(job):
     raise ZeroDivisionError("by nothing")
+
+
+def where(job):
+    return {"key": job["key"], "result": str(Path.cwd())}
 
 
 def wait(job):
@@ -88,6 +95,36 @@ def test_workers_with_several_threads_are_refused(cluster):
     address = cluster(threads=2).scheduler_address
     with pytest.raises(ConfigError, match=r"one thread each.*but one has 2. Fix: .*--nthreads 1"):
         list(run_jobs([{"key": "a", "number": 1}], double, scheduler=address))
+
+
+def test_workers_with_several_threads_that_come_late_are_refused(cluster):
+    found = cluster(threads=2, workers=0)
+    with opened(scheduler=found.scheduler_address) as pool:
+        found.scale(1)
+        with pytest.raises(ConfigError, match=r"one thread each.*but one has 2"):
+            list(pool.run([{"key": "a", "number": 1}], double))
+
+
+def test_workers_work_in_the_folder_of_the_command(cluster, tmp_path, monkeypatch):
+    """There a circuit has the name that a recipe gives it; elsewhere it may be another one's."""
+    own = Giver.here()
+    answers = list(run_jobs([{"key": "a"}], where, scheduler=cluster().scheduler_address))
+    assert answers == [{"key": "a", "result": own.folder}]
+    monkeypatch.setattr("distributed.get_worker", lambda: SimpleNamespace(state=SimpleNamespace(nthreads=1)))
+    before = Path.cwd()
+    elsewhere = replace(own, folder=str(tmp_path))
+    assert _on_worker(where, {"key": "a"}, elsewhere)["result"] == str(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        _on_worker(fail, {"key": "a"}, elsewhere)
+    with pytest.raises(WorkspaceError, match=r"must see the working directory of the command, .*nowhere"):
+        _on_worker(where, {"key": "a"}, replace(own, folder=str(tmp_path / "nowhere")))
+    assert Path.cwd() == before
+
+
+def test_workers_of_another_version_are_refused(monkeypatch):
+    monkeypatch.setattr("distributed.get_worker", lambda: SimpleNamespace(state=SimpleNamespace(nthreads=1)))
+    with pytest.raises(ConfigError, match=r"must have qhybrid 0\.0\.1, .* Fix: install the same version"):
+        _on_worker(where, {"key": "a"}, replace(Giver.here(), version="0.0.1"))
 
 
 def test_a_scheduler_that_goes_is_told(cluster):
