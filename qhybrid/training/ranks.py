@@ -17,7 +17,7 @@ import itertools
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -224,6 +224,32 @@ def from_first(work: Callable[[], T]) -> T:
         raise told[1]
     result: T = told[0]
     return result
+
+
+def check_alike(parts: Mapping[str, str]) -> None:
+    """Check that all ranks have the same: on machines that share no files, names may stand for other things.
+
+    Args:
+        parts: What this rank has, by what it is called in messages.
+
+    Raises:
+        ConfigError: On all ranks, if one has something else.
+    """
+    own = place()
+    if own.world == 1:
+        return
+    found: list[Any] = [None] * own.world
+    distributed.all_gather_object(found, dict(parts))
+    for rank, other in enumerate(found):
+        names = sorted(
+            name for name in found[0].keys() | other.keys() if found[0].get(name) != other.get(name)
+        )
+        if names:
+            raise ConfigError(
+                f"All processes of a training must have the same {', '.join(names)}, but process {rank} has "
+                "others than process 0. Fix: start all of them in the same folder of a file system that the "
+                "machines share, with the same versions."
+            )
 
 
 def check_alone(what: str) -> None:

@@ -38,6 +38,7 @@ from qhybrid.training.data_record import (
 )
 from qhybrid.training.gradients import GradientNorms, gradient_columns
 from qhybrid.training.kinds import build_task, meta_class, with_task_defaults
+from qhybrid.training.named_parts import named_parts
 from qhybrid.training.pictures import lost_pictures_warned
 from qhybrid.training.precision import trains_on_gpu, with_resolved_precision
 from qhybrid.training.preparation import (
@@ -50,7 +51,7 @@ from qhybrid.training.preparation import (
 )
 from qhybrid.training.progress import EpochBar
 from qhybrid.training.provenance import environment
-from qhybrid.training.ranks import from_first, is_lost, joined, launched, place
+from qhybrid.training.ranks import check_alike, from_first, is_lost, joined, launched, place
 from qhybrid.training.resuming import (
     check_same_data,
     check_same_processes,
@@ -66,6 +67,7 @@ from qhybrid.training.run_folder import (
 )
 from qhybrid.training.shots import shots_callbacks
 from qhybrid.training.task import Task
+from qhybrid.version import __version__
 from qhybrid.workspace import data_below, write_text
 
 
@@ -133,6 +135,8 @@ def _train(
     with ExitStack() as stack:
         from_first(lambda: stack.enter_context(claimed(output, resume=resume)))
         task = build_task(recipe, data_root, test=test)
+        if place().world > 1:
+            check_alike(_decisive(recipe, task))
         _check_early_stopping(recipe, task)
         splits = SPLITS if test is not False else LEARNED
         from_first(lambda: _begin(recipe, task, data_root, output, state, splits))
@@ -143,6 +147,20 @@ def _train(
         if place().first:
             _draw_pictures(task, output)
     return output
+
+
+def _decisive(recipe: Recipe, task: Task) -> dict[str, str]:
+    """Return what decides the steps of a rank, and is found on its own machine."""
+    apart = {"training": {"progress", "loggers", "threads"}, "data": {"workers", "cache_mb"}}
+    meta = task.meta(epoch=0, step=0, metrics={})
+    return {
+        "versions": f"qhybrid {__version__}, torch {torch.__version__}",
+        "recipe": recipe.model_dump_json(exclude=apart),
+        "model": repr(meta.model),  # its circuits are whole
+        # Numbers of pixels alone: rounding of means depends on the processor.
+        "data": repr((task.data.counts, task.data.statistics.pixels_per_class)),
+        **named_parts(recipe),
+    }
 
 
 def _begin(

@@ -199,6 +199,29 @@ def test_mistakes_are_told_before_time_is_spent(two):
     assert not (two.out / "few").exists()
 
 
+def test_processes_with_other_circuits_are_refused(two):
+    """On machines without a common file system a name may be that of another circuit."""
+    for told in two.told:
+        assert "must have the same circuits of model, but process 1 has others" in told["alike"]
+        assert told["the same"] == "no error"
+
+
+def test_what_decides_the_steps_of_a_process_is_compared(two, tiny_data, content, monkeypatch):
+    from qhybrid.training import training_run
+
+    compared = []
+    monkeypatch.setattr(training_run, "place", lambda: Place(0, 2))
+    monkeypatch.setattr(training_run, "check_alike", compared.append)
+    monkeypatch.setattr(training_run, "_begin", lambda *_: sys.exit("enough"))
+    with pytest.raises(SystemExit, match="enough"):
+        train(validated(Recipe, content, "tiny.yaml"), tiny_data, two.out / "compared")
+    (found,) = compared
+    assert found.keys() == {"versions", "recipe", "model", "data"}
+    assert "pixels" in found["data"]
+    assert "hq_unet" in found["model"]
+    assert "progress" not in found["recipe"]
+
+
 def test_a_run_is_resumed_by_as_many_processes(two, tiny_data, content):
     before = (two.out / "cut/environment.json").read_bytes()
     with pytest.raises(ConfigError, match=r"begun by 2 process\(es\).*by 1: .*Fix: start as many"):

@@ -23,7 +23,7 @@ from qhybrid.errors import ConfigError, DataError
 from qhybrid.models import build_model
 from qhybrid.training import train
 from qhybrid.training.losses import CrossEntropyDice
-from qhybrid.training.ranks import Place, from_first, gathered, joined, launched, place, summed
+from qhybrid.training.ranks import Place, check_alike, from_first, gathered, joined, launched, place, summed
 from qhybrid.training.scenes import module
 from qhybrid.training.scenes.data_module import EpochSampler, SharedWindows
 from qhybrid.training.sync_norm import with_synchronised_norm
@@ -105,6 +105,8 @@ def together(recipe: dict, data: Path, out: Path, own: Place) -> None:
         "windows": len(SharedWindows(windows, own.rank, own.world)),
         "images": error_of(lambda: run({**recipe, "data": {"dataset": "digits"}}, data, out / "digits")),
         "few": error_of(lambda: run({**recipe, "data": few}, data, out / "few")),
+        "alike": error_of(lambda: check_alike({"recipe": "x", "circuits of model": str(own.rank)})),
+        "the same": error_of(lambda: check_alike({"recipe": "x"})),
         "restarts": error_of(lambda: joined_run_folder(None, "x").__enter__()),
     }  # fmt: skip
     os.environ["TORCHELASTIC_MAX_RESTARTS"] = "0"
