@@ -204,6 +204,13 @@ def labels(runs: Sequence[RepeatedRuns]) -> list[str]:
         keys = sorted({key for model in alike for key in model})
         apart = [key for key in keys if len({_plain(model.get(key)) for model in alike}) > 1]
         found.append(" ".join([each.label, *(f"{key}={_plain(each.model.get(key))}" for key in apart)]))
+    if len(set(found)) < len(found):  # of one model: the recipes may have names of their own
+        found = [
+            f"{label} ({each.name})"
+            if found.count(label) > 1 and len({one.name for one in runs}) > 1
+            else label
+            for label, each in zip(found, runs, strict=True)
+        ]
     return [
         f"{label} ({each.folder.name})" if found.count(label) > 1 else label
         for label, each in zip(found, runs, strict=True)
@@ -316,10 +323,12 @@ def compare(
 
 
 def _check_same_test(reference: RepeatedRuns, other: RepeatedRuns) -> None:
-    if reference.name != other.name:
+    # Recipes may be called otherwise, as those of the best trials of a search; what counts are their data.
+    if reference.name != other.name and not (reference.data and other.data):
         raise ConfigError(
-            f"{other.folder} is of recipe `{other.name}`, {reference.folder} of `{reference.name}`. Fix: "
-            "compare models that were trained with one recipe."
+            f"{other.folder} is of recipe `{other.name}`, {reference.folder} of `{reference.name}`, and one "
+            "of them does not say which data it had. Fix: compare models that were trained with one recipe, "
+            "or repeat the runs of the earlier version."
         )
     if reference.data and other.data and reference.data != other.data:
         keys = sorted(reference.data.keys() | other.data.keys())

@@ -167,6 +167,20 @@ def test_runs_that_do_not_count_are_told(tmp_path):
     assert left_out(a, {"same": a}, "accuracy", "a")[1:] == ["same: 1 of 4 runs failed, as seed 4 (lost)"]
 
 
+def test_recipes_of_other_names_on_the_same_data_are_compared(tmp_path):
+    """Recipes of the best trials of a search have names of their own, as a model and its twin may have."""
+    data = {"dataset": "digits", "options": {"classes": [0, 1]}}
+    a, b = (
+        summary(tmp_path / name, {(0, None): 0.5, (1, None): value}, name=name, data=data)
+        for name, value in (("plain", 0.4), ("tuned", 0.6))
+    )
+    assert compare(a, b, "accuracy").mean == pytest.approx(0.1)
+    assert labels([a, b]) == ["mlp (plain)", "mlp (tuned)"]
+    other = summary(tmp_path / "c", {(0, None): 0.5}, name="tuned", data={**data, "options": {}})
+    with pytest.raises(ConfigError, match=r"differ in data\.options, so their images are not the same"):
+        compare(a, other, "accuracy")
+
+
 def test_what_cannot_be_compared(tmp_path):
     a = summary(tmp_path / "a", {(0, None): 0.5})
     with pytest.raises(ConfigError, match="of recipe `other`"):
