@@ -54,6 +54,21 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def check_workers(jobs: int | None, scheduler: str | None) -> None:
+    """Check how many processes of this machine are asked for, or which cluster in their place.
+
+    Raises:
+        ConfigError: If there are none, both are asked for, or the cluster is named otherwise.
+    """
+    check_scheduler(scheduler)
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"Argument `jobs` must be at least 1, but is {jobs}.")
+    if jobs not in (None, 1) and scheduler is not None:
+        raise ConfigError(
+            f"Argument `jobs` must be left out with `scheduler`, whose workers do the work, but is {jobs}."
+        )
+
+
 def check_scheduler(scheduler: str | None) -> int | None:
     """Check how a cluster is named, and return N of `local:N`; None for an address.
 
@@ -62,10 +77,11 @@ def check_scheduler(scheduler: str | None) -> int | None:
     """
     if scheduler is None:
         return None
-    found = _LOCAL.fullmatch(scheduler)
+    found = _LOCAL.fullmatch(scheduler) if isinstance(scheduler, str) else None
     if found is not None and int(found[1]) > 0:
         return int(found[1])
-    if found is not None or ":" not in scheduler or scheduler.startswith("local"):
+    address = isinstance(scheduler, str) and ":" in scheduler and not scheduler.startswith("local")
+    if found is not None or not address:
         raise ConfigError(
             "Argument `scheduler` must be the address of a Dask scheduler, as in tcp://10.0.0.1:8786, or "
             f"local:N for N processes on this machine, but is {scheduler!r}."

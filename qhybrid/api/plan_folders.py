@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qhybrid.api.lookup import find_run
+from qhybrid.api.recipes import as_list
 from qhybrid.config import apply_overrides, validated
 from qhybrid.config.reading import with_values
 from qhybrid.errors import ConfigError, HardwareError
@@ -63,10 +64,14 @@ class PlanRequest:
         """
         from qhybrid.hardware.settings import HardwareSettings, mitigation_of
 
+        if not isinstance(self.mitigation, str):
+            raise ConfigError(f"Argument `mitigation` must be a name, but is {self.mitigation!r}. Fix: none.")
+        if isinstance(self.limit, bool) or not hasattr(self.limit, "__index__"):
+            raise ConfigError(f"Argument `limit` must be a whole number, but is {self.limit!r}.")
         content: dict[str, Any] = {
             "backend": self.backend,
             "shots": self.shots,
-            "layers": list(self.layers) if self.layers else None,
+            "layers": as_list(self.layers) if self.layers else None,
             "mitigation": mitigation_of(self.mitigation).model_dump(mode="json"),
             "max_qpu_seconds": self.max_qpu_seconds,
             "service": self.service,

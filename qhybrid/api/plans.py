@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from qhybrid.hardware.jobs.execution import PlanExecution
+    from qhybrid.hardware.jobs.remapping import Remapped
 
 FilePath = str | Path
 Progress = Callable[[int, int], None]
@@ -97,10 +98,13 @@ class Plan:
     process stopped, and nothing is sent twice.
 
     Attributes:
-        folder: The plan's folder.
+        folder: The plan's folder; a text is taken as its path.
     """
 
     folder: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
 
     @property
     def content(self) -> dict[str, Any]:
@@ -155,12 +159,43 @@ class Plan:
 
         return ledger_status(self.folder)
 
-    def submit(self, *, again: bool = False, changed_data: bool = False, say: Say = lambda _: None) -> int:
+    def jobs(self, *, live: bool = True) -> pd.DataFrame:
+        """One row a job: its id, state, seconds that were billed, and its place in the queue.
+
+        Args:
+            live: Ask the service where jobs stand that have not ended.
+        """
+        import pandas as pd
+
+        from qhybrid.hardware.jobs.status import job_rows
+
+        columns = ("id", "tag", "chunk", "attempt", "state", "usage", "position", "estimate")
+        return pd.DataFrame(job_rows(self.folder, live)[0], columns=list(columns))
+
+    def remap(self, *, say: Say = lambda _: None) -> Remapped:
+        """Map what was not sent yet to the device's calibration of today; what was paid stays."""
+        from qhybrid.hardware.jobs.remapping import remap
+
+        with execution_of(self.folder, say) as execution:
+            return remap(execution)
+
+    def submit(
+        self,
+        *,
+        again: bool = False,
+        changed_data: bool = False,
+        pilot: bool | None = None,
+        max_qpu_seconds: float | None = None,
+        say: Say = lambda _: None,
+    ) -> int:
         """Send the jobs of the current round, each once.
 
         Args:
             again: Also jobs that were cancelled or failed.
             changed_data: Go on with the plan's own samples, though the data have changed.
+            pilot: Send a small job first and look at its bill and deviations; if absent, where a plan is
+                large.
+            max_qpu_seconds: A higher cap of the plan, from now on.
             say: Told what is done.
 
         Returns:
@@ -170,7 +205,9 @@ class Plan:
             HardwareError: If one failed, or the cap is reached.
         """
         with execution_of(self.folder, say, changed_data) as execution:
-            count = execution.submit(again)
+            if max_qpu_seconds is not None:
+                execution.raise_cap(max_qpu_seconds)
+            count = execution.submit(again, pilot)
             execution.check_decisions()
         return count
 
@@ -202,6 +239,7 @@ class Plan:
         self,
         *,
         changed_data: bool = False,
+        pilot: bool | None = None,
         say: Say = lambda _: None,
         progress: Progress = lambda *_: None,
     ) -> PlanResults | None:
@@ -209,6 +247,7 @@ class Plan:
 
         Args:
             changed_data: As for `submit`.
+            pilot: As for `submit`.
             say: Told what is done.
             progress: As for `collect`.
 
@@ -216,7 +255,7 @@ class Plan:
             As for `collect`.
         """
         with execution_of(self.folder, say, changed_data) as execution:
-            return _written(execution, execution.run(progress))
+            return _written(execution, execution.run(progress, pilot))
 
     def cancel(self, *, say: Say = lambda _: None) -> int:
         """Cancel all jobs that have not ended, and return how many; results that are there are kept."""

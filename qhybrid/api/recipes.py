@@ -10,6 +10,7 @@ from qhybrid.api.lookup import find_recipe, find_runs
 from qhybrid.config import EngineConfig, Recipe, load_recipe, validated
 from qhybrid.config.reading import with_values
 from qhybrid.config.sweeps import SweepConfig, load_sweep
+from qhybrid.errors import ConfigError
 
 RecipeLike = str | Path | Recipe | Mapping[str, Any]
 """A name in ./runs or in the package, a file, a mapping of a recipe's keys, or a recipe."""
@@ -31,6 +32,11 @@ def as_recipe(given: RecipeLike, settings: Settings | None = None) -> Recipe:
     Raises:
         ConfigError: If there is no such recipe, or a key or value is wrong.
     """
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ConfigError(
+            'Argument `settings` must be a mapping of dotted keys, as in {"training.epochs": 3}, but is '
+            f"{settings!r}."
+        )
     if isinstance(given, Recipe):
         if not settings:
             return given
@@ -52,7 +58,7 @@ def as_sweep(given: SweepLike) -> SweepConfig:
         ConfigError: If there is no such sweep or recipe, or a key or value is wrong.
     """
     if isinstance(given, Mapping):
-        config = validated(SweepConfig, given, "sweep")
+        config = validated(SweepConfig, _with_named_runs(given), "sweep")
     elif isinstance(given, SweepConfig):
         config = given
     else:
@@ -61,6 +67,16 @@ def as_sweep(given: SweepLike) -> SweepConfig:
     runs = tuple(dict.fromkeys(str(folder) for run in section.runs for folder in find_runs(run)))
     train = tuple(grid.model_copy(update={"recipe": str(find_recipe(grid.recipe))}) for grid in section.train)
     return config.model_copy(update={"sweep": section.model_copy(update={"runs": runs, "train": train})})
+
+
+def _with_named_runs(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a sweep whose runs are texts; scripts have paths, and objects that know their folder."""
+    section = content.get("sweep")
+    if not isinstance(section, Mapping) or not isinstance(section.get("runs"), list | tuple):
+        return content
+    found = [getattr(run, "folder", run) for run in section["runs"]]
+    runs = [str(run) if isinstance(run, Path) else run for run in found]
+    return {**content, "sweep": {**section, "runs": runs}}
 
 
 def as_engine(

@@ -131,10 +131,13 @@ class Run:
     """A trained run.
 
     Attributes:
-        folder: The run folder.
+        folder: The run folder; a text is taken as its path.
     """
 
     folder: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
 
     @property
     def recipe(self) -> Recipe:
@@ -342,6 +345,8 @@ class Run:
         """
         from qhybrid.evaluation import diagnose_run
 
+        if isinstance(options.get("layers"), str):
+            options["layers"] = [options["layers"]]
         return diagnose_run(self.folder, split, **options)
 
     def plan(

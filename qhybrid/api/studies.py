@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qhybrid.api.lookup import find_repeats, run_folder
-from qhybrid.api.recipes import RecipeLike, Settings, SweepLike, as_recipe, as_sweep
+from qhybrid.api.recipes import RecipeLike, Settings, SweepLike, as_list, as_recipe, as_sweep
 from qhybrid.api.run import FilePath, Run
 from qhybrid.errors import CheckpointError
 from qhybrid.workspace import data_below
@@ -259,8 +259,8 @@ def ablate(
         checked,
         default_data_root(data_root),
         folder,
-        arms=arms,
-        layers=layers,
+        arms=None if arms is None else as_list(arms),
+        layers=None if layers is None else as_list(layers),
         seeds=seeds,
         folds=folds,
         all_folds=all_folds,

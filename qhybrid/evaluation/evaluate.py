@@ -99,6 +99,7 @@ def evaluate_run(
             `evaluation`.
         WorkspaceError: If the results cannot be written to `output`.
     """
+    layers = None if layers is None else _checked_layers(layers, engine)
     run = read_as(load_trained(folder, which), bands=bands, scale=scale, resolution=resolution)
     engine = None if engine is None else routed_to_its_device(engine)
     chosen = engine or run.recipe.engine
@@ -159,6 +160,22 @@ def evaluate_run(
         _add_to_metrics(target, use)
     found.measured.check(found)
     return found
+
+
+def _checked_layers(layers: Sequence[str], engine: EngineConfig | None) -> tuple[str, ...]:
+    """Return the layers that an engine executes; a single text is one of them.
+
+    Raises:
+        ConfigError: If there is no engine, or no layer: what was asked for would be left undone.
+    """
+    names = (layers,) if isinstance(layers, str) else tuple(layers)
+    if engine is None or not names:
+        wrong = "is empty" if engine is not None else "stands without one"
+        raise ConfigError(
+            f"Argument `layers` must say which quantum layers another engine executes, but {wrong}. Fix: "
+            "name some and give `engine`, `noise` or `shots`, or leave it out."
+        )
+    return names
 
 
 def _add_to_metrics(folder: Path, use: dict[str, Any]) -> None:

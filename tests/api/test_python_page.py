@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -23,3 +24,13 @@ def test_the_page_names_all_stable_names():
 
     for name in set(qhybrid.__all__) - {"__version__"}:
         assert f"`{name}`" in PAGE.read_text(encoding="utf-8")
+        reference = (PAGE.parent / "reference" / "api.md").read_text(encoding="utf-8")
+        assert re.search(rf"^::: qhybrid\.api\.[\w.]*\.{name}$", reference, re.MULTILINE), name
+
+
+def test_functions_of_commands_without_a_name_are_there():
+    rows = re.findall(r"^\| `qhybrid [^|]+\| (.*) of `([\w.]+)` \|$", PAGE.read_text(), re.MULTILINE)
+    assert len(rows) > 5
+    for names, module in rows:
+        for name in re.findall(r"`(\w+)`", names):
+            assert callable(getattr(importlib.import_module(module), name))

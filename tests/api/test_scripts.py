@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 from image_runs import *  # noqa: F403  (fixtures)
@@ -13,6 +14,7 @@ from qhybrid.api.recipes import as_engine, as_recipe, as_sweep
 from qhybrid.config import EngineConfig, load_recipe
 from qhybrid.errors import CheckpointError, ConfigError, HardwareError
 from qhybrid.evaluation import evaluate_run
+from qhybrid.layers import quantum_layers
 
 
 @pytest.fixture
@@ -41,7 +43,9 @@ def test_settings_of_an_object_keep_what_was_not_given():
     assert changed.training.model_fields_set == plain.training.model_fields_set | {"epochs"}
 
 
-@pytest.mark.parametrize("settings", [{"training.": 1}, {"name.x": 1}, {"training.epoch": 1}])
+@pytest.mark.parametrize(
+    "settings", [{"training.": 1}, {"name.x": 1}, {"training.epoch": 1}, ["training.epochs=1"], "x=1"]
+)
 def test_wrong_settings(tiny_recipe, settings):
     with pytest.raises(ConfigError):
         as_recipe(tiny_recipe, settings)
@@ -103,6 +107,50 @@ def test_repeats_and_sweep_as_tables(workspace, tiny_recipe):
     assert set(tables.cells["metric"]) >= {"accuracy"}
 
 
+@pytest.mark.parametrize("seeds", [[0.5], [-1], 3, "0-9", [True, "1"]])
+def test_seeds_are_whole_numbers(workspace, tiny_recipe, seeds):
+    """The folder of a run is named after its seed: that of 0.5 was taken for that of 0."""
+    for work in (qhybrid.repeat, lambda recipe, **words: qhybrid.ablate(recipe, ["zero"], **words)):
+        with pytest.raises(ConfigError, match=r"`seeds` must be several whole numbers from 0, as in range"):
+            work(tiny_recipe, seeds=seeds)
+    with pytest.raises(ConfigError, match="`folds` must be several whole numbers"):
+        qhybrid.repeat(tiny_recipe, folds=[1.5])
+    assert not list(workspace.glob("runs/*/*/repeats.json"))
+
+
+def test_seeds_of_numpy_and_folders_as_text(workspace, tiny_recipe):
+    repeats = qhybrid.repeat(tiny_recipe, seeds=np.arange(1), output="runs/one")
+    (run,) = repeats.runs
+    assert qhybrid.Run(str(run.folder)) == run
+    assert len(qhybrid.Run(str(run.folder)).history) == 1
+    for given in (run, run.folder, str(run.folder)):
+        content = {"name": "s", "sweep": {"runs": [given], "grids": [{"profiles": ["ideal"]}]}}
+        assert as_sweep(content).sweep.runs == (str(run.folder),)
+    for wrong, told in (
+        ({"jobs": 0}, "at least 1, but is 0"),
+        ({"jobs": 2, "scheduler": "local:2"}, "`jobs` must be left out with `scheduler`"),
+        ({"scheduler": 2}, "`scheduler` must be the address"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            qhybrid.sweep(content, **wrong)
+        with pytest.raises(ConfigError, match=told):
+            qhybrid.repeat(tiny_recipe, seeds=[0], **wrong)
+
+
+def test_layers_without_an_engine_are_refused(workspace, tiny_recipe):
+    run = qhybrid.train(tiny_recipe)
+    name = next(iter(quantum_layers(run.load().model)))
+    with pytest.raises(ConfigError, match="`layers` must say .* stands without one"):
+        run.evaluate(layers=[name])
+    with pytest.raises(ConfigError, match="`layers` must say .* is empty"):
+        run.evaluate(engine="aer", layers=[])
+    with pytest.raises(ConfigError, match="No quantum layer named nothing. "):
+        run.evaluate(engine="aer", layers="nothing")
+    assert f"in={name}" in run.evaluate(engine="exact", layers=name, diagnose=False).folder.name
+    with pytest.raises(KeyError, match="no such metric was measured; there are accuracy"):
+        _ = run.evaluate(diagnose=False)["miou"]
+
+
 def test_no_repeats(workspace):
     with pytest.raises(CheckpointError, match="repeated runs"):
         qhybrid.open_repeats("nothing")
@@ -157,13 +205,27 @@ def test_plan_run_and_open_again(workspace, tiny_recipe):
     assert plan.results == results
     assert plan.cancel() == 0
     assert set(plan.status()["jobs"]) == {"done"}
+    assert list(plan.jobs()["state"]) == ["done"] * int(plan.rounds["jobs"].sum())
+    with pytest.raises(HardwareError, match="needs jobs that are not sent yet"):
+        plan.remap()
+    assert qhybrid.Plan(str(plan.folder)) == plan
+    with pytest.raises(HardwareError, match="cap"):
+        plan.submit(max_qpu_seconds=float("nan"))
+    assert plan.submit(max_qpu_seconds=1e6, pilot=False) == 0
     again = run.plan(again=True, backend="aer", limit=3, shots=100)
     assert again.folder != plan.folder
 
 
 @pytest.mark.parametrize(
     ("keywords", "told"),
-    [({"shot": 100}, "shots"), ({"shots": 0}, "shots"), ({"settings": "mode=job"}, "mapping")],
+    [
+        ({"shot": 100}, "shots"),
+        ({"shots": 0}, "shots"),
+        ({"settings": "mode=job"}, "mapping"),
+        ({"limit": 2.5}, "`limit` must be a whole number, but is 2.5"),
+        ({"mitigation": None}, "`mitigation` must be a name"),
+        ({"layers": "nothing"}, "are nothing"),
+    ],
 )
 def test_requests_are_checked_before_a_plan_is_made(workspace, tiny_recipe, keywords, told):
     run = qhybrid.train(tiny_recipe)

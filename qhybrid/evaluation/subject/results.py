@@ -60,7 +60,10 @@ class Evaluation:
 
     def __getitem__(self, key: str) -> float:
         """Return a metric by its key, as in `found["miou"]`."""
-        return self.measured.values[key]
+        values = self.measured.values
+        if key not in values:
+            raise KeyError(f"{key}: no such metric was measured; there are {', '.join(values)}")
+        return values[key]
 
     def __repr__(self) -> str:
         """Return the metrics and the folder; predictions and intervals would fill pages."""

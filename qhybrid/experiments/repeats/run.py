@@ -15,12 +15,11 @@ from typing import Any
 
 import torch
 
-from qhybrid.cluster import Answer, Job, check_scheduler, run_jobs
+from qhybrid.cluster import Answer, Job, check_workers, run_jobs
 from qhybrid.config import Recipe, validated
 from qhybrid.data.scenes import SPLITS
 from qhybrid.errors import (
     CheckpointError,
-    ConfigError,
     DataError,
     PluginError,
     QHybridError,
@@ -149,16 +148,14 @@ def run_schedules(
 
     Raises:
         DataError: If data have changed since the first of the runs; the message names the files.
-        ConfigError: If a folder belongs to another recipe, `jobs` is below 1, or the model does not fit the
-            data.
+        ConfigError: If a folder belongs to another recipe, `jobs` is below 1 or given with `scheduler`, or
+            the model does not fit the data.
         DatasetNotFoundError: If the data set is not where it is expected.
         PluginError: If finished runs need a plugin that is not loaded.
         WorkspaceError: If another process works on a folder, or the cluster has gone.
     """
     check_alone("Repeated trainings")
-    check_scheduler(scheduler)
-    if jobs < 1:
-        raise ConfigError(f"Argument `jobs` must be at least 1, but is {jobs}.")
+    check_workers(jobs, scheduler)
     checked = set()
     for output, schedule in schedules.items():
         if not all(is_finished(output / run.name, schedule.recipe) for run in schedule.repetitions):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,16 +76,17 @@ class RepeatSchedule:
             all_folds: All folds of the data set, instead of `folds`.
 
         Raises:
-            ConfigError: If the data set has no such folds.
+            ConfigError: If the data set has no such folds, or a seed or fold is no whole number from 0.
         """
         # Before the recipe is written down whole: defaults depend on what was not given.
         recipe = with_task_defaults(recipe)
         # One number format for all runs, on whatever machine they go on.
         recipe = with_resolved_precision(recipe)
+        folds = None if folds is None else _numbers("folds", folds)
         if folds is not None or all_folds:
             recipe = _with_folds(recipe)
         chosen = _check_folds(recipe, folds, all_folds)
-        given = tuple(dict.fromkeys(seeds)) or (recipe.seed,)
+        given = tuple(dict.fromkeys(_numbers("seeds", seeds))) or (recipe.seed,)
         runs = [Repetition(seed, fold) for seed in given for fold in chosen]
         return cls(recipe, tuple(runs))
 
@@ -202,3 +204,20 @@ def _comparable(recipe: Recipe) -> dict[str, Any]:
     for key in _SHOWN_ONLY:
         content["training"].pop(key)
     return content
+
+
+def _numbers(name: str, given: Sequence[int]) -> list[int]:
+    """Return whole numbers from 0, of whatever kind they are (`numpy.arange(5)`).
+
+    A run's folder has the name of its seed: with 0.5, results would be looked for in that of seed 0.
+    """
+    try:
+        numbers = [operator.index(one) for one in given]
+    except TypeError:
+        numbers = [-1]
+    if any(number < 0 for number in numbers):
+        raise ConfigError(
+            f"Argument `{name}` must be several whole numbers from 0, as in range(5) or [0, 3], but is "
+            f"{given!r}."
+        )
+    return numbers

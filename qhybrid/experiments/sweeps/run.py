@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qhybrid.cluster import run_jobs
+from qhybrid.cluster import check_workers, run_jobs
 from qhybrid.config import to_yaml
 from qhybrid.config.sweeps import SweepConfig, SweepGrid
 from qhybrid.evaluation.subject.subject import Subject
@@ -96,6 +96,7 @@ def run_sweep(
         QHybridError: Before anything is computed, if a run, a profile, a device or the data are unusable;
             later if results cannot be written (finished cells are kept).
     """
+    check_workers(processes, scheduler)
     folder = Path(output) if output else sweep_folder(config.name)
     sweep = _Sweep(config, default_data_root(data_root).absolute(), folder.absolute(), progress)
     write_text(folder / SWEEP, to_yaml(config))
