@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qhybrid.control_groups import allowed_cores
 from qhybrid.errors import ConfigError, PluginError, QHybridError, WorkspaceError
 from qhybrid.plugins import check_plugins, load_plugins, loaded_plugins, named_plugins
 from qhybrid.version import __version__
@@ -48,10 +49,10 @@ def run_jobs(
 
 
 def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the number of cores that this process may use, by its set of cores and its container's limit."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = allowed_cores()
+    return cores if limit is None else max(1, min(cores, int(limit)))
 
 
 def check_workers(jobs: int | None, scheduler: str | None) -> None:

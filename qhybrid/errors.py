@@ -175,7 +175,11 @@ def optional_import(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        package = module.split(".")[0]
+        if isinstance(error, ModuleNotFoundError) and error.name == package:
+            why = "not installed"
+        else:  # it may be too old, or lack something itself
+            why = f"cannot be imported as it is installed ({error})"
         raise MissingDependencyError(
-            f"Package `{module.split('.')[0]}` is needed here but not installed. "
-            f"Fix: pip install 'qhybrid[{extra}]'."
+            f"Package `{package}` is needed here but {why}. Fix: pip install 'qhybrid[{extra}]'."
         ) from error

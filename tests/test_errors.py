@@ -18,9 +18,11 @@ from qhybrid.errors import (
     EngineError,
     HardwareError,
     MetricError,
+    MissingDependencyError,
     NotFiniteError,
     PluginError,
     SubmissionRefusedError,
+    optional_import,
 )
 
 
@@ -75,3 +77,17 @@ def test_errors_do_not_load_qiskit():
         "assert type(error) is EngineError and 'qiskit' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_package_that_is_missing_and_one_that_cannot_be_imported(tmp_path, monkeypatch):
+    (tmp_path / "broken_package.py").write_text("from json import nothing_of_this_name\n")
+    (tmp_path / "half_package.py").write_text("import of_no_such_name\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    fix = r"Fix: pip install 'qhybrid\[tune\]'\.$"
+    with pytest.raises(MissingDependencyError, match=f"`no_package` is needed here but not installed. {fix}"):
+        optional_import("no_package.part", "tune")
+    for name, why in (("broken_package", "nothing_of_this_name"), ("half_package", "of_no_such_name")):
+        with pytest.raises(
+            MissingDependencyError, match=f"cannot be imported as it is installed .*{why}.*{fix}"
+        ):
+            optional_import(name, "tune")

@@ -11,17 +11,21 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from qhybrid.cluster import usable_cores
+from qhybrid.control_groups import memory_limit
 from qhybrid.version import __version__
 from qhybrid.workspace import DATA_VARIABLE, cache_dir, data_root
 
 PACKAGES = ("qiskit", "qiskit-aer", "qiskit-ibm-runtime", "torch", "lightning", "rasterio", "numpy")
 EXTRAS = {
-    "encoders": ("transformers", "pretrained encoders"),
-    "stac": ("pystac_client", "STAC APIs"),
-    "tune": ("optuna", "qhybrid tune, qhybrid ablate --tune"),
-    "loggers": ("tensorboard", "TensorBoard and MLflow"),
+    "encoders": (("transformers",), "pretrained encoders"),
+    "vit": (("transformers",), "a frozen ViT (model.guidance)"),
+    "unetpp": (("monai",), "the model unetpp"),
+    "stac": (("pystac_client",), "STAC APIs"),
+    "tune": (("optuna",), "qhybrid tune, qhybrid ablate --tune"),
+    "loggers": (("tensorboard", "mlflow"), "TensorBoard and MLflow"),
 }
-"""A module of each extra, and what it is for."""
+"""The modules of each extra, and what it is for."""
 LEAST_DISK_GIB = 2.0
 LEAST_MEMORY_GIB = 4.0
 _MEMORY = Path("/proc/meminfo")
@@ -107,18 +111,19 @@ def _torch() -> Iterator[Finding]:
 def _threads() -> Iterator[Finding]:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = torch.get_num_threads()
+    machine = os.cpu_count() or 1
+    cores, threads = usable_cores(), torch.get_num_threads()
     fix = f"OMP_NUM_THREADS={cores}" if threads > cores else ""
-    shown = f"{cores} cores, {threads} threads of torch"
+    which = f"{cores} cores" if cores == machine else f"{cores} of the machine's {machine} cores allowed"
+    shown = f"{which}, {threads} threads of torch"
     yield Finding("threads", shown, fix, bool(fix))
     try:
         busy = os.getloadavg()[0]
     except (OSError, AttributeError):
         return
-    if busy > 0.7 * cores:
-        free = max(1, round(cores - busy))
-        text = f"{busy:.1f} of {cores} cores were busy in the last minute"
+    if busy > 0.7 * machine:  # it is that of the whole machine
+        free = max(1, min(cores, round(machine - busy)))
+        text = f"{busy:.1f} of {machine} cores were busy in the last minute"
         yield Finding(
             "load", text, f"OMP_NUM_THREADS={free} until they are free: threads wait for one another"
         )
@@ -156,10 +161,13 @@ def _memory() -> Iterator[Finding]:
         return
     lines = (line.split() for line in _MEMORY.read_text(encoding="ascii").splitlines())
     sizes = {line[0].rstrip(":"): int(line[1]) / 1024**2 for line in lines if len(line) > 1}
-    total, free = sizes["MemTotal"], sizes["MemAvailable"]
+    total, free, note = sizes["MemTotal"], sizes["MemAvailable"], ""
+    if (group := memory_limit()) is not None and group.limit / 1024**3 < total:
+        note = f", by the limit of a container or job; the machine has {total:.1f}"
+        total, free = group.limit / 1024**3, min(free, (group.limit - group.used) / 1024**3)
     short = free < LEAST_MEMORY_GIB
     fix = "smaller training.batch_size, or stop other programs" if short else ""
-    yield Finding("memory", f"{free:.1f} of {total:.1f} GiB free", fix)
+    yield Finding("memory", f"{free:.1f} of {total:.1f} GiB free{note}", fix)
 
 
 def _disk() -> Iterator[Finding]:
@@ -198,7 +206,7 @@ def _account() -> Iterator[Finding]:
 
 
 def _extras() -> Iterator[Finding]:
-    missing = [extra for extra, (module, _) in EXTRAS.items() if find_spec(module) is None]
+    missing = [extra for extra, (modules, _) in EXTRAS.items() if not all(map(find_spec, modules))]
     there = [extra for extra in EXTRAS if extra not in missing]
     fix = "; ".join(f"pip install 'qhybrid[{extra}]' for {EXTRAS[extra][1]}" for extra in missing)
     yield Finding("extras", ", ".join(there) or "none", fix)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import tomllib
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from packaging.requirements import Requirement
 
 from qhybrid.api import doctor
 from qhybrid.cli.main import execute
 from qhybrid.cli.waiting import POLICY, wait_passively
+from qhybrid.control_groups import MemoryLimit
 from qhybrid.engines.exact.native import library
+
+CHECKOUT = Path(__file__).parents[2]
 
 
 def test_it_says_whether_circuits_run_in_compiled_kernels(monkeypatch, capsys):
@@ -110,10 +116,40 @@ def test_little_room(monkeypatch):
     assert found("disk (here)").hurts
 
 
+def test_all_extras_of_users_are_looked_at():
+    content = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    modules = {"tensorboard": "tensorboard", "mlflow-skinny": "mlflow", "pystac-client": "pystac_client"}
+    wanted = {
+        extra: {modules.get(name := Requirement(one).name, name) for one in needs}
+        for extra, needs in content.items()
+        if extra not in ("test", "bench", "docs")
+    }
+    assert {extra: set(found) for extra, (found, _) in doctor.EXTRAS.items()} == wanted
+
+
+def test_an_extra_of_which_a_part_is_missing(monkeypatch):
+    monkeypatch.setattr("qhybrid.api.doctor.find_spec", lambda name: None if name == "mlflow" else name)
+    assert "loggers" not in found("extras").value
+    assert "qhybrid[loggers]" in found("extras").fix
+
+
+def test_limits_of_a_container(monkeypatch):
+    monkeypatch.setattr(doctor, "usable_cores", lambda: 1)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 64)
+    monkeypatch.setattr("os.getloadavg", lambda: (20.0, 0.0, 0.0))
+    monkeypatch.setattr(doctor, "memory_limit", lambda: MemoryLimit(2 * 1024**3, 1024**3))
+    one = found("threads")
+    assert one.value == "1 of the machine's 64 cores allowed, 64 threads of torch"
+    assert (one.fix, one.hurts) == ("OMP_NUM_THREADS=1", True)
+    assert not any(other.topic == "load" for other in doctor.examine())  # 44 cores are free
+    assert found("memory").value.startswith("1.0 of 2.0 GiB free, by the limit of a container or job")
+
+
 def test_missing_extra(monkeypatch):
     monkeypatch.setattr("qhybrid.api.doctor.find_spec", lambda name: None if name == "optuna" else name)
     one = found("extras")
-    assert one.value == "encoders, stac, loggers"
+    assert one.value == "encoders, vit, unetpp, stac, loggers"
     assert one.fix.startswith("pip install 'qhybrid[tune]'")
     assert not one.hurts
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from qhybrid.cluster import Answer, Job, check_workers, run_jobs
+from qhybrid.cluster import Answer, Job, check_workers, run_jobs, usable_cores
 from qhybrid.config import Recipe, validated
 from qhybrid.data.scenes import SPLITS
 from qhybrid.errors import (
@@ -242,7 +242,7 @@ def _one_by_one(runs: Sequence[_Run], data_root: Path, _jobs: int) -> Iterator[O
 
 def _side_by_side(runs: Sequence[_Run], data_root: Path, jobs: int) -> Iterator[Outcome]:
     """Give each run a process: one that is killed takes no other with it."""
-    shared = max(1, (os.cpu_count() or 1) // jobs)
+    shared = max(1, usable_cores() // jobs)
     open_ones = [run for run in runs if not run.finished]
     yield from (_outcome(run) for run in runs if run not in open_ones)
     calls = []
