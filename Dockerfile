@@ -1,4 +1,7 @@
-# qhybrid for processors: docker build -t qhybrid . && docker run --rm -v "$PWD:/work" qhybrid demo
+# qhybrid for processors:
+#   docker build -t qhybrid .
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/work" qhybrid demo
+# As yourself (--user), so that it may write to your folder, and what it writes is yours.
 # Two stages: the compiler that builds the kernels does not stay in the image.
 FROM python:3.11-slim-bookworm AS build
 RUN apt-get update \
@@ -24,8 +27,10 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/qhybrid /opt/qhybrid
 ENV PATH=/opt/qhybrid/bin:$PATH
-RUN useradd --create-home user
-USER user
+# A number, which Kubernetes can tell from root's; whoever runs the image may write to the caches in HOME.
+RUN useradd --uid 1000 --create-home user && chmod 1777 /home/user
+ENV HOME=/home/user USER=user
+USER 1000
 WORKDIR /work
 ENTRYPOINT ["qhybrid"]
 CMD ["--help"]

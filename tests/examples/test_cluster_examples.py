@@ -25,6 +25,8 @@ from qhybrid.cli.main import app
 from qhybrid.config import load_recipe
 from qhybrid.workspace import definition_files
 
+DOCKERFILE = (Path(__file__).parents[2] / "Dockerfile").read_text()
+PROGRAMS = {"dask", "torchrun"}
 FOLDER = Path(__file__).parents[2] / "docs" / "examples" / "cluster"
 # dask_jobqueue/core.py and slurm.py (0.8, 0.9): arguments of a job, of the cluster, and of SLURM.
 JOBQUEUE = {
@@ -46,7 +48,7 @@ ELASTIC = {
 }
 REPLICA = {"replicas", "template", "restartPolicy"}
 # kubernetes, core/v1 PodSpec, Container and ServiceSpec: those that are used
-POD = {"containers", "volumes", "restartPolicy"}
+POD = {"containers", "volumes", "restartPolicy", "securityContext"}
 CONTAINER = {"name", "image", "command", "args", "env", "ports", "resources", "volumeMounts", "workingDir"}
 SERVICE = {"type", "selector", "ports"}
 
@@ -77,7 +79,12 @@ def check_pod(spec):
         assert container.keys() <= CONTAINER
         assert {mount["name"] for mount in container.get("volumeMounts", ())} <= volumes
         assert all(isinstance(one["value"], str) for one in container.get("env", ()))
-        assert all(isinstance(word, str) for word in container.get("args", ()))
+        # The image begins with `qhybrid`: `args` would be words of it, `command` is in its place.
+        assert "args" not in container
+        assert all(isinstance(word, str) for word in container["command"])
+        assert container["command"][0] in PROGRAMS
+    if volumes:
+        assert f"USER {spec['securityContext']['fsGroup']}\n" in DOCKERFILE
 
 
 def test_all_examples_are_looked_at():
@@ -93,6 +100,8 @@ def test_training_under_slurm():
     assert len(directives) == text.count("#SBATCH ") == len(set(directives))
     (command,) = re.findall(r"^srun ((?:.*\\\n)*.*)$", text, re.MULTILINE)
     words = shlex.split(command.replace("\\\n", " ").replace("$SLURM_JOB_NUM_NODES", "2"))
+    assert words.pop(0) == "--cpus-per-task=$SLURM_CPUS_PER_TASK"  # srun does not inherit it
+    assert "--cpus-per-task" in directives
     assert words[0] == "torchrun"
     found = torchrun(words[1:])
     assert (found.module, found.training_script, found.nproc_per_node) == (True, "qhybrid.cli", "4")
@@ -129,8 +138,8 @@ def test_a_dask_cluster_on_kubernetes():
     for part in ("worker", "scheduler"):
         check_pod(spec[part]["spec"])
         (container,) = spec[part]["spec"]["containers"]
-        check_dask(container["args"])
-    words = spec["worker"]["spec"]["containers"][0]["args"]
+        check_dask(container["command"])
+    words = spec["worker"]["spec"]["containers"][0]["command"]
     assert words[words.index("--nthreads") + 1] == "1"
     ports = {port["name"] for port in container["ports"]}
     assert {port["targetPort"] for port in spec["scheduler"]["service"]["ports"]} <= ports
