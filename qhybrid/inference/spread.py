@@ -2,10 +2,9 @@
 
 A band is computed from all windows that touch it, in the order and the batches in which one process would
 take them, so that every sum has the same rounding. Windows that reach over the edge of two bands are
-predicted
-twice: one row of windows in nine, where windows overlap by half. Workers write their bands beside the map in
-work, whole or not at all, and this process puts them into it from top to bottom. What is there is never
-computed again, whoever has died.
+predicted twice: one row of windows in eight, where windows overlap by half. Workers write their bands beside
+the map in work, whole or not at all, and this process puts them into it from top to bottom. What is there is
+never computed again, whoever has died.
 """
 
 from __future__ import annotations

@@ -93,5 +93,5 @@ def check_same_processes(output: Path) -> None:
         raise ConfigError(
             f"{output} was begun by {before} process(es), each with a batch of its own, but this is a "
             f"training by {place().world}: its steps would be others. Fix: start as many (`torchrun "
-            "--nproc-per-node`), or a new run."
+            f"... -m qhybrid.cli train --resume {output}`), or a new run."
         )

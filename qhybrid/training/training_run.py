@@ -358,8 +358,8 @@ def _lost(output: Path) -> str:
     """Return what to say where another process of the training has gone."""
     own = place()
     kept = (
-        "Complete epochs are kept: start the same number of processes with `qhybrid train --resume "
-        f"{output}`."
+        f"Complete epochs are kept: `torchrun --nproc-per-node {own.local_world} ... -m qhybrid.cli train "
+        f"--resume {output}` goes on with them."
         if (output / RESUME_STATE).is_file()
         else "No epoch was complete: start again."
     )

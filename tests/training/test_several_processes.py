@@ -160,7 +160,7 @@ def test_a_killed_process_ends_the_run_with_a_clear_error(two):
     said = " ".join(two.said.split())
     assert "error: Process 0 of 2: all processes of a training must take every step, but another one" in said
     assert "Complete epochs are kept" in said
-    assert f"qhybrid train --resume {two.out / 'cut'}" in said
+    assert f"-m qhybrid.cli train --resume {two.out / 'cut'}" in said
     assert "Traceback" not in said
 
 
