@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import re
 import shlex
@@ -16,6 +18,7 @@ from readme import BLOCK, CHECKOUT, README, blocks, check_own_circuit, lines_of,
 from typer.main import get_command
 
 from qhybrid.plugins.registry import REGISTRIES
+from qhybrid.workspace import definition_files
 
 DOCS = CHECKOUT / "docs"
 FIRST = "tutorials/train.md"
@@ -203,19 +206,56 @@ def options_of(words: list[str]) -> tuple[Any, list[str]]:
     return command, [word for word in rest if re.fullmatch(r"--?[a-z][a-z-]*", word)]
 
 
-def test_commands_that_are_not_run_have_the_options_that_they_name():
-    lines = []
+def test_every_block_says_what_it_is():
+    """A block without a language is neither run nor looked at."""
+    known = {"python", "shell", "yaml", "text", "qasm"}
     for text in ALL:
-        for language, block in BLOCK.findall(text):
-            if language == "text":
-                lines += [line for line in block.splitlines() if line.startswith("qhybrid ")]
-    assert len(lines) > 15
+        fences = re.findall(r"^ *```(.*)$", text, flags=re.MULTILINE)
+        assert set(fences[::2]) <= known, text[:60]
+        assert set(fences[1::2]) <= {""}, text[:60]
+
+
+def test_python_that_is_not_run_takes_names_that_are_there():
+    looked_at = 0
+    for file in DOCS.rglob("*.md"):
+        for block in blocks("python", file.read_text()):
+            for node in ast.walk(ast.parse(block)):
+                if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "qhybrid":
+                    found = importlib.import_module(str(node.module))
+                    assert all(hasattr(found, alias.name) for alias in node.names), (file, ast.unparse(node))
+                    looked_at += 1
+    assert looked_at > 30
+
+
+def commands_of(text: str) -> set[str]:
+    """Return the lines and words of a page that call qhybrid and are not run: text blocks, lists, tables."""
+    shown = [block for language, block in BLOCK.findall(text) if language == "text"]
+    rest = BLOCK.sub("", text)
+    lines = [line for block in shown for line in block.splitlines()]
+    lines += [line[4:] for line in rest.splitlines() if line.startswith("    qhybrid ")]
+    found = {line for line in lines if line.startswith("qhybrid ")}
+    return found | {code for code in re.findall(r"`([^`\n]+)`", rest) if code.startswith("qhybrid ")}
+
+
+def test_commands_that_are_not_run_have_the_options_that_they_name():
+    lines = sorted({line for text in ALL for line in commands_of(text)})
+    assert len(lines) > 100
     for line in lines:
         command, options = options_of(
             shlex.split(line.replace("[", " ").replace("]", " "), comments=True)[1:]
         )
         known = {one for parameter in command.params for one in (*parameter.opts, *parameter.secondary_opts)}
         assert set(options) <= known, line
+
+
+def test_recipes_that_commands_name_are_there():
+    """In the package, or as a file of some page."""
+    written = {name for text in ALL for name in re.findall(r"^# runs/([\w.]+)\.yaml$", text, re.MULTILINE)}
+    known = written | set(definition_files("runs"))
+    named = re.compile(r"\bqhybrid (?:train|ablate|sweep|tune|data (?:check|tile)) ([a-z][\w.]*)(?![\w/.])")
+    found = {name for text in ALL for line in commands_of(text) for name in named.findall(line)}
+    assert len(found) > 10
+    assert found <= known
 
 
 def test_pictures_are_small_and_used():
