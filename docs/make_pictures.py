@@ -45,9 +45,9 @@ MUTED = "#616161"
 
 
 def trained(recipe: Any, folder: Path, **settings: Any) -> qhybrid.Run:
-    """Return a run from its folder; train it first if it is not there."""
-    if (folder / "best" / "meta.json").is_file():
-        return qhybrid.open_run(folder)
+    """Return a run from its folder; train it first if it is not there, or go on with it."""
+    if (folder / "recipe.yaml").is_file():
+        return qhybrid.resume(folder)  # nothing, where it has ended
     return qhybrid.train(recipe, settings=settings, output=folder)
 
 
