@@ -185,7 +185,7 @@ def opened(processes: int | None = None, scheduler: str | None = None) -> Iterat
     if scheduler is not None and local is None:
         client = _connected(scheduler)
         try:
-            yield Pool(client, scheduler, _check_workers(client))
+            yield Pool(client, scheduler, _check_workers(client, scheduler))
         finally:
             # A client whose scheduler has gone tells at length that it cannot say good-bye.
             with suppress(Exception):
@@ -209,12 +209,18 @@ def _connected(scheduler: str) -> Any:
         ) from error
 
 
-def _check_workers(client: Any) -> int:
-    """Return the number of workers, at least 1.
+def _check_workers(client: Any, scheduler: str) -> int:
+    """Return the number of workers, at least 1; warn where there is none yet.
 
     Jobs set seeds and threads of their process: two of them in one process would disturb each other.
     """
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    if not workers:
+        warnings.warn(
+            f"The Dask scheduler at {scheduler} has no workers yet; work begins when there is one: "
+            f"`dask worker {scheduler} --nthreads 1 --nworkers N`.",
+            stacklevel=4,
+        )
     _check_threads(max((one["nthreads"] for one in workers), default=1))
     return max(len(workers), 1)
 

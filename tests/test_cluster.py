@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,8 +98,10 @@ def test_workers_with_several_threads_are_refused(cluster):
 
 
 def test_workers_with_several_threads_that_come_late_are_refused(cluster):
-    found = cluster(threads=2, workers=0)
-    with opened(scheduler=found.scheduler_address) as pool:
+    found, stack = cluster(threads=2, workers=0), ExitStack()
+    with pytest.warns(UserWarning, match="has no workers yet; work begins when there is one: `dask worker"):
+        pool = stack.enter_context(opened(scheduler=found.scheduler_address))
+    with stack:
         found.scale(1)
         with pytest.raises(ConfigError, match=r"one thread each.*but one has 2"):
             list(pool.run([{"key": "a", "number": 1}], double))

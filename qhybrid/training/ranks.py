@@ -17,6 +17,7 @@ import itertools
 import os
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,6 +114,7 @@ def joined() -> Iterator[Place]:
     """
     own = launched()
     if own.world == 1 or _together():
+        _warn_of_tasks_alone()
         yield own
         return
     backend = "gloo"
@@ -135,6 +137,17 @@ def joined() -> Iterator[Place]:
     finally:
         if _together():
             distributed.destroy_process_group()
+
+
+def _warn_of_tasks_alone() -> None:
+    """Warn where `srun` has started several tasks without `torchrun`: each would train the same by itself."""
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if "TORCHELASTIC_RUN_ID" not in os.environ and tasks.isdecimal() and int(tasks) > 1:
+        warnings.warn(
+            f"srun has started {tasks} tasks, and each of them trains by itself. To train together, have "
+            "srun start one `torchrun` a machine: docs/examples/cluster/train.sbatch.",
+            stacklevel=4,
+        )
 
 
 class _Summed(torch.autograd.Function):

@@ -36,6 +36,7 @@ from qhybrid.training.data_record import (
     record_of,
     write_record,
 )
+from qhybrid.training.ending import ending_callbacks, kept_epochs
 from qhybrid.training.gradients import GradientNorms, gradient_columns
 from qhybrid.training.kinds import build_task, meta_class, with_task_defaults
 from qhybrid.training.named_parts import named_parts
@@ -62,7 +63,6 @@ from qhybrid.training.routing import routing_columns
 from qhybrid.training.run_folder import (
     ENVIRONMENT,
     RECIPE,
-    RESUME_STATE,
     write_recipe,
 )
 from qhybrid.training.shots import shots_callbacks
@@ -266,6 +266,7 @@ def _callbacks(recipe: Recipe, task: Task, output: Path) -> list[Callback]:
     clock = StepClock()
     gradients = GradientNorms()
     callbacks: list[Callback] = [clock, *shots_callbacks(recipe, task.module.model), gradients]
+    callbacks += ending_callbacks(output)
     bar = EpochBar(task.monitor, task.refresh_rate, validated=task.validated)
     if recipe.training.progress:
         callbacks.append(bar)
@@ -357,13 +358,7 @@ def _fit(trainer: lightning.Trainer, task: Task, state: Path | None) -> None:
 def _lost(output: Path) -> str:
     """Return what to say where another process of the training has gone."""
     own = place()
-    kept = (
-        f"Complete epochs are kept: `torchrun --nproc-per-node {own.local_world} ... -m qhybrid.cli train "
-        f"--resume {output}` goes on with them."
-        if (output / RESUME_STATE).is_file()
-        else "No epoch was complete: start again."
-    )
     return (
         f"Process {own.rank} of {own.world}: all processes of a training must take every step, but another "
-        f"one has ended. Fix: see what it or torchrun says of its end. {kept}"
+        f"one has ended. Fix: see what it or torchrun says of its end. {kept_epochs(output)}"
     )

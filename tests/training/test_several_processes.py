@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +22,7 @@ from qhybrid.config import Recipe, validated
 from qhybrid.errors import ConfigError
 from qhybrid.layers import quantum_layers
 from qhybrid.training import load_run, train
-from qhybrid.training.ranks import Place, check_alone, check_restarts, launched
+from qhybrid.training.ranks import Place, check_alone, check_restarts, joined, launched
 from qhybrid.training.run_folder import load_weights
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
@@ -252,6 +253,19 @@ def test_the_place_is_what_torchrun_says(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
     with pytest.raises(ConfigError, match="as many processes, but this one has 3 of 4"):
         launched()
+
+
+def test_tasks_of_srun_that_train_alone_are_warned_of(monkeypatch):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for tasks in (None, "1"):
+            if tasks:
+                monkeypatch.setenv("SLURM_STEP_NUM_TASKS", tasks)
+            with joined() as own:
+                assert own == ALONE
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
+    with pytest.warns(UserWarning, match="srun has started 8 tasks, and each of them trains by itself"):
+        joined().__enter__()
 
 
 def test_the_batch_of_these_tests_is_uneven():
