@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qhybrid.api.lookup import find_run
 from qhybrid.api.plan_folders import FINISHED, PlanRequest, Say, find_plan, new_plan, plan_of
+from qhybrid.api.run import Run
 from qhybrid.errors import ConfigError, HardwareError
 from qhybrid.plugins import near_name
 
@@ -24,11 +25,11 @@ FilePath = str | Path
 Progress = Callable[[int, int], None]
 
 
-def plan(run: FilePath, *, again: bool = False, say: Say = lambda _: None, **request: Any) -> Plan:
+def plan(run: FilePath | Run, *, again: bool = False, say: Say = lambda _: None, **request: Any) -> Plan:
     """Map, check and price a trained model's work on a device; send nothing.
 
     Args:
-        run: The run's folder, or its name in ./runs.
+        run: The run, its folder, or its name in ./runs.
         again: Make a new plan also where one of this request is there already.
         say: Told what is done.
         **request: Fields of `PlanRequest`, as in `backend="fake_torino"`, `limit=16`, `shots=1024`,
@@ -47,17 +48,17 @@ def plan(run: FilePath, *, again: bool = False, say: Say = lambda _: None, **req
             raise ConfigError(
                 f"Argument `{name}` is not known.{near_name(name, names)} Known ones: {', '.join(names)}."
             )
-    folder, asked = find_run(str(run)), PlanRequest(**request)
+    folder, asked = find_run(str(run.folder if isinstance(run, Run) else run)), PlanRequest(**request)
     return Plan(new_plan(folder, asked, say) if again else plan_of(folder, asked, say))
 
 
-def open_plan(given: FilePath) -> Plan:
+def open_plan(given: FilePath | Run) -> Plan:
     """Return a plan from its folder, or the newest one of a run.
 
     Raises:
         HardwareError: If there is none.
     """
-    return Plan(find_plan(given))
+    return Plan(find_plan(given.folder if isinstance(given, Run) else given))
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,12 @@ def as_recipe(given: RecipeLike, settings: Settings | None = None) -> Recipe:
         return validated(Recipe, with_values(content, settings, "settings"), "recipe")
     if isinstance(given, Mapping):
         return validated(Recipe, with_values(given, settings or {}, "settings"), "recipe")
+    if not isinstance(given, str | Path):
+        has = " Fix: its attribute `recipe`." if hasattr(type(given), "recipe") else ""  # type: ignore[unreachable]
+        raise ConfigError(
+            "Argument `recipe` must be a name, a file, a mapping or a recipe, but is of type "
+            f"{type(given).__name__}.{has}"
+        )
     return as_recipe(load_recipe(find_recipe(str(given))), settings)
 
 

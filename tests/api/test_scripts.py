@@ -36,6 +36,14 @@ def test_recipes_by_name_mapping_object_and_settings(tiny_recipe):
     assert tiny_recipe["training"] == before
 
 
+@pytest.mark.parametrize(
+    ("given", "told"), [(3, "is of type int"), (None, "of type NoneType"), (qhybrid.Run("x"), "`recipe`")]
+)
+def test_what_is_no_recipe(given, told):
+    with pytest.raises(ConfigError, match=told):
+        as_recipe(given)
+
+
 def test_settings_of_an_object_keep_what_was_not_given():
     """Defaults may depend on what was not given, so it must stay not given."""
     plain = load_recipe(find_recipe("digits_cnn"))
@@ -202,6 +210,10 @@ def test_plan_run_and_open_again(workspace, tiny_recipe):
     right = results.predictions["class"] == results.predictions["truth"]
     assert results["accuracy"] == pytest.approx(right.mean(), abs=1e-6)  # metrics are written with six digits
     assert qhybrid.open_plan(run.folder) == qhybrid.open_plan(plan.folder) == plan
+    assert qhybrid.open_plan(run) == plan
+    keywords = {"backend": "aer", "limit": 3, "shots": 100, "service": "nothing"}
+    with pytest.raises(HardwareError, match="nothing"):
+        qhybrid.plan(run, **keywords)
     assert plan.results == results
     assert plan.cancel() == 0
     assert set(plan.status()["jobs"]) == {"done"}
