@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from qhybrid.errors import CheckpointError, ConfigError, WorkspaceError
 from qhybrid.plugins import near_name
@@ -47,6 +48,12 @@ def _recipe_of_run(text: str) -> str:
     with suppress(CheckpointError):
         return f" Fix: there is a run of that name; its recipe is {find_run(text) / RECIPE_IN_RUN}."
     return ""
+
+
+def folder_of(given: Any) -> str | Path:
+    """Return the folder of an object that has one, as `Run`, and anything else as it is."""
+    found: str | Path = getattr(given, "folder", given)
+    return found
 
 
 def find_run(text: str) -> Path:

@@ -9,15 +9,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qhybrid.api.lookup import find_run
+from qhybrid.api.lookup import find_run, folder_of
 from qhybrid.api.plan_folders import FINISHED, PlanRequest, Say, find_plan, new_plan, plan_of
-from qhybrid.api.run import Run
 from qhybrid.errors import ConfigError, HardwareError
 from qhybrid.plugins import near_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from qhybrid.api.run import Run
     from qhybrid.hardware.jobs.execution import PlanExecution
     from qhybrid.hardware.jobs.remapping import Remapped
 
@@ -48,7 +48,7 @@ def plan(run: FilePath | Run, *, again: bool = False, say: Say = lambda _: None,
             raise ConfigError(
                 f"Argument `{name}` is not known.{near_name(name, names)} Known ones: {', '.join(names)}."
             )
-    folder, asked = find_run(str(run.folder if isinstance(run, Run) else run)), PlanRequest(**request)
+    folder, asked = find_run(str(folder_of(run))), PlanRequest(**request)
     return Plan(new_plan(folder, asked, say) if again else plan_of(folder, asked, say))
 
 
@@ -58,7 +58,7 @@ def open_plan(given: FilePath | Run) -> Plan:
     Raises:
         HardwareError: If there is none.
     """
-    return Plan(find_plan(given.folder if isinstance(given, Run) else given))
+    return Plan(find_plan(folder_of(given)))
 
 
 @dataclass(frozen=True)
