@@ -93,7 +93,7 @@ class CircuitAnalysis:
     expressibility: tuple[Expressibility, ...] | NotComputed
     entangling_capability: Estimate | NotComputed
     trainability: Trainability | NotComputed
-    growth: Growth | None
+    growth: Growth | NotComputed | None
     spectra: tuple[InputSpectrum, ...] | NotComputed
     effective_dimension: EffectiveDimension | NotComputed
     geometric_differences: tuple[GeometricDifference | NotComputed, ...]
@@ -151,8 +151,8 @@ def analyze_circuit(
     dead = dead_angles(settings, values)
     states, chosen = states_of(settings, structure)
 
-    def grow() -> Growth | None:
-        own = [_grown(one, seed, samples, input_range, weight_range, size) for size, one in grown]
+    def grow() -> Growth | NotComputed | None:
+        own = [_grown(one, seed, samples, input_range, weight_range) for _, one in grown]
         return growth_of(grown_by, [size for size, _ in grown], own) if own else None
 
     figures: dict[str, Callable[[], Any]] = {
@@ -230,14 +230,10 @@ def _grown(
     samples: int,
     input_range: Range | None,
     weight_range: Range | None,
-    size: int,
-) -> Trainability:
+) -> Trainability | NotComputed:
     settings = Settings(spec, seed, input_range, weight_range)
     values = ExactValues(settings)
-    found = trainability_of(settings, values, dead_angles(settings, values).dead, samples)
-    if isinstance(found, NotComputed):
-        raise ConfigError(f"Size {size} has no gradients ({found.reason}). Fix: leave it out of --grow.")
-    return found
+    return trainability_of(settings, values, dead_angles(settings, values).dead, samples)
 
 
 def _plain(value: Any) -> Any:

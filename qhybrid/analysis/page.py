@@ -68,8 +68,12 @@ def _say(axes: Any, title: str, text: str) -> None:
     )
 
 
-def _draw_growth(axes: Any, growth: Growth) -> None:
-    _title(axes, "Gradient variance against size")
+def _draw_growth(axes: Any, growth: Growth | NotComputed) -> None:
+    title = "Gradient variance against size"
+    if isinstance(growth, NotComputed):
+        _say(axes, title, str(growth))
+        return
+    _title(axes, title)
     slopes = {one.series: one for one in growth.slopes if one.angle == "mean"}
     single = all(len(one.series) == 3 for one in growth.circuits)  # of one observable both are the same
     for name, color in ((MEAN, BLUE), (SUM, ORANGE))[: 1 if single else 2]:
@@ -91,7 +95,11 @@ def _draw_growth(axes: Any, growth: Growth) -> None:
     low, high = axes.get_ylim()
     axes.set_ylim(low, high * (high / low) ** 0.45)  # room for the legend
     axes.set_xticks(growth.qubits)
-    axes.set_xlabel(f"qubits ({growth.argument} {growth.sizes[0]} to {growth.sizes[-1]})", fontsize=9)
+    missing = ", ".join(str(size) for size, _ in growth.left_out)
+    missing = f"; {missing} not computed" if missing else ""
+    axes.set_xlabel(
+        f"qubits ({growth.argument} {growth.sizes[0]} to {growth.sizes[-1]}{missing})", fontsize=9
+    )
     axes.set_ylabel("variance of a gradient", fontsize=9)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.legend(fontsize=8, frameon=False, loc="upper right")

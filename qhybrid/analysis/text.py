@@ -209,14 +209,16 @@ def _extremes(own: Sequence[AngleGradient]) -> str:
     return ", ".join(f"{word} {one.of_sum.value:.2g} ({one.name})" for word, one in shown)
 
 
-def _growth(found: Growth) -> list[str]:
+def _growth(found: Growth | NotComputed) -> list[str]:
+    if isinstance(found, NotComputed):
+        return [str(found)]
     sizes = ", ".join(f"{n} ({q} qubits)" for n, q in zip(found.sizes, found.qubits))
     lines = [f"{found.argument} {sizes}; slope of log2 of the variance of a gradient, a qubit:"]
     main = [one for one in found.slopes if one.angle == "mean"]
     lines += [_slope(one) for one in main[: SHOWN + 2]]
     if len(main) > SHOWN + 2:
         lines.append(f"... and {len(main) - SHOWN - 2} more observables in the JSON file")
-    return lines
+    return lines + [f"{found.argument} {size} {why}" for size, why in found.left_out]
 
 
 def _slope(one: Slope) -> str:

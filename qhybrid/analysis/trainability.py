@@ -96,6 +96,7 @@ class Growth:
         qubits: Qubits at each.
         circuits: Variances at each.
         slopes: Fits of what is there at all sizes.
+        left_out: Sizes that were asked for and not computed, and why.
     """
 
     argument: str
@@ -103,6 +104,7 @@ class Growth:
     qubits: tuple[int, ...]
     circuits: tuple[Trainability, ...]
     slopes: tuple[Slope, ...]
+    left_out: tuple[tuple[int, NotComputed], ...] = ()
 
 
 def trainability_of(
@@ -174,22 +176,40 @@ def _mean_variance(gradients: Array, axis: int) -> tuple[Array, Array]:
     return squares.mean(axis=0), squares.std(axis=0, ddof=1) / math.sqrt(count)
 
 
-def growth_of(argument: str, sizes: Sequence[int], circuits: Sequence[Trainability]) -> Growth:
-    """Fit variances at several sizes.
+def growth_of(
+    argument: str, sizes: Sequence[int], circuits: Sequence[Trainability | NotComputed]
+) -> Growth | NotComputed:
+    """Fit variances at several sizes; sizes where they are not of all observables do not enter.
 
     Args:
         argument: The builder's argument that grows.
         sizes: Its values, growing.
         circuits: Variances at each size.
     """
-    qubits = [one.qubits for one in circuits]
-    slopes = [
-        slope_of(name, "mean", qubits, found) for name, found in _matched([one.series for one in circuits])
-    ]
+    every = [(size, _comparable(one)) for size, one in zip(sizes, circuits, strict=True)]
+    left_out = tuple((size, one) for size, one in every if isinstance(one, NotComputed))
+    there = [(size, one) for size, one in every if not isinstance(one, NotComputed)]
+    if not there:
+        return NotComputed("; ".join(f"{argument} {size}: {one.reason}" for size, one in left_out))
+    found = [one for _, one in there]
+    qubits = [one.qubits for one in found]
+    slopes = [slope_of(name, "mean", qubits, own) for name, own in _matched([one.series for one in found])]
     for name, pick in ((SUM, "of_sum"), (MEAN, "of_mean")):
-        by_angle = [tuple((one.name, getattr(one, pick)) for one in circuit.angles) for circuit in circuits]
-        slopes += [slope_of(name, angle, qubits, found) for angle, found in _matched(by_angle, exact=True)]
-    return Growth(argument, tuple(sizes), tuple(qubits), tuple(circuits), tuple(slopes))
+        by_angle = [tuple((one.name, getattr(one, pick)) for one in circuit.angles) for circuit in found]
+        slopes += [slope_of(name, angle, qubits, own) for angle, own in _matched(by_angle, exact=True)]
+    return Growth(
+        argument, tuple(size for size, _ in there), tuple(qubits), tuple(found), tuple(slopes), left_out
+    )
+
+
+def _comparable(found: Trainability | NotComputed) -> Trainability | NotComputed:
+    """Return variances that may stand beside those of other sizes: of all observables, by living angles."""
+    if isinstance(found, NotComputed):
+        return found
+    if found.left_out:
+        several = len(found.observables) + found.left_out
+        return NotComputed(f"{found.left_out} of {several} observables do not fit the memory")
+    return found if found.series else NotComputed("no observable depends on any angle")
 
 
 def _matched(

@@ -60,7 +60,7 @@ class GuidanceOptions(StrictModel):
             numbers. Either is then normalised by `mean` and `std`. `standardised`: mean 0 and deviation 1
             over the training split, as the U-Net gets it.
         mean: What values in [0, 1] are normalised by; filled in from the preprocessor's configuration, else
-            ImageNet's.
+            ImageNet's. Standardised values have none.
         std: See `mean`.
         tile: Side in pixels of the parts of a scene that go through the ViT; smaller scenes are one part.
         scale: Factor on height and width in front of the ViT: 2 gives four times the tokens.
@@ -153,6 +153,9 @@ class GuidanceOptions(StrictModel):
             raise ValueError(
                 f"`bands` must name {channels} bands, as many as this ViT takes, but names {len(self.bands)}"
             )
+        if self.values == "standardised":
+            self._leave_out_normalisation()
+            return
         if self.mean is None or self.std is None:
             mean, std = _of_preprocessor(self.backbone)
             if len(mean) != channels:
@@ -164,6 +167,24 @@ class GuidanceOptions(StrictModel):
             self.__dict__["std"] = self.std or std
         if {len(self.mean or ()), len(self.std or ())} != {channels} or min(self.std or (0,)) <= 0:
             raise ValueError(f"`mean` and `std` must be {channels} numbers each, `std` above 0")
+
+    def _leave_out_normalisation(self) -> None:
+        """Leave out `mean` and `std`, which standardised values are not normalised by.
+
+        Runs of earlier versions name those of the ViT's files none the less.
+        """
+        if self.mean is None and self.std is None:
+            return
+        try:
+            mean, std = _of_preprocessor(self.backbone)
+        except ConfigError:  # the files are away, and a section that says it all needs none
+            mean, std = self.mean or (), self.std or ()
+        if (self.mean or mean, self.std or std) != (mean, std):
+            raise ValueError(
+                "`mean` and `std` normalise values in [0, 1], and `values: standardised` are not. Fix: leave "
+                "them out, or `values: range`"
+            )
+        self.__dict__["mean"] = self.__dict__["std"] = None
 
     @model_serializer(mode="wrap")
     def _used_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

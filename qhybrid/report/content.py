@@ -17,6 +17,7 @@ from qhybrid.report.hardware_part import HardwarePart, hardware_part
 from qhybrid.report.labels import counted, settings_label, short_hash
 from qhybrid.report.parts import Figure, Table
 from qhybrid.report.pictures import Pictures
+from qhybrid.report.routing_curves import routing_curves
 from qhybrid.report.run_part import (
     EvaluationPart,
     counts_of,
@@ -82,7 +83,7 @@ def build_content(sources: Sequence[Source], title: str, share: float = 1.0) -> 
         _runs_table(single) if single else None,
         training_facts(titled) if single else None,
         use_part(titled, pictures),
-        [Figure(caption, drawing) for caption, drawing in learning_curves(everything, single)],
+        [Figure(*one) for one in (*learning_curves(everything, single), *routing_curves(everything))],
         evaluations=evaluation_parts(titled, pictures),
         elsewhere=evaluation_parts(titled, pictures, elsewhere=True),
         validation=validation_pictures(titled, pictures),

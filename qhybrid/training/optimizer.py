@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from qhybrid.config import TrainingConfig
 from qhybrid.layers import LayeredClassifier, quantum_layers
 from qhybrid.layers.controls import FourierFeatures, HashedLayer, SmallMLP
+from qhybrid.layers.mean_field import MeanField
 from qhybrid.models import PretrainedEncoder
 
 STAND_INS = (LayeredClassifier, FourierFeatures, HashedLayer, SmallMLP)
@@ -20,11 +21,12 @@ STAND_INS = (LayeredClassifier, FourierFeatures, HashedLayer, SmallMLP)
 def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, object]]:
     """Split parameters into decayed (matrices, kernels), not decayed (norms, biases), and circuit angles.
 
-    Circuit angles are not decayed: zero is no special angle. They may have a learning rate of their own.
-    Neither are the weights of a circuit's classical stand-in. Frozen parameters are left out. A pretrained
-    encoder that is trained has a rate of its own.
+    Circuit angles are not decayed: zero is no special angle. They may have a learning rate of their own, and
+    so have those of its mean-field twin, which are the same angles. Neither are the weights of a circuit's
+    classical stand-in. Frozen parameters are left out. A pretrained encoder that is trained has its own rate.
     """
     angles = {id(layer.weight) for layer in quantum_layers(model).values()}
+    angles |= {id(part.weight) for part in model.modules() if isinstance(part, MeanField)}
     stand_ins = {
         id(one) for part in model.modules() if isinstance(part, STAND_INS) for one in part.parameters()
     }

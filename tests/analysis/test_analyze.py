@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from analysis_cases import dense, ghz, idle, product, turn
@@ -191,7 +192,6 @@ def test_observables_of_large_light_cones_are_left_out_where_memory_is_small(mon
     explain = module.ExactEngine.explain
 
     def refuse(self, spec, batch=64):
-        from dataclasses import replace
 
         found = explain(self, spec, batch)
         return found if spec.num_observables < 8 else replace(found, method="refused")
@@ -250,6 +250,23 @@ def test_growing_circuits():
     ]
     with pytest.raises(CircuitError, match="power of two"):
         grown_circuits("qcnn", [2, 3])
+
+
+def test_one_size_that_cannot_be_computed_does_not_end_the_analysis(tmp_path):
+    bare = CircuitSpec.from_circuit(QuantumCircuit(3), [], [], ["ZZZ"])
+    sizes = [(2, product(2)), (3, bare), (4, product(4))]
+    found = quick(product(2), grown=sizes, grown_by="num_qubits")
+    assert found.growth.sizes == (2, 4)
+    assert found.to_dict()["growth"]["left_out"] == [
+        [3, {"not_computed": "no gate depends on an input or a weight"}]
+    ]
+    lines = dict(sections_of(found))["growth"]
+    assert lines[-1] == "num_qubits 3 not computed: no gate depends on an input or a weight"
+    assert save_page(found, tmp_path / "some.png").is_file()
+    none = quick(product(2), grown=sizes[1:2], grown_by="num_qubits")
+    assert isinstance(none.growth, NotComputed)
+    assert dict(sections_of(none))["growth"] == [str(none.growth)]
+    assert save_page(none, tmp_path / "none.png").is_file()
 
 
 def test_growth_of_an_analysis():

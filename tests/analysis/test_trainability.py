@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,6 +141,23 @@ def test_product_circuits_fall_by_one_half_a_qubit_or_not_at_all():
     slope = next(one for one in first.slopes if one.series == SUM and one.angle == "mean")
     assert slope.low < 0 < slope.high
     assert slope.verdict == "not shown to fall exponentially: the interval of the slope holds 0"
+
+
+def test_sizes_that_cannot_be_compared_do_not_enter_a_slope():
+    """A mean over the observables that fit is not that of all of them; others are there none the less."""
+    every = [found(product(n)) for n in (2, 3, 4)]
+    cut = replace(found(product(5)), left_out=2)
+    dead = found(product(6), dead=[f"w[{i}]" for i in range(6)])
+    empty = NotComputed("needs 3 TiB")
+    growth = growth_of("num_qubits", range(2, 8), [*every, cut, dead, empty])
+    assert growth.sizes == growth.qubits == (2, 3, 4)
+    assert growth.slopes == growth_of("num_qubits", (2, 3, 4), every).slopes
+    assert {size: one.reason for size, one in growth.left_out} == {
+        5: f"2 of {len(cut.observables) + 2} observables do not fit the memory",
+        6: "no observable depends on any angle",
+        7: "needs 3 TiB",
+    }
+    assert growth_of("num_qubits", [7], [empty]) == NotComputed("num_qubits 7: needs 3 TiB")
 
 
 def exact(values, error=1e-9):

@@ -123,6 +123,21 @@ def test_normalisation_is_that_of_the_preprocessor(saved_vit):
         options_of(folder)
 
 
+def test_standardised_values_have_no_normalisation(saved_vit):
+    """What is given is not ignored in silence; runs of earlier versions name what the files say."""
+    _, folder = saved_vit()
+    options = options_of(folder, values="standardised")
+    assert options.mean is options.std is None
+    content = options.model_dump()
+    assert {"mean", "std"}.isdisjoint(content)
+    ranged = options_of(folder)
+    assert options_of(folder, values="standardised", mean=ranged.mean, std=ranged.std).model_dump() == content
+    with pytest.raises(ConfigError, match="`values: standardised` are not"):
+        options_of(folder, values="standardised", mean=[0.1, 0.2, 0.3])
+    old = {**ranged.model_dump(), "values": "standardised", "backbone": "away"}
+    assert validated(GuidanceOptions, old, "model.guidance").mean is None
+
+
 def test_other_numbers_of_channels_need_their_normalisation(saved_vit):
     _, folder = saved_vit(num_channels=4)
     with pytest.raises(ConfigError, match="needed for this ViT of 4 channels"):

@@ -149,18 +149,19 @@ import test_kill_whole_plans as kills
 workload = kills.class_workload(2)
 number = 1
 while kills.was_killed(number, lambda: kills.make_plan(workload, kills.settings_for(workload), sys.argv[1])):
-    number += 6
+    number += int(sys.argv[2])
 print(number)
 """
 
 
-def test_a_plan_is_there_whole_or_not_at_all(tmp_path):
+@pytest.mark.parametrize("stride", [11, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_plan_is_there_whole_or_not_at_all(stride, tmp_path):
     # A process of its own: the transpiler's threads do not survive a fork.
     found = subprocess.run(
-        [sys.executable, "-c", PLAN.format(tests=str(Path(__file__).parent)), str(tmp_path)],
+        [sys.executable, "-c", PLAN.format(tests=str(Path(__file__).parent)), str(tmp_path), str(stride)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert found.returncode == 0, found.stderr

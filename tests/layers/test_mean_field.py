@@ -8,9 +8,11 @@ import torch
 from qiskit.quantum_info import Statevector
 
 from qhybrid.circuits import build_circuit
+from qhybrid.config import TrainingConfig
 from qhybrid.layers import QuantumLayer
 from qhybrid.layers.mean_field import MeanField
 from qhybrid.models import build_model
+from qhybrid.training.optimizer import parameter_groups
 
 CIRCUITS = {
     "hqf_local": {"grid": 2},
@@ -92,3 +94,6 @@ def test_it_is_the_twin_of_every_circuit_of_hqf_net():
     built = build_model({**model, "replace": dict.fromkeys(layers, "twin")})
     assert all(isinstance(built.get_submodule(one), MeanField) for one in layers)
     assert built.replaced["skips.3.core"] == "MeanField of 16 weights"
+    config = TrainingConfig(quantum_learning_rate=0.5)
+    (quantum,) = [group for group in parameter_groups(built, config) if group["lr"] == 0.5]
+    assert {id(one) for one in quantum["params"]} == {id(built.get_submodule(one).weight) for one in layers}

@@ -6,6 +6,7 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.image import imsave
 from report_pages import Page, outside_references
@@ -19,6 +20,7 @@ from qhybrid.report.content import build_content
 from qhybrid.report.curves import learning_curves
 from qhybrid.report.labels import evaluation_label, time_label
 from qhybrid.report.pictures import Pictures, scaled_picture
+from qhybrid.report.routing_curves import routing_curves
 from qhybrid.report.run_part import NOT_RECORDED, counts_of, evaluation_parts, training_facts
 from qhybrid.report.sources import read_run
 from qhybrid.training.run_folder import METRICS, load_run
@@ -187,6 +189,33 @@ def test_models_are_drawn_on_one_scale(evaluated):
     data = runs[1].recipe.data.model_copy(update={"root": "elsewhere"})
     runs[1].recipe = runs[1].recipe.model_copy(update={"data": data})
     assert [caption for caption, _ in learning_curves(runs, runs)] == ["one.", "two."]
+
+
+def routed(run, entropy, loads):
+    columns = {"router_entropy mix.router": entropy}
+    columns |= {f"router_load mix.router {name}": values for name, values in loads.items()}
+    run.curves = pd.DataFrame(columns, index=pd.Index([1, 2], name="epoch"))
+    return run
+
+
+def test_what_a_router_does_is_drawn_and_said(evaluated):
+    """Means over seeds; a router that decides nothing, and an expert that nobody uses, in words."""
+    equal = {"first": [0.5, 0.5], "second": [0.5, 0.5]}
+    runs = [routed(read_run(evaluated, "one"), [1.0, value], equal) for value in (0.96, 0.98)]
+    ((caption, drawing),) = routing_curves(runs)
+    assert caption == (
+        "one: router `mix.router`; means over 2 seeds. Entropy of an image's probabilities ends at 0.97 of "
+        "its largest value: all experts are about equally probable for every image."
+    )
+    assert "first" in drawing
+    alone = {"first": [0.6, 0.995], "second": [0.4, 0.005]}
+    ((caption, _),) = routing_curves([routed(read_run(evaluated, "one"), [0.9, 0.03], alone)])
+    assert caption.endswith(
+        "0.03 of its largest value: one expert is chosen for each image. Hardly used: second."
+    )
+    assert routing_curves([read_run(evaluated)]) == []
+    content = build_content([routed(read_run(evaluated), [0.9, 0.5], equal)], "")
+    assert any("router `mix.router`" in figure.caption for figure in content.curves)
 
 
 def test_runs_of_one_name_that_differ_are_not_averaged(make_run):

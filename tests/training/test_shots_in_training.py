@@ -70,11 +70,12 @@ def left_behind(folder):
 @pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
 def test_an_interrupted_run_ends_like_one_that_was_not(engine, run, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    run(content_of(engine), whole)
+    content = content_of(engine, epochs=2)
+    run(content, whole)
     with pytest.raises(ConnectionError):
-        run(content_of(engine), cut, stop_in=1)
+        run(content, cut, stop_in=1)
     assert pd.read_csv(cut / "metrics.csv").epoch.tolist() == [1]
-    run(content_of(engine), cut, resume=True)
+    run(content, cut, resume=True)
     weights, table = left_behind(whole)
     resumed, resumed_table = left_behind(cut)
     assert resumed == weights
@@ -84,7 +85,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(engine, run, tmp_path):
 @pytest.mark.parametrize("average", [0.0, 0.5])
 def test_scenes_too(average, tiny_data, tiny_content, tmp_path, monkeypatch):
     recipe = validated(
-        Recipe, {**tiny_content(epochs=3, weight_average=average), "engine": {"shots": 16}}, "tiny.yaml"
+        Recipe, {**tiny_content(epochs=2, weight_average=average), "engine": {"shots": 16}}, "tiny.yaml"
     )
     whole, cut = train(recipe, tiny_data, tmp_path / "whole"), tmp_path / "cut"
     original = module.SegmentationModule.training_step
