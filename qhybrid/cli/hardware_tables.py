@@ -130,8 +130,9 @@ def print_status(found: dict[str, Any]) -> None:
     say(f"jobs        {counts['jobs'] or 'none sent'}")
     say(f"duplicates  {found['duplicates']}")
     spent, billed = found["qpu_seconds_spent"], found["qpu_seconds_billed"]
-    still_open = f" ({spent - billed:g} of them predicted: bills are open)" if spent > billed else ""
-    say(f"QPU seconds {spent:g} spent{still_open}, {found['qpu_seconds_planned']:g} planned")
+    still_open = f" ({spent - billed:g} of them predicted: bills are open)" if found["open_bills"] else ""
+    cap = "" if found["max_qpu_seconds"] is None else f", {found['max_qpu_seconds']:g} at most"
+    say(f"QPU seconds {spent:g} spent{still_open}, {found['qpu_seconds_planned']:g} planned{cap}")
 
 
 def print_jobs(rows: Sequence[dict[str, Any]], told: Sequence[str]) -> None:
@@ -225,4 +226,5 @@ def print_outcome(found: dict[str, Any]) -> None:
         f"would give {found['observable_error_rms']:.4f}"
     )
     for one in found["duplicates"]:
-        say(f"duplicate job {one['id']}: {one['outcome']}, {one['usage']} s")
+        bill = "its bill is open" if one["usage"] is None else f"{one['usage']:g} s billed"
+        say(f"duplicate job {one['id']}: {one['outcome']}, {bill}")

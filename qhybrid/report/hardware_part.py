@@ -14,7 +14,13 @@ from qhybrid.errors import DataError
 from qhybrid.hardware.settings import describe_mitigation
 from qhybrid.report.confusion import ConfusionTable, confusion_table
 from qhybrid.report.hardware_charts import accuracy_chart, deviation_chart
-from qhybrid.report.hardware_cost import cost_remarks, cost_table, jobs_table, read_ledger
+from qhybrid.report.hardware_cost import (
+    NO_LEDGER,
+    cost_remarks,
+    cost_table,
+    jobs_table,
+    read_ledger,
+)
 from qhybrid.report.hardware_sources import PlanSource, read_plans
 from qhybrid.report.hardware_tables import (
     calibration_table,
@@ -107,7 +113,7 @@ def _device(plan: PlanSource, title: str, name: str) -> DevicePart:
     if calibration is not None:
         tables.append(("Calibration of the qubits that were used", calibration))
     part = DevicePart(title, _facts(plan.plan), tables)
-    part.remarks += [] if ledger is None else cost_remarks(plan, ledger)
+    part.remarks += [NO_LEDGER] if ledger is None else cost_remarks(plan, ledger)
     if plan.metrics is None:
         part.remarks.append("There are no results yet.")
         return part

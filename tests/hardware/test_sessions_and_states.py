@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from ibm_service_state import Fault
 from outcome_checks import check_complete, finish
 from plan_cases import map_workload, quick
 
@@ -133,3 +134,31 @@ def test_a_calibration_that_stays_is_not_spoken_of(planned, service_state):
     with open_plan(folder, lambda *_: workload, say=said.append) as execution:
         execution.submit()
     assert not any("moved" in text for text in said)
+
+
+def test_a_token_that_ends_opens_no_second_session(make_plan, server, service_state, samples):
+    """It would be in no ledger, nobody would close it, and the cap would not count it."""
+    service_state.plan = "premium"
+    plan = make_plan(mode="session", max_qpu_seconds=60.0)
+    with (context := plan.context()).ledger:
+        service_state.faults = [Fault("submit", "401", skip=1), Fault("session", "404")]
+        with pytest.raises(HardwareError, match="session must be open .* Fix: submit again"):
+            send_open_chunks(context)
+        (one,) = service_state.sessions.values()
+        assert not one["accepting_jobs"]
+        assert [known.id for known in context.ledger.sessions()] == [one["id"]]
+        service_state.faults = [Fault("submit", "401", skip=1)]
+        finish(context)
+        check_complete(context, service_state, samples[1])
+        known = {known.id: known.closed for known in context.ledger.sessions()}
+        assert known == dict.fromkeys(service_state.sessions, True)
+        assert len(known) == 2
+
+
+@pytest.mark.parametrize(("kind", "fix"), [("400", "the open plan has no sessions"), ("401", "new API key")])
+def test_why_no_batch_can_be_opened_is_told(kind, fix, make_plan, server, service_state):
+    with (context := make_plan(mode="batch").context()).ledger:
+        service_state.faults = [Fault("open_session", kind, times=10)]
+        with pytest.raises(HardwareError, match=f"batch must be open.*{fix}"):
+            send_open_chunks(context)
+        assert not service_state.jobs

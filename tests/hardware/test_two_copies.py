@@ -20,7 +20,7 @@ from outcome_checks import check_complete, finish
 from plan_cases import map_workload, quick
 
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.jobs import sending
+from qhybrid.hardware.jobs import sending, turns
 from qhybrid.hardware.jobs.collecting import collect_jobs
 from qhybrid.hardware.jobs.context import Clock
 from qhybrid.hardware.jobs.opening import open_plan
@@ -43,7 +43,7 @@ def in_a_process(folder, home, workload):
         return child, said[0], told[1]
     code = 1
     try:
-        tempfile.tempdir = str(home)
+        turns.common_folder = lambda: home
         with open_plan(folder, lambda *_: workload) as execution:
             execution.context.service.find("nothing")
             os.write(said[1], b"ready")
@@ -297,6 +297,16 @@ def test_a_copy_lets_others_go_first(make_plan, server, service_state, samples, 
             check_complete(context, service_state, samples[1])
             assert not context.ledger.duplicates()
     assert len(service_state.jobs) == 3
+
+
+def test_copies_take_turns_whatever_their_environment_is(make_plan, server, monkeypatch, tmp_path):
+    """Each session of a cluster or a service has a folder for temporary files of its own."""
+    plan = make_plan(patience={"deadline_s": 0.1})
+    with (context := plan.context()).ledger, turn(context):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        with pytest.raises(HardwareError, match="No other process"), turn(context):
+            pass
 
 
 def test_copies_know_that_they_are_copies(server, tmp_path):

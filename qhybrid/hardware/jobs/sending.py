@@ -215,7 +215,7 @@ def _look_after(context: JobContext, sent: Job) -> None:
 
 
 def _listed(context: JobContext, job: Job) -> list[str]:
-    return [one.id for one in context.asked(lambda: context.service.find(job.tag))]
+    return [one.id for one in context.listed(job.tag)]
 
 
 def _close(context: JobContext) -> None:
@@ -278,7 +278,7 @@ def _submit_when_allowed(context: JobContext, package: Package, started: float) 
             context.say(f"waiting until a job has ended: {error}")
             clock.sleep(pause)
             pause = min(2 * pause, patience.poll_max_s)
-            context.asked(lambda: context.service.find(package.tags[-1]))
+            context.listed(package.tags[1])
 
 
 def _check_limit(context: JobContext, package: Package, chunk: Chunk) -> None:

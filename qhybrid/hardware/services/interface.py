@@ -48,7 +48,7 @@ class Package:
     Attributes:
         pubs: Measured circuits with their parameter sets.
         shots: Executions of each parameter set.
-        tags: The job's tags: the plan's and its own.
+        tags: The job's tags: the plan's, its own, and one that tells its time limit if it has one.
         max_execution_seconds: Time after which the service stops it; None: the service's own.
         mark: Text that a service which `marks` gives back with the result: it ties it to the request.
     """

@@ -160,7 +160,7 @@ class _Check:
         limit = self._patience.resend_after_s
         listed: list[Any] = []
         while not listed and time.monotonic() - started < 2 * limit:
-            every = self._ask(lambda: self._service.find(package.tags[-1]))
+            every = self._ask(lambda: self._service.find(package.tags[1]))
             listed = [one for one in every if one.id == job_id]
             if not listed:
                 time.sleep(min(self._patience.poll_s, 1.0))
