@@ -85,6 +85,8 @@ def _print_holes(found: dict[str, list[str]]) -> None:
         say(f"avoided     not all is known of {', '.join(avoided)}")
     if assumed := found.get("assumed"):
         say(f"assumed     the device's medians for {', '.join(assumed)}, which its calibration does not have")
+    if missing := found.get("missing"):
+        say(f"not known   {', '.join(missing)}: predictions are made as if there were none, and are too good")
 
 
 def _print_filters(found: dict[str, Any]) -> None:
@@ -202,6 +204,8 @@ def print_ranking(found: Sequence[Ranked]) -> None:
     for one in found:
         if one.problem:
             say(f"{one.backend} is not usable: {one.problem}")
+        elif one.missing:
+            say(f"{one.backend} comes last: its calibration has no {', '.join(one.missing)}")
 
 
 def print_findings(found: Sequence[Finding]) -> None:
