@@ -140,8 +140,8 @@ def print_status(found: dict[str, Any]) -> None:
 def print_jobs(rows: Sequence[dict[str, Any]], told: Sequence[str]) -> None:
     """Print every job with its id, and what is to be known beside that."""
     if rows:
-        heads = ("chunk", "attempt", "state", "queue", "estimate", "billed")
-        table = Table(Column("job", no_wrap=True), *heads)
+        whole = [Column(name, no_wrap=True) for name in ("job", "state")]
+        table = Table(whole[0], "chunk", "attempt", whole[1], "queue", "estimate", "billed")
         for row in rows:
             seconds = ["" if row[key] is None else f"{row[key]:g} s" for key in ("estimate", "usage")]
             numbers = (str(row["chunk"]), str(row["attempt"]), row["state"], str(row["position"] or ""))

@@ -46,7 +46,7 @@ SHORT_DELAYS = [
 def test_an_execution_takes_as_long_as_planned_where_the_delay_is_short(
     mitigation, copies, server, service_state, tmp_path
 ):
-    """The length of circuits decides then: folded ones are longer than others, and twirled gates than plain."""
+    """The length of circuits decides then: folded ones are longer, and twirled gates than plain ones."""
     service_state.devices = {"ibm_torino": "fake_torino"}
     service_state.used_up = True
     workload = map_workload(4)

@@ -309,6 +309,15 @@ def test_copies_take_turns_whatever_their_environment_is(make_plan, server, monk
             pass
 
 
+def test_that_no_file_can_be_locked_is_told_once(make_plan, server, service_state, monkeypatch, tmp_path):
+    (tmp_path / "no-folder").write_text("")
+    monkeypatch.setattr(turns, "common_folder", lambda: tmp_path / "no-folder")
+    plan = make_plan()
+    with (context := plan.context()).ledger:
+        assert send_open_chunks(context) == 3
+    assert sum("do not take turns" in one for one in plan.said) == 1
+
+
 def test_copies_know_that_they_are_copies(server, tmp_path):
     workload = map_workload(1)
     folder = make_plan(workload, quick(backend="ibm_manila", mode="job"), tmp_path / "plans")

@@ -113,10 +113,10 @@ def _check_readout(name: str, copies: Sequence[Copy]) -> None:
             p01, p10 = (0.0, 0.0) if copy.noise is None else copy.noise.readout(index)
             if not 1 - p01 - p10 > LEAST_CONTRAST:
                 raise HardwareError(
-                    f"Circuit `{name}` must be on qubits that read 0 and 1 differently, but by its calibration "
-                    f"qubit {qubit} reads 1 in {100 * p10:.0f} % of the shots after 0 and in "
-                    f"{100 * (1 - p01):.0f} % after 1: its errors cannot be undone. Fix: plan again after the "
-                    "next calibration, other `seed` or `copies`, another device, or --mitigation none."
+                    f"Circuit `{name}` must be on qubits that read 0 and 1 differently, but by its "
+                    f"calibration qubit {qubit} reads 1 in {100 * p10:.0f} % of the shots after 0 and in "
+                    f"{100 * (1 - p01):.0f} % after 1: its errors cannot be undone. Fix: plan again after "
+                    "the next calibration, other `seed` or `copies`, another device, or --mitigation none."
                 )
 
 

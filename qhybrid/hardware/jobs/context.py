@@ -60,6 +60,7 @@ class JobContext:
         first: Number of the chunk that is sent before anything is known; None if all are sent.
         marked: Whether all jobs were sent with marks: those of plans of earlier versions were not.
         shared: Whether another process was seen to send jobs of the plan, from a copy of its folder.
+        unlocked: Whether copies on this machine were found to be unable to wait for each other.
         copied: Whether the folder is a copy, or was moved: others may send jobs of the plan as well.
     """
 
@@ -76,6 +77,7 @@ class JobContext:
     first: int | None = field(default=None, kw_only=True)
     marked: bool = field(default=True, kw_only=True)
     shared: bool = field(default=False, kw_only=True)
+    unlocked: bool = field(default=False, kw_only=True)
     copied: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:

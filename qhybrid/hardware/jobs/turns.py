@@ -121,7 +121,12 @@ def _acquired(context: JobContext) -> FileLock | None:
             if not told:
                 context.say("waiting for another process on this machine, which sends jobs of this plan")
             told = True
-        except OSError:
+        except OSError as error:
+            if not context.unlocked:
+                context.note(
+                    f"copies of this plan here do not take turns, since no file can be locked: {error}"
+                )
+            context.unlocked = True
             return None
         else:
             return lock

@@ -175,8 +175,8 @@ class IbmService(JobService):
         """Return where a job stands."""
 
         def ask() -> Outlook:
-            position, seconds = place_of(self._client.job_get(job_id))
-            return Outlook(self._view(job_id).status, position, seconds)
+            status = self._view(job_id).status
+            return Outlook(status, *place_of(self._client.job_get(job_id)))
 
         return self._connection.ask(f"job {job_id}", ask)
 
