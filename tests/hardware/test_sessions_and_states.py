@@ -38,7 +38,7 @@ def test_what_a_crash_left_open_is_closed_by_the_next_command(
     service_state.queue_seconds = 0.2
     plan = make_plan(mode="session", limits=ONE_CHUNK)
     with (context := plan.context()).ledger, monkeypatch.context() as patch:
-        patch.setattr(sending, "_close", lambda _context: None)
+        patch.setattr(sending, "_close", lambda *_: None)
         send_open_chunks(context)
     (one,) = service_state.sessions.values()
     assert one["accepting_jobs"]
@@ -162,3 +162,19 @@ def test_why_no_batch_can_be_opened_is_told(kind, fix, make_plan, server, servic
         with pytest.raises(HardwareError, match=f"batch must be open.*{fix}"):
             send_open_chunks(context)
         assert not service_state.jobs
+
+
+def test_a_session_that_could_not_be_closed_is_closed_later(make_plan, server, service_state):
+    """Another one that is closed meanwhile says nothing of it."""
+    service_state.plan = "premium"
+    plan = make_plan(mode="session", patience={"retries": 0})
+    with (context := plan.context()).ledger:
+        service_state.faults = [Fault("session", "403", times=2)]
+        send_open_chunks(context, only=(0,))
+        (first,) = context.ledger.sessions()
+        assert not first.closed
+        send_open_chunks(context)
+        assert [one.closed for one in context.ledger.sessions()] == [False, True]
+        collect_jobs(context)
+        assert [one.closed for one in context.ledger.sessions()] == [True, True]
+    assert not any(one["accepting_jobs"] for one in service_state.sessions.values())

@@ -90,12 +90,13 @@ def send_open_chunks(context: JobContext, again: bool = False, only: Collection[
         if not todo:
             return 0
     opened = context.service.begin()
-    if opened is not None:
-        ledger.note_session(OpenedSession(*opened))
+    session = None if opened is None else OpenedSession(*opened)
     try:
+        if session is not None:
+            ledger.note_session(session)
         sent = _send_all(context, todo)
     finally:
-        _close(context)
+        _close(context, session)
     # A submission that the client repeated by itself shows only in a listing.
     reconcile(context)
     return sent
@@ -218,13 +219,12 @@ def _listed(context: JobContext, job: Job) -> list[str]:
     return [one.id for one in context.listed(job.tag)]
 
 
-def _close(context: JobContext) -> None:
+def _close(context: JobContext, opened: OpenedSession | None) -> None:
     """Close the batch or session: jobs in it run. The next command closes one that stays open."""
     try:
         context.service.close()
-        for one in context.ledger.sessions():
-            if not one.closed:
-                context.ledger.note_session(replace(one, closed=True))
+        if opened is not None:
+            context.ledger.note_session(replace(opened, closed=True))
     except ServiceError as error:
         context.say(str(error))
 

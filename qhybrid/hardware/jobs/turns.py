@@ -124,7 +124,7 @@ def _acquired(context: JobContext) -> FileLock | None:
         except OSError as error:
             if not context.unlocked:
                 context.note(
-                    f"copies of this plan here do not take turns, since no file can be locked: {error}"
+                    f"copies of this plan here do not take turns: no file can be locked ({error})"
                 )
             context.unlocked = True
             return None
