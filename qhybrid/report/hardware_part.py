@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from qhybrid.errors import DataError
+from qhybrid.errors import DataError, QHybridError
 from qhybrid.hardware.settings import describe_mitigation
 from qhybrid.report.confusion import ConfusionTable, confusion_table
 from qhybrid.report.hardware_charts import accuracy_chart, deviation_chart
@@ -86,8 +86,19 @@ def hardware_part(name: str, folder: Path) -> HardwarePart | None:
         DataError: If a file of a plan is damaged.
     """
     plans = read_plans(folder)
-    if not plans:
-        return None
+    try:
+        return _part(name, folder, plans) if plans else None
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, QHybridError):
+            raise
+        where = plans[0].folder if len(plans) == 1 else folder / "hardware"
+        raise DataError(
+            f"{where}: plan.json and results/metrics.json must hold a plan and its results, but are damaged "
+            f"({type(error).__name__}: {error}). Fix: collect again, or move the plan's folder away."
+        ) from error
+
+
+def _part(name: str, folder: Path, plans: list[PlanSource]) -> HardwarePart:
     done = [plan for plan in plans if plan.metrics is not None and plan.metrics["obtained"]]
     figures = []
     if done:

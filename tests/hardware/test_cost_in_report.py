@@ -8,8 +8,10 @@ import pytest
 from other_vendor import SECONDS_A_SHOT, GarnetRules, GarnetService, Vendor, open_garnet
 from plan_cases import map_workload, quick
 
+from qhybrid.errors import DataError, HardwareError
 from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.outcome import write_outcome
+from qhybrid.hardware.jobs.status import ledger_status
 from qhybrid.hardware.ledger import Chunk, Job, Ledger
 from qhybrid.hardware.ledger.mending import ELSEWHERE
 from qhybrid.hardware.ledger.records import Duplicate
@@ -116,3 +118,19 @@ def test_remappings_are_told(finished):
         "Mapped anew on 2026-11-29: 1 chunk not sent by then, on qubits 1 3 5 7; predicted then: accuracy "
         "75.00 %, same class as exact 50.00 %."
     )
+
+
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [("plan.json", "rounds"), ("plan.json", "predicted"), ("results/metrics.json", "obtained")],
+)
+def test_files_that_are_damaged_are_named(file, key, finished):
+    run, folder = finished
+    content = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(content | {key: [1]}))
+    with pytest.raises(DataError, match="must hold a plan and its results, but are damaged"):
+        hardware_part("run", run)
+    if key == "rounds":
+        (folder / file).write_text(json.dumps(content | {key: None}))
+        with pytest.raises(HardwareError, match=r"plan.json must say of the plan's `rounds`, but is damaged"):
+            ledger_status(folder)

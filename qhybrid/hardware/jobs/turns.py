@@ -123,9 +123,7 @@ def _acquired(context: JobContext) -> FileLock | None:
             told = True
         except OSError as error:
             if not context.unlocked:
-                context.note(
-                    f"copies of this plan here do not take turns: no file can be locked ({error})"
-                )
+                context.note(f"copies of this plan here do not take turns: no file can be locked ({error})")
             context.unlocked = True
             return None
         else:

@@ -45,7 +45,9 @@ def session_seconds_of(details: Mapping[str, Any]) -> float | None:
     if details.get("state") != "closed":
         return None
     elapsed = details.get("elapsed_time")
-    if elapsed is None and all(details.get(name, "") is None for name in ("activated_at", "last_job_started")):
+    if elapsed is None and all(
+        details.get(name, "") is None for name in ("activated_at", "last_job_started")
+    ):
         return 0.0  # it ended before any job ran in it
     return None if elapsed is None else seconds_of(elapsed)
 
