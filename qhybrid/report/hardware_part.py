@@ -99,7 +99,8 @@ def hardware_part(name: str, folder: Path) -> HardwarePart | None:
 
 
 def _part(name: str, folder: Path, plans: list[PlanSource]) -> HardwarePart:
-    done = [plan for plan in plans if plan.metrics is not None and plan.metrics["obtained"]]
+    # There is no accuracy where no pixel has a label.
+    done = [one for one in plans if (one.metrics or {"obtained": {}})["obtained"].get("accuracy") is not None]
     figures = []
     if done:
         labels = [f"{title_of(one, plans)}, {one.plan['settings']['shots']:,} shots" for one in done]

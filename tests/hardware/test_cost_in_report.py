@@ -132,5 +132,13 @@ def test_files_that_are_damaged_are_named(file, key, finished):
         hardware_part("run", run)
     if key == "rounds":
         (folder / file).write_text(json.dumps(content | {key: None}))
-        with pytest.raises(HardwareError, match=r"plan.json must say of the plan's `rounds`, but is damaged"):
+        with pytest.raises(HardwareError, match="must say of the plan's `rounds`"):
             ledger_status(folder)
+
+
+def test_results_without_any_label_have_a_page_too(finished):
+    run, folder = finished
+    content = json.loads((folder / "results" / "metrics.json").read_text())
+    content["obtained"]["accuracy"] = None
+    (folder / "results" / "metrics.json").write_text(json.dumps(content))
+    assert not hardware_part("run", run).figures
