@@ -31,6 +31,10 @@ from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.plan.planning import make_plan
 
 
+COMMON_FOLDER = turns.common_folder
+"""That of processes of a user; tests have one of their own."""
+
+
 def in_a_process(folder, home, workload):
     """Open a plan in a process that says when it is ready, and submits and collects when it is told to.
 
@@ -301,7 +305,8 @@ def test_a_copy_lets_others_go_first(make_plan, server, service_state, samples, 
 
 def test_copies_take_turns_whatever_their_environment_is(make_plan, server, monkeypatch, tmp_path):
     """Each session of a cluster or a service has a folder for temporary files of its own."""
-    plan = make_plan(patience={"deadline_s": 0.1})
+    monkeypatch.setattr(turns, "common_folder", COMMON_FOLDER)
+    plan = make_plan(tmp_path.name, patience={"deadline_s": 0.1})
     with (context := plan.context()).ledger, turn(context):
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
