@@ -155,12 +155,22 @@ class Plan:
 
         return ledger_status(self.folder)
 
-    def submit(self, *, again: bool = False, changed_data: bool = False, say: Say = lambda _: None) -> int:
+    def submit(
+        self,
+        *,
+        again: bool = False,
+        changed_data: bool = False,
+        pilot: bool | None = None,
+        max_qpu_seconds: float | None = None,
+        say: Say = lambda _: None,
+    ) -> int:
         """Send the jobs of the current round, each once.
 
         Args:
             again: Also jobs that were cancelled or failed.
             changed_data: Go on with the plan's own samples, though the data have changed.
+            pilot: Whether a small job goes first and is looked at; by default where a plan is large.
+            max_qpu_seconds: Raises the plan's cap; it holds for later calls, too.
             say: Told what is done.
 
         Returns:
@@ -170,7 +180,9 @@ class Plan:
             HardwareError: If one failed, or the cap is reached.
         """
         with execution_of(self.folder, say, changed_data) as execution:
-            count = execution.submit(again)
+            if max_qpu_seconds is not None:
+                execution.raise_cap(max_qpu_seconds)
+            count = execution.submit(again, pilot)
             execution.check_decisions()
         return count
 
@@ -202,6 +214,7 @@ class Plan:
         self,
         *,
         changed_data: bool = False,
+        pilot: bool | None = None,
         say: Say = lambda _: None,
         progress: Progress = lambda *_: None,
     ) -> PlanResults | None:
@@ -209,6 +222,7 @@ class Plan:
 
         Args:
             changed_data: As for `submit`.
+            pilot: As for `submit`.
             say: Told what is done.
             progress: As for `collect`.
 
@@ -216,7 +230,7 @@ class Plan:
             As for `collect`.
         """
         with execution_of(self.folder, say, changed_data) as execution:
-            return _written(execution, execution.run(progress))
+            return _written(execution, execution.run(progress, pilot))
 
     def cancel(self, *, say: Say = lambda _: None) -> int:
         """Cancel all jobs that have not ended, and return how many; results that are there are kept."""

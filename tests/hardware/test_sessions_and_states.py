@@ -178,3 +178,19 @@ def test_a_session_that_could_not_be_closed_is_closed_later(make_plan, server, s
         collect_jobs(context)
         assert [one.closed for one in context.ledger.sessions()] == [True, True]
     assert not any(one["accepting_jobs"] for one in service_state.sessions.values())
+
+
+def test_time_that_jobs_in_flight_may_take_is_told(make_plan, server, service_state):
+    """The instance counts what has run: what waits in its queue is not in its answer."""
+    service_state.queue_seconds = 1e6
+    plan = make_plan()
+    with (context := plan.context()).ledger:
+        send_open_chunks(context, only=(0, 1))
+    service_state.usage_limit_seconds = 5
+    told = "jobs that were sent before may take"
+    assert not any(told in text for text in plan.said)
+    with (context := plan.context()).ledger:
+        assert send_open_chunks(context) == 1
+    (text,) = (text for text in plan.said if told in text)
+    assert "has 5 s left" in text
+    assert "may take 4." in text

@@ -30,7 +30,6 @@ from qhybrid.hardware.jobs.turns import Turn, turn
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.plan.planning import make_plan
 
-
 COMMON_FOLDER = turns.common_folder
 """That of processes of a user; tests have one of their own."""
 

@@ -16,7 +16,7 @@ from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub, mark_of_pub
 from qhybrid.hardware.circuits.readout_calibration import calibration_pubs, calibration_work
 from qhybrid.hardware.jobs.reserving import measured_rate, time_limit, unsent
 from qhybrid.hardware.ledger import Chunk, Job, Ledger
-from qhybrid.hardware.ledger.records import Array
+from qhybrid.hardware.ledger.records import SENT, Array
 from qhybrid.hardware.services.interface import JobService, Listed, Package, patiently
 from qhybrid.hardware.settings import HardwareSettings
 
@@ -187,6 +187,13 @@ class JobContext:
         own = [(circuits[key], len(points)) for key, points in chunk.blocks]
         work = [*own, *calibration_work(circuits, self.settings)]
         return sum(circuit.executions(points, shots) for circuit, points in work)
+
+    def in_flight_seconds(self) -> float:
+        """Return the expected QPU seconds of jobs that were sent and have not ended, as far as is known."""
+        rate = measured_rate(self)
+        busy = {job.chunk for job in self.ledger.jobs(SENT)}
+        factor = 1.0 if rate is None else max(1.0, rate.factor)
+        return factor * sum(chunk.seconds for chunk in self.ledger.chunks() if chunk.number in busy)
 
     def expected_seconds(self) -> float:
         """Return the expected QPU seconds of jobs that are still to be sent, later rounds included."""
