@@ -6,6 +6,7 @@ import pytest
 from ibm_service_state import Fault
 from outcome_checks import check_complete, finish
 from plan_cases import map_workload, quick
+from test_two_copies import copied
 
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.jobs import sending
@@ -194,3 +195,41 @@ def test_time_that_jobs_in_flight_may_take_is_told(make_plan, server, service_st
     (text,) = (text for text in plan.said if told in text)
     assert "has 5 s left" in text
     assert "may take 4." in text
+
+
+@pytest.mark.parametrize("mode", ["batch", "session"])
+def test_what_is_open_is_closed_though_the_ledger_is_lost(mode, server, service_state, tmp_path, monkeypatch):
+    """Its bill counts: nobody would know of the time between its jobs otherwise."""
+    service_state.plan = "premium"
+    workload = map_workload(1)
+    folder = make_plan(workload, quick(backend="ibm_manila", shots=100, mode=mode), tmp_path)
+    with open_plan(folder, lambda *_: workload) as execution, monkeypatch.context() as patch:
+        patch.setattr(sending, "_close", lambda *_: None)
+        execution.submit()
+    (folder / "ledger.sqlite").unlink()
+    (one,) = service_state.sessions.values()
+    assert one["accepting_jobs"]
+    with open_plan(folder, lambda *_: workload) as execution:
+        execution.collect()
+        assert not one["accepting_jobs"]
+        (known,) = execution.ledger.sessions()
+        assert (known.id, known.mode, known.closed) == (one["id"], mode, True)
+        one |= {"state": "closed", "elapsed_time": 17.0}
+        execution.collect()
+        assert execution.ledger.billed_seconds() == (17.0 if mode == "session" else 2.0)
+
+
+def test_a_session_of_a_copy_is_billed_and_left_to_it(make_plan, server, service_state, tmp_path):
+    service_state.plan, service_state.queue_seconds = "premium", 1e6
+    plan = make_plan(mode="session", max_qpu_seconds=60.0)
+    other = copied(plan, tmp_path)
+    with (first := plan.context()).ledger, (second := other.context()).ledger:
+        first.service.open(20)
+        name, *_ = first.service.begin()
+        first.service.submit(first.package(first.ledger.prepare_job(0), first.ledger.chunks()[0]))
+        collect_jobs(second, wait=False)
+        assert service_state.sessions[name]["accepting_jobs"]
+        assert [(one.id, one.closed) for one in second.ledger.sessions()] == [(name, True)]
+        service_state.sessions[name] |= {"state": "closed", "elapsed_time": 17.0}
+        collect_jobs(second, wait=False)
+        assert second.ledger.billed_seconds() == 17.0

@@ -77,6 +77,7 @@ def _collect(context: JobContext, wait: bool, progress: Progress | None) -> None
         pause = patience.poll_s if ended else min(2 * pause, patience.poll_max_s)
         clock.sleep(pause)
     reconcile(context)
+    close_left_open(context)
     enter_costs(context)
     for error in unreadable.values():
         raise error
@@ -302,8 +303,8 @@ def cancel_jobs(context: JobContext) -> int:
     Returns:
         Number of jobs that were cancelled.
     """
-    close_left_open(context)
     reconcile(context)
+    close_left_open(context)
     for job in context.ledger.jobs(SENDING):
         wait_for_certainty(context, job)
     count, too_late = 0, []

@@ -16,7 +16,7 @@ from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub, mark_of_pub
 from qhybrid.hardware.circuits.readout_calibration import calibration_pubs, calibration_work
 from qhybrid.hardware.jobs.reserving import measured_rate, time_limit, unsent
 from qhybrid.hardware.ledger import Chunk, Job, Ledger
-from qhybrid.hardware.ledger.records import SENT, Array
+from qhybrid.hardware.ledger.records import SENT, Array, OpenedSession
 from qhybrid.hardware.services.interface import JobService, Listed, Package, patiently
 from qhybrid.hardware.settings import HardwareSettings
 
@@ -133,11 +133,23 @@ class JobContext:
         return self.noted(self.asked(lambda: self.service.find(tag)))
 
     def noted(self, found: Sequence[Listed]) -> Sequence[Listed]:
-        """Note the time limits of listed jobs, as far as their tags tell them; return the jobs."""
+        """Note time limits of listed jobs, and the sessions that they were sent in; return the jobs."""
         limits = {one.id: seconds for one in found if (seconds := _limit_of(one.tags)) is not None}
         if limits:
             self.ledger.note_limits(limits)
+        self._note_sessions({one.session for one in found if one.session is not None})
         return found
+
+    def _note_sessions(self, listed: set[str]) -> None:
+        """Enter sessions that the ledger does not know, and batches if it was made again: then they are ours.
+
+        A copy of the plan's folder has opened the others: it closes them, and they are billed to all.
+        """
+        lost, mode = self.ledger.rebuilt()[0], self.settings.mode
+        if mode == "job" or (mode == "batch" and not lost):
+            return
+        for name in sorted(listed - {one.id for one in self.ledger.sessions()}):
+            self.ledger.note_session(OpenedSession(name, mode, None, closed=not lost))
 
     def check_mark(self, chunk: Chunk, raw: str) -> None:
         """Check that a result is that of a chunk, and not of another job with a result of the same shape.

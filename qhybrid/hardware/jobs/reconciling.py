@@ -83,6 +83,7 @@ def be_certain_after_rebuilding(context: JobContext) -> None:
             context.ledger.note_rebuilt(now)
         left = patience.resend_after_s - (now - since)
         if not context.service.paid or left <= 0:
+            close_left_open(context)
             context.ledger.note_rebuilt(None)
             return
         context.say(f"the ledger is new: listings are compared for {left:.0f} s before anything is sent")

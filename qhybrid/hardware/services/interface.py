@@ -80,10 +80,12 @@ class Listed:
     Attributes:
         id: Its id.
         tags: Its tags.
+        session: The session or batch that it was sent in, if any.
     """
 
     id: str
     tags: tuple[str, ...]
+    session: str | None = None
 
 
 @dataclass(frozen=True)

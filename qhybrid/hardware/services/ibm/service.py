@@ -156,7 +156,12 @@ class IbmService(JobService):
             found = self._connection.service.jobs(limit=None, job_tags=[tag], descending=False)
             # Ids decide between jobs of one moment: everybody must see the same order.
             found.sort(key=lambda job: (job.creation_date, job.job_id()))
-            return [Listed(job.job_id(), tuple(job.tags or ())) for job in found]
+            # Of a job without a session the client asks once more, each time.
+            in_sessions = self._settings.mode != "job"
+            return [
+                Listed(job.job_id(), tuple(job.tags or ()), job.session_id if in_sessions else None)
+                for job in found
+            ]
 
         return self._connection.ask("its jobs", ask)
 
