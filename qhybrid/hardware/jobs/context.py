@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,12 +16,10 @@ from qhybrid.hardware.circuits.readout_calibration import calibration_pubs, cali
 from qhybrid.hardware.jobs.reserving import measured_rate, time_limit, unsent
 from qhybrid.hardware.ledger import Chunk, Job, Ledger
 from qhybrid.hardware.ledger.records import SENT, Array, OpenedSession
-from qhybrid.hardware.services.interface import JobService, Listed, Package, patiently
+from qhybrid.hardware.services.interface import JobService, Listed, Package, limit_of, limit_tag, patiently
 from qhybrid.hardware.settings import HardwareSettings
 
 T = TypeVar("T")
-LIMIT_TAG = "qhybrid-limit-{}s"
-"""Tag of a job that tells its time limit: copies of a plan, and ledgers made again, count with it."""
 Say = Callable[[str], None]
 
 
@@ -121,7 +118,7 @@ class JobContext:
         limits = [self.settings.max_execution_seconds, time_limit(self, [chunk])]
         limit = min((one for one in limits if one is not None), default=None)
         mark = mark_of_pubs(pubs, self.settings.shots)
-        tags = (self.ledger.tag, job.tag, *([] if limit is None else [LIMIT_TAG.format(limit)]))
+        tags = (self.ledger.tag, job.tag, *([] if limit is None else [limit_tag(limit)]))
         return Package(pubs, self.settings.shots, tags, limit, mark)
 
     def listed(self, tag: str) -> Sequence[Listed]:
@@ -134,7 +131,7 @@ class JobContext:
 
     def noted(self, found: Sequence[Listed]) -> Sequence[Listed]:
         """Note time limits of listed jobs, and the sessions that they were sent in; return the jobs."""
-        limits = {one.id: seconds for one in found if (seconds := _limit_of(one.tags)) is not None}
+        limits = {one.id: seconds for one in found if (seconds := limit_of(one.tags)) is not None}
         if limits:
             self.ledger.note_limits(limits)
         self._note_sessions({one.session for one in found if one.session is not None})
@@ -212,12 +209,6 @@ class JobContext:
         rate = measured_rate(self)
         factor = 1.0 if rate is None else max(1.0, rate.factor)
         return factor * (sum(chunk.seconds for chunk in unsent(self)) + self.later_seconds)
-
-
-def _limit_of(tags: Sequence[str]) -> float | None:
-    """Return the time limit that a job's tags tell."""
-    pattern = re.escape(LIMIT_TAG).replace(r"\{\}", r"(\d+)")
-    return next((float(found[1]) for tag in tags if (found := re.fullmatch(pattern, tag))), None)
 
 
 def _stacked(points: Mapping[int, tuple[str, Array]], numbers: tuple[int, ...]) -> Array:

@@ -22,7 +22,6 @@ from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.circuits.decoding import decode_chunk, mark_of
 from qhybrid.hardware.circuits.preparation import prepare_circuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub, mark_of_pubs
-from qhybrid.hardware.jobs.context import LIMIT_TAG
 from qhybrid.hardware.service_kinds import ServiceRules
 from qhybrid.hardware.services.ibm.service import STATUS, IbmService
 from qhybrid.hardware.services.interface import (
@@ -31,6 +30,7 @@ from qhybrid.hardware.services.interface import (
     FINAL,
     Finding,
     Package,
+    limit_tag,
     patiently,
 )
 from qhybrid.hardware.settings import LEVELS, HardwareSettings
@@ -129,7 +129,7 @@ class _Check:
     def _package(self, circuit: PreparedCircuit, number: int, limit: int) -> Package:
         points = np.array(ANGLES)[:, None]
         pubs = tuple(Pub(circuit, variant, points) for variant in range(len(circuit.variants)))
-        tags = (self._tag, f"{self._tag}-{number}", LIMIT_TAG.format(limit))
+        tags = (self._tag, f"{self._tag}-{number}", limit_tag(limit))
         return Package(pubs, SHOTS, tags, limit, mark_of_pubs(pubs, SHOTS))
 
     def _check_mode(self) -> None:
