@@ -15,7 +15,7 @@ from qhybrid.errors import (
     TooManyPendingError,
 )
 from qhybrid.hardware.jobs.before import check_before_sending, check_budget
-from qhybrid.hardware.jobs.collecting import end_unreadable
+from qhybrid.hardware.jobs.collecting import end_unreadable, enter_costs
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.jobs.reconciling import (
     be_certain_after_rebuilding,
@@ -77,6 +77,8 @@ def send_open_chunks(context: JobContext, again: bool = False, only: Collection[
     todo = _waiting(context, only)
     if not todo:
         return 0
+    if context.cap is not None:
+        enter_costs(context)  # what ended counts with its bill, no longer with its limit
     check_cap(context)
     check_budget(context)
     limit = time_limit(context, todo)
