@@ -85,6 +85,8 @@ def _print_holes(found: dict[str, list[str]]) -> None:
         say(f"avoided     not all is known of {', '.join(avoided)}")
     if assumed := found.get("assumed"):
         say(f"assumed     the device's medians for {', '.join(assumed)}, which its calibration does not have")
+    if missing := found.get("missing"):
+        say(f"not known   {', '.join(missing)}: predictions are made as if there were none, and are too good")
 
 
 def _print_filters(found: dict[str, Any]) -> None:
@@ -130,15 +132,16 @@ def print_status(found: dict[str, Any]) -> None:
     say(f"jobs        {counts['jobs'] or 'none sent'}")
     say(f"duplicates  {found['duplicates']}")
     spent, billed = found["qpu_seconds_spent"], found["qpu_seconds_billed"]
-    still_open = f" ({spent - billed:g} of them predicted: bills are open)" if spent > billed else ""
-    say(f"QPU seconds {spent:g} spent{still_open}, {found['qpu_seconds_planned']:g} planned")
+    still_open = f" ({spent - billed:g} of them predicted: bills are open)" if found["open_bills"] else ""
+    cap = "" if found["max_qpu_seconds"] is None else f", {found['max_qpu_seconds']:g} at most"
+    say(f"QPU seconds {spent:g} spent{still_open}, {found['qpu_seconds_planned']:g} planned{cap}")
 
 
 def print_jobs(rows: Sequence[dict[str, Any]], told: Sequence[str]) -> None:
     """Print every job with its id, and what is to be known beside that."""
     if rows:
-        heads = ("chunk", "attempt", "state", "queue", "estimate", "billed")
-        table = Table(Column("job", no_wrap=True), *heads)
+        whole = [Column(name, no_wrap=True) for name in ("job", "state")]
+        table = Table(whole[0], "chunk", "attempt", whole[1], "queue", "estimate", "billed")
         for row in rows:
             seconds = ["" if row[key] is None else f"{row[key]:g} s" for key in ("estimate", "usage")]
             numbers = (str(row["chunk"]), str(row["attempt"]), row["state"], str(row["position"] or ""))
@@ -201,6 +204,8 @@ def print_ranking(found: Sequence[Ranked]) -> None:
     for one in found:
         if one.problem:
             say(f"{one.backend} is not usable: {one.problem}")
+        elif one.missing:
+            say(f"{one.backend} comes last: its calibration has no {', '.join(one.missing)}")
 
 
 def print_findings(found: Sequence[Finding]) -> None:
@@ -225,4 +230,5 @@ def print_outcome(found: dict[str, Any]) -> None:
         f"would give {found['observable_error_rms']:.4f}"
     )
     for one in found["duplicates"]:
-        say(f"duplicate job {one['id']}: {one['outcome']}, {one['usage']} s")
+        bill = "its bill is open" if one["usage"] is None else f"{one['usage']:g} s billed"
+        say(f"duplicate job {one['id']}: {one['outcome']}, {bill}")

@@ -123,6 +123,18 @@ class Device:
         named = [f"{name} {' '.join(map(str, places))}" for name, places in sorted(pairs)]
         return (*(f"qubit {qubit}" for qubit in sorted(qubits)), *named)
 
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """Kinds of values that the calibration gives nowhere: nothing avoids or assumes them."""
+        pairs = sorted({gate.name for gate in self.two_qubit_gates})
+        values: dict[str, list[float | None]] = {
+            **{f"errors of {name}": [g.error for g in self.gates if g.name == name] for name in pairs},
+            "read-out errors": [one.readout_error for one in self.qubits],
+            "T1": [one.t1_us for one in self.qubits],
+            "T2": [one.t2_us for one in self.qubits],
+        }
+        return tuple(kind for kind, known in values.items() if all(one is None for one in known))
+
 
 def _properties(backend: Any) -> Any:
     """Return the backend's calibration report, None if it has none."""
@@ -138,9 +150,9 @@ def _date(properties: Any) -> str:
 def _qubit(target: Target, properties: Any, qubit: int) -> QubitCalibration:
     known = (target.qubit_properties or [None] * target.num_qubits)[qubit]
     measured = (target["measure"] or {}).get((qubit,)) if "measure" in target.operation_names else None
-    error = None if measured is None else _known(measured.error)
+    error = None if measured is None else _rate(measured.error)
     report = {} if properties is None else properties.qubit_property(qubit)
-    p01, p10 = (_known(report.get(key, (None,))[0]) for key in ("prob_meas0_prep1", "prob_meas1_prep0"))
+    p01, p10 = (_rate(report.get(key, (None,))[0]) for key in ("prob_meas0_prep1", "prob_meas1_prep0"))
     return QubitCalibration(
         t1_us=_time(getattr(known, "t1", None), 1e6),
         t2_us=_time(getattr(known, "t2", None), 1e6),
@@ -167,6 +179,11 @@ def _gates(target: Target) -> list[GateCalibration]:
 def _known(value: float | None) -> float | None:
     """Return a number that was measured; None for what is no number."""
     return value if is_known(value) else None
+
+
+def _rate(value: float | None) -> float | None:
+    """Return a probability that was measured; None for what is none."""
+    return value if value is not None and is_known(value) and value <= 1 else None
 
 
 def _time(seconds: float | None, factor: float) -> float | None:

@@ -25,6 +25,15 @@ if TYPE_CHECKING:
     from qhybrid.hardware.services.backends import Backend
     from qhybrid.hardware.services.interface import Finding, JobService
 
+CHOICES: dict[str, Callable[[HardwareSettings], bool]] = {
+    "mitigation.dynamical_decoupling": lambda settings: settings.mitigation.dynamical_decoupling,
+    "mitigation.gate_twirling": lambda settings: settings.mitigation.gate_twirling,
+    "mitigation.measure_twirling": lambda settings: settings.mitigation.measure_twirling,
+    "rep_delay_us": lambda settings: settings.rep_delay_us is not None,
+    "private": lambda settings: settings.private,
+    "mode=session": lambda settings: settings.mode == "session",
+}
+"""What a service may or may not do, and whether settings ask for it."""
 FREE = frozenset({"barrier", "delay"})
 """Instructions that do nothing to a qubit."""
 
@@ -36,9 +45,12 @@ class ServiceRules:
 
     Attributes:
         limited_angles: Gates whose angles must be within 0 and pi/2; they are rewritten (`rzz` alone).
+        offers: What the service does where settings ask for it, of `CHOICES`. All else is refused: results
+            that were not twirled would be read as if they were.
     """
 
     limited_angles: frozenset[str] = frozenset()
+    offers: frozenset[str] = frozenset()
 
     def check_settings(self, settings: HardwareSettings) -> None:
         """Check, before anything is planned, that the service does what the settings ask for.
@@ -50,6 +62,13 @@ class ServiceRules:
             raise HardwareError(
                 f"Setting `use_fractional_gates` must be one that the service of {settings.backend} has, but "
                 "it has no such choice: a circuit is made of all gates of its device. Fix: leave it out."
+            )
+        lacking = [name for name, asked in CHOICES.items() if asked(settings) and name not in self.offers]
+        if lacking:
+            raise HardwareError(
+                f"Setting `{lacking[0]}` must be one that the service of {settings.backend} carries out, but "
+                f"it does not ({', '.join(lacking)}). Fix: leave it out, or --mitigation cheap or zne; a "
+                "service that does it says so with `offers` of its rules. Nothing was planned."
             )
 
     def problem(self, circuit: QuantumCircuit, device: Device) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.ledger import LEDGER_FILE, Chunk, Job, Ledger
 from qhybrid.hardware.ledger.mending import ELSEWHERE
-from qhybrid.hardware.ledger.records import DONE, UNFINISHED, Duplicate, OpenedSession
+from qhybrid.hardware.ledger.records import DONE, Duplicate, OpenedSession
 from qhybrid.metrics import metric_label, show_metric
 from qhybrid.report.hardware_sources import PlanSource
 from qhybrid.report.labels import counted
@@ -35,6 +35,7 @@ class Ledgered:
             self.duplicates: list[Duplicate] = ledger.duplicates()
             self.sessions: list[OpenedSession] = ledger.sessions()
             self.billed = ledger.billed_seconds()
+            self.open_bills = ledger.open_bills()
 
     def wasted(self) -> float:
         """Return billed seconds of jobs that have no result: stopped or failed ones, and second ones."""
@@ -45,6 +46,12 @@ class Ledgered:
             if one.state != DONE or one.chunk not in kept or one.message == ELSEWHERE
         ]
         return sum(of_jobs) + sum(one.usage or 0.0 for one in self.duplicates)
+
+
+NO_LEDGER = (
+    "The plan's ledger is lost or damaged, so its bills and jobs are not known here: `qhybrid hardware "
+    "collect` makes it again."
+)
 
 
 def read_ledger(plan: PlanSource) -> Ledgered | None:
@@ -82,8 +89,7 @@ def cost_table(plan: PlanSource, ledger: Ledgered) -> Table:
 
 
 def _still_open(ledger: Ledgered) -> str:
-    known = [one.usage for one in ledger.jobs if one.state not in UNFINISHED]
-    return ", not complete" if None in known or len(known) < len(ledger.jobs) else ""
+    return ", not complete" if ledger.open_bills else ""
 
 
 def _done(ledger: Ledgered) -> int:

@@ -10,11 +10,17 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from qhybrid.errors import DataError
+from qhybrid.errors import DataError, QHybridError
 from qhybrid.hardware.settings import describe_mitigation
 from qhybrid.report.confusion import ConfusionTable, confusion_table
 from qhybrid.report.hardware_charts import accuracy_chart, deviation_chart
-from qhybrid.report.hardware_cost import cost_remarks, cost_table, jobs_table, read_ledger
+from qhybrid.report.hardware_cost import (
+    NO_LEDGER,
+    cost_remarks,
+    cost_table,
+    jobs_table,
+    read_ledger,
+)
 from qhybrid.report.hardware_sources import PlanSource, read_plans
 from qhybrid.report.hardware_tables import (
     calibration_table,
@@ -80,9 +86,21 @@ def hardware_part(name: str, folder: Path) -> HardwarePart | None:
         DataError: If a file of a plan is damaged.
     """
     plans = read_plans(folder)
-    if not plans:
-        return None
-    done = [plan for plan in plans if plan.metrics is not None and plan.metrics["obtained"]]
+    try:
+        return _part(name, folder, plans) if plans else None
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, QHybridError):
+            raise
+        where = plans[0].folder if len(plans) == 1 else folder / "hardware"
+        raise DataError(
+            f"{where}: plan.json and results/metrics.json must hold a plan and its results, but are damaged "
+            f"({type(error).__name__}: {error}). Fix: collect again, or move the plan's folder away."
+        ) from error
+
+
+def _part(name: str, folder: Path, plans: list[PlanSource]) -> HardwarePart:
+    # There is no accuracy where no pixel has a label.
+    done = [one for one in plans if (one.metrics or {"obtained": {}})["obtained"].get("accuracy") is not None]
     figures = []
     if done:
         labels = [f"{title_of(one, plans)}, {one.plan['settings']['shots']:,} shots" for one in done]
@@ -107,7 +125,7 @@ def _device(plan: PlanSource, title: str, name: str) -> DevicePart:
     if calibration is not None:
         tables.append(("Calibration of the qubits that were used", calibration))
     part = DevicePart(title, _facts(plan.plan), tables)
-    part.remarks += [] if ledger is None else cost_remarks(plan, ledger)
+    part.remarks += [NO_LEDGER] if ledger is None else cost_remarks(plan, ledger)
     if plan.metrics is None:
         part.remarks.append("There are no results yet.")
         return part

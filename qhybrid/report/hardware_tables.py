@@ -32,7 +32,11 @@ def summary_table(plans: list[PlanSource]) -> Table:
         predicted, metrics = plan.plan["predicted"], plan.metrics or {}
         status = metrics.get("status", {})
         billed = status.get("qpu_seconds_billed", status.get("qpu_seconds_spent"))
-        still_open = ", not complete" if billed is not None and billed < status["qpu_seconds_spent"] else ""
+        # Metrics of earlier versions do not count open bills.
+        is_open = billed is not None and (
+            status.get("open_bills", 0) or billed < status.get("qpu_seconds_spent", 0.0)
+        )
+        still_open = ", not complete" if is_open else ""
         of_plan = (
             _percent(predicted["same_class_as_exact"]),
             _percent(metrics.get("same_class_as_exact")),

@@ -202,7 +202,8 @@ def test_plan_run_and_open_again(workspace, tiny_recipe):
     assert list(plan.circuits["qubits"]) == [circuit["qubits"]]
     assert run.plan(backend="aer", limit=3, shots=100, settings={"patience.poll_s": 0.1}) == plan
     assert plan.submit() == plan.rounds["jobs"].sum()
-    assert plan.submit() == 0
+    assert plan.submit(pilot=True, max_qpu_seconds=50.0) == 0
+    assert plan.status()["max_qpu_seconds"] == 50.0
     results = plan.collect()
     assert results is not None
     assert len(results.predictions) == 3

@@ -17,6 +17,7 @@ from qhybrid.circuits import build_circuit
 from qhybrid.devices import load_device
 from qhybrid.engines import make_engine
 from qhybrid.hardware.circuits.preparation import bound_circuit, prepare_circuit
+from qhybrid.hardware.jobs import turns
 from qhybrid.hardware.jobs.context import Clock, JobContext
 from qhybrid.hardware.ledger import Ledger, Request
 from qhybrid.hardware.model.requests import LayerCircuit
@@ -116,6 +117,13 @@ def make_plan(tmp_path, small_prepared, samples):
         return Plan(path, name, small_prepared, samples[0], settings, [])
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _own_turns(tmp_path_factory, monkeypatch):
+    """Tests that run side by side have plans of equal names, which must not wait for each other."""
+    folder = tmp_path_factory.getbasetemp()
+    monkeypatch.setattr(turns, "common_folder", lambda: folder)
 
 
 @pytest.fixture

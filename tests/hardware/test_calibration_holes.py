@@ -12,6 +12,7 @@ from ibm_service_state import ServiceState
 from plan_cases import map_workload, quick
 
 from qhybrid.devices import load_device
+from qhybrid.errors import HardwareError
 from qhybrid.hardware.plan.planning import draft_plan, make_plan
 from qhybrid.hardware.plan.ranking import rank_backends
 from qhybrid.noise import NoiseProfile
@@ -147,3 +148,62 @@ def test_predictions_and_ranks_are_not_bettered_by_holes(server, service_state, 
     holed = draft_plan(workload, settings(layouts=4))
     seconds = [next(iter(one.content["circuits"].values()))["microseconds"] for one in (plain, holed)]
     assert seconds[1] == pytest.approx(seconds[0], rel=0.2)
+
+
+def everywhere(edit, places, *arguments):
+    """Make the same change at several places."""
+
+    def edits(content):
+        for place in places:
+            edit(*place, *arguments)(content)
+
+    return edits
+
+
+SILENT = [
+    ("T1", everywhere(qubit_value, [(qubit, "T1") for qubit in range(5)], None)),
+    ("read-out errors", everywhere(qubit_value, [(qubit, "readout_error") for qubit in range(5)], NAN)),
+    ("errors of cx", everywhere(gate_value, [("cx", [a, a + 1]) for a in range(4)], "gate_error", NAN)),
+]
+
+
+@pytest.mark.parametrize(("kind", "edit"), SILENT)
+def test_errors_that_are_nowhere_are_told(kind, edit, server, service_state, tmp_path, capsys):
+    """Nothing can be avoided or assumed then, and predictions are too good: such a device ranks last."""
+    from qhybrid.cli.hardware_tables import print_plan, print_ranking
+
+    service_state.edits["properties"] = edit
+    workload = map_workload(1)
+    folder = make_plan(workload, settings(), tmp_path)
+    assert json.loads((folder / "plan.json").read_text())["calibration"] == {"missing": [kind]}
+    print_plan(folder)
+    assert f"not known   {kind}" in " ".join(capsys.readouterr().out.split("\n"))
+    found = rank_backends(workload, settings(), ["ibm_manila", "fake_lima"])
+    assert [(one.backend, one.missing) for one in found] == [("fake_lima", ()), ("ibm_manila", (kind,))]
+    print_ranking(found)
+    assert "ibm_manila comes last" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", [1.7, -0.2])
+def test_what_is_no_probability_is_not_known(value, server, service_state, tmp_path):
+    """One such value of one qubit does not stop a plan."""
+    service_state.edits["properties"] = qubit_value(2, "prob_meas0_prep1", value)
+    folder = make_plan(map_workload(1), settings(), tmp_path)
+    content = json.loads((folder / "plan.json").read_text())
+    assert content["calibration"] == {"assumed": ["qubits.2.readout_p01"]}
+
+
+@pytest.mark.parametrize("mitigation", ["cheap", "none"])
+def test_read_outs_that_say_nothing_are_not_undone(mitigation, server, service_state):
+    """The two rates contradict the mean that the target reports: dividing by them would turn signs."""
+
+    def edit(content):
+        qubit_value(2, "prob_meas0_prep1", 0.95)(content)
+        qubit_value(2, "prob_meas1_prep0", 0.3)(content)
+
+    service_state.edits["properties"] = edit
+    if mitigation == "none":
+        draft_plan(map_workload(1), settings(mitigation=mitigation))
+        return
+    with pytest.raises(HardwareError, match="qubit 2 reads 1 in 30 % of the shots after 0 and in 5 % after"):
+        draft_plan(map_workload(1), settings(mitigation=mitigation))

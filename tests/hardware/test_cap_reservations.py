@@ -11,6 +11,7 @@ from outcome_checks import check_complete, finish
 from plan_cases import map_workload, quick
 
 from qhybrid.errors import HardwareError
+from qhybrid.hardware.jobs.collecting import cancel_jobs
 from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.reconciling import reconcile
 from qhybrid.hardware.jobs.sending import send_open_chunks
@@ -109,3 +110,15 @@ def test_each_job_that_appears_gives_back_one_reservation(make_plan, server, ser
         for _ in range(2):
             reconcile(context)
             assert context.ledger.unlisted_seconds() == 0.0
+
+
+def test_bills_that_came_later_make_room_under_the_cap(make_plan, server, service_state):
+    """Jobs that were cancelled count with their limits until `submit` finds that they cost nothing."""
+    service_state.queue_seconds, service_state.billed = 1e6, False
+    with (context := make_plan(max_qpu_seconds=8.0, limits=ONE_CHUNK).context()).ledger:
+        send_open_chunks(context)
+        assert cancel_jobs(context) == 1
+        with pytest.raises(HardwareError, match="max_qpu_seconds"):
+            send_open_chunks(context, again=True)
+        service_state.billed = True
+        assert send_open_chunks(context, again=True) == 1

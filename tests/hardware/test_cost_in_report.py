@@ -8,14 +8,16 @@ import pytest
 from other_vendor import SECONDS_A_SHOT, GarnetRules, GarnetService, Vendor, open_garnet
 from plan_cases import map_workload, quick
 
+from qhybrid.errors import DataError, HardwareError
 from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.outcome import write_outcome
-from qhybrid.hardware.ledger import Chunk, Job
+from qhybrid.hardware.jobs.status import ledger_status
+from qhybrid.hardware.ledger import Chunk, Job, Ledger
 from qhybrid.hardware.ledger.mending import ELSEWHERE
 from qhybrid.hardware.ledger.records import Duplicate
 from qhybrid.hardware.plan.planning import make_plan
 from qhybrid.hardware.service_kinds import SERVICES, register_service
-from qhybrid.report.hardware_cost import Ledgered, cost_remarks, cost_table, jobs_table, read_ledger
+from qhybrid.report.hardware_cost import DASH, Ledgered, cost_remarks, cost_table, jobs_table, read_ledger
 from qhybrid.report.hardware_part import hardware_part
 from qhybrid.report.hardware_sources import read_plans
 
@@ -66,7 +68,9 @@ def test_a_ledger_that_cannot_be_read_leaves_the_page_out(finished):
     (folder / "ledger.sqlite").write_bytes(b"no database at all, but long enough to be read as one" * 40)
     (plan,) = read_plans(run)
     assert read_ledger(plan) is None
-    assert "Jobs" not in [name for name, _ in hardware_part("run", run).devices[0].tables]
+    part = hardware_part("run", run).devices[0]
+    assert "Jobs" not in [name for name, _ in part.tables]
+    assert any("ledger is lost or damaged, so its bills" in one for one in part.remarks)
     (folder / "ledger.sqlite").unlink()
     assert read_ledger(plan) is None
 
@@ -85,6 +89,22 @@ def test_seconds_without_a_result_are_those_of_failed_and_second_jobs():
     assert ledger.wasted() == 2.0 + 4.0 + 5.0 + 6.0
 
 
+def test_bills_that_are_open_are_told(finished):
+    """Also that of a second job, which is in no row of its own."""
+    run, folder = finished
+    (plan,) = read_plans(run)
+    with Ledger(folder / "ledger.sqlite", plan.plan["plan"]) as ledger:
+        ledger.note_duplicate(Duplicate("second", ledger.jobs()[0].tag, "stopped"))
+    rows = {row[0]: row[1:] for row in cost_table(plan, read_ledger(plan)).rows}
+    assert rows["QPU seconds"][1].endswith(", not complete")
+    assert rows["microseconds an execution, jobs' overhead included"][1] == DASH
+    metrics = json.loads((folder / "results" / "metrics.json").read_text())
+    assert metrics["status"]["open_bills"] == 0
+    metrics["status"]["open_bills"] = 1
+    (folder / "results" / "metrics.json").write_text(json.dumps(metrics))
+    assert hardware_part("run", run).summary.rows[0][-1].endswith(", not complete")
+
+
 def test_remappings_are_told(finished):
     run, folder = finished
     content = json.loads((folder / "plan.json").read_text())
@@ -98,3 +118,27 @@ def test_remappings_are_told(finished):
         "Mapped anew on 2026-11-29: 1 chunk not sent by then, on qubits 1 3 5 7; predicted then: accuracy "
         "75.00 %, same class as exact 50.00 %."
     )
+
+
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [("plan.json", "rounds"), ("plan.json", "predicted"), ("results/metrics.json", "obtained")],
+)
+def test_files_that_are_damaged_are_named(file, key, finished):
+    run, folder = finished
+    content = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(content | {key: [1]}))
+    with pytest.raises(DataError, match="must hold a plan and its results, but are damaged"):
+        hardware_part("run", run)
+    if key == "rounds":
+        (folder / file).write_text(json.dumps(content | {key: None}))
+        with pytest.raises(HardwareError, match="must say of the plan's `rounds`"):
+            ledger_status(folder)
+
+
+def test_results_without_any_label_have_a_page_too(finished):
+    run, folder = finished
+    content = json.loads((folder / "results" / "metrics.json").read_text())
+    content["obtained"]["accuracy"] = None
+    (folder / "results" / "metrics.json").write_text(json.dumps(content))
+    assert not hardware_part("run", run).figures

@@ -35,6 +35,7 @@ def test_rows_have_ids_positions_and_estimates(sent, service_state):
         ("queued", 1, 2.0),
         ("queued", 2, 2.0),
     ]
+    assert not any("could" in one or ", but" in one for one in told)
     text = " ".join(told)
     (batch,) = service_state.sessions
     assert f"batch {batch} is closed" in text
@@ -58,3 +59,14 @@ def test_without_the_service_the_ledger_tells(sent, server):
     rows, _ = job_rows(sent, ask=False)
     assert [row["position"] for row in rows] == [None, None]
     assert sum(server.state.requests.values()) == asked
+
+
+def test_a_job_that_the_service_denies_hides_no_other(sent, service_state):
+    first, second = service_state.jobs
+    del service_state.jobs[first]
+    rows, told = job_rows(sent, ask=True)
+    assert [(row["id"], row["state"], row["position"]) for row in rows] == [
+        (first, "denied", None),
+        (second, "queued", 1),
+    ]
+    assert not any(", but" in one for one in told)

@@ -22,6 +22,7 @@ from qhybrid.hardware.jobs.outcome import write_outcome
 from qhybrid.hardware.plan.planning import make_plan
 from qhybrid.hardware.pub_results import BITS_FORMAT, bits_text, read_neutral
 from qhybrid.hardware.service_kinds import (
+    CHOICES,
     SERVICES,
     is_paid,
     list_service_devices,
@@ -188,3 +189,23 @@ def test_one_folder_alone_knows_the_vendor():
     )
     importing = {name for name, text in known.items() if imports.search(text) and not name.startswith(inside)}
     assert importing == {"devices/fakes.py", "api/doctor.py"}
+
+
+ASKED = {
+    "mitigation.measure_twirling": {"mitigation": "standard"},
+    "mitigation.gate_twirling": {"mitigation": "strong"},
+    "private": {"private": True},
+    "rep_delay_us": {"rep_delay_us": 10.0},
+    "mode=session": {"mode": "session"},
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_it_does_not_do_is_refused(name, vendor, workload, tmp_path, monkeypatch):
+    """It would be left out silently: results kept that are private, read-outs corrected as twirled."""
+    settings = quick(backend="garnet_5", shots=50, **ASKED[name])
+    with pytest.raises(HardwareError, match=re.escape(name)):
+        make_plan(workload, settings, tmp_path)
+    monkeypatch.setattr(GarnetRules, "offers", frozenset(CHOICES))
+    if name != "rep_delay_us":  # this device tells no range of it
+        make_plan(workload, settings, tmp_path)

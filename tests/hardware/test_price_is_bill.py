@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ibm_service_bill import JOB_SECONDS, bill_of
 from ibm_service_simulation import executions_of
 from plan_cases import map_workload, quick
 
@@ -32,6 +33,32 @@ def test_executions_are_those_of_the_plan(level, shots, server, service_state, t
         folds = 2 if level == "strong" else 1
         assert executions_of(job.params) == one["executions"] == 2 * 2 * folds * shots
         assert execution.collect() is not None
+
+
+SHORT_DELAYS = [
+    (Mitigation(zne=(1, 3, 9)), 1),
+    (Mitigation(readout_shots=9_000), 3),
+    (LEVELS["strong"].model_copy(update={"zne": (1, 5)}), 2),
+]
+
+
+@pytest.mark.parametrize(("mitigation", "copies"), SHORT_DELAYS)
+def test_an_execution_takes_as_long_as_planned_where_the_delay_is_short(
+    mitigation, copies, server, service_state, tmp_path
+):
+    """The length of circuits decides then: folded ones are longer, and twirled gates than plain ones."""
+    service_state.devices = {"ibm_torino": "fake_torino"}
+    service_state.used_up = True
+    workload = map_workload(4)
+    settings = {"backend": "ibm_torino", "shots": 9_999, "mode": "job", "rep_delay_us": 5.0}
+    folder = make_plan(workload, quick(**settings, copies=copies, mitigation=mitigation), tmp_path)
+    with open_plan(folder, lambda *_: workload) as execution:
+        (chunk,) = execution.ledger.chunks()
+        execution.context.service.submit(execution.context.package(execution.ledger.prepare_job(0), chunk))
+    (job,) = service_state.jobs.values()
+    executions, seconds = bill_of(job.params, "fake_torino")
+    assert executions == json.loads((folder / "plan.json").read_text())["rounds"][0]["executions"]
+    assert chunk.seconds - JOB_SECONDS == pytest.approx(seconds - JOB_SECONDS, rel=0.01)
 
 
 @given(st.integers(1, 20_000))

@@ -10,12 +10,13 @@ from ibm_service_state import Fault
 from outcome_checks import check_complete, finish
 from plan_cases import map_workload, quick
 
-from qhybrid.errors import ServiceError
-from qhybrid.hardware.circuits.decoding import mark_of
+from qhybrid.errors import HardwareError, ServiceError
+from qhybrid.hardware.circuits.decoding import decode_chunk, mark_of
 from qhybrid.hardware.jobs.collecting import collect_jobs
 from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.plan.planning import make_plan
+from qhybrid.hardware.pub_results import bits_text
 
 
 def test_results_of_two_jobs_that_are_exchanged_are_noticed(make_plan, server, service_state, samples):
@@ -173,3 +174,15 @@ def test_a_result_that_the_service_keeps_no_longer_can_be_executed_once_more(
         finish(context)
         check_complete(context, service_state, samples[1])
     assert len(service_state.jobs) == 4
+
+
+@pytest.mark.parametrize("more", ["parameter sets", "bits"])
+def test_more_than_was_asked_for_is_not_cut_to_size(more, make_plan, small_prepared):
+    """A service without marks can be told by shapes alone: the first rows of another job's are not ours."""
+    plan = make_plan(limits={"jobs_per_minute": 1000.0})
+    bits = np.zeros((2, plan.settings.shots, 4), dtype=bool)
+    padding = {"parameter sets": ((0, 1), (0, 0), (0, 0)), "bits": ((0, 0), (0, 0), (0, 1))}[more]
+    count = len(small_prepared.variants)
+    decode_chunk(bits_text([bits] * count), [(small_prepared, 2)], plan.settings)
+    with pytest.raises(HardwareError, match="came back, not 4 of 2 parameter sets"):
+        decode_chunk(bits_text([np.pad(bits, padding)] * count), [(small_prepared, 2)], plan.settings)

@@ -113,6 +113,8 @@ def test_logs_and_warnings_of_the_client_are_scrubbed(caplog):
     caplog.set_level(logging.DEBUG)
     logging.getLogger("qiskit_ibm_runtime.api.session").warning("answer %s", f"{{'key': {KEY!r}}}")
     logging.getLogger("urllib3.connectionpool").debug("GET http://a:bcd@host %d", 200)
+    # Under this name the client's SDK writes every message of HTTP.
+    logging.getLogger("ibm-cloud-sdk-core").debug(f"send: b'X-Key: {KEY}' http://a:bcd@host")
     logging.getLogger("of.others").warning("untouched %s", "words")
     assert "untouched words" in caplog.text
     assert is_hidden(KEY, caplog.text)

@@ -27,6 +27,10 @@ def test_bills():
             billed_of({"usage": {"quantum_seconds": wrong}})
     assert session_seconds_of({"state": "closed", "elapsed_time": 17}) == 17.0
     assert session_seconds_of({"state": "open", "elapsed_time": 17}) is None
+    never = {"state": "closed", "elapsed_time": None, "activated_at": None, "last_job_started": None}
+    assert session_seconds_of(never) == 0.0
+    assert session_seconds_of(never | {"activated_at": "2026-11-29T10:00:00Z"}) is None
+    assert session_seconds_of({"state": "closed"}) is None
 
 
 def test_budgets():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from ibm_service_state import Fault
 from outcome_checks import check_complete, finish
 from plan_cases import map_workload, quick
+from test_two_copies import copied
 
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.jobs import sending
@@ -37,7 +39,7 @@ def test_what_a_crash_left_open_is_closed_by_the_next_command(
     service_state.queue_seconds = 0.2
     plan = make_plan(mode="session", limits=ONE_CHUNK)
     with (context := plan.context()).ledger, monkeypatch.context() as patch:
-        patch.setattr(sending, "_close", lambda _context: None)
+        patch.setattr(sending, "_close", lambda *_: None)
         send_open_chunks(context)
     (one,) = service_state.sessions.values()
     assert one["accepting_jobs"]
@@ -133,3 +135,101 @@ def test_a_calibration_that_stays_is_not_spoken_of(planned, service_state):
     with open_plan(folder, lambda *_: workload, say=said.append) as execution:
         execution.submit()
     assert not any("moved" in text for text in said)
+
+
+def test_a_token_that_ends_opens_no_second_session(make_plan, server, service_state, samples):
+    """It would be in no ledger, nobody would close it, and the cap would not count it."""
+    service_state.plan = "premium"
+    plan = make_plan(mode="session", max_qpu_seconds=60.0)
+    with (context := plan.context()).ledger:
+        service_state.faults = [Fault("submit", "401", skip=1), Fault("session", "404")]
+        with pytest.raises(HardwareError, match="session must be open .* Fix: submit again"):
+            send_open_chunks(context)
+        (one,) = service_state.sessions.values()
+        assert not one["accepting_jobs"]
+        assert [known.id for known in context.ledger.sessions()] == [one["id"]]
+        service_state.faults = [Fault("submit", "401", skip=1)]
+        finish(context)
+        check_complete(context, service_state, samples[1])
+        known = {known.id: known.closed for known in context.ledger.sessions()}
+        assert known == dict.fromkeys(service_state.sessions, True)
+        assert len(known) == 2
+
+
+@pytest.mark.parametrize(("kind", "fix"), [("400", "the open plan has no sessions"), ("401", "new API key")])
+def test_why_no_batch_can_be_opened_is_told(kind, fix, make_plan, server, service_state):
+    with (context := make_plan(mode="batch").context()).ledger:
+        service_state.faults = [Fault("open_session", kind, times=10)]
+        with pytest.raises(HardwareError, match=f"batch must be open.*{fix}"):
+            send_open_chunks(context)
+        assert not service_state.jobs
+
+
+def test_a_session_that_could_not_be_closed_is_closed_later(make_plan, server, service_state):
+    """Another one that is closed meanwhile says nothing of it."""
+    service_state.plan = "premium"
+    plan = make_plan(mode="session", patience={"retries": 0})
+    with (context := plan.context()).ledger:
+        service_state.faults = [Fault("session", "403", times=2)]
+        send_open_chunks(context, only=(0,))
+        (first,) = context.ledger.sessions()
+        assert not first.closed
+        send_open_chunks(context)
+        assert [one.closed for one in context.ledger.sessions()] == [False, True]
+        collect_jobs(context)
+        assert [one.closed for one in context.ledger.sessions()] == [True, True]
+    assert not any(one["accepting_jobs"] for one in service_state.sessions.values())
+
+
+def test_time_that_jobs_in_flight_may_take_is_told(make_plan, server, service_state):
+    """The instance counts what has run: what waits in its queue is not in its answer."""
+    service_state.queue_seconds = 1e6
+    plan = make_plan()
+    with (context := plan.context()).ledger:
+        send_open_chunks(context, only=(0, 1))
+    service_state.usage_limit_seconds = 5
+    told = "jobs that were sent before may take"
+    assert not any(told in text for text in plan.said)
+    with (context := plan.context()).ledger:
+        assert send_open_chunks(context) == 1
+    (text,) = (text for text in plan.said if told in text)
+    assert "has 5 s left" in text
+    assert "may take 4." in text
+
+
+@pytest.mark.parametrize("mode", ["batch", "session"])
+def test_what_is_open_is_closed_though_the_ledger_is_lost(mode, server, service_state, tmp_path, monkeypatch):
+    """Its bill counts: nobody would know of the time between its jobs otherwise."""
+    service_state.plan = "premium"
+    workload = map_workload(1)
+    folder = make_plan(workload, quick(backend="ibm_manila", shots=100, mode=mode), tmp_path)
+    with open_plan(folder, lambda *_: workload) as execution, monkeypatch.context() as patch:
+        patch.setattr(sending, "_close", lambda *_: None)
+        execution.submit()
+    (folder / "ledger.sqlite").unlink()
+    (one,) = service_state.sessions.values()
+    assert one["accepting_jobs"]
+    with open_plan(folder, lambda *_: workload) as execution:
+        execution.collect()
+        assert not one["accepting_jobs"]
+        (known,) = execution.ledger.sessions()
+        assert (known.id, known.mode, known.closed) == (one["id"], mode, True)
+        one |= {"state": "closed", "elapsed_time": 17.0}
+        execution.collect()
+        assert execution.ledger.billed_seconds() == (17.0 if mode == "session" else 2.0)
+
+
+def test_a_session_of_a_copy_is_billed_and_left_to_it(make_plan, server, service_state, tmp_path):
+    service_state.plan, service_state.queue_seconds = "premium", 1e6
+    plan = make_plan(mode="session", max_qpu_seconds=60.0)
+    other = copied(plan, tmp_path)
+    with (first := plan.context()).ledger, (second := other.context()).ledger:
+        first.service.open(20)
+        name, *_ = first.service.begin()
+        first.service.submit(first.package(first.ledger.prepare_job(0), first.ledger.chunks()[0]))
+        collect_jobs(second, wait=False)
+        assert service_state.sessions[name]["accepting_jobs"]
+        assert [(one.id, one.closed) for one in second.ledger.sessions()] == [(name, True)]
+        service_state.sessions[name] |= {"state": "closed", "elapsed_time": 17.0}
+        collect_jobs(second, wait=False)
+        assert second.ledger.billed_seconds() == 17.0

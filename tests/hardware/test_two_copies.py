@@ -20,7 +20,7 @@ from outcome_checks import check_complete, finish
 from plan_cases import map_workload, quick
 
 from qhybrid.errors import HardwareError
-from qhybrid.hardware.jobs import sending
+from qhybrid.hardware.jobs import sending, turns
 from qhybrid.hardware.jobs.collecting import collect_jobs
 from qhybrid.hardware.jobs.context import Clock
 from qhybrid.hardware.jobs.opening import open_plan
@@ -29,6 +29,9 @@ from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.jobs.turns import Turn, turn
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
 from qhybrid.hardware.plan.planning import make_plan
+
+COMMON_FOLDER = turns.common_folder
+"""That of processes of a user; tests have one of their own."""
 
 
 def in_a_process(folder, home, workload):
@@ -43,7 +46,7 @@ def in_a_process(folder, home, workload):
         return child, said[0], told[1]
     code = 1
     try:
-        tempfile.tempdir = str(home)
+        turns.common_folder = lambda: home
         with open_plan(folder, lambda *_: workload) as execution:
             execution.context.service.find("nothing")
             os.write(said[1], b"ready")
@@ -297,6 +300,26 @@ def test_a_copy_lets_others_go_first(make_plan, server, service_state, samples, 
             check_complete(context, service_state, samples[1])
             assert not context.ledger.duplicates()
     assert len(service_state.jobs) == 3
+
+
+def test_copies_take_turns_whatever_their_environment_is(make_plan, server, monkeypatch, tmp_path):
+    """Each session of a cluster or a service has a folder for temporary files of its own."""
+    monkeypatch.setattr(turns, "common_folder", COMMON_FOLDER)
+    plan = make_plan(tmp_path.name, patience={"deadline_s": 0.1})
+    with (context := plan.context()).ledger, turn(context):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        with pytest.raises(HardwareError, match="No other process"), turn(context):
+            pass
+
+
+def test_that_no_file_can_be_locked_is_told_once(make_plan, server, service_state, monkeypatch, tmp_path):
+    (tmp_path / "no-folder").write_text("")
+    monkeypatch.setattr(turns, "common_folder", lambda: tmp_path / "no-folder")
+    plan = make_plan()
+    with (context := plan.context()).ledger:
+        assert send_open_chunks(context) == 3
+    assert sum("do not take turns" in one for one in plan.said) == 1
 
 
 def test_copies_know_that_they_are_copies(server, tmp_path):

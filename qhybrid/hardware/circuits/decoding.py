@@ -125,6 +125,8 @@ def estimates_from(
     circuit = circuit if rates is None else rates.applied(circuit)
     size = len(circuit.strings.strings)
     folds = sorted({variant.fold for variant in circuit.variants})
+    for pub in pubs:
+        _check_shape(circuit, points, pub)
     means = np.zeros((len(folds), points, size))
     variances = np.zeros((len(folds), points, size))
     for index, (variant, pub) in enumerate(zip(circuit.variants, pubs, strict=True)):
@@ -140,6 +142,25 @@ def estimates_from(
     factors = np.ones(1) if len(folds) == 1 else np.asarray(extrapolation_coefficients(folds, "linear"))
     total = np.einsum("f,fbt->bt", factors, means)
     return Estimates(total, np.sqrt(np.einsum("f,fbt->bt", factors**2, variances)))
+
+
+def _check_shape(circuit: PreparedCircuit, points: int, pub: PubResult) -> None:
+    """Check that as many parameter sets and bits came back as were sent: more are those of another job.
+
+    Raises:
+        ValueError: If not.
+    """
+    copies = len(circuit.copies)
+    if isinstance(pub, Mapping):
+        if len(pub["means"]) != copies:
+            raise ValueError(f"means of {len(pub['means'])} copies came back, not of {copies}")
+        return
+    shape, sets = np.shape(pub), -(-points // copies)
+    # A circuit that depends on no angle has no dimension of parameter sets.
+    found = (int(np.prod(shape[:-2])) if len(shape) > 2 else sets, shape[-1] if shape else 0)
+    sent = (sets, copies * len(circuit.copies[0].physical))
+    if len(shape) < 2 or found != sent:
+        raise ValueError(f"bits of shape {list(shape)} came back, not {sent[1]} of {sent[0]} parameter sets")
 
 
 def _by_method(

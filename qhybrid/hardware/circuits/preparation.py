@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
+import numpy as np
 from qiskit import QuantumCircuit
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.circuits.transpile import MEASUREMENT, is_known, usable_target
 from qhybrid.devices import Device
 from qhybrid.engines.shots.strings import MeasuredStrings, PauliString, as_observable, measured_strings
+from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.fractional import FoldedAngles, fold_angles
 from qhybrid.hardware.circuits.merging import AngleMap, merge_runs
 from qhybrid.hardware.circuits.native import NativeGates
@@ -22,6 +24,10 @@ from qhybrid.hardware.service_kinds import rules_of
 from qhybrid.hardware.settings import HardwareSettings, Mitigation
 from qhybrid.noise import NoiseProfile, QubitNoise
 
+LEAST_CONTRAST = 0.1
+"""1 - p01 - p10: qubits that read 0 and 1 nearly alike say nothing."""
+TWIRL_PULSES, PULSE = 2, "sx"
+"""Pulses of a general gate on one qubit, and their gate."""
 READOUT_SECONDS = 1.5e-6
 """Length of a read-out where the device reports none."""
 
@@ -89,12 +95,29 @@ def _assemble(
         )
         for spec, place in mapped
     )
-    lengths = (
-        [] if device is None else [circuit_seconds(s.circuit, copies[0], device) for s in copies[0].specs]
-    )
-    seconds = max(lengths, default=0.0)
+    if products:
+        _check_readout(first.name, copies)
+    seconds = 0.0 if device is None else mean_seconds(copies, device, settings.mitigation)
     qubits = device.num_qubits if device is not None else first.num_qubits
     return PreparedCircuit(key, first.name, angle_map, strings, variants, copies, qubits, seconds)
+
+
+def _check_readout(name: str, copies: Sequence[Copy]) -> None:
+    """Check that read-out errors of the calibration can be undone.
+
+    Raises:
+        HardwareError: If a qubit reads 0 and 1 nearly alike, or the wrong way round.
+    """
+    for copy in copies:
+        for index, qubit in enumerate(copy.physical):
+            p01, p10 = (0.0, 0.0) if copy.noise is None else copy.noise.readout(index)
+            if not 1 - p01 - p10 > LEAST_CONTRAST:
+                raise HardwareError(
+                    f"Circuit `{name}` must be on qubits that read 0 and 1 differently, but by its "
+                    f"calibration qubit {qubit} reads 1 in {100 * p10:.0f} % of the shots after 0 and in "
+                    f"{100 * (1 - p01):.0f} % after 1: its errors cannot be undone. Fix: plan again after "
+                    "the next calibration, other `seed` or `copies`, another device, or --mitigation none."
+                )
 
 
 def place_noise(
@@ -159,24 +182,53 @@ def folded(circuit: QuantumCircuit, factor: int) -> QuantumCircuit:
     return result
 
 
-def circuit_seconds(circuit: QuantumCircuit, copy: Copy, device: Device) -> float:
-    """Return the length of a circuit on the device, gates as early as possible, read-out included."""
+def mean_seconds(copies: Sequence[Copy], device: Device, mitigation: Mitigation) -> float:
+    """Return the length of the measured circuits on average: each of them is executed as often.
+
+    Args:
+        copies: Places that execute side by side; the slowest decides.
+        device: The device.
+        mitigation: Twirled gates take time of their own.
+    """
+    lengths = [
+        [circuit_seconds(spec.circuit, copy, device, mitigation.gate_twirling) for spec in copy.specs]
+        for copy in copies
+    ]
+    return float(np.mean(np.max(lengths, axis=0)))
+
+
+def circuit_seconds(circuit: QuantumCircuit, copy: Copy, device: Device, twirled: bool = False) -> float:
+    """Return the length of a circuit on the device, gates as early as possible, read-out included.
+
+    Args:
+        circuit: The circuit on the qubits of a copy.
+        copy: Its place.
+        device: The device.
+        twirled: Whether two-qubit gates are twirled: a general gate on one qubit, two pulses, then stands in
+            front of each of them and of the read-out, and takes in what was there.
+    """
     ends = [0.0] * circuit.num_qubits
+    pulses = [TWIRL_PULSES * _duration(device, PULSE, (q,)) if twirled else 0.0 for q in copy.physical]
     for instruction in circuit.data:
         places = [circuit.find_bit(qubit).index for qubit in instruction.qubits]
         qubits = tuple(copy.physical[place] for place in places)
-        end = max(ends[place] for place in places) + _duration(device, instruction.operation.name, qubits)
+        name = instruction.operation.name
+        if twirled and len(places) == 1:
+            continue
+        dressed = len(places) == 2 and name != "barrier"
+        starts = max(ends[place] + (pulses[place] if dressed else 0.0) for place in places)
         for place in places:
-            ends[place] = end
+            ends[place] = starts + _duration(device, name, qubits)
     reads = [_duration(device, MEASUREMENT, (qubit,)) for qubit in copy.physical]
-    return max(ends, default=0.0) + (max(reads, default=0.0) or READOUT_SECONDS)
+    last = max((end + pulse for end, pulse in zip(ends, pulses, strict=True)), default=0.0)
+    return last + (max(reads, default=0.0) or READOUT_SECONDS)
 
 
 def _duration(device: Device, name: str, qubits: tuple[int, ...]) -> float:
     """Return seconds of a gate or read-out: the device's median where it is not known there, 0 if nowhere."""
     if name == "barrier":
         return 0.0
-    places = device.target[name] or {}
+    places = device.target[name] or {} if name in device.target.operation_names else {}
     known = places.get(qubits)
     if known is not None and is_known(known.duration):
         return float(known.duration)

@@ -65,7 +65,7 @@ class PreparedCircuit:
         variants: The measured circuits.
         copies: Places on the device that execute different parameter sets at the same time.
         device_qubits: Number of qubits of the device.
-        seconds: Length of the longest variant, read-out included.
+        seconds: Length of its variants on average, read-out included: what an execution takes.
     """
 
     key: str

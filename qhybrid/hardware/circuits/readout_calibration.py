@@ -27,7 +27,7 @@ from qhybrid.engines.shots.strings import measured_strings
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.merging import merge_runs
 from qhybrid.hardware.circuits.native import NativeGates
-from qhybrid.hardware.circuits.preparation import circuit_seconds, place_noise
+from qhybrid.hardware.circuits.preparation import LEAST_CONTRAST, mean_seconds, place_noise
 from qhybrid.hardware.circuits.prepared import Copy, PreparedCircuit, Pub, Variant
 from qhybrid.hardware.pub_results import PubResult
 from qhybrid.hardware.settings import HardwareSettings
@@ -36,8 +36,6 @@ from qhybrid.noise import NoiseProfile, QubitNoise
 Array = NDArray[np.float64]
 READOUT_KEY = "readout-calibration"
 """Key of the calibration among the circuits of a plan."""
-LEAST_CONTRAST = 0.1
-"""1 - p01 - p10: qubits that read 0 and 1 nearly alike say nothing."""
 
 
 class UselessResultError(HardwareError):
@@ -100,9 +98,7 @@ def calibration_circuit(
     copies = tuple(
         Copy((place,), specs, place_noise(noise, (place,), settings.mitigation)) for place in places
     )
-    seconds = (
-        0.0 if device is None else max(circuit_seconds(specs[1].circuit, copy, device) for copy in copies)
-    )
+    seconds = 0.0 if device is None else mean_seconds(copies, device, settings.mitigation)
     prepared = PreparedCircuit(
         READOUT_KEY,
         spec.name,

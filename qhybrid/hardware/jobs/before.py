@@ -42,6 +42,13 @@ def check_budget(context: JobContext) -> None:
             f"left and about {ahead:.1f} s are to be sent, later rounds included. Fix: wait for the next "
             "period, or plan with fewer samples or shots, or another instance; nothing was sent."
         )
+    waiting = context.in_flight_seconds()
+    if ahead + waiting > budget.remaining_seconds:
+        context.note(
+            f"the instance has {budget.remaining_seconds:g} s left, and jobs that were sent before may take "
+            f"{waiting:.1f} s of them: some of the {ahead:.1f} s that are to be sent may have to wait for "
+            "the next period"
+        )
     context.say(
         f"the instance has {budget.remaining_seconds:g} s left; about {ahead_seconds(context):g} s are "
         "to be sent, later rounds included"

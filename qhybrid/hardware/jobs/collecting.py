@@ -16,7 +16,6 @@ from qhybrid.hardware.jobs.reconciling import (
     nothing_left,
     reconcile,
     settle,
-    update_duplicates,
     wait_for_certainty,
 )
 from qhybrid.hardware.jobs.results import blocks_of
@@ -26,6 +25,8 @@ from qhybrid.hardware.ledger.records import CANCELLED, DONE, FAILED, OPEN, SENDI
 from qhybrid.hardware.services.interface import FINAL, AbsentResultError, JobGoneError, ResultGoneError
 
 Progress = Callable[[int, int], None]
+MOST_FAILURES = 3
+"""Bills in a row that cannot be had, after which the service is taken to be away."""
 
 
 def collect_jobs(context: JobContext, wait: bool = True, progress: Progress | None = None) -> None:
@@ -76,6 +77,7 @@ def _collect(context: JobContext, wait: bool, progress: Progress | None) -> None
         pause = patience.poll_s if ended else min(2 * pause, patience.poll_max_s)
         clock.sleep(pause)
     reconcile(context)
+    close_left_open(context)
     enter_costs(context)
     for error in unreadable.values():
         raise error
@@ -153,7 +155,7 @@ def _look(context: JobContext, job: Job) -> bool:
 
 def _has_another(context: JobContext, job: Job) -> bool:
     """Return whether the service has a job with the tag of one that it does not know; that one is taken."""
-    ids = [one.id for one in context.asked(lambda: context.service.find(job.tag))]
+    ids = [one.id for one in context.listed(job.tag)]
     return bool(ids) and job.id not in ids and settle(context, replace(job, id=None), ids)
 
 
@@ -163,14 +165,15 @@ def _give_up(context: JobContext, job: Job) -> None:
     Raises:
         UnreadableResultError: If a listing still has it.
     """
-    if any(one.id == job.id for one in context.asked(lambda: context.service.find(job.tag))):
+    if any(one.id == job.id for one in context.listed(job.tag)):
         raise UnreadableResultError(
             f"The service must answer for job {job.id}, but says that there is none, though it lists it. "
             "Fix: collect again later; nothing is sent again by itself.",
             False,
         )
     chunk = next(one for one in context.ledger.chunks() if one.number == job.chunk)
-    seconds = float(chunk.limit if job.reserved is None else job.reserved)
+    given = context.ledger.limits().get(str(job.id), job.reserved)
+    seconds = float(chunk.limit if given is None else given)
     message = f"{GONE} {job.id} (any more); {seconds:g} s are counted for it."
     if context.service.paid and job.usage is None:
         context.ledger.update_job(job.tag, usage=seconds)
@@ -251,20 +254,47 @@ def _finished_duplicate(context: JobContext, job: Job) -> str | None:
 
 def enter_costs(context: JobContext) -> None:
     """Record what ended jobs cost, as far as the service knows it; results do not wait for that."""
-    try:
-        for job in context.ledger.jobs():
-            if job.id is not None and job.usage is None and job.state not in (SENDING, SENT):
-                usage = context.asked(lambda job=job: context.service.usage(str(job.id)))  # type: ignore[misc]
-                if usage is not None:
-                    context.ledger.update_job(job.tag, usage=usage)
-        update_duplicates(context)
-        for one in context.ledger.sessions():
-            if one.mode == "session" and one.usage is None:
-                usage = context.asked(lambda one=one: context.service.session_usage(one.id))  # type: ignore[misc]
-                if usage is not None:
-                    context.ledger.note_session(replace(one, usage=usage))
-    except ServiceError as error:
-        context.say(f"costs are not complete, collect again later: {error}")
+    ledger, service, ask = context.ledger, context.service, _Bills(context)
+    for job in ledger.jobs():
+        if job.id is not None and job.usage is None and job.state not in (SENDING, SENT):
+            usage = ask(service.usage, job.id)
+            if usage is not None:
+                ledger.update_job(job.tag, usage=usage)
+    for one in ledger.duplicates():
+        if one.usage is None and (usage := ask(service.usage, one.id)) is not None:
+            ledger.note_duplicate(replace(one, usage=usage))
+    for session in ledger.sessions():
+        if session.mode == "session" and session.usage is None:
+            usage = ask(service.session_usage, session.id)
+            if usage is not None:
+                ledger.note_session(replace(session, usage=usage))
+    if ask.error is not None:
+        context.say(f"costs are not complete, collect again later: {ask.error}")
+
+
+class _Bills:
+    """Asks for bills; one that cannot be had holds up no other, and the first of these alone is waited for.
+
+    Attributes:
+        error: The first one; None if all questions were answered.
+    """
+
+    def __init__(self, context: JobContext) -> None:
+        self._context, self._failed = context, 0
+        self.error: ServiceError | None = None
+
+    def __call__(self, question: Callable[[str], float | None], name: str) -> float | None:
+        if self._failed >= MOST_FAILURES:
+            return None
+        try:
+            waits = self.error is None
+            found = self._context.asked(lambda: question(name)) if waits else question(name)
+        except ServiceError as error:
+            self.error = self.error or error
+            self._failed += not isinstance(error, JobGoneError)
+            return None
+        self._failed = 0
+        return found
 
 
 def cancel_jobs(context: JobContext) -> int:
@@ -273,8 +303,8 @@ def cancel_jobs(context: JobContext) -> int:
     Returns:
         Number of jobs that were cancelled.
     """
-    close_left_open(context)
     reconcile(context)
+    close_left_open(context)
     for job in context.ledger.jobs(SENDING):
         wait_for_certainty(context, job)
     count, too_late = 0, []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -15,8 +15,8 @@ from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub, mark_of_pub
 from qhybrid.hardware.circuits.readout_calibration import calibration_pubs, calibration_work
 from qhybrid.hardware.jobs.reserving import measured_rate, time_limit, unsent
 from qhybrid.hardware.ledger import Chunk, Job, Ledger
-from qhybrid.hardware.ledger.records import Array
-from qhybrid.hardware.services.interface import JobService, Package, patiently
+from qhybrid.hardware.ledger.records import SENT, Array, OpenedSession
+from qhybrid.hardware.services.interface import JobService, Listed, Package, limit_of, limit_tag, patiently
 from qhybrid.hardware.settings import HardwareSettings
 
 T = TypeVar("T")
@@ -57,6 +57,7 @@ class JobContext:
         first: Number of the chunk that is sent before anything is known; None if all are sent.
         marked: Whether all jobs were sent with marks: those of plans of earlier versions were not.
         shared: Whether another process was seen to send jobs of the plan, from a copy of its folder.
+        unlocked: Whether copies on this machine were found to be unable to wait for each other.
         copied: Whether the folder is a copy, or was moved: others may send jobs of the plan as well.
     """
 
@@ -73,6 +74,7 @@ class JobContext:
     first: int | None = field(default=None, kw_only=True)
     marked: bool = field(default=True, kw_only=True)
     shared: bool = field(default=False, kw_only=True)
+    unlocked: bool = field(default=False, kw_only=True)
     copied: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -116,7 +118,35 @@ class JobContext:
         limits = [self.settings.max_execution_seconds, time_limit(self, [chunk])]
         limit = min((one for one in limits if one is not None), default=None)
         mark = mark_of_pubs(pubs, self.settings.shots)
-        return Package(pubs, self.settings.shots, (self.ledger.tag, job.tag), limit, mark)
+        tags = (self.ledger.tag, job.tag, *([] if limit is None else [limit_tag(limit)]))
+        return Package(pubs, self.settings.shots, tags, limit, mark)
+
+    def listed(self, tag: str) -> Sequence[Listed]:
+        """Return the service's jobs that carry a tag, oldest first; their time limits are noted.
+
+        Raises:
+            ServiceError: If the service does not answer.
+        """
+        return self.noted(self.asked(lambda: self.service.find(tag)))
+
+    def noted(self, found: Sequence[Listed]) -> Sequence[Listed]:
+        """Note time limits of listed jobs, and the sessions that they were sent in; return the jobs."""
+        limits = {one.id: seconds for one in found if (seconds := limit_of(one.tags)) is not None}
+        if limits:
+            self.ledger.note_limits(limits)
+        self._note_sessions({one.session for one in found if one.session is not None})
+        return found
+
+    def _note_sessions(self, listed: set[str]) -> None:
+        """Enter sessions that the ledger does not know, and batches if it was made again: then they are ours.
+
+        A copy of the plan's folder has opened the others: it closes them, and they are billed to all.
+        """
+        lost, mode = self.ledger.rebuilt()[0], self.settings.mode
+        if mode == "job" or (mode == "batch" and not lost):
+            return
+        for name in sorted(listed - {one.id for one in self.ledger.sessions()}):
+            self.ledger.note_session(OpenedSession(name, mode, None, closed=not lost))
 
     def check_mark(self, chunk: Chunk, raw: str) -> None:
         """Check that a result is that of a chunk, and not of another job with a result of the same shape.
@@ -166,6 +196,13 @@ class JobContext:
         own = [(circuits[key], len(points)) for key, points in chunk.blocks]
         work = [*own, *calibration_work(circuits, self.settings)]
         return sum(circuit.executions(points, shots) for circuit, points in work)
+
+    def in_flight_seconds(self) -> float:
+        """Return the expected QPU seconds of jobs that were sent and have not ended, as far as is known."""
+        rate = measured_rate(self)
+        busy = {job.chunk for job in self.ledger.jobs(SENT)}
+        factor = 1.0 if rate is None else max(1.0, rate.factor)
+        return factor * sum(chunk.seconds for chunk in self.ledger.chunks() if chunk.number in busy)
 
     def expected_seconds(self) -> float:
         """Return the expected QPU seconds of jobs that are still to be sent, later rounds included."""

@@ -126,10 +126,11 @@ class PlanExecution:
             return
         jobs = [job for job in self.ledger.jobs() if job.chunk == ended[0].number]
         rate = measured_rate(self.context)
-        message = " ".join([*(job.message for job in jobs[-1:]), *([rate.told] if rate is not None else [])])
+        told = [*(job.message.rstrip() for job in jobs[-1:]), "" if rate is None else rate.told, ""]
+        message = " ".join(["", *filter(None, told)])
         raise HardwareError(
             f"All chunks must have results, but {len(ended)} ended without one: chunk {ended[0].number} is "
-            f"`{ended[0].state}`. {message} Fix: `submit --again` sends them once more (a higher "
+            f"`{ended[0].state}`.{message} Fix: `submit --again` sends them once more (a higher "
             "max_execution_seconds, or smaller jobs, need a new plan); the others are kept."
         )
 

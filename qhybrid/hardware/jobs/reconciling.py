@@ -13,8 +13,8 @@ from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.ledger import Duplicate, Job
 from qhybrid.hardware.ledger.mending import GONE
-from qhybrid.hardware.ledger.records import DONE, PREPARED, SENDING, SENT, UNFINISHED
-from qhybrid.hardware.services.interface import CANCELLED, FINAL, QUEUED, RUNNING
+from qhybrid.hardware.ledger.records import DENIED, DONE, PREPARED, SENDING, SENT, STOPPED, UNFINISHED
+from qhybrid.hardware.services.interface import CANCELLED, FINAL, QUEUED, RUNNING, JobGoneError
 
 PREFERENCE = {DONE: 0, RUNNING: 1, QUEUED: 1}
 """Of several jobs with one tag one that has its result is kept, else the oldest that has not ended.
@@ -33,7 +33,7 @@ def reconcile(context: JobContext) -> dict[str, list[str]]:
     Raises:
         ServiceError: If the service does not answer.
     """
-    listed = context.asked(lambda: context.service.find(context.ledger.tag))
+    listed = context.listed(context.ledger.tag)
     by_tag: dict[str, list[str]] = {}
     for one in listed:
         for tag in one.tags:
@@ -83,6 +83,7 @@ def be_certain_after_rebuilding(context: JobContext) -> None:
             context.ledger.note_rebuilt(now)
         left = patience.resend_after_s - (now - since)
         if not context.service.paid or left <= 0:
+            close_left_open(context)
             context.ledger.note_rebuilt(None)
             return
         context.say(f"the ledger is new: listings are compared for {left:.0f} s before anything is sent")
@@ -101,7 +102,7 @@ def nothing_left(context: JobContext) -> bool:
     if None in bills or ledger.jobs(PREPARED, SENDING, SENT) or any(c.state != DONE for c in ledger.chunks()):
         return False
     try:
-        listed = context.service.find(ledger.tag)
+        listed = context.noted(context.service.find(ledger.tag))
     except HardwareError as error:
         context.say(f"results are in the ledger, the service is not needed: {error}")
         return True
@@ -126,7 +127,7 @@ def settle(context: JobContext, job: Job, ids: Sequence[str]) -> bool:
         context.ledger.revive_job(job)
         context.note(f"chunk {job.chunk}: the service has its job {job.id} after all")
         return True
-    duplicates = {one.id for one in context.ledger.duplicates()}
+    duplicates = {one.id: one.outcome for one in context.ledger.duplicates()}
     is_listed = job.id is None or job.id in ids
     if not is_listed and job.state in UNFINISHED:
         return True  # which of them is the oldest shows when our own is listed, too
@@ -141,8 +142,9 @@ def settle(context: JobContext, job: Job, ids: Sequence[str]) -> bool:
             context.ledger.adopt_job(job.tag, kept)
             context.note(f"chunk {job.chunk}: the service has its job {kept} already; it is adopted")
             new = [one for one in ids if one != kept and one not in duplicates]
-    for other in new:
-        _cancel_duplicate(context, job, other)
+    denied = [one for one in ids if one != kept and duplicates.get(one) == DENIED]
+    for other in [*new, *denied]:
+        _cancel_duplicate(context, job, other, other in denied)
     for _ in range(appeared):
         context.ledger.drop_unlisted(job.tag)
     return True
@@ -150,7 +152,7 @@ def settle(context: JobContext, job: Job, ids: Sequence[str]) -> bool:
 
 def is_superseded(context: JobContext, job: Job) -> bool:
     """Return whether another job with the tag of one that has no result goes on, or has one; it is kept."""
-    listed = context.asked(lambda: context.service.find(job.tag))
+    listed = context.listed(job.tag)
     settle(context, job, [one.id for one in listed])
     return all(one.id != job.id for one in context.ledger.jobs() if one.tag == job.tag)
 
@@ -165,7 +167,7 @@ def wait_for_certainty(context: JobContext, job: Job) -> bool:
     empty_since, began = job.empty_since, None
     listings = empty_since is not None
     while True:
-        listed = context.asked(lambda: context.service.find(job.tag))
+        listed = context.listed(job.tag)
         if settle(context, job, [one.id for one in listed]):
             return True
         now = clock.now()
@@ -185,32 +187,49 @@ def wait_for_certainty(context: JobContext, job: Job) -> bool:
         clock.sleep(max(0.0, min(patience.poll_s, patience.resend_after_s - waited)))
 
 
-def update_duplicates(context: JobContext) -> None:
-    """Record what duplicates cost, as far as the service knows it."""
-    for one in context.ledger.duplicates():
-        if one.usage is None:
-            usage = context.asked(lambda one=one: context.service.usage(one.id))  # type: ignore[misc]
-            if usage is not None:
-                context.ledger.note_duplicate(Duplicate(one.id, one.tag, one.outcome, usage))
-
-
 def _preferred(context: JobContext, ids: Sequence[str]) -> str:
     """Return the job that is kept; see `PREFERENCE`."""
     if len(ids) == 1:
         return ids[0]
-    views = {one: context.asked(lambda one=one: context.service.view(one)) for one in ids}  # type: ignore[misc]
-    return min(ids, key=lambda one: (PREFERENCE.get(views[one].status, 2), ids.index(one)))
+    states = {one: _state(context, one) for one in ids}
+    return min(ids, key=lambda one: (PREFERENCE.get(states[one], 2), ids.index(one)))
 
 
-def _cancel_duplicate(context: JobContext, job: Job, other: str) -> None:
-    view = context.asked(lambda: context.service.view(other))
-    cancelled = view.status not in FINAL and context.asked(lambda: context.service.cancel(other))
-    if cancelled and view.status == QUEUED:
+def _state(context: JobContext, job_id: str) -> str:
+    """Return the status of a listed job; `denied` if the service says that there is none."""
+    try:
+        return context.asked(lambda: context.service.view(job_id)).status
+    except JobGoneError:
+        return DENIED
+
+
+def _cancel_duplicate(context: JobContext, job: Job, other: str, was_denied: bool) -> None:
+    """Stop a job if it can be stopped, and enter it with what became of it.
+
+    Args:
+        context: The plan.
+        job: What the ledger knows of its tag.
+        other: Its id.
+        was_denied: Whether the service has denied it at every earlier look, though it is listed.
+    """
+    if was_denied:
+        try:
+            context.service.view(other)
+        except ServiceError:
+            return
+    state = _state(context, other)
+    try:
+        cancelled = state not in (*FINAL, DENIED) and context.asked(lambda: context.service.cancel(other))
+    except JobGoneError:
+        cancelled, state = False, DENIED
+    if state == DENIED:
+        outcome, told = DENIED, "is listed and denied by the service; it may run and be billed"
+    elif cancelled and state == QUEUED:
         outcome, told = CANCELLED, "was cancelled while it waited; its bill tells whether that was in time"
     elif cancelled:
-        outcome, told = CANCELLED, "was cancelled while it ran, which may have cost time"
+        outcome, told = STOPPED, "was cancelled while it ran, which may have cost time"
     else:
-        outcome = context.asked(lambda: context.service.view(other)).status
+        outcome = _state(context, other)
         told = f"could not be cancelled any more ({outcome}); it may be billed"
     context.ledger.note_duplicate(Duplicate(other, job.tag, outcome))
     context.note(f"chunk {job.chunk}: the service has a second job {other} of it, which {told}")

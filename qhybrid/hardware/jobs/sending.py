@@ -15,7 +15,7 @@ from qhybrid.errors import (
     TooManyPendingError,
 )
 from qhybrid.hardware.jobs.before import check_before_sending, check_budget
-from qhybrid.hardware.jobs.collecting import end_unreadable
+from qhybrid.hardware.jobs.collecting import end_unreadable, enter_costs
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.jobs.reconciling import (
     be_certain_after_rebuilding,
@@ -77,6 +77,8 @@ def send_open_chunks(context: JobContext, again: bool = False, only: Collection[
     todo = _waiting(context, only)
     if not todo:
         return 0
+    if context.cap is not None:
+        enter_costs(context)  # what ended counts with its bill, no longer with its limit
     check_cap(context)
     check_budget(context)
     limit = time_limit(context, todo)
@@ -90,12 +92,13 @@ def send_open_chunks(context: JobContext, again: bool = False, only: Collection[
         if not todo:
             return 0
     opened = context.service.begin()
-    if opened is not None:
-        ledger.note_session(OpenedSession(*opened))
+    session = None if opened is None else OpenedSession(*opened)
     try:
+        if session is not None:
+            ledger.note_session(session)
         sent = _send_all(context, todo)
     finally:
-        _close(context)
+        _close(context, session)
     # A submission that the client repeated by itself shows only in a listing.
     reconcile(context)
     return sent
@@ -215,16 +218,15 @@ def _look_after(context: JobContext, sent: Job) -> None:
 
 
 def _listed(context: JobContext, job: Job) -> list[str]:
-    return [one.id for one in context.asked(lambda: context.service.find(job.tag))]
+    return [one.id for one in context.listed(job.tag)]
 
 
-def _close(context: JobContext) -> None:
+def _close(context: JobContext, opened: OpenedSession | None) -> None:
     """Close the batch or session: jobs in it run. The next command closes one that stays open."""
     try:
         context.service.close()
-        for one in context.ledger.sessions():
-            if not one.closed:
-                context.ledger.note_session(replace(one, closed=True))
+        if opened is not None:
+            context.ledger.note_session(replace(opened, closed=True))
     except ServiceError as error:
         context.say(str(error))
 
@@ -278,7 +280,7 @@ def _submit_when_allowed(context: JobContext, package: Package, started: float) 
             context.say(f"waiting until a job has ended: {error}")
             clock.sleep(pause)
             pause = min(2 * pause, patience.poll_max_s)
-            context.asked(lambda: context.service.find(package.tags[-1]))
+            context.listed(package.tags[1])
 
 
 def _check_limit(context: JobContext, package: Package, chunk: Chunk) -> None:

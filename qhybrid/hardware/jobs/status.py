@@ -10,9 +10,10 @@ from typing import Any
 
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
-from qhybrid.hardware.ledger.records import OPEN, SENDING, SENT
+from qhybrid.hardware.ledger.records import DENIED, OPEN, SENDING, SENT
 from qhybrid.hardware.plan.plan_files import check_plan_plugins, read_plan, settings_of
 from qhybrid.hardware.services.backends import is_paid, make_service
+from qhybrid.hardware.services.interface import JobGoneError, JobService
 
 
 def ledger_status(folder: str | Path) -> dict[str, Any]:
@@ -97,8 +98,7 @@ def _ask(root: Path, content: dict[str, Any], rows: list[dict[str, Any]]) -> lis
         service = make_service(settings_of(content, root), root)
         for row in rows:
             if row["state"] == SENT:
-                found = service.outlook(str(row["id"]))
-                row |= {"state": found.status, "position": found.position, "estimate": found.seconds}
+                row |= _outlook(service, str(row["id"]))
         if where := service.whereabouts():
             told.append(f"in the provider's pages: {where}; search for a job's id or a tag")
         waiting = service.waiting_jobs()
@@ -109,11 +109,21 @@ def _ask(root: Path, content: dict[str, Any], rows: list[dict[str, Any]]) -> lis
     return told
 
 
+def _outlook(service: JobService, job_id: str) -> dict[str, Any]:
+    """Return where a job stands; one that the service denies hides no other."""
+    try:
+        found = service.outlook(job_id)
+    except JobGoneError:
+        return {"state": DENIED}
+    return {"state": found.status, "position": found.position, "estimate": found.seconds}
+
+
 def status_of(content: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
     """Return what the ledger of a plan knows.
 
     `qpu_seconds_spent` counts predictions for jobs whose bill is open, `qpu_seconds_billed` bills alone;
-    `to_send` are chunks without a job, `in_flight` those whose job has not ended.
+    `open_bills` is the number of jobs and sessions that may be billed and are not yet; `max_qpu_seconds` is
+    the cap, as raised. `to_send` are chunks without a job, `in_flight` those whose job has not ended.
 
     Args:
         content: The plan's plan.json.
@@ -124,6 +134,7 @@ def status_of(content: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
     of_jobs = Counter(job.state for job in jobs)
     busy = {job.chunk for job in jobs if job.state in (SENDING, SENT)}
     settings = content["settings"]
+    caps = [one for one in (settings.get("max_qpu_seconds"), ledger.raised_cap()) if one is not None]
     local = not is_paid(settings["backend"], settings.get("service"))
     return {
         "plan": content["plan"],
@@ -137,4 +148,6 @@ def status_of(content: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
         "qpu_seconds_spent": 0.0 if local else round(ledger.spent_seconds(), 2),
         "qpu_seconds_billed": 0.0 if local else round(ledger.billed_seconds(), 2),
         "qpu_seconds_planned": content["qpu_seconds"],
+        "open_bills": 0 if local else ledger.open_bills(),
+        "max_qpu_seconds": max(caps, default=None),
     }

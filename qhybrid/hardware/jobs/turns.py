@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -120,7 +121,10 @@ def _acquired(context: JobContext) -> FileLock | None:
             if not told:
                 context.say("waiting for another process on this machine, which sends jobs of this plan")
             told = True
-        except OSError:
+        except OSError as error:
+            if not context.unlocked:
+                context.note(f"copies of this plan here do not take turns: no file can be locked ({error})")
+            context.unlocked = True
             return None
         else:
             return lock
@@ -134,5 +138,15 @@ def _acquired(context: JobContext) -> FileLock | None:
 
 
 def _place(name: str, suffix: str) -> Path:
-    owner = hashlib.sha256(f"{Path.home()} {name}".encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"qhybrid-{owner}{suffix}"
+    """Return a file that is the same for all processes of this user, whatever their TMPDIR and HOME are."""
+    user = os.getuid() if hasattr(os, "getuid") else Path.home()
+    owner = hashlib.sha256(f"{user} {name}".encode()).hexdigest()[:16]
+    return common_folder() / f"qhybrid-{owner}{suffix}"
+
+
+def common_folder() -> Path:
+    """Return a folder that all processes on this machine share."""
+    shared = Path("/tmp")
+    with suppress(OSError):  # where no folder can be written, the lock says so
+        return shared if os.access(shared, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+    return shared

@@ -270,6 +270,21 @@ class JobPart(Database):
         rows = self._read("SELECT id, tag, outcome, usage FROM duplicates WHERE plan = ?", self.plan)
         return [Duplicate(*row) for row in rows]
 
+    def note_limits(self, limits: Mapping[str, float]) -> None:
+        """Enter the time limits in seconds that jobs of the service were sent with, by their ids."""
+        known = self.limits()
+        with self._transaction() as connection:
+            for name, seconds in limits.items():
+                if known.get(name) != seconds:
+                    row = (name, self.plan, seconds)
+                    connection.execute("INSERT OR REPLACE INTO limits VALUES (?, ?, ?)", row)
+
+    def limits(self) -> dict[str, float]:
+        """Return the time limits in seconds that jobs of the service were sent with, as far as known."""
+        if not self._has("limits"):
+            return {}
+        return dict(self._read("SELECT id, seconds FROM limits WHERE plan = ?", self.plan))
+
     def note_session(self, found: OpenedSession) -> None:
         """Enter or update a session or batch."""
         self._write(

@@ -23,6 +23,9 @@ PREPARED, SENDING, SENT = "prepared", "sending", "sent"
 
 UNFINISHED = (PREPARED, SENDING, SENT)
 
+STOPPED, DENIED = "stopped", "denied"
+"""Further outcomes of duplicates: cancelled while it ran; listed by the service, which denies it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Request:
@@ -131,7 +134,9 @@ class Duplicate:
     Attributes:
         id: The service's id.
         tag: The tag.
-        outcome: `cancelled` before it ran, or the status in which it could not be cancelled any more.
+        outcome: `cancelled` before it ran, `stopped` while it ran, `denied`, or the status in which it could
+            not be cancelled any more. Only one that was cancelled before it ran costs nothing until its
+            bill is known.
         usage: Billed QPU seconds, once they are known.
     """
 

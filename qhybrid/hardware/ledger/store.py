@@ -7,7 +7,7 @@ import time
 
 from qhybrid.hardware.ledger.database import VERSION
 from qhybrid.hardware.ledger.parts import JobPart, WorkPart, digest
-from qhybrid.hardware.ledger.records import CANCELLED, DONE, OPEN, PREPARED, SENT, Job
+from qhybrid.hardware.ledger.records import CANCELLED, DONE, OPEN, PREPARED, SENDING, SENT, Job
 
 LEDGER_FILE = "ledger.sqlite"
 
@@ -123,6 +123,13 @@ class Ledger(WorkPart, JobPart):
         sessions = [one.usage for one in self.sessions() if one.mode == "session"]
         return max(sum(bill for bill in part if bill is not None) for part in (bills, sessions))
 
+    def open_bills(self) -> int:
+        """Return how many jobs, duplicates and sessions may be billed and have no bill yet."""
+        jobs = [job.usage for job in self.jobs() if job.id is not None or job.state == SENDING]
+        bills = [*jobs, *(one.usage for one in self.duplicates())]
+        bills += [one.usage for one in self.sessions() if one.mode == "session"]
+        return bills.count(None) + len(self.unlisted())
+
     def committed_seconds(self, whole: bool = False) -> float:
         """Return QPU seconds that were billed, or may be at most: jobs in flight count with their limits.
 
@@ -139,9 +146,11 @@ class Ledger(WorkPart, JobPart):
     def _seconds(self, of_chunks: dict[int, float], reserved: bool, whole: bool = False) -> float:
         total = 0.0
         expected: dict[str, float] = {}
+        limits = self.limits() if reserved else {}
         for job in self.jobs():
             known = job.reserved if reserved and job.reserved is not None else of_chunks[job.chunk]
             expected[job.tag] = known
+            known = limits.get(job.id or "", known)
             if job.usage is not None:
                 total += max(job.usage, known) if whole else job.usage
             elif job.state != PREPARED:
@@ -150,5 +159,5 @@ class Ledger(WorkPart, JobPart):
             if one.usage is not None:
                 total += one.usage
             elif one.outcome != CANCELLED:
-                total += expected[one.tag]
+                total += limits.get(one.id, expected[one.tag])
         return total

@@ -31,6 +31,9 @@ FORMAT = 1
 PLAN_FILE = "plan.json"
 CALIBRATION_FILE = "calibration.yaml"
 CIRCUITS = "circuits"
+CORE: dict[str, Any] = {"plan": str, "settings": dict, "layers": list, "samples": list, "rounds": list}
+CORE |= {"circuits": dict, "qpu_seconds": int | float}
+"""Keys of plan.json that every plan has, and their types."""
 Observables = list[list[tuple[str, list[int], float]]]
 
 
@@ -57,6 +60,12 @@ def read_plan(folder: Path) -> dict[str, Any]:
         raise HardwareError(
             f"{folder / PLAN_FILE} must have format {FORMAT}, but has {found}. Fix: plan again."
         )
+    for key, kind in CORE.items():
+        if not isinstance(content.get(key), kind):
+            raise HardwareError(
+                f"{folder / PLAN_FILE} must say of the plan's `{key}`, but is damaged there. Fix: copy the "
+                "plan's folder again, or plan again; jobs that were sent have the plan's name as a tag."
+            )
     return content
 
 

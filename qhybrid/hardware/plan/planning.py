@@ -231,12 +231,13 @@ class _Planner:
     def _holes(self) -> dict[str, Any]:
         """Return what the device's calibration does not say; nothing where it says all."""
         device, noise = self._backend.device, self._backend.noise
-        avoided = [] if device is None else list(device.holes)
+        avoided, silent = ([], []) if device is None else (list(device.holes), list(device.silent))
         used = {q for circuit in self.circuits.values() for copy in circuit.copies for q in copy.physical}
         names = () if noise is None else noise.assumed
         assumed = [name for name in names if renumbered_names([name], sorted(used))]
-        found = {"avoided": avoided, "assumed": assumed}
-        return {"calibration": {k: v for k, v in found.items() if v}} if avoided or assumed else {}
+        found = {"avoided": avoided, "assumed": assumed, "missing": silent}
+        kept = {key: names for key, names in found.items() if names}
+        return {"calibration": kept} if kept else {}
 
     def _map_new_circuit(self, layer: LayerCircuit, points: Array) -> None:
         """Map a circuit that is seen for the first time, and check what would be sent."""

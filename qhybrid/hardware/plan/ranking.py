@@ -36,6 +36,7 @@ class Ranked:
         two_qubit_gates: Of all circuits together, after routing.
         qpu_seconds: Predicted.
         problem: Why it cannot run the workload; empty if it can.
+        missing: Kinds of errors that its calibration does not have at all: what is predicted is too good.
     """
 
     backend: str
@@ -44,6 +45,7 @@ class Ranked:
     two_qubit_gates: int = 0
     qpu_seconds: float = 0.0
     problem: str = ""
+    missing: tuple[str, ...] = ()
 
 
 def rank_backends(
@@ -53,6 +55,8 @@ def rank_backends(
     done: Callable[[Ranked], None] = lambda _ranked: None,
 ) -> list[Ranked]:
     """Return backends by predicted agreement with the exact model, then accuracy, then cost; best first.
+
+    Those whose calibration lacks errors of a kind altogether come behind the others.
 
     Args:
         workload: Model and samples; few are enough.
@@ -66,7 +70,14 @@ def rank_backends(
         done(one)
         found.append(one)
     return sorted(
-        found, key=lambda one: (bool(one.problem), -one.same_class, -(one.accuracy or 0.0), one.qpu_seconds)
+        found,
+        key=lambda one: (
+            bool(one.problem),
+            bool(one.missing),
+            -one.same_class,
+            -(one.accuracy or 0.0),
+            one.qpu_seconds,
+        ),
     )
 
 
@@ -82,4 +93,5 @@ def _ranked(workload: Workload, settings: HardwareSettings) -> Ranked:
         predicted["device_and_shots"].get("accuracy"),
         sum(circuit["two_qubit_gates"] for circuit in content["circuits"].values()),
         content["qpu_seconds"],
+        missing=tuple(content.get("calibration", {}).get("missing", ())),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -19,6 +20,21 @@ T = TypeVar("T")
 QUEUED, RUNNING, DONE = "queued", "running", "done"
 FAILED, CANCELLED, TOO_LONG = "failed", "cancelled", "too_long"
 FINAL = (DONE, FAILED, CANCELLED, TOO_LONG)
+
+
+LIMIT_TAG = "qhybrid-limit-{}s"
+"""Tag of a job that tells its time limit: copies of a plan, and ledgers made again, count with it."""
+
+
+def limit_tag(seconds: int) -> str:
+    """Return the tag that tells a job's time limit."""
+    return LIMIT_TAG.format(seconds)
+
+
+def limit_of(tags: Sequence[str]) -> float | None:
+    """Return the time limit that a job's tags tell; None if they tell none."""
+    pattern = LIMIT_TAG.format(r"(\d+)")
+    return next((float(found[1]) for tag in tags if (found := re.fullmatch(pattern, tag))), None)
 
 
 @dataclass(frozen=True)
@@ -48,7 +64,7 @@ class Package:
     Attributes:
         pubs: Measured circuits with their parameter sets.
         shots: Executions of each parameter set.
-        tags: The job's tags: the plan's and its own.
+        tags: The job's tags: the plan's, its own, and one that tells its time limit if it has one.
         max_execution_seconds: Time after which the service stops it; None: the service's own.
         mark: Text that a service which `marks` gives back with the result: it ties it to the request.
     """
@@ -80,10 +96,12 @@ class Listed:
     Attributes:
         id: Its id.
         tags: Its tags.
+        session: The session or batch that it was sent in, if any.
     """
 
     id: str
     tags: tuple[str, ...]
+    session: str | None = None
 
 
 @dataclass(frozen=True)

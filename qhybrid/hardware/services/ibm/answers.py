@@ -42,7 +42,13 @@ def budget_of(usage: Mapping[str, Any]) -> Budget:
 
 def session_seconds_of(details: Mapping[str, Any]) -> float | None:
     """Return the QPU seconds that a session was billed, from its details; None while it is open."""
-    elapsed = details.get("elapsed_time") if details.get("state") == "closed" else None
+    if details.get("state") != "closed":
+        return None
+    elapsed = details.get("elapsed_time")
+    if elapsed is None and all(
+        details.get(name, "") is None for name in ("activated_at", "last_job_started")
+    ):
+        return 0.0  # it ended before any job ran in it
     return None if elapsed is None else seconds_of(elapsed)
 
 

@@ -69,6 +69,17 @@ def remedy(error: BaseException, text: str) -> str:
     return REMEDIES["other"]
 
 
+def remedy_of_mode(error: Exception, text: str) -> str:
+    """Return what helps where no batch or session can be opened.
+
+    Args:
+        error: What the client raised.
+        text: Its message.
+    """
+    found = remedy(error, text)
+    return "mode: job, or batch; the open plan has no sessions" if found == REMEDIES["other"] else found
+
+
 def explained(error: Exception, scrub: Scrubber) -> ServiceError:
     """Return the error of a submission that failed.
 

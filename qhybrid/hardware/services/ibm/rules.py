@@ -9,7 +9,7 @@ from qiskit import QuantumCircuit
 from qhybrid.devices import Device
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.pub_results import PubResult
-from qhybrid.hardware.service_kinds import ServiceRules, busiest_load
+from qhybrid.hardware.service_kinds import CHOICES, ServiceRules, busiest_load
 from qhybrid.hardware.settings import HardwareSettings
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class IbmRules(ServiceRules):
     """Rules of IBM's devices. The client is imported when it is needed: it takes seconds."""
 
     limited_angles = frozenset({"rzz"})
+    offers = frozenset(CHOICES)
 
     def check_settings(self, settings: HardwareSettings) -> None:
         """Check that the service does what the settings ask for.

@@ -31,7 +31,8 @@ USER = re.compile(r"(?<=://)[^/?#\s'\"]+@")
 """Name and password in front of an address."""
 HEADER = re.compile(r"\b(bearer|apikey|basic)(\s+|%20)[\w.~+/=%-]{6,}", re.IGNORECASE)
 """Value of a header that signs in."""
-LOGGERS = ("qiskit_ibm_runtime", "urllib3", "ibm_cloud_sdk_core", "requests")
+LOGGERS = ("qiskit_ibm_runtime", "urllib3", "ibm-cloud-sdk-core", "ibm_platform_services", "requests")
+"""Of the client and what it stands on. One of them writes whole messages of HTTP where DEBUG is on."""
 
 
 class Scrubber:

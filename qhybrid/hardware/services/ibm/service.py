@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from qiskit_ibm_runtime import Batch, Session
@@ -29,7 +30,7 @@ from qhybrid.hardware.services.ibm.answers import (
     state_of,
 )
 from qhybrid.hardware.services.ibm.connection import Connection
-from qhybrid.hardware.services.ibm.failures import explained
+from qhybrid.hardware.services.ibm.failures import explained, remedy_of_mode
 from qhybrid.hardware.services.ibm.results import RawResult, text_of_result
 from qhybrid.hardware.services.interface import (
     CANCELLED,
@@ -75,6 +76,7 @@ class IbmService(JobService):
     def __init__(self, settings: HardwareSettings) -> None:
         self._settings = settings
         self._mode: Batch | Session | None = None
+        self._mode_id: str | None = None
         self._limit: int | None = None
         self._connection = Connection(settings)
 
@@ -121,11 +123,16 @@ class IbmService(JobService):
         """Send a job and return its id; see `JobService.submit`."""
         try:
             pubs = [self._sampler_pub(pub, package.mark) for pub in package.pubs]
+            sampler = Sampler(mode=self._execution_mode(), options=self._options(package))
         except SubmissionRefusedError:
             raise
         except HardwareError as error:
             raise SubmissionRefusedError(str(error)) from None
-        sampler = Sampler(mode=self._execution_mode(), options=self._options(package))
+        except Exception as error:  # nothing has been sent yet
+            raise SubmissionRefusedError(
+                f"The client must be able to build a job, but: {self._connection.scrub(error)}. Fix: plan "
+                "with other settings."
+            ) from None
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -149,7 +156,12 @@ class IbmService(JobService):
             found = self._connection.service.jobs(limit=None, job_tags=[tag], descending=False)
             # Ids decide between jobs of one moment: everybody must see the same order.
             found.sort(key=lambda job: (job.creation_date, job.job_id()))
-            return [Listed(job.job_id(), tuple(job.tags or ())) for job in found]
+            # Of a job without a session the client asks once more, each time.
+            in_sessions = self._settings.mode != "job"
+            return [
+                Listed(job.job_id(), tuple(job.tags or ()), job.session_id if in_sessions else None)
+                for job in found
+            ]
 
         return self._connection.ask("its jobs", ask)
 
@@ -168,8 +180,8 @@ class IbmService(JobService):
         """Return where a job stands."""
 
         def ask() -> Outlook:
-            position, seconds = place_of(self._client.job_get(job_id))
-            return Outlook(self._view(job_id).status, position, seconds)
+            status = self._view(job_id).status
+            return Outlook(status, *place_of(self._client.job_get(job_id)))
 
         return self._connection.ask(f"job {job_id}", ask)
 
@@ -232,8 +244,7 @@ class IbmService(JobService):
         if kind == "job":
             return None
         self._execution_mode()
-        mode = self._mode
-        return None if mode is None else (str(mode.session_id), kind, self._max_time())
+        return None if self._mode_id is None else (self._mode_id, kind, self._max_time())
 
     def _max_time(self) -> int:
         """Return the seconds after which a session or batch ends, closed or not."""
@@ -277,9 +288,9 @@ class IbmService(JobService):
 
     def close(self) -> None:
         """Close the batch or session: jobs that it has still run."""
-        if self._mode is not None:
-            mode, self._mode = self._mode, None
-            self._connection.ask("the end of the batch", mode.close)
+        name, self._mode, self._mode_id = self._mode_id, None, None
+        if name is not None:
+            self.close_session(name)
 
     def _job(self, job_id: str) -> Any:
         return self._connection.service.job(job_id)
@@ -307,14 +318,20 @@ class IbmService(JobService):
         if kind == "job":
             return self.backend
         if self._mode is None:
+            make = Batch if kind == "batch" else Session
             try:
-                # A session is billed while it is open: it ends by itself, whatever becomes of this process.
-                make = Batch if kind == "batch" else Session
-                self._mode = make(backend=self.backend, max_time=self._max_time())
+                if self._mode_id is None:
+                    # A session is billed while it is open: it ends by itself, whatever becomes of us.
+                    self._mode = make(backend=self.backend, max_time=self._max_time())
+                    self._mode_id = str(self._mode.session_id)
+                else:  # a second one would be in no ledger, and its time under no cap
+                    self._mode = make.from_id(self._mode_id, self._connection.service)
             except Exception as error:
+                text = self._connection.scrub(error)
+                lost = "submit again, which opens another one; what was sent before is kept"
+                fix = remedy_of_mode(error, text) if self._mode_id is None else lost
                 raise SubmissionRefusedError(
-                    f"A {kind} must be opened before jobs are sent, but: {self._connection.scrub(error)}. "
-                    "Fix: mode: job, or batch; the open plan has no sessions."
+                    f"A {kind} must be open before jobs are sent, but: {text}. Fix: {fix}."
                 ) from None
         return self._mode
 
@@ -334,13 +351,10 @@ class IbmService(JobService):
         return options
 
     def _renew(self) -> None:
-        """Sign in again, and go on in the same batch or session; errors show at the next request."""
-        try:
+        """Sign in again; the next job goes on in the same batch or session. Errors show at that request."""
+        self._mode = None
+        with suppress(HardwareError):
             self._connection.sign_in()
-            if self._mode is not None and self._mode.session_id is not None:
-                self._mode = type(self._mode).from_id(self._mode.session_id, self._connection.service)
-        except Exception:  # a session that stays open ends by its time limit
-            self._mode = None
 
     def _view(self, job_id: str) -> View:
         job = self._job(job_id)

@@ -30,6 +30,7 @@ from qhybrid.hardware.services.interface import (
     FINAL,
     Finding,
     Package,
+    limit_tag,
     patiently,
 )
 from qhybrid.hardware.settings import LEVELS, HardwareSettings
@@ -128,7 +129,7 @@ class _Check:
     def _package(self, circuit: PreparedCircuit, number: int, limit: int) -> Package:
         points = np.array(ANGLES)[:, None]
         pubs = tuple(Pub(circuit, variant, points) for variant in range(len(circuit.variants)))
-        tags = (self._tag, f"{self._tag}-{number}")
+        tags = (self._tag, f"{self._tag}-{number}", limit_tag(limit))
         return Package(pubs, SHOTS, tags, limit, mark_of_pubs(pubs, SHOTS))
 
     def _check_mode(self) -> None:
@@ -160,7 +161,7 @@ class _Check:
         limit = self._patience.resend_after_s
         listed: list[Any] = []
         while not listed and time.monotonic() - started < 2 * limit:
-            every = self._ask(lambda: self._service.find(package.tags[-1]))
+            every = self._ask(lambda: self._service.find(package.tags[1]))
             listed = [one for one in every if one.id == job_id]
             if not listed:
                 time.sleep(min(self._patience.poll_s, 1.0))
