@@ -140,7 +140,8 @@ class UnitTally:
             overlap, union = soft_sums(logits.softmax(dim=1), truth)
             np.add.at(self._soft, groups, torch.stack([overlap, union], dim=1).numpy())
             ratio = soft_iou(overlap, union).numpy()
-            np.add.at(self._ratios, groups, np.stack([ratio, np.ones_like(ratio)], axis=1))
+            known = np.isfinite(ratio)  # images without a label have none
+            np.add.at(self._ratios, groups, np.stack([np.where(known, ratio, 0.0), known], axis=1))
 
     def count_no_samples(self) -> None:
         """Leave out the metrics that look at whole samples: these are larger than a unit."""

@@ -152,7 +152,7 @@ class ImageScores:
         if self.task == "classification" or not self._ratios:
             return ImageMetrics(self.task, counts)
         together = float(soft_iou(self._overlap[None], self._union[None])[0])
-        return ImageMetrics(self.task, counts, together, float(torch.cat(self._ratios).mean()))
+        return ImageMetrics(self.task, counts, together, float(torch.cat(self._ratios).nanmean()))
 
 
 def soft_sums(probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -174,9 +174,11 @@ def soft_sums(probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def soft_iou(overlap: Tensor, union: Tensor) -> Tensor:
-    """Return soft IoU of shape (B,) from the sums of `soft_sums`, shape (B, K)."""
+    """Return soft IoU of shape (B,) from the sums of `soft_sums`, shape (B, K); NaN where no pixel counts."""
     ratio = overlap / union.clamp(min=1e-12)
-    if overlap.shape[1] == 2:
-        return ratio[:, 1]
     occurs = (union > 1e-9).double()
-    return (ratio * occurs).sum(dim=1) / occurs.sum(dim=1).clamp(min=1)
+    if overlap.shape[1] == 2:
+        found = ratio[:, 1]
+    else:
+        found = (ratio * occurs).sum(dim=1) / occurs.sum(dim=1).clamp(min=1)
+    return found.where(occurs.any(dim=1), math.nan)

@@ -1,6 +1,7 @@
 """Metrics of whole images against their formulas, over any cut into batches."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -68,6 +69,21 @@ def test_images_without_any_positive_pixel():
     metrics = scored(torch.full((2, 1, 4, 4), -60.0), truth, ("a", "b"))
     assert metrics.soft_iou == 0
     assert metrics.accuracy == 1
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_images_without_any_label_are_not_known(classes):
+    """They are no images of which nothing was found: the mean is that of the others."""
+    logits = torch.randn(2, classes, 4, 4, generator=torch.Generator().manual_seed(1))
+    truth = torch.randint(classes, (2, 4, 4), generator=torch.Generator().manual_seed(2))
+    truth[1] = 255
+    names = ("a", "b", "c")[:classes]
+    both, first = scored(logits, truth, names), scored(logits[:1], truth[:1], names)
+    assert both.soft_iou_per_image == pytest.approx(first.soft_iou_per_image)
+    assert both.soft_iou == pytest.approx(first.soft_iou)
+    none = scored(logits[1:], truth[1:], names)
+    assert math.isnan(none.soft_iou)
+    assert math.isnan(none.soft_iou_per_image)
 
 
 def test_classification():
