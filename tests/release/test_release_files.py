@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from qhybrid.version import __version__
 
@@ -51,6 +54,24 @@ def test_conda_recipe_has_the_dependencies_of_the_package():
     assert PROJECT["requires-python"] == f">={recipe['context']['python_min']}"
     (entry,) = recipe["build"]["python"]["entry_points"]
     assert entry == f"qhybrid = {PROJECT['scripts']['qhybrid']}"
+
+
+def test_what_is_imported_is_declared():
+    """Not only brought along by a dependency that may leave it out one day."""
+    every = (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    declared = {canonicalize_name(Requirement(text).name) for texts in every for text in texts}
+    declared |= {"distributed"}  # dask[distributed]
+    provided = packages_distributions()
+    missing = set()
+    for file in (CHECKOUT / "qhybrid").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module]
+            for top in {name.partition(".")[0] for name in names} - {"qhybrid", *sys.stdlib_module_names}:
+                if not {canonicalize_name(one) for one in provided.get(top, [top])} & declared:
+                    missing.add(top)
+    assert not missing
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the page is that of Python 3.11")
