@@ -22,8 +22,7 @@ from qhybrid.plugins import Registry, resolved
 
 if TYPE_CHECKING:
     from qhybrid.hardware.circuits.prepared import PreparedCircuit
-    from qhybrid.hardware.services.backends import Backend
-    from qhybrid.hardware.services.interface import Finding, JobService
+    from qhybrid.hardware.services.interface import Backend, Finding, JobService
 
 CHOICES: dict[str, Callable[[HardwareSettings], bool]] = {
     "mitigation.dynamical_decoupling": lambda settings: settings.mitigation.dynamical_decoupling,
