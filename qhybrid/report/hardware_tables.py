@@ -61,11 +61,15 @@ def summary_table(plans: list[PlanSource]) -> Table:
 
 
 def title_of(plan: PlanSource, plans: list[PlanSource]) -> str:
-    """Return a plan's device, with its time where several plans have the same one."""
+    """Return a plan's device; with its time, or else its folder, where several plans have the same one."""
     same = [one for one in plans if one.backend == plan.backend]
     if len(same) == 1:
         return plan.backend
-    return f"{plan.backend}, {plan.plan['created'][:16].replace('T', ' ')}"
+    for length in (16, 19):  # minutes, seconds
+        time = plan.plan["created"][:length]
+        if [one.plan["created"][:length] for one in same].count(time) == 1:
+            return f"{plan.backend}, {time.replace('T', ' ')}"
+    return f"{plan.backend}, {plan.folder.name}"
 
 
 def _cell(title: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from other_vendor import SECONDS_A_SHOT, GarnetRules, GarnetService, Vendor, open_garnet
@@ -20,6 +21,7 @@ from qhybrid.hardware.service_kinds import SERVICES, register_service
 from qhybrid.report.hardware_cost import DASH, Ledgered, cost_remarks, cost_table, jobs_table, read_ledger
 from qhybrid.report.hardware_part import hardware_part
 from qhybrid.report.hardware_sources import read_plans
+from qhybrid.report.hardware_tables import title_of
 
 SHOTS = 500
 
@@ -61,6 +63,23 @@ def test_cost_and_results_side_by_side(finished):
     headings = [name for name, _ in hardware_part("run", run).devices[0].tables]
     assert headings[0] == "What it cost and what came back"
     assert "Jobs" in headings
+
+
+def test_every_plan_has_a_title_of_its_own(finished):
+    """With minutes where these tell them apart, else with seconds, else by folder."""
+    run, folder = finished
+    content = json.loads((folder / "plan.json").read_text())
+    times = ("2026-11-29T22:05:10", "2026-11-29T22:05:47", "2026-11-29T22:09:00", "2026-11-29T22:09:00")
+    for place, time in enumerate(times):
+        other = shutil.copytree(folder, folder.with_name(f"copy-{place}"))
+        (other / "plan.json").write_text(json.dumps({**content, "created": f"{time}+00:00"}))
+    shutil.rmtree(folder)
+    plans = sorted(read_plans(run), key=lambda one: one.folder.name)
+    assert [title_of(one, plans).removeprefix("garnet_5, ") for one in plans] == [
+        "2026-11-29 22:05:10", "2026-11-29 22:05:47", "copy-2", "copy-3",
+    ]  # fmt: skip
+    assert title_of(plans[0], plans[:1]) == "garnet_5"
+    assert title_of(plans[0], [plans[0], plans[2]]) == "garnet_5, 2026-11-29 22:05"
 
 
 def test_a_ledger_that_cannot_be_read_leaves_the_page_out(finished):
