@@ -5,15 +5,14 @@
 
 With fewer cores than workers clocks say nothing of a cluster, so processor time is counted: efficiency is
 that of one process without a cluster over that of all workers and of the process that gives the work
-together. What is lost are the windows that two bands share, and the bytes that are written twice. Starting a
-worker (imports) is measured by itself, with a job that does nothing, since it is paid once.
+together. What is lost are the windows that two bands share, and the bytes that are written twice. Workers
+read their own processor time before and after: starting them (imports, the model) is a column by itself.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,11 +20,11 @@ import time
 from pathlib import Path
 
 import torch
+from dask.distributed import Client, LocalCluster
 from timing import table
 from whole_scenes import write_run, write_scene
 
 from qhybrid.api import Run
-from qhybrid.cluster import Answer, Job, run_jobs
 
 WIDTHS = [8, 16, 32, 64, 128]
 
@@ -68,7 +67,7 @@ def main() -> None:
 
 
 def elsewhere(folder: Path, workers: int) -> dict[str, float]:
-    """Map in another process, so that processor times of children are those of one map."""
+    """Map in another process, so that every map starts with nothing that another one has left."""
     command = [sys.executable, __file__, "--one", str(workers), "--folder", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -81,28 +80,26 @@ def mapped(folder: Path, workers: int) -> dict[str, float]:
     torch.set_num_threads(1)
     run, scene, output = Run(folder / "run"), folder / "scene.tif", folder / f"{workers}.tif"
     if not workers:
-        before, clock = spent(), time.perf_counter()
+        before, clock = time.process_time(), time.perf_counter()
         run.predict(scene, output)
-        return {"seconds": spent() - before, "clock": time.perf_counter() - clock, "start": 0.0}
-    jobs = [{"key": f"start-{number}", "folder": str(folder)} for number in range(4 * workers)]
-    before = spent()
-    list(run_jobs(jobs, start, scheduler=f"local:{workers}"))
-    begun, clock = spent(), time.perf_counter()
-    run.predict(scene, output, scheduler=f"local:{workers}")
-    started = begun - before
-    return {"seconds": spent() - begun - started, "clock": time.perf_counter() - clock, "start": started}
+        return {"seconds": time.process_time() - before, "clock": time.perf_counter() - clock, "start": 0.0}
+    with (
+        LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        client.run(load, str(folder / "run"))
+        started = client.run(time.process_time)
+        before, clock = time.process_time(), time.perf_counter()
+        run.predict(scene, output, scheduler=cluster.scheduler_address)
+        clock = time.perf_counter() - clock
+        ended = client.run(time.process_time)
+        seconds = time.process_time() - before + sum(ended[one] - started[one] for one in started)
+    return {"seconds": seconds, "clock": clock, "start": sum(started.values())}
 
 
-def start(job: Job) -> Answer:
+def load(folder: str) -> None:
     """Import what a worker needs, and load the run."""
-    Run(Path(job["folder"]) / "run").load()
-    return {"key": job["key"]}
-
-
-def spent() -> float:
-    """Return the processor seconds of this process and of its children that have ended."""
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    Run(folder).load()
 
 
 if __name__ == "__main__":
