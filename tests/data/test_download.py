@@ -67,8 +67,8 @@ class Server:
             handler.send_header("Last-Modified", self.date)
         handler.end_headers()
         body = body[: self.cut_after.pop(0)] if self.cut_after else body
+        self.sent += len(body)  # before the client can have the last byte, and look
         handler.wfile.write(body)
-        self.sent += len(body)
         handler.close_connection = True
 
 
