@@ -28,6 +28,8 @@ Job = dict[str, Any]
 Answer = dict[str, Any]
 Work = Callable[[Job], Answer]
 CONNECT_SECONDS = 20
+WARNINGS = "warnings"
+"""Under which an answer brings what a worker warned of: it is told where the command was given."""
 SCHEDULER_HELP = (
     "Dask cluster that does the work: the address of its scheduler, or local:N for N processes here."
 )
@@ -141,7 +143,10 @@ class Pool:
             for future in as_completed(list(futures)):
                 if future.status in ("cancelled", "lost"):
                     raise self._gone()
-                yield _answer(future, futures[future])
+                answer = _answer(future, futures[future])
+                for text in answer.pop(WARNINGS, ()):
+                    warnings.warn(text, stacklevel=2)
+                yield answer
                 future.release()
         except CommClosedError as error:
             raise self._gone() from error
@@ -320,13 +325,39 @@ def _on_worker(work: Work, job: Job, giver: Giver) -> Answer:
             f"work, but one has {__version__}. Fix: install the same version."
         )
     torch.set_num_threads(1)
-    with _working_in(giver.folder):
+    with _working_in(giver.folder), _collected_warnings() as told:
         try:
             load_plugins(giver.named)
             check_plugins(giver.needed, "This worker")
         except PluginError as error:
             return {"key": job["key"], "error": str(error), "details": type(error).__name__}
-        return work(job)
+        answer = work(job)
+    return {**answer, WARNINGS: list(dict.fromkeys(told))}
+
+
+_OWN = threading.local()
+
+
+@contextmanager
+def _collected_warnings() -> Iterator[list[str]]:
+    """Collect what this thread warns users of; other threads of the process, as of other jobs, go on."""
+    shown = warnings.showwarning
+    if not hasattr(shown, "collects"):
+
+        def tell(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            own: list[str] | None = getattr(_OWN, "warnings", None)
+            if own is None or not issubclass(category, UserWarning):
+                shown(message, category, *place, **more)
+            else:
+                own.append(str(message))
+
+        tell.collects = True  # type: ignore[attr-defined]
+        warnings.showwarning = tell
+    _OWN.warnings = []
+    try:
+        yield _OWN.warnings
+    finally:
+        _OWN.warnings = None
 
 
 @contextmanager

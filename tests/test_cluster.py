@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,12 @@ def where(job):
     return {"key": job["key"], "result": str(Path.cwd())}
 
 
+def warn(job):
+    for text in ("of something", "of something", f"of {job['key']}"):
+        warnings.warn(text, stacklevel=1)
+    return {"key": job["key"]}
+
+
 def wait(job):
     GO.wait(60)
     return {"key": job["key"]}
@@ -88,6 +95,23 @@ def test_a_cluster_does_jobs_and_says_what_failed(cluster):
         (failed,) = pool.run(jobs[:1], fail)
         assert (failed["key"], failed["error"]) == ("k0", "ZeroDivisionError: by nothing")
         assert len(list(pool.run(jobs, double))) == 5  # the same keys again are new jobs
+
+
+def test_warnings_of_workers_are_told_where_the_command_was_given(cluster, monkeypatch):
+    """As the command tells its own: without places in the code, and those of other threads are left alone."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with opened(scheduler=cluster().scheduler_address) as pool:
+        with pytest.warns(UserWarning, match="of something") as told:
+            (answer,) = pool.run([{"key": "a"}], warn)
+        assert answer == {"key": "a"}
+        assert [str(one.message) for one in told] == ["of something", "of a"]
+        with pytest.warns(UserWarning, match="outside"):
+            warnings.warn("outside", stacklevel=1)
+
+
+def test_warnings_of_other_processes_are_told_too():
+    with opened(scheduler="local:1") as pool, pytest.warns(UserWarning, match="of b"):
+        list(pool.run([{"key": "b"}], warn))
 
 
 def test_workers_with_several_threads_are_refused(cluster):
