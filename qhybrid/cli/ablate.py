@@ -102,12 +102,19 @@ class _Progress:
     """Prints what has ended, with the time that is left of its kind of work."""
 
     def __init__(self) -> None:
-        self._total, self._first, self._began = 0, 0, time.monotonic()
+        self._total, self._timed, self._began = 0, 0, time.monotonic()
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        if total != self._total:  # searches are counted apart from runs
-            self._total, self._first, self._began = total, done - 1, time.monotonic()
-        left = seconds_left(time.monotonic() - self._began, done - self._first - 1, total - done)
+        from qhybrid.experiments.ablations.run import FINISHED_BEFORE
+
+        kept = what.endswith(FINISHED_BEFORE)  # it comes back at once, and says nothing about the others
+        if total != self._total:  # searches are counted apart from runs; when the first began is not known
+            self._total, self._timed, self._began = total, 0, time.monotonic()
+        elif not kept:
+            self._timed += 1
+        elif not self._timed:
+            self._began = time.monotonic()
+        left = None if kept else seconds_left(time.monotonic() - self._began, self._timed, total - done)
         said = "" if left is None or done == total else f", about {duration(left)} left"
         say(f"[{done}/{total}] {what}{said}")
 

@@ -27,7 +27,7 @@ from qhybrid.experiments.ablations.references import baselines_of
 from qhybrid.experiments.ablations.results import RESULT, ArmRuns, build_result
 from qhybrid.experiments.ablations.settings import Settings, keep_settings
 from qhybrid.experiments.ablations.tuned import TunedArm, tune_arms, tuned_before
-from qhybrid.experiments.repeats.run import Outcome, all_outcomes, run_schedules
+from qhybrid.experiments.repeats.run import Outcome, all_outcomes, is_finished, run_schedules
 from qhybrid.experiments.repeats.schedule import PLAN, RepeatSchedule
 from qhybrid.experiments.repeats.summary import summarise
 from qhybrid.experiments.tuning import default_space
@@ -38,6 +38,8 @@ from qhybrid.training.precision import with_resolved_precision
 from qhybrid.workspace import data_below, locked, make_folder, write_text
 
 ARMS_FOLDER = "arms"
+FINISHED, FINISHED_BEFORE = "finished", "finished before"
+"""How a run stands that this call has trained, and one that an earlier call has."""
 Report = Callable[[str, int, int], None]
 """Called with what has ended, how much of its kind is done, and how much there is."""
 
@@ -135,15 +137,22 @@ def _train(
     report: Report,
 ) -> dict[str, str]:
     """Train and test all runs, and summarise them; return why arms have no finished run."""
-    total, done = sum(len(schedule.repetitions) for schedule in schedules.values()), 0
+    by_folder = {arm_folder(output, label): schedule for label, schedule in schedules.items()}
+    every = [
+        (folder / run.name, schedule.recipe)
+        for folder, schedule in by_folder.items()
+        for run in schedule.repetitions
+    ]
+    kept = {folder for folder, recipe in every if is_finished(folder, recipe)}
+    done = 0
 
     def tell(outcome: Outcome) -> None:
         nonlocal done
         done += 1
-        state = "finished" if outcome.error is None else f"FAILED: {outcome.error}"
-        report(f"{outcome.folder.parent.name}, {outcome.folder.name}: {state}", done, total)
+        state = FINISHED if outcome.error is None else f"FAILED: {outcome.error}"
+        state = FINISHED_BEFORE if outcome.folder in kept else state
+        report(f"{outcome.folder.parent.name}, {outcome.folder.name}: {state}", done, len(every))
 
-    by_folder = {arm_folder(output, label): schedule for label, schedule in schedules.items()}
     outcomes = run_schedules(by_folder, data_root, jobs=jobs, scheduler=scheduler, report=tell)
     errors = {}
     for folder, ended in outcomes.items():

@@ -12,7 +12,7 @@ from qhybrid.cluster import Answer, Job, run_jobs
 from qhybrid.config import Recipe, validated
 from qhybrid.config.tuning import TuneSpace
 from qhybrid.errors import QHybridError
-from qhybrid.experiments.repeats.run import in_processes
+from qhybrid.experiments.repeats.processes import in_processes
 from qhybrid.experiments.tuning import TrialRow, read_trials, tune
 from qhybrid.experiments.tuning.candidates import trial_recipe
 from qhybrid.experiments.tuning.results import best_trial

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from qhybrid.errors import (
 )
 from qhybrid.evaluation.common import evaluation_folder
 from qhybrid.evaluation.evaluate import evaluate_run
+from qhybrid.experiments.repeats.processes import in_processes
 from qhybrid.experiments.repeats.schedule import RepeatSchedule, Repetition
 from qhybrid.training.data_record import (
     DataRecord,
@@ -276,57 +274,6 @@ def _quiet_content(run: _Run) -> dict[str, Any]:
     """Return the recipe of a run as plain values, without a bar for each epoch."""
     training = run.schedule.recipe.training.model_copy(update={"progress": False})
     return run.recipe.model_copy(update={"training": training}).model_dump(mode="json")
-
-
-def in_processes(
-    work: Callable[..., None], calls: Sequence[tuple[Any, ...]], jobs: int
-) -> Iterator[tuple[int, int | None]]:
-    """Yield number and exit code of calls as they end, each made in a new process.
-
-    Args:
-        work: A function of a module.
-        calls: Its arguments.
-        jobs: Processes at the same time.
-    """
-    context = _process_context()
-    left = list(enumerate(calls))
-    running: dict[Any, tuple[Any, int]] = {}
-    try:
-        while left or running:
-            while left and len(running) < jobs:
-                number, arguments = left.pop(0)
-                process = context.Process(target=_with_variables, args=(dict(os.environ), work, arguments))
-                process.start()
-                running[process.sentinel] = (process, number)
-            for sentinel in wait(list(running)) if running else ():
-                process, number = running.pop(sentinel)
-                process.join()
-                yield number, process.exitcode
-    finally:
-        for process, _ in running.values():
-            process.terminate()
-            process.join()
-
-
-def _process_context() -> Any:
-    """Return how processes are started: by a server that has imported all of this, in place of seconds each.
-
-    Beside a GPU each starts anew: CUDA's driver does not survive a fork.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods() or torch.cuda.is_available():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "qhybrid.training.training_run"])
-    return context
-
-
-def _with_variables(
-    variables: Mapping[str, str], work: Callable[..., None], arguments: Sequence[Any]
-) -> None:
-    """Call a function under the environment of who started this process, not that of the first such call."""
-    os.environ.clear()
-    os.environ.update(variables)
-    work(*arguments)
 
 
 def _in_process(content: dict[str, Any], data_root: Path, folder: Path, threads: int) -> None:

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import sys
+import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ from qhybrid.experiments.ablations import ablate, plan_arms, tuned
 from qhybrid.experiments.ablations.arms import trained_arm
 from qhybrid.experiments.ablations.images import image_values, over_images
 from qhybrid.experiments.ablations.results import read_result
-from qhybrid.experiments.ablations.run import ARMS_FOLDER
+from qhybrid.experiments.ablations.run import ARMS_FOLDER, FINISHED, FINISHED_BEFORE
 from qhybrid.experiments.repeats import run as repeats
 from qhybrid.layers import quantum_layers
 from qhybrid.models import build_model
@@ -465,6 +467,41 @@ def test_a_run_that_fails_is_told_and_costs_no_other(mnist_root, tmp_path, monke
 def test_calls_in_processes_are_told_as_they_end():
     found = dict(repeats.in_processes(sys.exit, [(0,), (3,), (1,)], 2))
     assert found == {0: 0, 1: 3, 2: 1}
+
+
+def warn_of(texts):
+    for text in texts:
+        warnings.warn(text, stacklevel=1)
+
+
+def test_what_processes_warn_of_is_told_where_they_were_called():
+    """Once where it is told once here, and without the places in the code of another process."""
+    calls = [(["of both", "of the first"],), (["of both", "x" * 200_000],)]  # more than a pipe holds
+    with pytest.warns(UserWarning, match="of both") as told:
+        assert dict(repeats.in_processes(warn_of, calls, 2)) == {0: 0, 1: 0}
+    assert {str(one.message) for one in told} == {"of both", "of the first", "x" * 200_000}
+
+
+def test_the_time_left_is_that_of_runs_which_took_some(capsys, monkeypatch):
+    """Runs of an earlier call come back at once."""
+    clock = SimpleNamespace(now=0.0)
+    command = sys.modules[print_ablation.__module__]
+    monkeypatch.setattr(command, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    progress = command._Progress()
+    for done, (seconds, state) in enumerate(
+        [(5, FINISHED_BEFORE), (0, FINISHED_BEFORE), (60, FINISHED), (0, FINISHED_BEFORE)], 1
+    ):
+        clock.now += seconds
+        progress(f"arm, seed-{done}: {state}", done, 6)
+    clock.now += 60
+    progress("arm, seed-5: FAILED: of something", 5, 6)
+    assert capsys.readouterr().out.splitlines() == [
+        "[1/6] arm, seed-1: finished before",
+        "[2/6] arm, seed-2: finished before",
+        "[3/6] arm, seed-3: finished, about 0:03:00 left",
+        "[4/6] arm, seed-4: finished before",
+        "[5/6] arm, seed-5: FAILED: of something, about 0:01:00 left",
+    ]
 
 
 def variable_is(value):
