@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 import warnings
 from contextlib import ExitStack, suppress
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 
 import dask
 import pytest
+import torch
 
 from qhybrid.cluster import Giver, _on_worker, check_scheduler, opened, run_jobs, usable_cores
 from qhybrid.errors import ConfigError, WorkspaceError
@@ -58,6 +60,15 @@ def warn(job):
     for text in ("of something", "of something", f"of {job['key']}"):
         warnings.warn(text, stacklevel=1)
     return {"key": job["key"]}
+
+
+def page_faults(job):
+    """Fill as many tensors of 8 MiB as asked for, and count the pages that the system had to give."""
+    for round_ in (3, job["rounds"]):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(round_):
+            torch.empty(2**21).fill_(1.0)
+    return {"key": job["key"], "result": resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before}
 
 
 def wait(job):
@@ -109,9 +120,14 @@ def test_warnings_of_workers_are_told_where_the_command_was_given(cluster, monke
             warnings.warn("outside", stacklevel=1)
 
 
-def test_warnings_of_other_processes_are_told_too():
-    with opened(scheduler="local:1") as pool, pytest.warns(UserWarning, match="of b"):
-        list(pool.run([{"key": "b"}], warn))
+def test_other_processes():
+    """Their warnings are told, and they keep freed memory: Dask has them give back every tensor."""
+    with opened(scheduler="local:1") as pool:
+        with pytest.warns(UserWarning, match="of b"):
+            list(pool.run([{"key": "b"}], warn))
+        (answer,) = pool.run([{"key": "c", "rounds": 40}], page_faults)
+    every = 40 * 2**23 / resource.getpagesize()
+    assert answer["result"] < every / 2
 
 
 def test_workers_with_several_threads_are_refused(cluster):
