@@ -6,12 +6,10 @@ replaced by another one, and after the death of the scheduler the same command g
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import re
 import signal
-import sys
 import threading
 import uuid
 import warnings
@@ -25,6 +23,7 @@ from qhybrid.control_groups import allowed_cores
 from qhybrid.errors import ConfigError, PluginError, QHybridError, WorkspaceError
 from qhybrid.plugins import check_plugins, load_plugins, loaded_plugins, named_plugins
 from qhybrid.version import __version__
+from qhybrid.worker_process import collected_warnings, keep_freed_memory
 
 Job = dict[str, Any]
 Answer = dict[str, Any]
@@ -35,9 +34,6 @@ WARNINGS = "warnings"
 SCHEDULER_HELP = (
     "Dask cluster that does the work: the address of its scheduler, or local:N for N processes here."
 )
-_TRIM_BY_DASK = "65536"
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-"""Of glibc's malloc.h; 32 and 64 MiB are what it goes up to by itself."""
 _LOCAL = re.compile(r"local:(\d+)")
 
 
@@ -330,8 +326,8 @@ def _on_worker(work: Work, job: Job, giver: Giver) -> Answer:
             f"work, but one has {__version__}. Fix: install the same version."
         )
     torch.set_num_threads(1)
-    _keep_freed_memory()
-    with _working_in(giver.folder), _collected_warnings() as told:
+    keep_freed_memory()
+    with _working_in(giver.folder), collected_warnings() as told:
         try:
             load_plugins(giver.named)
             check_plugins(giver.needed, "This worker")
@@ -339,46 +335,6 @@ def _on_worker(work: Work, job: Job, giver: Giver) -> Answer:
             return {"key": job["key"], "error": str(error), "details": type(error).__name__}
         answer = work(job)
     return {**answer, WARNINGS: list(dict.fromkeys(told))}
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep what is freed, as it does in any other process.
-
-    Dask starts workers with `MALLOC_TRIM_THRESHOLD_` of 64 KiB. Then all that is larger than 128 KiB is given
-    back to the system at once, and every tensor costs page faults: two thirds of a map's processor time. A
-    threshold that somebody else has chosen stays.
-    """
-    if os.environ.get("MALLOC_TRIM_THRESHOLD_") != _TRIM_BY_DASK or not sys.platform.startswith("linux"):
-        return
-    with suppress(OSError, AttributeError):  # a C library without these settings
-        library = ctypes.CDLL(None)
-        for setting, size in ((_MMAP_THRESHOLD, 32 * 2**20), (_TRIM_THRESHOLD, 64 * 2**20)):
-            library.mallopt(setting, size)
-
-
-_OWN = threading.local()
-
-
-@contextmanager
-def _collected_warnings() -> Iterator[list[str]]:
-    """Collect what this thread warns users of; other threads of the process, as of other jobs, go on."""
-    shown = warnings.showwarning
-    if not hasattr(shown, "collects"):
-
-        def tell(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            own: list[str] | None = getattr(_OWN, "warnings", None)
-            if own is None or not issubclass(category, UserWarning):
-                shown(message, category, *place, **more)
-            else:
-                own.append(str(message))
-
-        tell.collects = True  # type: ignore[attr-defined]
-        warnings.showwarning = tell
-    _OWN.warnings = []
-    try:
-        yield _OWN.warnings
-    finally:
-        _OWN.warnings = None
 
 
 @contextmanager
