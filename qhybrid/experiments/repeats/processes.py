@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -27,7 +28,7 @@ class _Started:
         while self.open and self.told.poll():
             try:
                 text = self.told.recv()
-            except EOFError:
+            except (EOFError, OSError):  # it has ended, perhaps killed in the middle of a sentence
                 self.open = False
                 self.told.close()
             else:
@@ -97,7 +98,8 @@ def _with_variables(
 
     def tell(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, UserWarning):
-            telling.send(str(message))
+            with suppress(OSError):  # who started this process may have been killed: the run goes on
+                telling.send(str(message))
         else:
             shown(message, category, *place, **more)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import sys
@@ -29,6 +30,7 @@ from qhybrid.experiments.ablations.arms import trained_arm
 from qhybrid.experiments.ablations.images import image_values, over_images
 from qhybrid.experiments.ablations.results import read_result
 from qhybrid.experiments.ablations.run import ARMS_FOLDER, FINISHED, FINISHED_BEFORE
+from qhybrid.experiments.repeats import processes
 from qhybrid.experiments.repeats import run as repeats
 from qhybrid.layers import quantum_layers
 from qhybrid.models import build_model
@@ -480,6 +482,24 @@ def test_what_processes_warn_of_is_told_where_they_were_called():
     with pytest.warns(UserWarning, match="of both") as told:
         assert dict(repeats.in_processes(warn_of, calls, 2)) == {0: 0, 1: 0}
     assert {str(one.message) for one in told} == {"of both", "of the first", "x" * 200_000}
+
+
+def test_a_process_that_is_killed_while_it_warns_takes_no_other_with_it():
+    """Of what it was saying only the beginning came."""
+    told, telling = multiprocessing.Pipe(duplex=False)
+    os.write(telling.fileno(), b"\x00\x00\x01\x00half")
+    telling.close()
+    started = processes._Started(None, 0, told)
+    started.tell()
+    assert not started.open
+
+
+def test_a_process_whose_caller_is_gone_goes_on(monkeypatch):
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    told, telling = multiprocessing.Pipe(duplex=False)
+    told.close()
+    with warnings.catch_warnings():
+        processes._with_variables(dict(os.environ), warn_of, (["of something"],), telling)
 
 
 def test_the_time_left_is_that_of_runs_which_took_some(capsys, monkeypatch):
