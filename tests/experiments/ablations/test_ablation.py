@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from image_folders import write_ph2
+from image_runs import write_idx
 from scene_runs import CLASSES
 from scipy import stats
 
@@ -23,7 +24,7 @@ from qhybrid.cli.ablate import print_ablation
 from qhybrid.cli.main import execute
 from qhybrid.config import Recipe, to_yaml, validated
 from qhybrid.config.tuning import Distribution, TuneSpace
-from qhybrid.errors import CheckpointError, ConfigError
+from qhybrid.errors import CheckpointError, ConfigError, DataError
 from qhybrid.evaluation import evaluate_run, load_trained
 from qhybrid.experiments.ablations import ablate, plan_arms, tuned
 from qhybrid.experiments.ablations.arms import trained_arm
@@ -239,6 +240,31 @@ class TestGoingOn:
         # Only the seeds that both have are paired.
         assert rows[f"identity@{FILTER}"]["difference"]["pairs"] == 2
         assert len(told) == 6
+
+    def test_a_new_arm_has_the_circuit_of_the_others(self, ablated, mnist_root, tmp_path, monkeypatch, quiet):
+        """Runs that are there say nothing of an arm that comes later: it had any circuit of that name."""
+        output = tmp_path / "copy"
+        shutil.copytree(ablated[0], output)
+        (tmp_path / "circuits").mkdir()
+        definition = tmp_path / "circuits" / "qcq_classifier.yaml"
+        definition.write_text("builder: qcq_classifier\narguments: {reps: 3}\n")
+        monkeypatch.chdir(tmp_path)
+        asked = {"arms": [f"identity@{FILTER}"], "seeds": [0, 1]}
+        with pytest.raises(ConfigError, match="have changed: circuits of model"):
+            ablate(recipe_of(qcq(), margin=0.02), mnist_root, output, **asked)
+        assert not (output / ARMS_FOLDER / asked["arms"][0]).exists()
+
+    def test_a_new_arm_has_the_training_images_of_the_others(self, ablated, mnist_root, tmp_path, quiet):
+        """The test images may be the same."""
+        output, root = tmp_path / "copy", tmp_path / "root"
+        shutil.copytree(ablated[0], output)
+        shutil.copytree(mnist_root, root)
+        images = np.random.default_rng(0).integers(0, 256, (24, 28, 28))
+        write_idx(root / "mnist" / "train-images-idx3-ubyte.gz", images)
+        asked = {"arms": [f"identity@{FILTER}"], "seeds": [0, 1]}
+        with pytest.raises(DataError, match="train"):
+            ablate(recipe_of(qcq(), margin=0.02), root, output, **asked)
+        assert not (output / ARMS_FOLDER / asked["arms"][0]).exists()
 
     def test_an_interrupted_ablation_goes_on(self, mnist_root, tmp_path, quiet):
         def stop(_what, done, _total):
