@@ -23,6 +23,7 @@ from qhybrid.evaluation.diagnosis import diagnose as module
 from qhybrid.evaluation.diagnosis.diagnose import diagnose_run
 from qhybrid.evaluation.diagnosis.interventions import other_samples
 from qhybrid.evaluation.diagnosis.probe import Probe
+from qhybrid.evaluation.diagnosis.wording import shots_said
 from qhybrid.evaluation.scoring import score_scenes
 from qhybrid.layers import quantum_layers
 from qhybrid.training.images.run import load_image_run
@@ -325,3 +326,19 @@ def _counted(subject, units):
     with probe.opened():
         probe.record()
         return units.counts(probe)
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (("different", 0.01), "more than 4,096 are needed to stay within the margin"),
+        (("not decidable", 0.0274), "not decidable, 4,096 neither: this sample finds differences above 2.74"),
+        (("not decidable", None), "not decidable, 4,096 neither: this sample does not say how much"),
+    ],
+)
+def test_a_small_sample_does_not_ask_for_more_shots(last, said):
+    """58 images prove no number of shots equivalent within half a point, also where no answer differs."""
+    kind, detectable = last
+    tried = [{"shots": 4096, "verdict": kind, "detectable": detectable}]
+    content = {"metric": "accuracy", "shots": {"tried": tried, "enough": None, "left_out": None}}
+    assert said in shots_said(content)
