@@ -29,7 +29,7 @@ from qhybrid.evaluation import evaluate_run, load_trained
 from qhybrid.experiments.ablations import ablate, plan_arms, tuned
 from qhybrid.experiments.ablations.arms import trained_arm
 from qhybrid.experiments.ablations.images import image_values, over_images
-from qhybrid.experiments.ablations.results import read_result
+from qhybrid.experiments.ablations.results import read_result, tuning_said
 from qhybrid.experiments.ablations.run import ARMS_FOLDER, FINISHED, FINISHED_BEFORE
 from qhybrid.experiments.repeats import processes
 from qhybrid.experiments.repeats import run as repeats
@@ -635,3 +635,17 @@ def test_recipes_without_the_key_are_as_they_were():
     assert "ablation" not in recipe_of(qcq()).model_dump()
     assert recipe_of(qcq(), margin=0.02).model_dump()["ablation"] == {"margin": 0.02, "metric": None}
     assert recipe_of(qcq(), margin=0.005) == recipe_of(qcq())
+
+
+def test_settings_that_were_tried_twice_count_once():
+    """A space of one choice gives one setting, however many trials there are."""
+    trials = [{"parameters": {"training.learning_rate": 0.01}} for _ in range(3)]
+    other = [*trials[:2], {"parameters": {"training.learning_rate": 0.1}}]
+    content = {"trials": 3, "space": {"training.learning_rate": {}}, "arms": [{"trials": trials}]}
+    assert tuning_said(content) == (
+        "Each arm was tuned with 3 settings by validation (of one arm only 1 of them different), over "
+        "training.learning_rate."
+    )
+    content["arms"] = [{"trials": other}, {"trials": []}]
+    assert "only 2 of them different" in tuning_said(content)
+    assert tuning_said({**content, "trials": 0}) == ""
