@@ -238,7 +238,7 @@ def _spectra(found: tuple[InputSpectrum, ...] | NotComputed) -> list[str]:
     groups: dict[str, list[InputSpectrum]] = {}
     for one in found:
         key = one.note or ", ".join(f"{wave.value:.4g}" for wave in one.frequencies)
-        groups.setdefault(key + str(one.merged), []).append(one)
+        groups.setdefault(key + str(one.missing), []).append(one)
     lines = []
     for own in list(groups.values())[:SHOWN]:
         first, names = own[0], _list([one.name for one in own])
@@ -254,7 +254,7 @@ def _spectra(found: tuple[InputSpectrum, ...] | NotComputed) -> list[str]:
         values = ", ".join(("+-" if wave.value else "") + f"{wave.value:.4g}" for wave in waves[:SHOWN])
         more = ", ..." if len(waves) > SHOWN else ""
         of = f" of {first.name}" if len(own) > 1 else ""
-        merged = f"; others up to {first.possible:.4g} cancel" if first.merged else ""
+        merged = _missing(first.missing)
         lines.append(
             f"{names}: frequencies {values}{more} rad a unit, amplitudes{of} {amplitude}{more} (root mean "
             f"square over {first.draws} settings, largest observable){merged}"
@@ -262,6 +262,17 @@ def _spectra(found: tuple[InputSpectrum, ...] | NotComputed) -> list[str]:
     if len(groups) > SHOWN:
         lines.append(f"... and {len(groups) - SHOWN} more groups of inputs in the JSON file")
     return lines
+
+
+def _missing(frequencies: Sequence[float]) -> str:
+    """Return in words which frequencies cancel; a constant part that is absent is nothing that merged."""
+    if not frequencies:
+        return ""
+    if tuple(frequencies) == (0.0,):
+        return "; no constant part"
+    own = ", ".join(("+-" if one else "") + f"{one:.4g}" for one in frequencies[:SHOWN])
+    more = ", ..." if len(frequencies) > SHOWN else ""
+    return f"; {own}{more} cancel, which its rotations could give"
 
 
 def _amplitude(wave: Frequency) -> str:

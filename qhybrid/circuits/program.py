@@ -120,7 +120,10 @@ def _from_qpy(content: bytes, place: str) -> QuantumCircuit:
     except Exception as error:  # a damaged file may fail anywhere
         raise CircuitError(f"{place}: cannot be read as QPY ({type(error).__name__}: {error}).") from error
     if len(circuits) != 1:
-        raise CircuitError(f"{place}: must hold one circuit, but holds {len(circuits)}.")
+        raise CircuitError(
+            f"{place}: must hold one circuit, but holds {len(circuits)}. Fix: qpy.dump(circuit, file) of one "
+            "alone, a file for each."
+        )
     return circuits[0]
 
 

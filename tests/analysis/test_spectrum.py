@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter, ParameterVector
 
+from qhybrid.analysis import analyze_circuit
 from qhybrid.analysis.estimates import Estimate, NotComputed
 from qhybrid.analysis.kernels import GeometricDifference, difference, geometric_differences
 from qhybrid.analysis.parameters import Settings, common_base
 from qhybrid.analysis.spectrum import spectra_of
 from qhybrid.analysis.states import StateVectors
-from qhybrid.analysis.text import kernel_text
+from qhybrid.analysis.text import kernel_text, sections_of
 from qhybrid.analysis.values import ExactValues
 from qhybrid.circuits import CircuitSpec, build_circuit
 
@@ -184,3 +185,17 @@ def test_no_difference_of_few_inputs_promises_nothing():
         assert said(1.0, points).endswith("no labels on which it is far better")
     assert said(1.99, 64).endswith("no labels on which it is far better")
     assert said(2.01, 64).endswith("labels on which it is better may exist")
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (turn(), "; no constant part"),
+        (turn(1.0, 3, "rz"), "largest observable)"),
+        (turn(1.0, 3, "ry"), "; 0, +-1, +-2 cancel, which its rotations could give"),
+    ],
+)
+def test_frequencies_that_cancel_are_named(spec, said):
+    """A single rotation has none: cos(x) just has no mean."""
+    (line,) = dict(sections_of(analyze_circuit(spec, samples=10)))["spectrum"]
+    assert line.endswith(said)
