@@ -83,7 +83,7 @@ def _shots(axis: Axes, content: Mapping[str, Any]) -> None:
     """Draw the metric against the number of shots."""
     metric = find_metric(content["metric"])
     scale, margin = metric.number(1.0), content["options"]["margin"]
-    trained = content["trained"]["value"]
+    trained = content["shots"].get("exact", content["trained"]["value"])
     tried = content["shots"]["tried"]
     axis.axhspan(scale * (trained - margin), scale * (trained + margin), color="#e8eef4", zorder=0)
     axis.axhline(scale * trained, color="#444444", linewidth=0.8, zorder=1)
