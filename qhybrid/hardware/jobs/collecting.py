@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from qhybrid.errors import HardwareError, ServiceError
-from qhybrid.hardware.circuits.decoding import decode_chunk
+from qhybrid.hardware.circuits.decoding import decode_chunk, decode_noise
 from qhybrid.hardware.circuits.readout_calibration import UselessResultError
 from qhybrid.hardware.jobs.context import JobContext
+from qhybrid.hardware.jobs.learning import check_learns, work_of
 from qhybrid.hardware.jobs.received import received_text
 from qhybrid.hardware.jobs.reconciling import (
     close_left_open,
@@ -231,12 +232,18 @@ def _check(context: JobContext, chunk: Chunk, job_id: str, text: str) -> None:
     """
     once_more = "If that does not help, `submit --again` has it executed, and paid for, once more."
     try:
-        context.check_mark(chunk, text)
+        if chunk.learns:
+            check_learns(context, chunk, job_id)
+        else:
+            context.check_mark(chunk, text)
     except ServiceError as error:
         raise NoResultError(f"job {job_id}: {error} {once_more}") from None
     chunk = next(one for one in context.ledger.chunks() if one.number == chunk.number)
     try:
-        decode_chunk(text, blocks_of(context, chunk), context.settings)
+        if chunk.learns:
+            decode_noise(text, work_of(context, chunk), context.settings)
+        else:
+            decode_chunk(text, blocks_of(context, chunk), context.settings)
     except UselessResultError:
         raise
     except HardwareError as error:
