@@ -6,8 +6,8 @@ leaves of it is the diagonal f_P of its Pauli-transfer matrix, written as a Paul
     f_P = exp(-2 sum of r_k over the strings k that anticommute with P),   r_k >= 0.
 
 On the two qubits of a gate the strings of weight 1 and 2 are all 15, so nothing is left out. Noise at factor
-g is the same map with rates g r_k: errors with (g - 1) r_k are put in after the gate. Errors of gates on one
-qubit stay as they are.
+g is the same map with rates g r_k, since errors with (g - 1) r_k are put in after the gate. Errors of gates
+on one qubit stay as they are.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from scipy.optimize import nnls
 from qhybrid.engines.noise.channels import gate_channel
 from qhybrid.noise import NoiseProfile
 from qhybrid.noise.channels.pauli import PauliChannel
-from qhybrid.noise.sections import SYMMETRIC, GateError, gate_key
+from qhybrid.noise.sections import SYMMETRIC, GateError, GateNoise, gate_key
 from qhybrid.noise.sites import ChannelNoise
 
 Array = NDArray[np.float64]
@@ -36,25 +36,27 @@ def amplified(noise: NoiseProfile, circuit: QuantumCircuit, factor: float) -> No
     """Return a profile in which the two-qubit gates of a circuit have their twirled noise several times.
 
     Args:
-        noise: The device's error rates.
+        noise: The device's error rates, without channels of its own and noise of waiting qubits, as
+            calibrations give them.
         circuit: The circuit.
         factor: How often, at least 1.
     """
-    if factor == 1:
-        return noise
-    added = []
-    for (name, qubits), probabilities in _errors(noise, circuit, factor - 1).items():
+    added, gates = [], dict(noise.gates)
+    for (name, qubits), probabilities in _errors(noise, circuit, factor).items():
+        gates[gate_key(name, qubits)] = GateNoise(p=0.0, ns=0.0)
+        if name in SYMMETRIC:
+            gates[gate_key(name, qubits[::-1])] = GateNoise(p=0.0, ns=0.0)
         if kept := {label: float(p) for label, p in zip(STRINGS, probabilities, strict=True) if p > 0}:
             added.append(
                 ChannelNoise(channel=PauliChannel(probabilities=kept), after=(gate_key(name, qubits),))
             )
-    return noise.with_channels(*added) if added else noise
+    return noise.model_copy(update={"gates": gates}).with_channels(*added)
 
 
 def _errors(
     noise: NoiseProfile, circuit: QuantumCircuit, factor: float
 ) -> dict[tuple[str, tuple[int, int]], Array]:
-    """Return the probabilities of errors that are put in after each kind of two-qubit gate."""
+    """Return the probabilities of errors after each kind of two-qubit gate."""
     found: dict[tuple[str, tuple[int, int]], Array] = {}
     used = dict.fromkeys(
         (one.operation.name, *(circuit.find_bit(qubit).index for qubit in one.qubits))

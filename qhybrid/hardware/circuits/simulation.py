@@ -69,10 +69,12 @@ class Simulation:
         return self._engines[key]
 
     def _noise(self, pub: Pub, copy: int) -> NoiseProfile | None:
-        """Return the noise on a place, with what a variant puts in."""
+        """Return the noise on a place; that of twirled gates where a circuit has it raised."""
         place = pub.circuit.copies[copy]
         if place.noise is None or not self._noisy:
             return None
+        if all(variant.noise == 1 for variant in pub.circuit.variants):
+            return place.noise
         return amplified(
             place.noise, place.specs[pub.variant].circuit, pub.circuit.variants[pub.variant].noise
         )

@@ -1,0 +1,274 @@
+"""The job that learns noise is paid like any other: once, within the cap, and its result belongs to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+
+import pytest
+from ibm_service_bill import bill_of
+from ibm_service_learning import layers_of
+from ibm_service_state import Fault
+from plan_cases import map_workload, quick
+from test_kill_points import KillAt
+from test_remapping import end_of, worsen
+from test_two_copies import submit_both
+
+from qhybrid.errors import HardwareError
+from qhybrid.hardware.jobs.opening import open_plan
+from qhybrid.hardware.jobs.remapping import remap
+from qhybrid.hardware.ledger import LEDGER_FILE
+from qhybrid.hardware.ledger.mending import REQUESTS_FILE
+from qhybrid.hardware.plan.planning import make_plan
+from qhybrid.hardware.settings import LEVELS, Learning
+
+FEW = Learning(randomizations=2, shots=8, depths=(0, 2))
+QUICK = LEVELS["pea"].model_copy(update={"learning": FEW, "randomizations": 5})
+WORKLOAD = map_workload(2)
+"""Its two samples go out in a job each."""
+
+
+def settings(**changes):
+    limits = {"executions": 2 * 2 * 100, "jobs_per_minute": 1e6}
+    patience = {"poll_s": 0.01, "poll_max_s": 0.02, "resend_after_s": 0.1}
+    content = {"backend": "ibm_manila", "mode": "job", "shots": 100, "mitigation": QUICK}
+    return quick(**{**content, "limits": limits, "patience": patience, **changes})
+
+
+@pytest.fixture
+def new_plan(server, tmp_path):
+    return lambda **changes: make_plan(WORKLOAD, settings(**changes), tmp_path / "plans")
+
+
+def opened(folder, **options):
+    return open_plan(folder, lambda *_: WORKLOAD, **options)
+
+
+def kinds(state):
+    """Return how often jobs of each kind ran, and check that none ran twice."""
+    assert all(times <= 1 for times in state.executions().values())
+    ran = [job.program for job in state.jobs.values() if job.executions]
+    return {name: ran.count(name) for name in set(ran)}
+
+
+ONCE = {"noise-learner": 1, "executor": 2}
+
+
+def run(folder):
+    with opened(folder) as execution:
+        assert execution.run() is not None
+        return execution.status()
+
+
+@pytest.mark.parametrize(("private", "stride"), [(False, 1), (True, 4)])
+def test_killed_at_every_step_of_the_learning(private, stride, new_plan, service_state, tmp_path):
+    folder, killed, number, lost = new_plan(private=private), True, 0, 0
+    while killed:
+        service_state.jobs.clear()
+        number += stride
+        copy = shutil.copytree(folder, tmp_path / f"kill-{number}")
+        child = os.fork()
+        if child == 0:
+            try:
+                KillAt(number).install()
+                with opened(copy) as execution:
+                    execution.submit()
+                    execution.collect()
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        with opened(copy) as execution:
+            if execution.ledger.chunks()[0].state != "done":
+                execution.submit()
+                execution.collect()
+            chunk = execution.ledger.chunks()[0]
+            # A private result is lost if the process ends in the very moment of its transfer.
+            lost += chunk.state != "done"
+            assert chunk.state == "done" or private
+        assert kinds(service_state) == {"noise-learner": 1}
+        shutil.rmtree(copy)
+    assert number > 12
+    assert lost <= private
+
+
+def test_two_copies_learn_once(new_plan, service_state, tmp_path):
+    folder = new_plan()
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    homes = [tmp_path / "home"] * 2
+    homes[0].mkdir()
+    said = submit_both([folder, copy], homes, WORKLOAD)
+    assert sorted(said) == [["0", "False"], ["1", "False"]]
+    submit_both([folder, copy], homes, WORKLOAD)
+    run(folder)
+    run(copy)
+    assert kinds(service_state) == ONCE
+
+
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("moment", ["sent", "learned", "measured"])
+def test_a_lost_ledger_learns_nothing_again(moment, both, new_plan, service_state):
+    folder = new_plan()
+    with opened(folder) as execution:
+        execution.submit()
+        if moment != "sent":
+            execution.collect()
+        if moment == "measured":
+            execution.submit()
+    for name in (LEDGER_FILE, *([REQUESTS_FILE] if both else [])):
+        (folder / name).unlink()
+    status = run(folder)
+    assert kinds(service_state) == ONCE
+    assert status["chunks"] == {"done": 3}
+    assert status["qpu_seconds_billed"] == 6.0  # 2 s a job
+
+
+def test_a_damaged_result_is_fetched_again(new_plan, service_state):
+    folder = new_plan()
+    with opened(folder) as execution:
+        execution.submit()
+        execution.collect()
+        execution.ledger._write("UPDATE results SET raw = replace(raw, 'X', 'Y')")
+    run(folder)
+    assert kinds(service_state) == ONCE
+
+
+def test_a_truncated_result_is_fetched_again(new_plan, service_state):
+    service_state.faults = [Fault("result", "truncate", times=2)]
+    run(new_plan())
+    assert kinds(service_state) == ONCE
+
+
+@pytest.mark.parametrize("kind", ["drop_after", "500_after", "drop_before", "late"])
+def test_learning_whose_sending_broke_off_is_adopted(kind, new_plan, service_state):
+    service_state.faults = [Fault("submit", kind, seconds=0.05)]
+    run(new_plan())
+    assert kinds(service_state) == ONCE
+
+
+def test_a_pilot_goes_after_the_learning(new_plan, service_state):
+    service_state.bill = bill_of
+    folder = new_plan(pilot={"above_s": 3.0, "seconds": 0.1})
+    assert "pilot" in json.loads((folder / "plan.json").read_text())
+    with opened(folder) as execution:
+        assert execution.submit() == 1
+        execution.collect()
+        assert execution.submit() == len(execution.ledger.chunks()) - 1
+        assert any(text.startswith("pilot: observables") for _, text in execution.ledger.events())
+    learning, *others = service_state.jobs.values()
+    assert (learning.program, {one.program for one in others}) == ("noise-learner", {"executor"})
+
+
+def test_what_is_learned_counts_under_the_cap(new_plan, service_state):
+    needed = json.loads((new_plan() / "plan.json").read_text())["rounds"][0]["limit_seconds"]
+    with pytest.raises(HardwareError, match="must cover the plan"):
+        new_plan(max_qpu_seconds=needed - 1)
+    folder = new_plan(max_qpu_seconds=needed)
+    run(folder)
+    jobs = list(service_state.jobs.values())
+    assert len(jobs) == 3
+    for index, job in enumerate(jobs):
+        assert sum(one.seconds for one in jobs[:index]) + job.limit_seconds <= needed
+    assert all(f"qhybrid-limit-{job.limit_seconds}s" in job.tags for job in jobs)
+
+
+def test_learning_that_is_stopped_at_its_limit_waits_for_a_decision(new_plan, service_state):
+    folder = new_plan(max_qpu_seconds=60)
+    service_state.outcomes = ["too_long"]
+    with opened(folder) as execution:
+        assert execution.submit() == 1
+        execution.collect()
+        with pytest.raises(HardwareError, match="chunk 0 is `too_long`"):
+            execution.check_decisions()
+        assert execution.submit() == 0  # neither is it learned again by itself, nor measured without
+        assert execution.submit(again=True) == 1
+    run(folder)
+    assert kinds(service_state) == {"noise-learner": 2, "executor": 2}
+
+
+def test_bills_of_learning_say_nothing_of_other_jobs_that_are_billed(new_plan, service_state):
+    """It takes three times the estimate; the others as long as they were expected to."""
+    service_state.takes = lambda job: 6.0 if job.program == "noise-learner" else 2.1
+    folder = new_plan(max_qpu_seconds=18)
+    run(folder)
+    learning, first, second = service_state.jobs.values()
+    assert learning.limit_seconds >= 6
+    assert first.seconds == second.seconds == 2.1
+
+
+def test_a_remapping_learns_anew_for_the_new_qubits(new_plan, service_state):
+    folder = new_plan()
+    with opened(folder) as execution:
+        execution.submit()
+        with pytest.raises(HardwareError, match=r"learns the noise .* has been sent"):
+            remap(execution)
+        execution.collect()
+        worsen(service_state, end_of(execution))
+        before = execution.content["qpu_seconds"]
+        found = remap(execution)
+        assert found.layout == 1
+        assert [(one.number, one.layout) for one in execution.ledger.chunks()] == [
+            (0, 0),
+            (1, 1),
+            (2, 1),
+            (3, 1),
+        ]
+        assert execution.content["qpu_seconds"] > before + 2
+    run(folder)
+    assert kinds(service_state) == {"noise-learner": 2, "executor": 2}
+    learned = [layers_of(job.params) for job in service_state.jobs.values() if job.program == "noise-learner"]
+    assert learned[0] != learned[1]
+
+
+def test_a_remapping_before_anything_is_learned_learns_once(new_plan, service_state):
+    folder = new_plan()
+    with opened(folder) as execution:
+        worsen(service_state, end_of(execution))
+        remap(execution)
+        assert [(one.number, one.layout) for one in execution.ledger.chunks()] == [(0, 1), (1, 1), (2, 1)]
+    run(folder)
+    assert kinds(service_state) == ONCE
+
+
+def test_learning_of_the_old_qubits_that_appears_late_is_told_by_its_tag(new_plan, service_state):
+    """Nobody puts the errors of some qubits into circuits on others; both are paid, once each."""
+    folder = new_plan()
+    with opened(folder) as execution:
+        chunk = execution.ledger.chunks()[0]
+        old = execution.context.package(execution.ledger.prepare_job(0), chunk)
+        worsen(service_state, end_of(execution))
+        remap(execution)
+        execution.context.service.submit(old)
+        execution.collect()
+        assert [(one.number, one.layout, one.state) for one in execution.ledger.chunks()][0] == (0, 0, "done")
+    run(folder)
+    assert kinds(service_state) == {"noise-learner": 2, "executor": 2}
+    with opened(folder) as execution:
+        assert [(one.learns, one.layout) for one in execution.ledger.chunks()] == [
+            (True, 0),
+            (False, 1),
+            (False, 1),
+            (True, 1),
+        ]
+
+
+def test_the_noise_of_other_layers_is_not_used(new_plan, service_state):
+    """A job with the right tag that learned something else, and a result of the wrong size."""
+    folder = new_plan()
+    with opened(folder) as execution:
+        execution.submit()
+        (job,) = service_state.jobs.values()
+        mark = job.tags.pop()
+        assert mark.startswith("qhybrid-request-")
+        with pytest.raises(HardwareError, match="learns the noise of other layers"):
+            execution.collect()
+        job.tags.append(mark)
+        whole = json.loads(job.result)
+        job.result = json.dumps({**whole, "data": whole["data"][:-1]})
+        with pytest.raises(HardwareError, match="layers came back, but 3 were asked for"):
+            execution.collect()
+        job.result = json.dumps(whole)
+    run(folder)
+    assert kinds(service_state) == ONCE
