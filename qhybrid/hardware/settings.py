@@ -26,7 +26,7 @@ class Learning(StrictModel):
     """
 
     randomizations: Annotated[int, NoSwitch] = Field(16, ge=1)
-    shots: Annotated[int, NoSwitch] = Field(64, ge=1)
+    shots: Annotated[int, NoSwitch] = Field(32, ge=1)
     depths: tuple[Annotated[int, NoSwitch], ...] = (0, 4, 16)
 
     @field_validator("depths")
@@ -153,7 +153,7 @@ LEVELS = {
     "cheap": Mitigation(),
     "standard": Mitigation(dynamical_decoupling=True, measure_twirling=True),
     "strong": Mitigation(dynamical_decoupling=True, measure_twirling=True, gate_twirling=True, zne=(1, 3)),
-    "pea": Mitigation(measure_twirling=True, gate_twirling=True, pea=(1.0, 2.0)),
+    "pea": Mitigation(measure_twirling=True, gate_twirling=True, pea=(1.0, 3.0)),
 }
 """Error mitigation by strength; `pea` takes the place of the folded gates of `strong`."""
 
@@ -178,7 +178,7 @@ def device_form(name: str) -> DeviceForm:
         if name.lower() == "pec":
             what = (
                 "is not done: for the same error bars it needs exp(4 L) times the shots for L errors "
-                "a circuit, 55 times for one; `pea` needs 10 times for any"
+                "a circuit, 55 times for one; `pea` needs 5 times for any"
             )
         raise HardwareError(
             f"Mitigation `{name}` {what}.{near_name(name, [*usable, *LEVELS])} Fix: choose one of "

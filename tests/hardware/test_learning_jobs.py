@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import random
 import shutil
 import signal
+import time
+from types import SimpleNamespace
 
 import pytest
+from conftest import FAST
 from ibm_service_bill import bill_of
 from ibm_service_learning import layers_of
 from ibm_service_state import Fault
 from plan_cases import map_workload, quick
 from test_kill_points import KillAt
+from test_random_kills import PATIENCE, Copy, work_on
 from test_remapping import end_of, worsen
 from test_two_copies import submit_both
 
@@ -272,3 +278,52 @@ def test_the_noise_of_other_layers_is_not_used(new_plan, service_state):
         job.result = json.dumps(whole)
     run(folder)
     assert kinds(service_state) == ONCE
+
+
+class PlanCopy(Copy):
+    """A copy of a plan's folder, and the process that runs it."""
+
+    def start(self):
+        self.since = time.monotonic()
+        self.process = os.fork()
+        if self.process == 0:
+            code = 1
+            try:
+                logging.disable(logging.CRITICAL)
+                with opened(self.plan.path) as execution:
+                    execution.run()
+                    code = 0
+            except HardwareError:
+                code = 2  # retries ran out: whoever starts it again goes on
+            finally:
+                os._exit(code)
+
+
+def kill_runs(number, seed, folder, state, tmp_path):
+    chance, kills, plans = random.Random(seed), 0, 0
+    while kills < number:
+        plans += 1
+        state.jobs.clear()
+        state.faults.clear()
+        state.queue_seconds = chance.choice([0.0, 0.2])
+        folders = [shutil.copytree(folder, tmp_path / f"{seed}-{plans}-{one}") for one in "ab"]
+        copies = [PlanCopy(SimpleNamespace(path=one)) for one in folders]
+        kills += work_on(copies, state, chance, number - kills, 3.0)
+        state.faults.clear()
+        for one in folders:
+            run(one)
+        ran = [job.tags[1] for job in state.jobs.values() if job.executions]
+        assert len(ran) == len(set(ran)) == 3, f"plan {plans} of seed {seed}: {sorted(ran)}"
+        assert kinds(state) == ONCE
+    return plans
+
+
+def test_random_kills_of_two_copies(new_plan, service_state, tmp_path):
+    folder = new_plan(patience={**FAST, **PATIENCE, "resend_after_s": 6.0})
+    assert kill_runs(6, 1, folder, service_state, tmp_path) >= 1
+
+
+@pytest.mark.slow
+def test_many_random_kills_of_two_copies(new_plan, service_state, tmp_path):
+    folder = new_plan(patience={**FAST, **PATIENCE, "resend_after_s": 6.0})
+    assert kill_runs(100, 2, folder, service_state, tmp_path) >= 8
