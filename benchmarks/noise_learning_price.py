@@ -2,8 +2,8 @@
 
 Run: ``python benchmarks/noise_learning_price.py``. Probabilistic error amplification needs the noise of every
 distinct layer of two-qubit gates. `NoiseLearnerV3` of qiskit-ibm-runtime learns one with bases x depths x
-random versions x shots executions: 9 x 6 x 32 x 128 by its own defaults, 9 x 3 x 16 x 32 by those here. Layers
-are counted, and priced, as a plan does it.
+random versions x shots executions: 9 x 6 x 32 x 128 by its own defaults, 9 x 3 x 16 x 32 by those here.
+Layers are counted, and priced, as a plan does it.
 """
 
 from __future__ import annotations

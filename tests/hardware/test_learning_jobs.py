@@ -30,7 +30,7 @@ from qhybrid.hardware.ledger.mending import REQUESTS_FILE
 from qhybrid.hardware.plan.planning import make_plan
 from qhybrid.hardware.settings import LEVELS, Learning
 
-FEW = Learning(randomizations=2, shots=8, depths=(0, 2))
+FEW = Learning(randomizations=1, shots=4, depths=(0, 2))
 QUICK = LEVELS["pea"].model_copy(update={"learning": FEW, "randomizations": 5})
 WORKLOAD = map_workload(2)
 """Its two samples go out in a job each."""
@@ -154,6 +154,29 @@ def test_learning_whose_sending_broke_off_is_adopted(kind, new_plan, service_sta
     assert kinds(service_state) == ONCE
 
 
+def test_learning_goes_out_in_a_batch(new_plan, service_state):
+    run(new_plan(mode="batch"))
+    assert kinds(service_state) == ONCE
+    assert service_state.sessions
+    assert not any(one["accepting_jobs"] for one in service_state.sessions.values())
+    assert all(job.session in service_state.sessions for job in service_state.jobs.values())
+
+
+def test_learning_beyond_the_limits_of_a_job_is_refused(new_plan):
+    with pytest.raises(HardwareError, match=r"216 executions where `limits.executions` is 200"):
+        new_plan(limits={"executions": 200})
+
+
+def test_noise_far_from_the_calibration_is_told(new_plan, service_state):
+    """This device has none, and the calibration says that gates err."""
+    folder = new_plan()
+    run(folder)
+    with opened(folder) as execution:
+        (told,) = (text for _, text in execution.ledger.events() if text.startswith("noise learned"))
+    assert "errors a layer, on average of 3; the calibration lets expect" in told
+    assert "may be wrong" in told
+
+
 def test_a_pilot_goes_after_the_learning(new_plan, service_state):
     service_state.bill = bill_of
     folder = new_plan(pilot={"above_s": 3.0, "seconds": 0.1})
@@ -248,7 +271,8 @@ def test_learning_of_the_old_qubits_that_appears_late_is_told_by_its_tag(new_pla
         remap(execution)
         execution.context.service.submit(old)
         execution.collect()
-        assert [(one.number, one.layout, one.state) for one in execution.ledger.chunks()][0] == (0, 0, "done")
+        first = execution.ledger.chunks()[0]
+        assert (first.number, first.layout, first.state) == (0, 0, "done")
     run(folder)
     assert kinds(service_state) == {"noise-learner": 2, "executor": 2}
     with opened(folder) as execution:

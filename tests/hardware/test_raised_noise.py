@@ -101,7 +101,7 @@ def test_probabilities_are_those_of_independent_errors():
 
 
 def test_extrapolation_over_raised_noise_comes_nearer_than_folded_gates(drafted):
-    """On exact values of strong noise of gates: folding by 3 leaves more of second order than a factor of 2."""
+    """On exact values of strong noise: folding by 3 leaves more of second order than a factor of 2."""
     ((key, bound),) = drafted.bound.items()
     angles = np.random.default_rng(2).normal(size=(8, bound.num_inputs))
     exact = values(None, bound, angles)
@@ -131,7 +131,7 @@ def layered():
 
 @pytest.mark.parametrize("factor", FACTORS)
 def test_the_clients_program_puts_in_what_was_learned(factor):
-    """<Z> = exp(-2 (factor - 1) r) for X errors of rate r in one layer, on the qubit that they are on alone."""
+    """<Z> = exp(-2 (factor - 1) r) where X errors of rate r are put in after a layer, and 1 elsewhere."""
     first, second = NoiseLayer((0, 1), (("cz", (0, 1)),)), NoiseLayer((0, 1, 2), (("cz", (1, 2)),))
     noise = LearnedNoise(
         [

@@ -9,7 +9,7 @@ from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.circuits.decoding import decode_chunk, decode_noise
 from qhybrid.hardware.circuits.readout_calibration import UselessResultError
 from qhybrid.hardware.jobs.context import JobContext
-from qhybrid.hardware.jobs.learning import check_learns, work_of
+from qhybrid.hardware.jobs.learning import check_learns, told_noise, work_of
 from qhybrid.hardware.jobs.received import received_text
 from qhybrid.hardware.jobs.reconciling import (
     close_left_open,
@@ -221,6 +221,8 @@ def _fetch(context: JobContext, job: Job, job_id: str) -> None:
         told = isinstance(error, NoResultError | AbsentResultError)
         raise UnreadableResultError(str(error), told) from None
     context.ledger.store_result(job, job_id, text)
+    if chunk.learns:
+        context.note(told_noise(context, next(c for c in context.ledger.chunks() if c.number == job.chunk)))
 
 
 def _check(context: JobContext, chunk: Chunk, job_id: str, text: str) -> None:

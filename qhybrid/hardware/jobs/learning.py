@@ -7,9 +7,11 @@ mark: a job of another layout, which appears late, is taken for what it is.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from qhybrid.errors import HardwareError, ServiceError
+from qhybrid.errors import HardwareError, QHybridError, ServiceError
+from qhybrid.hardware.circuits.amplification import twirled_rates
 from qhybrid.hardware.circuits.decoding import decode_noise
 from qhybrid.hardware.circuits.noise_layers import LearnedNoise, NoiseWork
 from qhybrid.hardware.ledger import Chunk
@@ -88,6 +90,40 @@ def work_of(context: JobContext, chunk: Chunk) -> NoiseWork:
     return context.learning[chunk.layout]
 
 
+def told_noise(context: JobContext, chunk: Chunk) -> str:
+    """Return how much noise was learned, beside that of the calibration; a warning if they are far apart."""
+    found, expected = noise_of(context, chunk), _by_calibration(context, chunk)
+    learned = [sum(one.rates) for one in found.found] if found is not None else []
+    if not learned:
+        return "the noise of no layer was learned"
+    text = f"noise learned: {sum(learned) / len(learned):.3g} errors a layer, on average of {len(learned)}"
+    if not expected:
+        return text
+    text += f"; the calibration lets expect {expected / len(learned):.3g} of the gates alone"
+    ratio, factor = sum(learned) / expected, context.settings.calibration_factor
+    if 1 / factor <= ratio <= factor:
+        return text
+    return (
+        f"{text}: {ratio:.2g} times as much. Values that are extrapolated from it may be wrong: learn it "
+        "with more shots in a new plan, or compare with another mitigation"
+    )
+
+
+def _by_calibration(context: JobContext, chunk: Chunk) -> float:
+    """Return the sum of the rates of all layers' gates by the calibration; 0 where it says nothing."""
+    rates: dict[tuple[str, tuple[int, int]], float] = {}
+    gates = [gate for layer in work_of(context, chunk).layers for gate in layer.gates]
+    for copy in (copy for circuit in context.circuits_of(chunk).values() for copy in circuit.copies):
+        place = {qubit: index for index, qubit in enumerate(copy.physical)}
+        for name, pair in dict.fromkeys(gates):
+            if copy.noise is None or not set(pair) <= set(place):
+                continue
+            with suppress(QHybridError):  # what is paid for is there, whatever a calibration lacks
+                error = copy.noise.gate_error(name, (place[pair[0]], place[pair[1]]))
+                rates[name, pair] = float(twirled_rates(error).sum())
+    return sum(rates.get(gate, 0.0) for gate in gates)
+
+
 def missing_learning(context: JobContext, layouts: Iterable[int], number: int) -> tuple[Chunk, ...]:
     """Return chunks that learn the noise of layouts which no chunk does, to be entered in a round.
 
@@ -129,7 +165,7 @@ def enter_missing_learning(context: JobContext) -> bool:
 
 
 def check_learns(context: JobContext, chunk: Chunk, job_id: str) -> None:
-    """Check that a job learns what a chunk is to learn, by its tags; that of another layout becomes its.
+    """Check by its tags that a job learns what a chunk is to learn; that of another layout becomes its.
 
     Raises:
         ServiceError: If it does not, or its tags cannot be had.

@@ -32,11 +32,22 @@ def noise_work_of(
         circuits: Circuits by key.
         backend: The device.
         settings: Mitigation and prices.
+
+    Raises:
+        HardwareError: If it is beyond the limits of a job.
     """
     if not settings.mitigation.pea or backend.device is None:
         return None
     own = [one for key, one in circuits.items() if key != READOUT_KEY]
-    return rules_of(settings).noise_work(own, backend.device, settings)
+    rules, most = rules_of(settings), settings.limits.executions
+    found = rules.noise_work(own, backend.device, settings)
+    if rules.learns and found.executions > most:
+        raise HardwareError(
+            f"Learning the noise of {len(found.layers)} layers must fit a job, but takes "
+            f"{found.executions:,} executions where `limits.executions` is {most:,}. Fix: fewer of "
+            "mitigation.learning.randomizations, shots or depths; nothing was sent."
+        )
+    return found
 
 
 def learning_chunk(number: int, round_: int, work: NoiseWork, layout: int = 0) -> Chunk:
