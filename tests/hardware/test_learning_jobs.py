@@ -16,10 +16,10 @@ from conftest import FAST
 from ibm_service_bill import bill_of
 from ibm_service_learning import layers_of
 from ibm_service_state import Fault
-from plan_cases import map_workload, quick
+from plan_cases import class_workload, map_workload, quick
 from test_kill_points import KillAt
 from test_random_kills import PATIENCE, Copy, work_on
-from test_remapping import end_of, worsen
+from test_remapping import end_of, places_of, worsen
 from test_two_copies import submit_both
 
 from qhybrid.errors import HardwareError
@@ -29,6 +29,7 @@ from qhybrid.hardware.ledger import LEDGER_FILE
 from qhybrid.hardware.ledger.mending import REQUESTS_FILE
 from qhybrid.hardware.plan.planning import make_plan
 from qhybrid.hardware.settings import LEVELS, Learning
+from qhybrid.layers import quantum_layers
 
 FEW = Learning(randomizations=1, shots=4, depths=(0, 2))
 QUICK = LEVELS["pea"].model_copy(update={"learning": FEW, "randomizations": 5})
@@ -351,3 +352,57 @@ def test_random_kills_of_two_copies(new_plan, service_state, tmp_path):
 def test_many_random_kills_of_two_copies(new_plan, service_state, tmp_path):
     folder = new_plan(patience={**FAST, **PATIENCE, "resend_after_s": 6.0})
     assert kill_runs(100, 2, folder, service_state, tmp_path) >= 8
+
+
+def test_two_rounds_need_one_learning(server, service_state, tmp_path):
+    """The layers of all rounds are learned at once; later rounds know them."""
+    service_state.bill = bill_of
+    workload = class_workload(2)
+    given = settings(layers=tuple(quantum_layers(workload.model)), limits={"jobs_per_minute": 1e6})
+    folder = make_plan(workload, given, tmp_path / "plans")
+    content = json.loads((folder / "plan.json").read_text())
+    with open_plan(folder, lambda *_: workload) as execution:
+        assert execution.run() is not None
+        rounds = [one.round for one in execution.ledger.chunks()]
+        assert [one.learns for one in execution.ledger.chunks()] == [True, *[False] * (len(rounds) - 1)]
+        assert execution.ledger.billed_seconds() == pytest.approx(content["qpu_seconds"], rel=0.01)
+    assert rounds[0] == 0
+    assert rounds[-1] == 1
+    assert kinds(service_state) == {"noise-learner": 1, "executor": len(rounds) - 1}
+
+
+def test_a_remapping_between_rounds_learns_for_what_is_to_come(server, service_state, tmp_path):
+    workload = class_workload(2)
+    given = settings(layers=tuple(quantum_layers(workload.model)), limits={"jobs_per_minute": 1e6})
+    folder = make_plan(workload, given, tmp_path / "plans")
+    with open_plan(folder, lambda *_: workload) as execution:
+        execution.submit()
+        execution.collect()
+        execution.submit()  # the first round goes out
+        used = {qubit for place in places_of(execution, 0) for qubit in place}
+        worsen(service_state, 4 if 4 in used else 0)
+        found = remap(execution)
+        if found.layout is None:
+            pytest.skip("the circuits stay where they are")
+        before = execution.content["qpu_seconds"]
+        assert execution.run() is not None
+        assert [one.learns for one in execution.ledger.chunks()].count(True) == 2
+        assert execution.content["qpu_seconds"] == before
+    assert kinds(service_state)["noise-learner"] == 2
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_a_ledger_that_is_lost_after_a_remapping(both, new_plan, service_state):
+    folder = new_plan()
+    with opened(folder) as execution:
+        execution.submit()
+        execution.collect()
+        worsen(service_state, end_of(execution))
+        remap(execution)
+        execution.submit()
+        execution.collect()
+    for name in (LEDGER_FILE, *([REQUESTS_FILE] if both else [])):
+        (folder / name).unlink()
+    status = run(folder)
+    assert kinds(service_state) == {"noise-learner": 2, "executor": 2}
+    assert status["qpu_seconds_billed"] == 8.0
