@@ -186,7 +186,7 @@ def drafted_layers():
     drafted = draft_plan(map_workload(1), settings)
     work = noise_work(list(drafted.circuits.values()), drafted.backend.device, settings)
     numbers = {"shots_per_randomization": 1000, "num_randomizations": 16, "layer_pair_depths": [0, 4, 16]}
-    instructions = learning_instructions(work, 5)
+    instructions = learning_instructions(work.layers, drafted.backend.device.target)
     converter = NOISE_LEARNER_V3_PARAMS_CONVERTERS["v0.3"]
     params = converter.encoder(instructions, NoiseLearnerV3Options(**numbers))
     return work, params.model_dump(mode="json")

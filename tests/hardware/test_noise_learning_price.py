@@ -28,7 +28,7 @@ def test_layers_are_those_that_the_learner_takes(benchmark):
     work = benchmark.Work(benchmark.workload("QCQ-CNN", 1))
     found = benchmark.work_of(work, "fake_torino", Learning())
     target = load_device("fake_torino").target
-    for layer, instruction in zip(found.layers, learning_instructions(found, 133), strict=True):
+    for layer, instruction in zip(found.layers, learning_instructions(found.layers, target), strict=True):
         validate_instruction(instruction, target)  # raises where the learner would
         qubits = [qubit for _, pair in layer.gates for qubit in pair]
         assert len(set(qubits)) == len(qubits) > 0

@@ -11,7 +11,10 @@ from ibm_service_learning import rms
 from plan_cases import map_workload, quick
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
+from qiskit.circuit.library import CZGate
+from qiskit.transpiler import Target
 from qiskit_aer import AerSimulator
+from qiskit_ibm_runtime.exceptions import IBMInputValueError
 from qiskit_ibm_runtime.fake_provider.executor.run_quantum_program import run_quantum_program
 from qiskit_ibm_runtime.options_models import SamplerOptions
 from qiskit_ibm_runtime.options_models.simulator import SimulatorOptions
@@ -31,7 +34,7 @@ from qhybrid.hardware.circuits.prepared import Pub
 from qhybrid.hardware.circuits.simulation import NO_WEIGHTS, Simulation
 from qhybrid.hardware.plan.planning import draft_plan
 from qhybrid.hardware.plan.prediction import expected_answer, spread_by_versions
-from qhybrid.hardware.services.ibm.learning import injecting_program
+from qhybrid.hardware.services.ibm.learning import injecting_program, learning_instructions
 from qhybrid.hardware.settings import LEVELS
 from qhybrid.noise import NoiseProfile
 
@@ -216,3 +219,14 @@ def test_versions_that_share_their_errors_spread_more(prepared):
     spread_by_versions(prepared, pubs, settings, random)
     spreads = [pub["means"][0].std() for pub in pubs]
     assert spreads == pytest.approx([0.0 if v.noise == 1 else 1 / 8 for v in prepared.variants], rel=0.03)
+
+
+def test_gates_that_are_listed_from_one_side_alone_can_be_learned():
+    """The layer is told apart by ascending qubits, and sent as the device has its gate."""
+    target = Target(num_qubits=3)
+    target.add_instruction(CZGate(), {(2, 1): None})
+    (found,) = learning_instructions([NoiseLayer((0, 1, 2), (("cz", (1, 2)),))], target)
+    (gate,) = found.operation.body.data
+    assert [found.operation.body.find_bit(qubit).index for qubit in gate.qubits] == [2, 1]
+    with pytest.raises(IBMInputValueError, match="not supported"):
+        learning_instructions([NoiseLayer((0, 1, 2), (("cz", (0, 1)),))], target)

@@ -14,7 +14,9 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import BoxOp, CircuitInstruction, QuantumRegister
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit.quantum_info import PauliLindbladMap
+from qiskit.transpiler import Target
 from qiskit_ibm_runtime import Executor
+from qiskit_ibm_runtime.exceptions import IBMInputValueError
 from qiskit_ibm_runtime.executor_sampler.finalize_options import finalize_sampler_options
 from qiskit_ibm_runtime.noise_learner_v3 import NoiseLearnerV3
 from qiskit_ibm_runtime.noise_learner_v3.validation import validate_instruction
@@ -48,6 +50,9 @@ def noise_work(circuits: Sequence[PreparedCircuit], device: Device, settings: Ha
         circuits: What is executed.
         device: The device.
         settings: Delay between executions, mitigation and prices.
+
+    Raises:
+        HardwareError: If a layer cannot be learned.
     """
     found: dict[Any, NoiseLayer] = {}
     passes = _passes(settings.mitigation, True)
@@ -59,6 +64,13 @@ def noise_work(circuits: Sequence[PreparedCircuit], device: Device, settings: Ha
     learning = settings.mitigation.learning
     each = BASES * learning.randomizations * learning.shots
     layers = tuple(found.values())
+    try:
+        learning_instructions(layers, device.target)
+    except IBMInputValueError as error:
+        raise HardwareError(
+            f"All layers of the circuits must be learnable for mitigation `pea` on {device.name}, but the "
+            f"client says: {error} Fix: another mitigation; nothing was planned."
+        ) from error
     executions = each * len(learning.depths) * len(layers)
     lengths = sum(_seconds(layer, depth, device) for layer in layers for depth in learning.depths)
     seconds = settings.price.overhead_s + executions * settings.delay_seconds + each * lengths
@@ -115,22 +127,29 @@ def _neighbours(qubits: tuple[int, ...], device: Device) -> tuple[tuple[int, int
     return tuple(sorted(pair for pair in every if inside.issuperset(pair)))
 
 
-def learning_instructions(work: NoiseWork, num_qubits: int) -> list[CircuitInstruction]:
-    """Return the layers as the client's noise learner takes them.
+def learning_instructions(layers: Sequence[NoiseLayer], target: Target) -> list[CircuitInstruction]:
+    """Return layers as the client's noise learner takes them.
 
     Args:
-        work: The layers.
-        num_qubits: Qubits of the device.
+        layers: The layers.
+        target: The device.
+
+    Raises:
+        IBMInputValueError: If the learner does not take one.
     """
-    register = QuantumRegister(num_qubits, "q")
+    register = QuantumRegister(target.num_qubits, "q")
     found = []
-    for layer in work.layers:
+    for layer in layers:
         place = {qubit: index for index, qubit in enumerate(layer.qubits)}
         body = QuantumCircuit(len(layer.qubits))
         for name, qubits in layer.gates:
-            getattr(body, name)(*(place[qubit] for qubit in qubits))
+            # A gate that is the same from both sides may be listed for one order of its qubits alone.
+            written = qubits if target.instruction_supported(name, qubits) else qubits[::-1]
+            getattr(body, name)(*(place[qubit] for qubit in written))
         box = BoxOp(body, annotations=[Twirl()])
+        # Ascending: what comes back is numbered in the device's order of the qubits.
         found.append(CircuitInstruction(box, [register[qubit] for qubit in layer.qubits]))
+        validate_instruction(found[-1], target)
     return found
 
 
@@ -150,9 +169,7 @@ def learning_sender(
     """
     assert package.learns is not None
     learner = NoiseLearnerV3(mode, _learning_options(package, settings))
-    layers = learning_instructions(package.learns, backend.num_qubits)
-    for one in layers:
-        validate_instruction(one, backend.target)
+    layers = learning_instructions(package.learns.layers, backend.target)
     return lambda: learner.run(layers)
 
 
