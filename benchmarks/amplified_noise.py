@@ -3,7 +3,7 @@
 Run: ``python benchmarks/amplified_noise.py``: three models on a fake device, by its calibration: what is left
 on average, and with shots. ``--small``: a circuit of 4 qubits through the client and the local service of the
 tests, which simulates twirled gates with Aer and learns from what it simulates, with errors of the shots that
-are asked for; minutes.
+are asked for; minutes. ``--learning``: how near that comes to the noise that is there, by numbers of shots.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from pathlib import Path
 import numpy as np
 from hardware_bill import MODELS, Work, workload
 
+from qhybrid.devices import load_device
+from qhybrid.hardware.circuits.noise_layers import checked_noise
 from qhybrid.hardware.circuits.simulation import Simulation
 from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.outcome import write_outcome
 from qhybrid.hardware.plan.planning import make_plan
 from qhybrid.hardware.plan.prediction import exact_answer, expected_answer
+from qhybrid.hardware.services.ibm.learning import learning_instructions
+from qhybrid.hardware.services.ibm.rules import RULES
 from qhybrid.hardware.settings import LEVELS, HardwareSettings, Learning, Mitigation, mitigation_of
 
 KINDS = {
@@ -83,6 +87,46 @@ def through_the_service(
             yield name, found["observable_deviation_rms"], found["observable_error_rms"]
 
 
+def learned(model: str, device: str) -> Iterator[tuple[Learning, float, float, float, float]]:
+    """Yield numbers of a learning, its QPU seconds, and how near it comes, over X, Y and Z of every qubit.
+
+    The last three are what a layer takes of such a string on average, -ln f, by how much that was learned too
+    large, and the root mean square of what was learned wrongly.
+    """
+    import ibm_service_learning as stand_in
+    from ibm_service_simulation import _noise_model, neighbours
+    from noise_learning_price import clients_numbers, work_of
+    from qiskit_ibm_runtime.noise_learner_v3.params_converters import NOISE_LEARNER_V3_PARAMS_CONVERTERS
+    from qiskit_ibm_runtime.options_models import NoiseLearnerV3Options
+
+    given, noise_model = Work(workload(model)), _noise_model(device)
+    few = Learning(randomizations=8)
+    for numbers in (few, Learning(), Learning(depths=(0, 4, 16, 32)), clients_numbers()):
+        work = work_of(given, device, numbers)
+        layers = learning_instructions(work.layers, load_device(device).target)
+        options = NoiseLearnerV3Options(
+            shots_per_randomization=numbers.shots,
+            num_randomizations=numbers.randomizations,
+            layer_pair_depths=list(numbers.depths),
+        )
+        params = NOISE_LEARNER_V3_PARAMS_CONVERTERS["v0.3"].encoder(layers, options).model_dump(mode="json")
+        raw = stand_in.learn(params, noise_model, neighbours(device))
+        true, wrong = [], []
+        for one in checked_noise(work, RULES.read_noise(raw)).found:
+            size = len(one.layer.qubits)
+            strings = [stand_in._pauli(term, size) for term in one.terms]
+            for place in range(size):
+                for letter in "XYZ":
+                    pauli = stand_in._pauli((letter, [place]), size)
+                    lost = -np.log(stand_in._fidelity(pauli, one.layer.qubits, one.layer.gates, noise_model))
+                    found = 2 * sum(
+                        r for s, r in zip(strings, one.rates, strict=True) if stand_in._anti(pauli, s)
+                    )
+                    true.append(lost)
+                    wrong.append(found - lost)
+        yield numbers, work.seconds, float(np.mean(true)), float(np.mean(wrong)), _rms([np.array(wrong)])
+
+
 def through() -> dict[str, Mitigation]:
     """Return what goes through the local service: gates are twirled wherever noise is raised."""
     folded = LEVELS["strong"].model_copy(update={"dynamical_decoupling": False})
@@ -106,9 +150,20 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=16)
     parser.add_argument("--small", action="store_true", help="the small circuit, end to end")
     parser.add_argument("--versions", type=int, default=512)
+    parser.add_argument("--learning", action="store_true", help="what is learned beside what is there")
     options = parser.parse_args()
-    if options.small:
+    if options.small or options.learning:
         sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "hardware"))
+    if options.learning:
+        print("| model | depths | shots of a circuit | QPU seconds | -ln f | too large by | wrong by (rms) |")
+        print("|---|---|---|---|---|---|---|")
+        for model in options.model:
+            for numbers, seconds, *found in learned(model, options.device):
+                depths, shots = " ".join(map(str, numbers.depths)), numbers.randomizations * numbers.shots
+                shown = " | ".join(f"{one:.4f}" for one in found)
+                print(f"| {model} | {depths} | {shots:,} | {seconds:.0f} | {shown} |", flush=True)
+        return
+    if options.small:
         print("| mitigation | deviation (rms) | by shots alone | without these |")
         print("|---|---|---|---|")
         for name, rms, error in through_the_service("fake_manila", options.shots, options.versions, 4):
