@@ -170,7 +170,8 @@ def test_learning_beyond_the_limits_of_a_job_is_refused(new_plan):
 
 def test_noise_far_from_the_calibration_is_told(new_plan, service_state):
     """This device has none, and the calibration says that gates err."""
-    folder = new_plan()
+    mitigation = QUICK.model_copy(update={"learning": Learning(shots=500)})
+    folder = new_plan(mitigation=mitigation, limits={"jobs_per_minute": 1e6})
     run(folder)
     with opened(folder) as execution:
         (told,) = (text for _, text in execution.ledger.events() if text.startswith("noise learned"))
