@@ -286,6 +286,21 @@ def test_learning_of_the_old_qubits_that_appears_late_is_told_by_its_tag(new_pla
         ]
 
 
+def test_a_listing_that_lacks_the_job_is_no_reason_to_pay_again(new_plan, service_state):
+    """What a job learns is told by its tags: without them nothing is known of it, and nothing is given up."""
+    folder = new_plan()
+    with opened(folder) as execution:
+        execution.submit()
+        (job,) = service_state.jobs.values()
+        job.listed_at = time.time() + 1e4
+        with pytest.raises(HardwareError, match="must be listed with what it learns"):
+            execution.collect()
+        assert execution.submit(again=True) == 0
+        job.listed_at = 0.0
+    run(folder)
+    assert kinds(service_state) == ONCE
+
+
 def test_the_noise_of_other_layers_is_not_used(new_plan, service_state):
     """A job with the right tag that learned something else, and a result of the wrong size."""
     folder = new_plan()

@@ -9,7 +9,7 @@ from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.circuits.decoding import decode_chunk, decode_noise
 from qhybrid.hardware.circuits.readout_calibration import UselessResultError
 from qhybrid.hardware.jobs.context import JobContext
-from qhybrid.hardware.jobs.learning import check_learns, told_noise, work_of
+from qhybrid.hardware.jobs.learning import learns_what_is_wanted, told_noise, work_of
 from qhybrid.hardware.jobs.received import received_text
 from qhybrid.hardware.jobs.reconciling import (
     close_left_open,
@@ -233,10 +233,13 @@ def _check(context: JobContext, chunk: Chunk, job_id: str, text: str) -> None:
         UselessResultError: If it is, and says nothing.
     """
     once_more = "If that does not help, `submit --again` has it executed, and paid for, once more."
+    if chunk.learns and not learns_what_is_wanted(context, chunk, job_id):
+        raise NoResultError(
+            f"Job {job_id} of chunk {chunk.number} learns the noise of other layers. Fix: collect again; it "
+            f"is not used, and nothing is sent again by itself. {once_more}"
+        )
     try:
-        if chunk.learns:
-            check_learns(context, chunk, job_id)
-        else:
+        if not chunk.learns:
             context.check_mark(chunk, text)
     except ServiceError as error:
         raise NoResultError(f"job {job_id}: {error} {once_more}") from None

@@ -164,11 +164,11 @@ def enter_missing_learning(context: JobContext) -> bool:
     return bool(found)
 
 
-def check_learns(context: JobContext, chunk: Chunk, job_id: str) -> None:
-    """Check by its tags that a job learns what a chunk is to learn; that of another layout becomes its.
+def learns_what_is_wanted(context: JobContext, chunk: Chunk, job_id: str) -> bool:
+    """Return, by its tags, whether a job learns what a chunk is to learn; that of another layout becomes its.
 
     Raises:
-        ServiceError: If it does not, or its tags cannot be had.
+        ServiceError: If its tags cannot be had: that says nothing of the job.
     """
     listed = context.listed(context.ledger.tag)
     tags = next((one.tags for one in listed if one.id == job_id), None)
@@ -182,8 +182,5 @@ def check_learns(context: JobContext, chunk: Chunk, job_id: str) -> None:
         if work is not None and work.mark(learning) in tags:
             if layout != chunk.layout:  # sent before the rest was mapped anew, and it appears only now
                 context.ledger.set_layout(layout, {chunk.number: work.seconds})
-            return
-    raise ServiceError(
-        f"Job {job_id} of chunk {chunk.number} learns the noise of other layers. Fix: collect again; it is "
-        "not used, and nothing is sent again by itself."
-    )
+            return True
+    return False
