@@ -21,7 +21,7 @@ from qhybrid.analysis.directions import (
     kappa_of,
     quantum_rank,
 )
-from qhybrid.analysis.estimates import Estimate, NotComputed
+from qhybrid.analysis.estimates import FEWEST, Estimate, NotComputed
 from qhybrid.analysis.expressibility import Expressibility, entangling_capability, expressibility_of
 from qhybrid.analysis.kernels import GeometricDifference, geometric_differences
 from qhybrid.analysis.parameters import ParameterFacts, Range, Settings
@@ -36,7 +36,6 @@ from qhybrid.errors import ConfigError
 
 SAMPLES = 1000
 """Random settings, and pairs of them, that each figure is estimated from unless asked otherwise."""
-FEWEST = 10
 Progress = Callable[[str, int, int | None], None]
 
 

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from qhybrid.analysis.estimates import Array, Estimate, NotComputed
+from qhybrid.analysis.estimates import FEWEST, Array, Estimate, NotComputed
 from qhybrid.analysis.expressibility import STATE_WORK
 from qhybrid.analysis.parameters import Settings
 from qhybrid.analysis.states import StateVectors
@@ -33,6 +33,8 @@ CLEAR_GAP = 1e3
 """Ratio of the smallest number that counts and the largest that does not, below which a rank is unsure."""
 RANK_SETTINGS, RANK_INPUTS, MOST_INPUTS = 8, 32, 512
 FISHER_SETTINGS, FISHER_INPUTS = 64, 64
+FISHER_ROWS = 8
+"""Rows of the Jacobian for each weight that the Fisher information is taken from, where the budget allows."""
 QFI_SETTINGS, QFI_INPUTS = 4, 8
 QFI_WORK = STATE_WORK / 4
 """Amplitudes that derivatives of states may touch."""
@@ -54,6 +56,7 @@ class Rank:
         smallest: Smallest number that counts, as a share of the largest; None if the rank is 0.
         next: Largest one that does not count; None if all count.
         note: What makes it doubtful; empty where nothing does.
+        bounded: Whether the rank is that of the inputs that were taken, and more of them may show more.
     """
 
     rank: int
@@ -64,6 +67,7 @@ class Rank:
     smallest: float | None
     next: float | None
     note: str = ""
+    bounded: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ class EffectiveDimension:
     """Effective dimension of the model that the outputs are.
 
     Attributes:
-        value: The dimension for `data` samples, at most about the number of weights.
+        value: The dimension for `data` samples, at most about the number of weights. Its error holds both the
+            spread over weights and what half of the inputs would change.
         share: Value over the number of weights.
         weights: Number of weights d.
         data: Number of samples n.
@@ -94,16 +99,38 @@ def jacobian_rank(settings: Settings, values: ExactValues) -> Rank | NotComputed
         return NotComputed(reason)
     needed = math.ceil(4 * len(settings.weights) / len(values.kept))
     inputs = min(MOST_INPUTS, max(RANK_INPUTS, needed)) if settings.num_inputs else 1
-    jacobians = _jacobians(settings, values, RANK_SETTINGS, inputs, "rank")
+    count, affordable = RANK_SETTINGS, values.affordable(RANK_SETTINGS * inputs, gradients=True)
+    if affordable < count * inputs:  # fewer settings first: ranks need the inputs
+        count = max(2, affordable // inputs)
+        inputs = max(1, min(inputs, affordable // count))
+    jacobians = _jacobians(settings, values, count, inputs, "rank")
+    found = _rank(_singular_values(jacobians), jacobians)
+    if not settings.num_inputs or found.rank == found.columns:
+        return found
+    return _growing(found, _rank(_singular_values(jacobians[:, :-1]), jacobians))
+
+
+def _singular_values(jacobians: Array) -> list[Array]:
+    """Return the singular values at each setting, for shape (settings, inputs, observables, weights)."""
     stacked = jacobians.reshape(len(jacobians), -1, jacobians.shape[-1])
-    found = _rank(
-        [np.asarray(np.linalg.svd(one, compute_uv=False), dtype=float) for one in stacked], jacobians
+    return [np.asarray(np.linalg.svd(one, compute_uv=False), dtype=float) for one in stacked]
+
+
+def _growing(found: Rank, without: Rank) -> Rank:
+    """Return a rank that says whether more inputs may show more directions.
+
+    Outputs and states are analytic in their inputs: where one random input more adds no direction, none does.
+
+    Args:
+        found: The rank of all inputs that were taken.
+        without: The rank without the last of them.
+    """
+    if found.rank <= without.rank:
+        return found
+    note = "; ".join(
+        filter(None, (found.note, "bounded by the sample: the last input still adds directions"))
     )
-    rows = stacked.shape[1]
-    if found.rank == rows < found.columns and settings.num_inputs:
-        note = f"bounded by the sample: {rows} outputs in all"
-        return Rank(**{**found.__dict__, "note": note})
-    return found
+    return replace(found, note=note, bounded=True)
 
 
 def quantum_rank(settings: Settings, states: StateVectors, inputs: int) -> Rank | NotComputed:
@@ -118,20 +145,35 @@ def quantum_rank(settings: Settings, states: StateVectors, inputs: int) -> Rank 
         return NotComputed("the circuit has no weights")
     inputs = inputs if settings.num_inputs else 1
     # A derivative costs about three states.
-    each = states.work * (1 + 3 * len(settings.weights)) * inputs
+    work = states.work * (1 + 3 * len(settings.weights))
+    if inputs > 1:  # each input shows at most 2 (2^n - 1) directions
+        needed = math.ceil(2 * len(settings.weights) / (2 * (2**states.num_qubits - 1) or 1))
+        inputs = max(inputs, min(needed, MOST_INPUTS, int(QFI_WORK / (QFI_SETTINGS * work))))
+    each = work * inputs
     if each > QFI_WORK:
         return NotComputed(
             f"needs {len(settings.weights)} derivatives of states of {states.num_qubits} qubits at {inputs} "
             f"inputs, {each:.1e} amplitude steps; at most {QFI_WORK:.0e} are taken"
         )
     count = int(min(QFI_SETTINGS if inputs > 1 else RANK_SETTINGS, max(1, QFI_WORK // each)))
-    spectra = []
+    spectra, without = [], []
     for rows in _grid(settings, count, inputs, "fisher"):
         parts = torch.split(rows, max(1, states.chunk // len(settings.weights)))
-        total = sum(quantum_fisher(settings, states, part).sum(0) for part in parts)
-        spectra.append(np.linalg.eigvalsh(np.asarray(total) / len(rows))[::-1].clip(min=0.0))
+        several = [quantum_fisher(settings, states, part) for part in parts]
+        total, last = sum(one.sum(0) for one in several), several[-1][-1]
+        spectra.append(_eigenvalues(np.asarray(total) / len(rows)))
+        without.append(_eigenvalues(np.asarray(total - last) / len(rows)))
     shape = np.empty((count, inputs, len(settings.weights)))
-    return _rank(spectra, shape)
+    found = _rank(spectra, shape)
+    if inputs == 1 or found.rank == found.columns:
+        return found
+    return _growing(found, _rank(without, shape))
+
+
+def _eigenvalues(matrix: Array) -> Array:
+    """Return the eigenvalues of a positive matrix, the largest first."""
+    found: Array = np.linalg.eigvalsh(matrix)[::-1].clip(min=0.0)
+    return found
 
 
 def quantum_fisher(settings: Settings, states: StateVectors, rows: torch.Tensor) -> torch.Tensor:
@@ -167,14 +209,37 @@ def effective_dimension(
     reason = _no_weights(settings, values)
     if reason:
         return NotComputed(reason)
-    inputs = FISHER_INPUTS if settings.num_inputs else 1
-    jacobians = _jacobians(settings, values, FISHER_SETTINGS, inputs, "effective dimension")
-    fisher = np.einsum("siow,siov->swv", jacobians, jacobians) / jacobians.shape[1]
-    found = dimension_of(fisher, data, gamma)
+    count, inputs = len(settings.weights), 1
+    if settings.num_inputs:  # too few rows of the Jacobian leave directions out
+        inputs = min(MOST_INPUTS, max(FISHER_INPUTS, math.ceil(FISHER_ROWS * count / len(values.kept))))
+    affordable = values.enough(FISHER_SETTINGS * inputs, gradients=True)
+    if isinstance(affordable, NotComputed):
+        return affordable
+    several = min(FISHER_SETTINGS, max(FEWEST, affordable // inputs))
+    inputs = min(inputs, affordable // several)
+    rows = inputs * len(values.kept)
+    if settings.num_inputs and (inputs < 2 or rows < count):
+        needed = max(2, math.ceil(count / len(values.kept)))
+        return NotComputed(
+            f"needs the gradients of at least {needed} inputs for {count} weights at {FEWEST} settings, but "
+            f"{inputs} are affordable"
+        )
+    jacobians = _jacobians(settings, values, several, inputs, "effective dimension")
+    found = dimension_of(_fisher(jacobians), data, gamma)
     if isinstance(found, NotComputed):
         return found
-    count = len(settings.weights)
+    if inputs > 1:
+        # The estimate is too small by about 1 / inputs: by as much as half of the inputs take away.
+        half = dimension_of(_fisher(jacobians[:, : inputs // 2]), data, gamma)
+        if isinstance(half, Estimate):
+            found = replace(found, error=math.hypot(found.error, found.value - half.value))
     return EffectiveDimension(found, found.value / count, count, data, gamma, jacobians.shape[1])
+
+
+def _fisher(jacobians: Array) -> Array:
+    """Return the mean of J^T J over inputs, shape (settings, weights, weights)."""
+    found: Array = np.einsum("siow,siov->swv", jacobians, jacobians, optimize=True) / jacobians.shape[1]
+    return found
 
 
 def dimension_of(fisher: Array, data: int, gamma: float = GAMMA) -> Estimate | NotComputed:
@@ -240,10 +305,6 @@ def _grid(settings: Settings, count: int, inputs: int, purpose: str) -> list[tor
 
 def _jacobians(settings: Settings, values: ExactValues, count: int, inputs: int, purpose: str) -> Array:
     """Return derivatives by the weights, shape (settings, inputs, observables, weights)."""
-    affordable = values.affordable(count * inputs, gradients=True)
-    if affordable < count * inputs:  # fewer settings first: ranks need the inputs
-        count = max(2, affordable // inputs)
-        inputs = max(1, min(inputs, affordable // count))
     rows = torch.cat(_grid(settings, count, inputs, purpose))
     found = values.gradients(rows)[:, :, settings.num_inputs :]
     return found.reshape(count, inputs, *found.shape[1:]).numpy()

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+FEWEST = 10
+"""Settings below which a standard error says nothing: of two the variance's own would always be 0."""
 
 
 @dataclass(frozen=True)

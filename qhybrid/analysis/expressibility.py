@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import stats
 
 from qhybrid.analysis.estimates import Array, Estimate, NotComputed, mean_of
 from qhybrid.analysis.parameters import Settings
@@ -38,7 +39,8 @@ class Expressibility:
             "settings, which no gate depends on" where there is nothing to draw.
         qubits: Qubits of the state; fewer than the circuit's for a light cone.
         divergence: KL in nats.
-        bias: Expectation of KL for a circuit that is exactly Haar-random, (bins - 1) / (2 M).
+        bias: Expectation of KL for a circuit that is exactly Haar-random: (bins - 1) / (2 M) where many pairs
+            fall into every bin, less where bins are too improbable for any.
         largest: KL of a circuit whose states are all the same: the logarithm of one over Haar's last bin.
         bins: "equal width" or "equal Haar probability".
         measured: Share of the pairs in each bin, shape (BINS,).
@@ -114,12 +116,34 @@ def divergence_of(fidelities: Array, qubits: int, drawn: str = "") -> Expressibi
         drawn,
         qubits,
         Estimate(divergence, error, count),
-        (BINS - 1) / (2 * count),
+        bias_of(haar, count),
         float(-np.log(haar[-1])),
         bins,
         tuple(measured.tolist()),
         tuple(haar.tolist()),
     )
+
+
+def bias_of(probabilities: Array, count: int) -> float:
+    """Return the expectation of KL between a sample's shares and the probabilities that it was drawn from.
+
+    sum_b E[s_b ln(s_b / p_b)], where s_b is the share of a binomial number of `count` draws in bin b. The
+    approximation (bins - 1) / (2 count) is several times too large where most bins stay empty, as equally
+    wide ones of five qubits do, and wrong either way where few draws fall into each.
+
+    Args:
+        probabilities: Of each bin, shape (BINS,), the sum 1.
+        count: Number of draws.
+    """
+    total = 0.0
+    for chance in probabilities.tolist():
+        middle, spread = count * chance, math.sqrt(count * chance * (1 - chance))
+        low = max(1, math.floor(middle - 10 * spread - 20))
+        high = min(count, math.ceil(middle + 10 * spread + 20))
+        hits = np.arange(low, high + 1)
+        shares = hits / count
+        total += float(stats.binom.pmf(hits, count, chance) @ (shares * (np.log(shares) - np.log(chance))))
+    return total
 
 
 def entangling_capability(settings: Settings, samples: int) -> Estimate | NotComputed:
@@ -135,7 +159,10 @@ def entangling_capability(settings: Settings, samples: int) -> Estimate | NotCom
     values = ExactValues(settings, single_qubit_observables("XYZ", count))
     if not values.complete:
         return NotComputed(f"{values.refusal}, for the states of its single qubits")
-    rows = settings.draw(values.affordable(samples), "entanglement")
+    drawn = values.enough(samples)
+    if isinstance(drawn, NotComputed):
+        return drawn
+    rows = settings.draw(drawn, "entanglement")
     lengths = values.values(rows).square().sum(dim=1) / count
     return mean_of((1 - lengths).clamp(min=0.0).numpy())
 

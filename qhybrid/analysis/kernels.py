@@ -26,6 +26,8 @@ from qhybrid.analysis.values import ExactValues
 from qhybrid.circuits.pauli import single_qubit_observables
 
 POINTS, REPEATS = 64, 5
+FEWEST_POINTS = 16
+"""Inputs of a repeat below which hardly any kernel differs from the nearest classical one."""
 WIDTHS = (0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 20.0, 50.0, 100.0)
 """Factors of Gaussian kernels, over the number of features and their variance."""
 RIDGE = 0.01
@@ -67,14 +69,23 @@ def geometric_differences(
     found: list[GeometricDifference | NotComputed] = []
     if states is not None:
         points = affordable_states(states, POINTS * REPEATS) // REPEATS
-        kernels = [_fidelity(states, rows) for rows in _samples(settings, points)]
-        found.append(_difference(settings, "fidelity", kernels, points))
+        if points < FEWEST_POINTS:
+            found.append(NotComputed(f"{_too_few(points)}, for the fidelity kernel"))
+        else:
+            kernels = [_fidelity(states, rows) for rows in _samples(settings, points)]
+            found.append(_difference(settings, "fidelity", kernels, points))
     bloch = ExactValues(settings, single_qubit_observables("XYZ", settings.spec.num_qubits))
     if not bloch.complete:
         return *found, NotComputed(f"{bloch.refusal}, for the states of single qubits")
     points = bloch.affordable(POINTS * REPEATS) // REPEATS
+    if points < FEWEST_POINTS:
+        return *found, NotComputed(f"{_too_few(points)}, for the projected kernel")
     kernels = [_projected(bloch, rows) for rows in _samples(settings, points)]
     return *found, _difference(settings, "projected", kernels, points)
+
+
+def _too_few(points: int) -> str:
+    return f"needs {REPEATS} times {FEWEST_POINTS} inputs, but {points} are affordable"
 
 
 def difference(quantum: Array, classical: Array) -> float | None:

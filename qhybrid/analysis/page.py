@@ -252,8 +252,11 @@ def _draw_observables(axes: Any, found: CircuitAnalysis) -> None:
     if isinstance(found.trainability, NotComputed):
         _say(axes, title, str(found.trainability))
         return
-    _title(axes, title)
     series = found.trainability.series[2:]
+    if not series:
+        _say(axes, title, "no observable depends on any angle")
+        return
+    _title(axes, title)
     sizes = {cone.observable: len(cone.qubits) for cone in found.structure.cones}
     x = [sizes[name] for name, _ in series]
     axes.errorbar(

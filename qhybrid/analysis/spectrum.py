@@ -52,6 +52,7 @@ class InputSpectrum:
         draws: Random settings of all other inputs and weights.
         merged: Whether frequencies are missing that the rotations could give.
         note: Why there are no fixed frequencies; empty where there are.
+        missing: Those frequencies, radians by unit of the input; 0 is the constant part.
     """
 
     name: str
@@ -60,6 +61,7 @@ class InputSpectrum:
     draws: int
     merged: bool
     note: str = ""
+    missing: tuple[float, ...] = ()
 
 
 def spectra_of(settings: Settings, values: ExactValues) -> tuple[InputSpectrum, ...] | NotComputed:
@@ -118,9 +120,10 @@ def _with_base(
         if waves[:, number].max() > REACHED:
             found.append(Frequency(number * base, size, spread / math.sqrt(draws) / (2 * size)))
     there = {one.value for one in found}
-    possible = _sums(fact.factors, base)
-    merged = any(number * base not in there for number in possible)
-    return InputSpectrum(fact.name, degree * base, tuple(found), draws, merged)
+    missing = tuple(
+        number * base for number in sorted(_sums(fact.factors, base)) if number * base not in there
+    )
+    return InputSpectrum(fact.name, degree * base, tuple(found), draws, bool(missing), missing=missing)
 
 
 def _sums(factors: tuple[float, ...], base: float) -> set[int]:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from qhybrid.analysis.analyze import WHOLE, CircuitAnalysis
 from qhybrid.analysis.closed_form import LARGEST_CONE
 from qhybrid.analysis.directions import Rank
-from qhybrid.analysis.estimates import NotComputed
+from qhybrid.analysis.estimates import Estimate, NotComputed
 from qhybrid.analysis.expressibility import Expressibility
 from qhybrid.analysis.kernels import GeometricDifference
-from qhybrid.analysis.spectrum import InputSpectrum
+from qhybrid.analysis.spectrum import Frequency, InputSpectrum
 from qhybrid.analysis.structure import Counts, Structure
 from qhybrid.analysis.trainability import AngleGradient, Growth, Slope, Trainability
 
@@ -37,7 +37,7 @@ def sections_of(found: CircuitAnalysis) -> list[Section]:
         *([("growth", _growth(found.growth))] if found.growth else []),
         ("spectrum", _spectra(found.spectra)),
         ("effective dimension", _dimension(found)),
-        ("geometric difference", [_kernel(one) for one in found.geometric_differences]),
+        ("geometric difference", [kernel_text(one) for one in found.geometric_differences]),
         ("classical cost", _cost(found)),
     ]
 
@@ -123,26 +123,31 @@ def _dead(found: CircuitAnalysis) -> list[str]:
 
 
 def _directions(found: CircuitAnalysis) -> list[str]:
-    state = "the state" if found.states.of == WHOLE else f"the state of {found.states.of}"
+    state = "the state" if found.states.of in (WHOLE, "") else f"the state of {found.states.of}"
     return [
-        _rank("outputs (Jacobian over random inputs)", found.jacobian_rank),
-        _rank(f"{state}, one input (quantum Fisher information)", found.quantum_rank_one_input),
-        _rank(f"{state}, all inputs together", found.quantum_rank),
+        rank_text("outputs (Jacobian over random inputs)", found.jacobian_rank),
+        rank_text(f"{state}, one input (quantum Fisher information)", found.quantum_rank_one_input),
+        rank_text(f"{state}, all inputs together", found.quantum_rank),
     ]
 
 
-def _rank(label: str, found: Rank | NotComputed) -> str:
+def rank_text(label: str, found: Rank | NotComputed) -> str:
+    """Return a rank in words, behind what it is of."""
     if isinstance(found, NotComputed):
         return f"{label}: {found}"
     spare = found.columns - found.rank
     said = f"{spare} of them add nothing" if spare else "all of them count"
-    inputs = f" with {found.inputs} inputs" if found.inputs > 1 else ""
+    if found.bounded:
+        said = f"what the other {spare} add is not known"
+    several = f"{found.inputs} inputs" if found.inputs > 1 else "one input"
+    inputs = f" with {several}" if found.inputs > 1 or found.bounded else ""
     gap = ""
     if found.smallest is not None and found.next is not None:
         gap = f"; smallest that counts {found.smallest:.0e}, next {found.next:.0e} of the largest"
     note = f"; {found.note}" if found.note else ""
+    rank = f"at least {found.rank}" if found.bounded else str(found.rank)
     return (
-        f"{label}: rank {found.rank} of {found.columns} weights, {said} "
+        f"{label}: rank {rank} of {found.columns} weights, {said} "
         f"(at {found.reached} of {found.settings} settings{inputs}{gap}{note})"
     )
 
@@ -233,7 +238,7 @@ def _spectra(found: tuple[InputSpectrum, ...] | NotComputed) -> list[str]:
     groups: dict[str, list[InputSpectrum]] = {}
     for one in found:
         key = one.note or ", ".join(f"{wave.value:.4g}" for wave in one.frequencies)
-        groups.setdefault(key + str(one.merged), []).append(one)
+        groups.setdefault(key + str(one.missing), []).append(one)
     lines = []
     for own in list(groups.values())[:SHOWN]:
         first, names = own[0], _list([one.name for one in own])
@@ -245,11 +250,11 @@ def _spectra(found: tuple[InputSpectrum, ...] | NotComputed) -> list[str]:
             lines.append(f"{names}: no frequency is reached")
             continue
         waves = first.frequencies
-        amplitude = ", ".join(f"{wave.amplitude:.3f} +- {wave.error:.3f}" for wave in waves[:SHOWN])
+        amplitude = ", ".join(_amplitude(wave) for wave in waves[:SHOWN])
         values = ", ".join(("+-" if wave.value else "") + f"{wave.value:.4g}" for wave in waves[:SHOWN])
         more = ", ..." if len(waves) > SHOWN else ""
         of = f" of {first.name}" if len(own) > 1 else ""
-        merged = f"; others up to {first.possible:.4g} cancel" if first.merged else ""
+        merged = _missing(first.missing)
         lines.append(
             f"{names}: frequencies {values}{more} rad a unit, amplitudes{of} {amplitude}{more} (root mean "
             f"square over {first.draws} settings, largest observable){merged}"
@@ -257,6 +262,22 @@ def _spectra(found: tuple[InputSpectrum, ...] | NotComputed) -> list[str]:
     if len(groups) > SHOWN:
         lines.append(f"... and {len(groups) - SHOWN} more groups of inputs in the JSON file")
     return lines
+
+
+def _missing(frequencies: Sequence[float]) -> str:
+    """Return in words which frequencies cancel; a constant part that is absent is nothing that merged."""
+    if not frequencies:
+        return ""
+    if tuple(frequencies) == (0.0,):
+        return "; no constant part"
+    own = ", ".join(("+-" if one else "") + f"{one:.4g}" for one in frequencies[:SHOWN])
+    more = ", ..." if len(frequencies) > SHOWN else ""
+    return f"; {own}{more} cancel, which its rotations could give"
+
+
+def _amplitude(wave: Frequency) -> str:
+    estimate = Estimate(wave.amplitude, wave.error, 0)
+    return estimate.text() if wave.amplitude >= 5e-3 else estimate.scientific()
 
 
 def _dimension(found: CircuitAnalysis) -> list[str]:
@@ -269,10 +290,12 @@ def _dimension(found: CircuitAnalysis) -> list[str]:
     ]
 
 
-def _kernel(one: GeometricDifference | NotComputed) -> str:
+def kernel_text(one: GeometricDifference | NotComputed) -> str:
+    """Return a geometric difference in words."""
     if isinstance(one, NotComputed):
         return str(one)
-    low = one.value.value < one.largest / 4
+    # Between 1, none, and sqrt(N): 2 of 8 for 64 inputs.
+    low = one.value.value < 1 + (one.largest - 1) / 7
     said = "no labels on which it is far better" if low else "labels on which it is better may exist"
     return (
         f"{one.kernel} kernel: g {one.value.text(2)} against the nearest classical one ({one.nearest}); "

@@ -122,7 +122,10 @@ def trainability_of(
         return NotComputed("no gate depends on an input or a weight")
     if not values.kept:
         return NotComputed(values.refusal or "there are no observables")
-    rows = settings.draw(values.affordable(samples, gradients=True), "gradients")
+    count = values.enough(samples, gradients=True)
+    if isinstance(count, NotComputed):
+        return count
+    rows = settings.draw(count, "gradients")
     gradients = values.gradients(rows).numpy()
     names = tuple(format_observable(settings.spec.observables[place]) for place in values.kept)
     each, each_error = variance_of(gradients)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from qiskit.quantum_info import SparsePauliOp
 
+from qhybrid.analysis.estimates import FEWEST, NotComputed
 from qhybrid.analysis.parameters import Settings
 from qhybrid.analysis.structure import cone_of
 from qhybrid.engines.exact.engine import ExactEngine
@@ -17,6 +18,8 @@ BUDGET = 2e10
 """Multiply-adds that one figure may take; it takes fewer samples beyond."""
 CALL = 2e5
 """Multiply-adds that a sample counts for at least: what goes around them."""
+PATIENCE = 10
+"""Budgets that a figure may take at most so that it has `FEWEST` settings."""
 ROWS = 256
 """Settings of one call."""
 LARGEST_CONE = 20
@@ -69,8 +72,27 @@ class ExactValues:
         """
         if not self.kept:
             return wanted
-        each = CALL + self._work * (1 + 2 * len(self.kept)) if gradients else self._work
-        return max(2, min(wanted, int(BUDGET / each)))
+        return max(2, min(wanted, int(BUDGET / self._each(gradients))))
+
+    def enough(self, wanted: int, gradients: bool = False) -> int | NotComputed:
+        """Return how many settings a figure with a standard error may take, or why it cannot have `FEWEST`.
+
+        Args:
+            wanted: Settings that are wanted, at least `FEWEST`.
+            gradients: Whether the gradient of every observable is wanted too.
+        """
+        count = max(self.affordable(wanted, gradients), FEWEST)
+        needed = FEWEST * self._each(gradients)
+        if self.kept and needed > PATIENCE * BUDGET:
+            return NotComputed(
+                f"needs {needed:.1e} multiply-adds for {FEWEST} settings, and at most "
+                f"{PATIENCE * BUDGET:.0e} are taken"
+            )
+        return count
+
+    def _each(self, gradients: bool) -> float:
+        """Return the multiply-adds of one setting."""
+        return CALL + self._work * (1 + 2 * len(self.kept)) if gradients else self._work
 
     def values(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the expectation values, shape (B, kept), for rows of parameters of shape (B, P)."""

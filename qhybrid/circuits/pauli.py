@@ -5,6 +5,7 @@ In text the number is the qubit's index; in a label such as `IZX` the rightmost 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -129,7 +130,10 @@ def parse_observable(text: str, num_qubits: int) -> SparsePauliOp:
                 f"Observable {text!r} must act on qubits 0 to {num_qubits - 1}, but names qubit "
                 f"{max(qubits)}."
             )
-        terms.append(("".join(letter for letter, _ in factors), qubits, float(match.group(1) or 1.0)))
+        factor = float(match.group(1) or 1.0)
+        if not math.isfinite(factor):
+            raise CircuitError(f"Observable {text!r} has factor {match.group(1)}, which is too large.")
+        terms.append(("".join(letter for letter, _ in factors), qubits, factor))
     return SparsePauliOp.from_sparse_list(terms, num_qubits=num_qubits)
 
 
@@ -149,7 +153,8 @@ def format_observable(observable: SparsePauliOp) -> str:
     for letters, qubits, factor in observable.to_sparse_list():
         pairs = sorted(zip(qubits, letters, strict=True))
         paulis = " ".join(f"{letter}{qubit}" for qubit, letter in pairs) or "I0"
-        parts.append(paulis if factor == 1 else f"{complex(factor).real:.17g} * {paulis}")
+        size = repr(float(complex(factor).real)).removesuffix(".0")  # shortest text of the same number
+        parts.append(paulis if factor == 1 else f"{size} * {paulis}")
     return "; ".join(parts)
 
 

@@ -34,6 +34,15 @@ _VERSION = re.compile(r"\s*OPENQASM\s+(\d+)")
 _LOOP = re.compile(r"^(?!\s*//).*?\b(?:for|while)\b", re.MULTILINE)
 _PLACE = re.compile(r"(?:<input>:|L|line )?(\d+)(?:,|:C|:)\d+:? (.*)", re.DOTALL)
 
+_QPY = "qhybrid.circuits.save_circuit writes QPY, which holds any expression"
+_HINTS = (
+    ("already inserted", "names of gates in stdgates.inc are taken"),
+    ("type error", f"such as a product of two of type angle, which a gate's own parameters are; {_QPY}"),
+    ("FunctionCall", f"no function of a parameter can be read; {_QPY}"),
+    ("unsupported binary operation", f"+ - * / can be read; {_QPY}"),
+)
+"""What helps, by the words of Qiskit's reader of OpenQASM 3."""
+
 
 def qasm_format(text: str) -> Format:
     """Return which OpenQASM a text is: what it says of itself, else 3."""
@@ -85,7 +94,7 @@ def _reason(error: BaseException, printed: str, text: str) -> str:
     message = str(getattr(error, "message", "") or error) or printed.strip()
     match = _PLACE.fullmatch(message)
     if match:
-        hint = " (names of gates in stdgates.inc are taken)" if "already inserted" in message else ""
+        hint = next((f" ({said})" for words, said in _HINTS if words in match[2]), "")
         return f"line {match[1]}: {match[2].rstrip('.')}{hint}"
     cause = error.__cause__
     for inner in getattr(cause, "args", ()):
@@ -111,7 +120,10 @@ def _from_qpy(content: bytes, place: str) -> QuantumCircuit:
     except Exception as error:  # a damaged file may fail anywhere
         raise CircuitError(f"{place}: cannot be read as QPY ({type(error).__name__}: {error}).") from error
     if len(circuits) != 1:
-        raise CircuitError(f"{place}: must hold one circuit, but holds {len(circuits)}.")
+        raise CircuitError(
+            f"{place}: must hold one circuit, but holds {len(circuits)}. Fix: qpy.dump(circuit, file) of one "
+            "alone, a file for each."
+        )
     return circuits[0]
 
 

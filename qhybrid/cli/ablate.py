@@ -121,7 +121,7 @@ class _Progress:
 
 def print_ablation(found: Mapping[str, Any]) -> None:
     """Print the table of an ablation, the verdicts in words, and how they were found."""
-    from qhybrid.experiments.ablations.results import frozen_vits
+    from qhybrid.experiments.ablations.results import frozen_vits, tuning_said
 
     console.print(ablation_table(found))
     for layers, letter in _letters(found).items():
@@ -143,9 +143,8 @@ def print_ablation(found: Mapping[str, Any]) -> None:
         say(f"Seconds an epoch, median over runs: {', '.join(timed)}.")
     for sentence in frozen_vits(found):
         say(sentence)
-    if found["trials"]:
-        keys = ", ".join(found["space"])
-        say(f"Each arm was tuned with {found['trials']} settings by validation, over {keys}.")
+    if tuned := tuning_said(found):
+        say(tuned)
     for arm, why in found["impossible"].items():
         say(f"not possible: {arm} ({why})")
     if not found["baselines"]:

@@ -113,7 +113,7 @@ def _short_verdict(key: str, row: Mapping[str, Any]) -> str:
 
 def layer_lines(content: Mapping[str, Any]) -> list[str]:
     """Return what is known of each layer beside its replacements, a few lines each."""
-    from qhybrid.evaluation.diagnosis.wording import fitted_on
+    from qhybrid.evaluation.diagnosis.wording import fitted_on, shots_said
 
     lines = []
     for name, layer in content["layers"].items():
@@ -125,7 +125,7 @@ def layer_lines(content: Mapping[str, Any]) -> list[str]:
         lines.append(f"{name}: {layer['circuit']}, {layer['qubits']} qubits, {size}{through}")
         fits = _surrogates(layer, fitted_on(content))
         lines += [f"  {line}" for line in (_angles(layer), fits, _gradients(layer)) if line]
-    lines += [_shots(content["shots"])]
+    lines += [f"shots: {shots_said(content)}"]
     return lines
 
 
@@ -154,11 +154,3 @@ def _gradients(layer: Mapping[str, Any]) -> str:
         return "gradient norms in training: not recorded"
     parts = [f"{name} {one['first']:.2g} to {one['last']:.2g}" for name, one in found.items()]
     return f"gradient norm in training, first to last epoch: {', '.join(parts)}"
-
-
-def _shots(shots: Mapping[str, Any]) -> str:
-    if shots["left_out"]:
-        return f"shots: not tried ({shots['left_out']})"
-    if shots["enough"] is None:
-        return f"shots: more than {shots['tried'][-1]['shots']:,} are needed to stay within the margin"
-    return f"shots: {shots['enough']:,} are enough to stay within the margin"

@@ -255,14 +255,17 @@ def _fitted(model: Any, inputs: Floats, targets: NDArray[Any], remarks: set[str]
 
 
 def _say(model: Any, inputs: Floats, num_classes: int, facts: dict[str, Any]) -> Predicted:
-    """Return what a fitted model says; classes that training lacks are never said."""
+    """Return what a fitted model says; classes that training lacks are never said.
+
+    They have no probability then, and a cross-entropy would be that of the number that stands for 0.
+    """
     if not hasattr(model, "predict_proba"):
         return Predicted(_sure(torch.from_numpy(model.predict(inputs)), num_classes), False, facts)
     logits = torch.full((len(inputs), num_classes), -_SURE)
     with np.errstate(divide="ignore"):  # what is sure is clamped below
         said = model.predict_log_proba(inputs)
     logits[:, torch.from_numpy(model.classes_)] = torch.from_numpy(said).float()
-    return Predicted(logits.clamp(min=-_SURE), True, facts)
+    return Predicted(logits.clamp(min=-_SURE), len(model.classes_) == num_classes, facts)
 
 
 def _pixels(data: BaselineData) -> Predicted:

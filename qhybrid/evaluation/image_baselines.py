@@ -27,7 +27,7 @@ from qhybrid.training.images.run import LoadedImageRun, load_image_run
 from qhybrid.workspace import cache_dir, write_text
 from qhybrid.workspace import data_root as default_data_root
 
-VERSION = 2
+VERSION = 3
 """Of what is kept: a change of any baseline's numbers changes it."""
 HELD_OUT = 0.2
 """Share of training that chooses settings where there is no validation split."""
@@ -142,6 +142,11 @@ def _data(dataset: ImageDataset, arrays: ImageArrays) -> BaselineData:
         choice, chosen_on = dataset.load("val"), "the validation split"
     else:
         chosen_on = f"{100 * HELD_OUT:.0f} % of training, seeded: there is no validation split"
+        if len(train) < 2:
+            raise DataError(
+                "Baselines need a validation split, or at least 2 training images of which one chooses "
+                f"settings, but there are {len(train)}. Fix: more training images."
+            )
         size = max(1, round(HELD_OUT * len(train)))
         labels = train.targets.numpy() if dataset.task == CLASSIFICATION else [0] * len(train)
         sizes, units = [len(train) - size, size], dataset.sampling_units(train.ids)

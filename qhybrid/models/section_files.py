@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from qhybrid.circuits.definition_files import definition_file, read_definition
-from qhybrid.circuits.definitions import resolve_circuit
+from qhybrid.circuits.definitions import build_resolved, resolve_circuit
+from qhybrid.circuits.library import CIRCUITS
 from qhybrid.errors import CircuitError, ConfigError
 from qhybrid.models.registry import MODELS
 from qhybrid.models.workspace_circuits import with_workspace_arguments
@@ -27,12 +28,22 @@ def circuits_hash(section: Mapping[str, Any]) -> str | None:
         anyway. What cannot be read does not count: building the model says so.
     """
     content: dict[str, Any] = dict(_workspace_arguments(section))
-    for name in _named(section):
+    others = {text for text in _texts(section) if text in CIRCUITS and not _is_own(text)}
+    for name in sorted(_named(section) | others):
         with contextlib.suppress(CircuitError, ConfigError, OSError):
-            content[f"circuit {name}"] = resolve_circuit(name)
+            content[f"circuit {name}"] = found = resolve_circuit(name)
+            if "builder" in found and not _is_own(found["builder"]):
+                # Code of others may change, and its builder keeps its name.
+                content[f"gates of {name}"] = build_resolved(found).fingerprint
     if not content:
         return None
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _is_own(builder: str) -> bool:
+    """Return whether a builder is the package's, and not a plugin's or a script's."""
+    module = getattr(CIRCUITS.get(builder).build, "__module__", None) or ""
+    return module.split(".")[0] == __name__.split(".")[0]
 
 
 def circuits_changed(section: Mapping[str, Any]) -> float | None:

@@ -187,8 +187,10 @@ class NoiseRates(StrictModel):
         """Return the error for a gate or read-out that a device does not have."""
         return EngineError(
             f"Noise profile `{self.name}` of a device must list all that the circuit uses, but has no values "
-            f"for {what} on qubit(s) {', '.join(map(str, qubits))}. Fix: transpile the circuit to the device "
-            "(spec.transpile(target)), and restrict circuit and profile to the same qubits."
+            f"for {what} on qubit(s) {', '.join(map(str, qubits))}: circuits are as "
+            "written, not as the device executes them. Fix: in a recipe the engine that maps them, `engine: "
+            "{kind: routed, options: {backend: DEVICE}}`; in Python spec.transpile(target), with circuit and "
+            "profile restricted to the same qubits."
         )
 
     def _rates(self, name: str, qubits: tuple[int, ...]) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure as Drawing
 
 from qhybrid.experiments.ablations.pictures import ROW, Paints, draw_arms, judged_arms
-from qhybrid.experiments.ablations.results import frozen_vits
+from qhybrid.experiments.ablations.results import frozen_vits, tuning_said
 from qhybrid.metrics import DASH, Metric, find_metric
 from qhybrid.metrics.verdict import DIFFERENT, EQUIVALENT
 from qhybrid.report.parts import Figure, Table
@@ -76,11 +76,7 @@ def ablation_part(source: AblationSource, name: str) -> AblationPart:
 def _facts(found: Mapping[str, Any], shown: Metric) -> str:
     margin = shown.number(found["margin"])
     unit = " points" if margin != found["margin"] else ""
-    tuned = (
-        f" Each arm was tuned with {found['trials']} settings by validation: {', '.join(found['space'])}."
-        if found["trials"]
-        else " Arms were trained with the recipe's own settings."
-    )
+    tuned = f" {tuning_said(found) or 'Arms were trained with the settings of the recipe.'}"
     vits = "".join(f" {sentence}" for sentence in frozen_vits(found))
     return (
         f"{found['statistics']} p is that of the paired t-test, corrected by Holm over the arms; finds is "

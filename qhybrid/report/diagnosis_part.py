@@ -9,7 +9,7 @@ from typing import Any
 from qhybrid.errors import QHybridError
 from qhybrid.evaluation.diagnosis.diagnose import PICTURE
 from qhybrid.evaluation.diagnosis.interventions import DECISIVE
-from qhybrid.evaluation.diagnosis.wording import fitted_on, show, show_difference
+from qhybrid.evaluation.diagnosis.wording import fitted_on, shots_said, show, show_difference
 from qhybrid.evaluation.subject.subject import weights_hash
 from qhybrid.metrics import DASH, metric_label
 from qhybrid.report.parts import Figure, Table
@@ -105,15 +105,7 @@ def _diagnosis(
         [(target["label"], _replaced(key, content, target)) for target in content["targets"]],
         _layers(content),
     )
-    shots = content["shots"]
-    if shots["left_out"]:
-        part.remarks.append(f"Shots were not tried: {shots['left_out']}.")
-    elif shots["enough"] is None:
-        part.remarks.append(f"More than {shots['tried'][-1]['shots']:,} shots are needed.")
-    else:
-        part.remarks.append(
-            f"{shots['enough']:,} shots of every basis are enough to stay within the margin, without noise."
-        )
+    part.remarks.append(f"Shots: {shots_said(content)}.")
     for target in content["targets"]:
         reasons = (f"{kind} ({reason})" for kind, reason in target["left_out"].items())
         if said := ", ".join(reasons):

@@ -9,9 +9,10 @@ import pytest
 from analysis_cases import dense, ghz, idle, product, turn
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter, ParameterVector
+from qiskit.quantum_info import SparsePauliOp
 
 from qhybrid.analysis import CircuitAnalysis, NotComputed, analyze_circuit, grown_circuits
-from qhybrid.analysis.analyze import states_of
+from qhybrid.analysis.analyze import States, states_of
 from qhybrid.analysis.cost import classical_cost, seconds_text
 from qhybrid.analysis.page import save_page
 from qhybrid.analysis.parameters import Settings
@@ -383,3 +384,26 @@ def test_few_pairs_do_not_make_a_circuit_random():
     ]
     assert said[0][0].endswith("not to be told from random states by so few pairs")
     assert said[1][0].endswith("hardly to be told from random states")
+
+
+@pytest.mark.parametrize("observable", ["II", SparsePauliOp(["II"], [2.0])])
+def test_an_observable_without_any_qubit_has_a_picture(observable, tmp_path):
+    """No gradient reaches the identity, so that there is no variance to draw."""
+    x, w = Parameter("x"), Parameter("w")
+    circuit = QuantumCircuit(2)
+    circuit.ry(x, 0)
+    circuit.ry(w, 1)
+    found = quick(CircuitSpec.from_circuit(circuit, [x], [w], [observable]))
+    assert found.dead.dead == ("x", "w")
+    assert found.trainability.series == ()
+    assert save_page(found, tmp_path / "page.png").is_file()
+
+
+def test_a_circuit_whose_state_fits_nowhere_is_still_a_state():
+    too_large = NotComputed("a state of 40 qubits needs 16,384 GiB")
+    found = replace(
+        quick(product(2)), states=States((), "", ""), quantum_rank_one_input=too_large, quantum_rank=too_large
+    )
+    _, one, every = dict(sections_of(found))["independent directions"]
+    assert one.startswith("the state, one input (quantum Fisher information): not computed")
+    assert every.startswith("the state, all inputs together: not computed")

@@ -10,6 +10,7 @@ from analysis_cases import dense, product, qiskit_state, turn
 from qiskit import QuantumCircuit
 from qiskit.circuit import ParameterVector
 
+from qhybrid.analysis import text as sections
 from qhybrid.analysis.directions import (
     dimension_of,
     effective_dimension,
@@ -156,3 +157,58 @@ def test_equal_layers_have_dimensions_in_order():
         own, values, _ = prepared(build_circuit("qcq_classifier", reps=reps))
         dimensions.append(effective_dimension(own, values).value)
     assert dimensions[0].value + 3 * dimensions[0].error < dimensions[1].value
+
+
+def uploads(weights):
+    """One qubit that reads its input between rotations of their own weights: many directions."""
+    x, w = ParameterVector("x", 1), ParameterVector("w", weights)
+    circuit = QuantumCircuit(1)
+    for number, angle in enumerate(w):
+        circuit.ry(angle, 0)
+        circuit.rz((number + 1) * x[0], 0)
+        circuit.rx(0.3, 0)
+    return CircuitSpec.from_circuit(circuit, list(x), list(w), "Z")
+
+
+def test_a_rank_that_the_number_of_inputs_bounds_says_so(monkeypatch):
+    """One input of one output shows one direction of eight; that the others add nothing would be wrong."""
+    own, values, _ = prepared(uploads(8))
+    whole = jacobian_rank(own, values)
+    assert (whole.rank, whole.bounded) == (8, False)
+    monkeypatch.setattr("qhybrid.analysis.values.BUDGET", 2.0)
+    few = jacobian_rank(own, values)
+    assert (few.rank, few.inputs, few.settings, few.bounded) == (1, 1, 2, True)
+    assert "bounded by the sample" in few.note
+    said = sections.rank_text("outputs", few)
+    assert "rank at least 1 of 8 weights, what the other 7 add is not known" in said
+    assert "add nothing" not in said
+
+
+def test_states_of_few_inputs_do_not_bound_the_rank_of_all(monkeypatch):
+    """Eight inputs of one qubit show 16 directions at most, of 24 weights."""
+    own, _, states = prepared(uploads(24))
+    found = quantum_rank(own, states, 8)
+    assert (found.inputs, found.bounded) == (24, False)
+    assert found.rank > 16
+    monkeypatch.setattr("qhybrid.analysis.directions.QFI_WORK", 1.2 * 8 * states.work * (1 + 3 * 24))
+    few = quantum_rank(own, states, 8)
+    assert (few.rank, few.inputs, few.bounded) == (16, 8, True)
+
+
+def test_the_effective_dimension_of_few_inputs_is_within_its_error(monkeypatch):
+    """64 inputs of one output hide directions of 51 weights, and the spread over weights does not show it."""
+    own, values, _ = prepared(build_circuit("qcnn"))
+    usual = effective_dimension(own, values)
+    assert usual.inputs == 408
+    monkeypatch.setattr("qhybrid.analysis.directions.FISHER_ROWS", 1)
+    few = effective_dimension(own, values)
+    assert few.inputs == 64
+    assert abs(few.value.value - usual.value.value) < 2 * few.value.error
+
+
+def test_an_effective_dimension_of_too_few_gradients_is_refused(monkeypatch):
+    own, values, _ = prepared(build_circuit("qcnn"))
+    monkeypatch.setattr("qhybrid.analysis.values.BUDGET", 2e6)
+    assert "needs the gradients of at least 51 inputs" in effective_dimension(own, values).reason
+    monkeypatch.setattr("qhybrid.analysis.values.BUDGET", 2.0)
+    assert "multiply-adds for 10 settings" in effective_dimension(own, values).reason

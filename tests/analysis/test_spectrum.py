@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter, ParameterVector
 
-from qhybrid.analysis.estimates import NotComputed
-from qhybrid.analysis.kernels import difference, geometric_differences
+from qhybrid.analysis import analyze_circuit
+from qhybrid.analysis.estimates import Estimate, NotComputed
+from qhybrid.analysis.kernels import GeometricDifference, difference, geometric_differences
 from qhybrid.analysis.parameters import Settings, common_base
 from qhybrid.analysis.spectrum import spectra_of
 from qhybrid.analysis.states import StateVectors
+from qhybrid.analysis.text import kernel_text, sections_of
 from qhybrid.analysis.values import ExactValues
 from qhybrid.circuits import CircuitSpec, build_circuit
 
@@ -159,3 +161,41 @@ def test_a_rotations_kernel_is_a_classical_one():
 def test_kernels_need_inputs():
     (found,) = geometric_differences(Settings(product(2)), None)
     assert str(found) == "not computed: no gate depends on an input"
+
+
+@pytest.mark.parametrize("work", [1.0, 4.0, 40.0])
+def test_kernels_of_too_few_inputs_are_refused(monkeypatch, work):
+    """Four inputs differ from no kernel, and none cannot be computed."""
+    own = Settings(turn())
+    states = StateVectors(own.lowered, own.count)
+    monkeypatch.setattr("qhybrid.analysis.expressibility.STATE_WORK", work * states.work)
+    monkeypatch.setattr("qhybrid.analysis.values.BUDGET", 1.0)
+    found = geometric_differences(own, states)
+    assert [one.reason.partition(",")[0] for one in found] == ["needs 5 times 16 inputs"] * 2
+
+
+def test_no_difference_of_few_inputs_promises_nothing():
+    """g = 1 is none, however small sqrt(N) is."""
+
+    def said(g, points):
+        estimate = Estimate(g, 0.0, 5)
+        return kernel_text(GeometricDifference("fidelity", estimate, "own", points, math.sqrt(points)))
+
+    for points in (16, 25, 64):
+        assert said(1.0, points).endswith("no labels on which it is far better")
+    assert said(1.99, 64).endswith("no labels on which it is far better")
+    assert said(2.01, 64).endswith("labels on which it is better may exist")
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (turn(), "; no constant part"),
+        (turn(1.0, 3, "rz"), "largest observable)"),
+        (turn(1.0, 3, "ry"), "; 0, +-1, +-2 cancel, which its rotations could give"),
+    ],
+)
+def test_frequencies_that_cancel_are_named(spec, said):
+    """A single rotation has none: cos(x) just has no mean."""
+    (line,) = dict(sections_of(analyze_circuit(spec, samples=10)))["spectrum"]
+    assert line.endswith(said)

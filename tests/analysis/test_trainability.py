@@ -12,7 +12,7 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 from qiskit.quantum_info import Operator
 
-from qhybrid.analysis.estimates import Estimate, NotComputed, variance_of
+from qhybrid.analysis.estimates import FEWEST, Estimate, NotComputed, variance_of
 from qhybrid.analysis.parameters import Settings
 from qhybrid.analysis.trainability import MEAN, SUM, growth_of, slope_of, trainability_of
 from qhybrid.analysis.values import ExactValues
@@ -194,3 +194,16 @@ def test_circuits_without_parameters_have_no_gradients():
     assert isinstance(found(CircuitSpec.from_circuit(circuit, [], [], "Z")), NotComputed)
     # Without weights the inputs are compared.
     assert found(turn(math.pi), 50).angles[0].kind == "input"
+
+
+def test_a_variance_of_two_settings_is_refused(monkeypatch):
+    """Its standard error would always be 0: both squares are the same."""
+    own = Settings(product(3))
+    values = ExactValues(own)
+    monkeypatch.setattr("qhybrid.analysis.values.BUDGET", 1e6)  # two settings of gradients
+    assert values.affordable(1000, gradients=True) == 2
+    found = trainability_of(own, values, (), 1000)
+    assert found.samples == FEWEST
+    assert all(value.error > 0 for _, value in found.series)
+    monkeypatch.setattr("qhybrid.analysis.values.BUDGET", 1e5)
+    assert "multiply-adds for 10 settings" in trainability_of(own, values, (), 1000).reason

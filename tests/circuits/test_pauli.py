@@ -87,3 +87,14 @@ def test_a_label_of_qiskit_has_qubit_0_on_the_right():
 def test_bad_texts(text, message):
     with pytest.raises(CircuitError, match=message):
         parse_observable(text, 3)
+
+
+def test_factors_are_written_as_short_as_they_are_read():
+    """0.7, not 0.69999999999999996: names of observables are read by people, and label pictures."""
+    observable = SparsePauliOp(["IZ", "XI", "II"], [0.7, -2.0, 1e-20])
+    assert format_observable(observable) == "0.7 * Z0; -2 * X1; 1e-20 * I0"
+
+
+def test_factors_without_end_are_refused():
+    with pytest.raises(CircuitError, match="factor 1e400, which is too large"):
+        parse_observable("1e400 * Z0", 1)

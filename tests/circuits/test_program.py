@@ -241,3 +241,20 @@ def test_modified_gates_of_files_are_what_they_define():
     flat.ry(-0.3, 0)
     flat.ry(0.6, 1)
     assert Operator(spec.circuit).equiv(Operator(flat))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("rx(sin(a)) q[0];", "no function of a parameter"),
+        ("rx(a ** 2) q[0];", "+ - * / can be read"),
+        ("rx(c * c) q[0];", "product of two of type angle"),
+    ],
+)
+def test_expressions_that_openqasm_3_cannot_hold_name_qpy(line, said):
+    text = f'OPENQASM 3.0;\ninclude "stdgates.inc";\ninput float a; input angle c;\nqubit[1] q;\n{line}\n'
+    with pytest.raises(CircuitError) as error:
+        read_program("qasm3", text, "own.qasm")
+    assert "line 5: " in str(error.value)
+    assert said in str(error.value)
+    assert "save_circuit writes QPY" in str(error.value)

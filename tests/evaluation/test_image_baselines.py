@@ -16,7 +16,7 @@ from qhybrid.config import StrictModel, load_recipe
 from qhybrid.data.images import ImageArrays, ImageDataset
 from qhybrid.data.images.dataset import SamplingUnits
 from qhybrid.data.images.image_datasets import open_image_dataset
-from qhybrid.errors import ConfigError, PluginError
+from qhybrid.errors import ConfigError, DataError, PluginError
 from qhybrid.evaluation import classical
 from qhybrid.evaluation.classical import BASELINES, ImageBaseline, Predicted, register_baseline
 from qhybrid.evaluation.image_baselines import _data, image_baselines, score_image_baselines
@@ -237,3 +237,19 @@ def test_reference_values_of_the_real_sets(shared_data, recipe):
     keys = ["majority_class", "nearest_neighbour", "rbf_svm"]
     found = score_image_baselines(dataset, dataset.load("test"), keys=keys)
     assert [found[key].metrics["accuracy"] for key in keys] == pytest.approx(REFERENCE[recipe], abs=6e-4)
+
+
+def test_a_class_that_training_lacks_has_no_probability():
+    """A cross-entropy would be that of the number that stands for a probability of 0: 10.46 of any data."""
+    train, test = blobs(40, 0, "train"), blobs(30, 1, "test")
+    test.targets[:10] = 2
+    for parts in ({"train": train, "test": test}, {"train": train, "val": blobs(10, 2, "val"), "test": test}):
+        found = score_image_baselines(Made(parts, names=("a", "b", "c")), test)
+        assert set(found["linear_model"].metrics) == {"accuracy"}
+        assert found["linear_model"].metrics["accuracy"] <= 20 / 30
+
+
+def test_a_single_training_image_cannot_choose_settings_too():
+    parts = {"train": blobs(1, 0, "train"), "test": blobs(5, 1, "test")}
+    with pytest.raises(DataError, match="at least 2 training images of which one chooses"):
+        score_image_baselines(Made(parts), parts["test"])

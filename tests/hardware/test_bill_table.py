@@ -15,19 +15,41 @@ from qiskit.transpiler import InstructionProperties, Target
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
-@pytest.fixture
-def benchmark(monkeypatch):
+SET_BY_TABLES = (
+    "QISKIT_IBM_TOKEN", "QISKIT_IBM_URL", "QISKIT_IBM_INSTANCE", "QISKIT_IBM_CHANNEL", "IAM_URL",
+    "GLOBAL_SEARCH_URL", "GLOBAL_CATALOG_URL", "USAGE_DATA_OPT_OUT",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def benchmarks(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
+    for name in SET_BY_TABLES:
+        monkeypatch.setenv(name, "")  # put back afterwards
+
+
+@pytest.fixture
+def benchmark():
     return importlib.import_module("hardware_bill")
 
 
-def test_bills_are_prices(benchmark, monkeypatch):
+@pytest.mark.slow
+def test_a_model_from_its_plan_to_its_results():
+    """A row of benchmarks/hardware_end_to_end.py: through the client and Aer, and on the fake device."""
+    table = importlib.import_module("hardware_end_to_end")
+    rows = table.rows(["QCQ-CNN"], ["torino"], list(table.WAYS), "cheap", 256, 1)
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+    assert [row[3] for row in cells] == ["2", "2"]
+    (_, _, _, _, executions, planned, billed, deviation, shots, there, _), fake = cells
+    assert (executions, planned, there) == (fake[4], fake[5], "1 of 1")
+    assert float(billed) == pytest.approx(float(planned), rel=0.01)
+    # Two draws around one expectation: 33 values, each with the same shots.
+    assert float(deviation) == pytest.approx(float(fake[7]), rel=0.5)
+    assert 0.5 < float(deviation) / float(shots) < 2
+
+
+def test_bills_are_prices(benchmark):
     """QCQ-CNN has both kinds of layers: a fixed filter, and a classifier that waits for it."""
-    for name in ("QISKIT_IBM_TOKEN", "QISKIT_IBM_URL", "IAM_URL", "GLOBAL_SEARCH_URL", "GLOBAL_CATALOG_URL"):
-        monkeypatch.setenv(name, "")  # set by the table, put back afterwards
-    monkeypatch.setenv("QISKIT_IBM_INSTANCE", "")
-    monkeypatch.setenv("QISKIT_IBM_CHANNEL", "")
-    monkeypatch.setenv("USAGE_DATA_OPT_OUT", "")
     found = list(benchmark.rows(["QCQ-CNN"], ["fake_torino"], ["standard"], [65, 1024], samples=1))
     assert [row.shots for row in found] == [65, 1024]
     for row in found:

@@ -168,4 +168,36 @@ def test_answers_of_which_none_differs_bound_the_share_that_may(count, kind):
     # Sums over many answers have no single answer's size, and one answer that differs has a scatter.
     assert judge([0.0] * count, margin=0.01).kind == "equivalent"
     one = [1.0] + [0.0] * (count - 1)
-    assert judge(one, margin=0.01, largest=1.0) == judge(one, margin=0.01)
+    as_sums, as_answers = judge(one, margin=0.01), judge(one, margin=0.01, largest=1.0)
+    assert (as_answers.low, as_answers.p_different) == (as_sums.low, as_sums.p_different)
+    assert as_answers.p_equivalent == pytest.approx(stats.binom.cdf(1, count, 0.01))
+
+
+def answers(count, better, worse):
+    return [1.0] * better + [-1.0] * worse + [0.0] * (count - better - worse)
+
+
+def test_answers_that_differ_are_no_better_proof_of_equivalence_than_none():
+    """Of 550 one that differs was equivalent within half a point, and none that does was not decidable."""
+    for count in (470, 550, 700, 1000):
+        found = [
+            judge(answers(count, *pair), 0.005, largest=1.0).p_equivalent
+            for pair in [(0, 0), (1, 1), (1, 0), (2, 0), (3, 0)]
+        ]
+        assert found == sorted(found)
+        assert (found[0] < 0.05) == (count > 598)
+    assert judge(answers(550, 1, 0), 0.005).kind == "equivalent"  # as sums over many
+
+
+@pytest.mark.parametrize("count", [550, 600, 800, 2000])
+@pytest.mark.parametrize("rest", [0.0, 0.002])
+def test_a_difference_of_the_margin_is_called_equivalent_in_a_twentieth_of_samples(count, rest):
+    """The exact level: summed over all numbers of answers that differ, in place of draws."""
+    level = 0.0
+    for better in range(40):
+        chance = stats.binom.pmf(better, count, 0.005 + rest)
+        for worse in range(20 if rest else 1):
+            own = chance * stats.binom.pmf(worse, count, rest)
+            if own > 1e-6 and judge(answers(count, better, worse), 0.005, largest=1.0).kind == "equivalent":
+                level += own
+    assert level <= 0.05

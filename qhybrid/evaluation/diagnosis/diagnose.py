@@ -29,7 +29,7 @@ from qhybrid.workspace import write_text
 
 VERSION = 1
 """Counted up when the file says things in another form."""
-NUMBERS = 2
+NUMBERS = 3
 """Counted up when the same options give other numbers."""
 FOLDER, FILE, PICTURE = "diagnosis", "diagnosis.json", "diagnosis.png"
 

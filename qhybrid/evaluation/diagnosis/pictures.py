@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from qhybrid.evaluation.diagnosis.wording import shots_said
 from qhybrid.metrics import PERCENT, find_metric
 from qhybrid.metrics.verdict import DIFFERENT, EQUIVALENT
 from qhybrid.training.pictures import LINE_COLORS, save_figure
@@ -82,7 +83,7 @@ def _shots(axis: Axes, content: Mapping[str, Any]) -> None:
     """Draw the metric against the number of shots."""
     metric = find_metric(content["metric"])
     scale, margin = metric.number(1.0), content["options"]["margin"]
-    trained = content["trained"]["value"]
+    trained = content["shots"].get("exact", content["trained"]["value"])
     tried = content["shots"]["tried"]
     axis.axhspan(scale * (trained - margin), scale * (trained + margin), color="#e8eef4", zorder=0)
     axis.axhline(scale * trained, color="#444444", linewidth=0.8, zorder=1)
@@ -100,8 +101,7 @@ def _shots(axis: Axes, content: Mapping[str, Any]) -> None:
     axis.set_xlabel("shots of every basis, without noise", fontsize=9)
     unit = f" in {metric.unit}" if metric.unit else ""
     axis.set_ylabel(f"{metric.label}{unit}", fontsize=9)
-    enough = content["shots"]["enough"]
-    said = f"{enough:,} are enough" if enough else "more are needed than were tried"
+    said = shots_said(content).partition(", ")[0].partition(" to stay")[0]
     axis.set_title(f"shots: {said} (intervals: of the difference to exact values)", fontsize=10, loc="left")
     _plain_axis(axis)
 

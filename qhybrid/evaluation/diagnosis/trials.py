@@ -27,7 +27,7 @@ from qhybrid.evaluation.diagnosis.interventions import (
     SURROGATES,
     Evidence,
 )
-from qhybrid.evaluation.diagnosis.probe import Call, Probe
+from qhybrid.evaluation.diagnosis.probe import Call, Probe, Replacement
 from qhybrid.evaluation.diagnosis.surrogates import Surrogate
 from qhybrid.evaluation.diagnosis.units import SampledUnits, Units
 from qhybrid.evaluation.diagnosis.wording import conclude, verdict_text
@@ -73,6 +73,8 @@ class Trials:
         self._subject, self._layers, self._units = subject, layers, units
         self._margin, self._seed, self._show = margin, seed, show
         self.key, self.metric = headline(subject.task)
+        engines = [subject.layers[name].engine.describe() for name in layers]
+        self._exact = not any(one.get("noise") or one.get("shots") for one in engines)
         self._probe = Probe(subject.model, layers)
         self._surrogates: dict[tuple[str, int, str], Surrogate] = {}
         self._evidence = Evidence({}, {}, seed)
@@ -107,10 +109,10 @@ class Trials:
     def _counted(self, stage: str) -> Counts:
         return self._units.counts(self._probe, lambda done, total: self._show(stage, done, total))
 
-    def _is_steady(self) -> bool:
-        """Return whether the last pass gave nearly the logits of the trained model."""
-        found = self._units.answers
-        return self._answers is not None and found is not None and are_steady(self._answers, found)
+    def _is_steady(self, answers: Tensor | None = None) -> bool:
+        """Return whether the last pass gave nearly the logits of the trained model, or others."""
+        found, before = self._units.answers, self._answers if answers is None else answers
+        return before is not None and found is not None and are_steady(before, found)
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """Return size, angles and surrogates of each layer."""
@@ -188,33 +190,47 @@ class Trials:
         return {"value": value.value, **interval, **verdict_numbers(verdict, self.key)}
 
     def shots(self) -> dict[str, Any]:
-        """Find the smallest number of shots, without noise, that is equivalent to the trained model."""
+        """Find the smallest number of shots, without noise, that is equivalent to exact values.
+
+        Those of the trained model are exact, unless it runs under noise or shots of its own: then a pass
+        without them is what shots are compared with (`exact`).
+        """
         tried: list[dict[str, Any]] = []
         records = (record for name in self._layers for record in self._evidence.records[name])
         rows = sum(record.inputs.shape[0] * record.inputs.shape[1] for record in records)
         if rows > SHOT_ROWS:
             reason = f"{rows:,} executions in a pass, and shots are drawn for at most {SHOT_ROWS:,}"
             return {"tried": tried, "enough": None, "left_out": reason}
+        exact, answers = self.trained, self._answers
+        if not self._exact:
+            self._probe.replace(dict.fromkeys(self._layers, _values_by(make_engine("exact"))))
+            exact, answers = self._counted("without noise and shots"), self._units.answers
+        ends = {"exact": measure([exact], self.metric).value}
         for shots in SHOTS:
             engine = make_engine("exact", shots=shots, seed=derive_seed(self._seed, "shots", shots) % 2**31)
-
-            def sampled(call: Call, engine: Any = engine) -> Tensor:
-                values: Tensor = engine.expectations(call.spec, call.inputs, call.weights)
-                return values
-
-            self._probe.replace(dict.fromkeys(self._layers, sampled))
+            self._probe.replace(dict.fromkeys(self._layers, _values_by(engine)))
             try:
                 counts = self._counted(f"{shots} shots")
             except QHybridError as error:
                 return {"tried": tried, "enough": None, "left_out": str(error)}
-            steady = ("shots",) if self._is_steady() else ()
+            steady = ("shots",) if self._is_steady(answers) else ()
             (verdict,) = judge_replaced(
-                self.trained, {"shots": [counts]}, self.metric, self._margin, steady
+                exact, {"shots": [counts]}, self.metric, self._margin, steady
             ).values()
             tried.append({"shots": shots, **self._numbers([counts], verdict)})
             if verdict.kind == EQUIVALENT:
-                return {"tried": tried, "enough": shots, "left_out": None}
-        return {"tried": tried, "enough": None, "left_out": None}
+                return {"tried": tried, "enough": shots, "left_out": None, **ends}
+        return {"tried": tried, "enough": None, "left_out": None, **ends}
+
+
+def _values_by(engine: Any) -> Replacement:
+    """Return what replaces a layer's outputs by those of another engine."""
+
+    def replace(call: Call) -> Tensor:
+        values: Tensor = engine.expectations(call.spec, call.inputs, call.weights)
+        return values
+
+    return replace
 
 
 def verdict_numbers(verdict: Verdict, key: str) -> dict[str, Any]:

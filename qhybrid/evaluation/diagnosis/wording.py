@@ -104,6 +104,29 @@ def fitted_on(content: Mapping[str, Any]) -> str:
     return "held-out angles" if content.get("held_out_angles", True) else "angles of training, some fitted"
 
 
+def shots_said(content: Mapping[str, Any]) -> str:
+    """Return in words how many shots are enough to stay within the margin.
+
+    That more are needed is a finding only where the largest number is different: a sample that is too small
+    finds no number equivalent, whatever shots do.
+
+    Args:
+        content: What diagnosis.json holds.
+    """
+    shots, key = content["shots"], str(content["metric"])
+    if shots["left_out"]:
+        return f"not tried ({shots['left_out']})"
+    if shots["enough"] is not None:
+        return f"{shots['enough']:,} of every basis are enough to stay within the margin, without noise"
+    last = shots["tried"][-1]
+    if last["verdict"] == DIFFERENT:
+        return f"more than {last['shots']:,} are needed to stay within the margin"
+    limit = "does not say how much it scatters"
+    if last["detectable"] is not None:
+        limit = f"finds differences above {show_difference(key, last['detectable'], sign=False)} only"
+    return f"how many are enough is not decidable, {last['shots']:,} neither: this sample {limit}"
+
+
 def show(key: str, value: float) -> str:
     """Return a metric for readers."""
     return find_metric(key).show(value)

@@ -190,6 +190,26 @@ def frozen_vits(content: Mapping[str, Any]) -> list[str]:
     return [f"Frozen ViT of {', '.join(names)}: {label}." for label, names in arms.items()]
 
 
+def tuning_said(content: Mapping[str, Any]) -> str:
+    """Return in a sentence how the arms of an ablation.json were tuned; empty where they were not.
+
+    A space may have fewer settings than were to be tried, and some are tried several times then.
+    """
+    trials = content["trials"]
+    if not trials:
+        return ""
+    each = [
+        len({json.dumps(one["parameters"], sort_keys=True) for one in row["trials"]})
+        for row in content["arms"]
+        if row["trials"]
+    ]
+    fewest = min(each, default=trials)
+    few = f" (of one arm only {fewest} of them different)" if fewest < trials else ""
+    return (
+        f"Each arm was tuned with {trials} settings by validation{few}, over {', '.join(content['space'])}."
+    )
+
+
 def _metrics(runs: RepeatedRuns) -> dict[str, dict[str, float | None]]:
     """Return mean and standard deviation of all metrics over the runs."""
     names = list(dict.fromkeys(name for row in runs.metrics.values() for name in row))

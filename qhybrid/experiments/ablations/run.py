@@ -27,12 +27,19 @@ from qhybrid.experiments.ablations.references import baselines_of
 from qhybrid.experiments.ablations.results import RESULT, ArmRuns, build_result
 from qhybrid.experiments.ablations.settings import Settings, keep_settings
 from qhybrid.experiments.ablations.tuned import TunedArm, tune_arms, tuned_before
-from qhybrid.experiments.repeats.run import Outcome, all_outcomes, is_finished, run_schedules
+from qhybrid.experiments.repeats.run import (
+    Outcome,
+    all_outcomes,
+    check_same_data,
+    is_finished,
+    run_schedules,
+)
 from qhybrid.experiments.repeats.schedule import PLAN, RepeatSchedule
 from qhybrid.experiments.repeats.summary import summarise
 from qhybrid.experiments.tuning import default_space
 from qhybrid.models.arms import AS_IS
 from qhybrid.training.kinds import with_task_defaults
+from qhybrid.training.named_parts import named_parts
 from qhybrid.training.pictures import lost_pictures_warned
 from qhybrid.training.precision import with_resolved_precision
 from qhybrid.workspace import data_below, locked, make_folder, write_text
@@ -102,7 +109,8 @@ def ablate(
         settings = Settings.of(plain, margin, metric, trials, space)
         make_folder(output)
         with locked(output):
-            keep_settings(output, settings)
+            keep_settings(output, settings, named_parts(plain))
+            _check_data(output, planned, data_root)
             recipes = {arm.label: arm.recipe(plain) for arm in planned}
             tuned = tune_arms(
                 recipes, space, data_root, output, trials, plain.seed, jobs, report, scheduler=scheduler
@@ -121,6 +129,18 @@ def ablate(
             with lost_pictures_warned(output, "numbers"):
                 draw_ablation(result, output / PICTURE)
     return result
+
+
+def _check_data(output: Path, planned: Sequence[PlannedArm], data_root: Path) -> None:
+    """Check that arms which are new get the data that the model as it is was trained with.
+
+    Raises:
+        DataError: If they have changed since; the message names the files.
+    """
+    base = arm_folder(output, AS_IS)
+    new = any(not (arm_folder(output, one.label) / PLAN).is_file() for one in planned)
+    if new and (base / PLAN).is_file():
+        check_same_data(RepeatSchedule.read(base), data_root, base, to_come=True)
 
 
 def arm_folder(output: Path, label: str) -> Path:

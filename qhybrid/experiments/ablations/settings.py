@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.metrics import METRICS, OTHER_NAMES, metrics_of
 from qhybrid.metrics.margin import check_margin
 from qhybrid.training.kinds import headline, task_of
+from qhybrid.training.named_parts import check_same_parts
 from qhybrid.workspace import write_text
 
-SETTINGS = "settings.json"
+SETTINGS, NAMED = "settings.json", "named"
 _SHOWN_ONLY = ("progress", "loggers", "threads")
 
 
@@ -67,17 +69,24 @@ class Settings:
         return cls(content, bound, chosen, trials, drawn, recipe.seed)
 
 
-def keep_settings(output: Path, settings: Settings) -> None:
+def keep_settings(output: Path, settings: Settings, named: Mapping[str, str]) -> None:
     """Write the settings of a new ablation, or check that those of a folder are the same.
 
+    Args:
+        output: Folder of the ablation.
+        settings: What it decides by.
+        named: Hashes of the files that the recipe names, as its circuits; see
+            `qhybrid.training.named_parts`. Folders of earlier versions do not say them.
+
     Raises:
-        ConfigError: If they are others: a margin that is chosen after the results proves nothing.
+        ConfigError: If they are others: a margin that is chosen after the results proves nothing, and an arm
+            of another circuit is no arm of this one.
         CheckpointError: If the file is damaged.
     """
     file = output / SETTINGS
     now = asdict(settings)
     if not file.is_file():
-        write_text(file, json.dumps(now, indent=2) + "\n")
+        write_text(file, json.dumps({**now, NAMED: dict(named)}, indent=2) + "\n")
         return
     before = read_settings(output)
     different = [key for key in now if key != "recipe" and before[key] != now[key]]
@@ -91,6 +100,8 @@ def keep_settings(output: Path, settings: Settings) -> None:
             f"{file} was written before the first run, and must stay as it is, but these differ: {told}. "
             "Fix: leave them as they were, or give another --output."
         )
+    kept = json.loads(file.read_text(encoding="utf-8")).get(NAMED, named)
+    check_same_parts(file, kept, named)
 
 
 def read_settings(output: Path) -> dict[str, Any]:

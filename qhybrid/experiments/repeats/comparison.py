@@ -301,6 +301,10 @@ def compare(
     Raises:
         ConfigError: If the runs are of different recipes or data, or have no seed and fold in common.
     """
+    if reference.folder.resolve() == other.folder.resolve():
+        raise ConfigError(
+            f"{other.folder} is compared with itself, which is always the same. Fix: name each folder once."
+        )
     _check_same_test(reference, other)
     first, second = reference.values(metric), other.values(metric)
     shared = sorted(first.keys() & second.keys(), key=str)

@@ -168,7 +168,7 @@ def run_schedules(
             make_folder(output)
             locks.enter_context(locked(output))
             schedule.write(output)
-            _check_same_data(RepeatSchedule.read(output), data_root, output)
+            check_same_data(RepeatSchedule.read(output), data_root, output)
         runs = list(_in_turns(schedules))
         if scheduler is not None:
             outcomes = _on_cluster(runs, data_root, scheduler)
@@ -210,12 +210,23 @@ def _in_turns(schedules: Mapping[Path, RepeatSchedule]) -> Iterator[_Run]:
                 yield _Run(schedule, run, output / run.name)
 
 
-def _check_same_data(schedule: RepeatSchedule, data_root: Path, output: Path) -> None:
+def check_same_data(
+    schedule: RepeatSchedule, data_root: Path, output: Path, *, to_come: bool = False
+) -> None:
     """Check that runs which are still to come have the data of those that are there.
 
     Runs of earlier versions do not say which data they had.
+
+    Args:
+        schedule: The runs.
+        data_root: Folder that `data.root` is relative to.
+        output: Their folder.
+        to_come: Whether others are to come that are compared with these.
+
+    Raises:
+        DataError: If the data have changed; the message names the files.
     """
-    begun, open_ones = [], False
+    begun, open_ones = [], to_come
     for run in schedule.repetitions:
         folder = output / run.name
         finished = is_finished(folder, schedule.recipe)

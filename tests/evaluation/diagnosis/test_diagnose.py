@@ -12,7 +12,7 @@ import torch
 from image_runs import CLASSIFIER, FILTER
 
 from qhybrid.cli.diagnose import layer_lines
-from qhybrid.config import PredictionConfig
+from qhybrid.config import PredictionConfig, Recipe, read_yaml, validated
 from qhybrid.data.classes import IGNORE_INDEX
 from qhybrid.data.images.dataset import SamplingUnits
 from qhybrid.data.places import Places
@@ -23,11 +23,12 @@ from qhybrid.evaluation.diagnosis import diagnose as module
 from qhybrid.evaluation.diagnosis.diagnose import diagnose_run
 from qhybrid.evaluation.diagnosis.interventions import other_samples
 from qhybrid.evaluation.diagnosis.probe import Probe
+from qhybrid.evaluation.diagnosis.wording import shots_said
 from qhybrid.evaluation.scoring import score_scenes
 from qhybrid.layers import quantum_layers
 from qhybrid.training.images.run import load_image_run
 from qhybrid.training.metrics import SegmentationMetrics
-from qhybrid.training.run_folder import load_run, save_weights
+from qhybrid.training.run_folder import load_run, save_weights, write_recipe
 
 SEED = 4
 
@@ -158,6 +159,21 @@ def test_a_circuit_that_matters_by_construction(known_run, tmp_path):
     assert layer["surrogates"]["fourier"] > layer["surrogates"]["linear"]
     shots = found.content["shots"]
     assert shots["enough"] is None or shots["enough"] > 4
+
+
+def test_shots_are_compared_with_exact_values_where_the_run_has_shots_of_its_own(known_run, tmp_path):
+    """With one shot an output the trained model is worse than with any more: no measure for them."""
+    root = known_run()
+    recipe = validated(Recipe, read_yaml(root / "recipe.yaml"), "recipe.yaml")
+    engine = recipe.engine.model_copy(update={"shots": 1, "seed": 3})
+    write_recipe(root, recipe.model_copy(update={"engine": engine}))
+    content = diagnose_run(root, data_root=tmp_path).content
+    assert content["trained"]["value"] < 0.95
+    shots = content["shots"]
+    assert shots["exact"] == 1.0
+    for one in shots["tried"]:
+        assert one["difference"] == pytest.approx(one["value"] - 1.0)
+        assert one["difference"] <= 0
 
 
 def test_angles_that_surrogates_were_fitted_on_are_not_called_held_out(known_run, tmp_path):
@@ -325,3 +341,19 @@ def _counted(subject, units):
     with probe.opened():
         probe.record()
         return units.counts(probe)
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (("different", 0.01), "more than 4,096 are needed to stay within the margin"),
+        (("not decidable", 0.0274), "not decidable, 4,096 neither: this sample finds differences above 2.74"),
+        (("not decidable", None), "not decidable, 4,096 neither: this sample does not say how much"),
+    ],
+)
+def test_a_small_sample_does_not_ask_for_more_shots(last, said):
+    """58 images prove no number of shots equivalent within half a point, also where no answer differs."""
+    kind, detectable = last
+    tried = [{"shots": 4096, "verdict": kind, "detectable": detectable}]
+    content = {"metric": "accuracy", "shots": {"tried": tried, "enough": None, "left_out": None}}
+    assert said in shots_said(content)

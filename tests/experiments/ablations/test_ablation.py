@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from image_folders import write_ph2
+from image_runs import write_idx
 from scene_runs import CLASSES
 from scipy import stats
 
@@ -23,12 +24,12 @@ from qhybrid.cli.ablate import print_ablation
 from qhybrid.cli.main import execute
 from qhybrid.config import Recipe, to_yaml, validated
 from qhybrid.config.tuning import Distribution, TuneSpace
-from qhybrid.errors import CheckpointError, ConfigError
+from qhybrid.errors import CheckpointError, ConfigError, DataError
 from qhybrid.evaluation import evaluate_run, load_trained
 from qhybrid.experiments.ablations import ablate, plan_arms, tuned
 from qhybrid.experiments.ablations.arms import trained_arm
 from qhybrid.experiments.ablations.images import image_values, over_images
-from qhybrid.experiments.ablations.results import read_result
+from qhybrid.experiments.ablations.results import read_result, tuning_said
 from qhybrid.experiments.ablations.run import ARMS_FOLDER, FINISHED, FINISHED_BEFORE
 from qhybrid.experiments.repeats import processes
 from qhybrid.experiments.repeats import run as repeats
@@ -239,6 +240,31 @@ class TestGoingOn:
         # Only the seeds that both have are paired.
         assert rows[f"identity@{FILTER}"]["difference"]["pairs"] == 2
         assert len(told) == 6
+
+    def test_a_new_arm_has_the_circuit_of_the_others(self, ablated, mnist_root, tmp_path, monkeypatch, quiet):
+        """Runs that are there say nothing of an arm that comes later: it had any circuit of that name."""
+        output = tmp_path / "copy"
+        shutil.copytree(ablated[0], output)
+        (tmp_path / "circuits").mkdir()
+        definition = tmp_path / "circuits" / "qcq_classifier.yaml"
+        definition.write_text("builder: qcq_classifier\narguments: {reps: 3}\n")
+        monkeypatch.chdir(tmp_path)
+        asked = {"arms": [f"identity@{FILTER}"], "seeds": [0, 1]}
+        with pytest.raises(ConfigError, match="have changed: circuits of model"):
+            ablate(recipe_of(qcq(), margin=0.02), mnist_root, output, **asked)
+        assert not (output / ARMS_FOLDER / asked["arms"][0]).exists()
+
+    def test_a_new_arm_has_the_training_images_of_the_others(self, ablated, mnist_root, tmp_path, quiet):
+        """The test images may be the same."""
+        output, root = tmp_path / "copy", tmp_path / "root"
+        shutil.copytree(ablated[0], output)
+        shutil.copytree(mnist_root, root)
+        images = np.random.default_rng(0).integers(0, 256, (24, 28, 28))
+        write_idx(root / "mnist" / "train-images-idx3-ubyte.gz", images)
+        asked = {"arms": [f"identity@{FILTER}"], "seeds": [0, 1]}
+        with pytest.raises(DataError, match="train"):
+            ablate(recipe_of(qcq(), margin=0.02), root, output, **asked)
+        assert not (output / ARMS_FOLDER / asked["arms"][0]).exists()
 
     def test_an_interrupted_ablation_goes_on(self, mnist_root, tmp_path, quiet):
         def stop(_what, done, _total):
@@ -609,3 +635,17 @@ def test_recipes_without_the_key_are_as_they_were():
     assert "ablation" not in recipe_of(qcq()).model_dump()
     assert recipe_of(qcq(), margin=0.02).model_dump()["ablation"] == {"margin": 0.02, "metric": None}
     assert recipe_of(qcq(), margin=0.005) == recipe_of(qcq())
+
+
+def test_settings_that_were_tried_twice_count_once():
+    """A space of one choice gives one setting, however many trials there are."""
+    trials = [{"parameters": {"training.learning_rate": 0.01}} for _ in range(3)]
+    other = [*trials[:2], {"parameters": {"training.learning_rate": 0.1}}]
+    content = {"trials": 3, "space": {"training.learning_rate": {}}, "arms": [{"trials": trials}]}
+    assert tuning_said(content) == (
+        "Each arm was tuned with 3 settings by validation (of one arm only 1 of them different), over "
+        "training.learning_rate."
+    )
+    content["arms"] = [{"trials": other}, {"trials": []}]
+    assert "only 2 of them different" in tuning_said(content)
+    assert tuning_said({**content, "trials": 0}) == ""

@@ -202,3 +202,11 @@ def test_what_cannot_be_compared(tmp_path):
     (tmp_path / "e" / "summary.json").write_text("{}")
     with pytest.raises(CheckpointError, match="is damaged"):
         read_repeats(tmp_path / "e")
+
+
+def test_a_folder_is_not_compared_with_itself(tmp_path):
+    """Five equal seeds would be called equivalent within any margin."""
+    a = summary(tmp_path / "a", {(seed, None): 0.5 + seed / 10 for seed in range(5)})
+    same = read_repeats(tmp_path / "a" / ".." / "a")
+    with pytest.raises(ConfigError, match="is compared with itself"):
+        compare(a, same, "accuracy", 0.005)
