@@ -35,7 +35,7 @@ class WorkOptions:
     mitigation: Annotated[
         str,
         typer.Option(
-            help="Error mitigation: none, cheap, standard, strong, or readout, zne, a plugin's name."
+            help="Error mitigation: none, cheap, standard, strong, pea, or readout, zne, a plugin's name."
         ),
     ] = "cheap"
     set_: Settings = None

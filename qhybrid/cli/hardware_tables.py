@@ -60,6 +60,8 @@ def print_plan(folder: Path) -> None:
             f"read-out    every job measures the errors of {len(measured['qubits'])} qubits with "
             f"{measured['shots']:,} shots of 0 and of 1: {measured['executions']:,} executions, counted above"
         )
+    if learning := content.get("noise_learning"):
+        _print_learning(learning)
     least = sum(one["limit_seconds"] for one in content["rounds"])
     say(f"QPU time    about {content['qpu_seconds']:g} s in all; --max-qpu-seconds must be at least {least}")
     if pilot := content.get("pilot"):
@@ -67,6 +69,22 @@ def print_plan(folder: Path) -> None:
     if content["fixed_filters"]:
         _print_filters(content["fixed_filters"])
     _print_predictions(content["predicted"])
+
+
+def _print_learning(found: dict[str, Any]) -> None:
+    """Print what is learned of the noise before it is raised, and what that costs."""
+    depths = ", ".join(map(str, found["depths"]))
+    numbers = f"{found['randomizations']} versions of {found['shots']} shots at depths {depths}"
+    if found["noise"] == "learned":
+        say(
+            f"noise       of {found['layers']} layer(s) of gates is learned first, with {numbers}: "
+            f"{found['executions']:,} executions, {found['qpu_seconds']:g} s, counted above"
+        )
+    else:
+        say(
+            f"noise       of {found['layers']} layer(s) of gates is {found['noise']}; on the real device "
+            f"learning takes another {found['qpu_seconds']:g} s, with {numbers}"
+        )
 
 
 def _before_and_after(one: dict[str, Any]) -> list[str]:

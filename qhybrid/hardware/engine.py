@@ -33,6 +33,7 @@ from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger, Request
 from qhybrid.hardware.model.requests import LayerCircuit
 from qhybrid.hardware.plan.rounds import plan_round
+from qhybrid.hardware.service_kinds import rules_of
 from qhybrid.hardware.services.backends import make_service, open_backend
 from qhybrid.hardware.services.interface import Backend
 from qhybrid.hardware.settings import HardwareSettings
@@ -66,6 +67,11 @@ class RuntimeEngine(Engine):
         plain = settings or HardwareSettings(backend=backend)
         given = {"shots": check_count(shots) or plain.shots, "seed": check_seed(seed)}
         self._settings = plain.model_copy(update={"backend": backend, **given})
+        if self._settings.mitigation.pea and rules_of(self._settings).learns:
+            raise HardwareError(
+                f"Mitigation `pea` on {backend} learns the noise once for a whole plan, but every call of an "
+                "engine is a plan of its own. Fix: another mitigation, or `qhybrid hardware plan`."
+            )
         self._temporary = None if folder is not None else tempfile.TemporaryDirectory(prefix="qhybrid-")
         self._folder = Path(folder) if folder is not None else Path(self._temporary.name)  # type: ignore[union-attr]
         self._backend: Backend = open_backend(self._settings)

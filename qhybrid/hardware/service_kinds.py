@@ -21,6 +21,7 @@ from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.plugins import Registry, resolved
 
 if TYPE_CHECKING:
+    from qhybrid.hardware.circuits.noise_layers import NoiseWork
     from qhybrid.hardware.circuits.prepared import PreparedCircuit
     from qhybrid.hardware.services.interface import Backend, Finding, JobService
 
@@ -28,6 +29,7 @@ CHOICES: dict[str, Callable[[HardwareSettings], bool]] = {
     "mitigation.dynamical_decoupling": lambda settings: settings.mitigation.dynamical_decoupling,
     "mitigation.gate_twirling": lambda settings: settings.mitigation.gate_twirling,
     "mitigation.measure_twirling": lambda settings: settings.mitigation.measure_twirling,
+    "mitigation.pea": lambda settings: bool(settings.mitigation.pea),
     "rep_delay_us": lambda settings: settings.rep_delay_us is not None,
     "private": lambda settings: settings.private,
     "mode=session": lambda settings: settings.mode == "session",
@@ -46,10 +48,13 @@ class ServiceRules:
         limited_angles: Gates whose angles must be within 0 and pi/2; they are rewritten (`rzz` alone).
         offers: What the service does where settings ask for it, of `CHOICES`. All else is refused: results
             that were not twirled would be read as if they were.
+        learns: Whether the noise of layers is learned by a job before errors are put in (`mitigation.pea`).
+            Where it is not, whoever executes knows the noise.
     """
 
     limited_angles: frozenset[str] = frozenset()
     offers: frozenset[str] = frozenset()
+    learns: bool = False
 
     def check_settings(self, settings: HardwareSettings) -> None:
         """Check, before anything is planned, that the service does what the settings ask for.
@@ -114,6 +119,36 @@ class ServiceRules:
 
         Args:
             raw: A result as the service sent it, in a form of its own.
+
+        Raises:
+            ValueError: If it cannot be read.
+        """
+        raise ValueError("it is in no form that is known")
+
+    def noise_work(
+        self, circuits: Sequence[PreparedCircuit], device: Device, settings: HardwareSettings
+    ) -> NoiseWork:
+        """Return the layers of gates whose noise `mitigation.pea` raises, and what learning it costs.
+
+        Args:
+            circuits: What is executed.
+            device: The device.
+            settings: Delay between executions, mitigation and prices.
+
+        Raises:
+            HardwareError: If it is not known.
+        """
+        raise HardwareError(
+            f"The rules of the service of {settings.backend} offer `mitigation.pea`, so they must say with "
+            "`noise_work` what is learned, but do not. Fix: another mitigation."
+        )
+
+    def read_noise(self, raw: str) -> list[tuple[int, Any, Any]]:
+        """Return what was learned: for every layer its number of qubits, strings and their rates.
+
+        Args:
+            raw: A result as the service sent it. A string is its letters and the places of its qubits among
+                those of the layer, ascending.
 
         Raises:
             ValueError: If it cannot be read.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -12,6 +13,28 @@ from qhybrid.config.strict import NoSwitch
 from qhybrid.errors import HardwareError
 from qhybrid.mitigations import MITIGATIONS, DeviceForm, mitigation_label
 from qhybrid.plugins import near_name
+
+
+class Learning(StrictModel):
+    """How the noise of a layer of gates is learned: 9 bases x depths x randomizations x shots executions.
+
+    Attributes:
+        randomizations: Random versions of every circuit.
+        shots: Shots of each of them.
+        depths: How many pairs of the layer the circuits hold; 0 tells errors of preparation and read-out
+            apart from those of the layer.
+    """
+
+    randomizations: Annotated[int, NoSwitch] = Field(16, ge=1)
+    shots: Annotated[int, NoSwitch] = Field(32, ge=1)
+    depths: tuple[Annotated[int, NoSwitch], ...] = (0, 4, 16)
+
+    @field_validator("depths")
+    @classmethod
+    def _tell_a_decay(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) < max(2, len(value)) or min(value) < 0:
+            raise ValueError(f"depths must be at least two different numbers from 0, but are {list(value)}")
+        return value
 
 
 class Mitigation(StrictModel):
@@ -30,7 +53,12 @@ class Mitigation(StrictModel):
             all of them 0 and once with all of them 1; absent: they are those of the device's calibration on
             the day of the plan.
         randomizations: Random versions of every twirled circuit, among which the shots are divided; absent:
-            about 32, as many as divide the shots best.
+            about 32, as many as divide the shots best; with `pea`, whose errors each version draws anew, as
+            many as there are shots, up to 1024.
+        pea: Factors to which the noise of two-qubit gates is raised for an extrapolation to zero noise, by
+            errors that are put in as the noise is known to be: learned on the device, or from the
+            calibration of a fake one. Each costs as much as the plain circuit. Empty for none.
+        learning: How the noise is learned for `pea`.
     """
 
     readout: bool = True
@@ -41,6 +69,27 @@ class Mitigation(StrictModel):
     method: str | None = None
     readout_shots: Annotated[int, NoSwitch] | None = Field(None, ge=1)
     randomizations: Annotated[int, NoSwitch] | None = Field(None, ge=1)
+    pea: tuple[Annotated[float, NoSwitch], ...] = ()
+    learning: Learning = Learning()
+
+    @model_validator(mode="after")
+    def _noise_can_be_raised(self) -> Self:
+        if not self.pea:
+            if self.learning != Learning():
+                raise ValueError("learning must go with factors of noise, `pea`, which are empty")
+            return self
+        known = all(math.isfinite(one) and one >= 1 for one in self.pea)
+        if not known or 1 not in self.pea or len(set(self.pea)) < max(2, len(self.pea)):
+            raise ValueError(f"pea must be 1 and other factors above 1, each once, but is {list(self.pea)}")
+        if self.zne or self.method is not None:
+            raise ValueError("pea must go without zne and other extrapolations, which raise the noise, too")
+        if not self.gate_twirling:
+            raise ValueError("pea must go with gate_twirling: noise is learned, and raised, of twirled gates")
+        if self.dynamical_decoupling:
+            raise ValueError(
+                "pea must go without dynamical_decoupling: the noise of idle qubits is learned without it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _factors_can_be_folded(self) -> Mitigation:
@@ -71,22 +120,27 @@ class Mitigation(StrictModel):
     def _without_what_is_not_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out keys that are not used: plans stay as they were before these existed."""
         content: dict[str, Any] = handler(self)
-        new = ("method", "readout_shots", "randomizations")
-        return {key: value for key, value in content.items() if key not in new or value is not None}
+        new = ["method", "readout_shots", "randomizations", "pea"]
+        dropped = [key for key in new if not content[key]]
+        dropped += ["learning"] if self.learning == Learning() else []
+        return {key: value for key, value in content.items() if key not in dropped}
 
     def division(self, shots: int) -> tuple[int, int] | None:
         """Return random versions of a circuit and the shots of each; None where nothing is twirled.
 
         Left to itself the client rounds up: 65 shots to 128, 100 to 128, 400 to 448. Here as few as possible
-        are added, none wherever 16 to 128 versions divide the shots.
+        are added, none wherever 16 to 128 versions divide the shots. Errors that are put in are drawn once a
+        version, so these are as many as possible then.
 
         Args:
             shots: Executions of every measured circuit and parameter set.
         """
         if not (self.gate_twirling or self.measure_twirling):
             return None
-        allowed = range(min(16, shots), 129) if self.randomizations is None else (self.randomizations,)
-        versions = min(allowed, key=lambda one: (one * -(-shots // one), abs(one - USUAL_VERSIONS)))
+        least, most, usual = (512, 1024, 1024) if self.pea else (16, 128, USUAL_VERSIONS)
+        allowed = range(min(least, shots), most + 1)
+        chosen = allowed if self.randomizations is None else (self.randomizations,)
+        versions = min(chosen, key=lambda one: (one * -(-shots // one), abs(one - usual)))
         return versions, -(-shots // versions)
 
 
@@ -99,11 +153,9 @@ LEVELS = {
     "cheap": Mitigation(),
     "standard": Mitigation(dynamical_decoupling=True, measure_twirling=True),
     "strong": Mitigation(dynamical_decoupling=True, measure_twirling=True, gate_twirling=True, zne=(1, 3)),
+    "pea": Mitigation(measure_twirling=True, gate_twirling=True, pea=(1.0, 3.0)),
 }
-"""Error mitigation by strength."""
-
-LEARNED = ("pea", "pec")
-"""Mitigations by a learned noise model: learning it takes more time than most plans; see docs/hardware.md."""
+"""Error mitigation by strength; `pea` takes the place of the folded gates of `strong`."""
 
 _PARTS = {
     "dynamical_decoupling": "dynamical decoupling",
@@ -123,8 +175,11 @@ def device_form(name: str) -> DeviceForm:
     form = MITIGATIONS.get(name).device if name in MITIGATIONS else None
     if form is None:
         what = "has no form for hardware" if name in MITIGATIONS else "is unknown"
-        if name.lower() in LEARNED:
-            what = "needs a noise model that is learned on the real service, which plans do not do"
+        if name.lower() == "pec":
+            what = (
+                "is not done: for the same error bars it needs exp(4 L) times the shots for L errors "
+                "a circuit, 55 times for one; `pea` needs 5 times for any"
+            )
         raise HardwareError(
             f"Mitigation `{name}` {what}.{near_name(name, [*usable, *LEVELS])} Fix: choose one of "
             f"{', '.join(dict.fromkeys([*LEVELS, *usable]))}."
@@ -157,6 +212,7 @@ def describe_mitigation(found: Mapping[str, Any]) -> str:
     words += ["read-out errors measured in the job"] if found.get("readout_shots") else []
     words += [text for key, text in _PARTS.items() if found.get(key)]
     words += [mitigation_label(last)] if last else []
+    words += ["probabilistic error amplification"] if found.get("pea") else []
     return ", ".join(words) or mitigation_label("none")
 
 

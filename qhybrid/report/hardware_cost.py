@@ -140,6 +140,14 @@ def cost_remarks(plan: PlanSource, ledger: Ledgered) -> list[str]:
         remarks.append(f"Sessions were billed {billed:.1f} s, the time between their jobs included.")
     if calibration := plan.plan.get("readout_calibration"):
         remarks.append(f"In every job {calibration['executions']:,} executions measure read-out errors.")
+    learning = plan.plan.get("noise_learning")
+    if learning and learning["noise"] == "learned":
+        remarks.append(
+            f"One job learned the noise of {counted(learning['layers'], 'layer')} of gates: "
+            f"{learning['executions']:,} executions, {learning['qpu_seconds']:.1f} s planned."
+        )
+    elif learning:
+        remarks.append(f"The noise that was raised was {learning['noise']}.")
     remarks += [_remapped(one) for one in plan.plan.get("layouts", [])]
     left = 0 if plan.local else len(ledger.jobs) + len(ledger.duplicates) - MOST_JOBS
     if left > 0:

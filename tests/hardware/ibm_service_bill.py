@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from ibm_quantum_schemas.executor.version_2_0 import ParamsModel
+from ibm_service_learning import is_learning, learning_bill
 from ibm_service_simulation import fake_backend
 from qiskit import QuantumCircuit
 from qiskit.transpiler import Target
@@ -34,10 +35,13 @@ def bill_of(params: dict[str, Any], device: str) -> tuple[int, float]:
         params: What the client sent.
         device: The fake backend that the device is.
     """
-    program, _ = quantum_program_from_2_0(ParamsModel.model_validate(params))
     delay = params["options"].get("rep_delay")
     if delay is None:
         delay = fake_backend(device).configuration().default_rep_delay
+    if is_learning(params):
+        executions, seconds = learning_bill(params, delay, target_of(device), length)
+        return executions, JOB_SECONDS + seconds
+    program, _ = quantum_program_from_2_0(ParamsModel.model_validate(params))
     executions, seconds = 0, JOB_SECONDS
     for item in program.items:
         count = math.prod(item.shape) * program.shots

@@ -18,6 +18,7 @@ from ibm_quantum_schemas.executor.version_2_0 import (
     QuantumProgramResultModel,
 )
 from ibm_quantum_schemas.executor.version_2_0.models import ChunkPart, ChunkSpan
+from ibm_service_learning import is_learning, learn
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 from qiskit_ibm_runtime import fake_provider
@@ -36,11 +37,15 @@ def fake_backend(name: str) -> Any:
 
 def simulate_ideally(params: dict[str, Any], backend: str) -> str:
     """Run a program without noise."""
+    if is_learning(params):
+        return learn(params, None, neighbours(backend))
     return _simulate(params, AerSimulator())
 
 
 def simulate_with_calibration(params: dict[str, Any], backend: str) -> str:
     """Run a program with the noise that Aer makes of the device's calibration."""
+    if is_learning(params):
+        return learn(params, _noise_model(backend), neighbours(backend))
     return _simulate(params, AerSimulator(noise_model=_noise_model(backend)))
 
 
@@ -62,6 +67,13 @@ def executions_of(params: dict[str, Any]) -> int:
     """Return how often the device runs for a program, counted from the program alone."""
     program, _ = quantum_program_from_2_0(ParamsModel.model_validate(params))
     return sum(math.prod(item.shape) * program.shots for item in program.items)
+
+
+def neighbours(backend: str) -> set[tuple[int, int]]:
+    """Return the pairs that a device's two-qubit gates couple, ascending."""
+    target = fake_backend(backend).target
+    places = (q for name in target.operation_names for q in target[name] or {} if q and len(q) == 2)
+    return {(min(pair), max(pair)) for pair in places}
 
 
 @lru_cache

@@ -200,6 +200,16 @@ ASKED = {
 }
 
 
+def test_noise_is_raised_by_services_that_say_what_is_learned(vendor, workload, tmp_path, monkeypatch):
+    settings = quick(backend="garnet_5", shots=50, mitigation="pea")
+    with pytest.raises(HardwareError, match=r"mitigation\.pea"):
+        make_plan(workload, settings, tmp_path)
+    monkeypatch.setattr(GarnetRules, "offers", frozenset(CHOICES))
+    with pytest.raises(HardwareError, match="must say with `noise_work` what is learned"):
+        make_plan(workload, settings, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ASKED)
 def test_what_it_does_not_do_is_refused(name, vendor, workload, tmp_path, monkeypatch):
     """It would be left out silently: results kept that are private, read-outs corrected as twirled."""

@@ -284,7 +284,7 @@ def test_a_device_has_a_name(backend):
         HardwareSettings(backend=backend)
 
 
-def test_mitigation_by_a_learned_noise_model_is_refused_by_name():
-    for name in ("pea", "PEC"):
-        with pytest.raises(HardwareError, match="learned on the real service, which plans do not do. Fix: "):
+def test_cancellation_of_errors_is_refused_by_name():
+    for name in ("pec", "PEC"):
+        with pytest.raises(HardwareError, match=r"exp\(4 L\) times.* Fix: choose one of .*pea"):
             mitigation_of(name)

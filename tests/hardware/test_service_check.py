@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from qhybrid.cli.main import app
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.service_kinds import rules_of
-from qhybrid.hardware.services.ibm.smoke import FIRST, MOST_SECONDS, SECOND
+from qhybrid.hardware.services.ibm.smoke import FIRST, LEARNING, MOST_SECONDS, SECOND
 from qhybrid.hardware.settings import HardwareSettings
 
 PATIENT = settings_of(patience={"resend_after_s": 60.0, "retries": 1})
@@ -35,6 +35,26 @@ def test_a_service_that_is_as_assumed(server, service_state):
     assert limits == [FIRST, SECOND]
     assert sum(limits) <= MOST_SECONDS
     assert all(job.status in ("Completed", "Cancelled") for job in service_state.jobs.values())
+
+
+PEA = settings_of(patience={"resend_after_s": 60.0, "retries": 1}, mitigation="pea")
+
+
+def test_learning_noise_is_tried_out_where_it_is_asked_for(server, service_state):
+    assert differences(service_state, settings=PEA) == {}
+    learning = list(service_state.jobs.values())[2]
+    assert (learning.program, learning.limit_seconds) == ("noise-learner", LEARNING)
+    assert len(service_state.jobs) == 3
+
+
+def test_noise_of_other_qubits_is_told(server, service_state):
+    def edit(state):
+        honest = state.simulate
+        state.simulate = lambda params, device: honest(params, device).replace(
+            '"num_qubits":2', '"num_qubits":5'
+        )
+
+    assert set(differences(service_state, edit, PEA)) == {"noise that was learned"}
 
 
 def _bill(seconds):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from qhybrid.engines.mitigation import extrapolation_coefficients
 from qhybrid.errors import HardwareError
+from qhybrid.hardware.circuits.noise_layers import LearnedNoise, NoiseWork, checked_noise
 from qhybrid.hardware.circuits.preparation import z_strings
 from qhybrid.hardware.circuits.prepared import MARK, Copy, PreparedCircuit
 from qhybrid.hardware.circuits.readings import Readings
@@ -76,6 +77,28 @@ def decode_chunk(
         ) from None
 
 
+def decode_noise(raw: str, work: NoiseWork, settings: HardwareSettings) -> LearnedNoise:
+    """Return what a job has learned.
+
+    Args:
+        raw: The result as the service sent it.
+        work: What it was to learn.
+        settings: The plan's settings.
+
+    Raises:
+        HardwareError: If the text is no complete result of that job.
+    """
+    try:
+        return checked_noise(work, rules_of(settings).read_noise(raw))
+    except HardwareError:
+        raise
+    except Exception as error:  # whatever a damaged text does to a decoder of the client
+        raise HardwareError(
+            f"What was learned of the noise must decode completely, but does not ({type(error).__name__}: "
+            f"{str(error)[:200]}). Fix: collect again; nothing is executed for that."
+        ) from None
+
+
 def mark_of(raw: str) -> str | None:
     """Return the mark of the request that a raw result says it is of; None if it says nothing, or several."""
     found = set(re.findall(MARK + "[0-9a-f]{32}", raw))
@@ -124,7 +147,7 @@ def estimates_from(
     """
     circuit = circuit if rates is None else rates.applied(circuit)
     size = len(circuit.strings.strings)
-    folds = sorted({variant.fold for variant in circuit.variants})
+    folds = sorted({variant.factor for variant in circuit.variants})
     for pub in pubs:
         _check_shape(circuit, points, pub)
     means = np.zeros((len(folds), points, size))
@@ -133,12 +156,13 @@ def estimates_from(
         for number, copy in enumerate(circuit.copies):
             rows = np.arange(number, points, len(circuit.copies))
             mean, variance = _copy_estimates(circuit, index, number, copy, pub, settings, rates)
-            fold = folds.index(variant.fold)
+            fold = folds.index(variant.factor)
             where = np.ix_(rows, np.asarray(variant.group))
             means[fold][where] = mean[: len(rows)]
             variances[fold][where] = variance[: len(rows)]
     if settings.mitigation.method is not None:
-        return _by_method(settings.mitigation.method, circuit, tuple(folds), means, variances)
+        repeated = tuple(round(one) for one in folds)
+        return _by_method(settings.mitigation.method, circuit, repeated, means, variances)
     factors = np.ones(1) if len(folds) == 1 else np.asarray(extrapolation_coefficients(folds, "linear"))
     total = np.einsum("f,fbt->bt", factors, means)
     return Estimates(total, np.sqrt(np.einsum("f,fbt->bt", factors**2, variances)))
@@ -218,7 +242,7 @@ def _copy_estimates(
     """Return mean and variance of the group's strings on one copy, each of shape (B', G)."""
     variant = circuit.variants[index]
     strings = z_strings(circuit.strings, variant, settings.mitigation.readout)
-    shots = settings.shots
+    shots, between = settings.shots, dict[tuple[tuple[int, int], ...], Array]()
     if isinstance(pub, Mapping):
         raw = np.asarray(pub["means"][number], dtype=np.float64)
         if (
@@ -237,12 +261,15 @@ def _copy_estimates(
         bits = bits.reshape(-1, *bits.shape[-2:])
         shots = bits.shape[1]
         raw = np.stack([_string_means(bits, [q for q, _ in string]) for string in strings], axis=1)
+        if variant.noise != 1 and (divided := settings.mitigation.division(settings.shots)) is not None:
+            between = {one: _between(bits, [q for q, _ in one], divided[0]) for one in strings}
     place = {string: position for position, string in enumerate(strings)}
     group = [tuple((q, 3) for q, _ in circuit.strings.strings[t]) for t in variant.group]
     means, variances = [], []
     for string in group:
         mean, scale = raw[:, place[string]], 1.0
         spread = np.clip(1 - raw[:, place[string]] ** 2, 1 / shots, None) / shots
+        spread = np.maximum(spread, between.get(string, 0.0))
         if settings.mitigation.readout and copy.noise is not None:
             mean, scale = _corrected(string, raw, place, copy.noise)
             spread = spread * scale**2
@@ -256,6 +283,17 @@ def _copy_estimates(
 def _string_means(bits: NDArray[np.bool_], qubits: list[int]) -> Array:
     parity = np.logical_xor.reduce(bits[..., qubits], axis=-1)
     return np.asarray(1.0 - 2.0 * parity.mean(axis=-1))
+
+
+def _between(bits: NDArray[np.bool_], qubits: list[int], versions: int) -> Array:
+    """Return the variance of a string's mean by how random versions of its circuit differ.
+
+    Errors that are put in are drawn once a version: its shots are not independent of each other.
+    """
+    if versions < 2 or bits.shape[1] % versions:
+        return np.zeros(len(bits))
+    parity = np.logical_xor.reduce(bits[..., qubits], axis=-1).reshape(len(bits), versions, -1)
+    return np.asarray((1.0 - 2.0 * parity.mean(axis=-1)).var(axis=1, ddof=1) / versions)
 
 
 def _rate_variance(

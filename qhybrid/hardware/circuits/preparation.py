@@ -84,8 +84,10 @@ def _assemble(
     first = mapped[0][0]
     gates = NativeGates(None if device is None else device.basis_gates)
     strings = measured_strings(first.observables, first.num_qubits)
-    folds = settings.mitigation.zne or (1,)
-    variants = tuple(Variant(group, fold) for group in strings.bases for fold in folds)
+    folds, raised = settings.mitigation.zne or (1,), settings.mitigation.pea or (1.0,)
+    variants = tuple(
+        Variant(group, fold, noise) for group in strings.bases for fold in folds for noise in raised
+    )
     products = settings.mitigation.readout
     copies = tuple(
         Copy(
@@ -208,7 +210,7 @@ def circuit_seconds(circuit: QuantumCircuit, copy: Copy, device: Device, twirled
             front of each of them and of the read-out, and takes in what was there.
     """
     ends = [0.0] * circuit.num_qubits
-    pulses = [TWIRL_PULSES * _duration(device, PULSE, (q,)) if twirled else 0.0 for q in copy.physical]
+    pulses = [TWIRL_PULSES * duration(device, PULSE, (q,)) if twirled else 0.0 for q in copy.physical]
     for instruction in circuit.data:
         places = [circuit.find_bit(qubit).index for qubit in instruction.qubits]
         qubits = tuple(copy.physical[place] for place in places)
@@ -218,13 +220,13 @@ def circuit_seconds(circuit: QuantumCircuit, copy: Copy, device: Device, twirled
         dressed = len(places) == 2 and name != "barrier"
         starts = max(ends[place] + (pulses[place] if dressed else 0.0) for place in places)
         for place in places:
-            ends[place] = starts + _duration(device, name, qubits)
-    reads = [_duration(device, MEASUREMENT, (qubit,)) for qubit in copy.physical]
+            ends[place] = starts + duration(device, name, qubits)
+    reads = [duration(device, MEASUREMENT, (qubit,)) for qubit in copy.physical]
     last = max((end + pulse for end, pulse in zip(ends, pulses, strict=True)), default=0.0)
     return last + (max(reads, default=0.0) or READOUT_SECONDS)
 
 
-def _duration(device: Device, name: str, qubits: tuple[int, ...]) -> float:
+def duration(device: Device, name: str, qubits: tuple[int, ...]) -> float:
     """Return seconds of a gate or read-out: the device's median where it is not known there, 0 if nowhere."""
     if name == "barrier":
         return 0.0

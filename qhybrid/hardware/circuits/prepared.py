@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,10 +47,17 @@ class Variant:
     Attributes:
         group: Indices of the Pauli strings that it estimates.
         fold: How often each two-qubit gate is applied (1, or an odd factor of a zero-noise extrapolation).
+        noise: The factor to which errors that are put in raise the noise of two-qubit gates; 1 for none.
     """
 
     group: tuple[int, ...]
     fold: int
+    noise: float = field(default=1.0, repr=False)  # marks of earlier plans are made of what is shown
+
+    @property
+    def factor(self) -> float:
+        """How strong the noise of two-qubit gates is in it, as a factor of the device's own."""
+        return self.fold * self.noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +133,11 @@ def mark_of_pubs(pubs: Sequence[Pub], shots: int) -> str:
         circuit = pub.circuit
         places = [copy.physical for copy in circuit.copies]
         points = np.ascontiguousarray(pub.points, dtype="<f8")
-        facts = (circuit.key, circuit.variants[pub.variant], places, points.shape)
+        variant = circuit.variants[pub.variant]
+        facts = (circuit.key, variant, places, points.shape)
         content.update(repr(facts).encode())
+        if variant.noise != 1:
+            content.update(repr(variant.noise).encode())
         content.update(points.tobytes())
     return f"{MARK}{content.hexdigest()[:32]}"
 

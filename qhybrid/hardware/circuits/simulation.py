@@ -12,7 +12,9 @@ from qhybrid.engines import make_engine
 from qhybrid.engines.base import Engine
 from qhybrid.engines.shots.sampler import ShotSampler
 from qhybrid.engines.shots.source import ShotSource
+from qhybrid.hardware.circuits.amplification import amplified
 from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub
+from qhybrid.noise import NoiseProfile
 from qhybrid.seeding import derive_seed
 
 Array = NDArray[np.float64]
@@ -29,7 +31,7 @@ class Simulation:
 
     def __init__(self, simulator: Literal["exact", "aer"] = "exact", noisy: bool = True) -> None:
         self._simulator, self._noisy = simulator, noisy
-        self._engines: dict[tuple[int, int], Engine] = {}
+        self._engines: dict[tuple[int, int, float], Engine] = {}
         self._samplers: dict[tuple[int, int, int, int], ShotSampler] = {}
         self._met: dict[int, PreparedCircuit] = {}
 
@@ -61,11 +63,21 @@ class Simulation:
         return id(circuit)
 
     def _engine(self, pub: Pub, copy: int) -> Engine:
-        key = (self._number(pub.circuit), copy)
+        key = (self._number(pub.circuit), copy, pub.circuit.variants[pub.variant].noise)
         if key not in self._engines:
-            noise = pub.circuit.copies[copy].noise if self._noisy else None
-            self._engines[key] = make_engine("exact", noise=noise)
+            self._engines[key] = make_engine("exact", noise=self._noise(pub, copy))
         return self._engines[key]
+
+    def _noise(self, pub: Pub, copy: int) -> NoiseProfile | None:
+        """Return the noise on a place; that of twirled gates where a circuit has it raised."""
+        place = pub.circuit.copies[copy]
+        if place.noise is None or not self._noisy:
+            return None
+        if all(variant.noise == 1 for variant in pub.circuit.variants):
+            return place.noise
+        return amplified(
+            place.noise, place.specs[pub.variant].circuit, pub.circuit.variants[pub.variant].noise
+        )
 
     def _exact(self, pub: Pub, copy: int, inputs: torch.Tensor, shots: int | None, seed: int) -> torch.Tensor:
         spec = pub.circuit.copies[copy].specs[pub.variant]
@@ -74,12 +86,12 @@ class Simulation:
             return engine.expectations(spec, inputs, NO_WEIGHTS)
         key = (self._number(pub.circuit), pub.variant, copy, shots)
         if key not in self._samplers:
-            noise = pub.circuit.copies[copy].noise if self._noisy else None
+            noise = self._noise(pub, copy)
             self._samplers[key] = ShotSampler(spec, engine.expectations, shots, "joint", noise)
         return self._samplers[key](inputs, NO_WEIGHTS, ShotSource(seed))
 
     def _aer(self, pub: Pub, copy: int, inputs: torch.Tensor, shots: int | None, seed: int) -> torch.Tensor:
         place = pub.circuit.copies[copy]
-        noise = place.noise if self._noisy else None
+        noise = self._noise(pub, copy)
         engine = make_engine("aer", noise=noise, shots=shots, seed=seed, method="statevector")
         return engine.expectations(place.specs[pub.variant], inputs, NO_WEIGHTS)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from qhybrid.errors import HardwareError, ServiceError
-from qhybrid.hardware.circuits.decoding import decode_chunk
+from qhybrid.hardware.circuits.decoding import decode_chunk, decode_noise
 from qhybrid.hardware.circuits.readout_calibration import UselessResultError
 from qhybrid.hardware.jobs.context import JobContext
+from qhybrid.hardware.jobs.learning import learns_what_is_wanted, told_noise, work_of
 from qhybrid.hardware.jobs.received import received_text
 from qhybrid.hardware.jobs.reconciling import (
     close_left_open,
@@ -220,6 +221,8 @@ def _fetch(context: JobContext, job: Job, job_id: str) -> None:
         told = isinstance(error, NoResultError | AbsentResultError)
         raise UnreadableResultError(str(error), told) from None
     context.ledger.store_result(job, job_id, text)
+    if chunk.learns:
+        context.note(told_noise(context, next(c for c in context.ledger.chunks() if c.number == job.chunk)))
 
 
 def _check(context: JobContext, chunk: Chunk, job_id: str, text: str) -> None:
@@ -230,13 +233,22 @@ def _check(context: JobContext, chunk: Chunk, job_id: str, text: str) -> None:
         UselessResultError: If it is, and says nothing.
     """
     once_more = "If that does not help, `submit --again` has it executed, and paid for, once more."
+    if chunk.learns and not learns_what_is_wanted(context, chunk, job_id):
+        raise NoResultError(
+            f"Job {job_id} of chunk {chunk.number} learns the noise of other layers. Fix: collect again; it "
+            f"is not used, and nothing is sent again by itself. {once_more}"
+        )
     try:
-        context.check_mark(chunk, text)
+        if not chunk.learns:
+            context.check_mark(chunk, text)
     except ServiceError as error:
         raise NoResultError(f"job {job_id}: {error} {once_more}") from None
     chunk = next(one for one in context.ledger.chunks() if one.number == chunk.number)
     try:
-        decode_chunk(text, blocks_of(context, chunk), context.settings)
+        if chunk.learns:
+            decode_noise(text, work_of(context, chunk), context.settings)
+        else:
+            decode_chunk(text, blocks_of(context, chunk), context.settings)
     except UselessResultError:
         raise
     except HardwareError as error:

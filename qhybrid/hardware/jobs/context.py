@@ -11,8 +11,10 @@ import numpy as np
 
 from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.circuits.decoding import Estimates, mark_of
+from qhybrid.hardware.circuits.noise_layers import LearnedNoise, NoiseWork
 from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub, mark_of_pubs
 from qhybrid.hardware.circuits.readout_calibration import calibration_pubs, calibration_work
+from qhybrid.hardware.jobs.learning import learned_noise, work_of
 from qhybrid.hardware.jobs.reserving import measured_rate, time_limit, unsent
 from qhybrid.hardware.ledger import Chunk, Job, Ledger
 from qhybrid.hardware.ledger.records import SENT, Array, OpenedSession
@@ -54,6 +56,8 @@ class JobContext:
         clock: Time.
         say: Called with a sentence whenever something happens.
         estimates: Decoded results of chunks, by their numbers.
+        learning: What is learned of the noise, by layout; nothing where it need not be.
+        noises: What was learned, by the numbers of chunks.
         first: Number of the chunk that is sent before anything is known; None if all are sent.
         marked: Whether all jobs were sent with marks: those of plans of earlier versions were not.
         shared: Whether another process was seen to send jobs of the plan, from a copy of its folder.
@@ -71,6 +75,8 @@ class JobContext:
     say: Say = lambda _text: None
     estimates: dict[int, list[Estimates]] = field(default_factory=dict, kw_only=True)
     layouts: dict[int, Mapping[str, PreparedCircuit]] = field(default_factory=dict, kw_only=True)
+    learning: dict[int, NoiseWork] = field(default_factory=dict, kw_only=True)
+    noises: dict[int, LearnedNoise] = field(default_factory=dict, kw_only=True)
     first: int | None = field(default=None, kw_only=True)
     marked: bool = field(default=True, kw_only=True)
     shared: bool = field(default=False, kw_only=True)
@@ -114,12 +120,17 @@ class JobContext:
 
     def package(self, job: Job, chunk: Chunk) -> Package:
         """Return what a job executes."""
-        pubs = self._pubs(chunk)
         limits = [self.settings.max_execution_seconds, time_limit(self, [chunk])]
         limit = min((one for one in limits if one is not None), default=None)
-        mark = mark_of_pubs(pubs, self.settings.shots)
+        shots = self.settings.shots
         tags = (self.ledger.tag, job.tag, *([] if limit is None else [limit_tag(limit)]))
-        return Package(pubs, self.settings.shots, tags, limit, mark)
+        if chunk.learns:
+            work = work_of(self, chunk)
+            tags += (work.mark(self.settings.mitigation.learning),)
+            return Package((), shots, tags, limit, learns=work)
+        pubs = self._pubs(chunk)
+        noise = learned_noise(self, chunk.layout)
+        return Package(pubs, shots, tags, limit, mark_of_pubs(pubs, shots), noise=noise)
 
     def listed(self, tag: str) -> Sequence[Listed]:
         """Return the service's jobs that carry a tag, oldest first; their time limits are noted.
@@ -192,6 +203,8 @@ class JobContext:
 
     def executions(self, chunk: Chunk) -> int:
         """Return how often the device runs for a chunk."""
+        if chunk.learns:
+            return work_of(self, chunk).executions
         shots, circuits = self.settings.executed_shots, self.circuits_of(chunk)
         own = [(circuits[key], len(points)) for key, points in chunk.blocks]
         work = [*own, *calibration_work(circuits, self.settings)]

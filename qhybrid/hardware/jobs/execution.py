@@ -18,6 +18,7 @@ from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.decoding import observable_errors, observables_from
 from qhybrid.hardware.jobs.collecting import Progress, cancel_jobs, collect_jobs
 from qhybrid.hardware.jobs.context import JobContext
+from qhybrid.hardware.jobs.learning import enter_missing_learning, held_back, missing_learning
 from qhybrid.hardware.jobs.pilot import pilot_of, send_pilot
 from qhybrid.hardware.jobs.reserving import committed_seconds, measured_rate
 from qhybrid.hardware.jobs.results import check_results, estimates_of
@@ -83,12 +84,20 @@ class PlanExecution:
         """
         check_results(self.context)
         self.next_round()
+        if enter_missing_learning(self.context):
+            save_requests(self.ledger, self.folder)
         self._compare_model()
         if self.before_sending is not None and is_anything_to_send(self.context, again):
             self.before_sending()
         first = pilot_of(self.context, pilot, again)
         sent = 0 if first is None else send_pilot(self.context, first, self.bound, again)
-        return sent + send_open_chunks(self.context, again)
+        sent += send_open_chunks(self.context, again)
+        if waiting := held_back(self.context):
+            self.context.say(
+                f"{len(waiting)} job(s) wait until the noise of their layers is learned: collect, and submit "
+                "again, or `run`"
+            )
+        return sent
 
     def collect(self, wait: bool = True, progress: Progress | None = None) -> Tensor | None:
         """Record results; return the model's outputs if no request is left."""
@@ -152,19 +161,20 @@ class PlanExecution:
                 f"A re-run must execute the circuits of the plan, but circuit {unknown[0]} is new. Fix: "
                 "use the weights and version of the plan; results that were paid for are in the ledger."
             )
-        chunks = self.ledger.chunks()
+        chunks, newest = self.ledger.chunks(), max(self.context.layouts)
         number = 1 + max((request.round for request in log.requests.values()), default=-1)
+        learning = missing_learning(self.context, [newest], number)
         found = plan_round(
             number,
             list(log.new.values()),
             self.ledger.points(),
-            len(chunks),
+            len(chunks) + len(learning),
             self.context.circuits,
             self.context.settings,
             JobSizes(others=self.content.get("pilot", {}).get("job_executions")),
         )
-        newest = max(self.context.layouts)
-        found = replace(found, chunks=tuple(replace(one, layout=newest) for one in found.chunks))
+        own = tuple(replace(one, layout=newest) for one in found.chunks)
+        found = replace(found, chunks=(*learning, *own) if own else ())
         self.ledger.add_round(found.requests, found.points, found.chunks)
         save_requests(self.ledger, self.folder)
         self.price_later_rounds()

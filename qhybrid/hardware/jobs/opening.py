@@ -52,7 +52,7 @@ def open_plan(
     settings = settings_of(content, root)
     paid = is_paid(settings.backend, settings.service)
     with locked(root):
-        bound, layouts = load_layouts(root, settings)
+        bound, layouts, learning = load_layouts(root, settings)
         mend_ledger(root, content["plan"], say)
         with Ledger(root / LEDGER_FILE, content["plan"]) as ledger:
             context = JobContext(
@@ -64,6 +64,7 @@ def open_plan(
                 clock or Clock(),
                 say,
                 layouts=dict(layouts),
+                learning=learning,
                 marked=bool(content.get("marked", False)),
                 # Plans of earlier versions do not say where they were made.
                 copied=content.get("home", home_of(root)) != home_of(root),

@@ -17,6 +17,7 @@ from qhybrid.hardware.circuits.decoding import observable_errors, observables_fr
 from qhybrid.hardware.circuits.simulation import Simulation
 from qhybrid.hardware.jobs.collecting import collect_jobs, enter_costs
 from qhybrid.hardware.jobs.context import JobContext
+from qhybrid.hardware.jobs.learning import held_back
 from qhybrid.hardware.jobs.reserving import measured_rate
 from qhybrid.hardware.jobs.results import estimates_of
 from qhybrid.hardware.jobs.sending import send_open_chunks
@@ -53,21 +54,24 @@ def pilot_of(context: JobContext, wanted: bool | None, again: bool = False) -> C
         wanted: Whether there is to be one; None as the settings say.
         again: Whether chunks that were cancelled, stopped or failed are sent again.
     """
-    chunks, settings = context.ledger.chunks(), context.settings
+    every, settings = context.ledger.chunks(), context.settings
+    chunks = [chunk for chunk in every if not chunk.learns]
     if wanted is False or len(chunks) < 2 or any(chunk.round for chunk in chunks):
         return None
     first = min(chunks, key=lambda chunk: (chunk.seconds, chunk.number))
     states = (OPEN, CANCELLED, FAILED, TOO_LONG) if again else (OPEN,)
     if not any(chunk.state in states for chunk in chunks):
         return None
-    if any(job.chunk != first.number for job in context.ledger.jobs()):
+    others = {chunk.number for chunk in chunks} - {first.number}
+    if first.number in held_back(context) or any(job.chunk in others for job in context.ledger.jobs()):
         return None
     if wanted:
         return first
     if not context.service.paid:
         return None
     total = sum(chunk.seconds for chunk in chunks) + context.later_seconds
-    tight = context.cap is not None and context.cap < TIGHT * total
+    learned = sum(chunk.seconds for chunk in every if chunk.learns)
+    tight = context.cap is not None and context.cap < TIGHT * (total + learned)
     return first if tight or total > settings.pilot.above_s else None
 
 

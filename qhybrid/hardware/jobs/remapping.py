@@ -19,12 +19,14 @@ from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY, calibration_circuit
 from qhybrid.hardware.circuits.simulation import Simulation
 from qhybrid.hardware.jobs.execution import PlanExecution
+from qhybrid.hardware.jobs.learning import missing_learning
 from qhybrid.hardware.jobs.predicting import Expected, expected_from_here
 from qhybrid.hardware.jobs.reconciling import reconcile, wait_for_certainty
 from qhybrid.hardware.ledger import Chunk
 from qhybrid.hardware.ledger.mending import save_requests
 from qhybrid.hardware.ledger.records import DONE, SENDING, SENT, Array
 from qhybrid.hardware.plan.layouts import Circuits, save_layout
+from qhybrid.hardware.plan.learning import noise_work_of
 from qhybrid.hardware.plan.plan_files import write_plan
 from qhybrid.hardware.plan.prediction import exact_answer, expected_answer
 from qhybrid.hardware.plan.pricing import circuit_facts
@@ -103,20 +105,31 @@ def remap(execution: PlanExecution) -> Remapped:
         return Remapped(None)
     number = max(context.layouts) + 1
     circuits = _with_calibration({**old, **found}, backend, context.settings)
-    seconds = {one.number: job_seconds(one.blocks, circuits, context.settings) for one in waiting}
+    work = noise_work_of(found, backend, context.settings)
+    if work is not None and rules_of(context.settings).learns:
+        context.learning[number] = work
+    learns = missing_learning(context, [number], max(one.round for one in context.ledger.chunks()))
+    learns = learns if not any(one.learns for one in waiting) else ()
+    seconds = {
+        one.number: context.learning[number].seconds
+        if one.learns
+        else job_seconds(one.blocks, circuits, context.settings)
+        for one in waiting
+    }
     result = Remapped(
         number,
         tuple(seconds),
         tuple((old[key].name, _places(old[key]), _places(one)) for key, one in found.items()),
-        (sum(one.seconds for one in waiting), sum(seconds.values())),
+        (sum(one.seconds for one in waiting), sum(seconds.values()) + sum(one.seconds for one in learns)),
         _deviations(execution, list(found), found, backend.noise, waiting),
     )
     context.layouts[number] = circuits
     context.say("predicting anew what the plan gives")
     expected = expected_from_here(execution, dict.fromkeys(seconds, number))
     result = replace(result, predicted=expected.metrics)
-    save_layout(execution.folder, number, circuits, execution.bound, backend.noise)
-    context.ledger.set_layout(number, seconds)
+    learning = context.learning.get(number)
+    save_layout(execution.folder, number, circuits, execution.bound, backend.noise, learning)
+    context.ledger.set_layout(number, seconds, learns)
     _write_facts(execution, result, found, expected)
     execution.price_later_rounds()
     save_requests(context.ledger, execution.folder)
@@ -155,6 +168,11 @@ def _waiting(execution: PlanExecution) -> list[Chunk]:
         for job in context.ledger.jobs(SENDING):
             wait_for_certainty(context, job)
     busy = {job.chunk for job in context.ledger.jobs(SENDING, SENT)}
+    if any(one.learns and one.number in busy for one in context.ledger.chunks()):
+        raise HardwareError(
+            "A job that learns the noise of the present qubits has been sent, and what it learns would be "
+            "lost on others. Fix: `qhybrid hardware collect PLAN`, or `cancel`, first; nothing was changed."
+        )
     return [one for one in context.ledger.chunks() if one.state != DONE and one.number not in busy]
 
 

@@ -50,11 +50,12 @@ class Rate:
         )
 
 
-def measured_rate(context: JobContext) -> Rate | None:
+def measured_rate(context: JobContext, learns: bool = False) -> Rate | None:
     """Return what ended jobs were billed; None while no bill is there.
 
-    Jobs that were stopped at their time limits tell only that it was not enough; those that failed tell
-    nothing.
+    Jobs that learn noise take another course than those that execute circuits: each kind goes by its own
+    bills, and by those of the other as long as there are none. Jobs that were stopped at their time limits
+    tell only that it was not enough; those that failed tell nothing.
     """
     chunks = {chunk.number: chunk for chunk in context.ledger.chunks()}
     ended = [
@@ -63,6 +64,7 @@ def measured_rate(context: JobContext) -> Rate | None:
         # Where a service has no price for time there is no estimate to compare a bill with.
         if one.usage and one.message != ELSEWHERE and chunks[one.chunk].seconds > 0
     ]
+    ended = [one for one in ended if chunks[one.chunk].learns == learns] or ended
     if not ended:
         return None
     bills = {job.tag: (float(job.usage or 0.0), chunks[job.chunk]) for job in ended}
@@ -79,15 +81,15 @@ def measured_rate(context: JobContext) -> Rate | None:
     )
 
 
-def stretch(context: JobContext) -> float:
+def stretch(context: JobContext, learns: bool = False) -> float:
     """Return the factor of their estimates that jobs need; 1 while nothing says that it is more."""
-    rate = measured_rate(context)
+    rate = measured_rate(context, learns)
     return 1.0 if rate is None or rate.factor <= 1 else rate.factor * MARGIN
 
 
 def needed_seconds(context: JobContext, chunk: Chunk, factor: float | None = None) -> int:
     """Return the time limit that a job needs, in whole seconds as the service takes them."""
-    factor = stretch(context) if factor is None else factor
+    factor = stretch(context, chunk.learns) if factor is None or chunk.learns else factor
     return chunk.limit if factor == 1 else max(1, math.ceil(round(chunk.seconds * factor, 6)))
 
 
@@ -169,7 +171,10 @@ def time_limit(context: JobContext, chunks: Sequence[Chunk]) -> int | None:
     if measured_rate(context) is not None:
         share = max(1.0, share)
     limit = int(sum(needed_seconds(context, one, factor) for one in chunks) * share + 1e-9)
-    if [one.number for one in chunks] == [context.first] and not context.in_sessions:
+    finds_out = [one.number for one in chunks] == [context.first]
+    if len(chunks) == 1 and chunks[0].learns:
+        finds_out = measured_rate(context, True) is None
+    if finds_out and not context.in_sessions:
         # Nothing is known yet: the job that finds the rate out must not be stopped by a wrong estimate.
         limit = max(limit, min(FIRST_FACTOR * chunks[0].limit, int(left / 2)))
     return limit

@@ -7,6 +7,7 @@ from qhybrid.hardware.circuits.decoding import Estimates, decode_chunk
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.circuits.readout_calibration import calibration_work
 from qhybrid.hardware.jobs.context import JobContext
+from qhybrid.hardware.jobs.learning import check_unchanged, noise_of
 from qhybrid.hardware.ledger import Chunk
 
 
@@ -23,15 +24,13 @@ def estimates_of(context: JobContext, chunk: Chunk) -> list[Estimates] | None:
     Raises:
         HardwareError: If its result is damaged.
     """
+    if chunk.learns:
+        return None if noise_of(context, chunk) is None else []
     if chunk.number not in context.estimates:
         raw = context.ledger.results(chunk.number).get(chunk.number)
         if raw is None:
             return None
-        if not context.ledger.is_unchanged(chunk.number, raw):
-            raise HardwareError(
-                f"The result of chunk {chunk.number} must be as it was entered, but has changed. "
-                "Fix: collect again; nothing is executed for that."
-            )
+        check_unchanged(context, chunk, raw)
         context.estimates[chunk.number] = decode_chunk(raw, blocks_of(context, chunk), context.settings)
     return context.estimates[chunk.number]
 

@@ -17,6 +17,7 @@ from qhybrid.errors import (
 from qhybrid.hardware.jobs.before import check_before_sending, check_budget
 from qhybrid.hardware.jobs.collecting import end_unreadable, enter_costs
 from qhybrid.hardware.jobs.context import JobContext
+from qhybrid.hardware.jobs.learning import held_back
 from qhybrid.hardware.jobs.reconciling import (
     be_certain_after_rebuilding,
     close_left_open,
@@ -159,7 +160,7 @@ def _open_again(context: JobContext, only: Collection[int] | None) -> None:
 
 
 def _waiting(context: JobContext, only: Collection[int] | None) -> list[Chunk]:
-    busy = {job.chunk for job in context.ledger.jobs(SENT)}
+    busy = {job.chunk for job in context.ledger.jobs(SENT)} | held_back(context)
     return [
         chunk
         for chunk in context.ledger.chunks()

@@ -80,6 +80,7 @@ def job_rows(folder: str | Path, ask: bool) -> tuple[list[dict[str, Any]], list[
             + ("" if one.usage is None else f", {one.usage:g} s billed")
             for one in ledger.sessions()
         ]
+        told += [f"chunk {one.number} learns the noise of layers" for one in ledger.chunks() if one.learns]
         for one in ledger.duplicates():
             bill = "its bill is open" if one.usage is None else f"{one.usage:g} s billed"
             told.append(f"duplicate {one.id} of {one.tag}: {one.outcome}, {bill}")

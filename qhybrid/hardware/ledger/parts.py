@@ -120,9 +120,22 @@ class WorkPart(Database):
             return {}
         return dict(self._read("SELECT chunk, layout FROM layouts WHERE plan = ?", self.plan))
 
-    def set_layout(self, layout: int, seconds: Mapping[int, float]) -> None:
-        """Enter that chunks are mapped to a layout, with their predicted QPU seconds: all or none."""
+    def set_layout(self, layout: int, seconds: Mapping[int, float], new: Sequence[Chunk] = ()) -> None:
+        """Enter that chunks are mapped to a layout, with their predicted QPU seconds: all or none.
+
+        Args:
+            layout: The layout.
+            seconds: What each of them is predicted to take, by their numbers.
+            new: Chunks without points that are added at the same time.
+        """
         with self._transaction() as connection:
+            connection.executemany(
+                "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?)",
+                [(self.plan, c.number, c.round, json.dumps(c.blocks), c.seconds, c.state) for c in new],
+            )
+            connection.executemany(
+                "INSERT INTO layouts VALUES (?, ?, ?)", [(self.plan, c.number, c.layout) for c in new]
+            )
             for chunk, price in seconds.items():
                 connection.execute(
                     "INSERT OR REPLACE INTO layouts VALUES (?, ?, ?)", (self.plan, chunk, layout)

@@ -62,7 +62,7 @@ class Chunk:
     Attributes:
         number: Its number in the plan.
         round: The round it belongs to.
-        blocks: Pairs (circuit, numbers of its points).
+        blocks: Pairs (circuit, numbers of its points); none for a job that learns the noise of layers.
         seconds: Predicted QPU seconds.
         state: `open`, `done`, `failed`, `cancelled` or `too_long`.
         layout: Where its circuits are on the device: 0 as planned, later ones as mapped anew.
@@ -74,6 +74,11 @@ class Chunk:
     seconds: float
     state: str = OPEN
     layout: int = 0
+
+    @property
+    def learns(self) -> bool:
+        """Whether its job learns the noise of layers, for chunks of the same layout."""
+        return not self.blocks
 
     @property
     def limit(self) -> int:

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.hardware.circuits.noise_layers import NoiseWork
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
+from qhybrid.hardware.plan.learning import load_noise_work, save_noise_work
 from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, load_circuits, save_circuit
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile
@@ -22,20 +24,22 @@ Circuits = dict[str, PreparedCircuit]
 
 def load_layouts(
     folder: Path, settings: HardwareSettings
-) -> tuple[dict[str, CircuitSpec], dict[int, Circuits]]:
+) -> tuple[dict[str, CircuitSpec], dict[int, Circuits], dict[int, NoiseWork]]:
     """Read all circuits of a plan.
 
     Returns:
-        The circuits as the layers have them by key, and those that are sent by layout and key.
+        The circuits as the layers have them by key, those that are sent by layout and key, and by layout
+        what is learned of the noise.
 
     Raises:
         HardwareError: If a file is missing or damaged.
     """
     bound, own = load_circuits(folder, settings, _calibration(folder))
-    layouts = {0: own}
+    layouts, learning = {0: own}, {0: load_noise_work(folder, settings)}
     for place in sorted((folder / LAYOUTS).glob("[0-9]*"), key=lambda place: int(place.name)):
         _, layouts[int(place.name)] = load_circuits(place, settings, _calibration(place))
-    return bound, layouts
+        learning[int(place.name)] = load_noise_work(place, settings)
+    return bound, layouts, {number: work for number, work in learning.items() if work is not None}
 
 
 def _calibration(folder: Path) -> NoiseProfile | None:
@@ -49,6 +53,7 @@ def save_layout(
     circuits: Mapping[str, PreparedCircuit],
     bound: Mapping[str, CircuitSpec],
     noise: NoiseProfile | None,
+    work: NoiseWork | None = None,
 ) -> None:
     """Write a layout, whole or not at all."""
     (folder / LAYOUTS).mkdir(exist_ok=True)
@@ -57,3 +62,5 @@ def save_layout(
             save_circuit(temporary, bound[key], circuit)
         if noise is not None:
             noise.save(temporary / CALIBRATION_FILE)
+        if work is not None:
+            save_noise_work(temporary, work)

@@ -98,7 +98,9 @@ def save_circuit(folder: Path, bound: CircuitSpec, circuit: PreparedCircuit) -> 
         "observables": _listed(bound),
         "mapped_observables": _mapped(circuit),
         "physical": [list(copy.physical) for copy in circuit.copies],
-        "variants": [[list(variant.group), variant.fold] for variant in circuit.variants],
+        "variants": [
+            [list(one.group), one.fold, *([one.noise] if one.noise != 1 else [])] for one in circuit.variants
+        ],
         "device_qubits": circuit.device_qubits,
         "seconds": circuit.seconds,
     }
@@ -162,7 +164,7 @@ def _prepared(
         names += folded_names(forms)
     mapped = _observables(facts["mapped_observables"], circuits[1])
     strings = measured_strings(mapped, circuits[1].num_qubits)
-    variants = tuple(Variant(tuple(group), fold) for group, fold in facts["variants"])
+    variants = tuple(Variant(tuple(group), *factors) for group, *factors in facts["variants"])
     copies = []
     for index, place in enumerate(facts["physical"]):
         own = circuits[1 + index * len(variants) : 1 + (index + 1) * len(variants)]

@@ -16,16 +16,18 @@ from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.checks import check_circuit, check_executable
 from qhybrid.hardware.circuits.fractional import without_fractional_gates
+from qhybrid.hardware.circuits.noise_layers import NoiseWork
 from qhybrid.hardware.circuits.preparation import bound_circuit, prepare_circuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY, calibration_circuit
 from qhybrid.hardware.circuits.simulation import Simulation
-from qhybrid.hardware.ledger import LEDGER_FILE, Ledger, Request
+from qhybrid.hardware.ledger import LEDGER_FILE, Chunk, Ledger, Request
 from qhybrid.hardware.ledger.mending import save_requests
 from qhybrid.hardware.model.recording import fixed_layers
 from qhybrid.hardware.model.requests import LayerCircuit
 from qhybrid.hardware.model.runs import save_model
 from qhybrid.hardware.model.workload import Workload, agreement, plain, score
+from qhybrid.hardware.plan.learning import learning_chunk, learning_facts, noise_work_of, save_noise_work
 from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, FORMAT, home_of, save_circuit, write_plan
 from qhybrid.hardware.plan.prediction import dry_run, exact_answer, expected_answer
 from qhybrid.hardware.plan.pricing import calibration_facts, circuit_facts, filter_price, round_facts
@@ -73,6 +75,8 @@ def make_plan(
         save_model(workload.origin, temporary)
         for key, circuit in drafted.circuits.items():
             save_circuit(temporary, drafted.bound[key], circuit)
+        if drafted.learning is not None:
+            save_noise_work(temporary, drafted.learning)
         if drafted.backend.noise is not None:
             drafted.backend.noise.save(temporary / CALIBRATION_FILE)
         with Ledger(temporary / LEDGER_FILE, name) as ledger:
@@ -93,6 +97,7 @@ class Draft:
         bound: Circuits as the layers have them, by key.
         rounds: What each round adds to the ledger.
         backend: Target and calibration.
+        learning: What is learned of the noise before anything else; None for nothing.
     """
 
     content: dict[str, Any]
@@ -100,6 +105,7 @@ class Draft:
     bound: dict[str, CircuitSpec]
     rounds: list[Round]
     backend: Backend
+    learning: NoiseWork | None = None
 
 
 def draft_plan(workload: Workload, settings: HardwareSettings, say: Say = lambda _text: None) -> Draft:
@@ -117,7 +123,8 @@ def draft_plan(workload: Workload, settings: HardwareSettings, say: Say = lambda
     planner = _Planner(workload, settings, layers, backend, say)
     content = planner.run()
     content["fixed_filters"] = filter_price(workload, filters, settings, planner.prepare)
-    return Draft(content, planner.circuits, planner.bound, planner.rounds, backend)
+    learning = planner.learning if rules_of(settings).learns else None
+    return Draft(content, planner.circuits, planner.bound, planner.rounds, backend, learning)
 
 
 def _with_delay(settings: HardwareSettings, backend: Backend) -> HardwareSettings:
@@ -166,6 +173,7 @@ class _Planner:
         self.bound: dict[str, CircuitSpec] = {}
         self._layers_of: dict[str, dict[str, None]] = {}
         self.rounds: list[Round] = []
+        self.learning: NoiseWork | None = None
         self._guards: dict[str, Any] = {}
         self._workload, self._settings = workload, settings
         self._layers, self._backend, self._say = list(layers), backend, say
@@ -181,6 +189,7 @@ class _Planner:
             self._map_new_circuit,
         )
         self._calibrate()
+        self.learning = noise_work_of(self.circuits, self._backend, settings)
         pilot = self._add_rounds(average.rounds)
         for requests in average.rounds:
             for request in requests:
@@ -193,7 +202,7 @@ class _Planner:
             lambda *_: None,
         )
         exact = dry_run(self._workload, self._layers, exact_answer(self.bound), lambda *_: None)
-        rounds = [round_facts(one, self.circuits, settings) for one in self.rounds]
+        rounds = [round_facts(one, self.circuits, settings, self.learning) for one in self.rounds]
         calibration = calibration_facts(self.circuits, settings)
         plugins = loaded_plugins()
         return {
@@ -224,6 +233,7 @@ class _Planner:
             },
             **({"plugins": plugins} if plugins else {}),
             **({"readout_calibration": calibration} if calibration else {}),
+            **({"noise_learning": learning_facts(self.learning, settings)} if self.learning else {}),
             **({"pilot": pilot} if pilot else {}),
             **self._holes(),
         }
@@ -279,7 +289,7 @@ class _Planner:
         self.rounds = self._divided(asked, None)
         if not is_paid(settings.backend, settings.service):
             return {}
-        chunks = [chunk for one in self.rounds for chunk in one.chunks]
+        chunks = [chunk for one in self.rounds for chunk in one.chunks if not chunk.learns]
         sizes = pilot_sizes(chunks, self.circuits, settings)
         if sizes is None:
             return {}
@@ -292,12 +302,20 @@ class _Planner:
 
     def _divided(self, asked: Sequence[Sequence[Request]], sizes: JobSizes | None) -> list[Round]:
         rounds: list[Round] = []
+        first = self._first_chunks()
         for number, requests in enumerate(asked):
             known = {index: (key, angles) for one in rounds for index, key, angles in one.points}
-            count = sum(len(one.chunks) for one in rounds)
+            count = sum(len(one.chunks) for one in rounds) or len(first)
             own = sizes if sizes is None or not number else replace(sizes, first=None)
-            rounds.append(plan_round(number, requests, known, count, self.circuits, self._settings, own))
+            found = plan_round(number, requests, known, count, self.circuits, self._settings, own)
+            rounds.append(found if rounds else replace(found, chunks=(*first, *found.chunks)))
         return rounds
+
+    def _first_chunks(self) -> tuple[Chunk, ...]:
+        """Return the chunk that learns the noise of layers before all others, if there is one."""
+        if self.learning is None or not self.learning.layers or not rules_of(self._settings).learns:
+            return ()
+        return (learning_chunk(0, 0, self.learning),)
 
 
 def _check_cap(drafted: Draft, settings: HardwareSettings) -> None:

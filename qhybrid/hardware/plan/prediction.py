@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from qhybrid.hardware.model.recording import run_pass
 from qhybrid.hardware.model.requests import LayerCircuit, RequestLog
 from qhybrid.hardware.model.workload import Workload, stacked
 from qhybrid.hardware.pub_results import PubResult
+from qhybrid.hardware.service_kinds import rules_of
 from qhybrid.hardware.settings import HardwareSettings
 
 Array = NDArray[np.float64]
@@ -110,15 +112,57 @@ def expected_answer(
                 for number, pub in enumerate(calibration)
             ]
             rates = measured_readout(circuits[READOUT_KEY], drawn, settings)
-        pubs = []
+        pubs: list[dict[str, Any]] = []
         for index in range(len(circuit.variants)):
             found = simulation.means(
                 Pub(circuit, index, points), shots, settings.seed, "prediction", seed, index
             )
             pubs.append({"means": found})
+        if shots is not None and rules_of(settings).learns:
+            spread_by_versions(circuit, pubs, settings, np.random.default_rng([seed, len(points)]))
         return observables_from(circuit, estimates_from(circuit, len(points), pubs, settings, rates).means)
 
     return answer
+
+
+def spread_by_versions(
+    circuit: PreparedCircuit,
+    pubs: Sequence[dict[str, Any]],
+    settings: HardwareSettings,
+    random: np.random.Generator,
+) -> None:
+    """Add what drawn means vary more where errors are put in once a random version, for several shots.
+
+    A version turns the mean m of the plain circuit to +m or -m, or near that: of its variance
+    m^2 - m'^2, with m' the mean over versions, 1 / versions is left, where single shots leave 1 / shots.
+
+    Args:
+        circuit: The circuit.
+        pubs: For every variant {"means": one array a copy}, as drawn shot by shot; they are changed.
+        settings: Shots and mitigation.
+        random: Where it comes from.
+    """
+    divided = settings.mitigation.division(settings.shots)
+    if divided is None or divided[1] == 1:
+        return
+    plain = {one.group: index for index, one in enumerate(circuit.variants) if one.noise == 1}
+    for variant, pub in zip(circuit.variants, pubs, strict=True):
+        if variant.noise == 1:
+            continue
+        pairs = zip(pubs[plain[variant.group]]["means"], pub["means"], strict=True)
+        pub["means"] = [
+            np.clip(
+                raised
+                + random.normal(size=raised.shape)
+                * np.sqrt(
+                    np.clip(np.square(one) - np.square(raised), 0, None)
+                    * (1 / divided[0] - 1 / (divided[0] * divided[1]))
+                ),
+                -1,
+                1,
+            )
+            for one, raised in pairs
+        ]
 
 
 def exact_answer(circuits: dict[str, CircuitSpec]) -> Answer:

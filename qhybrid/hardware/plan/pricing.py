@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from qhybrid.hardware.circuits.noise_layers import NoiseWork
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.circuits.readout_calibration import calibration_work
 from qhybrid.hardware.model.recording import recording
@@ -29,12 +30,14 @@ def circuit_facts(circuit: PreparedCircuit) -> dict[str, Any]:
         "".join(sorted({"IXYZ"[p] for t in v.group for _, p in circuit.strings.strings[t]}))
         for v in circuit.variants
     ]
+    raised = [variant.noise for variant in circuit.variants]
     return {
         "name": circuit.name,
         "qubits": spec.num_qubits,
         "parameters": circuit.num_parameters,
         "bases": letters,
         "folds": [variant.fold for variant in circuit.variants],
+        **({"noise_factors": raised} if max(raised) > 1 else {}),
         "copies": len(circuit.copies),
         "places": [list(copy.physical) for copy in circuit.copies],
         "two_qubit_gates": len(two_qubit),
@@ -47,18 +50,30 @@ def circuit_facts(circuit: PreparedCircuit) -> dict[str, Any]:
 
 
 def round_facts(
-    found: Round, circuits: Mapping[str, PreparedCircuit], settings: HardwareSettings
+    found: Round,
+    circuits: Mapping[str, PreparedCircuit],
+    settings: HardwareSettings,
+    learning: NoiseWork | None = None,
 ) -> dict[str, Any]:
-    """Return requests, points, jobs, executions, bytes and predicted seconds of a round."""
+    """Return requests, points, jobs, executions, bytes and predicted seconds of a round.
+
+    Args:
+        found: The round.
+        circuits: Prepared circuits by key.
+        settings: Shots and mitigation.
+        learning: What the round's job without points learns, if it has one.
+    """
+    learns = [] if learning is None else [one for one in found.chunks if one.learns]
     work = [(circuits[key], len(points)) for chunk in found.chunks for key, points in chunk.blocks]
-    work += calibration_work(circuits, settings) * len(found.chunks)
+    work += calibration_work(circuits, settings) * (len(found.chunks) - len(learns))
     return {
         "requests": len(found.requests),
         "rows": sum(len(request.points) for request in found.requests),
         "points": len(found.points),
         "jobs": len(found.chunks),
         "pubs": sum(len(circuit.variants) for circuit, _ in work),
-        "executions": sum(circuit.executions(points, settings.executed_shots) for circuit, points in work),
+        "executions": sum(circuit.executions(points, settings.executed_shots) for circuit, points in work)
+        + sum(learning.executions for _ in learns if learning is not None),
         "bytes": sum(chunk_bytes(chunk, circuits, settings) for chunk in found.chunks),
         "qpu_seconds": round(sum(chunk.seconds for chunk in found.chunks), 2),
         "limit_seconds": sum(chunk.limit for chunk in found.chunks),

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from qhybrid.devices import Device
 from qhybrid.errors import ServiceError
+from qhybrid.hardware.circuits.noise_layers import LearnedNoise, NoiseWork
 from qhybrid.hardware.circuits.prepared import Pub
 from qhybrid.hardware.settings import Patience
 from qhybrid.noise import NoiseProfile
@@ -67,6 +68,8 @@ class Package:
         tags: The job's tags: the plan's, its own, and one that tells its time limit if it has one.
         max_execution_seconds: Time after which the service stops it; None: the service's own.
         mark: Text that a service which `marks` gives back with the result: it ties it to the request.
+        learns: The layers whose noise the job learns; it executes no circuits then.
+        noise: What is known of the noise of layers, for circuits in which it is raised.
     """
 
     pubs: tuple[Pub, ...]
@@ -74,6 +77,8 @@ class Package:
     tags: tuple[str, ...]
     max_execution_seconds: int | None = None
     mark: str = ""
+    learns: NoiseWork | None = None
+    noise: LearnedNoise | None = None
 
 
 @dataclass(frozen=True)

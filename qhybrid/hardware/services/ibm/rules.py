@@ -13,8 +13,9 @@ from qhybrid.hardware.service_kinds import CHOICES, ServiceRules, busiest_load
 from qhybrid.hardware.settings import HardwareSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from qhybrid.hardware.circuits.noise_layers import NoiseWork
     from qhybrid.hardware.circuits.prepared import PreparedCircuit
     from qhybrid.hardware.services.interface import Finding
 
@@ -30,6 +31,7 @@ class IbmRules(ServiceRules):
 
     limited_angles = frozenset({"rzz"})
     offers = frozenset(CHOICES)
+    learns = True
 
     def check_settings(self, settings: HardwareSettings) -> None:
         """Check that the service does what the settings ask for.
@@ -71,6 +73,7 @@ class IbmRules(ServiceRules):
     def read(self, raw: str) -> list[PubResult]:
         """Return the bits of every measured circuit from the service's text, offline."""
         from qiskit_ibm_runtime.decoders.defaults import DEFAULT_DECODERS
+        from qiskit_ibm_runtime.results import QuantumProgramResult
 
         from qhybrid.hardware.circuits.prepared import REGISTER
 
@@ -78,7 +81,26 @@ class IbmRules(ServiceRules):
         for decoder in DEFAULT_DECODERS["executor"]:
             if decoder.is_applicable(result):
                 result = decoder.decode(result)
+            for item in result if isinstance(result, QuantumProgramResult) else ():
+                # The sampler's reader does not know what comes with errors that are put in.
+                signs = item.pop("pauli_signs", None)
+                if signs is not None and signs.any():
+                    raise ValueError("errors were put in with negative probabilities")
         return [pub.data[REGISTER].to_bool_array(order="little") for pub in result]
+
+    def noise_work(
+        self, circuits: Sequence[PreparedCircuit], device: Device, settings: HardwareSettings
+    ) -> NoiseWork:
+        """Return the distinct layers as the client divides circuits, and what learning them costs."""
+        from qhybrid.hardware.services.ibm.learning import noise_work
+
+        return noise_work(circuits, device, settings)
+
+    def read_noise(self, raw: str) -> list[tuple[int, Any, Any]]:
+        """Return what the service's noise learner found, offline."""
+        from qhybrid.hardware.services.ibm.learning import read_noise
+
+        return read_noise(raw)
 
     def devices(self) -> list[str]:
         """Return the names of the account's devices that are in operation."""
@@ -98,7 +120,12 @@ class IbmRules(ServiceRules):
 
 
 class FakeRules(IbmRules):
-    """Fake devices are snapshots of IBM's: plans on them cost, and are limited, as on the real ones."""
+    """Fake devices are snapshots of IBM's: plans on them cost, and are limited, as on the real ones.
+
+    Nothing is learned on them: their noise is the calibration's.
+    """
+
+    learns = False
 
     def devices(self) -> list[str]:
         """Return none: they belong to no account."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -122,8 +122,7 @@ class IbmService(JobService):
     def submit(self, package: Package) -> str:
         """Send a job and return its id; see `JobService.submit`."""
         try:
-            pubs = [self._sampler_pub(pub, package.mark) for pub in package.pubs]
-            sampler = Sampler(mode=self._execution_mode(), options=self._options(package))
+            send = self._sender(package)
         except SubmissionRefusedError:
             raise
         except HardwareError as error:
@@ -136,7 +135,7 @@ class IbmService(JobService):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return str(sampler.run(pubs, shots=package.shots).job_id())
+                return str(send().job_id())
         except IBMNotAuthorizedError as error:
             text = self._connection.scrub(error)
             refused = SubmissionRefusedError(
@@ -148,6 +147,23 @@ class IbmService(JobService):
             raise refused from None
         except Exception as error:
             raise explained(error, self._connection.scrub) from None
+
+    def _sender(self, package: Package) -> Callable[[], Any]:
+        """Return what sends a job; all of it is made ready before."""
+        if package.learns is not None:
+            from qhybrid.hardware.services.ibm.learning import learning_sender
+
+            return learning_sender(package, self._execution_mode(), self.backend, self._settings)
+        pubs = [self._sampler_pub(pub, package.mark) for pub in package.pubs]
+        factors = [pub.circuit.variants[pub.variant].noise for pub in package.pubs]
+        options, mode = self._options(package), self._execution_mode()
+        if all(factor == 1 for factor in factors):
+            sampler = Sampler(mode=mode, options=options)
+            return lambda: sampler.run(pubs, shots=package.shots)
+        from qhybrid.hardware.services.ibm.learning import injecting_sender
+
+        given = [(*pub, factor) for pub, factor in zip(pubs, factors, strict=True)]
+        return injecting_sender(package, given, options, mode, self._settings.mitigation)
 
     def find(self, tag: str) -> Sequence[Listed]:
         """Return the jobs that carry a tag, oldest first."""

@@ -1,5 +1,7 @@
 """What only the real service can confirm, tried out with two small jobs of at most 10 QPU seconds together.
 
+Where `mitigation=pea` is asked for, a third one of at most 4 s learns the noise of a gate.
+
 For the first account that runs plans on it: everything that plans, ledger and prices count on is compared
 with what the service does. Nothing is left running, and nothing is written.
 """
@@ -20,6 +22,7 @@ from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.devices import Device
 from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.circuits.decoding import decode_chunk, mark_of
+from qhybrid.hardware.circuits.noise_layers import NoiseWork, checked_noise
 from qhybrid.hardware.circuits.preparation import prepare_circuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub, mark_of_pubs
 from qhybrid.hardware.service_kinds import ServiceRules
@@ -33,12 +36,15 @@ from qhybrid.hardware.services.interface import (
     limit_tag,
     patiently,
 )
-from qhybrid.hardware.settings import LEVELS, HardwareSettings
+from qhybrid.hardware.settings import LEVELS, HardwareSettings, Learning
 from qhybrid.noise import NoiseProfile
 
 MOST_SECONDS = 10
 """QPU seconds that both jobs may take together: their time limits."""
 FIRST, SECOND = 6, 4
+LEARNING = 4
+"""QPU seconds that learning the noise of a gate may take."""
+FEW = Learning(randomizations=1, shots=8, depths=(0, 2))
 SHOTS = 65
 """An odd number: divided among random versions, it must come back as it was sent."""
 ANGLES = (0.0, np.pi, np.pi / 2)
@@ -62,12 +68,15 @@ def check_service(
     # Twirled read-outs and decoupling: the options that plans send.
     mitigation = LEVELS["standard"]
     chosen = settings.model_copy(update={"shots": SHOTS, "mitigation": mitigation, "copies": 1, "layouts": 1})
-    return _Check(chosen, say, rules).run()
+    return _Check(chosen, say, rules, bool(settings.mitigation.pea)).run()
 
 
 class _Check:
-    def __init__(self, settings: HardwareSettings, say: Callable[[str], None], rules: ServiceRules) -> None:
+    def __init__(
+        self, settings: HardwareSettings, say: Callable[[str], None], rules: ServiceRules, learns: bool
+    ) -> None:
         self._settings, self._say, self._rules = settings, say, rules
+        self._learns = learns
         self._patience = settings.patience
         self._found: list[Finding] = []
         self._sent: list[str] = []
@@ -81,6 +90,8 @@ class _Check:
             self._check_mode()
             self._check_job(circuit)
             self._check_cancellation(circuit)
+            if self._learns:
+                self._check_learning(circuit)
         except ServiceError as error:
             if not self._sent:
                 raise
@@ -100,9 +111,10 @@ class _Check:
         """Look at the account and the device; nothing is paid for yet."""
         name, budget = self._ask(self._service.instance_name), self._ask(self._service.budget)
         left = budget.remaining_seconds
-        if budget.used_up or (left is not None and left < MOST_SECONDS):
+        most = MOST_SECONDS + (LEARNING if self._learns else 0)
+        if budget.used_up or (left is not None and left < most):
             raise HardwareError(
-                f"The instance must have {MOST_SECONDS} s left for this check, but {name} has "
+                f"The instance must have {most} s left for this check, but {name} has "
                 f"{left or 0:g} s. Fix: wait for the next period, or use another instance; nothing was sent."
             )
         self._note("instance and its time", "known", f"{name}, {left} s left", left is not None)
@@ -205,19 +217,48 @@ class _Check:
         worst = float(np.abs(values - exact).max())
         self._note("values of a rotation by 0, pi and pi/2", "within 0.5", f"within {worst:.2f}", worst < 0.5)
 
+    def _check_learning(self, circuit: PreparedCircuit) -> None:
+        """Learn the noise of the circuit's gate, with few shots: what comes back is looked at, not used."""
+        self._say(f"sending a job of {LEARNING} s at most that learns the noise of a gate")
+        mitigation = LEVELS["pea"].model_copy(update={"learning": FEW})
+        settings = self._settings.model_copy(update={"mitigation": mitigation, "mode": "job"})
+        work = self._rules.noise_work([circuit], self._device, settings)
+        tags = (self._tag, f"{self._tag}-3", limit_tag(LEARNING), work.mark(FEW))
+        learner = IbmService(settings)
+        job_id = learner.submit(Package((), SHOTS, tags, LEARNING, learns=work))
+        self._sent.append(job_id)
+        status = self._wait(job_id)
+        self._note("how the job that learns noise ended", DONE, status, status == DONE)
+        if status == DONE:
+            self._check_noise(self._ask(lambda: learner.result_text(job_id)), work)
+        self._check_seconds("bill of the job that learns noise", job_id, work.seconds, LEARNING)
+
+    def _check_noise(self, raw: str, work: NoiseWork) -> None:
+        what, expected = "noise that was learned", "rates of strings"
+        try:
+            found = checked_noise(work, self._rules.read_noise(raw)).found
+        except Exception as error:  # whatever the client makes of a form that is new to it
+            self._note(what, expected, f"{type(error).__name__}: {error}", False)
+            return
+        told = f"{sum(len(one.terms) for one in found)} strings of {len(found)} layer(s)"
+        self._note(what, expected, told, any(one.terms for one in found))
+
     def _check_bill(self, job_id: str, circuit: PreparedCircuit) -> None:
         planned = self._rules.seconds([(circuit, len(ANGLES))], self._settings)
+        self._check_seconds("bill of the job", job_id, planned, FIRST)
+
+    def _check_seconds(self, what: str, job_id: str, planned: float, limit: int) -> None:
         started = time.monotonic()
         usage = self._ask(lambda: self._service.usage(job_id))
         while usage is None and time.monotonic() - started < self._patience.resend_after_s:
             time.sleep(min(self._patience.poll_s, 1.0))
             usage = self._ask(lambda: self._service.usage(job_id))
         if usage is None:
-            self._note("bill of the job", f"about {planned:.2f} s", "not told yet", False)
+            self._note(what, f"about {planned:.2f} s", "not told yet", False)
             return
         near = planned / PRICE_FACTOR <= usage <= planned * PRICE_FACTOR
-        self._note("bill of the job", f"about {planned:.2f} s", f"{usage:g} s", near)
-        self._note("time limit of the job", f"at most {FIRST} s", f"{usage:g} s", usage <= FIRST)
+        self._note(what, f"about {planned:.2f} s", f"{usage:g} s", near)
+        self._note(what.replace("bill", "time limit"), f"at most {limit} s", f"{usage:g} s", usage <= limit)
 
     def _check_cancellation(self, circuit: PreparedCircuit) -> None:
         self._say(f"sending a job of {SECOND} s at most, and cancelling it")
