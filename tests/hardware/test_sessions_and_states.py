@@ -64,6 +64,22 @@ def test_the_bill_of_a_session_counts(make_plan, server, service_state, samples)
         assert context.ledger.billed_seconds() == context.ledger.spent_seconds() == 17.0
 
 
+@pytest.mark.parametrize("cap", [9.0, 10.0, 15.0])
+def test_a_session_has_room_for_its_jobs(cap, make_plan, server, service_state, samples):
+    """All of it counts as spent when it opens; its jobs need nothing beside it."""
+    service_state.plan = "premium"
+    with (context := make_plan(mode="session", max_qpu_seconds=cap).context()).ledger:
+        chunks = context.ledger.chunks()
+        assert sum(chunk.limit for chunk in chunks) <= cap < 2 * sum(chunk.limit for chunk in chunks)
+        assert send_open_chunks(context) == len(chunks)
+        (known,) = context.ledger.sessions()
+        assert sum(job.limit_seconds for job in service_state.jobs.values()) <= known.max_time <= cap
+        assert context.ledger.committed_seconds() <= cap
+        collect_jobs(context)
+        check_complete(context, service_state, samples[1])
+    assert len(service_state.sessions) == 1
+
+
 def test_an_instance_without_time_enough_is_told_before(make_plan, server, service_state):
     service_state.usage_limit_seconds = 5
     with (context := make_plan().context()).ledger:

@@ -15,7 +15,7 @@ from qhybrid.hardware.circuits.noise_layers import LearnedNoise, NoiseWork
 from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub, mark_of_pubs
 from qhybrid.hardware.circuits.readout_calibration import calibration_pubs, calibration_work
 from qhybrid.hardware.jobs.learning import learned_noise, work_of
-from qhybrid.hardware.jobs.reserving import measured_rate, time_limit, unsent
+from qhybrid.hardware.jobs.reserving import SessionTime, measured_rate, time_limit, unsent
 from qhybrid.hardware.ledger import Chunk, Job, Ledger
 from qhybrid.hardware.ledger.records import SENT, Array, OpenedSession
 from qhybrid.hardware.services.interface import JobService, Listed, Package, limit_of, limit_tag, patiently
@@ -63,6 +63,7 @@ class JobContext:
         shared: Whether another process was seen to send jobs of the plan, from a copy of its folder.
         unlocked: Whether copies on this machine were found to be unable to wait for each other.
         copied: Whether the folder is a copy, or was moved: others may send jobs of the plan as well.
+        session: What a session that is open has for jobs under a cap.
     """
 
     ledger: Ledger
@@ -82,6 +83,7 @@ class JobContext:
     shared: bool = field(default=False, kw_only=True)
     unlocked: bool = field(default=False, kw_only=True)
     copied: bool = field(default=False, kw_only=True)
+    session: SessionTime | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         """Take the plan's own circuits as layout 0."""

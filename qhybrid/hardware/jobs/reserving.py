@@ -113,10 +113,42 @@ def committed_seconds(context: JobContext) -> float:
     return context.earlier_seconds + context.ledger.committed_seconds(context.in_sessions)
 
 
+@dataclass
+class SessionTime:
+    """What a session that is open has for the jobs that are sent in it.
+
+    All of it counts as spent from its beginning, so what its jobs need is not looked for beside it.
+
+    Attributes:
+        left: QPU seconds that no job of it has.
+        share: Time limits of its jobs, as a factor of what they need.
+    """
+
+    left: float
+    share: float
+
+
+def session_time(context: JobContext, seconds: float, chunks: Sequence[Chunk]) -> SessionTime:
+    """Return what a session has for jobs.
+
+    Args:
+        context: The plan.
+        seconds: After which the session ends.
+        chunks: What is sent in it.
+    """
+    needed = sum(needed_seconds(context, one) for one in chunks)
+    return SessionTime(seconds, max(1.0, seconds / needed) if needed else 1.0)
+
+
 def affords(context: JobContext, chunk: Chunk) -> bool:
-    """Return whether the cap leaves a job what it needs."""
+    """Return whether the cap leaves a job what it needs; in a session that is open, whether that does."""
     cap = context.cap
-    return cap is None or committed_seconds(context) + needed_seconds(context, chunk) <= cap
+    if cap is None:
+        return True
+    needed = needed_seconds(context, chunk)
+    if context.session is not None:
+        return needed <= context.session.left
+    return committed_seconds(context) + needed <= cap
 
 
 def check_cap(context: JobContext) -> None:
@@ -162,6 +194,9 @@ def time_limit(context: JobContext, chunks: Sequence[Chunk]) -> int | None:
     cap = context.cap
     if cap is None:
         return None
+    if context.session is not None:
+        needed = sum(needed_seconds(context, one) for one in chunks)
+        return int(min(context.session.left, needed * context.session.share) + 1e-9)
     left, factor = cap - committed_seconds(context), stretch(context)
     ahead = ahead_seconds(context)
     share = left / ahead if ahead else 1.0
@@ -171,6 +206,8 @@ def time_limit(context: JobContext, chunks: Sequence[Chunk]) -> int | None:
     if measured_rate(context) is not None:
         share = max(1.0, share)
     limit = int(sum(needed_seconds(context, one, factor) for one in chunks) * share + 1e-9)
+    if context.in_sessions:
+        limit = min(limit, int(left + 1e-9))  # all of a session counts, whatever its jobs take
     finds_out = [one.number for one in chunks] == [context.first]
     if len(chunks) == 1 and chunks[0].learns:
         finds_out = measured_rate(context, True) is None

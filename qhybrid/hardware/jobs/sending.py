@@ -26,7 +26,14 @@ from qhybrid.hardware.jobs.reconciling import (
     settle,
     wait_for_certainty,
 )
-from qhybrid.hardware.jobs.reserving import affords, check_cap, measured_rate, needed_seconds, time_limit
+from qhybrid.hardware.jobs.reserving import (
+    affords,
+    check_cap,
+    measured_rate,
+    needed_seconds,
+    session_time,
+    time_limit,
+)
 from qhybrid.hardware.jobs.turns import Turn, turn
 from qhybrid.hardware.ledger import Chunk, Job
 from qhybrid.hardware.ledger.records import (
@@ -97,8 +104,11 @@ def send_open_chunks(context: JobContext, again: bool = False, only: Collection[
     try:
         if session is not None:
             ledger.note_session(session)
+            if session.mode == "session" and session.max_time is not None and context.cap is not None:
+                context.session = session_time(context, session.max_time, todo)
         sent = _send_all(context, todo)
     finally:
+        context.session = None
         _close(context, session)
     # A submission that the client repeated by itself shows only in a listing.
     reconcile(context)
@@ -259,6 +269,8 @@ def _send(context: JobContext, job: Job, own: Turn) -> None:
             _check_limit(context, package, chunk)
         else:
             context.ledger.update_job(job.tag, state=SENT, id=job_id)
+            if context.session is not None:
+                context.session.left -= package.max_execution_seconds or 0
             return
     raise SubmissionUnsureError(
         f"The service must accept chunk {job.chunk}, but {context.settings.patience.retries + 1} "
