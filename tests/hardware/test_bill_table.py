@@ -39,12 +39,11 @@ def test_a_model_from_its_plan_to_its_results():
     table = importlib.import_module("hardware_end_to_end")
     rows = table.rows(["QCQ-CNN"], ["torino"], list(table.WAYS), "cheap", 256, 1)
     cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
-    assert [row[3] for row in cells] == ["2", "2"]
-    (_, _, _, _, executions, planned, billed, deviation, shots, there, _), fake = cells
-    assert (executions, planned, there) == (fake[4], fake[5], "1 of 1")
+    (_, _, _, executions, planned, billed, deviation, shots), fake = cells
+    assert (executions, planned) == (fake[3], fake[4])
     assert float(billed) == pytest.approx(float(planned), rel=0.01)
     # Two draws around one expectation: 33 values, each with the same shots.
-    assert float(deviation) == pytest.approx(float(fake[7]), rel=0.5)
+    assert float(deviation) == pytest.approx(float(fake[6]), rel=0.5)
     assert 0.5 < float(deviation) / float(shots) < 2
 
 
