@@ -107,7 +107,8 @@ def sample_image(path: Any, reading: Reading) -> SceneSample:
     each = np.empty((4, bands))
     for place, band in enumerate(values):  # one by one: in double precision all would be most of the memory
         numbers = band.astype(np.float64)
-        each[:, place] = numbers.mean(), numbers.std(), *np.percentile(numbers, (0.5, 99.5))
+        spread = numbers.std() if np.ptp(numbers) else 0.0  # rounding of the mean is no spread
+        each[:, place] = numbers.mean(), spread, *np.percentile(numbers, (0.5, 99.5))
     mean, std, low, high = each
     return SceneSample(mean, std, low, high, extremes, pixels)
 

@@ -120,6 +120,7 @@ class _BandAccumulator:
         self.count = 0
         self.mean = np.zeros(bands)
         self.squares = np.zeros(bands)
+        self._lowest, self._highest = np.full(bands, np.inf), np.full(bands, -np.inf)
         kind = np.dtype(dtype)
         self._offset = int(np.iinfo(kind).min) if kind.kind in "ui" and kind.itemsize <= 2 else None
         size = 1 << (8 * kind.itemsize) if self._offset is not None else 0
@@ -137,6 +138,8 @@ class _BandAccumulator:
         delta, total = mean - self.mean, self.count + count
         self.mean = self.mean + delta * (count / total)
         self.squares = self.squares + squares + delta**2 * (self.count * count / total)
+        self._lowest = np.minimum(self._lowest, values.min(axis=1))
+        self._highest = np.maximum(self._highest, values.max(axis=1))
         if self._offset is None:
             self._samples.append(values[:, self.count % self._stride :: self._stride].astype(np.float64))
         else:
@@ -144,6 +147,11 @@ class _BandAccumulator:
                 shifted = row if self._offset == 0 else row.astype(np.int64) - self._offset
                 self._histogram[band] += np.bincount(shifted, minlength=self._histogram.shape[1])
         self.count = total
+
+    def std(self) -> list[float]:
+        """Return population standard deviations; of equal values 0, whatever rounding left of their mean."""
+        spread = np.sqrt(self.squares / self.count)
+        return [float(value) for value in np.where(self._lowest == self._highest, 0.0, spread)]
 
     def percentile(self, percent: float) -> list[float]:
         if self._offset is None:
@@ -226,7 +234,7 @@ def compute_statistics(
     found = BandStatistics(
         bands=chosen,
         mean=tuple(float(value) for value in accumulator.mean),
-        std=tuple(float(value) for value in np.sqrt(accumulator.squares / accumulator.count)),
+        std=tuple(accumulator.std()),
         low=tuple(accumulator.percentile(LOW_PERCENTILE)),
         high=tuple(accumulator.percentile(HIGH_PERCENTILE)),
         pixels=accumulator.count,
