@@ -16,6 +16,7 @@ from rasterio.transform import Affine
 from rasterio.warp import transform as transform_points
 
 from qhybrid.data.classes import IGNORE_INDEX, ClassMap
+from qhybrid.data.footprints import transformed
 from qhybrid.data.label_sources import LabelSource
 from qhybrid.data.raster import RasterInfo, Window
 from qhybrid.data.vector_files import Box, open_layer
@@ -127,6 +128,11 @@ class VectorLabels(LabelSource):
             outline[:, 0] = np.unwrap(outline[:, 0], period=360)
             shifts = (0.0, 360.0, -360.0)
         left, bottom, right, top = _bounds(outline)
+        if layer.crs is not None and layer.crs.is_geographic:
+            south, north = (_shows(self._like, layer.crs, latitude) for latitude in (-90.0, 90.0))
+            if south or north:  # all longitudes meet inside the image, where its outline is not
+                left, right = -180.0, 180.0
+                bottom, top = -90.0 if south else bottom, 90.0 if north else top
         wide, high = _MARGIN * (right - left), _MARGIN * (top - bottom)
         for shift in shifts:
             box = (left - wide + shift, bottom - high, right + wide + shift, top + high)
@@ -229,6 +235,17 @@ def _transformed(points: Floats, source: RasterInfo, crs: Any, path: str) -> Flo
     if source.crs is None or crs is None or source.crs == crs:
         return points.copy()
     return _points_between(points, source.crs, crs, path)
+
+
+def _shows(image: RasterInfo, crs: Any, latitude: float) -> bool:
+    """Return whether a pole of a CRS in degrees lies in an image that has another CRS."""
+    if image.crs is None or image.crs.is_geographic:
+        return False
+    found = transformed(crs, image.crs, np.array([[0.0, latitude]]))
+    if found is None:
+        return False
+    col, row = ~image.transform * tuple(found[0])
+    return bool(0 <= col <= image.width and 0 <= row <= image.height)
 
 
 def _points_between(points: Floats, source: Any, target: Any, path: str) -> Floats:
