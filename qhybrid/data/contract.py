@@ -32,7 +32,7 @@ from qhybrid.data.contract_range import (
 )
 from qhybrid.data.contract_reading import Reading, resampled_size
 from qhybrid.data.raster import RasterInfo, check_bands, raster_info
-from qhybrid.data.raster_file import BandInfo, as_picture
+from qhybrid.data.raster_file import BandInfo, as_picture, several_pages
 from qhybrid.errors import DataError
 
 _FAR_PIXEL = 1.5
@@ -132,6 +132,7 @@ class InputContract:
         contract = contract.with_statistics(sample.mean, sample.std, sample.low, sample.high)
         contract = replace(contract, one_scene=True)
         contract._readings[_key(image)] = reading
+        contract._check_pages(info)
         return contract
 
     @classmethod
@@ -231,6 +232,7 @@ class InputContract:
             numbers = check_given(picture, self.options.bands, self.bands)
         else:
             numbers = match_bands(picture, self.bands, self.every, self.known)
+        self._check_pages(info)
         size = resampled_size(picture, self.options.resolution)
         if size is None:
             self._check_pixel_size(picture)
@@ -298,6 +300,11 @@ class InputContract:
                 "its numbers are taken as they are. Fix: if so, invert them in the file.",
             )
         return gain, shift
+
+    def _check_pages(self, info: RasterInfo) -> None:
+        text = several_pages(info)
+        if text is not None:
+            self._warn("pages", text)
 
     def _check_pixel_size(self, picture: RasterInfo) -> None:
         here, there = picture.pixel_size, self.pixel_size

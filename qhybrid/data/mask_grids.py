@@ -49,9 +49,10 @@ def grid_difference(image: RasterInfo, mask: RasterInfo) -> str | None:
         DataError: If their CRS cannot be compared.
     """
     if image.shape != mask.shape:
+        turned = "" if image.turn == mask.turn else f" EXIF says that {image.path} is to be shown turned."
         return (
             f"Image and mask must have the same size, but {image.path} has {image.height} x {image.width} "
-            f"pixels and {mask.path} has {mask.height} x {mask.width} (rows x columns)."
+            f"pixels and {mask.path} has {mask.height} x {mask.width} (rows x columns).{turned}"
         )
     if image.transform.is_identity or mask.transform.is_identity:
         return None
