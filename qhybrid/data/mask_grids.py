@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from rasterio.warp import transform as transform_points
 
 from qhybrid.data.raster import RasterInfo, Window
+from qhybrid.data.raster_file import GDAL_ERRORS
 from qhybrid.errors import DataError
 
 _TOLERANCE_PIXELS = 0.1
@@ -32,7 +32,7 @@ def _in_crs_of(target: RasterInfo, source: RasterInfo, x: Floats, y: Floats) -> 
         return x, y
     try:
         found = transform_points(source.crs, target.crs, x.ravel().tolist(), y.ravel().tolist())
-    except RasterioError as error:
+    except GDAL_ERRORS as error:
         raise DataError(
             f"{source.path} and {target.path} must be in one CRS, but theirs cannot be compared ({error})."
         ) from error

@@ -15,7 +15,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 from qhybrid.data.locations import as_location, cannot_open, check_present, gdal_name
 from qhybrid.errors import DataError
@@ -26,7 +26,7 @@ SAFE_PNG = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
 
 LEAST_CACHE_MB = 16
 """What GDAL's cache may hold at least while a scene is read."""
-GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+GDAL_ERRORS = (RasterioError, CPLE_BaseError, CRSError)
 """What rasterio raises; some of its functions (copies, transformers) let GDAL's own errors through."""
 
 
@@ -163,8 +163,10 @@ class RasterInfo:
             width *= _DEGREE_METRES * np.cos(np.radians(latitude))
             return height, float(width)
         try:
-            metres = float(self.crs.linear_units_factor[1])
-        except RasterioError:
+            metres = float(self.crs.units_factor[1])  # also of the local system of a site
+        except GDAL_ERRORS:
+            return None
+        if self.crs.to_dict().get("proj") == "geocent":  # coordinates are no places on a map
             return None
         if self.crs.to_dict().get("proj") in ("merc", "webmerc"):  # its metres are some at the equator alone
             northing = float(self.corners()[:, 1].mean()) * metres

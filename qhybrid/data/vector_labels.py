@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from rasterio.features import rasterize
 from rasterio.transform import Affine
 from rasterio.warp import transform as transform_points
@@ -19,6 +18,7 @@ from qhybrid.data.classes import IGNORE_INDEX, ClassMap
 from qhybrid.data.footprints import transformed
 from qhybrid.data.label_sources import LabelSource
 from qhybrid.data.raster import RasterInfo, Window
+from qhybrid.data.raster_file import GDAL_ERRORS
 from qhybrid.data.vector_files import Box, open_layer
 from qhybrid.errors import DataError
 
@@ -251,7 +251,7 @@ def _shows(image: RasterInfo, crs: Any, latitude: float) -> bool:
 def _points_between(points: Floats, source: Any, target: Any, path: str) -> Floats:
     try:
         x, y = transform_points(source, target, points[:, 0].tolist(), points[:, 1].tolist())
-    except RasterioError as error:
+    except GDAL_ERRORS as error:
         raise DataError(f"{path}: its CRS cannot be compared with the image's ({error}).") from error
     found = np.stack([x, y], axis=1)
     if not np.isfinite(found).all():
