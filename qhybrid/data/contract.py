@@ -29,6 +29,7 @@ from qhybrid.data.contract_range import (
     largest_shift,
     likely_factor,
     sample_image,
+    unsaid_nodata,
 )
 from qhybrid.data.contract_reading import Reading, resampled_size
 from qhybrid.data.raster import RasterInfo, check_bands, raster_info
@@ -37,6 +38,8 @@ from qhybrid.errors import DataError
 
 _FAR_PIXEL = 1.5
 """How many times larger or smaller than in training pixels may be without a warning."""
+_UNSAID = 0.01
+"""Fraction of pixels with training's nodata from which a file that says none is warned of."""
 _WARNINGS = 5
 """Warnings of one kind about scenes of one model, before the rest is left out."""
 _WORSE = 1.5
@@ -242,7 +245,9 @@ class InputContract:
     def _converted(self, image: str | Path, picture: RasterInfo, reading: Reading) -> Reading:
         """Return the reading with what converts numbers, after a look at the values."""
         own = [picture.bands[number - 1] for number in reading.bands or ()]
-        sample = sample_image(image, reading)
+        unsaid = None if self.options.nodata is not None else unsaid_nodata(picture, own, self.bands)
+        sample = sample_image(image, reading, unsaid)
+        self._check_nodata(image, sample, unsaid)
         given = self.options.scale
         sign, base = self._black_to_white(image, own)
         sample = sample.converted(sign, base)
@@ -300,6 +305,19 @@ class InputContract:
                 "its numbers are taken as they are. Fix: if so, invert them in the file.",
             )
         return gain, shift
+
+    def _check_nodata(self, image: str | Path, sample: SceneSample, unsaid: Sequence[float] | None) -> None:
+        """Warn of pixels that training would have left out, of a file that does not say so."""
+        if unsaid is None or sample.unsaid < _UNSAID:
+            return
+        values = ", ".join(f"{value:g}" for value in dict.fromkeys(unsaid))
+        self._warn(
+            "nodata",
+            f"{image}: {100 * sample.unsaid:.2g} % of its pixels are {values} in all bands, which is no data "
+            "in the training scenes; this file says no nodata, and they are taken for ground. Fix: if they "
+            f"are none, say so in the file (gdal_edit.py -a_nodata {values.split(',')[0]}).",
+            sample.unsaid,
+        )
 
     def _check_pages(self, info: RasterInfo) -> None:
         text = several_pages(info)

@@ -8,7 +8,7 @@ even sample. A dark or a bright scene differs from training by a factor too, but
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qhybrid.data.contract_bands import BandInput
 from qhybrid.data.contract_reading import ImageReader, Reading
-from qhybrid.data.raster import Window
+from qhybrid.data.raster import RasterInfo, Window
 from qhybrid.data.raster_file import BandInfo
 from qhybrid.errors import DataError
 
@@ -56,6 +56,7 @@ class SceneSample:
         high: 99.5th percentiles.
         extremes: Whether there are no other values than the smallest and the largest of the number type.
         pixels: Sampled pixels with data; the rest is 0 without any.
+        unsaid: Fraction of them that have training's nodata in all bands, though the file does not say so.
     """
 
     mean: Floats
@@ -64,20 +65,22 @@ class SceneSample:
     high: Floats
     extremes: NDArray[np.bool_]
     pixels: int
+    unsaid: float = 0.0
 
     def converted(self, gain: Floats, shift: Floats) -> SceneSample:
         """Return the statistics of values * gain + shift."""
         mean, *ends = (values * gain + shift for values in (self.mean, self.low, self.high))
         low, high = np.minimum(*ends), np.maximum(*ends)
-        return SceneSample(mean, self.std * np.abs(gain), low, high, self.extremes, self.pixels)
+        return replace(self, mean=mean, std=self.std * np.abs(gain), low=low, high=high)
 
 
-def sample_image(path: Any, reading: Reading) -> SceneSample:
+def sample_image(path: Any, reading: Reading, unsaid: Sequence[float] | None = None) -> SceneSample:
     """Read a sample of a scene in the numbers of its file.
 
     Args:
         path: The raster file.
         reading: Its bands and nodata.
+        unsaid: What has meant "no data" in training, of each band, where the file does not say it.
 
     Raises:
         DataError: If the file is damaged where the sample lies.
@@ -110,7 +113,8 @@ def sample_image(path: Any, reading: Reading) -> SceneSample:
         spread = numbers.std() if np.ptp(numbers) else 0.0  # rounding of the mean is no spread
         each[:, place] = numbers.mean(), spread, *np.percentile(numbers, (0.5, 99.5))
     mean, std, low, high = each
-    return SceneSample(mean, std, low, high, extremes, pixels)
+    empty = 0.0 if unsaid is None else float((np.array(unsaid) == values.T).all(axis=1).mean())
+    return SceneSample(mean, std, low, high, extremes, pixels, empty)
 
 
 def _windows(height: int, width: int, grid: int | None) -> tuple[list[Window], int]:
@@ -129,6 +133,16 @@ def _windows(height: int, width: int, grid: int | None) -> tuple[list[Window], i
 
     sides = min(_SIDE, height), min(_SIDE, width)
     return [Window(row, col, *sides) for row in starts(height) for col in starts(width)], 1
+
+
+def unsaid_nodata(
+    picture: RasterInfo, own: Sequence[BandInfo], wanted: Sequence[BandInput]
+) -> list[float] | None:
+    """Return training's nodata of each band, for a file of its types that says neither nodata nor a mask."""
+    said = picture.mask_of_file or any(band.nodata is not None for band in own)
+    alike = all(here.dtype == band.dtype for here, band in zip(own, wanted))
+    known = [band.nodata for band in wanted if band.nodata is not None]
+    return None if said or not alike or len(known) < len(wanted) else known
 
 
 def check_numbers(path: Any, own: Sequence[BandInfo], wanted: Sequence[BandInput] = ()) -> None:

@@ -756,6 +756,20 @@ def test_pixel_size_in_metres(scene, crs, origin, pixel, metres):
     assert raster_info(scene(np.ones((1, 4, 4), np.uint8), crs=None)).pixel_size is None
 
 
+def test_a_file_that_has_lost_its_nodata_is_warned_of(scene):
+    """A border that training left out would be mapped as ground, without a word."""
+    border = BASE.copy()
+    border[:, :7] = 0
+    contract = contract_from([scene(border, nodata=0), scene(picture(1), nodata=0)])
+    with pytest.warns(UserWarning, match=r"10 % of its pixels are 0 in all bands.*gdal_edit.py -a_nodata 0"):
+        contract.reading(scene(border))
+    with no_warning():
+        contract.reading(scene(border, nodata=0))
+        contract.reading(scene(BASE))
+        contract.with_options(nodata=0).reading(scene(border))
+        contract_from([scene(border)]).reading(scene(border))
+
+
 LOCAL = 'LOCAL_CS["site",UNIT["foot",0.3048],AXIS["east",EAST],AXIS["north",NORTH]]'
 
 
