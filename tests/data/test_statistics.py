@@ -1,4 +1,5 @@
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -65,6 +66,22 @@ def test_a_constant_band_has_no_deviation_whatever_rounding_leaves(tmp_path, mak
         assert [band.std for band in InputContract.of_scene(tmp_path / "image1.tif").bands] == [0.0]
         other = np.full((1, 4, 4), 1.0001 * value)
         assert (statistics.standardise(other, np.ones((4, 4), bool)) == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("fill", "dtype"),
+    [(-9999, "int16"), (-32768, "int16"), (-3.4028234663852886e38, "float32"), (1e20, "float64")],
+)
+def test_numbers_for_no_data_that_no_file_declares_are_warned_of(tmp_path, make_raster, fill, dtype):
+    image = np.random.default_rng(0).integers(1, 9999, (2, 20, 20)).astype(dtype)
+    image[1, :3] = fill
+    with pytest.warns(UserWarning, match=rf"image0.tif: band\(s\) 2 reach to {fill:.8g}".replace("+", r"\+")):
+        compute_statistics(scene_files(tmp_path, make_raster, [image]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        compute_statistics(scene_files(tmp_path, make_raster, [image], nodata=fill))
+        compute_statistics(scene_files(tmp_path, make_raster, [image]), nodata=fill)
+        compute_statistics(scene_files(tmp_path, make_raster, [np.abs(image[:1]).clip(0, 9999)]))
 
 
 def test_nodata_counts_neither_in_bands_nor_in_classes(tmp_path, make_raster):
