@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qhybrid.data.contract_bands import BandInput
 from qhybrid.data.contract_reading import ImageReader, Reading
-from qhybrid.data.raster import RasterInfo, Window
+from qhybrid.data.raster import Window
 from qhybrid.data.raster_file import BandInfo
 from qhybrid.errors import DataError
 
@@ -42,7 +42,7 @@ _EVEN = float(np.log(6))
 """Largest share of contrast in the distance of a scene: water and fields are even, and no fault."""
 _CLEAR = 0.25
 """Standard deviations by which one offset must fit better than another to be believed."""
-_FACTORS = (16.0, 4.0, 100.0, 1000.0, 10_000.0, 65_535.0)
+_FACTORS = (16.0, 8.0, 4.0, 100.0, 1000.0, 10_000.0, 65_535.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,16 +133,6 @@ def _windows(height: int, width: int, grid: int | None) -> tuple[list[Window], i
 
     sides = min(_SIDE, height), min(_SIDE, width)
     return [Window(row, col, *sides) for row in starts(height) for col in starts(width)], 1
-
-
-def unsaid_nodata(
-    picture: RasterInfo, own: Sequence[BandInfo], wanted: Sequence[BandInput]
-) -> list[float] | None:
-    """Return training's nodata of each band, for a file of its types that says neither nodata nor a mask."""
-    said = picture.mask_of_file or any(band.nodata is not None for band in own)
-    alike = all(here.dtype == band.dtype for here, band in zip(own, wanted))
-    known = [band.nodata for band in wanted if band.nodata is not None]
-    return None if said or not alike or len(known) < len(wanted) else known
 
 
 def check_numbers(path: Any, own: Sequence[BandInfo], wanted: Sequence[BandInput] = ()) -> None:
