@@ -770,6 +770,14 @@ def test_a_file_that_has_lost_its_nodata_is_warned_of(scene):
         contract_from([scene(border)]).reading(scene(border))
 
 
+@pytest.mark.parametrize("factor", [4, 8, 16])
+def test_more_bits_have_the_factor_of_their_number(scene, factor):
+    """10, 11 (as of many satellites) and 12 bits in files of 16."""
+    contract = contract_from([scene(BASE), scene(picture(1))])
+    with pytest.raises(DataError, match=rf"`--scale 1/{factor}` perhaps"):
+        contract.reading(scene(picture(2).astype(np.uint16) * factor))
+
+
 LOCAL = 'LOCAL_CS["site",UNIT["foot",0.3048],AXIS["east",EAST],AXIS["north",NORTH]]'
 
 
