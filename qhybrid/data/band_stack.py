@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
+from rasterio.enums import ColorInterp, MaskFlags
 
 from qhybrid.data.locations import gdal_name, local_file
 from qhybrid.data.raster import open_raster
@@ -26,6 +27,7 @@ _GDAL_TYPES = {
     "float32": "Float32",
     "float64": "Float64",
 }
+_HALF_PIXEL = 0.5
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,13 @@ class BandSource:
 
 @dataclass(frozen=True)
 class _Band:
-    """One band of a stack, with the metadata of its file."""
+    """One band of a stack, with the metadata of its file.
+
+    Attributes:
+        alpha: The file calls it alpha.
+        masked: The file has a validity mask for it: alpha, an internal one, or a .msk file.
+        nodata_said: Its nodata is not in the file, which GDAL would therefore mix with data.
+    """
 
     name: str
     place: Path
@@ -59,6 +67,9 @@ class _Band:
     transform: Any
     dtype: str
     tags: dict[str, str] = field(default_factory=dict)
+    alpha: bool = False
+    masked: bool = False
+    nodata_said: bool = False
 
 
 def stack_bands(sources: Sequence[BandSource], resampling: str = "bilinear") -> Path:
@@ -66,7 +77,8 @@ def stack_bands(sources: Sequence[BandSource], resampling: str = "bilinear") -> 
 
     It has the grid of the file with the smallest pixels; the others must be in its CRS and are resampled.
     Files without georeference are taken to show the same ground. Names, nodata, scale and offset of the bands
-    are kept; those that only `said` knows are added.
+    are kept; those that only `said` knows are added. Ground that a file does not cover, or that its mask
+    leaves out, has no data.
 
     Args:
         sources: The bands in their order.
@@ -89,11 +101,25 @@ def stack_bands(sources: Sequence[BandSource], resampling: str = "bilinear") -> 
                 f"{band.place} and {grid.place}: rotated rasters must have one grid, but have two. Fix: warp "
                 "them to one (gdalwarp)."
             )
-    text = tostring(_document(bands, grid, resampling), encoding="unicode")
+    own = (grid.shape, grid.transform)
+    known = [band if (band.shape, band.transform) == own else _with_own_nodata(band) for band in bands]
+    return _kept(_document(known, grid, resampling))
+
+
+def _kept(document: Element) -> Path:
+    """Return the file of a VRT in the cache folder."""
+    text = tostring(document, encoding="unicode")
     file = cache_dir() / "stacks" / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.vrt"
     if not file.is_file():
         write_text(file, text)
     return file
+
+
+def _with_own_nodata(band: _Band) -> _Band:
+    """Return a band whose file says what its nodata is, so that resampling leaves these pixels out."""
+    if not band.nodata_said:
+        return band
+    return replace(band, place=_kept(_document([band], band, "nearest")), number=1, nodata_said=False)
 
 
 def _bands(source: BandSource) -> list[_Band]:
@@ -122,6 +148,9 @@ def _bands(source: BandSource) -> list[_Band]:
                     file.transform,
                     file.dtypes[index],
                     tags,
+                    alpha=file.colorinterp[index] == ColorInterp.alpha,
+                    masked=MaskFlags.per_dataset in file.mask_flag_enums[index],
+                    nodata_said="NoDataValue" in tags and file.nodatavals[index] is None,
                 )
             )
     return found
@@ -151,25 +180,59 @@ def _document(bands: Sequence[_Band], grid: _Band, resampling: str) -> Element:
     for number, band in enumerate(bands, start=1):
         element = SubElement(root, "VRTRasterBand", dataType=_GDAL_TYPES[common], band=str(number))
         SubElement(element, "Description").text = band.name
+        if band.alpha:
+            SubElement(element, "ColorInterp").text = "Alpha"
         for tag, text in band.tags.items():
             SubElement(element, tag).text = text
-        source = SubElement(element, "SimpleSource", resampling=resampling)
-        file = local_file(band.place)
-        name = str(file.resolve()) if file == band.place else gdal_name(band.place)
-        SubElement(source, "SourceFilename", relativeToVRT="0").text = name
-        SubElement(source, "SourceBand").text = str(band.number)
-        rows, cols = band.shape
-        SubElement(source, "SrcRect", xOff="0", yOff="0", xSize=str(cols), ySize=str(rows))
-        left, top, right, bottom = _placed(band, grid)
-        SubElement(
-            source,
-            "DstRect",
-            xOff=repr(left),
-            yOff=repr(top),
-            xSize=repr(right - left),
-            ySize=repr(bottom - top),
-        )
+        _add_source(element, "SimpleSource", band, grid, str(band.number), resampling)
+    _add_mask(root, bands, grid)
     return root
+
+
+def _add_mask(root: Element, bands: Sequence[_Band], grid: _Band) -> None:
+    """Add a mask of the ground that all files cover and no mask leaves out; none where that is all."""
+    masks = {band.place: band for band in bands if band.masked}
+    parts = {band.place: band for band in bands if not _contains(_placed(band, grid), _all_of(grid))}
+    if not masks and not parts:
+        return
+    element = SubElement(SubElement(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
+    if len(masks) + len(parts) > 1:  # the least of all sources; where one has nothing, that is 0
+        element.set("subClass", "VRTDerivedRasterBand")
+        SubElement(element, "PixelFunctionType").text = "min"
+    for band in masks.values():
+        _add_source(element, "SimpleSource", band, grid, f"mask,{band.number}", "nearest")
+    for band in parts.values():
+        source = _add_source(element, "ComplexSource", band, grid, str(band.number), "nearest")
+        SubElement(source, "ScaleOffset").text = "255"
+        SubElement(source, "ScaleRatio").text = "0"
+
+
+def _add_source(
+    element: Element, kind: str, band: _Band, grid: _Band, number: str, resampling: str
+) -> Element:
+    """Add the file of a band as what a band of the VRT is read from."""
+    source = SubElement(element, kind, resampling=resampling)
+    file = local_file(band.place)
+    name = str(file.resolve()) if file == band.place else gdal_name(band.place)
+    SubElement(source, "SourceFilename", relativeToVRT="0").text = name
+    SubElement(source, "SourceBand").text = number
+    rows, cols = band.shape
+    SubElement(source, "SrcRect", xOff="0", yOff="0", xSize=str(cols), ySize=str(rows))
+    left, top, right, bottom = map(repr, _placed(band, grid))
+    width, height = (repr(float(b) - float(a)) for a, b in ((left, right), (top, bottom)))
+    SubElement(source, "DstRect", xOff=left, yOff=top, xSize=width, ySize=height)
+    return source
+
+
+def _all_of(grid: _Band) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of a grid in its own pixels."""
+    return 0.0, 0.0, float(grid.shape[1]), float(grid.shape[0])
+
+
+def _contains(outer: tuple[float, ...], inner: tuple[float, ...]) -> bool:
+    """Return whether a rectangle covers another one, but for less than half a pixel."""
+    ends = zip(outer, inner, (1, 1, -1, -1))
+    return all((own - other) * sign < _HALF_PIXEL for own, other, sign in ends)
 
 
 def _placed(band: _Band, grid: _Band) -> tuple[float, float, float, float]:
@@ -177,7 +240,7 @@ def _placed(band: _Band, grid: _Band) -> tuple[float, float, float, float]:
     rows, cols = map(float, band.shape)
     here, there = band.transform, grid.transform
     if here.is_identity or there.is_identity:
-        return 0.0, 0.0, float(grid.shape[1]), float(grid.shape[0])
+        return _all_of(grid)
     if here == there:
         return 0.0, 0.0, cols, rows
     left, top = (here.c - there.c) / there.a, (here.f - there.f) / there.e

@@ -71,6 +71,7 @@ def check_data(
     check = kind.check(kind.open(config, data_root), config, splits, quick, progress)
     compare_labels(check, absent_classes=not quick)
     if not quick:
+        _note_constant_bands(check)
         _compare_values(check)
         if check.unit == "scenes":  # whole images are compared in full, with their data set's own pictures
             _find_near_copies(check)
@@ -107,6 +108,25 @@ def no_labels(split: str, count: int, unit: str) -> str:
     )
 
 
+def _note_constant_bands(check: DataCheck) -> None:
+    """Record bands of training that have one value everywhere: a mask among the data, or an empty band."""
+    known = check.splits.get("train")
+    if known is None or known.moments is None or not known.moments.count:
+        return
+    mean, std = known.moments.mean, known.moments.std
+    even = np.flatnonzero(std <= 1e-12 * np.abs(mean))
+    if len(even):
+        places = ", ".join(f"{place + 1} ({mean[place]:.6g})" for place in even[:_SHOWN])
+        check.add(
+            "statistics",
+            ["train"],
+            "Bands of training should differ from pixel to pixel, but at position(s) "
+            f"{places} all pixels are alike: a model sees 0 there, whatever scenes have. Fix: see whether it "
+            "is a mask or an empty band; if so, leave it out (`data.bands`).",
+            severe=False,
+        )
+
+
 def _compare_values(check: DataCheck) -> None:
     """Record splits whose values are far from those of training."""
     known = check.splits.get("train")
@@ -130,9 +150,10 @@ def _compare_values(check: DataCheck) -> None:
 def _compare_bands(split: str, found: SplitFindings, known: SplitFindings, check: DataCheck) -> None:
     assert found.moments is not None
     assert known.moments is not None
-    scale = np.maximum(known.moments.std, 1e-12 + 1e-9 * np.abs(known.moments.mean))
+    least = 1e-12 + 1e-9 * np.abs(known.moments.mean)  # a band may be constant
+    scale = np.maximum(known.moments.std, least)
     away = np.abs(found.moments.mean - known.moments.mean) / scale
-    ratio = np.maximum(found.moments.std, 1e-12) / scale
+    ratio = np.maximum(found.moments.std, least) / scale
     ratio = np.maximum(ratio, 1 / ratio)
     if away.max() <= FAR_MEAN and ratio.max() <= FAR_SCALE:
         return

@@ -17,8 +17,9 @@ from typing import Any, Self
 import numpy as np
 
 from qhybrid.config import DataConfig
-from qhybrid.data.contract_bands import BandInput, check_given, match_bands, swapped_ends
+from qhybrid.data.contract_bands import BandInput, check_given, check_no_mask, match_bands, swapped_ends
 from qhybrid.data.contract_common import common_offset, doubt, other_encoding
+from qhybrid.data.contract_nodata import unsaid_nodata, unsaid_note
 from qhybrid.data.contract_range import (
     Conversion,
     Floats,
@@ -32,7 +33,7 @@ from qhybrid.data.contract_range import (
 )
 from qhybrid.data.contract_reading import Reading, resampled_size
 from qhybrid.data.raster import RasterInfo, check_bands, raster_info
-from qhybrid.data.raster_file import BandInfo, as_picture
+from qhybrid.data.raster_file import BandInfo, as_picture, several_pages
 from qhybrid.errors import DataError
 
 _FAR_PIXEL = 1.5
@@ -132,6 +133,7 @@ class InputContract:
         contract = contract.with_statistics(sample.mean, sample.std, sample.low, sample.high)
         contract = replace(contract, one_scene=True)
         contract._readings[_key(image)] = reading
+        contract._check_pages(info)
         return contract
 
     @classmethod
@@ -231,6 +233,7 @@ class InputContract:
             numbers = check_given(picture, self.options.bands, self.bands)
         else:
             numbers = match_bands(picture, self.bands, self.every, self.known)
+        self._check_pages(info)
         size = resampled_size(picture, self.options.resolution)
         if size is None:
             self._check_pixel_size(picture)
@@ -240,7 +243,11 @@ class InputContract:
     def _converted(self, image: str | Path, picture: RasterInfo, reading: Reading) -> Reading:
         """Return the reading with what converts numbers, after a look at the values."""
         own = [picture.bands[number - 1] for number in reading.bands or ()]
-        sample = sample_image(image, reading)
+        unsaid = None if self.options.nodata is not None else unsaid_nodata(picture, own, self.bands)
+        sample = sample_image(image, reading, unsaid)
+        note = unsaid_note(image, sample.unsaid, unsaid)
+        if note is not None:
+            self._warn("nodata", note, sample.unsaid)
         given = self.options.scale
         sign, base = self._black_to_white(image, own)
         sample = sample.converted(sign, base)
@@ -263,7 +270,8 @@ class InputContract:
                 self._warn("scale", f"{image}: {note}.")
         if (sign != 1).any() or base.any():
             reading = replace(reading, gain=tuple(sign.tolist()), shift=tuple(base.tolist()))
-        self._check_alpha(picture, reading, sample)
+        if not self.options.bands:
+            check_no_mask(picture, reading.bands or (), self.bands, sample.extremes)
         foreign = foreign_band(
             own, self.bands, sample, self.one_scene, found is not None and given is None, given is not None
         )
@@ -298,6 +306,11 @@ class InputContract:
                 "its numbers are taken as they are. Fix: if so, invert them in the file.",
             )
         return gain, shift
+
+    def _check_pages(self, info: RasterInfo) -> None:
+        text = several_pages(info)
+        if text is not None:
+            self._warn("pages", text)
 
     def _check_pixel_size(self, picture: RasterInfo) -> None:
         here, there = picture.pixel_size, self.pixel_size
@@ -357,23 +370,6 @@ class InputContract:
             f"{remedy}, or `--scale 1` if they are right as they are; in a set of several encodings, convert "
             "the files or write scale and offset into them (gdal_edit.py -scale -offset)."
         )
-
-    def _check_alpha(self, picture: RasterInfo, reading: Reading, sample: SceneSample) -> None:
-        """Refuse a mask in place of a band of data.
-
-        Raises:
-            DataError: If a band that is called alpha is all 0 or 255, and the model's band was not.
-        """
-        for place, number in enumerate(reading.bands or ()):
-            band = self.bands[place]
-            filled = band.low == band.high or (band.low, band.high) == (0, 255)
-            if number in picture.alpha and sample.extremes[place] and not filled and not self.options.bands:
-                raise DataError(
-                    f"{picture.path}: band {number} must be data as band {band.shown} of the training scenes "
-                    f"({band.low:.4g} to {band.high:.4g}), but it is a mask: it is called alpha and has no "
-                    "other values than 0 and the largest. Fix: use scenes with the bands of the training "
-                    "data, or choose bands with `--bands`."
-                )
 
     def _warn(self, kind: str, text: str, far: float = 0.0) -> None:
         """Warn of some scenes of a kind, and then of those alone that are much further from training."""

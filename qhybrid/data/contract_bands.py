@@ -281,6 +281,31 @@ def check_given(picture: RasterInfo, given: Sequence[int], wanted: Sequence[Band
     return numbers
 
 
+def check_no_mask(
+    picture: RasterInfo, numbers: Sequence[int], wanted: Sequence[BandInput], extremes: Any
+) -> None:
+    """Refuse a mask in place of a band of data.
+
+    Args:
+        picture: What the file offers as an image.
+        numbers: Its bands, in the model's order.
+        wanted: The model's bands.
+        extremes: Whether bands have no other values than the smallest and the largest of their type.
+
+    Raises:
+        DataError: If a band that is called alpha is all 0 or 255, and the model's band was not.
+    """
+    for number, band, ends in zip(numbers, wanted, extremes):
+        filled = band.low == band.high or (band.low, band.high) == (0, 255)
+        if number in picture.alpha and ends and not filled:
+            raise DataError(
+                f"{picture.path}: band {number} must be data as band {band.shown} of the training scenes "
+                f"({band.low:.4g} to {band.high:.4g}), but it is a mask: it is called alpha and has no other "
+                "values than 0 and the largest. Fix: use scenes with the bands of the training data, or "
+                "choose bands with `--bands`."
+            )
+
+
 def named_places(wanted: Sequence[str], bands: Sequence[BandInput]) -> tuple[int, ...] | None:
     """Return which of a model's bands have some names, from 1.
 

@@ -8,7 +8,7 @@ even sample. A dark or a bright scene differs from training by a factor too, but
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ _EVEN = float(np.log(6))
 """Largest share of contrast in the distance of a scene: water and fields are even, and no fault."""
 _CLEAR = 0.25
 """Standard deviations by which one offset must fit better than another to be believed."""
-_FACTORS = (16.0, 4.0, 100.0, 1000.0, 10_000.0, 65_535.0)
+_FACTORS = (16.0, 8.0, 4.0, 100.0, 1000.0, 10_000.0, 65_535.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +56,7 @@ class SceneSample:
         high: 99.5th percentiles.
         extremes: Whether there are no other values than the smallest and the largest of the number type.
         pixels: Sampled pixels with data; the rest is 0 without any.
+        unsaid: Fraction of them that have training's nodata in all bands, though the file does not say so.
     """
 
     mean: Floats
@@ -64,20 +65,22 @@ class SceneSample:
     high: Floats
     extremes: NDArray[np.bool_]
     pixels: int
+    unsaid: float = 0.0
 
     def converted(self, gain: Floats, shift: Floats) -> SceneSample:
         """Return the statistics of values * gain + shift."""
         mean, *ends = (values * gain + shift for values in (self.mean, self.low, self.high))
         low, high = np.minimum(*ends), np.maximum(*ends)
-        return SceneSample(mean, self.std * np.abs(gain), low, high, self.extremes, self.pixels)
+        return replace(self, mean=mean, std=self.std * np.abs(gain), low=low, high=high)
 
 
-def sample_image(path: Any, reading: Reading) -> SceneSample:
+def sample_image(path: Any, reading: Reading, unsaid: Sequence[float] | None = None) -> SceneSample:
     """Read a sample of a scene in the numbers of its file.
 
     Args:
         path: The raster file.
         reading: Its bands and nodata.
+        unsaid: What has meant "no data" in training, of each band, where the file does not say it.
 
     Raises:
         DataError: If the file is damaged where the sample lies.
@@ -107,9 +110,11 @@ def sample_image(path: Any, reading: Reading) -> SceneSample:
     each = np.empty((4, bands))
     for place, band in enumerate(values):  # one by one: in double precision all would be most of the memory
         numbers = band.astype(np.float64)
-        each[:, place] = numbers.mean(), numbers.std(), *np.percentile(numbers, (0.5, 99.5))
+        spread = numbers.std() if np.ptp(numbers) else 0.0  # rounding of the mean is no spread
+        each[:, place] = numbers.mean(), spread, *np.percentile(numbers, (0.5, 99.5))
     mean, std, low, high = each
-    return SceneSample(mean, std, low, high, extremes, pixels)
+    empty = 0.0 if unsaid is None else float((np.array(unsaid) == values.T).all(axis=1).mean())
+    return SceneSample(mean, std, low, high, extremes, pixels, empty)
 
 
 def _windows(height: int, width: int, grid: int | None) -> tuple[list[Window], int]:

@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 from rasterio.transform import RPCTransformer, from_gcps
 from rasterio.warp import transform as transform_points
 
 from qhybrid.data.locations import local_file
 from qhybrid.data.raster import RasterInfo, Window, raster_info
+from qhybrid.data.raster_file import GDAL_ERRORS
 
 Bounds = tuple[float, float, float, float]
 Points = NDArray[np.float64]
@@ -138,7 +137,7 @@ def _irregular_corners(info: RasterInfo, window: Window) -> tuple[Any, Points]:
         with RPCTransformer(info.rpcs) as transformer:
             x, y = transformer.xy(rows, cols, zs=[info.rpcs.height_off] * 4, offset="ul")
         return CRS.from_string(LON_LAT), np.stack([x, y], axis=1)
-    except (RasterioError, CPLE_BaseError):
+    except GDAL_ERRORS:
         return None, np.full((4, 2), np.nan)
 
 
@@ -166,7 +165,7 @@ def transformed(source: Any, target: Any, points: Points) -> Points | None:
     """Return points (N, 2) of one CRS in another; None where one of them is not known there."""
     try:
         x, y = transform_points(source, target, points[:, 0].tolist(), points[:, 1].tolist())
-    except (RasterioError, CPLE_BaseError):
+    except GDAL_ERRORS:
         return None
     found = np.stack([x, y], axis=1)
     return found if np.isfinite(found).all() else None

@@ -11,10 +11,9 @@ import numpy as np
 import rasterio
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 from rasterio.warp import transform_bounds
 
-from qhybrid.data.raster_file import RasterInfo, Window
+from qhybrid.data.raster_file import GDAL_ERRORS, RasterInfo, Window
 from qhybrid.errors import ConfigError, DataError
 
 
@@ -83,13 +82,13 @@ def _in_crs_of(info: RasterInfo, box: Sequence[float], crs: str | None) -> Seque
         )
     try:
         source = CRS.from_user_input(crs)
-    except (RasterioError, ValueError) as error:
+    except (*GDAL_ERRORS, ValueError) as error:
         raise ConfigError(
             f"Option --bbox-crs must be a coordinate system such as EPSG:4326, but is {crs} ({error})."
         ) from error
     try:
         found: Sequence[float] = transform_bounds(source, info.crs, *box, densify_pts=21)
-    except RasterioError as error:
+    except GDAL_ERRORS as error:
         raise DataError(
             f"{info.path}: the box must lie where {info.crs.to_string()} is defined, but: {error}."
         ) from error

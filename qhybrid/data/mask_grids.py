@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from rasterio.warp import transform as transform_points
 
+from qhybrid.data.footprints import footprint
 from qhybrid.data.raster import RasterInfo, Window
+from qhybrid.data.raster_file import GDAL_ERRORS
 from qhybrid.errors import DataError
 
 _TOLERANCE_PIXELS = 0.1
@@ -32,7 +33,7 @@ def _in_crs_of(target: RasterInfo, source: RasterInfo, x: Floats, y: Floats) -> 
         return x, y
     try:
         found = transform_points(source.crs, target.crs, x.ravel().tolist(), y.ravel().tolist())
-    except RasterioError as error:
+    except GDAL_ERRORS as error:
         raise DataError(
             f"{source.path} and {target.path} must be in one CRS, but theirs cannot be compared ({error})."
         ) from error
@@ -46,13 +47,16 @@ def grid_difference(image: RasterInfo, mask: RasterInfo) -> str | None:
     equal when they put the corners at the same place.
 
     Raises:
-        DataError: If their CRS cannot be compared.
+        DataError: If their CRS cannot be compared, or control points place them elsewhere.
     """
     if image.shape != mask.shape:
+        turned = "" if image.turn == mask.turn else f" EXIF says that {image.path} is to be shown turned."
         return (
             f"Image and mask must have the same size, but {image.path} has {image.height} x {image.width} "
-            f"pixels and {mask.path} has {mask.height} x {mask.width} (rows x columns)."
+            f"pixels and {mask.path} has {mask.height} x {mask.width} (rows x columns).{turned}"
         )
+    if image.irregular and mask.irregular:
+        _check_control_points(image, mask)
     if image.transform.is_identity or mask.transform.is_identity:
         return None
     pixel = max(abs(image.transform.determinant) ** 0.5, 1e-12)
@@ -65,6 +69,25 @@ def grid_difference(image: RasterInfo, mask: RasterInfo) -> str | None:
         f"Image and mask must lie at the same place, but {image.path} has transform {image.transform[:6]} "
         f"({image.crs}) and {mask.path} has {mask.transform[:6]} ({mask.crs}): {apart:.1f} pixels apart."
     )
+
+
+def _check_control_points(image: RasterInfo, mask: RasterInfo) -> None:
+    """Check that control points or RPCs of both, where they can be compared, place them on the same ground.
+
+    Raises:
+        DataError: If they are more than a pixel apart.
+    """
+    here, there = footprint(image), footprint(mask)
+    if here.crs != there.crs or not (here.placed and there.placed):
+        return
+    sides = np.abs(np.diff(here.corners[[1, 0, 3]], axis=0)).max(axis=1) / (image.width, image.height)
+    apart = float(np.abs(here.corners - there.corners).max() / max(sides.max(), 1e-12))
+    if apart > 1:
+        raise DataError(
+            f"Image and mask must lie at the same place, but the {image.irregular} of {image.path} and the "
+            f"{mask.irregular} of {mask.path} place them {apart:.1f} pixels apart. Fix: check which mask is "
+            "that of the image; where only the pixels count, remove these from one file."
+        )
 
 
 class NearestPixels:

@@ -17,6 +17,7 @@ import numpy as np
 import pyogrio
 import rasterio
 import shapely
+import shapely.affinity
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
@@ -218,9 +219,18 @@ def ground_areas(polygons: Geometries, info: RasterInfo) -> NDArray[np.float64]:
         centre = f"+lat_ts={lat}" if kind == "cea" else f"+lat_0={lat}"
         equal = CRS.from_string(f"+proj={kind} {centre} +lon_0={lon} +datum=WGS84 +units=m")
 
+        def moved(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.stack(
+                [np.asarray(axis) for axis in transform_coordinates(info.crs, equal, x, y)[:2]], axis=1
+            )
+
         def project(points: NDArray[np.float64]) -> NDArray[np.float64]:
-            moved = transform_coordinates(info.crs, equal, points[:, 0], points[:, 1])
-            return np.stack([np.asarray(axis) for axis in moved[:2]], axis=1)
+            if kind == "laea":
+                return moved(points[:, 0], points[:, 1])
+            # Longitudes are straight lines, and beyond half a turn from the centre they would be wrapped.
+            (west, _), (east, _) = moved(np.array([x - 1, x + 1]), np.array([y, y]))
+            along = (points[:, 0] - x) * (east - west) / 2
+            return np.stack([along, moved(np.full(len(points), x), points[:, 1])[:, 1]], axis=1)
 
         projected = shapely.transform(polygons, project)
     except GDAL_ERRORS as error:
@@ -243,6 +253,21 @@ def _with_points_between(polygons: Geometries, info: RasterInfo) -> Geometries:
     pixel = float(np.sqrt(abs(info.transform.determinant)))
     longest = np.sqrt(0.1 * 8 * _EARTH * size / 10) / size * pixel
     return np.asarray(shapely.to_wkb(shapely.segmentize(shapely.from_wkb(polygons), longest)))
+
+
+def _from_the_west(polygons: Geometries, info: RasterInfo) -> Geometries:
+    """Return polygons (as WKB) in degrees that begin between -180 and 180: GDAL cuts them at 180, not at 360.
+
+    Longitudes of scenes may go from 0 to 360 and beyond.
+    """
+    if not info.crs.is_geographic or not len(polygons):
+        return polygons
+    shapes_in_degrees = shapely.from_wkb(polygons)
+    turns = np.floor((shapely.bounds(shapes_in_degrees)[:, 0] + 180) / 360)
+    if not turns.any():
+        return polygons
+    moved = [shapely.affinity.translate(one, -360 * turn) for one, turn in zip(shapes_in_degrees, turns)]
+    return np.asarray(shapely.to_wkb(np.array(moved, dtype=object)))
 
 
 def _write(
@@ -269,7 +294,7 @@ def _write(
     driver = DRIVERS[target.suffix.lower()]
     layer_options = {"DESCRIPTION": description} if description else {}
     if driver == "GeoJSON" and info.georeferenced:
-        polygons = _with_points_between(polygons, info)
+        polygons = _from_the_west(_with_points_between(polygons, info), info)
         fine = info.pixel_size is not None and info.pixel_size < 1
         layer_options |= {"RFC7946": "YES", "COORDINATE_PRECISION": "9" if fine else "7"}
     pyogrio.set_gdal_config_options(_DATE)

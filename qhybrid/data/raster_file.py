@@ -15,7 +15,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 from qhybrid.data.locations import as_location, cannot_open, check_present, gdal_name
 from qhybrid.errors import DataError
@@ -26,7 +26,7 @@ SAFE_PNG = {"GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
 
 LEAST_CACHE_MB = 16
 """What GDAL's cache may hold at least while a scene is read."""
-GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+GDAL_ERRORS = (RasterioError, CPLE_BaseError, CRSError)
 """What rasterio raises; some of its functions (copies, transformers) let GDAL's own errors through."""
 
 
@@ -109,6 +109,9 @@ class RasterInfo:
         bands: What the file says of each band.
         palette: The colours that the numbers of the first band stand for, by number; None if they stand for
             themselves.
+        pages: Pages of this size that a TIFF has; only the first is read.
+        turn: How pixels are to be shown, as EXIF says it: 1 as they are, 2 to 8 mirrored or turned. They are
+            read as they are.
     """
 
     path: Path
@@ -126,6 +129,8 @@ class RasterInfo:
     palette: tuple[Color, ...] | None = None
     gcps: Any = field(default=None, compare=False)
     rpcs: Any = field(default=None, compare=False)
+    pages: int = 1
+    turn: int = 1
 
     @property
     def irregular(self) -> str | None:
@@ -158,8 +163,10 @@ class RasterInfo:
             width *= _DEGREE_METRES * np.cos(np.radians(latitude))
             return height, float(width)
         try:
-            metres = float(self.crs.linear_units_factor[1])
-        except RasterioError:
+            metres = float(self.crs.units_factor[1])  # also of the local system of a site
+        except GDAL_ERRORS:
+            return None
+        if self.crs.to_dict().get("proj") == "geocent":  # coordinates are no places on a map
             return None
         if self.crs.to_dict().get("proj") in ("merc", "webmerc"):  # its metres are some at the equator alone
             northing = float(self.corners()[:, 1].mean()) * metres
@@ -244,6 +251,34 @@ def read_info(path: Path, handle: Any) -> RasterInfo:
         rpcs=handle.rpcs if free else None,
         bands=_read_bands(handle),
         palette=_read_palette(handle),
+        pages=_count_pages(handle),
+        turn=_read_turn(handle),
+    )
+
+
+def _count_pages(handle: Any) -> int:
+    """Return how many pages of the first one's size a TIFF has: others are thumbnails, perhaps."""
+    if handle.driver != "GTiff":
+        return 1
+    said = [text for key, text in handle.tags(ns="SUBDATASETS").items() if key.endswith("_DESC")]
+    return max(1, sum(f"({handle.width}P x {handle.height}L " in text for text in said))
+
+
+def _read_turn(handle: Any) -> int:
+    """Return the orientation that EXIF says; 1 where it says none."""
+    said = handle.tags().get("EXIF_Orientation", "1").strip()
+    return int(said) if said in set("12345678") else 1
+
+
+def several_pages(info: RasterInfo) -> str | None:
+    """Return what to say of a file of whose pages only the first is read; None of others."""
+    if info.pages == 1:
+        return None
+    name = info.path.name
+    return (
+        f"{info.path}: it has {info.pages} pages of one size, and the first alone is read. Fix: if pages are "
+        f"bands, stack them (gdalbuildvrt -separate stack.vrt GTIFF_DIR:1:{name} GTIFF_DIR:2:{name} ...); "
+        "else write the wanted one to a file of its own."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from qhybrid.data.contract import InputContract
 from qhybrid.data.contract_reading import ImageReader
 from qhybrid.data.pairs import MaskReader, check_pair
 from qhybrid.data.raster import RasterInfo, Window
+from qhybrid.data.raster_file import several_pages
 from qhybrid.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -158,12 +160,36 @@ def check_pairs(scenes: Sequence[Scene], classes: ClassMap) -> None:
         DataError: If one does not fit.
     """
     infos: dict[tuple[Path, Path | None], RasterInfo] = {}
+    masks: list[tuple[RasterInfo, RasterInfo]] = []
     for scene in scenes:
         files = (scene.image, scene.mask)
         if scene.mask is not None and files not in infos:
-            infos[files], _ = check_pair(scene.image, scene.mask, classes)
+            infos[files], mask = check_pair(scene.image, scene.mask, classes)
+            masks += [] if mask is None else [(infos[files], mask)]
         if scene.window is not None and files in infos:
             scene_window(scene, infos[files])
+    _warn_of_pages_and_turns(masks)
+
+
+def _warn_of_pages_and_turns(pairs: Sequence[tuple[RasterInfo, RasterInfo]]) -> None:
+    """Warn of masks with several pages, and of images that are to be shown otherwise than their masks."""
+    paged = [text for text in (several_pages(mask) for _, mask in pairs) if text is not None]
+    turned = [image for image, mask in pairs if image.turn != mask.turn]
+    if paged:
+        warnings.warn(f"{paged[0]}{_and_more(paged, 'mask')}", stacklevel=3)
+    if turned:
+        warnings.warn(
+            f"{turned[0].path}: EXIF says that it is to be shown mirrored or turned (orientation "
+            f"{turned[0].turn}), and its mask does not; both are read as they are stored, and labels that "
+            "were drawn on the picture as it is shown lie elsewhere. Fix: look at the sheet of `qhybrid data "
+            "check --output`; if they do, turn the pixels (mogrify -auto-orient), else remove the tag."
+            f"{_and_more(turned, 'image')}",
+            stacklevel=3,
+        )
+
+
+def _and_more(found: Sequence[object], kind: str) -> str:
+    return f" ({len(found)} {kind}s are so.)" if len(found) > 1 else ""
 
 
 class SceneReader:

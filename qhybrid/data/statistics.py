@@ -23,6 +23,8 @@ BLOCK_PIXELS = 1 << 21
 LARGEST_SAMPLE = 1 << 21
 """Values of each band that percentiles of 32-bit and floating-point rasters are taken from."""
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5
+_FILLS = np.array([9999, 99_999, 999_999, 32_767, 32_768, 1e20, 9.96921e36, 1e30, 3.4028235e38])
+"""Amounts of the numbers that programs write where they have no data."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class _BandAccumulator:
         self.count = 0
         self.mean = np.zeros(bands)
         self.squares = np.zeros(bands)
+        self._lowest, self._highest = np.full(bands, np.inf), np.full(bands, -np.inf)
         kind = np.dtype(dtype)
         self._offset = int(np.iinfo(kind).min) if kind.kind in "ui" and kind.itemsize <= 2 else None
         size = 1 << (8 * kind.itemsize) if self._offset is not None else 0
@@ -137,6 +140,8 @@ class _BandAccumulator:
         delta, total = mean - self.mean, self.count + count
         self.mean = self.mean + delta * (count / total)
         self.squares = self.squares + squares + delta**2 * (self.count * count / total)
+        self._lowest = np.minimum(self._lowest, values.min(axis=1))
+        self._highest = np.maximum(self._highest, values.max(axis=1))
         if self._offset is None:
             self._samples.append(values[:, self.count % self._stride :: self._stride].astype(np.float64))
         else:
@@ -144,6 +149,24 @@ class _BandAccumulator:
                 shifted = row if self._offset == 0 else row.astype(np.int64) - self._offset
                 self._histogram[band] += np.bincount(shifted, minlength=self._histogram.shape[1])
         self.count = total
+
+    def std(self) -> list[float]:
+        """Return population standard deviations; of equal values 0, whatever rounding left of their mean."""
+        spread = np.sqrt(self.squares / self.count)
+        return [float(value) for value in np.where(self._lowest == self._highest, 0.0, spread)]
+
+    def fills(self) -> dict[int, float]:
+        """Return the lowest or highest value of bands, by position, where it is a usual number for no data.
+
+        Above 0 only the huge ones: 9999 and 32767 are numbers of bands as others are.
+        """
+        found: dict[int, float] = {}
+        for place, ends in enumerate(zip(self._lowest.tolist(), self._highest.tolist())):
+            for value in ends:
+                known = np.isclose(abs(value), _FILLS, rtol=1e-6, atol=0).any()
+                if known and (value < 0 or value > 1e19):
+                    found.setdefault(place, value)
+        return found
 
     def percentile(self, percent: float) -> list[float]:
         if self._offset is None:
@@ -167,6 +190,20 @@ def _common_type(scenes: Sequence[Scene], contract: InputContract) -> str:
         types.add(np.dtype(reader.image.info.dtype))
     reader.close()
     return str(np.result_type(*types))
+
+
+def _warn_of_fills(scenes: Sequence[Scene], bands: Sequence[int], fills: Mapping[int, float]) -> None:
+    """Warn of values that very likely mean "no data", and count as data."""
+    if not fills:
+        return
+    value = next(iter(fills.values()))
+    warnings.warn(
+        f"{scenes[0].image}{f' and {len(scenes) - 1} more scene(s)' if scenes[1:] else ''}: band(s) "
+        f"{', '.join(str(bands[one]) for one in fills)} reach to {value:.8g}, a usual number for no data, "
+        "which the files do not say; it counts as data in mean and deviation. Fix: set `data.nodata`, or "
+        "write it into the files (gdal_edit.py -a_nodata).",
+        stacklevel=3,
+    )
 
 
 def compute_statistics(
@@ -223,10 +260,11 @@ def compute_statistics(
             f"{scenes[0].image} and {len(scenes) - 1} more scene(s): at least one pixel must hold data, but "
             "all are nodata. Fix: check `data.nodata` and the files' masks."
         )
+    _warn_of_fills(scenes, chosen, accumulator.fills())
     found = BandStatistics(
         bands=chosen,
         mean=tuple(float(value) for value in accumulator.mean),
-        std=tuple(float(value) for value in np.sqrt(accumulator.squares / accumulator.count)),
+        std=tuple(accumulator.std()),
         low=tuple(accumulator.percentile(LOW_PERCENTILE)),
         high=tuple(accumulator.percentile(HIGH_PERCENTILE)),
         pixels=accumulator.count,

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from rasterio.features import rasterize
 from rasterio.transform import Affine
 from rasterio.warp import transform as transform_points
 
 from qhybrid.data.classes import IGNORE_INDEX, ClassMap
+from qhybrid.data.footprints import transformed
 from qhybrid.data.label_sources import LabelSource
 from qhybrid.data.raster import RasterInfo, Window
+from qhybrid.data.raster_file import GDAL_ERRORS
 from qhybrid.data.vector_files import Box, open_layer
 from qhybrid.errors import DataError
 
@@ -127,6 +128,11 @@ class VectorLabels(LabelSource):
             outline[:, 0] = np.unwrap(outline[:, 0], period=360)
             shifts = (0.0, 360.0, -360.0)
         left, bottom, right, top = _bounds(outline)
+        if layer.crs is not None and layer.crs.is_geographic:
+            south, north = (_shows(self._like, layer.crs, latitude) for latitude in (-90.0, 90.0))
+            if south or north:  # all longitudes meet inside the image, where its outline is not
+                left, right = -180.0, 180.0
+                bottom, top = -90.0 if south else bottom, 90.0 if north else top
         wide, high = _MARGIN * (right - left), _MARGIN * (top - bottom)
         for shift in shifts:
             box = (left - wide + shift, bottom - high, right + wide + shift, top + high)
@@ -231,10 +237,21 @@ def _transformed(points: Floats, source: RasterInfo, crs: Any, path: str) -> Flo
     return _points_between(points, source.crs, crs, path)
 
 
+def _shows(image: RasterInfo, crs: Any, latitude: float) -> bool:
+    """Return whether a pole of a CRS in degrees lies in an image that has another CRS."""
+    if image.crs is None or image.crs.is_geographic:
+        return False
+    found = transformed(crs, image.crs, np.array([[0.0, latitude]]))
+    if found is None:
+        return False
+    col, row = ~image.transform * tuple(found[0])
+    return bool(0 <= col <= image.width and 0 <= row <= image.height)
+
+
 def _points_between(points: Floats, source: Any, target: Any, path: str) -> Floats:
     try:
         x, y = transform_points(source, target, points[:, 0].tolist(), points[:, 1].tolist())
-    except RasterioError as error:
+    except GDAL_ERRORS as error:
         raise DataError(f"{path}: its CRS cannot be compared with the image's ({error}).") from error
     found = np.stack([x, y], axis=1)
     if not np.isfinite(found).all():

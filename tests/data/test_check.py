@@ -371,3 +371,17 @@ def test_problems_that_differ_in_the_file_alone_are_told_once():
     assert told_once(folders)[0].message.endswith("The same of 1 more: data/val/images")
     with pytest.raises(DataError, match="3 problems with the data:\n.*The same of 1 more: b.tif"):
         stop_at_problems(problems)
+
+
+def test_a_band_that_is_alike_everywhere(folder_dataset):
+    """As an alpha band among the data: worth a look, and no fault."""
+    root, config = folder_dataset
+    for split in ("train", "val", "test"):
+        for file in (root / "set" / split / "images").iterdir():
+            rewrite(
+                file, lambda values: np.where(np.arange(3)[:, None, None] == 1, 255, values).astype("uint8")
+            )
+    check = check_data(config, root)
+    (problem,) = check.problems
+    assert (problem.kind, problem.splits, problem.severe) == ("statistics", ("train",), False)
+    assert "position(s) 2 (255)" in problem.message

@@ -15,6 +15,8 @@ from qhybrid.config import ClassConfig, DataConfig
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.contract import InputContract, ReadOptions
 from qhybrid.data.contract_reading import ImageReader
+from qhybrid.data.footprints import footprint
+from qhybrid.data.pairs import check_pair
 from qhybrid.data.patches import GridPatches
 from qhybrid.data.raster import RasterReader, Window, raster_info
 from qhybrid.data.scenes import Scene, SceneReader
@@ -752,6 +754,42 @@ def test_pixel_size_in_metres(scene, crs, origin, pixel, metres):
     path = scene(np.ones((1, 4, 4), np.uint8), crs=crs, origin=origin, pixel=pixel)
     assert raster_info(path).pixel_size == pytest.approx(metres, rel=1e-3)
     assert raster_info(scene(np.ones((1, 4, 4), np.uint8), crs=None)).pixel_size is None
+
+
+def test_a_file_that_has_lost_its_nodata_is_warned_of(scene):
+    """A border that training left out would be mapped as ground, without a word."""
+    border = BASE.copy()
+    border[:, :7] = 0
+    contract = contract_from([scene(border, nodata=0), scene(picture(1), nodata=0)])
+    with pytest.warns(UserWarning, match=r"10 % of its pixels are 0 in all bands.*gdal_edit.py -a_nodata 0"):
+        contract.reading(scene(border))
+    with no_warning():
+        contract.reading(scene(border, nodata=0))
+        contract.reading(scene(BASE))
+        contract.with_options(nodata=0).reading(scene(border))
+        contract_from([scene(border)]).reading(scene(border))
+
+
+@pytest.mark.parametrize("factor", [4, 8, 16])
+def test_more_bits_have_the_factor_of_their_number(scene, factor):
+    """10, 11 (as of many satellites) and 12 bits in files of 16."""
+    contract = contract_from([scene(BASE), scene(picture(1))])
+    with pytest.raises(DataError, match=rf"`--scale 1/{factor}` perhaps"):
+        contract.reading(scene(picture(2).astype(np.uint16) * factor))
+
+
+LOCAL = 'LOCAL_CS["site",UNIT["foot",0.3048],AXIS["east",EAST],AXIS["north",NORTH]]'
+
+
+def test_coordinate_systems_that_are_not_of_a_map(tmp_path, scene, make_raster):
+    """A site's own system has pixels of a size, but no place on the earth; a geocentric one has neither."""
+    path = scene(np.ones((1, 4, 4), np.uint8), crs=LOCAL, pixel=10)
+    assert raster_info(path).pixel_size == pytest.approx(3.048)
+    assert footprint(raster_info(path)).cap is None
+    assert raster_info(scene(np.ones((1, 4, 4), np.uint8), crs="EPSG:4978")).pixel_size is None
+    there = make_raster(tmp_path / "there.tif", np.ones((1, 4, 4), np.uint8))
+    with pytest.raises(DataError, match="must be in one CRS, but theirs cannot be compared"):
+        check_pair(path, there)
 
 
 @pytest.mark.parametrize("pixel", [0.2, 0.9])

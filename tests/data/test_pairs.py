@@ -3,6 +3,8 @@ import re
 import numpy as np
 import pytest
 import rasterio
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
 
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.landcover_ai import LANDCOVER_CLASSES
@@ -113,3 +115,19 @@ def test_a_real_mask_with_its_crs_in_words_fits_an_image_in_epsg_2180(shared_dat
     with rasterio.open(tmp_path / "image.tif", "w", **profile, **place):
         pass
     check_pair(tmp_path / "image.tif", path)
+
+
+def test_control_points_at_another_place(tmp_path):
+    """Two files without a transform are not at one place because they are of one size."""
+
+    def placed(name, west):
+        corners = ((0, 0, west, 50.0), (0, 8, west + 0.1, 50.0), (8, 0, west, 49.9))
+        size = {"height": 8, "width": 8, "count": 1, "dtype": "uint8"}
+        with rasterio.open(tmp_path / name, "w", driver="GTiff", **size) as file:
+            file.gcps = ([GroundControlPoint(*corner) for corner in corners], CRS.from_epsg(4326))
+        return tmp_path / name
+
+    image = placed("image.tif", 20.0)
+    check_pair(image, placed("near.tif", 20.005))
+    with pytest.raises(DataError, match=r"ground control points of .*image.tif.* 80.0 pixels apart"):
+        check_pair(image, placed("far.tif", 21.0))

@@ -114,6 +114,20 @@ def test_areas_in_degrees_are_those_of_the_ellipsoid(make_map, tmp_path):
     assert fields["area_m2"][0] == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("west", [-180.0, -30.0, 0.0, 345.0])
+def test_areas_of_the_whole_turn(make_map, tmp_path, west):
+    """No area is lost at 180 degrees from the centre, nor in a GeoJSON at 360 degrees."""
+    labels = np.repeat([[0] * 18 + [1] * 18], 8, axis=0)
+    path = make_map(labels, crs="EPSG:4326", origin=(west, 40), pixel=10)
+    _, _, fields = read(write_polygons(path, tmp_path / "p.gpkg", BANDS))
+    expected = np.pi * (parallel_area(40) - parallel_area(-40))
+    np.testing.assert_allclose(fields["area_m2"], [expected] * 2, rtol=1e-9)
+    _, shapes, _ = read(write_polygons(path, tmp_path / "p.geojson", BANDS, simplify=0))
+    assert [round(shape.area) for shape in shapes] == [180 * 80] * 2
+    left, _, right, _ = shapely.total_bounds(shapes)
+    assert (round(left), round(right)) == (-180, 180)
+
+
 def test_areas_in_web_mercator_are_not_planar(make_map, tmp_path):
     y = 8_399_737.889818357  # 60 degrees north
     path = make_map(np.zeros((10, 10)), crs="EPSG:3857", origin=(0, y + 5 * 10), pixel=10)

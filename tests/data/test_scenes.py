@@ -1,12 +1,15 @@
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from qhybrid.data.classes import ClassMap
 from qhybrid.data.contract import InputContract
 from qhybrid.data.raster import Window
-from qhybrid.data.scenes import Scene, SceneReader
+from qhybrid.data.scenes import Scene, SceneReader, check_pairs
 from qhybrid.errors import DataError
 
 CLASSES = ClassMap(("a", "b"), ("#000000", "#ffffff"), ((1,), (2,)))
@@ -69,3 +72,46 @@ def test_scenes_must_lie_in_their_files(pair):
     for window in (Window(30, 0, 16, 12), Window(0, 45, 4, 6), Window(-1, 0, 4, 4)):
         with pytest.raises(DataError, match=r"image.tif: scene x is window .* 40 x 50"):
             SceneReader(Scene("x", pair[0], pair[1], "x", window), CLASSES)
+
+
+def save_picture(path, shape=(40, 50), orientation=None, pages=1, thumbnail=False):
+    """Write a picture with an orientation of EXIF, or a TIFF of pages, with a smaller one perhaps."""
+    found = [Image.fromarray(np.full(shape, number + 1, np.uint8)) for number in range(pages)]
+    found += [Image.fromarray(np.ones((4, 5), np.uint8))] if thumbnail else []
+    more = {"save_all": True, "append_images": found[1:]} if len(found) > 1 else {}
+    if orientation is not None:
+        exif = Image.Exif()
+        exif[0x112] = orientation
+        more["exif"] = exif
+    found[0].save(path, **more)
+    return path
+
+
+def test_images_that_are_shown_otherwise_than_their_masks_are_warned_of(tmp_path):
+    """Labels that were drawn on the picture as it is shown would be upside down, without a word."""
+    mask = save_picture(tmp_path / "mask.png")
+    turned = [save_picture(tmp_path / f"{n}.jpg", orientation=3) for n in range(2)]
+    with pytest.warns(UserWarning, match=r"0.jpg: EXIF .*orientation 3.*auto-orient.*\(2 images are so.\)"):
+        check_pairs([Scene(image.stem, image, mask, "") for image in turned], CLASSES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        upright = save_picture(tmp_path / "up.jpg", orientation=1)
+        check_pairs([Scene("a", upright, mask, ""), Scene("b", turned[0], None, "")], CLASSES)
+        check_pairs([Scene("c", turned[0], save_picture(tmp_path / "m.jpg", orientation=3), "")], CLASSES)
+    sideways = save_picture(tmp_path / "side.jpg", (50, 40), orientation=6)
+    with pytest.raises(DataError, match=r"same size.* EXIF says that .*side.jpg is to be shown turned"):
+        check_pairs([Scene("d", sideways, mask, "")], CLASSES)
+
+
+def test_pages_that_nobody_reads_are_warned_of(tmp_path):
+    stack, plain = save_picture(tmp_path / "stack.tif", pages=3), save_picture(tmp_path / "plain.tif")
+    contract = InputContract.of_scene(plain)
+    with pytest.warns(UserWarning, match=r"stack.tif: it has 3 pages .*GTIFF_DIR:2:stack.tif"):
+        contract.reading(stack)
+    with pytest.warns(UserWarning, match=r"stack.tif: it has 3 pages"):
+        InputContract.of_scene(stack)
+    with pytest.warns(UserWarning, match=r"stack.tif: it has 3 pages"):
+        check_pairs([Scene("a", plain, stack, "")], CLASSES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        InputContract.of_scene(save_picture(tmp_path / "small.tif", thumbnail=True))

@@ -1,4 +1,5 @@
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from qhybrid.data import statistics as module
 from qhybrid.data.classes import ClassMap
+from qhybrid.data.contract import InputContract
 from qhybrid.data.scenes import Scene
 from qhybrid.data.statistics import BandStatistics, compute_statistics
 from qhybrid.errors import DataError
@@ -53,6 +55,33 @@ def test_a_large_mean_does_not_spoil_the_deviation(tmp_path, make_raster):
     image = 1e7 + np.random.default_rng(0).normal(0, 1, (1, 200, 200))
     statistics = compute_statistics(scene_files(tmp_path, make_raster, [image.astype(np.float64)]))
     assert statistics.std[0] == pytest.approx(image.std(), rel=1e-9)
+
+
+def test_a_constant_band_has_no_deviation_whatever_rounding_leaves(tmp_path, make_raster):
+    """The mean of equal fractions is not exactly these: 1e-17 is no unit to measure other scenes in."""
+    for value in (0.1, 1234.567):
+        images = [np.full((1, *shape), value) for shape in ((97, 91), (333, 335), (33, 77))]
+        statistics = compute_statistics(scene_files(tmp_path, make_raster, images))
+        assert statistics.std == (0.0,)
+        assert [band.std for band in InputContract.of_scene(tmp_path / "image1.tif").bands] == [0.0]
+        other = np.full((1, 4, 4), 1.0001 * value)
+        assert (statistics.standardise(other, np.ones((4, 4), bool)) == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("fill", "dtype"),
+    [(-9999, "int16"), (-32768, "int16"), (-3.4028234663852886e38, "float32"), (1e20, "float64")],
+)
+def test_numbers_for_no_data_that_no_file_declares_are_warned_of(tmp_path, make_raster, fill, dtype):
+    image = np.random.default_rng(0).integers(1, 9999, (2, 20, 20)).astype(dtype)
+    image[1, :3] = fill
+    with pytest.warns(UserWarning, match=rf"image0.tif: band\(s\) 2 reach to {fill:.8g}".replace("+", r"\+")):
+        compute_statistics(scene_files(tmp_path, make_raster, [image]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        compute_statistics(scene_files(tmp_path, make_raster, [image], nodata=fill))
+        compute_statistics(scene_files(tmp_path, make_raster, [image]), nodata=fill)
+        compute_statistics(scene_files(tmp_path, make_raster, [np.abs(image[:1]).clip(0, 9999)]))
 
 
 def test_nodata_counts_neither_in_bands_nor_in_classes(tmp_path, make_raster):

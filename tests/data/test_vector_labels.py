@@ -167,6 +167,30 @@ def test_an_image_across_the_180th_meridian(tmp_path, make_raster, west):
     np.testing.assert_array_equal(found, [expected] * 10)
 
 
+@pytest.mark.parametrize(("crs", "sign"), [("EPSG:3413", 1), ("EPSG:3031", -1)])
+@pytest.mark.parametrize("west", [-180, 0])
+def test_an_image_with_a_pole(tmp_path, make_raster, crs, sign, west):
+    """The outline of such an image does not go around what is in it, in longitudes and latitudes."""
+    image = make_raster(
+        tmp_path / "i.tif", np.ones((32, 30), np.uint8), crs=crs, origin=(-16e4, 15e4), pixel=1e4
+    )
+    x, y = np.meshgrid(-155e3 + 1e4 * np.arange(30), 145e3 - 1e4 * np.arange(32))
+    found = transform_points(crs, "EPSG:4326", x.ravel().tolist(), y.ravel().tolist())
+    lon, lat = (np.reshape(values, x.shape) for values in found)
+
+    def ring(latitude, left=west, right=west + 360):
+        low, high = sorted((sign * latitude, sign * 90))
+        return box(left, low, right, high)
+
+    polygons = [ring(80), ring(80, 10, 100), ring(89.5)]
+    path = write_vector(tmp_path / "l.gpkg", polygons, crs="EPSG:4326", kind=["wood", "water", "cloud"])
+    expected = np.where((lon > 10) & (lon < 100), 2, 1)
+    expected[np.abs(lat) > 89.5] = 255
+    found = read_all(path, with_vector(background="ground"), image)
+    assert (expected == 255).sum() > 80
+    assert (found != expected).sum() <= 4  # centres that the ring at 89.5 degrees passes closely
+
+
 def test_values_of_attributes(tmp_path, image):
     strips = [box(1000 + 5 * i, 1970, 1005 + 5 * i, 2000) for i in range(4)]
     classes = ClassMap(("a", "b"), ("#000000",) * 2, ((1, "7"), ("2-5",)), (9,), vector=KIND)

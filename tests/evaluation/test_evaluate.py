@@ -3,11 +3,15 @@
 import csv
 import errno
 import json
+import math
 import os
 import re
+import shutil
 
 import matplotlib.image
+import numpy as np
 import pytest
+import rasterio
 from sklearn.metrics import jaccard_score
 
 import qhybrid
@@ -16,6 +20,7 @@ from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.scenes import SceneReader
 from qhybrid.errors import CheckpointError, ConfigError, DataError, WorkspaceError
 from qhybrid.evaluation import evaluate_baselines, evaluate_run, evaluation_folder
+from qhybrid.evaluation.diagnosis.diagnose import diagnose_run
 from qhybrid.inference import predict_scene
 from qhybrid.noise import NoiseProfile
 from qhybrid.noise.library import profile_files
@@ -217,3 +222,18 @@ def test_output_that_is_a_file(run_folder, scenes_root, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WorkspaceError, match="need a folder"):
         evaluate_run(run_folder, data_root=scenes_root, output=tmp_path / "file")
+
+
+def test_a_split_without_a_label_where_it_has_data_is_told(make_run, scenes_root, tmp_path):
+    """All metrics are unknown then: that is said, and a diagnosis refuses."""
+    shutil.copytree(scenes_root, tmp_path / "data")
+    for file in (tmp_path / "data" / "test" / "masks").iterdir():
+        with rasterio.open(file, "r+") as mask:
+            mask.write(np.full((1, *mask.shape), 99, np.uint8))
+    folder = make_run(name="hq_unet", grid=2, widths=(4, 4, 4, 8, 16))
+    with pytest.warns(UserWarning, match=r"no pixel of the scenes has both data and a label .*`test`"):
+        found = evaluate_run(folder, data_root=tmp_path / "data")
+    assert math.isnan(found["miou"])
+    for samples in (None, 4):
+        with pytest.raises(DataError, match="split `test` has nothing with a label to diagnose on"):
+            diagnose_run(folder, samples=samples, data_root=tmp_path / "data")

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from qhybrid.config import Recipe, validated
-from qhybrid.errors import WorkspaceError
+from qhybrid.errors import TrainingError, WorkspaceError
 from qhybrid.training import callbacks, load_run, run_folder, train
 from qhybrid.training.scenes import task
 from qhybrid.training.scenes.module import SegmentationModule
@@ -130,3 +130,22 @@ def test_pictures_that_fail_do_not_lose_the_run(tiny_data, tmp_path, tiny_conten
         run = train(recipe_of(tiny_content(epochs=1)), tiny_data, tmp_path / "run")
     assert load_run(run).meta.epoch == 1
     assert not (Path(run) / "samples.png").exists()
+
+
+def test_a_validation_split_without_labels_where_there_are_data(
+    tiny_data, tmp_path, tiny_content, monkeypatch
+):
+    """All epochs would be trained, and none of them be the best one."""
+    for_all = SegmentationModule.validation_step
+
+    def step(self, batch, batch_idx):
+        for_all(self, {**batch, "mask": torch.full_like(batch["mask"], 255)}, batch_idx)
+
+    monkeypatch.setattr(SegmentationModule, "validation_step", step)
+    with pytest.raises(TrainingError, match=r"The validation split must have labels .*no pixel has both"):
+        train(recipe_of(tiny_content(epochs=2)), tiny_data, tmp_path / "best")
+    content = tiny_content(epochs=1)
+    content["training"]["keep"] = "last"
+    with pytest.warns(UserWarning, match="val_miou is nan"):
+        run = train(recipe_of(content), tiny_data, tmp_path / "last")
+    assert pd.read_csv(run / "metrics.csv").get("val_loss").isna().all()  # not known, not 0

@@ -206,6 +206,8 @@ def _diagnosed(
     trials.fit(root, device)
     with trials.opened():
         trials.record()
+        if not trials.trained.any():
+            raise _nothing_labelled(subject)
         groups = [(name,) for name in asked.layers] + ([asked.layers] if len(asked.layers) > 1 else [])
         targets = [trials.replace(names) for names in groups]
         described = trials.describe()
@@ -239,10 +241,17 @@ def _diagnosed(
     }  # fmt: skip
 
 
+def _nothing_labelled(subject: Subject) -> DataError:
+    return DataError(
+        f"{subject.folder}: split `{subject.split}` has nothing with a label to diagnose on. Fix: choose "
+        "another one (--split); `qhybrid data check` counts what each has."
+    )
+
+
 def _units(subject: Subject, asked: _Asked, device: str | torch.device | None) -> Units:
     if isinstance(subject, SceneSubject) and asked.samples is None:
         return SceneUnits(subject, device)
     inputs = subject.inputs(asked.samples, None if asked.samples is None else asked.seed)
     if inputs is None:
-        raise DataError(f"{subject.folder}: split `{subject.split}` has nothing with a label to diagnose on.")
+        raise _nothing_labelled(subject)
     return SampledUnits(subject, inputs, device)

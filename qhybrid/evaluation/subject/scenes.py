@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -97,6 +98,12 @@ class SceneSubject(Subject):
             each=each if options.keep or tally.counting else None,
         )
         counts = confusion.compute()
+        if not counts.pixels:
+            warnings.warn(
+                f"{self.folder}: no pixel of the scenes has both data and a label (split `{self.split}`): "
+                "nothing is judged, and all metrics are unknown. Fix: see `qhybrid data check`.",
+                stacklevel=2,
+            )
         measured = tally.measure(Totals(counts))
         return Evaluation(
             self.task,

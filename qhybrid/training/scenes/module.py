@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from qhybrid.config import Recipe
 from qhybrid.data.augmentation import PatchAugmentation
 from qhybrid.data.classes import IGNORE_INDEX
+from qhybrid.errors import TrainingError
 from qhybrid.training.base_module import TrainingModule
 from qhybrid.training.losses import CrossEntropyDice
 from qhybrid.training.metrics import ConfusionMatrix, SegmentationMetrics
@@ -70,12 +71,23 @@ class SegmentationModule(TrainingModule):
         logits = self(batch["image"], batch.get("tokens"))
         counted = int(summed((batch["mask"] != IGNORE_INDEX).sum()))
         loss = self.loss(logits, batch["mask"])
-        self.log("val_loss", loss, on_epoch=True, batch_size=max(1, counted))
+        if counted:  # of windows without a label there is no loss
+            self.log("val_loss", loss, on_epoch=True, batch_size=counted)
         self.val_matrix.update(logits, batch["mask"])
 
     def on_validation_epoch_end(self) -> None:
-        """Log mIoU and overall accuracy from one confusion matrix over the whole validation split."""
+        """Log mIoU and overall accuracy from one confusion matrix over the whole validation split.
+
+        Raises:
+            TrainingError: If no pixel of it has both data and a label, and the best epoch is to be kept.
+        """
         metrics = _of_all_ranks(self.val_matrix)
+        if self.recipe.training.keep == "best" and not metrics.pixels:
+            raise TrainingError(
+                "The validation split must have labels where its images have data, but no pixel has both: no "
+                "epoch could be the best one. Fix: see `qhybrid data check`; or keep the last epoch "
+                "(`training.keep: last`)."
+            )
         self.log("val_miou", metrics.miou, prog_bar=True)
         self.log("val_accuracy", metrics.overall_accuracy, prog_bar=True)
         self.val_matrix.reset()
