@@ -143,6 +143,20 @@ class ServiceRules:
             "`noise_work` what is learned, but do not. Fix: another mitigation."
         )
 
+    def check_noise_work(
+        self, circuits: Sequence[PreparedCircuit], work: NoiseWork, settings: HardwareSettings
+    ) -> None:
+        """Check, before a job that learns is sent, that it learns what the circuits need; here nothing.
+
+        Args:
+            circuits: What is executed once the noise is learned.
+            work: What is learned.
+            settings: Mitigation.
+
+        Raises:
+            HardwareError: If a layer of a circuit is missing.
+        """
+
     def read_noise(self, raw: str) -> list[tuple[int, Any, Any]]:
         """Return what was learned: for every layer its number of qubits, strings and their rates.
 

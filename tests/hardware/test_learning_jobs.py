@@ -422,3 +422,50 @@ def test_a_ledger_that_is_lost_after_a_remapping(both, new_plan, service_state):
     status = run(folder)
     assert kinds(service_state) == {"noise-learner": 2, "executor": 2}
     assert status["qpu_seconds_billed"] == 8.0
+
+
+def test_layers_of_another_plan_are_not_paid_for(new_plan, service_state):
+    """Neither those of another version of the client: circuits could not be executed with what is learned."""
+    folder = new_plan()
+    file = folder / "noise_layers.json"
+    whole = json.loads(file.read_text())
+    file.write_text(json.dumps({**whole, "layers": whole["layers"][:-1]}))
+    with opened(folder) as execution, pytest.raises(HardwareError, match="is not among those of the plan"):
+        execution.run()
+    assert not service_state.jobs
+    file.write_text(json.dumps(whole))
+    run(folder)
+    assert kinds(service_state) == ONCE
+
+
+def test_layers_that_only_paid_circuits_have_need_not_be_learned(server, service_state, tmp_path):
+    """A remapping between rounds learns for what is to come alone, or for all if more rounds follow."""
+    workload = class_workload(2)
+    given = settings(layers=tuple(quantum_layers(workload.model)), limits={"jobs_per_minute": 1e6})
+    folder = make_plan(workload, given, tmp_path / "plans")
+    with open_plan(folder, lambda *_: workload) as execution:
+        while execution.collect() is None and not execution.ledger.chunks()[-1].round:
+            execution.submit()
+        used = {qubit for place in places_of(execution, 0) for qubit in place}
+        worsen(service_state, 4 if 4 in used else 0)
+        remap(execution)
+        assert execution.run() is not None
+
+
+def test_the_status_tells_what_waits_for_the_learning(new_plan, service_state):
+    """Before that nothing can be submitted: whoever collects is not sent to and fro."""
+    service_state.queue_seconds = 1e4
+    folder, said = new_plan(), []
+    with open_plan(folder, lambda *_: WORKLOAD, say=said.append) as execution:
+        execution.submit()
+        found = execution.status()
+        assert [found[key] for key in ("to_send", "waiting_for_noise", "in_flight")] == [0, 2, 1]
+        assert said[-1].endswith("is learned: collect, and submit again, or `run`")
+        execution.cancel()
+        service_state.queue_seconds = 0.0
+        execution.submit()
+        assert "is `cancelled`, and `submit --again` sends it once more" in said[-1]
+        execution.submit(again=True)
+        execution.collect()
+        found = execution.status()
+        assert [found["to_send"], found.get("waiting_for_noise")] == [2, None]

@@ -14,9 +14,11 @@ from qhybrid.errors import HardwareError, QHybridError, ServiceError
 from qhybrid.hardware.circuits.amplification import twirled_rates
 from qhybrid.hardware.circuits.decoding import decode_noise
 from qhybrid.hardware.circuits.noise_layers import LearnedNoise, NoiseWork
+from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY
 from qhybrid.hardware.ledger import Chunk
 from qhybrid.hardware.ledger.records import DONE, SENDING, SENT
 from qhybrid.hardware.plan.learning import learning_chunk
+from qhybrid.hardware.service_kinds import rules_of
 
 if TYPE_CHECKING:
     from qhybrid.hardware.jobs.context import JobContext
@@ -88,6 +90,27 @@ def work_of(context: JobContext, chunk: Chunk) -> NoiseWork:
             "say of which layers. Fix: copy the folder again, layouts/ included."
         )
     return context.learning[chunk.layout]
+
+
+def check_work(context: JobContext, chunk: Chunk) -> None:
+    """Check that a job which is to be paid for learns what the circuits that wait for it need.
+
+    Raises:
+        HardwareError: If it does not.
+    """
+    busy = {job.chunk for job in context.ledger.jobs(SENDING, SENT)}
+    waiting = [
+        one
+        for one in context.ledger.chunks()
+        if one.layout == chunk.layout and one.state != DONE and one.number not in busy
+    ]
+    keys = {key for one in waiting for key, _ in one.blocks}
+    own = context.circuits_of(chunk)
+    if context.later_seconds and chunk.layout == max(context.layouts):
+        keys |= own.keys() - {READOUT_KEY}
+    rules_of(context.settings).check_noise_work(
+        [own[key] for key in sorted(keys)], work_of(context, chunk), context.settings
+    )
 
 
 def told_noise(context: JobContext, chunk: Chunk) -> str:
