@@ -99,6 +99,7 @@ KEYS = [
     ({"pea": (1.0, 2.0), "zne": (1, 3)}, "without zne"),
     ({"pea": (1.0, 2.0), "gate_twirling": False}, "gate_twirling"),
     ({"pea": (1.0, 2.0), "dynamical_decoupling": True}, "without dynamical_decoupling"),
+    ({"pea": (1.0, 2.0), "randomizations": 1}, "at least 2 with pea"),
     ({"learning": {"shots": 16}}, "must go with factors"),
     ({"pea": (1.0, 2.0), "learning": {"depths": (4,)}}, "at least two different"),
     ({"pea": (1.0, 2.0), "learning": {"depths": (4, 4, 8)}}, "at least two different"),

@@ -93,18 +93,16 @@ def check_noise_work(
         HardwareError: If a layer is missing.
     """
     known, passes = {layer.key for layer in work.layers}, _passes(settings.mitigation, True)
-    for prepared in circuits:
-        for index, variant in enumerate(prepared.variants):
-            if variant.noise == 1:
-                continue
-            for layer, _ in _layers_of(passes.run(prepared.measured(index)), None):
-                if layer.key not in known:
-                    raise HardwareError(
-                        f"All layers of circuit `{prepared.name}` must be learned, but {list(layer.gates)} on "
-                        f"qubits {list(layer.qubits)} is not among those of the plan: its file of layers is "
-                        "another plan's, or another version of the client divides circuits otherwise. Fix: "
-                        "copy the plan's folder again, or plan again; nothing was sent."
-                    )
+    raised = [(one, index) for one in circuits for index, v in enumerate(one.variants) if v.noise != 1]
+    for prepared, index in raised:
+        for layer, _ in _layers_of(passes.run(prepared.measured(index)), None):
+            if layer.key not in known:
+                raise HardwareError(
+                    f"All layers of circuit `{prepared.name}` must be learned, but {list(layer.gates)} on "
+                    f"qubits {list(layer.qubits)} is not among those of the plan: its file of layers is "
+                    "another plan's, or another version of the client divides circuits otherwise. Fix: "
+                    "copy the plan's folder again, or plan again; nothing was sent."
+                )
 
 
 def _seconds(layer: NoiseLayer, pairs: int, device: Device) -> float:
