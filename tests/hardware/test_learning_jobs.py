@@ -20,6 +20,7 @@ from plan_cases import class_workload, map_workload, quick
 from test_kill_points import KillAt
 from test_random_kills import PATIENCE, Copy, work_on
 from test_remapping import end_of, places_of, worsen
+from test_sessions_and_states import set_gate_error
 from test_two_copies import submit_both
 
 from qhybrid.errors import HardwareError
@@ -469,3 +470,24 @@ def test_the_status_tells_what_waits_for_the_learning(new_plan, service_state):
         execution.collect()
         found = execution.status()
         assert [found["to_send"], found.get("waiting_for_noise")] == [2, None]
+
+
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("both", [False, True])
+def test_bills_of_a_plan_that_is_done_are_found_again(moved, both, new_plan, service_state):
+    """A remapping learned anew, on other qubits or for other errors of the same ones."""
+    folder = new_plan(copies=1)
+    with opened(folder) as execution:
+        execution.submit()
+        execution.collect()
+        if moved:
+            worsen(service_state, end_of(execution))
+        else:
+            used = [execution.context.circuits[key].copies[0].physical for key in execution.context.circuits]
+            service_state.edits["properties"] = set_gate_error(sorted(used[0])[:2], 0.0123)
+        remap(execution)
+        execution.run()
+    for name in (LEDGER_FILE, *([REQUESTS_FILE] if both else [])):
+        (folder / name).unlink()
+    assert run(folder)["qpu_seconds_billed"] == 8.0
+    assert kinds(service_state) == {"noise-learner": 2, "executor": 2}
