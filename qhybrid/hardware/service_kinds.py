@@ -118,7 +118,9 @@ class ServiceRules:
         """Return what came back for every measured circuit.
 
         Args:
-            raw: A result as the service sent it, in a form of its own.
+            raw: A result as the service sent it, in a form of its own. Where errors are put in
+                (`mitigation.pea`) shots of one random version follow those of another: error bars are made
+                of how versions differ.
 
         Raises:
             ValueError: If it cannot be read.

@@ -230,6 +230,19 @@ def test_bills_of_learning_say_nothing_of_other_jobs_that_are_billed(new_plan, s
     assert first.seconds == second.seconds == 2.1
 
 
+def test_the_rate_of_the_learning_is_told_as_such(new_plan, service_state):
+    """As long as nothing else is billed it stands for all jobs: whoever raises the cap is to know that."""
+    service_state.takes = lambda job: 6.0 if job.program == "noise-learner" else 2.1
+    folder = new_plan(max_qpu_seconds=12)
+    with opened(folder) as execution:
+        execution.submit()
+        execution.collect()
+        with pytest.raises(HardwareError, match=r"for 1 job\(s\) that learn noise, estimated at 2.06 s"):
+            execution.submit()
+        execution.raise_cap(25)
+        assert execution.run() is not None
+
+
 def test_a_remapping_learns_anew_for_the_new_qubits(new_plan, service_state):
     folder = new_plan()
     with opened(folder) as execution:
@@ -476,7 +489,7 @@ def test_the_status_tells_what_waits_for_the_learning(new_plan, service_state):
 @pytest.mark.parametrize("both", [False, True])
 def test_bills_of_a_plan_that_is_done_are_found_again(moved, both, new_plan, service_state):
     """A remapping learned anew, on other qubits or for other errors of the same ones."""
-    folder = new_plan(copies=1)
+    folder = new_plan()
     with opened(folder) as execution:
         execution.submit()
         execution.collect()

@@ -299,12 +299,15 @@ def _string_means(bits: NDArray[np.bool_], qubits: list[int]) -> Array:
 def _between(bits: NDArray[np.bool_], qubits: list[int], versions: int) -> Array:
     """Return the variance of a string's mean by how random versions of its circuit differ.
 
-    Errors that are put in are drawn once a version: its shots are not independent of each other.
+    Errors that are put in are drawn once a version: its shots are not independent of each other. Shots of one
+    version follow those of another; a last one that is not whole is left out.
     """
-    if versions < 2 or bits.shape[1] % versions:
+    each = -(-bits.shape[1] // versions)
+    whole = bits.shape[1] // each
+    if whole < 2:
         return np.zeros(len(bits))
-    parity = np.logical_xor.reduce(bits[..., qubits], axis=-1).reshape(len(bits), versions, -1)
-    return np.asarray((1.0 - 2.0 * parity.mean(axis=-1)).var(axis=1, ddof=1) / versions)
+    parity = np.logical_xor.reduce(bits[:, : whole * each, qubits], axis=-1).reshape(len(bits), whole, each)
+    return np.asarray((1.0 - 2.0 * parity.mean(axis=-1)).var(axis=1, ddof=1) / whole)
 
 
 def _add_rate_errors(
