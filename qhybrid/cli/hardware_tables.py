@@ -73,6 +73,9 @@ def print_plan(folder: Path) -> None:
 
 def _print_learning(found: dict[str, Any]) -> None:
     """Print what is learned of the noise before it is raised, and what that costs."""
+    if not found["layers"]:
+        say("noise       no circuit has gates on two qubits: nothing is learned, and nothing raised")
+        return
     depths = ", ".join(map(str, found["depths"]))
     numbers = f"{found['randomizations']} versions of {found['shots']} shots at depths {depths}"
     if found["noise"] == "learned":
@@ -198,6 +201,8 @@ def print_next_step(found: dict[str, Any], plan: Path) -> None:
     else:
         has_have = "has" if found["in_flight"] == 1 else "have"
         say(f"{counted(found['in_flight'], 'job')} {has_have} not ended: collect again later")
+    if held := found.get("waiting_for_noise"):
+        say(f"{counted(held, 'job')} more once the noise of their layers is learned and collected")
 
 
 def print_ranking(found: Sequence[Ranked]) -> None:

@@ -118,7 +118,9 @@ class ServiceRules:
         """Return what came back for every measured circuit.
 
         Args:
-            raw: A result as the service sent it, in a form of its own.
+            raw: A result as the service sent it, in a form of its own. Where errors are put in
+                (`mitigation.pea`) shots of one random version follow those of another: error bars are made
+                of how versions differ.
 
         Raises:
             ValueError: If it cannot be read.
@@ -142,6 +144,20 @@ class ServiceRules:
             f"The rules of the service of {settings.backend} offer `mitigation.pea`, so they must say with "
             "`noise_work` what is learned, but do not. Fix: another mitigation."
         )
+
+    def check_noise_work(
+        self, circuits: Sequence[PreparedCircuit], work: NoiseWork, settings: HardwareSettings
+    ) -> None:
+        """Check, before a job that learns is sent, that it learns what the circuits need; here nothing.
+
+        Args:
+            circuits: What is executed once the noise is learned.
+            work: What is learned.
+            settings: Mitigation.
+
+        Raises:
+            HardwareError: If a layer of a circuit is missing.
+        """
 
     def read_noise(self, raw: str) -> list[tuple[int, Any, Any]]:
         """Return what was learned: for every layer its number of qubits, strings and their rates.

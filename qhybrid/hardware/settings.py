@@ -85,6 +85,11 @@ class Mitigation(StrictModel):
             raise ValueError("pea must go without zne and other extrapolations, which raise the noise, too")
         if not self.gate_twirling:
             raise ValueError("pea must go with gate_twirling: noise is learned, and raised, of twirled gates")
+        if self.randomizations == 1:
+            raise ValueError(
+                "randomizations must be at least 2 with pea, but is 1: errors that are put in are drawn once "
+                "a version, so all shots would have the same ones, and nothing tells how much they differ"
+            )
         if self.dynamical_decoupling:
             raise ValueError(
                 "pea must go without dynamical_decoupling: the noise of idle qubits is learned without it"

@@ -141,7 +141,9 @@ def cost_remarks(plan: PlanSource, ledger: Ledgered) -> list[str]:
     if calibration := plan.plan.get("readout_calibration"):
         remarks.append(f"In every job {calibration['executions']:,} executions measure read-out errors.")
     learning = plan.plan.get("noise_learning")
-    if learning and learning["noise"] == "learned":
+    if learning and not learning["layers"]:
+        remarks.append("No circuit has gates on two qubits, so no noise was raised.")
+    elif learning and learning["noise"] == "learned":
         remarks.append(
             f"One job learned the noise of {counted(learning['layers'], 'layer')} of gates: "
             f"{learning['executions']:,} executions, {learning['qpu_seconds']:.1f} s planned."

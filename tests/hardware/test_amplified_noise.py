@@ -6,26 +6,35 @@ import json
 from functools import lru_cache
 
 import pytest
+import torch
 from ibm_service_bill import JOB_SECONDS, bill_of
 from ibm_service_learning import is_learning, learn
 from ibm_service_simulation import _simulate, neighbours
 from plan_cases import map_workload, quick
 from pydantic import ValidationError
+from qiskit import QuantumCircuit
+from qiskit.circuit import Parameter
+from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, depolarizing_error
 from qiskit_ibm_runtime.noise_learner_v3.params_converters import NOISE_LEARNER_V3_PARAMS_CONVERTERS
 from qiskit_ibm_runtime.options_models import NoiseLearnerV3Options
 
+from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.cli.console import console
+from qhybrid.cli.hardware_tables import print_plan
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.noise_layers import checked_noise
 from qhybrid.hardware.circuits.prepared import Variant
 from qhybrid.hardware.engine import RuntimeEngine
 from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.outcome import write_outcome
+from qhybrid.hardware.model.workload import Samples, Workload
 from qhybrid.hardware.plan.planning import draft_plan, make_plan
 from qhybrid.hardware.services.ibm.learning import learning_instructions, noise_work
 from qhybrid.hardware.services.ibm.rules import RULES
 from qhybrid.hardware.settings import LEVELS, Learning, Mitigation
+from qhybrid.layers import QuantumLayer
 
 FEW = Learning(randomizations=2, shots=8, depths=(0, 2))
 QUICK = LEVELS["pea"].model_copy(update={"learning": FEW, "randomizations": 5})
@@ -90,6 +99,7 @@ KEYS = [
     ({"pea": (1.0, 2.0), "zne": (1, 3)}, "without zne"),
     ({"pea": (1.0, 2.0), "gate_twirling": False}, "gate_twirling"),
     ({"pea": (1.0, 2.0), "dynamical_decoupling": True}, "without dynamical_decoupling"),
+    ({"pea": (1.0, 2.0), "randomizations": 1}, "at least 2 with pea"),
     ({"learning": {"shots": 16}}, "must go with factors"),
     ({"pea": (1.0, 2.0), "learning": {"depths": (4,)}}, "at least two different"),
     ({"pea": (1.0, 2.0), "learning": {"depths": (4, 4, 8)}}, "at least two different"),
@@ -190,3 +200,61 @@ def drafted_layers():
     converter = NOISE_LEARNER_V3_PARAMS_CONVERTERS["v0.3"]
     params = converter.encoder(instructions, NoiseLearnerV3Options(**numbers))
     return work, params.model_dump(mode="json")
+
+
+class Layers(torch.nn.Module):
+    """The sum of circuits on two qubits, with a gate on both or without."""
+
+    def __init__(self, *entangled):
+        super().__init__()
+        self.layers = torch.nn.ModuleList(QuantumLayer(self.spec(one)) for one in entangled)
+
+    @staticmethod
+    def spec(entangled):
+        circuit, angles = QuantumCircuit(2), [Parameter("x"), Parameter("y")]
+        for qubit, angle in enumerate(angles):
+            circuit.ry(angle, qubit)
+        if entangled:
+            circuit.cz(0, 1)
+        return CircuitSpec.from_circuit(circuit, angles, [], [SparsePauliOp("ZI"), SparsePauliOp("IX")])
+
+    def forward(self, images):
+        return sum(layer(images.flatten(1)) for layer in self.layers)
+
+
+def layered_workload(*entangled):
+    images = torch.tensor([[0.3, -2.8], [-1.7, 0.4], [2.9, 3.0]]).reshape(3, 1, 1, 2)
+    return Workload(Layers(*entangled).eval(), Samples(images, torch.tensor([0, 1, 0]), ("a", "b", "c")))
+
+
+@pytest.mark.parametrize("backend", ["ibm_manila", "fake_manila"])
+@pytest.mark.parametrize("level", ["pea", "strong"])
+def test_circuits_without_gates_on_two_qubits_are_executed_once(
+    backend, level, server, service_state, tmp_path
+):
+    """Nothing is raised in them, so nothing is extrapolated: it would cost twice and spread the values."""
+    workload, mitigation = layered_workload(False), QUICK if level == "pea" else LEVELS[level]
+    folder = make_plan(workload, pea(backend=backend, mitigation=mitigation), tmp_path)
+    content = json.loads((folder / "plan.json").read_text())
+    assert content["rounds"][0]["executions"] == 3 * 100
+    with console.capture() as printed:
+        print_plan(folder)
+    told = "no circuit has gates on two qubits: nothing is learned, and nothing raised"
+    assert (told in printed.get()) == (level == "pea")
+    with open_plan(folder, lambda *_: workload) as execution:
+        outcome = write_outcome(execution, execution.run())
+    assert outcome["observable_error_rms"] < 1.3 / 10
+    assert outcome["observable_deviation_rms"] < 0.3
+    assert [job.program for job in service_state.jobs.values()] == ["executor"] * (backend == "ibm_manila")
+
+
+def test_circuits_with_and_without_gates_on_two_qubits_go_out_together(server, service_state, tmp_path):
+    workload = layered_workload(True, False)
+    folder = make_plan(workload, pea(shots=1000, limits={"jobs_per_minute": 1e6}), tmp_path)
+    content = json.loads((folder / "plan.json").read_text())
+    assert content["noise_learning"]["layers"] == 1
+    assert sorted(len(one["folds"]) for one in content["circuits"].values()) == [1, 2]
+    with open_plan(folder, lambda *_: workload) as execution:
+        outcome = write_outcome(execution, execution.run())
+    assert outcome["observable_deviation_rms"] < 4 * outcome["observable_error_rms"]
+    assert [job.program for job in service_state.jobs.values()] == ["noise-learner", "executor"]

@@ -20,6 +20,7 @@ from plan_cases import class_workload, map_workload, quick
 from test_kill_points import KillAt
 from test_random_kills import PATIENCE, Copy, work_on
 from test_remapping import end_of, places_of, worsen
+from test_sessions_and_states import set_gate_error
 from test_two_copies import submit_both
 
 from qhybrid.errors import HardwareError
@@ -229,6 +230,19 @@ def test_bills_of_learning_say_nothing_of_other_jobs_that_are_billed(new_plan, s
     assert first.seconds == second.seconds == 2.1
 
 
+def test_the_rate_of_the_learning_is_told_as_such(new_plan, service_state):
+    """As long as nothing else is billed it stands for all jobs: whoever raises the cap is to know that."""
+    service_state.takes = lambda job: 6.0 if job.program == "noise-learner" else 2.1
+    folder = new_plan(max_qpu_seconds=12)
+    with opened(folder) as execution:
+        execution.submit()
+        execution.collect()
+        with pytest.raises(HardwareError, match=r"for 1 job\(s\) that learn noise, estimated at 2.06 s"):
+            execution.submit()
+        execution.raise_cap(25)
+        assert execution.run() is not None
+
+
 def test_a_remapping_learns_anew_for_the_new_qubits(new_plan, service_state):
     folder = new_plan()
     with opened(folder) as execution:
@@ -422,3 +436,71 @@ def test_a_ledger_that_is_lost_after_a_remapping(both, new_plan, service_state):
     status = run(folder)
     assert kinds(service_state) == {"noise-learner": 2, "executor": 2}
     assert status["qpu_seconds_billed"] == 8.0
+
+
+def test_layers_of_another_plan_are_not_paid_for(new_plan, service_state):
+    """Neither those of another version of the client: circuits could not be executed with what is learned."""
+    folder = new_plan()
+    file = folder / "noise_layers.json"
+    whole = json.loads(file.read_text())
+    file.write_text(json.dumps({**whole, "layers": whole["layers"][:-1]}))
+    with opened(folder) as execution, pytest.raises(HardwareError, match="is not among those of the plan"):
+        execution.run()
+    assert not service_state.jobs
+    file.write_text(json.dumps(whole))
+    run(folder)
+    assert kinds(service_state) == ONCE
+
+
+def test_layers_that_only_paid_circuits_have_need_not_be_learned(server, service_state, tmp_path):
+    """A remapping between rounds learns for what is to come alone, or for all if more rounds follow."""
+    workload = class_workload(2)
+    given = settings(layers=tuple(quantum_layers(workload.model)), limits={"jobs_per_minute": 1e6})
+    folder = make_plan(workload, given, tmp_path / "plans")
+    with open_plan(folder, lambda *_: workload) as execution:
+        while execution.collect() is None and not execution.ledger.chunks()[-1].round:
+            execution.submit()
+        used = {qubit for place in places_of(execution, 0) for qubit in place}
+        worsen(service_state, 4 if 4 in used else 0)
+        remap(execution)
+        assert execution.run() is not None
+
+
+def test_the_status_tells_what_waits_for_the_learning(new_plan, service_state):
+    """Before that nothing can be submitted: whoever collects is not sent to and fro."""
+    service_state.queue_seconds = 1e4
+    folder, said = new_plan(), []
+    with open_plan(folder, lambda *_: WORKLOAD, say=said.append) as execution:
+        execution.submit()
+        found = execution.status()
+        assert [found[key] for key in ("to_send", "waiting_for_noise", "in_flight")] == [0, 2, 1]
+        assert said[-1].endswith("is learned: collect, and submit again, or `run`")
+        execution.cancel()
+        service_state.queue_seconds = 0.0
+        execution.submit()
+        assert "is `cancelled`, and `submit --again` sends it once more" in said[-1]
+        execution.submit(again=True)
+        execution.collect()
+        found = execution.status()
+        assert [found["to_send"], found.get("waiting_for_noise")] == [2, None]
+
+
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("both", [False, True])
+def test_bills_of_a_plan_that_is_done_are_found_again(moved, both, new_plan, service_state):
+    """A remapping learned anew, on other qubits or for other errors of the same ones."""
+    folder = new_plan()
+    with opened(folder) as execution:
+        execution.submit()
+        execution.collect()
+        if moved:
+            worsen(service_state, end_of(execution))
+        else:
+            used = [execution.context.circuits[key].copies[0].physical for key in execution.context.circuits]
+            service_state.edits["properties"] = set_gate_error(sorted(used[0])[:2], 0.0123)
+        remap(execution)
+        execution.run()
+    for name in (LEDGER_FILE, *([REQUESTS_FILE] if both else [])):
+        (folder / name).unlink()
+    assert run(folder)["qpu_seconds_billed"] == 8.0
+    assert kinds(service_state) == {"noise-learner": 2, "executor": 2}

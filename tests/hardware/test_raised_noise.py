@@ -211,6 +211,8 @@ def test_versions_that_share_their_errors_spread_more(prepared):
     found = _between(bits, [0], 64)
     assert np.sqrt(found.mean()) == pytest.approx(1 / 8, rel=0.02)
     assert (1 - 2 * bits.mean(axis=1)).std() == pytest.approx(1 / 8, rel=0.05)
+    cut = _between(bits[:, :6350], [0], 64)  # the last version is not whole
+    assert np.sqrt(cut.mean()) == pytest.approx(1 / np.sqrt(63), rel=0.02)
     size = len(prepared.copies[0].specs[0].observables)
     pubs = [
         {"means": [np.full((2000, size), 1.0 if variant.noise == 1 else 0.0)]}

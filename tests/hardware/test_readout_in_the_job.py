@@ -73,8 +73,12 @@ def entangled():
 
 @pytest.fixture(scope="module")
 def prepared(entangled, small_device):
+    return prepared_with(MEASURED, entangled, small_device)
+
+
+def prepared_with(mitigation, entangled, small_device):
     noise = NoiseProfile(readout_p01=0.05, readout_p10=0.02)
-    settings = HardwareSettings(backend="fake_manila", layouts=1, shots=400, mitigation=MEASURED)
+    settings = HardwareSettings(backend="fake_manila", layouts=1, shots=400, mitigation=mitigation)
     circuit = prepare_circuit("key", entangled, small_device, noise, settings)
     calibration = calibration_circuit([circuit], small_device, noise, settings)[1]
     return circuit, calibration, settings
@@ -107,9 +111,14 @@ def _tensor(points):
     return torch.tensor(points)
 
 
-def test_errors_of_the_measured_rates_are_counted(prepared):
-    """Few shots for the rates, many for the values: nearly all spread is that of the rates."""
-    circuit, calibration, settings = prepared
+@pytest.mark.parametrize("zne", [(), (1, 3)])
+def test_errors_of_the_measured_rates_are_counted(zne, entangled, small_device):
+    """Few shots for the rates, many for the values: nearly all spread is that of the rates.
+
+    The same rates correct the values at all factors of an extrapolation.
+    """
+    mitigation = MEASURED.model_copy(update={"zne": zne})
+    circuit, calibration, settings = prepared_with(mitigation, entangled, small_device)
     points = np.array([[0.4]])
     many = settings.model_copy(update={"shots": 10**7})
     pubs = simulated(circuit, points)

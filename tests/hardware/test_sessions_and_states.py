@@ -12,6 +12,7 @@ from qhybrid.errors import HardwareError
 from qhybrid.hardware.jobs import sending
 from qhybrid.hardware.jobs.collecting import cancel_jobs, collect_jobs
 from qhybrid.hardware.jobs.opening import open_plan
+from qhybrid.hardware.jobs.reserving import SessionTime
 from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.plan.planning import draft_plan, make_plan
 
@@ -78,6 +79,20 @@ def test_a_session_has_room_for_its_jobs(cap, make_plan, server, service_state, 
         collect_jobs(context)
         check_complete(context, service_state, samples[1])
     assert len(service_state.sessions) == 1
+
+
+def test_a_job_that_is_adopted_takes_its_time_of_the_session(make_plan, server, service_state, samples):
+    """Its sending broke off and the service has it: a session must not be filled beyond its end."""
+    service_state.plan = "premium"
+    with (context := make_plan(mode="session", max_qpu_seconds=60.0).context()).ledger:
+        chunks = context.ledger.chunks()
+        context.service.open(6)
+        context.service.begin()
+        context.session = SessionTime(6.0, 1.0)
+        service_state.faults = [Fault("submit", "drop_after")]
+        assert sending._send_all(context, list(chunks)) == 2 < len(chunks)
+        assert sum(job.limit_seconds for job in service_state.jobs.values()) <= 6
+        assert context.session.left == 0
 
 
 def test_an_instance_without_time_enough_is_told_before(make_plan, server, service_state):

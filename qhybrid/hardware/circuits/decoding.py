@@ -152,20 +152,26 @@ def estimates_from(
         _check_shape(circuit, points, pub)
     means = np.zeros((len(folds), points, size))
     variances = np.zeros((len(folds), points, size))
+    # Errors of the measured rates are the same at all factors, so they are added up before they are squared.
+    shared = np.zeros((len(folds), 0 if rates is None else 2 * len(circuit.copies[0].physical), points, size))
     for index, (variant, pub) in enumerate(zip(circuit.variants, pubs, strict=True)):
         for number, copy in enumerate(circuit.copies):
             rows = np.arange(number, points, len(circuit.copies))
-            mean, variance = _copy_estimates(circuit, index, number, copy, pub, settings, rates)
+            mean, variance, by_rates = _copy_estimates(circuit, index, number, copy, pub, settings, rates)
             fold = folds.index(variant.factor)
             where = np.ix_(rows, np.asarray(variant.group))
             means[fold][where] = mean[: len(rows)]
             variances[fold][where] = variance[: len(rows)]
+            for kind, errors in enumerate(by_rates):
+                shared[fold, kind][where] = errors[: len(rows)]
     if settings.mitigation.method is not None:
         repeated = tuple(round(one) for one in folds)
+        variances = variances + (shared**2).sum(axis=1)
         return _by_method(settings.mitigation.method, circuit, repeated, means, variances)
     factors = np.ones(1) if len(folds) == 1 else np.asarray(extrapolation_coefficients(folds, "linear"))
     total = np.einsum("f,fbt->bt", factors, means)
-    return Estimates(total, np.sqrt(np.einsum("f,fbt->bt", factors**2, variances)))
+    spread = np.einsum("f,fbt->bt", factors**2, variances)
+    return Estimates(total, np.sqrt(spread + (np.einsum("f,fkbt->kbt", factors, shared) ** 2).sum(axis=0)))
 
 
 def _check_shape(circuit: PreparedCircuit, points: int, pub: PubResult) -> None:
@@ -238,8 +244,11 @@ def _copy_estimates(
     pub: PubResult,
     settings: HardwareSettings,
     rates: MeasuredReadout | None,
-) -> tuple[Array, Array]:
-    """Return mean and variance of the group's strings on one copy, each of shape (B', G)."""
+) -> tuple[Array, Array, Array]:
+    """Return mean and variance of the group's strings on one copy, each of shape (B', G).
+
+    The last array, of shape (2 qubits, B', G), holds the errors of means by those of measured rates.
+    """
     variant = circuit.variants[index]
     strings = z_strings(circuit.strings, variant, settings.mitigation.readout)
     shots, between = settings.shots, dict[tuple[tuple[int, int], ...], Array]()
@@ -265,7 +274,7 @@ def _copy_estimates(
             between = {one: _between(bits, [q for q, _ in one], divided[0]) for one in strings}
     place = {string: position for position, string in enumerate(strings)}
     group = [tuple((q, 3) for q, _ in circuit.strings.strings[t]) for t in variant.group]
-    means, variances = [], []
+    means, variances, by_rates = [], [], []
     for string in group:
         mean, scale = raw[:, place[string]], 1.0
         spread = np.clip(1 - raw[:, place[string]] ** 2, 1 / shots, None) / shots
@@ -273,11 +282,13 @@ def _copy_estimates(
         if settings.mitigation.readout and copy.noise is not None:
             mean, scale = _corrected(string, raw, place, copy.noise)
             spread = spread * scale**2
-            if rates is not None:
-                spread = spread + _rate_variance(string, mean, raw, place, copy.noise, rates)
+        found = np.zeros((0 if rates is None else 2 * len(copy.physical), len(raw)))
+        if settings.mitigation.readout and copy.noise is not None and rates is not None:
+            _add_rate_errors(found, string, mean, raw, place, copy.noise, rates)
         means.append(mean)
         variances.append(spread)
-    return np.stack(means, axis=1), np.stack(variances, axis=1)
+        by_rates.append(found)
+    return np.stack(means, axis=1), np.stack(variances, axis=1), np.stack(by_rates, axis=2)
 
 
 def _string_means(bits: NDArray[np.bool_], qubits: list[int]) -> Array:
@@ -288,36 +299,38 @@ def _string_means(bits: NDArray[np.bool_], qubits: list[int]) -> Array:
 def _between(bits: NDArray[np.bool_], qubits: list[int], versions: int) -> Array:
     """Return the variance of a string's mean by how random versions of its circuit differ.
 
-    Errors that are put in are drawn once a version: its shots are not independent of each other.
+    Errors that are put in are drawn once a version: its shots are not independent of each other. Shots of one
+    version follow those of another; a last one that is not whole is left out.
     """
-    if versions < 2 or bits.shape[1] % versions:
+    each = -(-bits.shape[1] // versions)
+    whole = bits.shape[1] // each
+    if whole < 2:
         return np.zeros(len(bits))
-    parity = np.logical_xor.reduce(bits[..., qubits], axis=-1).reshape(len(bits), versions, -1)
-    return np.asarray((1.0 - 2.0 * parity.mean(axis=-1)).var(axis=1, ddof=1) / versions)
+    parity = np.logical_xor.reduce(bits[:, : whole * each, qubits], axis=-1).reshape(len(bits), whole, each)
+    return np.asarray((1.0 - 2.0 * parity.mean(axis=-1)).var(axis=1, ddof=1) / whole)
 
 
-def _rate_variance(
+def _add_rate_errors(
+    found: Array,
     string: tuple[tuple[int, int], ...],
     mean: Array,
     raw: Array,
     place: dict[tuple[tuple[int, int], ...], int],
     noise: NoiseProfile,
     rates: MeasuredReadout,
-) -> Array:
-    """Return the variance that a corrected mean z has from errors of the measured rates.
+) -> None:
+    """Enter the errors, signed, that a corrected mean z has by those of each measured rate.
 
     With z' the mean of the string without a qubit and s = 1 - p01 - p10 of that qubit,
     dz/dp01 = (z - z') / s and dz/dp10 = (z + z') / s.
     """
-    total = np.zeros(len(raw))
     for one in string:
         p01, p10 = noise.readout(one[0])
         rest = tuple(other for other in string if other != one)
         without = _corrected(rest, raw, place, noise)[0] if rest else 1.0
         contrast = 1 - p01 - p10
-        total += ((mean - without) / contrast) ** 2 * rates.variance(p01)
-        total += ((mean + without) / contrast) ** 2 * rates.variance(p10)
-    return total
+        found[2 * one[0]] = (mean - without) / contrast * np.sqrt(rates.variance(p01))
+        found[2 * one[0] + 1] = (mean + without) / contrast * np.sqrt(rates.variance(p10))
 
 
 def _corrected(

@@ -84,7 +84,7 @@ def _assemble(
     first = mapped[0][0]
     gates = NativeGates(None if device is None else device.basis_gates)
     strings = measured_strings(first.observables, first.num_qubits)
-    folds, raised = settings.mitigation.zne or (1,), settings.mitigation.pea or (1.0,)
+    folds, raised = _factors(first.circuit, settings.mitigation)
     variants = tuple(
         Variant(group, fold, noise) for group in strings.bases for fold in folds for noise in raised
     )
@@ -102,6 +102,20 @@ def _assemble(
     seconds = 0.0 if device is None else mean_seconds(copies, device, settings.mitigation)
     qubits = device.num_qubits if device is not None else first.num_qubits
     return PreparedCircuit(key, first.name, angle_map, strings, variants, copies, qubits, seconds)
+
+
+def _factors(circuit: QuantumCircuit, mitigation: Mitigation) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Return how often two-qubit gates are repeated, and factors to which their noise is raised.
+
+    A circuit without any is executed once: each repetition would be the same circuit, paid for again. What
+    a plugin makes of its factors is its own.
+    """
+    folds, raised = mitigation.zne or (1,), mitigation.pea or (1.0,)
+    if mitigation.method is not None or any(
+        len(one.qubits) == 2 and one.operation.name != "barrier" for one in circuit.data
+    ):
+        return folds, raised
+    return (1,), (1.0,)
 
 
 def _check_readout(name: str, copies: Sequence[Copy]) -> None:

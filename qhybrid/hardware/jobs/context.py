@@ -14,7 +14,7 @@ from qhybrid.hardware.circuits.decoding import Estimates, mark_of
 from qhybrid.hardware.circuits.noise_layers import LearnedNoise, NoiseWork
 from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub, mark_of_pubs
 from qhybrid.hardware.circuits.readout_calibration import calibration_pubs, calibration_work
-from qhybrid.hardware.jobs.learning import learned_noise, work_of
+from qhybrid.hardware.jobs.learning import check_work, learned_noise, work_of
 from qhybrid.hardware.jobs.reserving import SessionTime, measured_rate, time_limit, unsent
 from qhybrid.hardware.ledger import Chunk, Job, Ledger
 from qhybrid.hardware.ledger.records import SENT, Array, OpenedSession
@@ -127,6 +127,7 @@ class JobContext:
         shots = self.settings.shots
         tags = (self.ledger.tag, job.tag, *([] if limit is None else [limit_tag(limit)]))
         if chunk.learns:
+            check_work(self, chunk)
             work = work_of(self, chunk)
             tags += (work.mark(self.settings.mitigation.learning),)
             return Package((), shots, tags, limit, learns=work)

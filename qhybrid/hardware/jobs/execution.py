@@ -94,10 +94,17 @@ class PlanExecution:
         sent += send_open_chunks(self.context, again)
         if waiting := held_back(self.context):
             self.context.say(
-                f"{len(waiting)} job(s) wait until the noise of their layers is learned: collect, and submit "
-                "again, or `run`"
+                f"{len(waiting)} job(s) wait until the noise of their layers is learned: "
+                f"{self._step_to_learning()}"
             )
         return sent
+
+    def _step_to_learning(self) -> str:
+        """Return what is to be done so that jobs which wait for the noise of their layers can be sent."""
+        ended = [one for one in self.ledger.chunks() if one.learns and one.state in DECIDE]
+        if ended:
+            return f"the job that learns it is `{ended[0].state}`, and `submit --again` sends it once more"
+        return "collect, and submit again, or `run`"
 
     def collect(self, wait: bool = True, progress: Progress | None = None) -> Tensor | None:
         """Record results; return the model's outputs if no request is left."""

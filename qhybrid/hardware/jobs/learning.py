@@ -6,6 +6,7 @@ mark: a job of another layout, which appears late, is taken for what it is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -14,12 +15,15 @@ from qhybrid.errors import HardwareError, QHybridError, ServiceError
 from qhybrid.hardware.circuits.amplification import twirled_rates
 from qhybrid.hardware.circuits.decoding import decode_noise
 from qhybrid.hardware.circuits.noise_layers import LearnedNoise, NoiseWork
+from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY
 from qhybrid.hardware.ledger import Chunk
 from qhybrid.hardware.ledger.records import DONE, SENDING, SENT
 from qhybrid.hardware.plan.learning import learning_chunk
+from qhybrid.hardware.service_kinds import rules_of
 
 if TYPE_CHECKING:
     from qhybrid.hardware.jobs.context import JobContext
+    from qhybrid.hardware.services.interface import Listed
 
 
 def needs_learning(context: JobContext, layout: int) -> bool:
@@ -88,6 +92,27 @@ def work_of(context: JobContext, chunk: Chunk) -> NoiseWork:
             "say of which layers. Fix: copy the folder again, layouts/ included."
         )
     return context.learning[chunk.layout]
+
+
+def check_work(context: JobContext, chunk: Chunk) -> None:
+    """Check that a job which is to be paid for learns what the circuits that wait for it need.
+
+    Raises:
+        HardwareError: If it does not.
+    """
+    busy = {job.chunk for job in context.ledger.jobs(SENDING, SENT)}
+    waiting = [
+        one
+        for one in context.ledger.chunks()
+        if one.layout == chunk.layout and one.state != DONE and one.number not in busy
+    ]
+    keys = {key for one in waiting for key, _ in one.blocks}
+    own = context.circuits_of(chunk)
+    if context.later_seconds and chunk.layout == max(context.layouts):
+        keys |= own.keys() - {READOUT_KEY}
+    rules_of(context.settings).check_noise_work(
+        [own[key] for key in sorted(keys)], work_of(context, chunk), context.settings
+    )
 
 
 def told_noise(context: JobContext, chunk: Chunk) -> str:
@@ -162,6 +187,28 @@ def enter_missing_learning(context: JobContext) -> bool:
     if found:
         context.ledger.add_round((), (), found)
     return bool(found)
+
+
+def enter_unknown_learning(context: JobContext, listed: Iterable[Listed]) -> None:
+    """Enter chunks of listed jobs that learn, and of which a ledger that was made again knows nothing.
+
+    A remapping has entered them, and what they cost counts though nothing waits for them any more.
+    """
+    chunks = context.ledger.chunks()
+    if not context.learning or not chunks:
+        return
+    learning, pattern = context.settings.mitigation.learning, re.escape(context.ledger.tag) + r"-c(\d+)-a\d+"
+    found = [
+        (int(own[1]), one.tags) for one in listed for tag in one.tags if (own := re.fullmatch(pattern, tag))
+    ]
+    for number, tags in sorted(found):
+        layouts = [one for one, work in sorted(context.learning.items()) if work.mark(learning) in tags]
+        if number != len(chunks) or not layouts:
+            continue
+        known = {chunk.layout for chunk in chunks if chunk.learns}
+        layout = next((one for one in layouts if one not in known), layouts[-1])
+        chunks.append(learning_chunk(number, chunks[-1].round, context.learning[layout], layout))
+        context.ledger.add_round((), (), chunks[-1:])
 
 
 def learns_what_is_wanted(context: JobContext, chunk: Chunk, job_id: str) -> bool:

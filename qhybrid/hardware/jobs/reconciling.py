@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from qhybrid.errors import HardwareError, ServiceError
 from qhybrid.hardware.jobs.context import JobContext
+from qhybrid.hardware.jobs.learning import enter_unknown_learning
 from qhybrid.hardware.ledger import Duplicate, Job
 from qhybrid.hardware.ledger.mending import GONE
 from qhybrid.hardware.ledger.records import DENIED, DONE, PREPARED, SENDING, SENT, STOPPED, UNFINISHED
@@ -38,6 +39,7 @@ def reconcile(context: JobContext) -> dict[str, list[str]]:
     for one in listed:
         for tag in one.tags:
             by_tag.setdefault(tag, []).append(one.id)
+    enter_unknown_learning(context, listed)
     _enter_unknown(context, by_tag)
     for job in context.ledger.jobs():
         settle(context, job, by_tag.get(job.tag, []))

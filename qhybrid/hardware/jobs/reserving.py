@@ -31,6 +31,7 @@ class Rate:
         estimated: QPU seconds that they were estimated at.
         executions: How often the device ran for them.
         factor: What the jobs that follow are expected to take, as a factor of their estimates.
+        learns: Whether these jobs learn noise.
     """
 
     jobs: int
@@ -38,13 +39,15 @@ class Rate:
     estimated: float
     executions: int
     factor: float
+    learns: bool = False
 
     @property
     def told(self) -> str:
         """For people: seconds, milliseconds an execution, and the factor."""
         each = [1000 * one / max(1, self.executions) for one in (self.billed, self.estimated)]
         return (
-            f"Measured: {self.billed:g} s were billed for {self.jobs} job(s), estimated at "
+            f"Measured: {self.billed:g} s were billed for {self.jobs} job(s)"
+            f"{' that learn noise' if self.learns else ''}, estimated at "
             f"{self.estimated:.3g} s: {self.billed / self.estimated:.2g} times as much "
             f"({each[0]:.3g} ms an execution, estimated {each[1]:.3g} ms)."
         )
@@ -78,6 +81,7 @@ def measured_rate(context: JobContext, learns: bool = False) -> Rate | None:
         sum(chunk.seconds for _, chunk in bills.values()),
         sum(context.executions(chunk) for _, chunk in bills.values()),
         factor,
+        all(chunk.learns for _, chunk in bills.values()),
     )
 
 

@@ -264,13 +264,13 @@ def _send(context: JobContext, job: Job, own: Turn) -> None:
             context.note(f"chunk {job.chunk}: {error} The service's listings will tell.")
             sent = next(one for one in context.ledger.jobs() if one.tag == job.tag)
             if wait_for_certainty(context, sent):
+                _count_in_session(context, package)
                 return
             package = context.package(job, chunk)
             _check_limit(context, package, chunk)
         else:
             context.ledger.update_job(job.tag, state=SENT, id=job_id)
-            if context.session is not None:
-                context.session.left -= package.max_execution_seconds or 0
+            _count_in_session(context, package)
             return
     raise SubmissionUnsureError(
         f"The service must accept chunk {job.chunk}, but {context.settings.patience.retries + 1} "
@@ -278,6 +278,12 @@ def _send(context: JobContext, job: Job, own: Turn) -> None:
         "no answer and no listing holds it. Fix: submit again later; nothing was lost, and nothing runs "
         "twice."
     )
+
+
+def _count_in_session(context: JobContext, package: Package) -> None:
+    """Take the time of a job that was sent off what the open session has under a cap."""
+    if context.session is not None:
+        context.session.left -= package.max_execution_seconds or 0
 
 
 def _submit_when_allowed(context: JobContext, package: Package, started: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.ledger import LEDGER_FILE, Ledger
-from qhybrid.hardware.ledger.records import DENIED, OPEN, SENDING, SENT
+from qhybrid.hardware.ledger.records import DENIED, DONE, OPEN, SENDING, SENT
 from qhybrid.hardware.plan.plan_files import check_plan_plugins, read_plan, settings_of
 from qhybrid.hardware.services.backends import is_paid, make_service
 from qhybrid.hardware.services.interface import JobGoneError, JobService
@@ -124,7 +124,8 @@ def status_of(content: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
 
     `qpu_seconds_spent` counts predictions for jobs whose bill is open, `qpu_seconds_billed` bills alone;
     `open_bills` is the number of jobs and sessions that may be billed and are not yet; `max_qpu_seconds` is
-    the cap, as raised. `to_send` are chunks without a job, `in_flight` those whose job has not ended.
+    the cap, as raised. `to_send` are chunks without a job that can be sent, `waiting_for_noise` those that
+    wait until the noise of their layers is learned, `in_flight` those whose job has not ended.
 
     Args:
         content: The plan's plan.json.
@@ -134,6 +135,9 @@ def status_of(content: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
     of_chunks = Counter(chunk.state for chunk in chunks)
     of_jobs = Counter(job.state for job in jobs)
     busy = {job.chunk for job in jobs if job.state in (SENDING, SENT)}
+    unsent = [one for one in chunks if one.state == OPEN and one.number not in busy]
+    unknown = {one.layout for one in chunks if one.learns and one.state != DONE}
+    held = sum(not one.learns and one.layout in unknown for one in unsent)
     settings = content["settings"]
     caps = [one for one in (settings.get("max_qpu_seconds"), ledger.raised_cap()) if one is not None]
     local = not is_paid(settings["backend"], settings.get("service"))
@@ -144,7 +148,8 @@ def status_of(content: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
         "chunks": dict(of_chunks),
         "jobs": dict(of_jobs),
         "duplicates": len(ledger.duplicates()),
-        "to_send": sum(chunk.state == OPEN and chunk.number not in busy for chunk in chunks),
+        "to_send": len(unsent) - held,
+        **({"waiting_for_noise": held} if held else {}),
         "in_flight": len(busy),
         "qpu_seconds_spent": 0.0 if local else round(ledger.spent_seconds(), 2),
         "qpu_seconds_billed": 0.0 if local else round(ledger.billed_seconds(), 2),

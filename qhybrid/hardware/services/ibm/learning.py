@@ -61,6 +61,8 @@ def noise_work(circuits: Sequence[PreparedCircuit], device: Device, settings: Ha
             if variant.noise == 1:
                 boxed = passes.run(prepared.measured(index))
                 found |= {layer.key: layer for layer, _ in _layers_of(boxed, device)}
+    if not found:
+        return NoiseWork((), 0, 0.0)
     learning = settings.mitigation.learning
     each = BASES * learning.randomizations * learning.shots
     layers = tuple(found.values())
@@ -75,6 +77,32 @@ def noise_work(circuits: Sequence[PreparedCircuit], device: Device, settings: Ha
     lengths = sum(_seconds(layer, depth, device) for layer in layers for depth in learning.depths)
     seconds = settings.price.overhead_s + executions * settings.delay_seconds + each * lengths
     return NoiseWork(layers, executions, seconds)
+
+
+def check_noise_work(
+    circuits: Sequence[PreparedCircuit], work: NoiseWork, settings: HardwareSettings
+) -> None:
+    """Check that what is learned are the layers of circuits, as the client that is installed divides them.
+
+    Args:
+        circuits: What is executed once it is learned.
+        work: What is learned.
+        settings: Mitigation.
+
+    Raises:
+        HardwareError: If a layer is missing.
+    """
+    known, passes = {layer.key for layer in work.layers}, _passes(settings.mitigation, True)
+    raised = [(one, index) for one in circuits for index, v in enumerate(one.variants) if v.noise != 1]
+    for prepared, index in raised:
+        for layer, _ in _layers_of(passes.run(prepared.measured(index)), None):
+            if layer.key not in known:
+                raise HardwareError(
+                    f"All layers of circuit `{prepared.name}` must be learned, but {list(layer.gates)} on "
+                    f"qubits {list(layer.qubits)} is not among those of the plan: its file of layers is "
+                    "another plan's, or another version of the client divides circuits otherwise. Fix: "
+                    "copy the plan's folder again, or plan again; nothing was sent."
+                )
 
 
 def _seconds(layer: NoiseLayer, pairs: int, device: Device) -> float:

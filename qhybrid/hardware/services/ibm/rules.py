@@ -96,6 +96,14 @@ class IbmRules(ServiceRules):
 
         return noise_work(circuits, device, settings)
 
+    def check_noise_work(
+        self, circuits: Sequence[PreparedCircuit], work: NoiseWork, settings: HardwareSettings
+    ) -> None:
+        """Check that what is learned are the layers of circuits as the client divides them today."""
+        from qhybrid.hardware.services.ibm.learning import check_noise_work
+
+        check_noise_work(circuits, work, settings)
+
     def read_noise(self, raw: str) -> list[tuple[int, Any, Any]]:
         """Return what the service's noise learner found, offline."""
         from qhybrid.hardware.services.ibm.learning import read_noise
