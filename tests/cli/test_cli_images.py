@@ -200,7 +200,9 @@ def test_repeated_runs_are_compared(tmp_path, capsys):
         assert "Option --margin must be a" in capsys.readouterr().err
     content["runs"][2]["error"] = "lost"
     (tmp_path / "cnn" / "summary.json").write_text(json.dumps(content))
-    assert execute(["compare", str(tmp_path / "cnn"), str(tmp_path / "cnn")]) == 0
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "summary.json").write_text(json.dumps(content))
+    assert execute(["compare", str(tmp_path / "cnn"), str(tmp_path / "again")]) == 0
     out = capsys.readouterr().out
     assert "1 of 3 runs failed, as seed 2 (lost)" in out
     # Two pairs that are equal: neither interval nor smallest difference.
