@@ -42,7 +42,7 @@ def test_a_model_from_its_plan_to_its_results():
     (_, _, _, executions, planned, billed, deviation, shots), fake = cells
     assert (executions, planned) == (fake[3], fake[4])
     assert float(billed) == pytest.approx(float(planned), rel=0.01)
-    # Two draws around one expectation: 33 values, each with the same shots.
+    # Two draws around one expectation, with the same shots.
     assert float(deviation) == pytest.approx(float(fake[6]), rel=0.5)
     assert 0.5 < float(deviation) / float(shots) < 2
 
