@@ -62,23 +62,23 @@ def _private_cache(tmp_path_factory, monkeypatch):
 
 
 _DRAWN = {
+    "qhybrid.evaluation.diagnosis.diagnose": ("draw_diagnosis",),
+    "qhybrid.evaluation.image_report": ("_draw_classified", "_draw_segmented", "draw_confusion"),
     "qhybrid.evaluation.report_files": ("draw_confusion", "draw_samples", "draw_scene_map"),
+    "qhybrid.training.images.run": ("draw_learning_curves",),
     "qhybrid.training.scenes.pictures": ("draw_learning_curves", "draw_samples"),
 }
-"""Pictures of every training and evaluation of scenes: setting up their axes takes longer than the rest."""
+"""Pictures of every training, evaluation and diagnosis: they take longer than a tiny one itself."""
 
 
-@pytest.fixture
-def unrendered_pictures(monkeypatch):
-    """Write empty pictures, for tests that train or evaluate but say nothing of how pictures look."""
+@pytest.fixture(autouse=True, scope="module")
+def _empty_pictures(request):
+    """Write empty pictures of results, but in modules marked `pictures`, which ask what is on them."""
+    if request.node.get_closest_marker("pictures"):
+        yield
+        return
     empty = io.BytesIO()
     Image.new("RGB", (1, 1)).save(empty, "PNG")
-
-    def savefig(_, target, **__):
-        if hasattr(target, "write"):
-            target.write(empty.getvalue())
-        else:
-            Path(target).write_bytes(empty.getvalue())
 
     def draw(*arguments, **_):
         output = [one for one in arguments if isinstance(one, Path)][-1]
@@ -86,10 +86,11 @@ def unrendered_pictures(monkeypatch):
         output.write_bytes(empty.getvalue())
         return output
 
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
-    for module, names in _DRAWN.items():
-        for name in names:
-            monkeypatch.setattr(f"{module}.{name}", draw)
+    with pytest.MonkeyPatch.context() as patch:
+        for module, names in _DRAWN.items():
+            for name in names:
+                patch.setattr(f"{module}.{name}", draw)
+        yield
 
 
 def write_scene(folder: Path, name: str, seed: int, size: int = 48, east: float = 0.0) -> None:

@@ -22,6 +22,8 @@ from qhybrid.cli.main import execute
 from qhybrid.metrics import metrics_in
 from qhybrid.training.metrics import SegmentationMetrics
 
+pytestmark = pytest.mark.pictures
+
 SMALL = [
     "data.options={train: 1, val: 1, test: 1, size: 64}",
     "data.patch_size=32",

@@ -114,7 +114,6 @@ def test_the_table_of_epochs_has_entropy_and_load(run):
     assert all(float(row[f"gradient_weights {layer}"]) > 0 for layer in LAYERS)
 
 
-@pytest.mark.usefixtures("unrendered_pictures")
 def test_evaluate_and_predict(run, workspace, capsys):
     assert execute(["evaluate", str(run), "--no-diagnose"]) == 0
     assert f"frozen ViT  {RANDOM_LABEL}" in capsys.readouterr().out
@@ -133,7 +132,6 @@ def test_sweep_with_all_layers_and_each_alone():
     assert "random frozen ViT, not comparable" in page
 
 
-@pytest.mark.usefixtures("unrendered_pictures")
 def test_diagnose(run, monkeypatch):
     monkeypatch.setattr("qhybrid.evaluation.diagnosis.evidence.TRAINING_SAMPLES", 24)
     layers = ["bottleneck.core.hqf_local", "skips.3.core"]
@@ -148,7 +146,6 @@ def test_diagnose(run, monkeypatch):
     assert whole["trained"]["value"] == pytest.approx(json.loads(metrics.read_text())["miou"], abs=1e-6)
 
 
-@pytest.mark.usefixtures("unrendered_pictures")
 def test_ablate(capsys):
     arms = ",".join(["unet", "removed", "twin"])
     assert execute(["ablate", "hqf", "--arms", arms, "--seeds", "0"]) == 0

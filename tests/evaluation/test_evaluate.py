@@ -27,6 +27,8 @@ from qhybrid.noise.library import profile_files
 from qhybrid.training.metrics import SegmentationMetrics
 from qhybrid.training.run_folder import load_run
 
+pytestmark = pytest.mark.pictures
+
 
 def test_numbers_and_files(run_folder, scenes_root, data_config):
     metrics = evaluate_run(run_folder, data_root=scenes_root)

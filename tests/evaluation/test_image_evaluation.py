@@ -18,6 +18,8 @@ from qhybrid.evaluation import evaluate_run
 from qhybrid.training import train
 from qhybrid.training.images.run import load_image_run
 
+pytestmark = pytest.mark.pictures
+
 
 def recipe_of(**content) -> Recipe:
     base = {"name": "tiny", "training": {"epochs": 1, "batch_size": 32, "progress": False}}

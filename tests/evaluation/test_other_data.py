@@ -21,8 +21,6 @@ from qhybrid.evaluation import evaluate_run
 from qhybrid.report.sources import read_run
 from qhybrid.training.data_record import DataRecord, write_record
 
-pytestmark = pytest.mark.usefixtures("unrendered_pictures")
-
 
 @pytest.fixture
 def other(scenes_root, tmp_path):

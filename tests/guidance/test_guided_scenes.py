@@ -309,7 +309,7 @@ def recipe_of(config, **model):
 @pytest.mark.parametrize(
     "model", [{"name": "unet_vit_concat"}, {"guidance": RANDOM}], ids=["concat", "dmcaf"]
 )
-def test_training_evaluation_and_maps(root, config, tmp_path, looks, unrendered_pictures, model, monkeypatch):
+def test_training_evaluation_and_maps(root, config, tmp_path, looks, model, monkeypatch):
     monkeypatch.setenv("QHYBRID_CACHE", str(tmp_path / "cache"))
     folder = train(recipe_of(config, **model), root, tmp_path / "run")
     meta = json.loads((folder / "best" / "meta.json").read_text())["model"]

@@ -12,6 +12,7 @@ import torch
 from ibm_service_server import IbmServiceServer
 from ibm_service_state import ServiceState
 from outcome_checks import TOKEN
+from plan_cases import settings_of
 
 from qhybrid.circuits import build_circuit
 from qhybrid.devices import load_device
@@ -25,22 +26,6 @@ from qhybrid.hardware.plan.rounds import plan_round
 from qhybrid.hardware.services.ibm import IbmService, connection
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile
-
-FAST = {
-    "resend_after_s": 0.3,
-    "poll_s": 0.02,
-    "poll_max_s": 0.05,
-    "read_timeout_s": 5.0,
-    "send_timeout_s": 5.0,
-    "retries": 4,
-    "deadline_s": 30.0,
-}
-
-
-def settings_of(**changes) -> HardwareSettings:
-    content = {"backend": "ibm_manila", "shots": 256, "copies": 1, "layouts": 1, "mode": "job"}
-    patience = {**FAST, **changes.pop("patience", {})}
-    return HardwareSettings(**{**content, **changes}, patience=patience)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,17 @@ from qhybrid.hardware.model.workload import Samples, Workload
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.models import build_model
 
+FAST = {
+    "resend_after_s": 0.3,
+    "poll_s": 0.02,
+    "poll_max_s": 0.05,
+    "read_timeout_s": 5.0,
+    "send_timeout_s": 5.0,
+    "retries": 4,
+    "deadline_s": 30.0,
+}
+"""Patience with the local service."""
+
 
 def map_workload(count=4) -> Workload:
     """A segmentation model with one layer on 4 qubits."""
@@ -32,6 +43,13 @@ def class_workload(count=6) -> Workload:
     images = torch.rand(count, 1, 8, 8, generator=random)
     targets = torch.randint(0, 2, (count,), generator=random)
     return Workload(model, Samples(images, targets, tuple(f"s{i}" for i in range(count)), ("no", "yes")))
+
+
+def settings_of(**changes) -> HardwareSettings:
+    """Settings for the local service on five qubits."""
+    content = {"backend": "ibm_manila", "shots": 256, "copies": 1, "layouts": 1, "mode": "job"}
+    patience = {**FAST, **changes.pop("patience", {})}
+    return HardwareSettings(**{**content, **changes}, patience=patience)
 
 
 def quick(**changes) -> HardwareSettings:

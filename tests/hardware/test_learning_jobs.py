@@ -12,11 +12,10 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from conftest import FAST
 from ibm_service_bill import bill_of
 from ibm_service_learning import layers_of
 from ibm_service_state import Fault
-from plan_cases import class_workload, map_workload, quick
+from plan_cases import FAST, class_workload, map_workload, quick
 from test_kill_points import KillAt
 from test_random_kills import PATIENCE, Copy, work_on
 from test_remapping import end_of, places_of, worsen
@@ -70,7 +69,10 @@ def run(folder):
         return execution.status()
 
 
-@pytest.mark.parametrize(("private", "stride"), [(False, 1), (True, 4)])
+EVERY_STEP = pytest.param(False, 1, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("private", "stride"), [EVERY_STEP, (False, 3), (True, 4)])
 def test_killed_at_every_step_of_the_learning(private, stride, new_plan, service_state, tmp_path):
     folder, killed, number, lost = new_plan(private=private), True, 0, 0
     while killed:
@@ -375,7 +377,7 @@ def kill_runs(number, seed, folder, state, tmp_path):
 
 def test_random_kills_of_two_copies(new_plan, service_state, tmp_path):
     folder = new_plan(patience={**FAST, **PATIENCE, "resend_after_s": 6.0})
-    assert kill_runs(6, 1, folder, service_state, tmp_path) >= 1
+    assert kill_runs(3, 1, folder, service_state, tmp_path) >= 1
 
 
 @pytest.mark.slow

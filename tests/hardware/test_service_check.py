@@ -6,9 +6,9 @@ import json
 import re
 
 import pytest
-from conftest import settings_of
 from ibm_service_state import Fault
 from outcome_checks import TOKEN
+from plan_cases import settings_of
 from typer.testing import CliRunner
 
 from qhybrid.cli.main import app

@@ -29,8 +29,6 @@ from qhybrid.training import load_run, train
 from qhybrid.training.run_folder import META
 from qhybrid.training.scenes.data_module import SceneDataModule
 
-pytestmark = pytest.mark.usefixtures("unrendered_pictures")
-
 OLD = Path(__file__).parent / "old_run"
 NAMES = ("Red", "Green", "Infrared")
 SIDE = 64

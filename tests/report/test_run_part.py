@@ -25,6 +25,8 @@ from qhybrid.report.run_part import NOT_RECORDED, counts_of, evaluation_parts, t
 from qhybrid.report.sources import read_run
 from qhybrid.training.run_folder import METRICS, load_run
 
+pytestmark = pytest.mark.pictures
+
 AER = {"kind": "aer", "noise": "fake_torino", "shots": 1024, "options": {}}
 ROUTED = {"kind": "routed", "noise": "fake_torino", "shots": None, "options": {"backend": "fake_torino"}}
 

@@ -28,8 +28,6 @@ from qhybrid.training.preparation import check_free_space, claimed
 from qhybrid.training.scenes.module import SegmentationModule
 from qhybrid.workspace import write_text
 
-pytestmark = pytest.mark.usefixtures("unrendered_pictures")
-
 
 def recipe_of(content: dict) -> Recipe:
     return validated(Recipe, content, "tiny.yaml")

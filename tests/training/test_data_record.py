@@ -15,8 +15,6 @@ from qhybrid.errors import DataError
 from qhybrid.training import train
 from qhybrid.training.data_record import read_record
 
-pytestmark = pytest.mark.usefixtures("unrendered_pictures")
-
 
 @pytest.fixture(scope="module")
 def recipe(tiny_content):

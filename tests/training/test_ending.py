@@ -14,8 +14,6 @@ from qhybrid.training.ending import EndWhenTold, ending_callbacks
 from qhybrid.training.ranks import Place
 from qhybrid.training.scenes.module import SegmentationModule
 
-pytestmark = pytest.mark.usefixtures("unrendered_pictures")
-
 
 def test_a_single_process_ends_as_ever(tmp_path, monkeypatch):
     assert ending_callbacks(tmp_path) == []

@@ -19,7 +19,7 @@ LAYER = "bottleneck.core"
 mnist_root, tiny_recipe = image_runs.mnist_root, image_runs.tiny_recipe
 
 
-def test_scenes_have_both_columns(tiny_data, tiny_content, tmp_path, unrendered_pictures, monkeypatch):
+def test_scenes_have_both_columns(tiny_data, tiny_content, tmp_path, monkeypatch):
     inputs, weights, angles = [], [], []
     add = GradientNorms.on_before_optimizer_step
 
@@ -67,7 +67,7 @@ def test_images_have_them_where_there_is_a_gradient(mnist_root, tiny_recipe, tmp
     assert table["gradient_inputs quanvolution.filter"].isna().all()
 
 
-def test_models_without_circuits_have_no_columns(tiny_data, tiny_content, tmp_path, unrendered_pictures):
+def test_models_without_circuits_have_no_columns(tiny_data, tiny_content, tmp_path):
     content = tiny_content(epochs=1)
     content["model"] = {"name": "unet", "widths": [2, 2, 3, 3, 4]}
     train(validated(Recipe, content, "test"), tiny_data, tmp_path / "run")

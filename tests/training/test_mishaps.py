@@ -22,8 +22,6 @@ from qhybrid.training.scenes import task
 from qhybrid.training.scenes.module import SegmentationModule
 from qhybrid.workspace import atomic_path, disk_is_full
 
-pytestmark = pytest.mark.usefixtures("unrendered_pictures")
-
 
 def recipe_of(content: dict) -> Recipe:
     return validated(Recipe, content, "tiny.yaml")

@@ -82,26 +82,7 @@ def qu_net(folder):
 
 
 @pytest.fixture(scope="module")
-def quiet():
-    """No pictures of runs: what is tested is what is trained and decided."""
-    names = (
-        "training.images.task.draw_image_run_pictures",
-        "training.scenes.task.draw_run_pictures",
-        "evaluation.image_report._draw_classified",
-        "evaluation.image_report._draw_segmented",
-        "evaluation.image_report.draw_confusion",
-        "evaluation.report_files.draw_confusion",
-        "evaluation.report_files.draw_samples",
-        "evaluation.report_files.draw_scene_map",
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        for name in names:
-            patch.setattr(f"qhybrid.{name}", lambda *_arguments, **_options: None, raising=False)
-        yield
-
-
-@pytest.fixture(scope="module")
-def ablated(tmp_path_factory, mnist_root, quiet):
+def ablated(tmp_path_factory, mnist_root):
     """An ablation of QCQ-CNN: five arms, two seeds."""
     output = tmp_path_factory.mktemp("ablation") / "qcq"
     told = []
@@ -210,9 +191,7 @@ class TestResult:
 
 
 class TestGoingOn:
-    def test_nothing_is_trained_twice_and_seeds_and_arms_are_added(
-        self, ablated, mnist_root, tmp_path, quiet
-    ):
+    def test_nothing_is_trained_twice_and_seeds_and_arms_are_added(self, ablated, mnist_root, tmp_path):
         output = tmp_path / "copy"
         shutil.copytree(ablated[0], output)
         before = {file: file.stat().st_mtime_ns for file in output.glob("arms/*/*/best/weights.safetensors")}
@@ -241,7 +220,7 @@ class TestGoingOn:
         assert rows[f"identity@{FILTER}"]["difference"]["pairs"] == 2
         assert len(told) == 6
 
-    def test_a_new_arm_has_the_circuit_of_the_others(self, ablated, mnist_root, tmp_path, monkeypatch, quiet):
+    def test_a_new_arm_has_the_circuit_of_the_others(self, ablated, mnist_root, tmp_path, monkeypatch):
         """Runs that are there say nothing of an arm that comes later: it had any circuit of that name."""
         output = tmp_path / "copy"
         shutil.copytree(ablated[0], output)
@@ -254,7 +233,7 @@ class TestGoingOn:
             ablate(recipe_of(qcq(), margin=0.02), mnist_root, output, **asked)
         assert not (output / ARMS_FOLDER / asked["arms"][0]).exists()
 
-    def test_a_new_arm_has_the_training_images_of_the_others(self, ablated, mnist_root, tmp_path, quiet):
+    def test_a_new_arm_has_the_training_images_of_the_others(self, ablated, mnist_root, tmp_path):
         """The test images may be the same."""
         output, root = tmp_path / "copy", tmp_path / "root"
         shutil.copytree(ablated[0], output)
@@ -266,7 +245,7 @@ class TestGoingOn:
             ablate(recipe_of(qcq(), margin=0.02), root, output, **asked)
         assert not (output / ARMS_FOLDER / asked["arms"][0]).exists()
 
-    def test_an_interrupted_ablation_goes_on(self, mnist_root, tmp_path, quiet):
+    def test_an_interrupted_ablation_goes_on(self, mnist_root, tmp_path):
         def stop(_what, done, _total):
             if done == 3:
                 raise KeyboardInterrupt
@@ -390,7 +369,7 @@ class TestArms:
             ablate(recipe_of(replaced), mnist_root, tmp_path / "out")
 
 
-def test_hq_unet_on_scenes_with_baselines(scenes_root, tmp_path, quiet):
+def test_hq_unet_on_scenes_with_baselines(scenes_root, tmp_path):
     arms = ["zero", "removed", "no_entanglement"]
     found = ablate(recipe_of(hq_unet()), scenes_root, tmp_path / "out", arms=arms, seeds=[0, 1])
     assert (found["metric"], found["margin"]) == ("miou", 0.005)
@@ -403,7 +382,7 @@ def test_hq_unet_on_scenes_with_baselines(scenes_root, tmp_path, quiet):
     assert again["miou"] == found["arms"][2]["runs"][0]["value"]
 
 
-def test_qu_net_over_folds(tmp_path, quiet):
+def test_qu_net_over_folds(tmp_path):
     write_ph2(tmp_path / "ph2")
     recipe = recipe_of(qu_net(tmp_path / "ph2"))
     found = ablate(recipe, tmp_path, tmp_path / "out", arms=["removed", "twin"], seeds=[0], folds=[1, 2])
@@ -423,7 +402,7 @@ def test_qu_net_over_folds(tmp_path, quiet):
     assert not quantum_layers(load_trained(tmp_path / "out/arms/removed/seed-0-fold-2").model)
 
 
-def test_every_arm_gets_the_same_number_of_settings(mnist_root, tmp_path, quiet):
+def test_every_arm_gets_the_same_number_of_settings(mnist_root, tmp_path):
     pytest.importorskip("optuna")
     space = TuneSpace(space={"training.learning_rate": Distribution(low=1e-3, high=1e-1, log=True)})
     arguments = {"arms": [f"zero@{CLASSIFIER}"], "seeds": [0, 1], "trials": 2, "space": space}
@@ -446,7 +425,7 @@ def test_every_arm_gets_the_same_number_of_settings(mnist_root, tmp_path, quiet)
     assert again == found
 
 
-def test_command_line(mnist_root, tmp_path, monkeypatch, capsys, quiet):
+def test_command_line(mnist_root, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(to_yaml(recipe_of(qcq(epochs=1))))
     command = ["ablate", "tiny.yaml", "--arms", "frozen,removed", "--seeds", "0-1"]
@@ -464,7 +443,7 @@ def test_command_line(mnist_root, tmp_path, monkeypatch, capsys, quiet):
     assert "removed" in (tmp_path / "page.html").read_text()
 
 
-def test_a_run_that_fails_is_told_and_costs_no_other(mnist_root, tmp_path, monkeypatch, capsys, quiet):
+def test_a_run_that_fails_is_told_and_costs_no_other(mnist_root, tmp_path, monkeypatch, capsys):
     train = training.train
 
     def failing(recipe, *arguments, **more):

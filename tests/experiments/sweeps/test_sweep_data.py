@@ -25,8 +25,6 @@ from qhybrid.experiments.sweeps.store import CellStore
 from qhybrid.experiments.sweeps.training import list_trainings, recipe_key
 from qhybrid.experiments.sweeps.worker import loaded_subject, run_job
 
-pytestmark = pytest.mark.usefixtures("unrendered_pictures")
-
 
 @pytest.fixture
 def data(scenes_root, tmp_path):
