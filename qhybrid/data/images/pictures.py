@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,8 @@ from qhybrid.errors import DataError
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _MASK_THRESHOLD = 127
 _NAMED = 20
+_TWELVE_BITS = 4095 / 65535
+_EXIF_ORIENTATION = 0x0112
 
 
 def list_pictures(folder: Path) -> list[Path]:
@@ -111,10 +114,28 @@ def _opened(path: Path) -> Image.Image:
 def stack_pictures(files: Sequence[Path], bands: int, size: tuple[int, int] | None = None) -> torch.Tensor:
     """Read pictures of one size as a tensor (N, bands, H, W) with values in [0, 1].
 
+    Pictures of 16 bit that are all as dark as ones of 12 bit, and those with several pages, are warned of.
+
     Raises:
         DataError: If one cannot be read, or differs in size from the first.
     """
-    return _stacked(files, _each(files, lambda file: read_picture(file, bands, size)))
+    images = _stacked(files, _each(files, lambda file: read_picture(file, bands, size)))
+    with Image.open(files[0]) as first:
+        deep, pages = first.mode.startswith("I"), getattr(first, "n_frames", 1)
+    largest = float(images.max())
+    if deep and 0 < largest <= _TWELVE_BITS:
+        warnings.warn(
+            f"{files[0]}: no value of {len(files)} pictures of 16 bit is above {65535 * largest:.0f}, as "
+            "where only 12 bits or fewer are used; they are read as nearly black (65,535 is white). Fix: "
+            "scale the pictures.",
+            stacklevel=2,
+        )
+    if pages > 1:
+        warnings.warn(
+            f"{files[0]}: has {pages} pages, of which only the first is read. Fix: a file a page.",
+            stacklevel=2,
+        )
+    return images
 
 
 def picture_groups(files: Sequence[Path], limit: float) -> list[int]:
@@ -180,18 +201,35 @@ def stack_pairs(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Read images and their masks, as `stack_pictures` and `stack_masks` do.
 
+    Both are read as they are stored; it is warned of images that EXIF turns and whose masks it does not.
+
     Raises:
         DataError: Also if a mask has other pixels than its image.
     """
+    turned = []
     for image, mask in files:
         with _opened(image) as first, _opened(mask) as second:
+            turned += [image] if _turn(first) != _turn(second) else []
             if first.size != second.size:
                 raise DataError(
                     f"{mask}: must have the {first.size[1]} x {first.size[0]} pixels of {image}, but has "
                     f"{second.size[1]} x {second.size[0]}. Fix: replace the file."
                 )
+    if turned:
+        warnings.warn(
+            f"{turned[0]}: EXIF says that it is to be shown mirrored or turned, and its mask does not; both "
+            "are read as they are stored, and labels that were drawn on the picture as it is shown lie "
+            "elsewhere. Fix: if they do, turn the pixels (mogrify -auto-orient), else remove the tag "
+            f"({len(turned)} images are so).",
+            stacklevel=2,
+        )
     images = stack_pictures([image for image, _ in files], bands, size)
     return images, stack_masks([mask for _, mask in files], size)
+
+
+def _turn(picture: Image.Image) -> int:
+    """Return the orientation that EXIF says; 1 where it says none."""
+    return int(picture.getexif().get(_EXIF_ORIENTATION, 1))
 
 
 def _stacked(files: Sequence[Path], arrays: Sequence[NDArray[Any]]) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """Pictures of every usual kind become arrays of one form."""
 
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -137,3 +139,36 @@ def test_only_pictures_are_listed(tmp_path):
     for name in ("b.png", "a.JPG", ".hidden.png", "index.csv"):
         (tmp_path / name).touch()
     assert [file.name for file in list_pictures(tmp_path)] == ["a.JPG", "b.png"]
+
+
+def test_twelve_bits_in_sixteen_are_warned_of(tmp_path):
+    """As cameras and scanners write them: everything would be nearly black, without a word."""
+    dark = save(tmp_path / "dark.png", np.array([[0, 4095], [12, 257]], np.uint16))
+    with pytest.warns(UserWarning, match="dark.png: no value of 1 pictures of 16 bit is above 4095"):
+        stack_pictures([dark], 1)
+    bright = save(tmp_path / "bright.png", np.array([[0, 4096], [12, 257]], np.uint16))
+    grey = save(tmp_path / "grey.png", np.full((2, 2), 3, np.uint8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stack_pictures([dark, bright], 1)
+        stack_pictures([grey], 1)
+
+
+def test_pages_that_are_not_read_are_warned_of(tmp_path):
+    pages = [Image.fromarray(RAMP), Image.fromarray(RAMP)]
+    pages[0].save(tmp_path / "two.tif", save_all=True, append_images=pages[1:])
+    with pytest.warns(UserWarning, match="has 2 pages, of which only the first is read"):
+        stack_pictures([tmp_path / "two.tif"], 1)
+
+
+def test_pictures_that_are_shown_turned_are_warned_of(tmp_path):
+    """A mask drawn upside down fits the pixels of a picture that EXIF turns by 180 degrees."""
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(RAMP).save(tmp_path / "turned.png", exif=exif)
+    mask = save(tmp_path / "mask.png", np.where(RAMP > 100, 255, 0).astype(np.uint8))
+    with pytest.warns(UserWarning, match="turned.png: EXIF says that it is to be shown mirrored or turned"):
+        stack_pairs([(tmp_path / "turned.png", mask)], 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stack_pairs([(tmp_path / "turned.png", tmp_path / "turned.png")], 1)
