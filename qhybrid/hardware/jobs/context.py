@@ -15,7 +15,7 @@ from qhybrid.hardware.circuits.noise_layers import LearnedNoise, NoiseWork
 from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub, mark_of_pubs
 from qhybrid.hardware.circuits.readout_calibration import calibration_pubs, calibration_work
 from qhybrid.hardware.jobs.learning import check_work, learned_noise, work_of
-from qhybrid.hardware.jobs.reserving import SessionTime, measured_rate, time_limit, unsent
+from qhybrid.hardware.jobs.reserving import SessionTime, expected_seconds, measured_rate, time_limit, unsent
 from qhybrid.hardware.ledger import Chunk, Job, Ledger
 from qhybrid.hardware.ledger.records import SENT, Array, OpenedSession
 from qhybrid.hardware.services.interface import JobService, Listed, Package, limit_of, limit_tag, patiently
@@ -215,16 +215,14 @@ class JobContext:
 
     def in_flight_seconds(self) -> float:
         """Return the expected QPU seconds of jobs that were sent and have not ended, as far as is known."""
-        rate = measured_rate(self)
         busy = {job.chunk for job in self.ledger.jobs(SENT)}
-        factor = 1.0 if rate is None else max(1.0, rate.factor)
-        return factor * sum(chunk.seconds for chunk in self.ledger.chunks() if chunk.number in busy)
+        return expected_seconds(self, [one for one in self.ledger.chunks() if one.number in busy])
 
     def expected_seconds(self) -> float:
         """Return the expected QPU seconds of jobs that are still to be sent, later rounds included."""
         rate = measured_rate(self)
-        factor = 1.0 if rate is None else max(1.0, rate.factor)
-        return factor * (sum(chunk.seconds for chunk in unsent(self)) + self.later_seconds)
+        later = self.later_seconds * (1.0 if rate is None else max(1.0, rate.factor))
+        return expected_seconds(self, unsent(self)) + later
 
 
 def _stacked(points: Mapping[int, tuple[str, Array]], numbers: tuple[int, ...]) -> Array:

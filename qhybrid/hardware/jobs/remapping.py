@@ -18,8 +18,9 @@ from qhybrid.hardware.circuits.preparation import place_noise, prepare_circuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY, calibration_circuit
 from qhybrid.hardware.circuits.simulation import Simulation
+from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.jobs.execution import PlanExecution
-from qhybrid.hardware.jobs.learning import missing_learning
+from qhybrid.hardware.jobs.learning import learns_for, missing_learning, told_noise
 from qhybrid.hardware.jobs.predicting import Expected, expected_from_here
 from qhybrid.hardware.jobs.reconciling import reconcile, wait_for_certainty
 from qhybrid.hardware.ledger import Chunk
@@ -134,7 +135,19 @@ def remap(execution: PlanExecution) -> Remapped:
     execution.price_later_rounds()
     save_requests(context.ledger, execution.folder)
     context.note(f"{len(waiting)} chunk(s) that were not sent are mapped to layout {number}")
+    _tell_kept_noise(context, number)
     return result
+
+
+def _tell_kept_noise(context: JobContext, layout: int) -> None:
+    """Tell that noise which was learned for the same layers is used on, beside today's calibration."""
+    for chunk in context.ledger.chunks():
+        if chunk.layout != layout and chunk.state == DONE and learns_for(context, chunk, layout):
+            context.note(
+                "its layers of gates are the same on the same qubits, so what was learned of their noise is "
+                f"kept: {told_noise(context, chunk, layout)}"
+            )
+            return
 
 
 def _mapped(execution: PlanExecution, key: str, backend: Backend) -> PreparedCircuit:
