@@ -12,6 +12,7 @@ from qhybrid.errors import HardwareError, ServiceError, SubmissionRefusedError, 
 from qhybrid.hardware.jobs.collecting import collect_jobs
 from qhybrid.hardware.jobs.context import Clock
 from qhybrid.hardware.jobs.sending import send_open_chunks
+from qhybrid.hardware.jobs.turns import turn
 from qhybrid.hardware.services.ibm import list_service_devices
 from qhybrid.hardware.services.ibm.failures import remedy
 
@@ -66,6 +67,43 @@ def test_a_clock_that_ran_ahead_does_not_stop_the_work(make_plan, server, servic
         context.ledger.update_job(job.tag, state="sending", empty_since=time.time() + 86400)
         finish(context)
         check_complete(context, service_state, samples[1])
+
+
+@pytest.mark.parametrize("how", ["sending", "noted", "made again"])
+def test_a_clock_that_jumps_between_two_processes_ends_no_waiting(
+    how, make_plan, server, service_state, samples
+):
+    """The first has sent a job, which no listing shows yet, and ended; meanwhile the clock was put right."""
+    service_state.listing_seconds = 0.5
+    plan = make_plan(limits={"jobs_per_minute": 1000.0}, patience={"resend_after_s": 3.0})
+    with (context := plan.context()).ledger:
+        job = context.ledger.prepare_job(0)
+        with turn(context) as own:
+            own.note(job.tag)
+        context.service.submit(context.package(job, context.ledger.chunks()[0]))
+        if how == "sending":
+            context.ledger.update_job(job.tag, state="sending", empty_since=time.time())
+        if how == "made again":
+            context.ledger._write("DELETE FROM jobs")
+            context.ledger.begin_again()
+            context.ledger.note_rebuilt(time.time())
+    with (context := plan.context(clock=Clock(now=lambda: time.time() + 1e5))).ledger:
+        finish(context)
+        check_complete(context, service_state, samples[1])
+    assert len(service_state.jobs) == 1
+
+
+def test_what_this_process_has_waited_for_is_not_waited_for_twice(make_plan, server, service_state, samples):
+    """The note of a process that ended and the ledger tell of the same job, which was never accepted."""
+    plan = make_plan(limits={"jobs_per_minute": 1000.0}, patience={"resend_after_s": 1.0})
+    with (context := plan.context()).ledger:
+        job = context.ledger.prepare_job(0)
+        with turn(context) as own:
+            own.note(job.tag)
+        context.ledger.update_job(job.tag, state="sending")
+        started = time.monotonic()
+        assert send_open_chunks(context) == 1
+        assert 1.0 <= time.monotonic() - started < 1.9
 
 
 def test_a_clock_that_jumps_ends_no_waiting(make_plan, server, service_state, samples):
