@@ -27,6 +27,7 @@ from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.remapping import remap
 from qhybrid.hardware.ledger import LEDGER_FILE
 from qhybrid.hardware.ledger.mending import REQUESTS_FILE
+from qhybrid.hardware.plan.kept_files import FILES
 from qhybrid.hardware.plan.planning import make_plan
 from qhybrid.hardware.settings import LEVELS, Learning
 from qhybrid.layers import quantum_layers
@@ -484,6 +485,9 @@ def test_layers_of_another_plan_are_not_paid_for(new_plan, service_state):
     """Neither those of another version of the client: circuits could not be executed with what is learned."""
     folder = new_plan()
     file = folder / "noise_layers.json"
+    content = json.loads((folder / "plan.json").read_text())
+    del content[FILES][file.name]
+    (folder / "plan.json").write_text(json.dumps(content))
     whole = json.loads(file.read_text())
     file.write_text(json.dumps({**whole, "layers": whole["layers"][:-1]}))
     with opened(folder) as execution, pytest.raises(HardwareError, match="is not among those of the plan"):

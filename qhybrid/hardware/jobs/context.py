@@ -64,6 +64,7 @@ class JobContext:
         unlocked: Whether copies on this machine were found to be unable to wait for each other.
         copied: Whether the folder is a copy, or was moved: others may send jobs of the plan as well.
         session: What a session that is open has for jobs under a cap.
+        readable: Whether the plan's circuits are there, without which no result can be read.
         missed: Tags of jobs that listings lacked as long as they may, and when that began.
     """
 
@@ -85,6 +86,7 @@ class JobContext:
     unlocked: bool = field(default=False, kw_only=True)
     copied: bool = field(default=False, kw_only=True)
     session: SessionTime | None = field(default=None, kw_only=True)
+    readable: bool = field(default=True, kw_only=True)
     missed: dict[str, float] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:

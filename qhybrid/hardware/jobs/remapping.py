@@ -26,7 +26,8 @@ from qhybrid.hardware.jobs.reconciling import reconcile, wait_for_certainty
 from qhybrid.hardware.ledger import Chunk
 from qhybrid.hardware.ledger.mending import save_requests
 from qhybrid.hardware.ledger.records import DONE, SENDING, SENT, Array
-from qhybrid.hardware.plan.layouts import Circuits, save_layout
+from qhybrid.hardware.plan.kept_files import FILES, hashes_of
+from qhybrid.hardware.plan.layouts import LAYOUTS, Circuits, save_layout
 from qhybrid.hardware.plan.learning import noise_work_of
 from qhybrid.hardware.plan.plan_files import write_plan
 from qhybrid.hardware.plan.prediction import exact_answer, expected_answer
@@ -272,6 +273,7 @@ def _write_facts(execution: PlanExecution, found: Remapped, circuits: Circuits, 
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "chunks": list(found.chunks),
         "circuits": {key: circuit_facts(circuit) for key, circuit in circuits.items()},
+        FILES: hashes_of(execution.folder / LAYOUTS / str(found.layout)),
         "qpu_seconds": {"before": round(before, 2), "after": round(after, 2)},
         "deviation_rms": dict(zip(("planned", "today_unmapped", "today"), found.deviations, strict=True)),
         "predicted": found.predicted,

@@ -54,7 +54,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HardwareError(
             f"{folder} must be the folder of a plan, but {PLAN_FILE} cannot be read ({error}). Fix: "
-            "give the folder that `qhybrid hardware plan` printed."
+            f"{_remedy(folder)}"
         ) from error
     if found != FORMAT:
         raise HardwareError(
@@ -67,6 +67,17 @@ def read_plan(folder: Path) -> dict[str, Any]:
                 "plan's folder again, or plan again; jobs that were sent have the plan's name as a tag."
             )
     return content
+
+
+def _remedy(folder: Path) -> str:
+    """Return what is to be done about a folder without plan.json, which may be what is left of a plan."""
+    if not (folder / CIRCUITS).is_dir():
+        return "give the folder that `qhybrid hardware plan` printed."
+    return (
+        f"put {PLAN_FILE} back from a copy of the folder. What is here is what is left of a plan: its jobs "
+        f"have the tag qhybrid-{folder.name} in the provider's pages, where they can be stopped, and a new "
+        "plan is paid for anew."
+    )
 
 
 def home_of(folder: Path) -> str:
@@ -131,10 +142,10 @@ def load_circuits(
                 circuits = qpy.load(handle)
             bound[file.stem] = _bound(facts, circuits[0])
             prepared[file.stem] = _prepared(file.stem, facts, circuits, bound[file.stem], settings, noise)
-        except (OSError, ValueError, KeyError, IndexError, qpy.exceptions.QpyError) as error:
+        except Exception as error:  # whatever Qiskit makes of bytes that are no circuit
             raise HardwareError(
                 f"{file} and its .qpy must hold a circuit of the plan, but cannot be read ({error}). "
-                "Fix: copy the plan's folder again, or make a new plan."
+                "Fix: copy the plan's folder again, or make a new plan, which is paid for anew."
             ) from error
     return bound, prepared
 
