@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from conftest import settings_of
 from ibm_service_state import Fault
 from outcome_checks import check_complete, finish
 
@@ -13,6 +14,7 @@ from qhybrid.hardware.jobs.collecting import collect_jobs
 from qhybrid.hardware.jobs.context import Clock
 from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.jobs.turns import turn
+from qhybrid.hardware.services.backends import open_backend
 from qhybrid.hardware.services.ibm import list_service_devices
 from qhybrid.hardware.services.ibm.failures import remedy
 
@@ -158,11 +160,20 @@ def test_a_failed_sign_in_has_its_own_remedy(make_plan, server, service_state):
         ("This instance has met its usage limit.", "next period"),
         ("Unable to retrieve IBM Cloud access token from IAM", "sign-in"),
         ("HTTPSConnectionPool: Max retries exceeded with url", "connection to the internet"),
-        ("something else", "nothing is sent twice"),
+        ("400 Client Error. Session has been closed, Error code: 1217..", "which opens another one"),
+        ("something else", "see the service's explanation"),
     ],
 )
 def test_messages_lead_to_remedies(text, words):
     assert words in remedy(RuntimeError(text), text)
+
+
+@pytest.mark.parametrize("name", ["FAKE_MANILA", "Fake_Manila", "AER", "IBM_Manila"])
+def test_names_of_devices_in_other_letters(name, server):
+    """Nobody is sent to an account for a fake device."""
+    settings = settings_of(backend=name)
+    with pytest.raises(HardwareError, match=rf"Did you mean `{name.lower()}`"):
+        open_backend(settings)
 
 
 def test_no_network_at_the_sign_in_is_no_wrong_key(make_plan, server):
