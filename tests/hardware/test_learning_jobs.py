@@ -567,6 +567,23 @@ def test_what_was_learned_of_the_same_layers_is_kept(new_plan, service_state):
     assert kinds(service_state) == ONCE
 
 
+def test_qubits_that_are_left_and_taken_again_are_not_learned_twice(new_plan, service_state):
+    folder = new_plan()
+    with opened(folder) as execution:
+        execution.submit()
+        execution.collect()
+        worsen(service_state, end_of(execution))
+        remap(execution)
+        assert [one.learns for one in execution.ledger.chunks()] == [True, False, False, True]
+        before = execution.content["qpu_seconds"]
+        service_state.edits["properties"] = worsen_readout
+        assert remap(execution).layout == 2
+        assert [(one.number, one.layout) for one in execution.ledger.chunks()] == [(0, 0), (1, 2), (2, 2)]
+        assert execution.content["qpu_seconds"] == pytest.approx(before - 2.06, abs=0.02)
+    assert run(folder)["qpu_seconds_billed"] == 6.0
+    assert kinds(service_state) == ONCE
+
+
 @pytest.mark.parametrize("moved", [False, True])
 def test_the_report_counts_the_jobs_that_learned(moved, server, service_state, tmp_path):
     folder = make_plan(WORKLOAD, settings(), tmp_path / "run" / "hardware")

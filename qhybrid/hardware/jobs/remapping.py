@@ -110,6 +110,9 @@ def remap(execution: PlanExecution) -> Remapped:
     work = noise_work_of(found, backend, context.settings)
     if work is not None and rules_of(context.settings).learns:
         context.learning[number] = work
+    before = sum(one.seconds for one in waiting)
+    dropped = _learned_already(context, waiting, number)
+    waiting = [one for one in waiting if one.number not in dropped]
     learns = missing_learning(context, [number], max(one.round for one in context.ledger.chunks()))
     learns = learns if not any(one.learns for one in waiting) else ()
     seconds = {
@@ -122,7 +125,7 @@ def remap(execution: PlanExecution) -> Remapped:
         number,
         tuple(seconds),
         tuple((old[key].name, _places(old[key]), _places(one)) for key, one in found.items()),
-        (sum(one.seconds for one in waiting), sum(seconds.values()) + sum(one.seconds for one in learns)),
+        (before, sum(seconds.values()) + sum(one.seconds for one in learns)),
         _deviations(execution, list(found), found, backend.noise, waiting),
     )
     context.layouts[number] = circuits
@@ -131,13 +134,22 @@ def remap(execution: PlanExecution) -> Remapped:
     result = replace(result, predicted=expected.metrics)
     learning = context.learning.get(number)
     save_layout(execution.folder, number, circuits, execution.bound, backend.noise, learning)
-    context.ledger.set_layout(number, seconds, learns)
+    context.ledger.set_layout(number, seconds, learns, dropped)
     _write_facts(execution, result, found, expected)
     execution.price_later_rounds()
     save_requests(context.ledger, execution.folder)
     context.note(f"{len(waiting)} chunk(s) that were not sent are mapped to layout {number}")
     _tell_kept_noise(context, number)
     return result
+
+
+def _learned_already(context: JobContext, waiting: Sequence[Chunk], layout: int) -> list[int]:
+    """Return the last chunks that are to learn and need not: noise of the same layers was learned before."""
+    chunks, sent = context.ledger.chunks(), {job.chunk for job in context.ledger.jobs()}
+    if not any(one.state == DONE and learns_for(context, one, layout) for one in chunks):
+        return []
+    unsent = {one.number for one in waiting if one.learns} - sent
+    return [one.number for index, one in enumerate(chunks) if {c.number for c in chunks[index:]} <= unsent]
 
 
 def _tell_kept_noise(context: JobContext, layout: int) -> None:

@@ -50,7 +50,9 @@ def load_layouts(
     """
     learned: dict[str, Any] = content.get("noise_learning", {})
     facts: dict[int, Mapping[str, Any]] = {one["layout"]: one for one in content.get("layouts", ())}
-    bound, layouts, learning = {}, {}, {}
+    bound: dict[str, CircuitSpec] = {}
+    layouts: dict[int, Circuits] = {}
+    learning: dict[int, NoiseWork] = {}
     for number, place in _places(folder, facts):
         own: Mapping[str, Any] = facts.get(number, {}) if number else content
         check_kept(place, own, CIRCUITS, CALIBRATION_FILE)

@@ -22,6 +22,7 @@ from qhybrid.hardware.circuits.fractional import FoldedAngles, LinearForm, folde
 from qhybrid.hardware.circuits.merging import AngleMap, merge_runs
 from qhybrid.hardware.circuits.preparation import place_noise, z_strings
 from qhybrid.hardware.circuits.prepared import Copy, PreparedCircuit, Variant
+from qhybrid.hardware.plan.kept_files import FILES
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile
 from qhybrid.plugins import check_plugins, words
@@ -92,7 +93,7 @@ def check_plan_plugins(content: dict[str, Any], folder: Path) -> None:
     Raises:
         PluginError: If one is missing.
     """
-    used = words({key: value for key, value in content.items() if key != "plugins"})
+    used = words({key: value for key, value in content.items() if key not in ("plugins", FILES)})
     check_plugins(content.get("plugins", ()), str(folder / PLAN_FILE), used)
 
 

@@ -124,8 +124,8 @@ class Connection:
         if name not in names:
             raise UnknownDeviceError(
                 f"Device {name} must be one of the account's devices, but these are "
-                f"{', '.join(names) or 'none'}.{near_name(name.lower(), names)} Fix: another device for a new "
-                "plan; results of jobs that a retired device has done can still be collected."
+                f"{', '.join(names) or 'none'}.{near_name(name.lower(), names)} Fix: another device for a "
+                "new plan; results of jobs that a retired device has done can still be collected."
             )
 
     def ask(self, what: str, question: Callable[[], T]) -> T:
