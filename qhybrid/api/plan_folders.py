@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PLANS = "hardware"
 PLAN_FILE = "plan.json"
 FINISHED = "results/metrics.json"
+CIRCUITS, SAMPLES = "circuits", "samples.safetensors"
 Say = Callable[[str], None]
 
 
@@ -127,6 +128,10 @@ def find_plan(given: str | Path) -> Path:
     """
     if (Path(given) / PLAN_FILE).is_file():
         return Path(given)
+    if (Path(given) / CIRCUITS).is_dir() and (Path(given) / SAMPLES).is_file():
+        from qhybrid.hardware.plan.plan_files import read_plan
+
+        read_plan(Path(given))  # what is left of a plan: it says what can be done
     plans = plans_of(find_run(str(given)))
     if not plans:
         raise HardwareError(

@@ -260,13 +260,13 @@ class Plan:
 
     def cancel(self, *, say: Say = lambda _: None) -> int:
         """Cancel all jobs that have not ended, and return how many; results that are there are kept."""
-        with execution_of(self.folder, say) as execution:
+        with execution_of(self.folder, say, to_cancel=True) as execution:
             return execution.cancel()
 
 
 @contextmanager
 def execution_of(
-    folder: Path, say: Say = lambda _: None, changed_data: bool = False
+    folder: Path, say: Say = lambda _: None, changed_data: bool = False, to_cancel: bool = False
 ) -> Iterator[PlanExecution]:
     """Open a plan for sending and fetching; its folder is locked meanwhile.
 
@@ -274,12 +274,13 @@ def execution_of(
         folder: The plan's folder.
         say: Told what is done.
         changed_data: Go on with the plan's own samples, though the data have changed.
+        to_cancel: Whether jobs are only to be stopped: damaged circuits do not prevent that.
     """
     from qhybrid.hardware.jobs.opening import open_plan as opened
     from qhybrid.hardware.model.runs import check_data, load_workload
 
     check = None if changed_data else check_data
-    with opened(folder, load_workload, say=say, before_sending=check) as execution:
+    with opened(folder, load_workload, say=say, before_sending=check, to_cancel=to_cancel) as execution:
         yield execution
 
 

@@ -122,7 +122,7 @@ def remap(plan: Plan) -> None:
 @app.command()
 def cancel(plan: Plan) -> None:
     """Cancel all jobs that have not ended; results that are there are kept."""
-    with _open(plan) as execution:
+    with _open(plan, to_cancel=True) as execution:
         say(f"{_jobs(execution.cancel())} cancelled")
         print_status(execution.status())
 
@@ -205,9 +205,9 @@ def _jobs(count: int) -> str:
 
 
 @contextmanager
-def _open(plan: str, changed_data: bool = False) -> Iterator[PlanExecution]:
+def _open(plan: str, changed_data: bool = False, to_cancel: bool = False) -> Iterator[PlanExecution]:
     folder = find_plan(plan)
-    with hashing_bar(), execution_of(folder, say, changed_data) as execution:
+    with hashing_bar(), execution_of(folder, say, changed_data, to_cancel) as execution:
         try:
             yield execution
         except KeyboardInterrupt:

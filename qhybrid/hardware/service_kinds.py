@@ -282,7 +282,13 @@ def service_name(backend: str, service: str | None = None) -> str:
     if service is not None:
         return service
     ranked = Counter({name: kind.nearness(backend) for name, kind in SERVICES.items()})
-    best = max(ranked.values())
+    best, small = max(ranked.values()), backend.lower()
+    if max(kind.nearness(small) for _, kind in SERVICES.items()) > best:
+        # An account, which other names are looked up in, is not what is missing.
+        raise HardwareError(
+            f"Setting `backend` must be a device's name as it is written, but is `{backend}`. Did you mean "
+            f"`{small}`? Fix: --backend {small}, or --service NAME."
+        )
     found = [name for name, near in ranked.items() if near == best]
     if best < 0 or len(found) > 1:
         what = "no service has" if best < 0 else f"services {' and '.join(found)} have"

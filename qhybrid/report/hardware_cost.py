@@ -144,10 +144,7 @@ def cost_remarks(plan: PlanSource, ledger: Ledgered) -> list[str]:
     if learning and not learning["layers"]:
         remarks.append("No circuit has gates on two qubits, so no noise was raised.")
     elif learning and learning["noise"] == "learned":
-        remarks.append(
-            f"One job learned the noise of {counted(learning['layers'], 'layer')} of gates: "
-            f"{learning['executions']:,} executions, {learning['qpu_seconds']:.1f} s planned."
-        )
+        remarks.append(_learned(learning, ledger))
     elif learning:
         remarks.append(f"The noise that was raised was {learning['noise']}.")
     remarks += [_remapped(one) for one in plan.plan.get("layouts", [])]
@@ -155,6 +152,22 @@ def cost_remarks(plan: PlanSource, ledger: Ledgered) -> list[str]:
     if left > 0:
         remarks.append(f"{counted(left, 'further job')} not shown: `qhybrid hardware status`.")
     return remarks
+
+
+def _learned(learning: dict[str, Any], ledger: Ledgered) -> str:
+    """Return how many jobs learned noise, or are to, and what was planned for them."""
+    chunks = [one for one in ledger.chunks if one.learns]
+    jobs = [one for one in ledger.jobs if one.chunk in {chunk.number for chunk in chunks}]
+    if len(jobs) < 2 and len(chunks) < 2:
+        return (
+            f"One job learned the noise of {counted(learning['layers'], 'layer')} of gates: "
+            f"{learning['executions']:,} executions, {learning['qpu_seconds']:.1f} s planned."
+        )
+    anew = " (a remapping learns other qubits anew)" if len(chunks) > 1 else ""
+    return (
+        f"{counted(max(len(jobs), len(chunks)), 'job')} to learn the noise of layers of gates{anew}: "
+        f"{sum(one.seconds for one in chunks):.1f} s planned."
+    )
 
 
 def _remapped(layout: dict[str, Any]) -> str:

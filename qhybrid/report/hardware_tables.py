@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from qhybrid.errors import ConfigError, DataError
 from qhybrid.hardware.plan.plan_files import circuit_names
 from qhybrid.metrics import metric_label, show_metric
 from qhybrid.noise import NoiseProfile
@@ -132,12 +133,23 @@ def price_table(plan: dict[str, Any]) -> Table:
 
 
 def calibration_table(plan: PlanSource) -> Table | None:
-    """Return error rates of the qubits that a plan uses; None for a simulator."""
+    """Return error rates of the qubits that a plan uses; None for a simulator.
+
+    Raises:
+        DataError: If its calibration is damaged.
+    """
     file = next((plan.folder / name for name in CALIBRATIONS if (plan.folder / name).is_file()), None)
     if file is None:
         return None
     places = {qubit for one in plan.plan["circuits"].values() for place in one["places"] for qubit in place}
-    profile = NoiseProfile.load(file).restrict(sorted(places))
+    try:
+        profile = NoiseProfile.load(file).restrict(sorted(places))
+    except ConfigError as error:
+        raise DataError(
+            f"{file}: must be readable for the report, but is not: {error} Fix: put it back from a copy of "
+            "the plan's folder (`qhybrid hardware collect PLAN` writes that of results/ again), or move the "
+            "plan's folder away."
+        ) from error
     rows = [
         (one.label, *(f"{value:.3g}" for value in (one.smallest, one.median, one.largest)))
         for one in summary(profile)

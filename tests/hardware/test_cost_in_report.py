@@ -21,7 +21,7 @@ from qhybrid.hardware.service_kinds import SERVICES, register_service
 from qhybrid.report.hardware_cost import DASH, Ledgered, cost_remarks, cost_table, jobs_table, read_ledger
 from qhybrid.report.hardware_part import hardware_part
 from qhybrid.report.hardware_sources import read_plans
-from qhybrid.report.hardware_tables import title_of
+from qhybrid.report.hardware_tables import CALIBRATIONS, title_of
 
 SHOTS = 500
 
@@ -153,6 +153,15 @@ def test_files_that_are_damaged_are_named(file, key, finished):
         (folder / file).write_text(json.dumps(content | {key: None}))
         with pytest.raises(HardwareError, match="must say of the plan's `rounds`"):
             ledger_status(folder)
+
+
+@pytest.mark.parametrize("text", ["", "qubits: {0: {", "[1]"])
+def test_a_calibration_that_is_damaged_is_named(text, finished):
+    run, folder = finished
+    for name in CALIBRATIONS:
+        (folder / name).write_text(text)
+    with pytest.raises(DataError, match=r"(?s)calibration.yaml: must be readable .* Fix: put it back"):
+        hardware_part("run", run)
 
 
 def test_results_without_any_label_have_a_page_too(finished):

@@ -19,7 +19,6 @@ from plan_cases import FAST, class_workload, map_workload, quick
 from test_kill_points import KillAt
 from test_random_kills import PATIENCE, Copy, work_on
 from test_remapping import end_of, places_of, worsen
-from test_sessions_and_states import set_gate_error
 from test_two_copies import submit_both
 
 from qhybrid.errors import HardwareError
@@ -27,9 +26,12 @@ from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.remapping import remap
 from qhybrid.hardware.ledger import LEDGER_FILE
 from qhybrid.hardware.ledger.mending import REQUESTS_FILE
+from qhybrid.hardware.plan.kept_files import FILES
 from qhybrid.hardware.plan.planning import make_plan
 from qhybrid.hardware.settings import LEVELS, Learning
 from qhybrid.layers import quantum_layers
+from qhybrid.report.hardware_cost import cost_remarks, read_ledger
+from qhybrid.report.hardware_sources import read_plans
 
 FEW = Learning(randomizations=1, shots=4, depths=(0, 2))
 QUICK = LEVELS["pea"].model_copy(update={"learning": FEW, "randomizations": 5})
@@ -61,6 +63,13 @@ def kinds(state):
 
 
 ONCE = {"noise-learner": 1, "executor": 2}
+
+
+def worsen_readout(content):
+    """Double all read-out errors a device reports: layouts stay where they are, with other errors."""
+    for one in (one for qubit in content["qubits"] for one in qubit):
+        if one["name"] in ("readout_error", "prob_meas0_prep1", "prob_meas1_prep0"):
+            one["value"] = min(0.4, 2 * one["value"])
 
 
 def run(folder):
@@ -232,16 +241,50 @@ def test_bills_of_learning_say_nothing_of_other_jobs_that_are_billed(new_plan, s
     assert first.seconds == second.seconds == 2.1
 
 
-def test_the_rate_of_the_learning_is_told_as_such(new_plan, service_state):
-    """As long as nothing else is billed it stands for all jobs: whoever raises the cap is to know that."""
+@pytest.mark.parametrize("pilot", [False, True])
+def test_bills_of_learning_do_not_price_circuits(pilot, new_plan, service_state):
+    """The cap leaves these what they were estimated at, and they take that: nothing is refused for a rate."""
     service_state.takes = lambda job: 6.0 if job.program == "noise-learner" else 2.1
     folder = new_plan(max_qpu_seconds=12)
     with opened(folder) as execution:
         execution.submit()
         execution.collect()
+        assert execution.context.expected_seconds() == pytest.approx(
+            sum(one.seconds for one in execution.ledger.chunks()[1:])
+        )
+        assert execution.submit(pilot=pilot) == 2
+        assert execution.run() is not None
+        assert execution.status()["qpu_seconds_billed"] == 10.2
+
+
+def test_a_cap_that_learning_has_overdrawn_is_used_as_far_as_it_goes(new_plan, service_state):
+    service_state.takes = lambda job: 4.0 if job.program == "noise-learner" else 2.1
+    folder = new_plan(max_qpu_seconds=9)
+    with opened(folder) as execution:
+        execution.submit()
+        execution.collect()
+        assert execution.submit(pilot=False) == 1
+        assert execution.ledger.events()[-1][1].count("Measured") == 1
+        execution.collect()
+        with pytest.raises(HardwareError, match=r"that learn noise, .* 2 of 3 job\(s\) have been sent"):
+            execution.submit(pilot=False)
+        execution.raise_cap(10)
+        assert execution.run() is not None
+
+
+def test_the_rate_of_the_learning_is_told_as_such(new_plan, service_state):
+    """Its time limit is half of the cap at most, which was not enough."""
+    service_state.takes = lambda job: 6.0 if job.program == "noise-learner" else 2.1
+    folder = new_plan(max_qpu_seconds=9)
+    with opened(folder) as execution:
+        execution.submit()
+        execution.collect()
         with pytest.raises(HardwareError, match=r"for 1 job\(s\) that learn noise, estimated at 2.06 s"):
-            execution.submit()
+            execution.check_decisions()
+        with pytest.raises(HardwareError, match=r"for 1 job\(s\) that learn noise, estimated at 2.06 s"):
+            execution.submit(again=True)
         execution.raise_cap(25)
+        assert execution.submit(again=True) == 1
         assert execution.run() is not None
 
 
@@ -444,6 +487,9 @@ def test_layers_of_another_plan_are_not_paid_for(new_plan, service_state):
     """Neither those of another version of the client: circuits could not be executed with what is learned."""
     folder = new_plan()
     file = folder / "noise_layers.json"
+    content = json.loads((folder / "plan.json").read_text())
+    del content[FILES][file.name]
+    (folder / "plan.json").write_text(json.dumps(content))
     whole = json.loads(file.read_text())
     file.write_text(json.dumps({**whole, "layers": whole["layers"][:-1]}))
     with opened(folder) as execution, pytest.raises(HardwareError, match="is not among those of the plan"):
@@ -490,7 +536,7 @@ def test_the_status_tells_what_waits_for_the_learning(new_plan, service_state):
 @pytest.mark.parametrize("moved", [False, True])
 @pytest.mark.parametrize("both", [False, True])
 def test_bills_of_a_plan_that_is_done_are_found_again(moved, both, new_plan, service_state):
-    """A remapping learned anew, on other qubits or for other errors of the same ones."""
+    """A remapping learned anew on other qubits; for other errors of the same ones nothing is learned."""
     folder = new_plan()
     with opened(folder) as execution:
         execution.submit()
@@ -498,11 +544,63 @@ def test_bills_of_a_plan_that_is_done_are_found_again(moved, both, new_plan, ser
         if moved:
             worsen(service_state, end_of(execution))
         else:
-            used = [execution.context.circuits[key].copies[0].physical for key in execution.context.circuits]
-            service_state.edits["properties"] = set_gate_error(sorted(used[0])[:2], 0.0123)
-        remap(execution)
+            service_state.edits["properties"] = worsen_readout
+        assert remap(execution).layout == 1
         execution.run()
     for name in (LEDGER_FILE, *([REQUESTS_FILE] if both else [])):
         (folder / name).unlink()
-    assert run(folder)["qpu_seconds_billed"] == 8.0
-    assert kinds(service_state) == {"noise-learner": 2, "executor": 2}
+    assert run(folder)["qpu_seconds_billed"] == (8.0 if moved else 6.0)
+    assert kinds(service_state) == {"noise-learner": 1 + moved, "executor": 2}
+
+
+def test_what_was_learned_of_the_same_layers_is_kept(new_plan, service_state):
+    """The errors of the qubits have moved, which makes another layout, and nothing has moved there."""
+    folder = new_plan()
+    with opened(folder) as execution:
+        execution.submit()
+        execution.collect()
+        service_state.edits["properties"] = worsen_readout
+        found = remap(execution)
+        assert (found.layout, found.chunks) == (1, (1, 2))
+        assert [(one.number, one.layout) for one in execution.ledger.chunks()] == [(0, 0), (1, 1), (2, 1)]
+        told = execution.ledger.events()[-1][1]
+        assert "what was learned of their noise is kept: noise learned" in told
+    assert run(folder)["qpu_seconds_billed"] == 6.0
+    assert kinds(service_state) == ONCE
+
+
+def test_qubits_that_are_left_and_taken_again_are_not_learned_twice(new_plan, service_state):
+    folder = new_plan()
+    with opened(folder) as execution:
+        execution.submit()
+        execution.collect()
+        worsen(service_state, end_of(execution))
+        remap(execution)
+        assert [one.learns for one in execution.ledger.chunks()] == [True, False, False, True]
+        before = execution.content["qpu_seconds"]
+        service_state.edits["properties"] = worsen_readout
+        assert remap(execution).layout == 2
+        assert [(one.number, one.layout) for one in execution.ledger.chunks()] == [(0, 0), (1, 2), (2, 2)]
+        assert execution.content["qpu_seconds"] == pytest.approx(before - 2.06, abs=0.02)
+    assert run(folder)["qpu_seconds_billed"] == 6.0
+    assert kinds(service_state) == ONCE
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_the_report_counts_the_jobs_that_learned(moved, server, service_state, tmp_path):
+    folder = make_plan(WORKLOAD, settings(), tmp_path / "run" / "hardware")
+    with opened(folder) as execution:
+        execution.submit()
+        execution.collect()
+        if moved:
+            worsen(service_state, end_of(execution))
+            remap(execution)
+        execution.run()
+    (plan,) = read_plans(tmp_path / "run")
+    (told,) = [one for one in cost_remarks(plan, read_ledger(plan)) if "learn" in one]
+    anew = (
+        "2 jobs to learn the noise of layers of gates (a remapping learns other qubits anew): 4.1 s planned."
+    )
+    assert told == (
+        anew if moved else "One job learned the noise of 3 layers of gates: 216 executions, 2.1 s planned."
+    )

@@ -14,7 +14,7 @@ from qhybrid.hardware.jobs.collecting import MOST_FAILURES, collect_jobs
 from qhybrid.hardware.jobs.reconciling import reconcile
 from qhybrid.hardware.jobs.sending import send_open_chunks
 from qhybrid.hardware.ledger import Ledger
-from qhybrid.hardware.ledger.records import DENIED, STOPPED
+from qhybrid.hardware.ledger.records import CANCELLED, DENIED, STOPPED
 
 ONE_CHUNK = {"jobs_per_minute": 1000.0}
 
@@ -47,18 +47,21 @@ def a_second_job(state, **changes):
 
 
 @pytest.mark.parametrize("limit", [None, 7])
-def test_a_second_job_that_was_stopped_while_it_ran_counts_until_its_bill_is_there(
-    limit, make_plan, server, service_state
+@pytest.mark.parametrize(("status", "outcome"), [("Running", STOPPED), ("Queued", CANCELLED)])
+def test_a_second_job_that_was_stopped_counts_until_its_bill_is_there(
+    status, outcome, limit, make_plan, server, service_state
 ):
+    """One that waited may have begun in that moment: services cancel as exactly as they can."""
     service_state.queue_seconds = 1e6
     with (context := make_plan(max_qpu_seconds=60.0, limits=ONE_CHUNK).context()).ledger:
         send_open_chunks(context)
         (own,) = service_state.jobs.values()
         tags = own.tags if limit is None else [*own.tags[:2], f"qhybrid-limit-{limit}s"]
-        second = a_second_job(service_state, status="Running", tags=tags)
+        second = a_second_job(service_state, status=status, tags=tags)
         service_state.billed = False
         reconcile(context)
-        assert [one.outcome for one in context.ledger.duplicates()] == [STOPPED]
+        assert [one.outcome for one in context.ledger.duplicates()] == [outcome]
+        assert context.ledger.spent_seconds() < own.limit_seconds
         assert context.ledger.committed_seconds() == own.limit_seconds + (limit or own.limit_seconds)
         service_state.billed, second.seconds, own.starts_at = True, 1.5, 0.0
         collect_jobs(context)

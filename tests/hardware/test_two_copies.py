@@ -313,6 +313,21 @@ def test_copies_take_turns_whatever_their_environment_is(make_plan, server, monk
             pass
 
 
+def test_locks_and_notes_lie_in_a_folder_of_the_user(make_plan, server, monkeypatch, tmp_path):
+    """The folder for temporary files belongs to all: whatever stays there is in one place, and ours."""
+    monkeypatch.setattr(turns, "Path", lambda _name: tmp_path)
+    folder = COMMON_FOLDER()
+    assert (folder.parent, folder.stat().st_mode & 0o777) == (tmp_path, 0o700)
+    monkeypatch.setattr(turns, "common_folder", lambda: folder)
+    with (context := make_plan().context()).ledger, turn(context) as own:
+        own.note("tag")
+    assert sorted(one.suffix for one in folder.iterdir()) == [".json", ".lock"]
+    assert list(tmp_path.glob("*.lock")) == []
+    shutil.rmtree(folder)
+    folder.write_text("")  # somebody else has taken the name
+    assert COMMON_FOLDER() == tmp_path
+
+
 def test_that_no_file_can_be_locked_is_told_once(make_plan, server, service_state, monkeypatch, tmp_path):
     (tmp_path / "no-folder").write_text("")
     monkeypatch.setattr(turns, "common_folder", lambda: tmp_path / "no-folder")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from conftest import settings_of
 from ibm_service_state import Fault
 from outcome_checks import check_complete, finish
 
@@ -12,6 +13,8 @@ from qhybrid.errors import HardwareError, ServiceError, SubmissionRefusedError, 
 from qhybrid.hardware.jobs.collecting import collect_jobs
 from qhybrid.hardware.jobs.context import Clock
 from qhybrid.hardware.jobs.sending import send_open_chunks
+from qhybrid.hardware.jobs.turns import turn
+from qhybrid.hardware.services.backends import open_backend
 from qhybrid.hardware.services.ibm import list_service_devices
 from qhybrid.hardware.services.ibm.failures import remedy
 
@@ -68,6 +71,43 @@ def test_a_clock_that_ran_ahead_does_not_stop_the_work(make_plan, server, servic
         check_complete(context, service_state, samples[1])
 
 
+@pytest.mark.parametrize("how", ["sending", "noted", "made again"])
+def test_a_clock_that_jumps_between_two_processes_ends_no_waiting(
+    how, make_plan, server, service_state, samples
+):
+    """The first has sent a job, which no listing shows yet, and ended; meanwhile the clock was put right."""
+    service_state.listing_seconds = 0.5
+    plan = make_plan(limits={"jobs_per_minute": 1000.0}, patience={"resend_after_s": 3.0})
+    with (context := plan.context()).ledger:
+        job = context.ledger.prepare_job(0)
+        with turn(context) as own:
+            own.note(job.tag)
+        context.service.submit(context.package(job, context.ledger.chunks()[0]))
+        if how == "sending":
+            context.ledger.update_job(job.tag, state="sending", empty_since=time.time())
+        if how == "made again":
+            context.ledger._write("DELETE FROM jobs")
+            context.ledger.begin_again()
+            context.ledger.note_rebuilt(time.time())
+    with (context := plan.context(clock=Clock(now=lambda: time.time() + 1e5))).ledger:
+        finish(context)
+        check_complete(context, service_state, samples[1])
+    assert len(service_state.jobs) == 1
+
+
+def test_what_this_process_has_waited_for_is_not_waited_for_twice(make_plan, server, service_state, samples):
+    """The note of a process that ended and the ledger tell of the same job, which was never accepted."""
+    plan = make_plan(limits={"jobs_per_minute": 1000.0}, patience={"resend_after_s": 1.0})
+    with (context := plan.context()).ledger:
+        job = context.ledger.prepare_job(0)
+        with turn(context) as own:
+            own.note(job.tag)
+        context.ledger.update_job(job.tag, state="sending")
+        started = time.monotonic()
+        assert send_open_chunks(context) == 1
+        assert 1.0 <= time.monotonic() - started < 1.9
+
+
 def test_a_clock_that_jumps_ends_no_waiting(make_plan, server, service_state, samples):
     """Each look at the clock is a day later: the deadline of 30 s is counted by what really passes."""
     days = iter(range(10**6))
@@ -120,11 +160,20 @@ def test_a_failed_sign_in_has_its_own_remedy(make_plan, server, service_state):
         ("This instance has met its usage limit.", "next period"),
         ("Unable to retrieve IBM Cloud access token from IAM", "sign-in"),
         ("HTTPSConnectionPool: Max retries exceeded with url", "connection to the internet"),
-        ("something else", "nothing is sent twice"),
+        ("400 Client Error. Session has been closed, Error code: 1217..", "which opens another one"),
+        ("something else", "see the service's explanation"),
     ],
 )
 def test_messages_lead_to_remedies(text, words):
     assert words in remedy(RuntimeError(text), text)
+
+
+@pytest.mark.parametrize("name", ["FAKE_MANILA", "Fake_Manila", "AER", "IBM_Manila"])
+def test_names_of_devices_in_other_letters(name, server):
+    """Nobody is sent to an account for a fake device."""
+    settings = settings_of(backend=name)
+    with pytest.raises(HardwareError, match=rf"Did you mean `{name.lower()}`"):
+        open_backend(settings)
 
 
 def test_no_network_at_the_sign_in_is_no_wrong_key(make_plan, server):

@@ -336,7 +336,7 @@ def cancel_jobs(context: JobContext) -> int:
             count += 1
         else:
             too_late.append(job)
-    for job in too_late:
+    for job in too_late if context.readable else ():
         _look_or_note(context, job, unreadable)
     kept = {job.chunk for job in context.ledger.jobs(SENT)}
     for chunk in context.ledger.chunks():

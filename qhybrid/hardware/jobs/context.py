@@ -15,7 +15,7 @@ from qhybrid.hardware.circuits.noise_layers import LearnedNoise, NoiseWork
 from qhybrid.hardware.circuits.prepared import PreparedCircuit, Pub, mark_of_pubs
 from qhybrid.hardware.circuits.readout_calibration import calibration_pubs, calibration_work
 from qhybrid.hardware.jobs.learning import check_work, learned_noise, work_of
-from qhybrid.hardware.jobs.reserving import SessionTime, measured_rate, time_limit, unsent
+from qhybrid.hardware.jobs.reserving import SessionTime, expected_seconds, measured_rate, time_limit, unsent
 from qhybrid.hardware.ledger import Chunk, Job, Ledger
 from qhybrid.hardware.ledger.records import SENT, Array, OpenedSession
 from qhybrid.hardware.services.interface import JobService, Listed, Package, limit_of, limit_tag, patiently
@@ -64,6 +64,8 @@ class JobContext:
         unlocked: Whether copies on this machine were found to be unable to wait for each other.
         copied: Whether the folder is a copy, or was moved: others may send jobs of the plan as well.
         session: What a session that is open has for jobs under a cap.
+        readable: Whether the plan's circuits are there, without which no result can be read.
+        missed: Tags of jobs that listings lacked as long as they may, and when that began.
     """
 
     ledger: Ledger
@@ -84,6 +86,8 @@ class JobContext:
     unlocked: bool = field(default=False, kw_only=True)
     copied: bool = field(default=False, kw_only=True)
     session: SessionTime | None = field(default=None, kw_only=True)
+    readable: bool = field(default=True, kw_only=True)
+    missed: dict[str, float] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         """Take the plan's own circuits as layout 0."""
@@ -215,16 +219,14 @@ class JobContext:
 
     def in_flight_seconds(self) -> float:
         """Return the expected QPU seconds of jobs that were sent and have not ended, as far as is known."""
-        rate = measured_rate(self)
         busy = {job.chunk for job in self.ledger.jobs(SENT)}
-        factor = 1.0 if rate is None else max(1.0, rate.factor)
-        return factor * sum(chunk.seconds for chunk in self.ledger.chunks() if chunk.number in busy)
+        return expected_seconds(self, [one for one in self.ledger.chunks() if one.number in busy])
 
     def expected_seconds(self) -> float:
         """Return the expected QPU seconds of jobs that are still to be sent, later rounds included."""
         rate = measured_rate(self)
-        factor = 1.0 if rate is None else max(1.0, rate.factor)
-        return factor * (sum(chunk.seconds for chunk in unsent(self)) + self.later_seconds)
+        later = self.later_seconds * (1.0 if rate is None else max(1.0, rate.factor))
+        return expected_seconds(self, unsent(self)) + later
 
 
 def _stacked(points: Mapping[int, tuple[str, Array]], numbers: tuple[int, ...]) -> Array:

@@ -141,7 +141,7 @@ class PlanExecution:
         if not ended:
             return
         jobs = [job for job in self.ledger.jobs() if job.chunk == ended[0].number]
-        rate = measured_rate(self.context)
+        rate = measured_rate(self.context, ended[0].learns)
         told = [*(job.message.rstrip() for job in jobs[-1:]), "" if rate is None else rate.told, ""]
         message = " ".join(["", *filter(None, told)])
         raise HardwareError(

@@ -32,11 +32,26 @@ def needs_learning(context: JobContext, layout: int) -> bool:
     return work is not None and bool(work.layers)
 
 
+def learns_for(context: JobContext, chunk: Chunk, layout: int) -> bool:
+    """Return whether a chunk learns the noise of a layout's layers: its own, or of the same ones in another.
+
+    A calibration that has moved makes another layout of the same qubits and couplers.
+    """
+    if not chunk.learns or chunk.layout == layout:
+        return chunk.learns
+    own, wanted = context.learning.get(chunk.layout), context.learning.get(layout)
+    return own is not None and wanted is not None and set(wanted.layers) <= set(own.layers)
+
+
 def held_back(context: JobContext) -> set[int]:
     """Return the numbers of chunks that wait until the noise of their layers is learned."""
     chunks = context.ledger.chunks()
-    learned = {chunk.layout for chunk in chunks if chunk.learns and chunk.state == DONE}
-    lacking = {layout for layout in context.learning if needs_learning(context, layout)} - learned
+    learned = [chunk for chunk in chunks if chunk.learns and chunk.state == DONE]
+    lacking = {
+        layout
+        for layout in context.learning
+        if needs_learning(context, layout) and not any(learns_for(context, one, layout) for one in learned)
+    }
     return {one.number for one in chunks if not one.learns and one.state != DONE and one.layout in lacking}
 
 
@@ -46,8 +61,9 @@ def learned_noise(context: JobContext, layout: int) -> LearnedNoise | None:
     Raises:
         HardwareError: If its result is damaged.
     """
-    for chunk in context.ledger.chunks():
-        if chunk.learns and chunk.layout == layout and (found := noise_of(context, chunk)) is not None:
+    chunks = [one for one in context.ledger.chunks() if learns_for(context, one, layout)]
+    for chunk in sorted(chunks, key=lambda one: one.layout != layout):
+        if (found := noise_of(context, chunk)) is not None:
             return found
     return None
 
@@ -115,9 +131,16 @@ def check_work(context: JobContext, chunk: Chunk) -> None:
     )
 
 
-def told_noise(context: JobContext, chunk: Chunk) -> str:
-    """Return how much noise was learned, beside that of the calibration; a warning if they are far apart."""
-    found, expected = noise_of(context, chunk), _by_calibration(context, chunk)
+def told_noise(context: JobContext, chunk: Chunk, layout: int | None = None) -> str:
+    """Return how much noise was learned, beside that of the calibration; a warning if they are far apart.
+
+    Args:
+        context: The plan.
+        chunk: The chunk that has learned it.
+        layout: The layout whose calibration it is compared with; the chunk's own if absent.
+    """
+    found = noise_of(context, chunk)
+    expected = _by_calibration(context, chunk, chunk.layout if layout is None else layout)
     learned = [sum(one.rates) for one in found.found] if found is not None else []
     if not learned:
         return "the noise of no layer was learned"
@@ -134,11 +157,11 @@ def told_noise(context: JobContext, chunk: Chunk) -> str:
     )
 
 
-def _by_calibration(context: JobContext, chunk: Chunk) -> float:
-    """Return the sum of the rates of all layers' gates by the calibration; 0 where it says nothing."""
+def _by_calibration(context: JobContext, chunk: Chunk, layout: int) -> float:
+    """Return the sum of the rates of all layers' gates by a layout's calibration; 0 where it says nothing."""
     rates: dict[tuple[str, tuple[int, int]], float] = {}
     gates = [gate for layer in work_of(context, chunk).layers for gate in layer.gates]
-    for copy in (copy for circuit in context.circuits_of(chunk).values() for copy in circuit.copies):
+    for copy in (copy for circuit in context.layouts[layout].values() for copy in circuit.copies):
         place = {qubit: index for index, qubit in enumerate(copy.physical)}
         for name, pair in dict.fromkeys(gates):
             if copy.noise is None or not set(pair) <= set(place):
@@ -158,8 +181,11 @@ def missing_learning(context: JobContext, layouts: Iterable[int], number: int) -
         number: The round.
     """
     chunks = context.ledger.chunks()
-    known = {chunk.layout for chunk in chunks if chunk.learns}
-    lacking = [one for one in sorted(set(layouts) - known) if needs_learning(context, one)]
+    lacking = [
+        layout
+        for layout in sorted(set(layouts))
+        if needs_learning(context, layout) and not any(learns_for(context, one, layout) for one in chunks)
+    ]
     return tuple(
         learning_chunk(len(chunks) + index, number, context.learning[layout], layout)
         for index, layout in enumerate(lacking)

@@ -31,6 +31,7 @@ def open_plan(
     clock: Clock | None = None,
     say: Say = lambda _text: None,
     before_sending: Callable[[dict[str, Any], Path], None] | None = None,
+    to_cancel: bool = False,
 ) -> Iterator[PlanExecution]:
     """Open a plan; only one process at a time may work on it.
 
@@ -41,6 +42,7 @@ def open_plan(
         clock: Time.
         say: Called with a sentence whenever something happens.
         before_sending: Called with plan.json and the folder before anything is sent; it may refuse.
+        to_cancel: Whether jobs are only to be stopped: damaged circuits do not prevent that.
 
     Raises:
         HardwareError: If the folder holds no usable plan, cannot be written, or another process works on it.
@@ -52,7 +54,14 @@ def open_plan(
     settings = settings_of(content, root)
     paid = is_paid(settings.backend, settings.service)
     with locked(root):
-        bound, layouts, learning = load_layouts(root, settings)
+        readable = True
+        try:
+            bound, layouts, learning = load_layouts(root, settings, content, say)
+        except HardwareError as error:
+            if not to_cancel:
+                raise
+            say(f"jobs can be stopped, but results are not read: {error}")
+            bound, layouts, learning, readable = {}, {0: {}}, {}, False
         mend_ledger(root, content["plan"], say)
         with Ledger(root / LEDGER_FILE, content["plan"]) as ledger:
             context = JobContext(
@@ -68,6 +77,7 @@ def open_plan(
                 marked=bool(content.get("marked", False)),
                 # Plans of earlier versions do not say where they were made.
                 copied=content.get("home", home_of(root)) != home_of(root),
+                readable=readable,
             )
             check = None if before_sending is None else partial(before_sending, content, root)
             execution = PlanExecution(root, content, lambda: load(content, root), bound, context, check)

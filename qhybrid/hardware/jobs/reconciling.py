@@ -77,13 +77,15 @@ def be_certain_after_rebuilding(context: JobContext) -> None:
     """Wait until a ledger that was made again has all jobs of the plan: listings may show them late."""
     patience, clock = context.settings.patience, context.clock
     rebuilt, since = context.ledger.rebuilt()
+    began: float | None = None
     while rebuilt:
         reconcile(context)
-        now = clock.now()
-        if since is None or since > now:
-            since = now
-            context.ledger.note_rebuilt(now)
-        left = patience.resend_after_s - (now - since)
+        if began is None:
+            # What an earlier process has waited is not counted: clocks are put right between two.
+            began = clock.elapsed()
+            if since is None:
+                context.ledger.note_rebuilt(clock.now())
+        left = patience.resend_after_s - (clock.elapsed() - began)
         if not context.service.paid or left <= 0:
             close_left_open(context)
             context.ledger.note_rebuilt(None)
@@ -166,26 +168,27 @@ def wait_for_certainty(context: JobContext, job: Job) -> bool:
         Whether the service has it; if not, it may be sent (again).
     """
     patience, clock = context.settings.patience, context.clock
-    empty_since, began = job.empty_since, None
-    listings = empty_since is not None
+    began: float | None = None
+    started = clock.now()
     while True:
         listed = context.listed(job.tag)
         if settle(context, job, [one.id for one in listed]):
             return True
-        now = clock.now()
-        if empty_since is None or empty_since > now:  # a clock that ran ahead may have been put right
-            empty_since, began = now, clock.elapsed()
-            context.ledger.update_job(job.tag, empty_since=now)
-        waited = now - empty_since if began is None else clock.elapsed() - began
-        if waited >= patience.resend_after_s and listings:
+        first = began is None
+        if began is None:
+            # What an earlier process has waited is not counted: clocks are put right between two.
+            began = clock.elapsed()
+            context.ledger.update_job(job.tag, empty_since=started)
+        waited = clock.elapsed() - began
+        if waited >= patience.resend_after_s and not first:
             context.ledger.update_job(job.tag, state=PREPARED)
             if job.reserved is not None:
-                context.ledger.note_unlisted(job.tag, job.reserved, now)
+                context.ledger.note_unlisted(job.tag, job.reserved, clock.now())
+            context.missed[job.tag] = started
             context.note(
                 f"chunk {job.chunk}: two listings show that its job was not accepted; it is sent again"
             )
             return False
-        listings = True
         clock.sleep(max(0.0, min(patience.poll_s, patience.resend_after_s - waited)))
 
 

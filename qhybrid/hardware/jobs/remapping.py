@@ -18,14 +18,16 @@ from qhybrid.hardware.circuits.preparation import place_noise, prepare_circuit
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY, calibration_circuit
 from qhybrid.hardware.circuits.simulation import Simulation
+from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.hardware.jobs.execution import PlanExecution
-from qhybrid.hardware.jobs.learning import missing_learning
+from qhybrid.hardware.jobs.learning import learns_for, missing_learning, told_noise
 from qhybrid.hardware.jobs.predicting import Expected, expected_from_here
 from qhybrid.hardware.jobs.reconciling import reconcile, wait_for_certainty
 from qhybrid.hardware.ledger import Chunk
 from qhybrid.hardware.ledger.mending import save_requests
 from qhybrid.hardware.ledger.records import DONE, SENDING, SENT, Array
-from qhybrid.hardware.plan.layouts import Circuits, save_layout
+from qhybrid.hardware.plan.kept_files import FILES, hashes_of
+from qhybrid.hardware.plan.layouts import LAYOUTS, Circuits, save_layout
 from qhybrid.hardware.plan.learning import noise_work_of
 from qhybrid.hardware.plan.plan_files import write_plan
 from qhybrid.hardware.plan.prediction import exact_answer, expected_answer
@@ -108,6 +110,9 @@ def remap(execution: PlanExecution) -> Remapped:
     work = noise_work_of(found, backend, context.settings)
     if work is not None and rules_of(context.settings).learns:
         context.learning[number] = work
+    before = sum(one.seconds for one in waiting)
+    dropped = _learned_already(context, waiting, number)
+    waiting = [one for one in waiting if one.number not in dropped]
     learns = missing_learning(context, [number], max(one.round for one in context.ledger.chunks()))
     learns = learns if not any(one.learns for one in waiting) else ()
     seconds = {
@@ -120,7 +125,7 @@ def remap(execution: PlanExecution) -> Remapped:
         number,
         tuple(seconds),
         tuple((old[key].name, _places(old[key]), _places(one)) for key, one in found.items()),
-        (sum(one.seconds for one in waiting), sum(seconds.values()) + sum(one.seconds for one in learns)),
+        (before, sum(seconds.values()) + sum(one.seconds for one in learns)),
         _deviations(execution, list(found), found, backend.noise, waiting),
     )
     context.layouts[number] = circuits
@@ -129,12 +134,33 @@ def remap(execution: PlanExecution) -> Remapped:
     result = replace(result, predicted=expected.metrics)
     learning = context.learning.get(number)
     save_layout(execution.folder, number, circuits, execution.bound, backend.noise, learning)
-    context.ledger.set_layout(number, seconds, learns)
+    context.ledger.set_layout(number, seconds, learns, dropped)
     _write_facts(execution, result, found, expected)
     execution.price_later_rounds()
     save_requests(context.ledger, execution.folder)
     context.note(f"{len(waiting)} chunk(s) that were not sent are mapped to layout {number}")
+    _tell_kept_noise(context, number)
     return result
+
+
+def _learned_already(context: JobContext, waiting: Sequence[Chunk], layout: int) -> list[int]:
+    """Return the last chunks that are to learn and need not: noise of the same layers was learned before."""
+    chunks, sent = context.ledger.chunks(), {job.chunk for job in context.ledger.jobs()}
+    if not any(one.state == DONE and learns_for(context, one, layout) for one in chunks):
+        return []
+    unsent = {one.number for one in waiting if one.learns} - sent
+    return [one.number for index, one in enumerate(chunks) if {c.number for c in chunks[index:]} <= unsent]
+
+
+def _tell_kept_noise(context: JobContext, layout: int) -> None:
+    """Tell that noise which was learned for the same layers is used on, beside today's calibration."""
+    for chunk in context.ledger.chunks():
+        if chunk.layout != layout and chunk.state == DONE and learns_for(context, chunk, layout):
+            context.note(
+                "its layers of gates are the same on the same qubits, so what was learned of their noise is "
+                f"kept: {told_noise(context, chunk, layout)}"
+            )
+            return
 
 
 def _mapped(execution: PlanExecution, key: str, backend: Backend) -> PreparedCircuit:
@@ -259,6 +285,7 @@ def _write_facts(execution: PlanExecution, found: Remapped, circuits: Circuits, 
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "chunks": list(found.chunks),
         "circuits": {key: circuit_facts(circuit) for key, circuit in circuits.items()},
+        FILES: hashes_of(execution.folder / LAYOUTS / str(found.layout)),
         "qpu_seconds": {"before": round(before, 2), "after": round(after, 2)},
         "deviation_rms": dict(zip(("planned", "today_unmapped", "today"), found.deviations, strict=True)),
         "predicted": found.predicted,

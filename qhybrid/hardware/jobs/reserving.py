@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qhybrid.errors import HardwareError
+from qhybrid.hardware.jobs.learning import held_back
 from qhybrid.hardware.ledger import Chunk
 from qhybrid.hardware.ledger.mending import ELSEWHERE
 from qhybrid.hardware.ledger.records import DONE, OPEN, SENDING, SENT, TOO_LONG
@@ -56,18 +57,18 @@ class Rate:
 def measured_rate(context: JobContext, learns: bool = False) -> Rate | None:
     """Return what ended jobs were billed; None while no bill is there.
 
-    Jobs that learn noise take another course than those that execute circuits: each kind goes by its own
-    bills, and by those of the other as long as there are none. Jobs that were stopped at their time limits
-    tell only that it was not enough; those that failed tell nothing.
+    Jobs that learn noise take another course than those that execute circuits, so each kind goes by its own
+    bills. Jobs that were stopped at their time limits tell only that it was not enough; those that failed
+    tell nothing.
     """
     chunks = {chunk.number: chunk for chunk in context.ledger.chunks()}
     ended = [
         one
         for one in context.ledger.jobs(DONE, TOO_LONG)
         # Where a service has no price for time there is no estimate to compare a bill with.
-        if one.usage and one.message != ELSEWHERE and chunks[one.chunk].seconds > 0
+        if one.usage and one.message != ELSEWHERE
+        if chunks[one.chunk].learns == learns and chunks[one.chunk].seconds > 0
     ]
-    ended = [one for one in ended if chunks[one.chunk].learns == learns] or ended
     if not ended:
         return None
     bills = {job.tag: (float(job.usage or 0.0), chunks[job.chunk]) for job in ended}
@@ -81,8 +82,21 @@ def measured_rate(context: JobContext, learns: bool = False) -> Rate | None:
         sum(chunk.seconds for _, chunk in bills.values()),
         sum(context.executions(chunk) for _, chunk in bills.values()),
         factor,
-        all(chunk.learns for _, chunk in bills.values()),
+        learns,
     )
+
+
+def told_rates(context: JobContext) -> str:
+    """Return what was measured, in words: of both kinds of jobs where both have bills, "" without any."""
+    found = [measured_rate(context, learns) for learns in (False, True)]
+    return " ".join(rate.told for rate in found if rate is not None)
+
+
+def expected_seconds(context: JobContext, chunks: Iterable[Chunk]) -> float:
+    """Return the QPU seconds that jobs are expected to take by what was billed for others of their kind."""
+    rates = [measured_rate(context, learns) for learns in (False, True)]
+    factors = [1.0 if rate is None else max(1.0, rate.factor) for rate in rates]
+    return sum(factors[chunk.learns] * chunk.seconds for chunk in chunks)
 
 
 def stretch(context: JobContext, learns: bool = False) -> float:
@@ -170,15 +184,14 @@ def check_cap(context: JobContext) -> None:
     spent, ahead = committed_seconds(context), ahead_seconds(context)
     if spent + ahead <= cap:
         return
-    rate, waiting = measured_rate(context), unsent(context)
-    if rate is not None and not context.later_seconds:
-        fitting = sum(affords(context, chunk) for chunk in waiting)
+    measured, waiting = told_rates(context), unsent(context)
+    if measured and not context.later_seconds:
+        held = held_back(context)  # what waits for others makes no room for them
+        fitting = any(affords(context, chunk) for chunk in waiting if chunk.number not in held)
         if fitting or context.ledger.jobs(SENDING, SENT):
             return
     results = len(context.ledger.chunks()) - len(waiting)
-    told = (
-        "" if rate is None else f"{rate.told} {results} of {len(waiting) + results} job(s) have been sent. "
-    )
+    told = f"{measured} {results} of {len(waiting) + results} job(s) have been sent. " if measured else ""
     raise HardwareError(
         f"Setting `max_qpu_seconds` must cover the plan, but is {cap:g} s: {spent:.1f} s are spent "
         f"or in flight, and {ahead:.1f} s are still to be sent, later rounds included. {told}"
@@ -207,7 +220,7 @@ def time_limit(context: JobContext, chunks: Sequence[Chunk]) -> int | None:
     if context.in_sessions:
         # What a session may take is lost to the cap, so jobs that fail need something to be left.
         share = (1 + share) / 2
-    if measured_rate(context) is not None:
+    if told_rates(context):
         share = max(1.0, share)
     limit = int(sum(needed_seconds(context, one, factor) for one in chunks) * share + 1e-9)
     if context.in_sessions:

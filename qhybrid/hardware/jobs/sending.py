@@ -29,10 +29,10 @@ from qhybrid.hardware.jobs.reconciling import (
 from qhybrid.hardware.jobs.reserving import (
     affords,
     check_cap,
-    measured_rate,
     needed_seconds,
     session_time,
     time_limit,
+    told_rates,
 )
 from qhybrid.hardware.jobs.turns import Turn, turn
 from qhybrid.hardware.ledger import Chunk, Job
@@ -154,10 +154,9 @@ def _send_all(context: JobContext, todo: list[Chunk]) -> int:
             # Another process sends the same chunks: two that take different ways hardly meet.
             random.SystemRandom().shuffle(todo)
     if held:
-        rate = measured_rate(context)
         context.note(
             f"{held} of {total} job(s) wait: the cap of {context.cap:g} s has no room for them until those "
-            f"in flight have ended and are billed. {'' if rate is None else rate.told}".strip()
+            f"in flight have ended and are billed. {told_rates(context)}".strip()
         )
     return len(sent_at)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,9 +21,6 @@ from filelock import FileLock, Timeout
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.jobs.context import JobContext
 from qhybrid.workspace import write_text
-
-KEPT_SECONDS = 86_400.0
-"""Notes that are older are dropped."""
 
 
 class Turn:
@@ -46,22 +45,22 @@ class Turn:
     def appears(self, tag: str, is_there: Callable[[], bool]) -> bool:
         """Return whether a job that was noted appears; wait as long as listings may lack it.
 
+        The time of a note tells only whether this process has waited since: clocks are put right.
+
         Args:
             tag: The job's tag.
             is_there: Looks at a listing.
         """
         sent = self._read().get(tag)
-        if sent is None:
+        if sent is None or sent <= self._context.missed.get(tag, -math.inf):
             return False
         clock, patience = self._context.clock, self._context.settings.patience
         began = clock.elapsed()
-        # A clock that ran ahead must not make anybody wait longer.
-        left = min(patience.resend_after_s, patience.resend_after_s - (clock.now() - sent))
         while not is_there():
-            waited = clock.elapsed() - began
-            if waited >= left:
+            left = patience.resend_after_s - (clock.elapsed() - began)
+            if left <= 0:
                 return False
-            clock.sleep(min(patience.poll_s, left - waited))
+            clock.sleep(min(patience.poll_s, left))
         return True
 
     def _read(self) -> dict[str, float]:
@@ -76,12 +75,8 @@ class Turn:
     def _write(self, notes: dict[str, float]) -> None:
         if self._file is None:
             return
-        now = self._context.clock.now()
         with suppress(OSError):
-            write_text(
-                self._file,
-                json.dumps({tag: time for tag, time in notes.items() if now - time < KEPT_SECONDS}),
-            )
+            write_text(self._file, json.dumps(notes))
 
 
 @contextmanager
@@ -139,14 +134,26 @@ def _acquired(context: JobContext) -> FileLock | None:
 
 def _place(name: str, suffix: str) -> Path:
     """Return a file that is the same for all processes of this user, whatever their TMPDIR and HOME are."""
-    user = os.getuid() if hasattr(os, "getuid") else Path.home()
-    owner = hashlib.sha256(f"{user} {name}".encode()).hexdigest()[:16]
-    return common_folder() / f"qhybrid-{owner}{suffix}"
+    found = hashlib.sha256(f"{_user()} {name}".encode()).hexdigest()[:16]
+    return common_folder() / f"{found}{suffix}"
+
+
+def _user() -> str:
+    return str(os.getuid() if hasattr(os, "getuid") else Path.home())
 
 
 def common_folder() -> Path:
-    """Return a folder that all processes on this machine share."""
+    """Return a folder that all processes of this user on this machine share, and nobody else writes to.
+
+    Files in it stay: a lock that is removed would be held by one process and made anew by another.
+    """
     shared = Path("/tmp")
     with suppress(OSError):  # where no folder can be written, the lock says so
-        return shared if os.access(shared, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
-    return shared
+        shared = shared if os.access(shared, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+    own = shared / f"qhybrid-{hashlib.sha256(_user().encode()).hexdigest()[:16]}"
+    with suppress(OSError):
+        own.mkdir(mode=0o700, exist_ok=True)
+        found = own.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == (os.getuid() if hasattr(os, "getuid") else 0):
+            return own
+    return shared  # somebody else has made a file of that name

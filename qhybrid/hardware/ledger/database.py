@@ -142,6 +142,8 @@ class Database:
         with self._explained(f"{path} cannot be used as a ledger"):
             self._connection = _reading(self.path) if read_only else _writing(self.path)
             found = self._connection.execute("PRAGMA user_version").fetchone()[0]
+            if read_only and found == 0:
+                raise sqlite3.DatabaseError("it is empty")
             if found not in (VERSION,) if read_only else found not in (0, VERSION):
                 raise HardwareError(
                     f"{path} must be a ledger of version {VERSION}, but is of version {found}. Fix: use the "

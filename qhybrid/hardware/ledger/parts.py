@@ -120,15 +120,27 @@ class WorkPart(Database):
             return {}
         return dict(self._read("SELECT chunk, layout FROM layouts WHERE plan = ?", self.plan))
 
-    def set_layout(self, layout: int, seconds: Mapping[int, float], new: Sequence[Chunk] = ()) -> None:
+    def set_layout(
+        self,
+        layout: int,
+        seconds: Mapping[int, float],
+        new: Sequence[Chunk] = (),
+        dropped: Sequence[int] = (),
+    ) -> None:
         """Enter that chunks are mapped to a layout, with their predicted QPU seconds: all or none.
 
         Args:
             layout: The layout.
             seconds: What each of them is predicted to take, by their numbers.
             new: Chunks without points that are added at the same time.
+            dropped: Numbers of chunks without points and jobs, the last ones, that are not needed any more.
         """
         with self._transaction() as connection:
+            for chunk in dropped:
+                for table, column in (("layouts", "chunk"), ("chunks", "number")):
+                    connection.execute(
+                        f"DELETE FROM {table} WHERE plan = ? AND {column} = ?", (self.plan, chunk)
+                    )
             connection.executemany(
                 "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?)",
                 [(self.plan, c.number, c.round, json.dumps(c.blocks), c.seconds, c.state) for c in new],

@@ -140,8 +140,8 @@ class Duplicate:
         id: The service's id.
         tag: The tag.
         outcome: `cancelled` before it ran, `stopped` while it ran, `denied`, or the status in which it could
-            not be cancelled any more. Only one that was cancelled before it ran costs nothing until its
-            bill is known.
+            not be cancelled any more. One that was cancelled before it ran is expected to cost nothing; under
+            a cap all count with their limits until their bills are known.
         usage: Billed QPU seconds, once they are known.
     """
 

@@ -158,6 +158,7 @@ class Ledger(WorkPart, JobPart):
         for one in self.duplicates():
             if one.usage is not None:
                 total += one.usage
-            elif one.outcome != CANCELLED:
+            elif reserved or one.outcome != CANCELLED:
+                # One that waited may have begun just then: cancellation is not exact.
                 total += limits.get(one.id, expected[one.tag])
         return total

@@ -10,7 +10,8 @@ from typing import Any, cast
 from qhybrid.errors import CheckpointError, DataError, HardwareError
 from qhybrid.evaluation import load_subject, load_trained
 from qhybrid.evaluation.subject.subject import input_of
-from qhybrid.hardware.model.workload import Samples, Workload
+from qhybrid.hardware.model.workload import SAMPLES_FILE, Samples, Workload
+from qhybrid.hardware.plan.kept_files import check_kept
 from qhybrid.metrics import SCENES
 from qhybrid.training.images.run import LoadedImageRun
 from qhybrid.training.run_folder import META, RECIPE, WEIGHTS, Which, existing
@@ -121,6 +122,7 @@ def load_workload(content: dict[str, Any], folder: Path) -> Workload:
             f"{folder} must name the run folder of its model, but does not. Fix: open the plan from "
             "Python with the model, open_plan(folder, load)."
         )
+    check_kept(folder, content, f"{MODEL}/", SAMPLES_FILE)
     own = folder / MODEL
     root = own if (own / RECIPE).is_file() else _run_folder(Path(origin["run"]), folder)
     run = load_trained(root, cast(Which, origin["which"]))

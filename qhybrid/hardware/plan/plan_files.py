@@ -22,6 +22,7 @@ from qhybrid.hardware.circuits.fractional import FoldedAngles, LinearForm, folde
 from qhybrid.hardware.circuits.merging import AngleMap, merge_runs
 from qhybrid.hardware.circuits.preparation import place_noise, z_strings
 from qhybrid.hardware.circuits.prepared import Copy, PreparedCircuit, Variant
+from qhybrid.hardware.plan.kept_files import FILES
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile
 from qhybrid.plugins import check_plugins, words
@@ -54,7 +55,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HardwareError(
             f"{folder} must be the folder of a plan, but {PLAN_FILE} cannot be read ({error}). Fix: "
-            "give the folder that `qhybrid hardware plan` printed."
+            f"{_remedy(folder)}"
         ) from error
     if found != FORMAT:
         raise HardwareError(
@@ -69,6 +70,17 @@ def read_plan(folder: Path) -> dict[str, Any]:
     return content
 
 
+def _remedy(folder: Path) -> str:
+    """Return what is to be done about a folder without plan.json, which may be what is left of a plan."""
+    if not (folder / CIRCUITS).is_dir():
+        return "give the folder that `qhybrid hardware plan` printed."
+    return (
+        f"put {PLAN_FILE} back from a copy of the folder. What is here is what is left of a plan: its jobs "
+        f"have the tag qhybrid-{folder.name} in the provider's pages, where they can be stopped, and a new "
+        "plan is paid for anew."
+    )
+
+
 def home_of(folder: Path) -> str:
     """Return what tells a plan's folder from a copy of it: a hash of its place on this machine."""
     place = f"{platform.node()} {folder.resolve()}"
@@ -81,7 +93,7 @@ def check_plan_plugins(content: dict[str, Any], folder: Path) -> None:
     Raises:
         PluginError: If one is missing.
     """
-    used = words({key: value for key, value in content.items() if key != "plugins"})
+    used = words({key: value for key, value in content.items() if key not in ("plugins", FILES)})
     check_plugins(content.get("plugins", ()), str(folder / PLAN_FILE), used)
 
 
@@ -131,10 +143,10 @@ def load_circuits(
                 circuits = qpy.load(handle)
             bound[file.stem] = _bound(facts, circuits[0])
             prepared[file.stem] = _prepared(file.stem, facts, circuits, bound[file.stem], settings, noise)
-        except (OSError, ValueError, KeyError, IndexError, qpy.exceptions.QpyError) as error:
+        except Exception as error:  # whatever Qiskit makes of bytes that are no circuit
             raise HardwareError(
                 f"{file} and its .qpy must hold a circuit of the plan, but cannot be read ({error}). "
-                "Fix: copy the plan's folder again, or make a new plan."
+                "Fix: copy the plan's folder again, or make a new plan, which is paid for anew."
             ) from error
     return bound, prepared
 

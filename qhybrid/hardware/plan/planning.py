@@ -27,6 +27,7 @@ from qhybrid.hardware.model.recording import fixed_layers
 from qhybrid.hardware.model.requests import LayerCircuit
 from qhybrid.hardware.model.runs import save_model
 from qhybrid.hardware.model.workload import Workload, agreement, plain, score
+from qhybrid.hardware.plan.kept_files import FILES, hashes_of
 from qhybrid.hardware.plan.learning import learning_chunk, learning_facts, noise_work_of, save_noise_work
 from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, FORMAT, home_of, save_circuit, write_plan
 from qhybrid.hardware.plan.prediction import dry_run, exact_answer, expected_answer
@@ -69,8 +70,6 @@ def make_plan(
     name = f"{settings.backend}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     target = Path(folder) / name
     with atomic_folder(target) as temporary:
-        content = {"format": FORMAT, "plan": name, "home": home_of(target), **drafted.content}
-        write_plan(temporary, content)
         workload.samples.save(temporary)
         save_model(workload.origin, temporary)
         for key, circuit in drafted.circuits.items():
@@ -79,6 +78,8 @@ def make_plan(
             save_noise_work(temporary, drafted.learning)
         if drafted.backend.noise is not None:
             drafted.backend.noise.save(temporary / CALIBRATION_FILE)
+        content = {"format": FORMAT, "plan": name, "home": home_of(target), **drafted.content}
+        write_plan(temporary, {**content, FILES: hashes_of(temporary)})
         with Ledger(temporary / LEDGER_FILE, name) as ledger:
             ledger.begin()
             first = drafted.rounds[0]

@@ -20,6 +20,7 @@ from qhybrid.hardware.services.ibm.secrets import Scrubber, scrub_logs, scrubbed
 from qhybrid.hardware.services.ibm.waiting import bound_requests
 from qhybrid.hardware.services.interface import JobGoneError
 from qhybrid.hardware.settings import HardwareSettings
+from qhybrid.plugins import near_name
 
 T = TypeVar("T")
 FRESH_SECONDS = 300.0
@@ -123,8 +124,8 @@ class Connection:
         if name not in names:
             raise UnknownDeviceError(
                 f"Device {name} must be one of the account's devices, but these are "
-                f"{', '.join(names) or 'none'}. Fix: another device for a new plan; results of jobs that a "
-                "retired device has done can still be collected."
+                f"{', '.join(names) or 'none'}.{near_name(name.lower(), names)} Fix: another device for a "
+                "new plan; results of jobs that a retired device has done can still be collected."
             )
 
     def ask(self, what: str, question: Callable[[], T]) -> T:

@@ -29,6 +29,8 @@ REMEDIES = {
     "token": "the token is not accepted: make a new API key and save it with "
     "QiskitRuntimeService.save_account(..., overwrite=True)",
     "quota": "the instance's time is used up: wait for the next period, or plan with another instance",
+    "closed": "the service has ended the batch or session: give the same command again, which opens another "
+    "one; nothing is sent twice",
     "other": "see the service's explanation, then give the same command again; nothing is sent twice",
 }
 
@@ -60,6 +62,8 @@ def remedy(error: BaseException, text: str) -> str:
         return REMEDIES["network"]
     if re.search(r"usage limit|quota|no more time|usage_limit|time available", words, re.IGNORECASE):
         return REMEDIES["quota"]
+    if re.search(r"session\b[^.]{0,40}\b(closed|ended|expired)|Error code: 1217\b", text, re.IGNORECASE):
+        return REMEDIES["closed"]
     if "IBMNotAuthorized" in names or re.search(r"\b401\b", text):
         return REMEDIES["token"]
     if "InvalidAccount" in names or re.search(r"\bIAM\b|/identity/token|API ?key", text):
