@@ -76,7 +76,8 @@ def follow_layout(
         UserWarning: If `applied` is None, the circuit has as many qubits as before, and it matters.
     """
     given = tuple(observables)
-    if circuit.layout is None or applied:
+    layout = None if applied else layout_of(circuit)
+    if layout is None:
         return given
     before = virtual_qubits(circuit)
     wrong = [one.num_qubits for one in given if one.num_qubits != before]
@@ -86,7 +87,7 @@ def follow_layout(
             f"before it was transpiled, but one has {wrong[0]}. Fix: say layout_applied=True if they are on "
             "the device's qubits."
         )
-    mapped = tuple(one.apply_layout(circuit.layout) if one.num_qubits == before else one for one in given)
+    mapped = tuple(one.apply_layout(layout) if one.num_qubits == before else one for one in given)
     same_size = before == circuit.num_qubits
     if applied is None and same_size and any(one != other for one, other in zip(given, mapped)):
         warnings.warn(
@@ -98,11 +99,32 @@ def follow_layout(
     return mapped
 
 
+def layout_of(circuit: QuantumCircuit) -> Any:
+    """Return the layout of a circuit that has been transpiled; None if it has not.
+
+    OpenQASM on a device's qubits (`$3`) is read with a layout that moves nothing, and that does not say which
+    qubits were there before; its qubits are those of the device.
+
+    Raises:
+        CircuitError: If a layout moves qubits, and does not say which ones were there before.
+    """
+    layout = circuit.layout
+    if layout is None or (layout._input_qubit_count is not None and layout._output_qubit_list is not None):
+        return layout
+    places = layout.initial_layout.get_virtual_bits()
+    stays = all(place == layout.input_qubit_mapping.get(qubit) for qubit, place in places.items())
+    if layout.final_layout is None and stays:
+        return None
+    raise CircuitError(
+        f"Circuit `{circuit.name}` has a layout that does not say which qubits it had before it was "
+        "transpiled. Fix: observables on its present qubits, and layout_applied=True."
+    )
+
+
 def virtual_qubits(circuit: QuantumCircuit) -> int:
     """Return the number of qubits that a circuit had before it was transpiled, if it was."""
-    if circuit.layout is None:
-        return int(circuit.num_qubits)
-    return len(circuit.layout.final_index_layout(filter_ancillas=True))
+    layout = layout_of(circuit)
+    return int(circuit.num_qubits) if layout is None else len(layout.final_index_layout(filter_ancillas=True))
 
 
 def two_qubit_cost(circuit: QuantumCircuit, observables: Observables, target: Target) -> tuple[int, float]:

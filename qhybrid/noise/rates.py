@@ -25,6 +25,7 @@ from qhybrid.noise.sections import (
     QubitNoise,
     Relaxation,
     gate_key,
+    plain_key,
 )
 from qhybrid.noise.sites import DELAY, ChannelNoise
 
@@ -107,13 +108,18 @@ class NoiseRates(StrictModel):
     @field_validator("gates")
     @classmethod
     def _gate_keys_are_readable(cls, value: dict[str, GateNoise]) -> dict[str, GateNoise]:
-        for key, noise in value.items():
-            qubits = key.split()[1:]
-            if not all(qubit.isdecimal() for qubit in qubits) or len(qubits) > 2:
-                raise ValueError(f"gate keys must read `name` or `name qubit qubit`, but one is {key!r}")
-            if len(qubits) == 2 and noise.p is not None and noise.p > LARGEST_P[2]:
+        plain: dict[str, GateNoise] = {}
+        for given, noise in value.items():
+            try:
+                key = plain_key(given)
+            except ValueError as error:
+                raise ValueError(f"a gate's key {error}") from error
+            if key in plain:
+                raise ValueError(f"gate `{key}` must stand once, but stands twice")
+            if len(key.split()) == 3 and noise.p is not None and noise.p > LARGEST_P[2]:
                 raise ValueError(f"gate `{key}` must have p of at most 16/15, but has {noise.p}")
-        return value
+            plain[key] = noise
+        return plain
 
     @model_validator(mode="after")
     def _decay_is_physical(self) -> NoiseRates:

@@ -6,13 +6,16 @@ import io
 
 import numpy as np
 import pytest
-from qiskit import QuantumCircuit, qasm2, qasm3, qpy
+import torch
+from qiskit import QuantumCircuit, qasm2, qasm3, qpy, transpile
 from qiskit.circuit import Gate, Parameter, ParameterVector
 from qiskit.circuit.library import HamiltonianGate
 from qiskit.quantum_info import Operator, SparsePauliOp
+from qiskit.transpiler import CouplingMap, Layout, TranspileLayout
 
 from qhybrid.circuits import CircuitSpec
 from qhybrid.circuits.program import qasm_format, read_program
+from qhybrid.engines import make_engine
 from qhybrid.errors import CircuitError
 
 START = 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[2] q;\n'
@@ -258,3 +261,27 @@ def test_expressions_that_openqasm_3_cannot_hold_name_qpy(line, said):
     assert "line 5: " in str(error.value)
     assert said in str(error.value)
     assert "save_circuit writes QPY" in str(error.value)
+
+
+def test_qubits_of_a_device_keep_their_numbers():
+    circuit = QuantumCircuit(2)
+    circuit.ry(0.4, 0)
+    circuit.cx(0, 1)
+    couplings = CouplingMap([(3, 1), (1, 4)])
+    device = transpile(circuit, coupling_map=couplings, basis_gates=["rz", "sx", "cx"], initial_layout=[1, 4])
+    text = qasm3.dumps(device)
+    assert "$4" in text
+    spec = CircuitSpec.from_circuit(read_program("qasm3", text, "file"), [], [], ["Z1", "Z1 Z4"])
+    nothing = torch.zeros(0, dtype=torch.float64)
+    values = make_engine("exact").expectations(spec, nothing.reshape(1, 0), nothing)
+    np.testing.assert_allclose(values, [[np.cos(0.4), 1.0]], atol=1e-12)
+
+
+def test_a_layout_that_does_not_say_where_qubits_were_is_refused():
+    circuit = QuantumCircuit(2)
+    circuit.x(0)
+    places = dict(zip(circuit.qubits, (1, 0)))
+    circuit._layout = TranspileLayout(Layout(places), {bit: i for i, bit in enumerate(circuit.qubits)})
+    with pytest.raises(CircuitError, match="does not say which qubits"):
+        CircuitSpec.from_circuit(circuit, [], [], ["Z0"])
+    assert CircuitSpec.from_circuit(circuit, [], [], ["Z0"], layout_applied=True).num_observables == 1
