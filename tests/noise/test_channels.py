@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
+from qiskit import QuantumCircuit
 
+from qhybrid.circuits import CircuitSpec
+from qhybrid.engines import make_engine
 from qhybrid.errors import ConfigError, PluginError
 from qhybrid.noise import (
     CHANNELS,
@@ -18,6 +23,7 @@ from qhybrid.noise import (
     NoiseChannel,
     NoiseProfile,
     ThermalRelaxation,
+    on_each,
     register_noise_channel,
 )
 from qhybrid.noise.summary import summary
@@ -169,6 +175,32 @@ def test_fingerprints_follow_channels():
         NoiseProfile(channels=[BitFlip(p=0.1), BitFlip(p=0.1)]),
     )
     assert len({one.fingerprint, *(other.fingerprint for other in others)}) == 5
+
+
+def test_kinds_of_others_count_by_what_they_do():
+    """A script or notebook that changes its class keeps the kind."""
+
+    def flip(matrix):
+        class Flip(NoiseChannel):
+            kind: ClassVar[str] = "flip"
+            p: float
+
+            def kraus(self, num_qubits):
+                return on_each([math.sqrt(1 - self.p) * np.eye(2), math.sqrt(self.p) * matrix], num_qubits)
+
+        return NoiseProfile().with_channels(Flip(p=0.1))
+
+    circuit = QuantumCircuit(1)
+    circuit.x(0)
+    spec = CircuitSpec.from_circuit(circuit, [], [], "Z")
+    x, z = (flip(np.array(matrix)) for matrix in ([[0, 1], [1, 0]], [[1, 0], [0, -1]]))
+    assert x.fingerprint != z.fingerprint == flip(np.diag([1, -1])).fingerprint
+    nothing = torch.zeros(0, dtype=torch.float64)
+    values = [
+        make_engine("exact", noise=profile).expectations(spec, nothing.reshape(1, 0), nothing).item()
+        for profile in (x, z)
+    ]
+    assert values == pytest.approx([-0.8, -1.0])
 
 
 def test_kinds_that_are_no_channels_are_not_registered():

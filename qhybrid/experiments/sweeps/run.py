@@ -136,6 +136,7 @@ class _Sweep:
             for name in grid.profiles:
                 for factor in grid.scales:
                     self.profiles.scaled(name, factor)
+        self.profiles.check_labels()
         self.training = list_trainings(section.train, folder, data_root)
 
     def train(self, outcome: SweepOutcome, **work: Any) -> list[TrainedRun]:

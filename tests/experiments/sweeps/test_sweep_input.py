@@ -132,3 +132,14 @@ def test_bad_files(text, message, tmp_path):
     file.write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_sweep(file)
+
+
+def test_profiles_that_tables_would_call_alike(make_image_run, sweep_of, mnist_root, tmp_path):
+    files = []
+    for folder, p in (("one", 0.1), ("two", 0.2)):
+        (tmp_path / folder).mkdir()
+        files.append(tmp_path / folder / "mine.yaml")
+        files[-1].write_text(f"p_1q: {p}")
+    config = sweep_of([make_image_run()], {"profiles": list(map(str, files))}, samples=2)
+    with pytest.raises(ConfigError, match=r"both be `mine`.*rename"):
+        run_sweep(config, mnist_root, tmp_path / "out", processes=1)
