@@ -253,3 +253,23 @@ def test_the_profile_that_the_readme_shows_is_one(tmp_path):
     profile = loaded(tmp_path, text.split("```yaml\n")[1].split("```")[0])
     assert kinds(profile.channels) == ["amplitude_damping", "coherent_rotation", "pauli"]
     assert profile.gate_error("ecr", (0, 1)).channels[-1].channel.axis == "ZX"
+
+
+def test_a_kind_may_take_the_place_of_another_on_purpose():
+    def kind(factor):
+        class Part(NoiseChannel):
+            kind: ClassVar[str] = "part"
+            p: float
+
+            def kraus(self, num_qubits):
+                return BitFlip(p=factor * self.p).kraus(num_qubits)
+
+        return Part
+
+    with CHANNELS.restored():
+        register_noise_channel(kind(1))
+        with pytest.raises(PluginError, match="already named `part`.*replace=True"):
+            register_noise_channel(kind(0.5))
+        register_noise_channel(replace=True)(kind(0.5))
+        (one,) = NoiseProfile(channels=[{"kind": "part", "p": 0.2}]).channels
+        np.testing.assert_allclose(one.channel.kraus(1)[1], BitFlip(p=0.1).kraus(1)[1])

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar, overload
 
 import numpy as np
 
@@ -171,16 +171,32 @@ class NoiseChannel(StrictModel):
         return hash((type(self), self.model_dump_json()))
 
 
+KindT = TypeVar("KindT", bound=type[NoiseChannel])
 CHANNELS: Registry[type[NoiseChannel]] = Registry("noise channel")
 """Kinds of noise channels by name."""
 
 
-def register_noise_channel(kind: type[NoiseChannel]) -> type[NoiseChannel]:
+@overload
+def register_noise_channel(kind: KindT, *, replace: bool = False) -> KindT: ...
+
+
+@overload
+def register_noise_channel(kind: None = None, *, replace: bool = False) -> Callable[[KindT], KindT]: ...
+
+
+def register_noise_channel(kind: Any = None, *, replace: bool = False) -> Any:
     """Make a kind of channel known to profiles, by its `kind`; also as a decorator.
 
+    Args:
+        kind: The class.
+        replace: Whether it may take the place of another one, as of a notebook's cell that runs again.
+
     Raises:
-        PluginError: If it is no channel, has no name, or a field is called like a key of the profile.
+        PluginError: If it is no channel, has no name, its name is taken, or a field is called like a key of
+            the profile.
     """
+    if kind is None:
+        return partial(register_noise_channel, replace=replace)
     if not (isinstance(kind, type) and issubclass(kind, NoiseChannel)):
         raise PluginError(f"A noise channel must be a subclass of NoiseChannel, but is {kind!r}.")
     taken = sorted(set(RESERVED) & set(kind.model_fields))
@@ -189,7 +205,7 @@ def register_noise_channel(kind: type[NoiseChannel]) -> type[NoiseChannel]:
             f"Noise channel `{kind.__name__}` must have a class attribute `kind` and no field called "
             f"{', '.join(RESERVED)}, but has {f'field `{taken[0]}`' if taken else 'no `kind`'}."
         )
-    return CHANNELS.register(kind.kind, kind)
+    return CHANNELS.register(kind.kind, kind, replace=replace)
 
 
 @lru_cache(maxsize=1024)
