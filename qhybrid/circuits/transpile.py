@@ -51,10 +51,11 @@ def transpiled(
             )
             try:
                 yield manager.run(merged)
-            except TranspilerError as error:
+            except (TranspilerError, TypeError) as error:  # Qiskit 2.6 fails to copy some expressions
                 raise CircuitError(
-                    f"Circuit `{name}` cannot be mapped to the target: {error.message}. Fix: circuits must "
-                    "consist of gates, and need enough connected qubits that are not out of order."
+                    f"Circuit `{name}` cannot be mapped to the target: {getattr(error, 'message', error)}. "
+                    "Fix: circuits must consist of gates, and need enough connected qubits that are not out "
+                    f"of order; or an optimization_level below {optimization_level}."
                 ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -285,3 +286,23 @@ def test_a_layout_that_does_not_say_where_qubits_were_is_refused():
     with pytest.raises(CircuitError, match="does not say which qubits"):
         CircuitSpec.from_circuit(circuit, [], [], ["Z0"])
     assert CircuitSpec.from_circuit(circuit, [], [], ["Z0"], layout_applied=True).num_observables == 1
+
+
+@pytest.mark.parametrize(
+    ("angle", "value", "warned"),
+    [
+        ("3/4*pi", 0.0, True),
+        ("-3/4", -1.0, True),
+        ("1e-3/4", 0.00025, False),
+        ("3.0/4", 0.75, False),
+        ("pi*3/4", 2.356194490192345, False),
+    ]
+    + [("4/2", 2.0, False), ("2*(pi + 7/2)", 12.283185307179586, True)],
+)
+def test_quotients_of_whole_numbers_are_warned_of(angle, value, warned):
+    text = f'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit q;\n// 1/2\nrx({angle}) q;'
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        circuit = read_program("qasm3", text, "file")
+    assert circuit.data[0].operation.params[0] == pytest.approx(value)
+    assert [("line 5: OpenQASM 3 reads" in str(one.message)) for one in caught] == [True] * warned
