@@ -19,6 +19,8 @@ from qhybrid.seeding import derive_seed
 ROTATIONS = ("rx", "ry", "rz", "p", "rzz", "rxx", "ryy")
 DEAD_ERROR = 0.5
 """Gates and read-outs with at least this error are out of order: 1 stands for a failed calibration."""
+PANIC = "PanicException"
+"""What an assertion of Qiskit's compiled parts raises; not an `Exception`."""
 MEASUREMENT = "measure"
 KEPT = frozenset({"measure", "delay", "reset"})
 
@@ -51,7 +53,10 @@ def transpiled(
             )
             try:
                 yield manager.run(merged)
-            except (TranspilerError, TypeError) as error:  # Qiskit 2.6 fails to copy some expressions
+            except BaseException as error:
+                # Qiskit 2.6 fails to copy some expressions, and panics where no layout is possible.
+                if not isinstance(error, TranspilerError | TypeError) and type(error).__name__ != PANIC:
+                    raise
                 raise CircuitError(
                     f"Circuit `{name}` cannot be mapped to the target: {getattr(error, 'message', error)}. "
                     "Fix: circuits must consist of gates, and need enough connected qubits that are not out "
@@ -320,6 +325,14 @@ def _check_arguments(
         raise CircuitError(
             f"Circuit `{name}` must fit the target, but has {circuit.num_qubits} qubits and the target "
             f"{target.num_qubits}."
+        )
+    places = [place for one in target.operation_names for place in target[one] or {None: None}]
+    usable = {qubit for place in places for qubit in place or ()}
+    needed = len(used_qubits(circuit, ()))
+    if None not in places and len(usable) < needed:
+        raise CircuitError(
+            f"Circuit `{name}` must fit the target, but uses {needed} qubits, and of the target's "
+            f"{target.num_qubits} only {len(usable)} are known to be in order. Fix: another device."
         )
     for layout in layouts:
         chosen = set(layout)
