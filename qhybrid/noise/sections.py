@@ -76,6 +76,11 @@ class GateError:
         """Whether nothing happens."""
         return self.p == 0 and not self.relaxes and all(placed.ideal for placed in self.channels)
 
+    def saturates(self, factor: float) -> bool:
+        """Return whether it cannot be that many times as strong: a rate reaches its bound."""
+        channels = any(placed.channel.saturates(factor) for placed in self.channels)
+        return channels or self.p <= 1 < self.p * factor
+
 
 class QubitNoise(StrictModel):
     """Values of one qubit; None follows the profile's own.

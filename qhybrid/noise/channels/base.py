@@ -133,6 +133,13 @@ class NoiseChannel(StrictModel):
             return {key: rate.scaled(one, factor) for key, one in value.items()}
         return None if value is None else rate.scaled(value, factor)
 
+    def saturates(self, factor: float) -> bool:
+        """Return whether `scaled` gives less than the factor asks for, because a rate reaches its bound."""
+        return any(
+            rate.law == "multiplied" and value <= rate.bound < value * factor
+            for rate, value in self._listed().values()
+        )
+
     def with_rates(self, values: Mapping[str, float]) -> Self:
         """Return the channel with other rates, which are not checked.
 
