@@ -87,9 +87,9 @@ class ZeroNoiseExtrapolation(Engine):
                 if gate.error is not None and gate.error.saturates(largest):
                     name = "gate" if gate.operation is None else f"`{gate.operation.name}`"
                     warnings.warn(
-                        f"Zero-noise extrapolation needs noise up to {largest:g} times as strong, but that of "
-                        f"{name} in noise profile `{self._profile.name}` saturates before (fully mixed, or its "
-                        "bound), and the estimate is wrong. Fix: smaller scales, or less noise.",
+                        f"Zero-noise extrapolation needs noise up to {largest:g} times as strong, but that "
+                        f"of {name} in noise profile `{self._profile.name}` saturates before (fully mixed, "
+                        "or its bound), and the estimate is wrong. Fix: smaller scales, or less noise.",
                         stacklevel=1,  # the same place for all callers: Python shows a line once
                     )
                     return
