@@ -138,8 +138,14 @@ def _from_qpy(content: bytes, place: str) -> QuantumCircuit:
         )
     try:
         circuits = qpy.load(io.BytesIO(content))
+        for circuit in circuits:
+            for one in circuit.data:
+                one.operation  # noqa: B018 - made now, which fails for a pause of 1.5
     except Exception as error:  # a damaged file may fail anywhere
-        raise CircuitError(f"{place}: cannot be read as QPY ({type(error).__name__}: {error}).") from error
+        pause = " (QPY keeps no units of delays; OpenQASM 3 does)" if "duration" in str(error) else ""
+        raise CircuitError(
+            f"{place}: cannot be read as QPY ({type(error).__name__}: {error}){pause}."
+        ) from error
     if len(circuits) != 1:
         raise CircuitError(
             f"{place}: must hold one circuit, but holds {len(circuits)}. Fix: qpy.dump(circuit, file) of one "

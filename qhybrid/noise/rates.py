@@ -57,6 +57,8 @@ class NoiseRates(StrictModel):
         channels: Channels of any kind, after depolarizing and relaxation, and where each of them acts.
         basis: What composite gates and gates on more than two qubits are taken apart into before noise is
             applied: Qiskit's names of gates on one and two qubits.
+        dt_ns: What a device's clock takes for one step, in nanoseconds: the unit `dt` of delays. Circuits
+            that are routed to a device get that of the device.
         assumed: Names of values that a device's calibration does not have, as in `qubits.3.t1_us` and
             `gates.cz 3 4.p`: medians of the device stand there.
     """
@@ -80,6 +82,7 @@ class NoiseRates(StrictModel):
     idle: Literal["none", "scheduled"] = "none"
     channels: tuple[ChannelNoise, ...] = ()
     basis: tuple[str, ...] = DEFAULT_BASIS
+    dt_ns: float | None = Field(default=None, gt=0)
     assumed: tuple[str, ...] = ()
 
     @model_serializer(mode="wrap")
@@ -89,6 +92,7 @@ class NoiseRates(StrictModel):
         unused = {
             "channels": not self.channels,
             "basis": self.basis == DEFAULT_BASIS,
+            "dt_ns": self.dt_ns is None,
             "assumed": not self.assumed,
         }
         return {key: value for key, value in content.items() if not unused.get(key, False)}

@@ -306,3 +306,10 @@ def test_quotients_of_whole_numbers_are_warned_of(angle, value, warned):
         circuit = read_program("qasm3", text, "file")
     assert circuit.data[0].operation.params[0] == pytest.approx(value)
     assert [("line 5: OpenQASM 3 reads" in str(one.message)) for one in caught] == [True] * warned
+
+
+def test_pauses_of_qpy_that_qiskit_cannot_make_are_explained():
+    circuit = QuantumCircuit(1)
+    circuit.delay(1.5e-7, 0, "s")
+    with pytest.raises(CircuitError, match="QPY keeps no units of delays"):
+        read_program("qpy", as_qpy(circuit), "file")

@@ -10,6 +10,7 @@ from typing import Any
 from qiskit import QuantumCircuit
 from qiskit.circuit.library import get_standard_gate_name_mapping
 
+from qhybrid.circuits.standard_gates import has_delays
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
 from qhybrid.noise.sections import SYMMETRIC
@@ -110,17 +111,6 @@ def _check_places(profile: NoiseProfile, circuit: QuantumCircuit) -> None:
             )
 
 
-def _waits(circuit: QuantumCircuit) -> bool:
-    """Return whether a circuit has delays, in its definitions too."""
-    for instruction in circuit.data:
-        if instruction.is_standard_gate():
-            continue
-        inner = getattr(instruction.operation, "definition", None)
-        if instruction.operation.name == "delay" or (inner is not None and _waits(inner)):
-            return True
-    return False
-
-
 def _warn_of_no_time(profile: NoiseProfile, circuit: QuantumCircuit) -> None:
     """Warn of decay times where no gate lasts: they are no noise then."""
     parts = [profile, *profile.qubits.values()]
@@ -128,7 +118,7 @@ def _warn_of_no_time(profile: NoiseProfile, circuit: QuantumCircuit) -> None:
     lasts = profile.gate_2q_ns or any(one.gate_1q_ns for one in parts)
     if not decays or lasts or any(gate.ns for gate in profile.gates.values()):
         return
-    if not _waits(circuit):
+    if not has_delays(circuit):
         warnings.warn(
             f"Noise profile `{profile.name}` has decay times (t1_us, t2_us) and no gate that lasts, so that "
             "nothing decays. Fix: durations (gate_1q_ns, gate_2q_ns, or `ns` of gates).",
