@@ -73,6 +73,11 @@ class ChannelNoise(StrictModel):
 
     @model_validator(mode="after")
     def _can_act(self) -> Self:
+        if not self.channel.sizes or not {1, 2}.issuperset(self.channel.sizes):
+            raise ValueError(
+                f"channel `{self.channel.kind}` must act on one or two qubits, as gates with noise do, but "
+                f"its `sizes` are {list(self.channel.sizes)}"
+            )
         needed = min(self.channel.sizes)
         own = self.qubits
         if own is not None and (len(set(own)) < max(needed, len(own)) or min(own) < 0):

@@ -265,6 +265,9 @@ def test_listed_noise_that_no_gate_can_have_is_refused(kind, content, message):
     [
         ({"gates": {"cx 1 0": {"p": 0.1}}}, "`cx 1 0`, but the circuit has `cx 0 1`"),
         ({"t1_us": 50}, "no gate that lasts"),
+        ({"qubits": {7: {"p_1q": 0.1}}}, "values for qubit(s) 7 alone"),
+        ({"channels": [{"kind": "bit_flip", "p": 0.1, "qubits": [3, 2]}]}, "for qubit(s) 2, 3 alone"),
+        ({"qubits": {1: {"p_1q": 0.1}, 7: {"p_1q": 0.1}}}, ""),
         ({"gates": {"cx 1 0": {"p": 0.1}, "cx 0 1": {"p": 0.1}}}, ""),
         ({"t1_us": 50, "gate_1q_ns": 10}, ""),
     ],

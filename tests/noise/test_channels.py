@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from qiskit import QuantumCircuit
+from qiskit.quantum_info import Kraus
 
 from qhybrid.circuits import CircuitSpec
 from qhybrid.engines import make_engine
@@ -26,6 +27,7 @@ from qhybrid.noise import (
     on_each,
     register_noise_channel,
 )
+from qhybrid.noise.channels.base import checked_kraus
 from qhybrid.noise.summary import summary
 
 TEXT = """
@@ -273,3 +275,48 @@ def test_a_kind_may_take_the_place_of_another_on_purpose():
         register_noise_channel(replace=True)(kind(0.5))
         (one,) = NoiseProfile(channels=[{"kind": "part", "p": 0.2}]).channels
         np.testing.assert_allclose(one.channel.kraus(1)[1], BitFlip(p=0.1).kraus(1)[1])
+
+
+def broken(_num_qubits):
+    raise ValueError("not ready")
+
+
+@pytest.mark.parametrize(
+    ("operators", "message"),
+    [
+        (lambda _: None, "as a list of matrices"),
+        (broken, "not ready"),
+        (lambda _: ["x"], "as a list of matrices"),
+    ],
+)
+def test_operators_that_are_none_are_explained(operators, message):
+    class Kind(NoiseChannel):
+        kind: ClassVar[str] = "kind"
+
+        def kraus(self, num_qubits):
+            return operators(num_qubits)
+
+    with pytest.raises(ConfigError, match=f"`kind`.*{message}"):
+        checked_kraus(Kind(), 1)
+
+
+def test_operators_of_qiskit_are_operators():
+    class Flip(NoiseChannel):
+        kind: ClassVar[str] = "flip"
+
+        def kraus(self, num_qubits):
+            return Kraus(BitFlip(p=0.1).kraus(num_qubits))
+
+    np.testing.assert_allclose(checked_kraus(Flip(), 1), BitFlip(p=0.1).kraus(1))
+
+
+def test_channels_that_no_gate_has_room_for_are_refused():
+    class Three(BitFlip):
+        kind: ClassVar[str] = "three"
+
+        @property
+        def sizes(self):
+            return (3,)
+
+    with pytest.raises(ConfigError, match="one or two qubits"):
+        NoiseProfile().with_channels(Three(p=0.1))

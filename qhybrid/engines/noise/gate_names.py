@@ -50,12 +50,13 @@ def check_gate_names(profile: NoiseProfile | None, circuit: QuantumCircuit) -> N
             number of qubits than its gate.
 
     Warns:
-        UserWarning: If decay times have nothing that lasts, or a gate is listed on a pair in one direction
-            and used in the other.
+        UserWarning: If decay times have nothing that lasts, qubits with values of their own are none of the
+            circuit, or a gate is listed on a pair in one direction and used in the other.
     """
     if profile is None:
         return
     _warn_of_no_time(profile, circuit)
+    _warn_of_other_qubits(profile, circuit)
     listed = profile.gate_names
     if profile.listed_only:
         own = {key.split()[0] for key in profile.gates}
@@ -108,6 +109,22 @@ def _check_places(profile: NoiseProfile, circuit: QuantumCircuit) -> None:
                 f"`{' '.join(turned)}`, whose noise is that of `{name}` elsewhere. Fix: list that "
                 "direction, too.",
                 stacklevel=1,  # the same place for all callers: Python shows a line once
+            )
+
+
+def _warn_of_other_qubits(profile: NoiseProfile, circuit: QuantumCircuit) -> None:
+    """Warn of a profile whose qubits are all others than the circuit's."""
+    if profile.listed_only:
+        return
+    parts = [("", tuple(profile.qubits)), *((one.label, one.qubits or ()) for one in profile.channels)]
+    for label, listed in parts:
+        if listed and min(listed) >= circuit.num_qubits:
+            what = f"channel `{label}`" if label else "values"
+            places = ", ".join(map(str, sorted(listed)))
+            warnings.warn(
+                f"Noise profile `{profile.name}` has {what} for qubit(s) {places} alone, but circuit "
+                f"`{circuit.name}` has qubits 0 to {circuit.num_qubits - 1}. Fix: renumber them.",
+                stacklevel=1,
             )
 
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, overload
 import numpy as np
 
 from qhybrid.config import StrictModel, validated
-from qhybrid.errors import ConfigError, PluginError
+from qhybrid.errors import ConfigError, PluginError, QHybridError
 from qhybrid.noise.paulis import ComplexArray
 from qhybrid.plugins import Registry
 
@@ -79,8 +79,8 @@ class NoiseChannel(StrictModel):
             num_qubits: One of `sizes`; kinds of size 1 may take any number, see `on_each`.
 
         Returns:
-            Matrices of shape (2^k, 2^k) in Qiskit's order: the gate's first qubit is the least significant
-            bit.
+            Matrices, or Qiskit's `Kraus`, of shape (2^k, 2^k) in Qiskit's order: the gate's first qubit is the
+            least significant bit.
         """
 
     def transfer(self, rates: Mapping[str, Any], num_qubits: int) -> Rows | None:
@@ -228,7 +228,18 @@ def checked_kraus(channel: NoiseChannel, num_qubits: int) -> tuple[ComplexArray,
         raise ConfigError(
             f"Noise channel `{channel.kind}` acts on {allowed} qubits, but not on {num_qubits}."
         )
-    operators = tuple(np.asarray(one, dtype=complex) for one in channel.kraus(num_qubits))
+    try:
+        given: Any = channel.kraus(num_qubits)
+        # Qiskit's `Kraus` keeps them; arrays have another `data`.
+        listed = given.data if type(given).__name__ == "Kraus" else given
+        operators = tuple(np.asarray(one, dtype=complex) for one in listed)
+    except QHybridError:
+        raise
+    except Exception as error:  # anything may go wrong in channels of others
+        raise ConfigError(
+            f"Noise channel `{channel.kind}` must give its Kraus operators on {num_qubits} qubit(s) as a list "
+            f"of matrices, but `kraus` fails ({type(error).__name__}: {error})."
+        ) from error
     side = 2**num_qubits
     if not operators or any(one.shape != (side, side) for one in operators):
         raise ConfigError(
