@@ -79,8 +79,8 @@ class NoiseChannel(StrictModel):
             num_qubits: One of `sizes`; kinds of size 1 may take any number, see `on_each`.
 
         Returns:
-            Matrices, or Qiskit's `Kraus`, of shape (2^k, 2^k) in Qiskit's order: the gate's first qubit is the
-            least significant bit.
+            Matrices, or Qiskit's `Kraus`, of shape (2^k, 2^k) in Qiskit's order: the gate's first qubit is
+            the least significant bit.
         """
 
     def transfer(self, rates: Mapping[str, Any], num_qubits: int) -> Rows | None:
@@ -237,8 +237,8 @@ def checked_kraus(channel: NoiseChannel, num_qubits: int) -> tuple[ComplexArray,
         raise
     except Exception as error:  # anything may go wrong in channels of others
         raise ConfigError(
-            f"Noise channel `{channel.kind}` must give its Kraus operators on {num_qubits} qubit(s) as a list "
-            f"of matrices, but `kraus` fails ({type(error).__name__}: {error})."
+            f"Noise channel `{channel.kind}` must give its Kraus operators on {num_qubits} qubit(s) as a "
+            f"list of matrices, but `kraus` fails ({type(error).__name__}: {error})."
         ) from error
     side = 2**num_qubits
     if not operators or any(one.shape != (side, side) for one in operators):
