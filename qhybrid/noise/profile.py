@@ -146,10 +146,15 @@ class NoiseProfile(NoiseRates):
         the kind keeps its name.
         """
         content = self.model_dump_json(exclude={"name", "description", "source", "date", "device", "assumed"})
-        digest = hashlib.sha256(content.encode())
-        for one in self.channels:
-            if type(one.channel).__module__.split(".")[0] != __name__.split(".")[0]:
-                for size in one.channel.sizes:
-                    operators = np.round(checked_kraus(one.channel, size), KRAUS_DIGITS) + 0.0
-                    digest.update(np.ascontiguousarray(operators).tobytes())
-        return digest.hexdigest()
+        return hashlib.sha256(f"{content}{self.code}".encode()).hexdigest()
+
+    @property
+    def code(self) -> str:
+        """Hash of what channels of plugins and scripts do, by their Kraus operators; empty without any."""
+        digest, own = hashlib.sha256(), __name__.split(".")[0]
+        others = [one.channel for one in self.channels if type(one.channel).__module__.split(".")[0] != own]
+        for channel in others:
+            for size in channel.sizes:
+                operators = np.round(checked_kraus(channel, size), KRAUS_DIGITS) + 0.0
+                digest.update(np.ascontiguousarray(operators).tobytes())
+        return digest.hexdigest() if others else ""

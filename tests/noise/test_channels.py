@@ -40,6 +40,8 @@ channels:
   - {kind: thermal_relaxation, ns: 50, t1_us: 100, after: delay}
 """
 
+ENGINES = (("exact", {}), ("aer", {"method": "density_matrix"}))
+
 
 def loaded(tmp_path, text):
     file = tmp_path / "device.yaml"
@@ -197,6 +199,11 @@ def test_kinds_of_others_count_by_what_they_do():
     spec = CircuitSpec.from_circuit(circuit, [], [], "Z")
     x, z = (flip(np.array(matrix)) for matrix in ([[0, 1], [1, 0]], [[1, 0], [0, -1]]))
     assert x.fingerprint != z.fingerprint == flip(np.diag([1, -1])).fingerprint
+    # Features, maps and diagnoses on disk go by what engines say of themselves.
+    said = [make_engine(kind, noise=one, **how).describe() for kind, how in ENGINES for one in (x, z)]
+    assert said[0] != said[1]
+    assert said[2] != said[3]
+    assert "noise_code" not in make_engine("exact", noise=NoiseProfile(p_1q=0.1)).describe()
     nothing = torch.zeros(0, dtype=torch.float64)
     values = [
         make_engine("exact", noise=profile).expectations(spec, nothing.reshape(1, 0), nothing).item()

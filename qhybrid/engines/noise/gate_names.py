@@ -130,7 +130,7 @@ def _warn_of_other_qubits(profile: NoiseProfile, circuit: QuantumCircuit) -> Non
 
 def _warn_of_no_time(profile: NoiseProfile, circuit: QuantumCircuit) -> None:
     """Warn of decay times where no gate lasts: they are no noise then."""
-    parts = [profile, *profile.qubits.values()]
+    parts: list[Any] = [profile, *profile.qubits.values()]
     decays = any(one.t1_us is not None or one.t2_us is not None for one in parts)
     lasts = profile.gate_2q_ns or any(one.gate_1q_ns for one in parts)
     if not decays or lasts or any(gate.ns for gate in profile.gates.values()):

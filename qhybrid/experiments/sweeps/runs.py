@@ -35,8 +35,9 @@ def describe_run(subject: Subject, name: str, which: str, settings: dict[str, An
     data = {"dataset": recipe.data.dataset, **subject.data_identity(found)}
     if found.hash is None:
         data["unknown"] = uuid.uuid4().hex  # what cannot be told is never the same: nothing is found again
-    identity = {"weights": weights, "model": _plain_model(subject), "data": data}
-    if has_code_of_others(subject.model.config):
+    model = _plain_model(subject)
+    identity = {"weights": weights, "model": model, "data": data}
+    if has_code_of_others(model):
         # It may change, and its name stays.
         identity["circuits"] = {key: layer.spec.fingerprint for key, layer in subject.layers.items()}
     facts = {
