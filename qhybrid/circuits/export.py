@@ -116,8 +116,10 @@ def save_circuit(
         if len(there) == 2 and load_circuit(definition).fingerprint == spec.fingerprint:
             return definition  # a script that runs again
         raise WorkspaceError(f"{there[0]} is there already. Fix: another name, or overwrite=True.")
-    kept = io.BytesIO()
-    qpy.dump(spec.circuit, kept)
+    _check_can_be_saved(spec, name)
+    kept, plain = io.BytesIO(), spec.circuit.copy()
+    plain._layout = None  # the observables are on its present qubits
+    qpy.dump(plain, kept)
     roles: dict[str, Any] = {
         "inputs": _parameter_names(spec.input_params, spec),
         "weights": _parameter_names(spec.weight_params, spec),
@@ -134,6 +136,27 @@ def save_circuit(
         temporary.write_bytes(kept.getvalue())
     said = {"file": program.name, **roles, **({"description": description} if description else {})}
     return write_text(definition, yaml.safe_dump(said, sort_keys=False, allow_unicode=True))
+
+
+def _check_can_be_saved(spec: CircuitSpec, name: str) -> None:
+    """Check that QPY and YAML can say all of a circuit.
+
+    Raises:
+        CircuitError: If no gate uses a parameter, or a delay has a unit, which QPY does not keep.
+    """
+    used = set(spec.circuit.parameters)
+    unused = [one.name for one in (*spec.input_params, *spec.weight_params) if one not in used]
+    if unused:
+        raise CircuitError(
+            f"Circuit `{name}` must use all its inputs and weights to be saved, but no gate has "
+            f"{', '.join(unused)}. Fix: leave them out of the CircuitSpec."
+        )
+    units = {one.operation.unit for one in spec.circuit.data if one.operation.name == "delay"} - {"dt"}
+    if units:
+        raise CircuitError(
+            f"Circuit `{name}` has delays in {', '.join(sorted(units))}, but QPY keeps no units. Fix: write "
+            "it as OpenQASM 3 (qiskit.qasm3.dump), with a YAML file beside it."
+        )
 
 
 def _parameter_names(parameters: Sequence[Parameter], spec: CircuitSpec) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from contextlib import redirect_stderr
 from functools import cache
 from typing import Any, Literal
@@ -32,6 +33,8 @@ OLDEST_QPY = 13
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _VERSION = re.compile(r"\s*OPENQASM\s+(\d+)")
 _LOOP = re.compile(r"^(?!\s*//).*?\b(?:for|while)\b", re.MULTILINE)
+_QUOTIENT = re.compile(r"(?:(?<![eE])[-+]|[(,=])\s*(\d+)\s*/\s*(\d+)(?![\w.])")
+"""Whole numbers at the start of a term, one divided by the other."""
 _PLACE = re.compile(r"(?:<input>:|L|line )?(\d+)(?:,|:C|:)\d+:? (.*)", re.DOTALL)
 
 _QPY = "qhybrid.circuits.save_circuit writes QPY, which holds any expression"
@@ -76,17 +79,35 @@ def _from_qasm(kind: Format, text: str, place: str) -> QuantumCircuit:
     try:
         with redirect_stderr(printed):  # the parser's generator prints the reason and raises without it
             if kind == "qasm2":
-                return qasm2.loads(
+                circuit = qasm2.loads(
                     text,
                     include_path=(),
                     custom_instructions=qasm2.LEGACY_CUSTOM_INSTRUCTIONS,
                     custom_classical=qasm2.LEGACY_CUSTOM_CLASSICAL,
                 )
-            return qasm3.loads(text)
+            else:
+                circuit = qasm3.loads(text)
     except Exception as error:  # the readers raise many kinds
         raise CircuitError(
             f"{place}: cannot be read as {TITLES[kind]}: {_reason(error, printed.getvalue(), text)}."
         ) from error
+    if kind == "qasm3":
+        _warn_of_whole_quotients(text, place)
+    return circuit
+
+
+def _warn_of_whole_quotients(text: str, place: str) -> None:
+    """Warn of 3/4 in OpenQASM 3, which is 0: whole numbers have whole quotients there."""
+    plain = _COMMENT.sub(lambda found: "\n" * found[0].count("\n"), text)
+    for found in _QUOTIENT.finditer(plain):
+        if int(found[2]) and int(found[1]) % int(found[2]):
+            warnings.warn(
+                f"{place}: line {plain.count(chr(10), 0, found.start(1)) + 1}: OpenQASM 3 reads "
+                f"{found[1]}/{found[2]} as a whole number, as it does all quotients of whole numbers. Fix: "
+                f"{found[1]}.0/{found[2]}.",
+                stacklevel=1,  # the same place for all callers: Python shows a line once
+            )
+            return
 
 
 def _reason(error: BaseException, printed: str, text: str) -> str:
@@ -117,8 +138,14 @@ def _from_qpy(content: bytes, place: str) -> QuantumCircuit:
         )
     try:
         circuits = qpy.load(io.BytesIO(content))
+        for circuit in circuits:
+            for one in circuit.data:
+                one.operation  # noqa: B018 - made now, which fails for a pause of 1.5
     except Exception as error:  # a damaged file may fail anywhere
-        raise CircuitError(f"{place}: cannot be read as QPY ({type(error).__name__}: {error}).") from error
+        pause = " (QPY keeps no units of delays; OpenQASM 3 does)" if "duration" in str(error) else ""
+        raise CircuitError(
+            f"{place}: cannot be read as QPY ({type(error).__name__}: {error}){pause}."
+        ) from error
     if len(circuits) != 1:
         raise CircuitError(
             f"{place}: must hold one circuit, but holds {len(circuits)}. Fix: qpy.dump(circuit, file) of one "

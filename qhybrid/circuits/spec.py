@@ -108,8 +108,8 @@ class CircuitSpec:
         Raises:
             CircuitError: If parameters or observables do not fit the circuit.
         """
-        mapped = circuit.layout is None or layout_applied
-        several = sparse_observables(observables, circuit.num_qubits if mapped else virtual_qubits(circuit))
+        size = circuit.num_qubits if layout_applied else virtual_qubits(circuit)
+        several = sparse_observables(observables, size)
         found = follow_layout(circuit, several, layout_applied)
         return cls(name or str(circuit.name), circuit, tuple(inputs), tuple(weights), found)
 

@@ -19,6 +19,8 @@ from qhybrid.seeding import derive_seed
 ROTATIONS = ("rx", "ry", "rz", "p", "rzz", "rxx", "ryy")
 DEAD_ERROR = 0.5
 """Gates and read-outs with at least this error are out of order: 1 stands for a failed calibration."""
+PANIC = "PanicException"
+"""What an assertion of Qiskit's compiled parts raises; not an `Exception`."""
 MEASUREMENT = "measure"
 KEPT = frozenset({"measure", "delay", "reset"})
 
@@ -51,10 +53,14 @@ def transpiled(
             )
             try:
                 yield manager.run(merged)
-            except TranspilerError as error:
+            except BaseException as error:
+                # Qiskit 2.6 fails to copy some expressions, and panics where no layout is possible.
+                if not isinstance(error, TranspilerError | TypeError) and type(error).__name__ != PANIC:
+                    raise
                 raise CircuitError(
-                    f"Circuit `{name}` cannot be mapped to the target: {error.message}. Fix: circuits must "
-                    "consist of gates, and need enough connected qubits that are not out of order."
+                    f"Circuit `{name}` cannot be mapped to the target: {getattr(error, 'message', error)}. "
+                    "Fix: circuits must consist of gates, and need enough connected qubits that are not out "
+                    f"of order; or an optimization_level below {optimization_level}."
                 ) from error
 
 
@@ -76,7 +82,8 @@ def follow_layout(
         UserWarning: If `applied` is None, the circuit has as many qubits as before, and it matters.
     """
     given = tuple(observables)
-    if circuit.layout is None or applied:
+    layout = None if applied else layout_of(circuit)
+    if layout is None:
         return given
     before = virtual_qubits(circuit)
     wrong = [one.num_qubits for one in given if one.num_qubits != before]
@@ -86,7 +93,7 @@ def follow_layout(
             f"before it was transpiled, but one has {wrong[0]}. Fix: say layout_applied=True if they are on "
             "the device's qubits."
         )
-    mapped = tuple(one.apply_layout(circuit.layout) if one.num_qubits == before else one for one in given)
+    mapped = tuple(one.apply_layout(layout) if one.num_qubits == before else one for one in given)
     same_size = before == circuit.num_qubits
     if applied is None and same_size and any(one != other for one, other in zip(given, mapped)):
         warnings.warn(
@@ -98,11 +105,32 @@ def follow_layout(
     return mapped
 
 
+def layout_of(circuit: QuantumCircuit) -> Any:
+    """Return the layout of a circuit that has been transpiled; None if it has not.
+
+    OpenQASM on a device's qubits (`$3`) is read with a layout that moves nothing, and that does not say which
+    qubits were there before; its qubits are those of the device.
+
+    Raises:
+        CircuitError: If a layout moves qubits, and does not say which ones were there before.
+    """
+    layout = circuit.layout
+    if layout is None or (layout._input_qubit_count is not None and layout._output_qubit_list is not None):
+        return layout
+    places = layout.initial_layout.get_virtual_bits()
+    stays = all(place == layout.input_qubit_mapping.get(qubit) for qubit, place in places.items())
+    if layout.final_layout is None and stays:
+        return None
+    raise CircuitError(
+        f"Circuit `{circuit.name}` has a layout that does not say which qubits it had before it was "
+        "transpiled. Fix: observables on its present qubits, and layout_applied=True."
+    )
+
+
 def virtual_qubits(circuit: QuantumCircuit) -> int:
     """Return the number of qubits that a circuit had before it was transpiled, if it was."""
-    if circuit.layout is None:
-        return int(circuit.num_qubits)
-    return len(circuit.layout.final_index_layout(filter_ancillas=True))
+    layout = layout_of(circuit)
+    return int(circuit.num_qubits) if layout is None else len(layout.final_index_layout(filter_ancillas=True))
 
 
 def two_qubit_cost(circuit: QuantumCircuit, observables: Observables, target: Target) -> tuple[int, float]:
@@ -297,6 +325,14 @@ def _check_arguments(
         raise CircuitError(
             f"Circuit `{name}` must fit the target, but has {circuit.num_qubits} qubits and the target "
             f"{target.num_qubits}."
+        )
+    places = [place for one in target.operation_names for place in target[one] or {None: None}]
+    usable = {qubit for place in places for qubit in place or ()}
+    needed = len(used_qubits(circuit, ()))
+    if None not in places and len(usable) < needed:
+        raise CircuitError(
+            f"Circuit `{name}` must fit the target, but uses {needed} qubits, and of the target's "
+            f"{target.num_qubits} only {len(usable)} are known to be in order. Fix: another device."
         )
     for layout in layouts:
         chosen = set(layout)

@@ -6,7 +6,7 @@ import copy
 import difflib
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -109,12 +109,18 @@ def _allowed_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> li
     current: Any = model
     for part in location[:-1]:
         if isinstance(current, type) and issubclass(current, BaseModel) and part in current.model_fields:
-            current = current.model_fields[str(part)].annotation
-            while getattr(current, "__args__", None):
-                current = next((a for a in current.__args__ if a not in (type(None), ...)), None)
+            current = _section_in(current.model_fields[str(part)].annotation)
     if isinstance(current, type) and issubclass(current, BaseModel):
         return list(current.model_fields)
     return []
+
+
+def _section_in(annotation: Any) -> Any:
+    """Return the first section among the types of a key, as of `dict[int, Section]`; None without one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = (_section_in(one) for one in get_args(annotation))
+    return next((one for one in inner if one is not None), None)
 
 
 def _key_of(location: tuple[int | str, ...], content: Any) -> str:

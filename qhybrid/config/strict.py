@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 
 def _no_switch(value: Any) -> Any:
@@ -17,10 +26,30 @@ NoSwitch = BeforeValidator(_no_switch)
 """For numbers: true and false are not 1 and 0."""
 
 
+def _kinds_in(annotation: Any) -> set[Any]:
+    """Return all types that a key may have, those within lists and mappings too; `bool` for a literal one."""
+    inner = get_args(annotation)
+    if not inner:
+        return {bool if isinstance(annotation, bool) else annotation}
+    return set().union(*map(_kinds_in, inner))
+
+
 class StrictModel(BaseModel):
-    """A configuration section: immutable, unknown keys are errors, NaN and infinity are errors."""
+    """A section: immutable; unknown keys, NaN, infinity, and true or false for numbers are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_no_switches(cls, value: Any, info: ValidationInfo) -> Any:
+        inner = value.values() if isinstance(value, Mapping) else value
+        several = inner if isinstance(inner, Iterable) and not isinstance(inner, str | bytes) else (inner,)
+        if any(isinstance(one, bool) for one in several):
+            kinds = _kinds_in(cls.model_fields[str(info.field_name)].annotation)
+            if kinds & {int, float} and not kinds & {bool, Any, object}:
+                for one in several:
+                    _no_switch(one)
+        return value
 
 
 class GrowingSection(StrictModel):

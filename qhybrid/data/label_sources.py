@@ -63,18 +63,21 @@ class LabelKind:
 LABEL_SOURCES: Registry[LabelKind] = Registry("kind of label file")
 
 
-def register_label_source(name: str, suffixes: tuple[str, ...], open_labels: str | OpenLabels) -> None:
+def register_label_source(
+    name: str, suffixes: tuple[str, ...], open_labels: str | OpenLabels, *, replace: bool = False
+) -> None:
     """Add a kind of label file.
 
     Args:
         name: Its name.
         suffixes: Of its files, as `(".gpkg",)`.
         open_labels: Called as `OpenLabels`; or `module:name` of such a thing, imported when it is needed.
+        replace: Whether it may take the place of another one.
 
     Raises:
         PluginError: If the name is taken.
     """
-    LABEL_SOURCES.register(name, LabelKind(suffixes, open_labels))
+    LABEL_SOURCES.register(name, LabelKind(suffixes, open_labels), replace=replace)
 
 
 register_label_source("raster", (), "qhybrid.data.raster_labels:RasterLabels")

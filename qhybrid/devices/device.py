@@ -126,9 +126,9 @@ class Device:
     @property
     def silent(self) -> tuple[str, ...]:
         """Kinds of values that the calibration gives nowhere: nothing avoids or assumes them."""
-        pairs = sorted({gate.name for gate in self.two_qubit_gates})
+        names = sorted({gate.name for gate in self.gates})
         values: dict[str, list[float | None]] = {
-            **{f"errors of {name}": [g.error for g in self.gates if g.name == name] for name in pairs},
+            **{f"errors of {name}": [g.error for g in self.gates if g.name == name] for name in names},
             "read-out errors": [one.readout_error for one in self.qubits],
             "T1": [one.t1_us for one in self.qubits],
             "T2": [one.t2_us for one in self.qubits],

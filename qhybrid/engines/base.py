@@ -197,3 +197,11 @@ def ordinary_tensors() -> Iterator[None]:
     """
     with torch.inference_mode(False), torch.no_grad():
         yield
+
+
+def described_noise(noise: NoiseProfile | None) -> dict[str, Any]:
+    """Return what an engine says of its noise: all of the profile, and what kinds of others do."""
+    if noise is None:
+        return {"noise": None}
+    code = {"noise_code": noise.code} if noise.code else {}
+    return {"noise": noise.model_dump(mode="json"), **code}

@@ -166,7 +166,7 @@ def with_noise(
         if gate.matrix is None and gate.angle is None:
             gate = replace(gate, matrix=SWAP)
         return [replace(gate, channel=channel, error=error)]
-    carrier = noise_carrier(operation, bool(opened), error)
+    carrier = noise_carrier(operation, bool(opened), error, noise)
     matrix = np.eye(2 ** len(places), dtype=complex)
     return [*opened, Primitive(places, matrix=matrix, channel=channel, error=error, operation=carrier)]
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.circuits.standard_gates import has_delays
 from qhybrid.devices import Device
 from qhybrid.engines.base import Engine
 from qhybrid.noise import NoiseProfile
@@ -98,11 +99,19 @@ class MappedEngine(Engine):
         """Return the routed circuit's expectation values, shape (B, n_obs); see `Engine.expectations`."""
         routed = self._mapping.route(spec)
         if spec.fingerprint not in self._engines:
-            noise = None if self._profile is None else self._profile.restrict(routed.qubits)
-            self._engines[spec.fingerprint] = self._make(noise)
+            self._engines[spec.fingerprint] = self._make(self._noise_of(routed))
             if self._new_seed is not None:
                 self._engines[spec.fingerprint].reseed(self._new_seed)
         return self._engines[spec.fingerprint].expectations(routed.spec, inputs, weights)
+
+    def _noise_of(self, routed: RoutedCircuit) -> NoiseProfile | None:
+        """Return the noise of a routed circuit; of one that waits with the length of the device's clock."""
+        if self._profile is None:
+            return None
+        noise, dt = self._profile.restrict(routed.qubits), self._mapping.device.target.dt
+        if noise.dt_ns is None and dt and has_delays(routed.spec.circuit):
+            noise = noise.model_copy(update={"dt_ns": dt * 1e9})
+        return noise
 
     def reseed(self, seed: int) -> None:
         """Draw from another seed from now on, for circuits that come later too; see `Engine.reseed`."""

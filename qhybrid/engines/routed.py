@@ -105,7 +105,7 @@ class RoutedEngine(MappedEngine):
             EngineError: If the inner engine predicts no costs.
         """
         routed = self._mapping.route(spec)
-        engine = self._make(self._profile.restrict(routed.qubits) if self._profile else None)
+        engine = self._make(self._noise_of(routed))
         explain = getattr(engine, "explain", None)
         if explain is None:
             raise EngineError(f"Engine `{engine.kind}` predicts no costs. Fix: engine='exact'.")

@@ -22,7 +22,7 @@ from qhybrid.models.encoder_keys import EncoderOptions, check_begins, encoder_ha
 from qhybrid.models.heads import ExpectationHead, LinearHead, build_head
 from qhybrid.models.qu_unet import QuUNet, QuUNetKeys
 from qhybrid.models.registry import MODELS, ModelEntry, register_model
-from qhybrid.models.section_files import circuits_changed, circuits_hash
+from qhybrid.models.section_files import circuits_changed, circuits_hash, has_code_of_others
 from qhybrid.models.skips import SkipGate, SkipOptions, build_skips
 from qhybrid.models.unet import UNet, UNetKeys
 
@@ -57,6 +57,7 @@ __all__ = [
     "complete_model",
     "circuits_changed",
     "circuits_hash",
+    "has_code_of_others",
     "encoder_hash",
     "kept_model",
     "list_models",

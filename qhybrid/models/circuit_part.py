@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, SerializerFunctionWrapHandler, model_serializer
 
 from qhybrid.circuits.definitions import build_resolved, resolve_circuit
+from qhybrid.circuits.library import CIRCUITS, Builder
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.config import StrictModel
 from qhybrid.engines.base import Engine
@@ -85,11 +86,14 @@ def circuit_spec(content: Mapping[str, Any]) -> CircuitSpec:
     Raises:
         CircuitError: If it cannot be built.
     """
-    return _built(json.dumps(content, sort_keys=True))
+    builder = content.get("builder")
+    code = CIRCUITS.get(builder).build if isinstance(builder, str) and builder in CIRCUITS else None
+    return _built(json.dumps(content, sort_keys=True), code)
 
 
 @lru_cache(maxsize=64)
-def _built(content: str) -> CircuitSpec:
+def _built(content: str, _code: Builder | None) -> CircuitSpec:
+    """Build a circuit once for each builder that had its name."""
     return build_resolved(json.loads(content))
 
 

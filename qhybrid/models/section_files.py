@@ -40,9 +40,20 @@ def circuits_hash(section: Mapping[str, Any]) -> str | None:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def has_code_of_others(section: Mapping[str, Any]) -> bool:
+    """Return whether a model, or a circuit that it names, is built by a plugin or a script."""
+    builders = {text for text in _texts(section) if text in CIRCUITS}
+    name = str(section.get("name"))
+    return (name in MODELS and not _is_of_package(MODELS.get(name).build)) or not all(map(_is_own, builders))
+
+
 def _is_own(builder: str) -> bool:
     """Return whether a builder is the package's, and not a plugin's or a script's."""
-    module = getattr(CIRCUITS.get(builder).build, "__module__", None) or ""
+    return _is_of_package(CIRCUITS.get(builder).build)
+
+
+def _is_of_package(code: Any) -> bool:
+    module = getattr(code, "__module__", None) or ""
     return module.split(".")[0] == __name__.split(".")[0]
 
 

@@ -11,6 +11,7 @@ limited to the physical range; no depolarizing where relaxation alone is more th
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -34,6 +35,12 @@ Section = dict[str, float]
 def calibrated_rates(backend: Any, symmetric_readout: bool = False) -> dict[str, Any]:
     """Return the content of a device's noise profile; see `NoiseProfile.from_backend`."""
     device, assumed = completed(_device(backend))
+    if device.silent:
+        warnings.warn(
+            f"The calibration of {device.name} gives no {', '.join(device.silent)} at all, so that its "
+            "profile has no noise of that kind.",
+            stacklevel=1,  # the same place for all callers: Python shows a line once
+        )
     rates = {(gate.name, gate.qubits): _rates(gate, device) for gate in device.gates if len(gate.qubits) <= 2}
     ones = {place: found for place, found in rates.items() if len(place[1]) == 1}
     ideal = {name for name, _ in ones} - {name for (name, _), found in ones.items() if found != (0.0, 0.0)}
@@ -151,6 +158,8 @@ def _qubit_section(calibration: QubitCalibration, own: Rates, usual_ns: float, s
     p01, p10 = calibration.readout_p01, calibration.readout_p10
     if symmetric:
         p01 = p10 = calibration.readout_error
+    if p01 == p10 == 1:  # a failed calibration: nothing is read, where 1 and 1 would be a perfect read-out
+        p01 = p10 = 0.5
     return section | {"readout_p01": _rounded(p01 or 0.0), "readout_p10": _rounded(p10 or 0.0)}
 
 

@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from qhybrid.config import read_yaml, validated
 from qhybrid.errors import ConfigError
-from qhybrid.noise.channels.base import NoiseChannel, check_factor
+from qhybrid.noise.channels.base import NoiseChannel, check_factor, checked_kraus
 from qhybrid.noise.rates import NoiseRates
 from qhybrid.noise.sites import ChannelNoise
 from qhybrid.noise.transforms import renumbered_names, restricted, scaled, scaled_channels
 from qhybrid.workspace import write_text
+
+KRAUS_DIGITS = 12
+"""Decimals of Kraus operators that enter a hash: machines differ in the last ones."""
 
 
 class NoiseProfile(NoiseRates):
@@ -136,6 +140,21 @@ class NoiseProfile(NoiseRates):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of everything that changes results; names and notes do not enter."""
+        """Hash of everything that changes results; names and notes do not enter.
+
+        Kinds of channels of plugins and scripts count by their Kraus operators: their code may change, and
+        the kind keeps its name.
+        """
         content = self.model_dump_json(exclude={"name", "description", "source", "date", "device", "assumed"})
-        return hashlib.sha256(content.encode()).hexdigest()
+        return hashlib.sha256(f"{content}{self.code}".encode()).hexdigest()
+
+    @property
+    def code(self) -> str:
+        """Hash of what channels of plugins and scripts do, by their Kraus operators; empty without any."""
+        digest, own = hashlib.sha256(), __name__.split(".")[0]
+        others = [one.channel for one in self.channels if type(one.channel).__module__.split(".")[0] != own]
+        for channel in others:
+            for size in channel.sizes:
+                operators = np.round(checked_kraus(channel, size), KRAUS_DIGITS) + 0.0
+                digest.update(np.ascontiguousarray(operators).tobytes())
+        return digest.hexdigest() if others else ""

@@ -25,6 +25,7 @@ from qhybrid.noise.sections import (
     QubitNoise,
     Relaxation,
     gate_key,
+    plain_key,
 )
 from qhybrid.noise.sites import DELAY, ChannelNoise
 
@@ -56,6 +57,8 @@ class NoiseRates(StrictModel):
         channels: Channels of any kind, after depolarizing and relaxation, and where each of them acts.
         basis: What composite gates and gates on more than two qubits are taken apart into before noise is
             applied: Qiskit's names of gates on one and two qubits.
+        dt_ns: What a device's clock takes for one step, in nanoseconds: the unit `dt` of delays. Circuits
+            that are routed to a device get that of the device.
         assumed: Names of values that a device's calibration does not have, as in `qubits.3.t1_us` and
             `gates.cz 3 4.p`: medians of the device stand there.
     """
@@ -79,6 +82,7 @@ class NoiseRates(StrictModel):
     idle: Literal["none", "scheduled"] = "none"
     channels: tuple[ChannelNoise, ...] = ()
     basis: tuple[str, ...] = DEFAULT_BASIS
+    dt_ns: float | None = Field(default=None, gt=0)
     assumed: tuple[str, ...] = ()
 
     @model_serializer(mode="wrap")
@@ -88,6 +92,7 @@ class NoiseRates(StrictModel):
         unused = {
             "channels": not self.channels,
             "basis": self.basis == DEFAULT_BASIS,
+            "dt_ns": self.dt_ns is None,
             "assumed": not self.assumed,
         }
         return {key: value for key, value in content.items() if not unused.get(key, False)}
@@ -107,13 +112,18 @@ class NoiseRates(StrictModel):
     @field_validator("gates")
     @classmethod
     def _gate_keys_are_readable(cls, value: dict[str, GateNoise]) -> dict[str, GateNoise]:
-        for key, noise in value.items():
-            qubits = key.split()[1:]
-            if not all(qubit.isdecimal() for qubit in qubits) or len(qubits) > 2:
-                raise ValueError(f"gate keys must read `name` or `name qubit qubit`, but one is {key!r}")
-            if len(qubits) == 2 and noise.p is not None and noise.p > LARGEST_P[2]:
+        plain: dict[str, GateNoise] = {}
+        for given, noise in value.items():
+            try:
+                key = plain_key(given)
+            except ValueError as error:
+                raise ValueError(f"a gate's key {error}") from error
+            if key in plain:
+                raise ValueError(f"gate `{key}` must stand once, but stands twice")
+            if len(key.split()) == 3 and noise.p is not None and noise.p > LARGEST_P[2]:
                 raise ValueError(f"gate `{key}` must have p of at most 16/15, but has {noise.p}")
-        return value
+            plain[key] = noise
+        return plain
 
     @model_validator(mode="after")
     def _decay_is_physical(self) -> NoiseRates:

@@ -10,7 +10,7 @@ from pydantic import Field
 from qhybrid.config import StrictModel
 from qhybrid.noise.channels.base import LARGEST_P, NoiseChannel, is_identity
 
-SYMMETRIC = frozenset({"cz", "swap", "iswap", "rzz", "rxx", "ryy", "cp"})
+SYMMETRIC = frozenset({"cz", "swap", "iswap", "rzz", "rxx", "ryy", "cp", "cu1", "cs", "csdg"})
 """Two-qubit gates that do the same whichever qubit comes first."""
 
 _Rate1 = Field(default=None, ge=0, le=LARGEST_P[1])
@@ -76,6 +76,11 @@ class GateError:
         """Whether nothing happens."""
         return self.p == 0 and not self.relaxes and all(placed.ideal for placed in self.channels)
 
+    def saturates(self, factor: float) -> bool:
+        """Return whether it cannot be that many times as strong: a rate reaches its bound."""
+        channels = any(placed.channel.saturates(factor) for placed in self.channels)
+        return channels or self.p <= 1 < self.p * factor
+
 
 class QubitNoise(StrictModel):
     """Values of one qubit; None follows the profile's own.
@@ -112,6 +117,21 @@ class GateNoise(StrictModel):
 def gate_key(name: str, qubits: Sequence[int]) -> str:
     """Return the key of a gate on certain qubits in `NoiseProfile.gates`, as in `cz 3 4`."""
     return " ".join([name, *map(str, qubits)])
+
+
+def plain_key(key: str) -> str:
+    """Return a key as `gate_key` writes it: without spaces and zeros that it does not need.
+
+    Raises:
+        ValueError: If it is not a name with up to two different qubits.
+    """
+    name, *qubits = key.split() or [""]
+    numbers = [int(qubit) for qubit in qubits if qubit.isdecimal()]
+    if not name or len(numbers) < len(qubits) or len(numbers) > 2:
+        raise ValueError(f"must read `name` or `name qubit qubit`, but is {key!r}")
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"must name two different qubits, but is {key!r}")
+    return gate_key(name, numbers)
 
 
 def renumbered(key: str, place: Mapping[int, int]) -> str | None:

@@ -10,7 +10,7 @@ from pydantic import SerializeAsAny, field_validator, model_serializer, model_va
 from qhybrid.config import StrictModel, validated
 from qhybrid.errors import ConfigError, EngineError
 from qhybrid.noise.channels.base import CHANNELS, NoiseChannel
-from qhybrid.noise.sections import SYMMETRIC, PlacedChannel, gate_key, renumbered
+from qhybrid.noise.sections import SYMMETRIC, PlacedChannel, gate_key, plain_key, renumbered
 
 SIZES = {"1q": 1, "2q": 2}
 """Words for all gates of a size."""
@@ -44,6 +44,8 @@ class ChannelNoise(StrictModel):
         if "kind" not in content:
             raise ValueError(f"a channel must say its `kind`: one of {', '.join(CHANNELS.names())}")
         placing = {key: content.pop(key) for key in ("after", "qubits") if key in content}
+        if placing.get("after", "1q") in ([], (), None):
+            raise ValueError("`after` must name gates, or be left out: then it is after all of them")
         kind = content.pop("kind")
         try:
             channel = validated(CHANNELS.get(kind), content, f"channel `{kind}`")
@@ -59,17 +61,23 @@ class ChannelNoise(StrictModel):
     @field_validator("after")
     @classmethod
     def _keys_are_readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for key in value:
-            name, *qubits = key.split() or [""]
-            whole = name in (*SIZES, DELAY) and qubits
-            if not name or whole or len(qubits) > 2 or not all(qubit.isdecimal() for qubit in qubits):
-                raise ValueError(
-                    f"`after` must be 1q, 2q, delay, `name` or `name qubit qubit`, but one is {key!r}"
-                )
-        return value
+        try:
+            plain = tuple(map(plain_key, value))
+        except ValueError as error:
+            raise ValueError(f"an entry of `after` that is not 1q, 2q or delay {error}") from error
+        for key in plain:
+            name, *qubits = key.split()
+            if name in (*SIZES, DELAY) and qubits:
+                raise ValueError(f"`after`: `{name}` takes no qubits, but is {key!r}. Fix: the key `qubits`")
+        return plain
 
     @model_validator(mode="after")
     def _can_act(self) -> Self:
+        if not self.channel.sizes or not {1, 2}.issuperset(self.channel.sizes):
+            raise ValueError(
+                f"channel `{self.channel.kind}` must act on one or two qubits, as gates with noise do, but "
+                f"its `sizes` are {list(self.channel.sizes)}"
+            )
         needed = min(self.channel.sizes)
         own = self.qubits
         if own is not None and (len(set(own)) < max(needed, len(own)) or min(own) < 0):

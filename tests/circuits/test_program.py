@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 import pytest
-from qiskit import QuantumCircuit, qasm2, qasm3, qpy
+import torch
+from qiskit import QuantumCircuit, qasm2, qasm3, qpy, transpile
 from qiskit.circuit import Gate, Parameter, ParameterVector
 from qiskit.circuit.library import HamiltonianGate
 from qiskit.quantum_info import Operator, SparsePauliOp
+from qiskit.transpiler import CouplingMap, Layout, TranspileLayout
 
 from qhybrid.circuits import CircuitSpec
 from qhybrid.circuits.program import qasm_format, read_program
+from qhybrid.engines import make_engine
 from qhybrid.errors import CircuitError
 
 START = 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[2] q;\n'
@@ -258,3 +262,54 @@ def test_expressions_that_openqasm_3_cannot_hold_name_qpy(line, said):
     assert "line 5: " in str(error.value)
     assert said in str(error.value)
     assert "save_circuit writes QPY" in str(error.value)
+
+
+def test_qubits_of_a_device_keep_their_numbers():
+    circuit = QuantumCircuit(2)
+    circuit.ry(0.4, 0)
+    circuit.cx(0, 1)
+    couplings = CouplingMap([(3, 1), (1, 4)])
+    device = transpile(circuit, coupling_map=couplings, basis_gates=["rz", "sx", "cx"], initial_layout=[1, 4])
+    text = qasm3.dumps(device)
+    assert "$4" in text
+    spec = CircuitSpec.from_circuit(read_program("qasm3", text, "file"), [], [], ["Z1", "Z1 Z4"])
+    nothing = torch.zeros(0, dtype=torch.float64)
+    values = make_engine("exact").expectations(spec, nothing.reshape(1, 0), nothing)
+    np.testing.assert_allclose(values, [[np.cos(0.4), 1.0]], atol=1e-12)
+
+
+def test_a_layout_that_does_not_say_where_qubits_were_is_refused():
+    circuit = QuantumCircuit(2)
+    circuit.x(0)
+    places = dict(zip(circuit.qubits, (1, 0)))
+    circuit._layout = TranspileLayout(Layout(places), {bit: i for i, bit in enumerate(circuit.qubits)})
+    with pytest.raises(CircuitError, match="does not say which qubits"):
+        CircuitSpec.from_circuit(circuit, [], [], ["Z0"])
+    assert CircuitSpec.from_circuit(circuit, [], [], ["Z0"], layout_applied=True).num_observables == 1
+
+
+@pytest.mark.parametrize(
+    ("angle", "value", "warned"),
+    [
+        ("3/4*pi", 0.0, True),
+        ("-3/4", -1.0, True),
+        ("1e-3/4", 0.00025, False),
+        ("3.0/4", 0.75, False),
+        ("pi*3/4", 2.356194490192345, False),
+    ]
+    + [("4/2", 2.0, False), ("2*(pi + 7/2)", 12.283185307179586, True)],
+)
+def test_quotients_of_whole_numbers_are_warned_of(angle, value, warned):
+    text = f'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit q;\n// 1/2\nrx({angle}) q;'
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        circuit = read_program("qasm3", text, "file")
+    assert circuit.data[0].operation.params[0] == pytest.approx(value)
+    assert [("line 5: OpenQASM 3 reads" in str(one.message)) for one in caught] == [True] * warned
+
+
+def test_pauses_of_qpy_that_qiskit_cannot_make_are_explained():
+    circuit = QuantumCircuit(1)
+    circuit.delay(1.5e-7, 0, "s")
+    with pytest.raises(CircuitError, match="QPY keeps no units of delays"):
+        read_program("qpy", as_qpy(circuit), "file")

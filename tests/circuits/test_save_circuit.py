@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from qiskit import QuantumCircuit
+from qiskit import QuantumCircuit, transpile
 from qiskit.circuit import Parameter, ParameterVector
 from qiskit.quantum_info import SparsePauliOp, Statevector
+from qiskit.transpiler import CouplingMap
 
-from qhybrid.circuits import CircuitSpec, build_circuit, export, list_circuits, save_circuit
+from qhybrid.circuits import CircuitSpec, build_circuit, export, list_circuits, load_circuit, save_circuit
 from qhybrid.errors import CircuitError, WorkspaceError
 
 
@@ -92,3 +93,27 @@ def test_a_circuit_that_would_be_another_one_is_not_written(tmp_path, monkeypatc
     with pytest.raises(CircuitError, match="must be the same"):
         save_circuit(turned())
     assert not (tmp_path / "circuits").exists()
+
+
+def test_a_transpiled_circuit_keeps_its_observables(tmp_path):
+    x = Parameter("x")
+    circuit = QuantumCircuit(2)
+    circuit.ry(x, 0)
+    line = CouplingMap.from_line(4)
+    routed = transpile(circuit, coupling_map=line, basis_gates=["rz", "sx", "cx"], initial_layout=[3, 1])
+    spec = CircuitSpec.from_circuit(routed, [x], [], ["Z0", "Z1"])
+    assert load_circuit(save_circuit(spec, "routed", tmp_path)).observables == spec.observables
+
+
+def test_what_qpy_cannot_say_is_named(tmp_path):
+    x = ParameterVector("x", 3)
+    circuit = QuantumCircuit(1)
+    circuit.ry(x[0], 0)
+    circuit.rx(x[2], 0)
+    with pytest.raises(CircuitError, match=r"no gate has x\[1\]"):
+        save_circuit(CircuitSpec.from_circuit(circuit, x, [], "Z"), "gap", tmp_path)
+    circuit.delay(100, 0, "ns")
+    spec = CircuitSpec.from_circuit(circuit, [x[0], x[2]], [], "Z")
+    with pytest.raises(CircuitError, match="delays in ns, but QPY keeps no units.*OpenQASM 3"):
+        save_circuit(spec, "waits", tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
 import pytest
+from qiskit import QuantumCircuit
+from qiskit.circuit import Measure, Parameter
+from qiskit.circuit.library import CXGate, RZGate, SXGate
 from qiskit.providers.fake_provider import GenericBackendV2
+from qiskit.transpiler import InstructionProperties, QubitProperties, Target
 
+from qhybrid.circuits import CircuitSpec
 from qhybrid.devices import Device, list_devices, load_device
-from qhybrid.errors import ConfigError
+from qhybrid.errors import CircuitError, ConfigError
+from qhybrid.noise import NoiseProfile
 
 
 def test_names_of_fake_backends():
@@ -65,3 +71,50 @@ def test_unknown_names_get_suggestions(name, similar):
 def test_things_without_target_are_refused():
     with pytest.raises(ConfigError, match="BackendV2"):
         Device.from_backend(object())
+
+
+def target(**changed):
+    """A line of three qubits, with other properties of some instructions."""
+    found = Target(num_qubits=3, qubit_properties=changed.pop("qubits", [QubitProperties(1e-4, 1e-4)] * 3))
+    places = {"sx": [(0,), (1,), (2,)], "cx": [(0, 1), (1, 2)], "measure": [(0,), (1,), (2,)]}
+    gates = {"sx": SXGate(), "cx": CXGate(), "measure": Measure()}
+    for name, gate in gates.items():
+        usual = dict.fromkeys(places[name], InstructionProperties(3e-7, 0.01))
+        found.add_instruction(gate, {**usual, **changed.get(name, {})})
+    found.add_instruction(
+        RZGate(Parameter("t")), {(qubit,): InstructionProperties(0.0, 0.0) for qubit in range(3)}
+    )
+    return found
+
+
+def device(**changed):
+    class Backend(GenericBackendV2):
+        target = target(**changed)
+
+    return Device.from_backend(Backend(3))
+
+
+def test_what_a_calibration_never_gives_is_told():
+    nowhere = {(qubit,): InstructionProperties(3e-7, None) for qubit in range(3)}
+    assert device().silent == ()
+    with pytest.warns(UserWarning, match=r"gives no errors of sx at all"):
+        assert NoiseProfile.from_backend(device(sx=nowhere)).gate_error("sx", (0,)).p == 0
+
+
+def test_a_read_out_that_could_not_be_calibrated_reads_nothing():
+    """An error of 1 stands for that; 1 and 1 would be a perfect read-out of the other value."""
+    profile = NoiseProfile.from_backend(device(measure={(1,): InstructionProperties(1e-6, 1.0)}))
+    assert [profile.readout(qubit) for qubit in range(3)] == [(0.01, 0.01), (0.5, 0.5), (0.01, 0.01)]
+
+
+def test_a_device_without_enough_qubits_in_order_is_refused():
+    circuit = QuantumCircuit(2)
+    circuit.sx(0)
+    circuit.cx(0, 1)
+    spec = CircuitSpec.from_circuit(circuit, [], [], ["ZZ"])
+    dead = {(qubit,): InstructionProperties(3e-7, 1.0) for qubit in (0, 1)}
+    with pytest.raises(CircuitError, match=r"uses 2 qubits, and of the target's 3 only 1"):
+        spec.transpile(device(sx=dead))
+    apart = {(1,): InstructionProperties(3e-7, 1.0)}
+    with pytest.raises(CircuitError, match="cannot be mapped"):
+        spec.transpile(device(sx=apart))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -211,3 +212,24 @@ def test_mapped_circuits_give_the_same_values_and_suffer_the_device():
         MappedEngine(lambda noise: make_engine("exact", noise=noise), mapping, profile).describe()["device"]
         == "fake_torino"
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "warned"),
+    [
+        ({"p_1q": 0.3}, False),
+        ({"p_1q": 0.4}, True),
+        ({"p_1q": 0.01, "gates": {"cz 3 4": {"p": 0.9}}}, False),  # a pair that the circuit does not use
+        ({"channels": [{"kind": "bit_flip", "p": 0.2}]}, True),
+        ({"channels": [{"kind": "pauli", "probabilities": {"x": 0.1, "z": 0.1}}]}, False),
+        ({"channels": [{"kind": "pauli", "probabilities": {"x": 0.2, "z": 0.1}}]}, True),
+        ({"channels": [{"kind": "coherent_rotation", "axis": "x", "angle_rad": 2.0}]}, False),
+    ],
+)
+def test_noise_that_cannot_be_that_strong_is_warned_of(content, warned):
+    engine = ZeroNoiseExtrapolation(exact, NoiseProfile(**content))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            engine.expectations(rotations(2), ANGLES, NONE)
+    assert ["saturates before" in str(one.message) for one in caught] == [True] * warned

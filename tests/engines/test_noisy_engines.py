@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import engine_cases as cases
 import numpy as np
 import pytest
@@ -233,6 +235,54 @@ def test_misspelt_gates_of_a_profile_are_refused(kind):
     # Gates of Qiskit's that the circuit does not have may be listed; a label is a name, too.
     assert value(**{"cz 0 1": {"p": 0.1}}) == pytest.approx(1.0)
     assert value(exchange={"p": 0.25}) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"gates": {"cx 0": {"p": 0.1}}}, r"lists `cx 0`, but `cx` acts on 2"),
+        ({"gates": {"ccx 0 1": {"p": 0.1}}}, r"lists `ccx 0 1`, but `ccx` acts on 3"),
+        ({"gates": {"delay": {"p": 0.1}}}, r"`delay`.*Fix: t1_us"),
+        ({"channels": [{"kind": "bit_flip", "p": 0.1, "after": "measure"}]}, "readout_p01"),
+        ({"channels": [{"kind": "bit_flip", "p": 0.1, "after": "h 0 1"}]}, r"lists `h 0 1`"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["exact", "aer"])
+def test_listed_noise_that_no_gate_can_have_is_refused(kind, content, message):
+    circuit = QuantumCircuit(2)
+    circuit.cx(0, 1)
+    circuit.delay(5, 0, "ns")
+    spec = CircuitSpec.from_circuit(circuit, [], [], SparsePauliOp("ZZ"))
+    method = "density_matrix" if kind == "aer" else "auto"
+    with pytest.raises(EngineError, match=message):
+        make_engine(kind, noise=NoiseProfile(**content), method=method).expectations(
+            spec, torch.zeros(1, 0), torch.zeros(0)
+        )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"gates": {"cx 1 0": {"p": 0.1}}}, "`cx 1 0`, but the circuit has `cx 0 1`"),
+        ({"t1_us": 50}, "no gate that lasts"),
+        ({"qubits": {7: {"p_1q": 0.1}}}, "values for qubit(s) 7 alone"),
+        ({"channels": [{"kind": "bit_flip", "p": 0.1, "qubits": [3, 2]}]}, "for qubit(s) 2, 3 alone"),
+        ({"qubits": {1: {"p_1q": 0.1}, 7: {"p_1q": 0.1}}}, ""),
+        ({"gates": {"cx 1 0": {"p": 0.1}, "cx 0 1": {"p": 0.1}}}, ""),
+        ({"t1_us": 50, "gate_1q_ns": 10}, ""),
+    ],
+)
+def test_noise_that_a_circuit_does_not_meet_is_warned_of(content, message):
+    circuit = QuantumCircuit(2)
+    circuit.cx(0, 1)
+    spec = CircuitSpec.from_circuit(circuit, [], [], SparsePauliOp("ZZ"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        make_engine("exact", noise=NoiseProfile(**content)).expectations(
+            spec, torch.zeros(1, 0), torch.zeros(0)
+        )
+    said = " ".join(str(one.message) for one in caught)
+    assert message in said if message else not said
 
 
 @pytest.mark.parametrize("parameter", [None, Parameter("x")])

@@ -11,6 +11,7 @@ from qiskit.circuit import Parameter
 from qiskit.quantum_info import SparsePauliOp
 
 from qhybrid.circuits import CircuitSpec
+from qhybrid.devices import load_device
 from qhybrid.engines import make_engine
 from qhybrid.engines.noise.waiting import scheduled
 from qhybrid.errors import CircuitError
@@ -48,6 +49,44 @@ def test_delays_in_clock_units_are_refused_under_relaxation():
     circuit.delay(5, 0, unit="dt")
     with pytest.raises(CircuitError, match="5 dt"):
         value(circuit, "Z", PROFILE)
+
+
+@pytest.mark.parametrize(("kind", "options"), ENGINES)
+def test_a_profile_may_say_what_a_clock_takes(kind, options):
+    circuit = QuantumCircuit(1)
+    circuit.x(0)
+    circuit.delay(500, 0, unit="dt")
+    clocked = PROFILE.model_copy(update={"dt_ns": 4.0})
+    assert clocked.fingerprint != PROFILE.fingerprint
+    assert value(circuit, "Z", clocked, kind, **options) == pytest.approx(
+        1 - 2 * math.exp(-2.1 / 10), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("engine", ["exact", "aer"])
+def test_delays_are_routed_with_their_length(engine):
+    """Qiskit's transpiler writes them in steps of the device's clock."""
+    circuit = QuantumCircuit(1)
+    circuit.x(0)
+    found = []
+    for delay in (None, (10, "us"), (10_000, "ns")):
+        waiting = circuit.copy()
+        if delay is not None:
+            waiting.delay(delay[0], 0, unit=delay[1])
+        spec = CircuitSpec.from_circuit(waiting, [], [], SparsePauliOp("Z"))
+        options = {"method": "density_matrix"} if engine == "aer" else {}
+        routed = make_engine("routed", backend="fake_manila", engine=engine, options=options, trials=1)
+        qubit = routed._mapping.route(spec).qubits[0]
+        nothing = torch.zeros(0, dtype=torch.float64)
+        found.append((routed.expectations(spec, nothing.reshape(1, 0), nothing).item(), qubit))
+    (at_once, place), *later = found
+    device = load_device("fake_manila").qubits[place]
+    kept, slope = math.exp(-10 / device.t1_us), 1 - device.readout_p01 - device.readout_p10
+    for one, qubit in later:
+        assert qubit == place
+        assert one - at_once == pytest.approx(
+            (1 - kept) * (slope + device.readout_p01 - device.readout_p10 - at_once)
+        )
 
 
 def test_a_schedule_is_late_and_fills_every_gap():

@@ -279,3 +279,12 @@ def test_circuits_without_inputs_and_on_simulators_work(tmp_path):
 def test_damaged_results_are_refused(raw, small_prepared):
     with pytest.raises(HardwareError, match="decode completely"):
         decode_chunk(raw, [(small_prepared, 5)], HardwareSettings(backend="fake_manila"))
+
+
+def test_delays_are_said_not_to_be_executed(small_device):
+    circuit = QuantumCircuit(1)
+    circuit.sx(0)
+    circuit.delay(100, 0, "ns")
+    spec = CircuitSpec.from_circuit(circuit, [], [], ["Z"])
+    with pytest.warns(UserWarning, match="has delays, which are not executed"):
+        prepare_circuit("key", spec, small_device, None, HardwareSettings(backend="fake_manila"))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from qiskit import QuantumCircuit
+from qiskit.circuit import Parameter
 
-from qhybrid.circuits import build_circuit
+from qhybrid.circuits import CIRCUITS, CircuitSpec, build_circuit, register_circuit
 from qhybrid.errors import ConfigError
 from qhybrid.layers import cached_features, quantum_layers
 from qhybrid.models import build_model, resolve_model
@@ -151,3 +153,25 @@ def test_any_circuit_is_a_fixed_filter(tmp_path):
 def test_errors(keys, message):
     with pytest.raises(ConfigError, match=message):
         resolve_model({"name": "hybrid_cnn", **BASE, **keys})
+
+
+def test_a_builder_that_takes_the_place_of_another_is_used():
+    """As in a notebook, whose cell registers a changed circuit under its old name."""
+
+    def built(gate):
+        def build() -> CircuitSpec:
+            x, w = Parameter("x"), Parameter("w")
+            circuit = QuantumCircuit(1)
+            circuit.ry(x, 0)
+            getattr(circuit, gate)(w, 0)
+            return CircuitSpec.from_circuit(circuit, [x], [w], "Z")
+
+        return build
+
+    section = {"name": "hybrid_cnn", "head": {"circuit": "turned"}}
+    decided = {"in_channels": 1, "num_classes": 2, "image_size": [8, 8]}
+    with CIRCUITS.restored():
+        for gate in ("rx", "rz"):
+            register_circuit("turned", built(gate), replace=True)
+            model = build_model(resolve_model({**section, **decided}))
+            assert gate in quantum_layers(model)["head.classifier.circuit"].spec.circuit.count_ops()

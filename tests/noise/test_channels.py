@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
+from qiskit import QuantumCircuit
+from qiskit.quantum_info import Kraus
 
+from qhybrid.circuits import CircuitSpec
+from qhybrid.engines import make_engine
 from qhybrid.errors import ConfigError, PluginError
 from qhybrid.noise import (
     CHANNELS,
@@ -18,8 +24,10 @@ from qhybrid.noise import (
     NoiseChannel,
     NoiseProfile,
     ThermalRelaxation,
+    on_each,
     register_noise_channel,
 )
+from qhybrid.noise.channels.base import checked_kraus
 from qhybrid.noise.summary import summary
 
 TEXT = """
@@ -31,6 +39,8 @@ channels:
   - {kind: pauli, probabilities: {x: 0.01, y: 0.02}, after: 1q}
   - {kind: thermal_relaxation, ns: 50, t1_us: 100, after: delay}
 """
+
+ENGINES = (("exact", {}), ("aer", {"method": "density_matrix"}))
 
 
 def loaded(tmp_path, text):
@@ -87,6 +97,9 @@ def test_listed_channels_follow_depolarizing_and_relaxation_in_order(tmp_path):
         ("{kind: amplitude_damping}", "`gamma` is missing"),
         ("{kind: phase_damping, lam: -0.1}", "lam"),
         ("{kind: thermal_relaxation, ns: 10, t1_us: 10, t2_us: 21}", "at most 2 \\* t1_us"),
+        ("{kind: thermal_relaxation, ns: 10}", "t1_us or t2_us must be given"),
+        ("{kind: bit_flip, p: 0.1, after: []}", "`after` must name gates"),
+        ("{kind: bit_flip, p: true}", "must be a number, but is true"),
         ("{kind: pauli, probabilities: {x: 0.6, z: 0.6}}", "at most 1"),
         ("{kind: pauli, probabilities: {x: 0.1, zz: 0.1}}", "equally long"),
         ("{kind: pauli, probabilities: {i: 0.1}}", "none of them the identity"),
@@ -168,6 +181,37 @@ def test_fingerprints_follow_channels():
     assert len({one.fingerprint, *(other.fingerprint for other in others)}) == 5
 
 
+def test_kinds_of_others_count_by_what_they_do():
+    """A script or notebook that changes its class keeps the kind."""
+
+    def flip(matrix):
+        class Flip(NoiseChannel):
+            kind: ClassVar[str] = "flip"
+            p: float
+
+            def kraus(self, num_qubits):
+                return on_each([math.sqrt(1 - self.p) * np.eye(2), math.sqrt(self.p) * matrix], num_qubits)
+
+        return NoiseProfile().with_channels(Flip(p=0.1))
+
+    circuit = QuantumCircuit(1)
+    circuit.x(0)
+    spec = CircuitSpec.from_circuit(circuit, [], [], "Z")
+    x, z = (flip(np.array(matrix)) for matrix in ([[0, 1], [1, 0]], [[1, 0], [0, -1]]))
+    assert x.fingerprint != z.fingerprint == flip(np.diag([1, -1])).fingerprint
+    # Features, maps and diagnoses on disk go by what engines say of themselves.
+    said = [make_engine(kind, noise=one, **how).describe() for kind, how in ENGINES for one in (x, z)]
+    assert said[0] != said[1]
+    assert said[2] != said[3]
+    assert "noise_code" not in make_engine("exact", noise=NoiseProfile(p_1q=0.1)).describe()
+    nothing = torch.zeros(0, dtype=torch.float64)
+    values = [
+        make_engine("exact", noise=profile).expectations(spec, nothing.reshape(1, 0), nothing).item()
+        for profile in (x, z)
+    ]
+    assert values == pytest.approx([-0.8, -1.0])
+
+
 def test_kinds_that_are_no_channels_are_not_registered():
     class Nameless(NoiseChannel):
         def kraus(self, num_qubits):
@@ -218,3 +262,68 @@ def test_the_profile_that_the_readme_shows_is_one(tmp_path):
     profile = loaded(tmp_path, text.split("```yaml\n")[1].split("```")[0])
     assert kinds(profile.channels) == ["amplitude_damping", "coherent_rotation", "pauli"]
     assert profile.gate_error("ecr", (0, 1)).channels[-1].channel.axis == "ZX"
+
+
+def test_a_kind_may_take_the_place_of_another_on_purpose():
+    def kind(factor):
+        class Part(NoiseChannel):
+            kind: ClassVar[str] = "part"
+            p: float
+
+            def kraus(self, num_qubits):
+                return BitFlip(p=factor * self.p).kraus(num_qubits)
+
+        return Part
+
+    with CHANNELS.restored():
+        register_noise_channel(kind(1))
+        with pytest.raises(PluginError, match="already named `part`.*replace=True"):
+            register_noise_channel(kind(0.5))
+        register_noise_channel(replace=True)(kind(0.5))
+        (one,) = NoiseProfile(channels=[{"kind": "part", "p": 0.2}]).channels
+        np.testing.assert_allclose(one.channel.kraus(1)[1], BitFlip(p=0.1).kraus(1)[1])
+
+
+def broken(_num_qubits):
+    raise ValueError("not ready")
+
+
+@pytest.mark.parametrize(
+    ("operators", "message"),
+    [
+        (lambda _: None, "as a list of matrices"),
+        (broken, "not ready"),
+        (lambda _: ["x"], "as a list of matrices"),
+    ],
+)
+def test_operators_that_are_none_are_explained(operators, message):
+    class Kind(NoiseChannel):
+        kind: ClassVar[str] = "kind"
+
+        def kraus(self, num_qubits):
+            return operators(num_qubits)
+
+    with pytest.raises(ConfigError, match=f"`kind`.*{message}"):
+        checked_kraus(Kind(), 1)
+
+
+def test_operators_of_qiskit_are_operators():
+    class Flip(NoiseChannel):
+        kind: ClassVar[str] = "flip"
+
+        def kraus(self, num_qubits):
+            return Kraus(BitFlip(p=0.1).kraus(num_qubits))
+
+    np.testing.assert_allclose(checked_kraus(Flip(), 1), BitFlip(p=0.1).kraus(1))
+
+
+def test_channels_that_no_gate_has_room_for_are_refused():
+    class Three(BitFlip):
+        kind: ClassVar[str] = "three"
+
+        @property
+        def sizes(self):
+            return (3,)
+
+    with pytest.raises(ConfigError, match="one or two qubits"):
+        NoiseProfile().with_channels(Three(p=0.1))

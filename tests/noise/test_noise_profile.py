@@ -60,6 +60,10 @@ def test_yaml_with_values_of_qubits_and_gates(tmp_path):
         ("gates: {cx 0 1: {p: 1.2}}", "16/15"),
         ("qubits: {-1: {p_1q: 0.1}}", "at least 0"),
         ("p_1q: .nan", "p_1q"),
+        ("p_1q: true", "must be a number, but is true"),
+        ("qubits: {1: {p_2q: 0.1}}", "`qubits.1.p_2q` is unknown. Did you mean `p_1q`"),
+        ("gates: {cx 0 0: {p: 0.1}}", "two different qubits"),
+        ("gates: {cx 0 1: {p: 0.1}, cx  0 1: {p: 0.2}}", "`cx 0 1` must stand once"),
     ],
 )
 def test_bad_values_name_file_and_key(tmp_path, text, message):
@@ -106,3 +110,11 @@ def test_bad_factors_are_refused(factor):
 def test_fingerprint_follows_rates_and_not_notes():
     assert NoiseProfile(name="a", p_1q=0.1).fingerprint == NoiseProfile(name="b", p_1q=0.1).fingerprint
     assert NoiseProfile(p_1q=0.1).fingerprint != NoiseProfile(p_1q=0.2).fingerprint
+
+
+def test_keys_of_gates_are_read_with_any_spaces(tmp_path):
+    profile = loaded(
+        tmp_path, "gates: {'cx  0 01 ': {p: 0.1}}\nchannels: [{kind: bit_flip, p: 0.2, after: ' h'}]"
+    )
+    assert list(profile.gates) == ["cx 0 1"]
+    assert profile.channels[0].after == ("h",)

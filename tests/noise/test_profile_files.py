@@ -95,6 +95,7 @@ def test_only_symmetric_gates_are_found_from_both_sides():
     assert UNLIKE.gate_error("cz", (3, 5)).p == UNLIKE.gate_error("cz", (5, 3)).p == 0.03
     assert UNLIKE.gate_error("cx", (3, 7)).p == 0.07
     assert UNLIKE.gate_error("cx", (7, 3)).p == 0.01
+    assert NoiseProfile(gates={"cs 0 1": {"p": 0.2}}).gate_error("cs", (1, 0)).p == 0.2
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from qhybrid.engines.base import (
     attached,
     check_arguments,
     check_noise,
+    described_noise,
     empty_result,
     ordinary_tensors,
 )
@@ -119,7 +120,7 @@ class AerEngine(Engine):
             "trajectories": self._trajectories,
             "shots": self._shots,
             "seed": self._seed,
-            "noise": None if self._noise is None else self._noise.model_dump(mode="json"),
+            **described_noise(self._noise),
         }
 
     def _prepare(self, spec: CircuitSpec) -> _Prepared:

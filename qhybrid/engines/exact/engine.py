@@ -15,6 +15,7 @@ from qhybrid.engines.base import (
     attached,
     check_arguments,
     check_noise,
+    described_noise,
     empty_result,
     ordinary_tensors,
 )
@@ -295,7 +296,7 @@ class ExactEngine(Engine):
             "shots": self._shots,
             "shots_law": None if self._shots is None else self._law,
             "seed": self._seed,
-            "noise": None if self._noise is None else self._noise.model_dump(mode="json"),
+            **described_noise(self._noise),
             **drawn,
         }
 

@@ -8,7 +8,9 @@ value: 19 times for the first, 2.33 times for the second.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,8 @@ import torch
 
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.engines.base import Engine
-from qhybrid.errors import EngineError
+from qhybrid.engines.lowering import lower
+from qhybrid.errors import EngineError, QHybridError
 from qhybrid.noise import NoiseProfile
 from qhybrid.seeding import derive_seed
 
@@ -47,7 +50,8 @@ class ZeroNoiseExtrapolation(Engine):
         extrapolation: str = "richardson",
     ) -> None:
         self.coefficients = extrapolation_coefficients(scales, extrapolation)
-        self._scales = tuple(scales)
+        self._scales, self._profile = tuple(scales), profile
+        self._checked: set[str] = set()
         self._extrapolation = extrapolation
         self._engines = [make(scaled_gates(profile, scale), k) for k, scale in enumerate(scales)]
 
@@ -62,12 +66,33 @@ class ZeroNoiseExtrapolation(Engine):
         return float(sum(c * c for c in self.coefficients))
 
     def expectations(self, spec: CircuitSpec, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Return the extrapolated expectation values, shape (B, n_obs); see `Engine.expectations`."""
+        """Return the extrapolated expectation values, shape (B, n_obs); see `Engine.expectations`.
+
+        Warns:
+            UserWarning: If the noise of a gate cannot be that strong, so that values do not follow strengths.
+        """
+        if spec.fingerprint not in self._checked:
+            self._checked.add(spec.fingerprint)
+            self._warn_of_saturation(spec)
         values = [
             c * engine.expectations(spec, inputs, weights)
             for c, engine in zip(self.coefficients, self._engines)
         ]
         return torch.stack(values).sum(dim=0)
+
+    def _warn_of_saturation(self, spec: CircuitSpec) -> None:
+        largest = max(self._scales)
+        with suppress(QHybridError):  # the engines say what is wrong
+            for gate in lower(spec, self._profile).primitives:
+                if gate.error is not None and gate.error.saturates(largest):
+                    name = "gate" if gate.operation is None else f"`{gate.operation.name}`"
+                    warnings.warn(
+                        f"Zero-noise extrapolation needs noise up to {largest:g} times as strong, but that "
+                        f"of {name} in noise profile `{self._profile.name}` saturates before (fully mixed, "
+                        "or its bound), and the estimate is wrong. Fix: smaller scales, or less noise.",
+                        stacklevel=1,  # the same place for all callers: Python shows a line once
+                    )
+                    return
 
     def reseed(self, seed: int) -> None:
         """Draw from another seed from now on, each strength from its own; see `Engine.reseed`."""

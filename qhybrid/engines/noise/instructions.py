@@ -23,7 +23,7 @@ PART_LABEL = "part of a gate"
 """Label of those parts, which have no noise of their own."""
 
 
-def noise_carrier(operation: Any, in_parts: bool, error: GateError) -> Any:
+def noise_carrier(operation: Any, in_parts: bool, error: GateError, profile: NoiseProfile) -> Any:
     """Return the identity that carries the noise of a pause, or of a gate that runs in parts before it.
 
     Aer's model knows gates by name or label, so every gate, and every duration of a delay, needs one of its
@@ -33,10 +33,12 @@ def noise_carrier(operation: Any, in_parts: bool, error: GateError) -> Any:
         operation: The pause or gate.
         in_parts: Whether it is a gate in parts.
         error: Its noise.
+        profile: Where it comes from.
     """
     if not in_parts and operation.name != "delay":
         return operation
-    delay = f"{DELAY_LABEL}{delay_ns(operation) if error.relaxes else 0.0!r}" if not in_parts else ""
+    nanoseconds = delay_ns(operation, profile) if error.relaxes and not in_parts else 0.0
+    delay = "" if in_parts else f"{DELAY_LABEL}{nanoseconds!r}"
     side = 2**operation.num_qubits
     return UnitaryGate(np.eye(side), label=delay or f"{AFTER_LABEL}{noise_name(operation)}")
 
@@ -62,7 +64,7 @@ def instruction_error(profile: NoiseProfile, operation: Any, qubits: tuple[int, 
     if kind == "delay":
         # Without relaxation the duration does not matter, whatever its unit.
         relaxes = profile.idle_error(qubits[0], 1.0).relaxes
-        error = profile.idle_error(qubits[0], delay_ns(operation) if relaxes else 0.0)
+        error = profile.idle_error(qubits[0], delay_ns(operation, profile) if relaxes else 0.0)
     elif name.startswith(DELAY_LABEL):
         error = profile.idle_error(qubits[0], float(name.removeprefix(DELAY_LABEL)))
     else:

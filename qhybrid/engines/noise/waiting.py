@@ -16,17 +16,20 @@ SHORTEST_NS = 1e-6
 """Gaps below this are rounding."""
 
 
-def delay_ns(operation: Any) -> float:
+def delay_ns(operation: Any, profile: NoiseProfile) -> float:
     """Return the duration of a delay in nanoseconds.
 
     Raises:
-        CircuitError: If it is a parameter, or in units of a device's clock.
+        CircuitError: If it is a parameter, or in units of a device's clock that the profile does not say.
     """
     duration, unit = operation.duration, operation.unit
+    if unit == "dt" and profile.dt_ns is not None and not getattr(duration, "parameters", None):
+        return float(duration) * profile.dt_ns
     if unit not in NANOSECONDS or getattr(duration, "parameters", None):
         raise CircuitError(
             f"Under relaxation noise a delay must have a duration in s, ms, us or ns, but one is {duration} "
-            f"{unit}. Fix: convert it, with the device's `dt` if it is in units of that."
+            f"{unit}. Fix: convert it, or give `dt_ns` of noise profile `{profile.name}` if it is in steps "
+            "of a device's clock. QPY files keep no units of delays, OpenQASM 3 does (`delay[100ns]`)."
         )
     return float(duration) * NANOSECONDS[unit]
 
@@ -79,5 +82,5 @@ def _length(operation: Any, qubits: tuple[int, ...], profile: NoiseProfile) -> f
     if operation.name in NOTHING:
         return 0.0
     if operation.name == "delay":
-        return delay_ns(operation)
+        return delay_ns(operation, profile)
     return profile.duration_ns(noise_name(operation), qubits)

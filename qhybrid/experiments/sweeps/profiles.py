@@ -12,6 +12,7 @@ from qhybrid.engines.noise.composites import taken_apart
 from qhybrid.engines.noise.gate_names import check_gate_names, noise_name
 from qhybrid.errors import CircuitError, ConfigError, EngineError
 from qhybrid.noise import NoiseProfile, load_profile
+from qhybrid.noise.library import profile_label
 
 ALL_TO_ALL = "all_to_all"
 AUTO = "auto"
@@ -45,6 +46,21 @@ class SweepProfiles:
             found = found if factor == 1 else found.scale(factor)
             self._scaled[key] = None if found.fingerprint == _NOTHING else found
         return self._scaled[key]
+
+    def check_labels(self) -> None:
+        """Check that tables and charts can tell the profiles that were read apart.
+
+        Raises:
+            ConfigError: If two of other content have the same label.
+        """
+        known: dict[str, str] = {}
+        for name, profile in self._profiles.items():
+            other = known.setdefault(profile_label(name), name)
+            if self._profiles[other].fingerprint != profile.fingerprint:
+                raise ConfigError(
+                    f"Noise profiles of a sweep must have names of their own, but {other} and {name} would "
+                    f"both be `{profile_label(name)}` in tables and charts. Fix: rename one of the files."
+                )
 
     def mapping(self, name: str, mapping: str) -> str:
         """Return what `auto` stands for: the device of a device's profile, else all-to-all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 from qhybrid.cluster import check_workers, run_jobs
 from qhybrid.config import to_yaml
 from qhybrid.config.sweeps import SweepConfig, SweepGrid
+from qhybrid.errors import ConfigError
 from qhybrid.evaluation.subject.subject import Subject
 from qhybrid.experiments.sweeps.cells import TRAINED, Cell, Conditions, SweepRun, cell_key, list_cells
 from qhybrid.experiments.sweeps.earlier import take_over
@@ -136,6 +138,7 @@ class _Sweep:
             for name in grid.profiles:
                 for factor in grid.scales:
                     self.profiles.scaled(name, factor)
+        self.profiles.check_labels()
         self.training = list_trainings(section.train, folder, data_root)
 
     def train(self, outcome: SweepOutcome, **work: Any) -> list[TrainedRun]:
@@ -161,12 +164,14 @@ class _Sweep:
         ]
         wanted += [(run.folder, run.recipe.name, run.settings, True) for run in trained]
         cells: list[Cell] = []
+        known: dict[tuple[str, str, str], SweepRun] = {}
         for number, (folder, name, settings, own) in enumerate(wanted):
             self.progress("loading", number, len(wanted))
             subject = self._subject(str(folder))
             # A model without circuits that is trained beside others is their reference: it has one value.
             reference = own and not subject.layers
             run = self._describe(subject, name, settings, () if reference else grids)
+            _check_is_no_copy(run, known.setdefault(_averaged_as(run), run))
             if own:
                 cells.append(self._trained_cell(run))
             if not reference:
@@ -254,6 +259,24 @@ class _Sweep:
                     store.save(answer["key"], with_metrics(one.found, answer["result"]))
                     outcome.measured += 1
             self.progress("metrics", done, len(jobs))
+
+
+def _averaged_as(run: SweepRun) -> tuple[str, str, str]:
+    """Return what runs have in common that are averaged over, and their weights."""
+    return run.name, json.dumps(run.facts["settings"], sort_keys=True), run.facts["weights"]
+
+
+def _check_is_no_copy(run: SweepRun, other: SweepRun) -> None:
+    """Check that a run is not another one's copy, which would count as a second, independent training.
+
+    Raises:
+        ConfigError: If it is.
+    """
+    if run is not other:
+        raise ConfigError(
+            f"{run.folder}: must be another training than {other.folder}, but has the same weights, so that "
+            "means over runs would count it twice. Fix: leave one of them out of the sweep."
+        )
 
 
 def _what(cell: Cell) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from qhybrid.experiments.sweeps.cells import Conditions, SweepRun, grid_conditio
 from qhybrid.experiments.sweeps.engines import device_mapping
 from qhybrid.experiments.sweeps.profiles import ALL_TO_ALL, SweepProfiles, check_profile_fits
 from qhybrid.layers import QuantumLayer
+from qhybrid.models import has_code_of_others
 
 
 def describe_run(subject: Subject, name: str, which: str, settings: dict[str, Any]) -> SweepRun:
@@ -34,7 +35,11 @@ def describe_run(subject: Subject, name: str, which: str, settings: dict[str, An
     data = {"dataset": recipe.data.dataset, **subject.data_identity(found)}
     if found.hash is None:
         data["unknown"] = uuid.uuid4().hex  # what cannot be told is never the same: nothing is found again
-    identity = {"weights": weights, "model": _plain_model(subject), "data": data}
+    model = _plain_model(subject)
+    identity = {"weights": weights, "model": model, "data": data}
+    if has_code_of_others(model):
+        # It may change, and its name stays.
+        identity["circuits"] = {key: layer.spec.fingerprint for key, layer in subject.layers.items()}
     facts = {
         "weights": weights,
         "epoch": subject.epoch,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
@@ -10,6 +11,7 @@ import numpy as np
 from qiskit import QuantumCircuit
 
 from qhybrid.circuits.spec import CircuitSpec
+from qhybrid.circuits.standard_gates import has_delays
 from qhybrid.circuits.transpile import MEASUREMENT, is_known, usable_target
 from qhybrid.devices import Device
 from qhybrid.engines.shots.strings import MeasuredStrings, PauliString, as_observable, measured_strings
@@ -57,6 +59,12 @@ def prepare_circuit(
         CircuitError: If the circuit does not fit the device.
         HardwareError: If the device's gates do not suffice, or it has not enough room for the copies.
     """
+    if has_delays(bound.circuit):
+        warnings.warn(
+            f"Circuit `{bound.name}` has delays, which are not executed on devices: qubits wait for each "
+            "other alone.",
+            stacklevel=1,  # the same place for all callers: Python shows a line once
+        )
     merged, angle_map = merge_runs(bound)
     if device is None:
         return _assemble(key, [(merged, tuple(range(merged.num_qubits)))], angle_map, None, None, settings)

@@ -118,13 +118,27 @@ def save_circuit(folder: Path, bound: CircuitSpec, circuit: PreparedCircuit) -> 
     }
     if isinstance(circuit.angle_map, FoldedAngles):
         facts["folded"] = [[list(map(list, one.factors)), one.offset] for one in circuit.angle_map.forms]
-    circuits = [bound.circuit, *(spec.circuit for copy in circuit.copies for spec in copy.specs)]
+    circuits = [
+        _without_delays(bound.circuit),
+        *(spec.circuit for copy in circuit.copies for spec in copy.specs),
+    ]
     buffer = io.BytesIO()
     qpy.dump(circuits, buffer)
     (folder / CIRCUITS).mkdir(exist_ok=True)
     with atomic_path(folder / CIRCUITS / f"{circuit.key}.qpy") as temporary:
         temporary.write_bytes(buffer.getvalue())
     write_text(folder / CIRCUITS / f"{circuit.key}.json", json.dumps(facts) + "\n")
+
+
+def _without_delays(circuit: QuantumCircuit) -> QuantumCircuit:
+    """Return a circuit without pauses, whose units QPY does not keep; its exact values stay."""
+    if not any(one.operation.name == "delay" for one in circuit.data):
+        return circuit
+    result = circuit.copy_empty_like()
+    for one in circuit.data:
+        if one.operation.name != "delay":
+            result.append(one)
+    return result
 
 
 def load_circuits(

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar, overload
 
 import numpy as np
 
 from qhybrid.config import StrictModel, validated
-from qhybrid.errors import ConfigError, PluginError
+from qhybrid.errors import ConfigError, PluginError, QHybridError
 from qhybrid.noise.paulis import ComplexArray
 from qhybrid.plugins import Registry
 
@@ -79,8 +79,8 @@ class NoiseChannel(StrictModel):
             num_qubits: One of `sizes`; kinds of size 1 may take any number, see `on_each`.
 
         Returns:
-            Matrices of shape (2^k, 2^k) in Qiskit's order: the gate's first qubit is the least significant
-            bit.
+            Matrices, or Qiskit's `Kraus`, of shape (2^k, 2^k) in Qiskit's order: the gate's first qubit is
+            the least significant bit.
         """
 
     def transfer(self, rates: Mapping[str, Any], num_qubits: int) -> Rows | None:
@@ -133,6 +133,13 @@ class NoiseChannel(StrictModel):
             return {key: rate.scaled(one, factor) for key, one in value.items()}
         return None if value is None else rate.scaled(value, factor)
 
+    def saturates(self, factor: float) -> bool:
+        """Return whether `scaled` gives less than the factor asks for, because a rate reaches its bound."""
+        return any(
+            rate.law == "multiplied" and value <= rate.bound < value * factor
+            for rate, value in self._listed().values()
+        )
+
     def with_rates(self, values: Mapping[str, float]) -> Self:
         """Return the channel with other rates, which are not checked.
 
@@ -171,16 +178,32 @@ class NoiseChannel(StrictModel):
         return hash((type(self), self.model_dump_json()))
 
 
+KindT = TypeVar("KindT", bound=type[NoiseChannel])
 CHANNELS: Registry[type[NoiseChannel]] = Registry("noise channel")
 """Kinds of noise channels by name."""
 
 
-def register_noise_channel(kind: type[NoiseChannel]) -> type[NoiseChannel]:
+@overload
+def register_noise_channel(kind: KindT, *, replace: bool = False) -> KindT: ...
+
+
+@overload
+def register_noise_channel(kind: None = None, *, replace: bool = False) -> Callable[[KindT], KindT]: ...
+
+
+def register_noise_channel(kind: Any = None, *, replace: bool = False) -> Any:
     """Make a kind of channel known to profiles, by its `kind`; also as a decorator.
 
+    Args:
+        kind: The class.
+        replace: Whether it may take the place of another one, as of a notebook's cell that runs again.
+
     Raises:
-        PluginError: If it is no channel, has no name, or a field is called like a key of the profile.
+        PluginError: If it is no channel, has no name, its name is taken, or a field is called like a key of
+            the profile.
     """
+    if kind is None:
+        return partial(register_noise_channel, replace=replace)
     if not (isinstance(kind, type) and issubclass(kind, NoiseChannel)):
         raise PluginError(f"A noise channel must be a subclass of NoiseChannel, but is {kind!r}.")
     taken = sorted(set(RESERVED) & set(kind.model_fields))
@@ -189,7 +212,7 @@ def register_noise_channel(kind: type[NoiseChannel]) -> type[NoiseChannel]:
             f"Noise channel `{kind.__name__}` must have a class attribute `kind` and no field called "
             f"{', '.join(RESERVED)}, but has {f'field `{taken[0]}`' if taken else 'no `kind`'}."
         )
-    return CHANNELS.register(kind.kind, kind)
+    return CHANNELS.register(kind.kind, kind, replace=replace)
 
 
 @lru_cache(maxsize=1024)
@@ -205,7 +228,18 @@ def checked_kraus(channel: NoiseChannel, num_qubits: int) -> tuple[ComplexArray,
         raise ConfigError(
             f"Noise channel `{channel.kind}` acts on {allowed} qubits, but not on {num_qubits}."
         )
-    operators = tuple(np.asarray(one, dtype=complex) for one in channel.kraus(num_qubits))
+    try:
+        given: Any = channel.kraus(num_qubits)
+        # Qiskit's `Kraus` keeps them; arrays have another `data`.
+        listed = given.data if type(given).__name__ == "Kraus" else given
+        operators = tuple(np.asarray(one, dtype=complex) for one in listed)
+    except QHybridError:
+        raise
+    except Exception as error:  # anything may go wrong in channels of others
+        raise ConfigError(
+            f"Noise channel `{channel.kind}` must give its Kraus operators on {num_qubits} qubit(s) as a "
+            f"list of matrices, but `kraus` fails ({type(error).__name__}: {error})."
+        ) from error
     side = 2**num_qubits
     if not operators or any(one.shape != (side, side) for one in operators):
         raise ConfigError(

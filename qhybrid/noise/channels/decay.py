@@ -78,11 +78,19 @@ class ThermalRelaxation(NoiseChannel):
 
     @model_validator(mode="after")
     def _decay_is_physical(self) -> Self:
+        if self.t1_us is None and self.t2_us is None:
+            raise ValueError("t1_us or t2_us must be given: without a decay time nothing relaxes")
         if self.t1_us is not None and self.t2_us is not None and self.t2_us > 2 * self.t1_us * (1 + ROUNDING):
             raise ValueError(
                 f"t2_us must be at most 2 * t1_us, but is {self.t2_us} with t1_us = {self.t1_us}"
             )
         return self
+
+    def scaled(self, factor: float) -> Self:
+        """Return it with times divided by a factor; for 0 it lasts no time."""
+        if factor == 0:
+            return self.model_copy(update={"ns": 0.0})
+        return super().scaled(factor)
 
     def kraus(self, num_qubits: int) -> list[ComplexArray]:
         """Amplitude damping by 1 - e1, then phase damping, so that off-diagonals shrink by e2."""

@@ -139,11 +139,20 @@ class PauliChannel(NoiseChannel):
             diagonal.append(1 - 2 * lost)
         return _diagonal(diagonal)
 
+    def _total(self) -> tuple[float, float]:
+        """Return the probability of any error, and where it saturates."""
+        count = sum(p > 0 for p in self.probabilities.values())
+        return sum(self.probabilities.values()), count / (count + 1)
+
+    def saturates(self, factor: float) -> bool:
+        """Return whether the sum of the probabilities reaches its bound."""
+        total, bound = self._total()
+        return total <= bound < total * factor
+
     def scaled(self, factor: float) -> Self:
         """Return the channel at another strength: all probabilities times one number; see the class."""
         check_factor(factor)
-        total, count = sum(self.probabilities.values()), sum(p > 0 for p in self.probabilities.values())
-        bound = count / (count + 1)
+        total, bound = self._total()
         if total * factor > bound:
             factor = 1.0 if factor >= 1 and total > bound else bound / total
         probabilities = {label: p * factor for label, p in self.probabilities.items()}

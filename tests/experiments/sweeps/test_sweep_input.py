@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from qhybrid.config.sweeps import load_sweep
@@ -132,3 +134,22 @@ def test_bad_files(text, message, tmp_path):
     file.write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_sweep(file)
+
+
+def test_profiles_that_tables_would_call_alike(make_image_run, sweep_of, mnist_root, tmp_path):
+    files = []
+    for folder, p in (("one", 0.1), ("two", 0.2)):
+        (tmp_path / folder).mkdir()
+        files.append(tmp_path / folder / "mine.yaml")
+        files[-1].write_text(f"p_1q: {p}")
+    config = sweep_of([make_image_run()], {"profiles": list(map(str, files))}, samples=2)
+    with pytest.raises(ConfigError, match=r"both be `mine`.*rename"):
+        run_sweep(config, mnist_root, tmp_path / "out", processes=1)
+
+
+def test_a_copy_of_a_run_is_no_second_training(make_image_run, sweep_of, mnist_root, tmp_path):
+    run, copy = make_image_run(), tmp_path / "copy"
+    shutil.copytree(run, copy)
+    grid = {"shots": [16], "seeds": [0, 1]}
+    with pytest.raises(ConfigError, match=r"copy: must be another training.*same weights"):
+        run_sweep(sweep_of([run, copy], grid, samples=2), mnist_root, tmp_path / "out", processes=1)
