@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from qhybrid.metrics import find_metric
 from qhybrid.metrics.verdict import DIFFERENT, EQUIVALENT
@@ -93,6 +94,7 @@ def draw_arms(
     axes.set_yticks(range(len(rows)), [row["arm"].replace("@", "\n@ ") for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(-edge, edge)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
     mean = result["arms"][0]["metrics"][result["metric"]]["mean"]
     tested = "fold" if result["folds"] else "seed"
     axes.set_xlabel(

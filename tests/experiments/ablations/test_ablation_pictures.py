@@ -53,3 +53,21 @@ def test_arms_that_are_all_far_beyond_the_margin_are_on_the_axis():
     low, high = axes.get_xlim()
     assert low < -19.1 < 19.1 < high
     assert not [text for text in axes.texts if "beyond the axis" in text.get_text()]
+
+
+def test_numbers_below_the_axis_do_not_run_into_each_other(tmp_path):
+    """Differences of a mean IoU have four digits."""
+    figure = Figure(figsize=(9.2, 4), layout="constrained")
+    axes = figure.subplots()
+    result = {**result_of(0.001, -0.008, 0.0085), "metric": "miou", "folds": [1, 2]}
+    result["arms"][0]["metrics"]["miou"] = {"mean": 0.445}
+    for arm in result["arms"][1:]:
+        arm["arm"] = "no_entanglement"
+        arm["difference"]["text"] = "not decidable: this design finds differences above 0.0116 only"
+    draw_arms(axes, result, judged_arms(result), PLAIN)
+    figure.savefig(tmp_path / "x.png")
+    low, high = axes.get_xlim()
+    labels = [label for label in axes.get_xticklabels() if low <= label.get_position()[0] <= high]
+    boxes = [label.get_window_extent() for label in labels]
+    assert len(boxes) > 3
+    assert all(one.x1 < other.x0 for one, other in zip(boxes, boxes[1:], strict=False))
