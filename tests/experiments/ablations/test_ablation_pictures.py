@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from matplotlib.figure import Figure
 
@@ -70,4 +72,4 @@ def test_numbers_below_the_axis_do_not_run_into_each_other(tmp_path):
     labels = [label for label in axes.get_xticklabels() if low <= label.get_position()[0] <= high]
     boxes = [label.get_window_extent() for label in labels]
     assert len(boxes) > 3
-    assert all(one.x1 < other.x0 for one, other in zip(boxes, boxes[1:], strict=False))
+    assert all(one.x1 < other.x0 for one, other in pairwise(boxes))
