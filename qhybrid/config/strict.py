@@ -47,6 +47,8 @@ class StrictModel(BaseModel):
         if any(isinstance(one, bool) for one in several):
             kinds = _kinds_in(cls.model_fields[str(info.field_name)].annotation)
             if kinds & {int, float} and not kinds & {bool, Any, object}:
+                if str in kinds:
+                    raise ValueError("YAML reads this as true or false: put text in quotes")
                 for one in several:
                     _no_switch(one)
         return value

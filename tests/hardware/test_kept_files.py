@@ -18,9 +18,9 @@ from qhybrid.errors import HardwareError
 from qhybrid.hardware.jobs.remapping import remap
 from qhybrid.hardware.jobs.status import ledger_status
 from qhybrid.hardware.ledger import LEDGER_FILE
+from qhybrid.hardware.model.kept_files import FILES
 from qhybrid.hardware.model.runs import load_workload
 from qhybrid.hardware.model.workload import Samples
-from qhybrid.hardware.plan.kept_files import FILES
 from qhybrid.hardware.plan.planning import make_plan
 
 LAYERS = "noise_layers.json"

@@ -26,7 +26,7 @@ from qhybrid.hardware.jobs.opening import open_plan
 from qhybrid.hardware.jobs.remapping import remap
 from qhybrid.hardware.ledger import LEDGER_FILE
 from qhybrid.hardware.ledger.mending import REQUESTS_FILE
-from qhybrid.hardware.plan.kept_files import FILES
+from qhybrid.hardware.model.kept_files import FILES
 from qhybrid.hardware.plan.planning import make_plan
 from qhybrid.hardware.settings import LEVELS, Learning
 from qhybrid.layers import quantum_layers

@@ -19,7 +19,7 @@ from qhybrid.errors import DataError
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _MASK_THRESHOLD = 127
 _NAMED = 20
-_TWELVE_BITS = 4095 / 65535
+_TWELVE_BITS = 4095.5 / 65535
 _EXIF_ORIENTATION = 0x0112
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qhybrid.engines.mitigation import extrapolation_coefficients
+from qhybrid.engines.mitigation.readout import SMALLEST_SLOPE
 from qhybrid.errors import HardwareError
 from qhybrid.hardware.circuits.noise_layers import LearnedNoise, NoiseWork, checked_noise
 from qhybrid.hardware.circuits.preparation import z_strings
@@ -342,10 +343,18 @@ def _corrected(
     """Undo read-out errors: z = (m - c) / s on every qubit, with m = s z + c on average.
 
     Reading gives s = 1 - p01 - p10 and c = p01 - p10.
+
+    Raises:
+        HardwareError: If a qubit reads 0 and 1 alike.
     """
     shifts, scale = [], 1.0
     for qubit, _ in string:
         p01, p10 = noise.readout(qubit)
+        if abs(1 - p01 - p10) < SMALLEST_SLOPE:
+            raise HardwareError(
+                f"Qubit {qubit} of noise profile `{noise.name}` must be read with some success for its "
+                "read-out errors to be corrected, but reads 0 and 1 alike. Fix: other qubits."
+            )
         shifts.append(p01 - p10)
         scale *= 1 - p01 - p10
     total = np.zeros(len(raw))

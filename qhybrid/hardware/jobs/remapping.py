@@ -26,7 +26,7 @@ from qhybrid.hardware.jobs.reconciling import reconcile, wait_for_certainty
 from qhybrid.hardware.ledger import Chunk
 from qhybrid.hardware.ledger.mending import save_requests
 from qhybrid.hardware.ledger.records import DONE, SENDING, SENT, Array
-from qhybrid.hardware.plan.kept_files import FILES, hashes_of
+from qhybrid.hardware.model.kept_files import FILES, hashes_of
 from qhybrid.hardware.plan.layouts import LAYOUTS, Circuits, save_layout
 from qhybrid.hardware.plan.learning import noise_work_of
 from qhybrid.hardware.plan.plan_files import write_plan
@@ -263,7 +263,7 @@ def _deviation_today(
             for key, one in circuits.items()
         }
         return _deviation(execution, today, angles)
-    except ConfigError:
+    except (ConfigError, HardwareError):  # not known, or a read-out that says nothing
         return None
 
 

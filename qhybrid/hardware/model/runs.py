@@ -10,8 +10,8 @@ from typing import Any, cast
 from qhybrid.errors import CheckpointError, DataError, HardwareError
 from qhybrid.evaluation import load_subject, load_trained
 from qhybrid.evaluation.subject.subject import input_of
+from qhybrid.hardware.model.kept_files import check_kept
 from qhybrid.hardware.model.workload import SAMPLES_FILE, Samples, Workload
-from qhybrid.hardware.plan.kept_files import check_kept
 from qhybrid.metrics import SCENES
 from qhybrid.training.images.run import LoadedImageRun
 from qhybrid.training.run_folder import META, RECIPE, WEIGHTS, Which, existing

@@ -15,7 +15,7 @@ from qhybrid.errors import ConfigError, HardwareError
 from qhybrid.hardware.circuits.noise_layers import NoiseWork
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY
-from qhybrid.hardware.plan.kept_files import FILES, check_kept
+from qhybrid.hardware.model.kept_files import FILES, check_kept
 from qhybrid.hardware.plan.learning import load_noise_work, save_noise_work
 from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, CIRCUITS, load_circuits, save_circuit
 from qhybrid.hardware.services.local import SIMULATOR

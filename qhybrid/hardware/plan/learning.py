@@ -15,7 +15,7 @@ from qhybrid.hardware.circuits.noise_layers import NoiseWork
 from qhybrid.hardware.circuits.prepared import PreparedCircuit
 from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY
 from qhybrid.hardware.ledger import Chunk
-from qhybrid.hardware.plan.kept_files import is_kept
+from qhybrid.hardware.model.kept_files import is_kept
 from qhybrid.hardware.service_kinds import rules_of
 from qhybrid.hardware.services.backends import open_backend
 from qhybrid.hardware.services.interface import Backend

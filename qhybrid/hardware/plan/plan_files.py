@@ -22,7 +22,7 @@ from qhybrid.hardware.circuits.fractional import FoldedAngles, LinearForm, folde
 from qhybrid.hardware.circuits.merging import AngleMap, merge_runs
 from qhybrid.hardware.circuits.preparation import place_noise, z_strings
 from qhybrid.hardware.circuits.prepared import Copy, PreparedCircuit, Variant
-from qhybrid.hardware.plan.kept_files import FILES
+from qhybrid.hardware.model.kept_files import FILES
 from qhybrid.hardware.settings import HardwareSettings
 from qhybrid.noise import NoiseProfile
 from qhybrid.plugins import check_plugins, words

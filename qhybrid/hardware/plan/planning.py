@@ -23,11 +23,11 @@ from qhybrid.hardware.circuits.readout_calibration import READOUT_KEY, calibrati
 from qhybrid.hardware.circuits.simulation import Simulation
 from qhybrid.hardware.ledger import LEDGER_FILE, Chunk, Ledger, Request
 from qhybrid.hardware.ledger.mending import save_requests
+from qhybrid.hardware.model.kept_files import FILES, hashes_of
 from qhybrid.hardware.model.recording import fixed_layers
 from qhybrid.hardware.model.requests import LayerCircuit
 from qhybrid.hardware.model.runs import save_model
 from qhybrid.hardware.model.workload import Workload, agreement, plain, score
-from qhybrid.hardware.plan.kept_files import FILES, hashes_of
 from qhybrid.hardware.plan.learning import learning_chunk, learning_facts, noise_work_of, save_noise_work
 from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, FORMAT, home_of, save_circuit, write_plan
 from qhybrid.hardware.plan.prediction import dry_run, exact_answer, expected_answer
