@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +40,42 @@ class EndWhenTold(Callback):
 
     def _listen(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._end)
+            signal.signal(signal.SIGTERM, self.end)
 
-    def _end(self, *_: Any) -> None:
+    def end(self, *_: Any) -> None:
+        """End with an error; a signal handler.
+
+        Raises:
+            TrainingError: Always.
+        """
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # launchers say it again while this one ends
         own = place()
         raise TrainingError(
             f"Process {own.rank} of {own.world} was told to end (SIGTERM): by a queue, a person, or torchrun "
             f"after the end of another one. {kept_epochs(self._output)}"
         )
+
+
+@contextmanager
+def ending_when_told(output: Path) -> Iterator[None]:
+    """Have SIGTERM end a process of several with an error, before and after Lightning listens to it, too.
+
+    A process that fails ignores it from then on: it ends anyway, and says why, while a launcher that has seen
+    another one end tells it to.
+
+    Args:
+        output: The run folder.
+    """
+    if place().world == 1 or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, EndWhenTold(output).end)
+    try:
+        yield
+    except BaseException:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise
+    signal.signal(signal.SIGTERM, before)
 
 
 def ending_callbacks(output: Path) -> list[Callback]:

@@ -36,7 +36,7 @@ from qhybrid.training.data_record import (
     record_of,
     write_record,
 )
-from qhybrid.training.ending import ending_callbacks, kept_epochs
+from qhybrid.training.ending import ending_callbacks, ending_when_told, kept_epochs
 from qhybrid.training.gradients import GradientNorms, gradient_columns
 from qhybrid.training.kinds import build_task, meta_class, with_task_defaults
 from qhybrid.training.named_parts import named_parts
@@ -340,7 +340,7 @@ def quiet_fit(trainer: lightning.Trainer) -> Iterator[None]:
 
 
 def _fit(trainer: lightning.Trainer, task: Task, state: Path | None) -> None:
-    with quiet_fit(trainer):
+    with quiet_fit(trainer), ending_when_told(Path(trainer.default_root_dir)):
         try:
             task.data.first_epoch = completed_epochs(state) if state else 0
             trainer.fit(task.module, datamodule=task.data, ckpt_path=state, weights_only=True)
