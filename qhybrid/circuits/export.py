@@ -15,6 +15,7 @@ from qiskit.circuit import Parameter
 from qiskit.qasm3 import QASM3Error
 
 from qhybrid.circuits.definitions import build_resolved, load_circuit
+from qhybrid.circuits.delays import delays_in
 from qhybrid.circuits.library import CIRCUITS
 from qhybrid.circuits.pauli import format_observable
 from qhybrid.circuits.spec import CircuitSpec
@@ -151,7 +152,7 @@ def _check_can_be_saved(spec: CircuitSpec, name: str) -> None:
             f"Circuit `{name}` must use all its inputs and weights to be saved, but no gate has "
             f"{', '.join(unused)}. Fix: leave them out of the CircuitSpec."
         )
-    units = {one.operation.unit for one in spec.circuit.data if one.operation.name == "delay"} - {"dt"}
+    units = {one.unit for one in delays_in(spec.circuit)} - {"dt"}
     if units:
         raise CircuitError(
             f"Circuit `{name}` has delays in {', '.join(sorted(units))}, but QPY keeps no units. Fix: write "

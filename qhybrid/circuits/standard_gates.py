@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from qiskit import QuantumCircuit
 from qiskit.circuit import Gate
 from qiskit.circuit.library import get_standard_gate_name_mapping
 
@@ -31,18 +29,3 @@ def is_standard_gate(operation: Any) -> bool:
 def is_of_standard_class(operation: Any) -> bool:
     """Return whether an operation's class is a standard gate's, or derived from one."""
     return isinstance(operation, tuple(_classes()))
-
-
-def has_delays(circuit: QuantumCircuit) -> bool:
-    """Return whether a circuit has delays, in its definitions too."""
-    for instruction in circuit.data:
-        if instruction.is_standard_gate():
-            continue
-        if instruction.operation.name == "delay":
-            return True
-        inner = None
-        with suppress(Exception):  # anything may go wrong in gates of others
-            inner = getattr(instruction.operation, "definition", None)
-        if inner is not None and has_delays(inner):
-            return True
-    return False

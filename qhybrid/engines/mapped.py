@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from qhybrid.circuits.delays import has_delays
 from qhybrid.circuits.spec import CircuitSpec
-from qhybrid.circuits.standard_gates import has_delays
 from qhybrid.devices import Device
 from qhybrid.engines.base import Engine
 from qhybrid.noise import NoiseProfile

@@ -10,7 +10,7 @@ from typing import Any
 from qiskit import QuantumCircuit
 from qiskit.circuit.library import get_standard_gate_name_mapping
 
-from qhybrid.circuits.standard_gates import has_delays
+from qhybrid.circuits.delays import has_delays
 from qhybrid.errors import EngineError
 from qhybrid.noise import NoiseProfile
 from qhybrid.noise.sections import SYMMETRIC

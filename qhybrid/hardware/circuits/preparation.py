@@ -10,8 +10,8 @@ from statistics import median
 import numpy as np
 from qiskit import QuantumCircuit
 
+from qhybrid.circuits.delays import has_delays
 from qhybrid.circuits.spec import CircuitSpec
-from qhybrid.circuits.standard_gates import has_delays
 from qhybrid.circuits.transpile import MEASUREMENT, is_known, usable_target
 from qhybrid.devices import Device
 from qhybrid.engines.shots.strings import MeasuredStrings, PauliString, as_observable, measured_strings

@@ -13,6 +13,7 @@ from qiskit import QuantumCircuit, qpy
 from qiskit.circuit import Parameter
 from qiskit.quantum_info import SparsePauliOp
 
+from qhybrid.circuits.delays import without_delays
 from qhybrid.circuits.modifiers import as_matrices
 from qhybrid.circuits.spec import CircuitSpec
 from qhybrid.config import validated
@@ -119,7 +120,7 @@ def save_circuit(folder: Path, bound: CircuitSpec, circuit: PreparedCircuit) -> 
     if isinstance(circuit.angle_map, FoldedAngles):
         facts["folded"] = [[list(map(list, one.factors)), one.offset] for one in circuit.angle_map.forms]
     circuits = [
-        _without_delays(bound.circuit),
+        without_delays(bound.circuit),  # QPY keeps no units of them
         *(spec.circuit for copy in circuit.copies for spec in copy.specs),
     ]
     buffer = io.BytesIO()
@@ -128,17 +129,6 @@ def save_circuit(folder: Path, bound: CircuitSpec, circuit: PreparedCircuit) -> 
     with atomic_path(folder / CIRCUITS / f"{circuit.key}.qpy") as temporary:
         temporary.write_bytes(buffer.getvalue())
     write_text(folder / CIRCUITS / f"{circuit.key}.json", json.dumps(facts) + "\n")
-
-
-def _without_delays(circuit: QuantumCircuit) -> QuantumCircuit:
-    """Return a circuit without pauses, whose units QPY does not keep; its exact values stay."""
-    if not any(one.operation.name == "delay" for one in circuit.data):
-        return circuit
-    result = circuit.copy_empty_like()
-    for one in circuit.data:
-        if one.operation.name != "delay":
-            result.append(one)
-    return result
 
 
 def load_circuits(
