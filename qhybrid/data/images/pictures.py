@@ -120,22 +120,31 @@ def stack_pictures(files: Sequence[Path], bands: int, size: tuple[int, int] | No
         DataError: If one cannot be read, or differs in size from the first.
     """
     images = _stacked(files, _each(files, lambda file: read_picture(file, bands, size)))
-    with Image.open(files[0]) as first:
-        deep, pages = first.mode.startswith("I"), getattr(first, "n_frames", 1)
-    largest = float(images.max())
-    if deep and 0 < largest <= _TWELVE_BITS:
-        warnings.warn(
-            f"{files[0]}: no value of {len(files)} pictures of 16 bit is above {65535 * largest:.0f}, as "
-            "where only 12 bits or fewer are used; they are read as nearly black (65,535 is white). Fix: "
-            "scale the pictures.",
-            stacklevel=2,
-        )
-    if pages > 1:
-        warnings.warn(
-            f"{files[0]}: has {pages} pages, of which only the first is read. Fix: a file a page.",
-            stacklevel=2,
-        )
+    _warn_of_kinds(files, images)
     return images
+
+
+def _warn_of_kinds(files: Sequence[Path], images: torch.Tensor) -> None:
+    """Warn of pictures of 16 bit that are all nearly black, and of pages that are not read."""
+    deep, paged = [], []
+    for place, file in enumerate(files):
+        with Image.open(file) as picture:
+            deep += [place] if picture.mode.startswith("I") else []
+            paged += [file] if getattr(picture, "n_frames", 1) > 1 else []
+    largest = float(images[deep].max()) if deep else 0.0
+    if 0 < largest <= _TWELVE_BITS:
+        warnings.warn(
+            f"{files[deep[0]]}: no value of {len(deep)} pictures of 16 bit is above {65535 * largest:.0f}, "
+            "as where only 12 bits or fewer are used; they are read as nearly black (65,535 is white). Fix: "
+            "scale the pictures.",
+            stacklevel=3,
+        )
+    if paged:
+        warnings.warn(
+            f"{paged[0]}: has several pages, of which only the first is read ({len(paged)} pictures are so). "
+            "Fix: a file a page.",
+            stacklevel=3,
+        )
 
 
 def picture_groups(files: Sequence[Path], limit: float) -> list[int]:

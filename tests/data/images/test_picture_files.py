@@ -146,6 +146,8 @@ def test_twelve_bits_in_sixteen_are_warned_of(tmp_path):
     dark = save(tmp_path / "dark.png", np.array([[0, 4095], [12, 257]], np.uint16))
     with pytest.warns(UserWarning, match="dark.png: no value of 1 pictures of 16 bit is above 4095"):
         stack_pictures([dark], 1)
+    with pytest.warns(UserWarning, match="dark.png: no value of 1 pictures of 16 bit is above 4095"):
+        stack_pictures([save(tmp_path / "white.png", np.full((2, 2), 255, np.uint8)), dark], 1)
     bright = save(tmp_path / "bright.png", np.array([[0, 4096], [12, 257]], np.uint16))
     grey = save(tmp_path / "grey.png", np.full((2, 2), 3, np.uint8))
     with warnings.catch_warnings():
@@ -157,8 +159,8 @@ def test_twelve_bits_in_sixteen_are_warned_of(tmp_path):
 def test_pages_that_are_not_read_are_warned_of(tmp_path):
     pages = [Image.fromarray(RAMP), Image.fromarray(RAMP)]
     pages[0].save(tmp_path / "two.tif", save_all=True, append_images=pages[1:])
-    with pytest.warns(UserWarning, match="has 2 pages, of which only the first is read"):
-        stack_pictures([tmp_path / "two.tif"], 1)
+    with pytest.warns(UserWarning, match="two.tif: has several pages, of which only the first is read"):
+        stack_pictures([save(tmp_path / "one.png", RAMP), tmp_path / "two.tif"], 1)
 
 
 def test_pictures_that_are_shown_turned_are_warned_of(tmp_path):
