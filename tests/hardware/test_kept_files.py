@@ -10,7 +10,7 @@ from ibm_service_server import IbmServiceServer
 from ibm_service_state import ServiceState
 from outcome_checks import TOKEN
 from plan_cases import map_workload, quick
-from test_learning_jobs import WORKLOAD, kinds, opened, run, settings
+from test_learning_jobs import WORKLOAD, kinds, learn_and_move, opened, run, settings
 from test_remapping import end_of, worsen
 
 from qhybrid.api.plan_folders import find_plan
@@ -127,10 +127,7 @@ def test_layers_whose_noise_is_learned_are_found_again(damage, old, folder, serv
 def test_layers_of_a_layout_are_found_again(new_plan, service_state):
     folder = new_plan()
     with opened(folder) as execution:
-        execution.submit()
-        execution.collect()
-        worsen(service_state, end_of(execution))
-        remap(execution)
+        learn_and_move(execution, service_state)
     (folder / "layouts" / "1" / LAYERS).write_text("")
     run(folder)
     assert kinds(service_state) == {"noise-learner": 2, "executor": 2}

@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -53,6 +54,24 @@ def new_plan(server, tmp_path):
 
 def opened(folder, **options):
     return open_plan(folder, lambda *_: WORKLOAD, **options)
+
+
+@contextmanager
+def learned(new_plan, state, seconds, cap):
+    """Open a plan under a cap whose learning was billed so many seconds; circuits take 2.1 s each."""
+    state.takes = lambda job: seconds if job.program == "noise-learner" else 2.1
+    with opened(new_plan(max_qpu_seconds=cap)) as execution:
+        execution.submit()
+        execution.collect()
+        yield execution
+
+
+def learn_and_move(execution, state):
+    """Learn the noise, then leave a qubit that got worse."""
+    execution.submit()
+    execution.collect()
+    worsen(state, end_of(execution))
+    remap(execution)
 
 
 def kinds(state):
@@ -244,11 +263,7 @@ def test_bills_of_learning_say_nothing_of_other_jobs_that_are_billed(new_plan, s
 @pytest.mark.parametrize("pilot", [False, True])
 def test_bills_of_learning_do_not_price_circuits(pilot, new_plan, service_state):
     """The cap leaves these what they were estimated at, and they take that: nothing is refused for a rate."""
-    service_state.takes = lambda job: 6.0 if job.program == "noise-learner" else 2.1
-    folder = new_plan(max_qpu_seconds=12)
-    with opened(folder) as execution:
-        execution.submit()
-        execution.collect()
+    with learned(new_plan, service_state, 6.0, 12) as execution:
         assert execution.context.expected_seconds() == pytest.approx(
             sum(one.seconds for one in execution.ledger.chunks()[1:])
         )
@@ -258,11 +273,7 @@ def test_bills_of_learning_do_not_price_circuits(pilot, new_plan, service_state)
 
 
 def test_a_cap_that_learning_has_overdrawn_is_used_as_far_as_it_goes(new_plan, service_state):
-    service_state.takes = lambda job: 4.0 if job.program == "noise-learner" else 2.1
-    folder = new_plan(max_qpu_seconds=9)
-    with opened(folder) as execution:
-        execution.submit()
-        execution.collect()
+    with learned(new_plan, service_state, 4.0, 9) as execution:
         assert execution.submit(pilot=False) == 1
         assert execution.ledger.events()[-1][1].count("Measured") == 1
         execution.collect()
@@ -274,11 +285,7 @@ def test_a_cap_that_learning_has_overdrawn_is_used_as_far_as_it_goes(new_plan, s
 
 def test_the_rate_of_the_learning_is_told_as_such(new_plan, service_state):
     """Its time limit is half of the cap at most, which was not enough."""
-    service_state.takes = lambda job: 6.0 if job.program == "noise-learner" else 2.1
-    folder = new_plan(max_qpu_seconds=9)
-    with opened(folder) as execution:
-        execution.submit()
-        execution.collect()
+    with learned(new_plan, service_state, 6.0, 9) as execution:
         with pytest.raises(HardwareError, match=r"for 1 job\(s\) that learn noise, estimated at 2.06 s"):
             execution.check_decisions()
         with pytest.raises(HardwareError, match=r"for 1 job\(s\) that learn noise, estimated at 2.06 s"):
@@ -470,10 +477,7 @@ def test_a_remapping_between_rounds_learns_for_what_is_to_come(server, service_s
 def test_a_ledger_that_is_lost_after_a_remapping(both, new_plan, service_state):
     folder = new_plan()
     with opened(folder) as execution:
-        execution.submit()
-        execution.collect()
-        worsen(service_state, end_of(execution))
-        remap(execution)
+        learn_and_move(execution, service_state)
         execution.submit()
         execution.collect()
     for name in (LEDGER_FILE, *([REQUESTS_FILE] if both else [])):
@@ -572,10 +576,7 @@ def test_what_was_learned_of_the_same_layers_is_kept(new_plan, service_state):
 def test_qubits_that_are_left_and_taken_again_are_not_learned_twice(new_plan, service_state):
     folder = new_plan()
     with opened(folder) as execution:
-        execution.submit()
-        execution.collect()
-        worsen(service_state, end_of(execution))
-        remap(execution)
+        learn_and_move(execution, service_state)
         assert [one.learns for one in execution.ledger.chunks()] == [True, False, False, True]
         before = execution.content["qpu_seconds"]
         service_state.edits["properties"] = worsen_readout

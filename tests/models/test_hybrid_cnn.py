@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from qiskit import QuantumCircuit
-from qiskit.circuit import Parameter
+from turned_circuit import builder_with
 
-from qhybrid.circuits import CIRCUITS, CircuitSpec, build_circuit, register_circuit
+from qhybrid.circuits import CIRCUITS, build_circuit, register_circuit
 from qhybrid.errors import ConfigError
 from qhybrid.layers import cached_features, quantum_layers
 from qhybrid.models import build_model, resolve_model
@@ -158,20 +157,10 @@ def test_errors(keys, message):
 def test_a_builder_that_takes_the_place_of_another_is_used():
     """As in a notebook, whose cell registers a changed circuit under its old name."""
 
-    def built(gate):
-        def build() -> CircuitSpec:
-            x, w = Parameter("x"), Parameter("w")
-            circuit = QuantumCircuit(1)
-            circuit.ry(x, 0)
-            getattr(circuit, gate)(w, 0)
-            return CircuitSpec.from_circuit(circuit, [x], [w], "Z")
-
-        return build
-
     section = {"name": "hybrid_cnn", "head": {"circuit": "turned"}}
     decided = {"in_channels": 1, "num_classes": 2, "image_size": [8, 8]}
     with CIRCUITS.restored():
         for gate in ("rx", "rz"):
-            register_circuit("turned", built(gate), replace=True)
+            register_circuit("turned", builder_with(gate), replace=True)
             model = build_model(resolve_model({**section, **decided}))
             assert gate in quantum_layers(model)["head.classifier.circuit"].spec.circuit.count_ops()

@@ -124,6 +124,11 @@ def test_the_image_builds():
     assert b"hq_unet_qcnn" in shown.stdout
 
 
+def test_every_extra_of_users_is_tried():
+    tried = runpy.run_path(str(CHECKOUT / "release" / "try_install.py"))
+    assert set(tried["TRIED"]) == set(tried["extras"]())
+
+
 @pytest.mark.slow
 def test_wheel_and_sdist_install_and_run_the_demo_in_clean_environments():
     """Takes many minutes and downloads all dependencies."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from qiskit import QuantumCircuit
-from qiskit.circuit import Parameter
+from turned_circuit import builder_with
 
-from qhybrid.circuits import CIRCUITS, CircuitSpec, register_circuit
+from qhybrid.circuits import CIRCUITS, register_circuit
 from qhybrid.config import Recipe, validated
 from qhybrid.data.identity import DataIdentity
 from qhybrid.errors import ConfigError
@@ -85,20 +84,10 @@ def test_repeats_do_not_go_on_with_another_circuit(circuits, tmp_path):
 def test_a_builder_of_others_counts_by_its_gates(circuits):
     """A plugin or script that changes its circuit keeps the builder's name."""
 
-    def built(gate):
-        def build() -> CircuitSpec:
-            x, w = Parameter("x"), Parameter("w")
-            circuit = QuantumCircuit(1)
-            circuit.ry(x, 0)
-            getattr(circuit, gate)(w, 0)
-            return CircuitSpec.from_circuit(circuit, [x], [w], "Z")
-
-        return build
-
     named = recipe({"name": "unet", "widths": [4, 4, 8], "bottleneck": {"circuit": "turned"}})
     hashes = []
     with CIRCUITS.restored():
         for gate in ("rx", "ry", "rx"):
-            register_circuit("turned", built(gate), "a circuit of a script", replace=True)
+            register_circuit("turned", builder_with(gate), "a circuit of a script", replace=True)
             hashes.append(named_parts(named)["circuits of model"])
     assert hashes[0] == hashes[2] != hashes[1]

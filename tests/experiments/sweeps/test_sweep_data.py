@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 import rasterio
 import yaml
-from qiskit import QuantumCircuit
-from qiskit.circuit import Parameter
+from turned_circuit import builder_with
 
-from qhybrid.circuits import CIRCUITS, CircuitSpec, register_circuit
+from qhybrid.circuits import CIRCUITS, register_circuit
 from qhybrid.config import Recipe, validated
 from qhybrid.config.sweeps import SweepConfig
 from qhybrid.data.deciding_files import DecidingFiles
@@ -155,22 +154,12 @@ def test_images_that_changed_are_not_taken_from_memory(make_image_run, sweep_of,
 def test_circuits_of_others_count_by_their_gates(make_image_run, sweep_of, mnist_root, tmp_path):
     """A plugin or script that changes its circuit keeps the builder's name."""
 
-    def built(gate):
-        def build() -> CircuitSpec:
-            x, w = Parameter("x"), Parameter("w")
-            circuit = QuantumCircuit(1)
-            circuit.ry(x, 0)
-            getattr(circuit, gate)(w, 0)
-            return CircuitSpec.from_circuit(circuit, [x], [w], "Z")
-
-        return build
-
     out, found = tmp_path / "out", []
     with CIRCUITS.restored():
-        register_circuit("turned", built("rx"))
+        register_circuit("turned", builder_with("rx"))
         config = sweep_of([make_image_run(model="hybrid_cnn", head={"circuit": "turned"})], {}, samples=4)
         for gate in ("rx", "ry", "rx"):
-            register_circuit("turned", built(gate), replace=True)
+            register_circuit("turned", builder_with(gate), replace=True)
             found.append(run_sweep(config, mnist_root, out, processes=1).computed)
     assert found == [1, 1, 0]
 
