@@ -45,19 +45,20 @@ demo: $(STAMP)
 # Ledgers of the hardware path wait for the disk; in memory, where there is enough, they do not.
 TEMPORARY := $(shell [ "$$(df --output=avail -k /dev/shm 2>/dev/null | tail -n 1)" -gt 8000000 ] 2>/dev/null && echo /dev/shm)
 PYTEST := PYTHONDONTWRITEBYTECODE= PYTEST_DEBUG_TEMPROOT=$(TEMPORARY) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+BY_FILE := --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(PYTEST) $(BY_FILE) $(PYTEST_ARGS)
 
 test-all: $(STAMP)
 	$(PYTEST) -m "not gpu and not ibm" $(PYTEST_ARGS)
 
 coverage: $(STAMP)
-	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=90 $(PYTEST_ARGS)
+	$(PYTEST) $(BY_FILE) --cov --cov-report=term:skip-covered --cov-fail-under=90 $(PYTEST_ARGS)
 
 # An environment of its own: the tool is nothing that the package needs.
 audit:

@@ -137,8 +137,11 @@ def test_the_page_about_data_shows_valid_recipes(block, tmp_path):
         assert open_dataset(section, tmp_path).classes.num_classes == 2
 
 
-def test_changelog_has_an_entry_to_come():
-    assert "## [Unreleased]" in (CHECKOUT / "CHANGELOG.md").read_text()
+def test_changelog_has_the_version_and_an_entry_to_come():
+    versions = re.findall(r"^## (.+)$", (CHECKOUT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert versions[0] == "[Unreleased]"
+    released = yaml.safe_load((CHECKOUT / "CITATION.cff").read_text())
+    assert versions[1] == f"[{released['version']}] - {released['date-released']}"
 
 
 def test_ci_runs_the_readmes_test_command():

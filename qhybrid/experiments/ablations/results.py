@@ -114,7 +114,7 @@ def build_result(
         "statistics": OVER_FOLDS if folded else OVER_SEEDS,
         "arms": rows,
         "left_out": left_out(reference, others, settings.metric, AS_IS),
-        "remarks": _remarks(reference, settings),
+        "remarks": _remarks(reference, settings) + alike_said(runs),
         "baselines": {name: dict(one) for name, one in baselines.items()},
         "impossible": dict(impossible),
     }
@@ -132,6 +132,30 @@ def _remarks(reference: RepeatedRuns, settings: Settings) -> list[str]:
     return [
         f"One of {images:,} test images is {100 / images:.2f} points, more than the margin of "
         f"{100 * settings.margin:g}: seeds may all agree, and other images may not."
+    ]
+
+
+def alike_said(runs: Mapping[str, RepeatedRuns]) -> list[str]:
+    """Return in words which arms have the same metrics, losses included, in every run that they share.
+
+    Args:
+        runs: The runs of each arm.
+    """
+    groups: list[list[str]] = []
+    for label, each in runs.items():
+        for group in groups:
+            first = runs[group[0]].metrics
+            common = first.keys() & each.metrics.keys()
+            if common and all(first[key] == each.metrics[key] for key in common):
+                group.append(label)
+                break
+        else:
+            groups.append([label])
+    return [
+        f"{', '.join(group)} gave the same metrics in every run, as one network does under several names; "
+        "each is a comparison of its own in Holm's correction all the same."
+        for group in groups
+        if len(group) > 1
     ]
 
 

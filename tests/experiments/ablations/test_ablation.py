@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -29,10 +30,11 @@ from qhybrid.evaluation import evaluate_run, load_trained
 from qhybrid.experiments.ablations import ablate, plan_arms, tuned
 from qhybrid.experiments.ablations.arms import trained_arm
 from qhybrid.experiments.ablations.images import image_values, over_images
-from qhybrid.experiments.ablations.results import read_result, tuning_said
+from qhybrid.experiments.ablations.results import alike_said, read_result, tuning_said
 from qhybrid.experiments.ablations.run import ARMS_FOLDER, FINISHED, FINISHED_BEFORE
 from qhybrid.experiments.repeats import processes
 from qhybrid.experiments.repeats import run as repeats
+from qhybrid.experiments.repeats.comparison import RepeatedRuns
 from qhybrid.layers import quantum_layers
 from qhybrid.models import build_model
 from qhybrid.models.arms import ARMS as ARM_TABLE
@@ -188,6 +190,34 @@ class TestResult:
         remark = "One of 16 test images is 6.25 points, more than the margin of 2: seeds may all agree"
         assert content["remarks"][0].startswith(remark)
         assert remark in page
+
+
+class TestArmsThatAreOneNetwork:
+    @staticmethod
+    def runs(folder, **arms):
+        return {
+            label: RepeatedRuns(
+                folder, "one", {"name": "qu_net"}, 10, {(seed, None): row for seed, row in enumerate(rows)}
+            )
+            for label, rows in arms.items()
+        }
+
+    def test_equal_metrics_in_every_run_are_told(self, tmp_path):
+        """In every one, with the loss: two networks that answer with one class have equal accuracies only."""
+        first, second = {"iou": 0.5, "loss": 1.25}, {"iou": 0.25, "loss": 2.5}
+        other = {"iou": 0.5, "loss": 1.5}
+        runs = self.runs(tmp_path, as_is=[other, other], zero=[first, second], twin=[first, other])
+        assert alike_said(runs) == []
+        runs |= self.runs(tmp_path, removed=[first, second, other], identity=[first], frozen=[other, other])
+        assert [said.partition(" gave")[0] for said in alike_said(runs)] == [
+            "as_is, frozen",
+            "zero, removed, identity",
+        ]
+
+    def test_runs_of_no_common_seed_say_nothing(self, tmp_path):
+        runs = self.runs(tmp_path, as_is=[{"iou": 0.5}], zero=[{"iou": 0.5}])
+        runs["zero"] = replace(runs["zero"], metrics={(7, None): {"iou": 0.5}})
+        assert alike_said(runs) == []
 
 
 class TestGoingOn:
