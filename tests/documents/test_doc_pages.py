@@ -173,6 +173,8 @@ def test_page_runs(name, place, capsys):
     if name == "howto/service.md":
         (log,) = (place / "runs" / "digits_service").glob("*/hardware/*/sent.log")
         assert "256 shots" in log.read_text()
+    if name == "explanation/models.md":
+        assert said == blocks("text", page(name))[0]
     if name == "explanation/statistics.md":
         assert [line.split()[0] for line in said.splitlines()[:3]] == ["equivalent", "different", "not"]
     if name == "explanation/shots.md":
