@@ -406,7 +406,7 @@ class PlanCopy(Copy):
                 os._exit(code)
 
 
-def kill_runs(number, seed, folder, state, tmp_path):
+def kill_runs(number, seed, folder, state, tmp_path, usual=3.0):
     chance, kills, plans = random.Random(seed), 0, 0
     while kills < number:
         plans += 1
@@ -415,7 +415,7 @@ def kill_runs(number, seed, folder, state, tmp_path):
         state.queue_seconds = chance.choice([0.0, 0.2])
         folders = [shutil.copytree(folder, tmp_path / f"{seed}-{plans}-{one}") for one in "ab"]
         copies = [PlanCopy(SimpleNamespace(path=one)) for one in folders]
-        kills += work_on(copies, state, chance, number - kills, 3.0)
+        kills += work_on(copies, state, chance, number - kills, usual)
         state.faults.clear()
         for one in folders:
             run(one)
@@ -426,8 +426,8 @@ def kill_runs(number, seed, folder, state, tmp_path):
 
 
 def test_random_kills_of_two_copies(new_plan, service_state, tmp_path):
-    folder = new_plan(patience={**FAST, **PATIENCE, "resend_after_s": 6.0})
-    assert kill_runs(3, 1, folder, service_state, tmp_path) >= 1
+    folder = new_plan(patience={**FAST, **PATIENCE, "resend_after_s": 4.0})
+    assert kill_runs(3, 1, folder, service_state, tmp_path, usual=1.0) >= 1
 
 
 @pytest.mark.slow
