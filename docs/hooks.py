@@ -123,7 +123,11 @@ def relinked(markdown: str, page: str) -> str:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Mend the links of a page before it is rendered; let searches find explanations before figures."""
+    """Mend the links of a page before it is rendered; let searches find explanations before figures.
+
+    Pages of figures have no list of their chapters at the right: their tables need the room.
+    """
     if page.file.src_uri.startswith(FIGURES):
         page.meta.setdefault("search", {"boost": 0.3})
+        page.meta.setdefault("hide", ["toc"])
     return relinked(markdown, page.file.src_uri)
