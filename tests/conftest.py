@@ -16,6 +16,8 @@ from image_folders import write_ph2
 from PIL import Image
 from rasterio.transform import from_origin
 
+from qhybrid.report import circuit_cards
+
 # Machines that run tests are busy: a slow example says nothing about the code.
 settings.register_profile("qhybrid", deadline=None)
 settings.load_profile("qhybrid")
@@ -90,6 +92,24 @@ def _empty_pictures(request):
         for module, names in _DRAWN.items():
             for name in names:
                 patch.setattr(f"{module}.{name}", draw)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _circuits_drawn_once():
+    """Draw a circuit for the first report that has it: it takes longer than the rest of the page."""
+    drawn: dict[tuple, bytes] = {}
+    draw = circuit_cards.draw_svg
+
+    def draw_once(spec, path, fold):
+        key = (spec.fingerprint, spec.name, *map(str, spec.circuit.parameters), fold)
+        if key not in drawn:
+            drawn[key] = draw(spec, path, fold=fold).read_bytes()
+        path.write_bytes(drawn[key])
+        return path
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(circuit_cards, "draw_svg", draw_once)
         yield
 
 

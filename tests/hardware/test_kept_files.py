@@ -31,6 +31,8 @@ DAMAGES = {
     "garbage": lambda file: file.write_bytes(b"\x00\xff{garbage" * 20),
     "a list": lambda file: file.write_bytes(b"[1, 2]"),
 }
+DAMAGED = [*((one, False) for one in DAMAGES), ("lost", True), ("halved", True)]
+"""Each damage, and whether the plan is one of an earlier version."""
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +76,7 @@ def test_a_plan_says_which_files_it_keeps(folder):
     assert {"calibration.yaml", "samples.safetensors", LAYERS} < set(kept)
 
 
-@pytest.mark.parametrize("old", [False, True])
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(("damage", "old"), DAMAGED)
 @pytest.mark.parametrize(
     "name", ["calibration.yaml", "circuits/*.json", "circuits/*.qpy", "circuits/readout*"]
 )
@@ -107,8 +108,7 @@ def test_circuits_and_calibration(name, damage, old, folder, service_state):
     assert kinds(service_state) == {"noise-learner": 1, "executor": 1}
 
 
-@pytest.mark.parametrize("old", [False, True])
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(("damage", "old"), DAMAGED)
 def test_layers_whose_noise_is_learned_are_found_again(damage, old, folder, service_state):
     if old:
         without_hashes(folder)

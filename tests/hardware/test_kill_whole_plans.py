@@ -154,7 +154,7 @@ print(number)
 """
 
 
-@pytest.mark.parametrize("stride", [11, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [29, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_plan_is_there_whole_or_not_at_all(stride, tmp_path):
     # A process of its own: the transpiler's threads do not survive a fork.
     found = subprocess.run(

@@ -15,7 +15,9 @@ from types import SimpleNamespace
 import pytest
 from ibm_service_bill import bill_of
 from ibm_service_learning import layers_of
-from ibm_service_state import Fault
+from ibm_service_server import IbmServiceServer
+from ibm_service_state import Fault, ServiceState
+from outcome_checks import TOKEN
 from plan_cases import FAST, class_workload, map_workload, quick
 from test_kill_points import KillAt
 from test_random_kills import PATIENCE, Copy, work_on
@@ -47,9 +49,26 @@ def settings(**changes):
     return quick(**{**content, "limits": limits, "patience": patience, **changes})
 
 
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    """The plan of most tests, made once."""
+    with (
+        IbmServiceServer(ServiceState(devices={"ibm_manila": "fake_manila"})) as running,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in running.environment(TOKEN).items():
+            patch.setenv(name, value)
+        return make_plan(WORKLOAD, settings(), tmp_path_factory.mktemp("planned"))
+
+
 @pytest.fixture
-def new_plan(server, tmp_path):
-    return lambda **changes: make_plan(WORKLOAD, settings(**changes), tmp_path / "plans")
+def new_plan(server, tmp_path, planned):
+    def new(**changes):
+        if not changes:
+            return shutil.copytree(planned, tmp_path / "plans" / planned.name)
+        return make_plan(WORKLOAD, settings(**changes), tmp_path / "plans")
+
+    return new
 
 
 def opened(folder, **options):

@@ -159,7 +159,13 @@ def test_the_check_says_that_neighbours_are_in_two_splits(isbi_folder):
 
 
 @pytest.mark.shared_data
-@pytest.mark.parametrize(("recipe", "expected"), [("mri_any_tumour", (30, 205)), ("mri_malignant", (4, 144))])
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        pytest.param("mri_any_tumour", (30, 205), marks=pytest.mark.slow),
+        ("mri_malignant", (4, 144)),
+    ],
+)
 def test_near_duplicates_of_the_published_mri_splits(shared_data, recipe, expected):
     config = load_recipe(RECIPES / f"{recipe}.yaml").data
     found = check_data(config, shared_data)

@@ -77,7 +77,7 @@ def test_a_killed_sweep_resumes(make_image_run, sweep_of, mnist_root, tmp_path):
 
 
 def test_ctrl_c_keeps_finished_cells_and_prints_no_traceback(make_image_run, sweep_of, mnist_root, tmp_path):
-    config = sweep_of([make_image_run()], SLOW, samples=8)
+    config = sweep_of([make_image_run()], SLOW, samples=3)
     file, out = tmp_path / "tiny_sweep.yaml", tmp_path / "out"
     file.write_text(to_yaml(config))
     words = ["sweep", str(file), "--jobs", "2", "--output", str(out), "--data-root", str(mnist_root)]
