@@ -18,13 +18,16 @@ from qhybrid.version import __version__
 if TYPE_CHECKING:
     from qhybrid.api import (
         Ablation,
+        Comparison,
         Plan,
         PlanRequest,
         PlanResults,
         Repeats,
         Run,
         SweepTables,
+        Tuning,
         ablate,
+        compare,
         open_plan,
         open_repeats,
         open_run,
@@ -33,18 +36,22 @@ if TYPE_CHECKING:
         resume,
         sweep,
         train,
+        tune,
     )
 
 __all__ = [
     "Ablation",
+    "Comparison",
     "Plan",
     "PlanRequest",
     "PlanResults",
     "Repeats",
     "Run",
     "SweepTables",
+    "Tuning",
     "__version__",
     "ablate",
+    "compare",
     "open_plan",
     "open_repeats",
     "open_run",
@@ -53,6 +60,7 @@ __all__ = [
     "resume",
     "sweep",
     "train",
+    "tune",
 ]
 
 

@@ -10,6 +10,7 @@ from qhybrid.api.lookup import find_recipe, find_runs
 from qhybrid.config import EngineConfig, Recipe, load_recipe, validated
 from qhybrid.config.reading import with_values
 from qhybrid.config.sweeps import SweepConfig, load_sweep
+from qhybrid.config.tuning import TuneSpace, load_space, space_of
 from qhybrid.errors import ConfigError
 
 RecipeLike = str | Path | Recipe | Mapping[str, Any]
@@ -18,6 +19,8 @@ SweepLike = str | Path | SweepConfig | Mapping[str, Any]
 """The same of sweeps."""
 EngineLike = str | EngineConfig
 """A kind of engine, as in `aer`, or a whole section `engine`."""
+SpaceLike = str | Path | TuneSpace | Mapping[str, Any]
+"""A search space: a file, a mapping of recipe keys with distributions, or a space."""
 Settings = Mapping[str, Any]
 """Values of a recipe by dotted key, as in {"training.epochs": 3}."""
 
@@ -110,6 +113,17 @@ def as_engine(
     if isinstance(kind, EngineConfig):
         return validated(EngineConfig, {**kind.model_dump(mode="json"), **given}, "engine") if given else kind
     return validated(EngineConfig, {"kind": kind or "exact", **given}, "engine")
+
+
+def as_space(given: SpaceLike) -> TuneSpace:
+    """Return a checked search space.
+
+    Raises:
+        ConfigError: If there is no such file, or a distribution is invalid.
+    """
+    if isinstance(given, TuneSpace):
+        return given
+    return space_of(given, "space") if isinstance(given, Mapping) else load_space(given)
 
 
 def as_list(given: str | Path | Sequence[str | Path]) -> list[str]:

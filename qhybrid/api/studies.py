@@ -1,4 +1,4 @@
-"""Many runs from one call: repeats, sweeps, ablations and comparisons, as tables of pandas."""
+"""Many runs from one call: repeats, sweeps and ablations, as tables of pandas."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qhybrid.api.lookup import find_repeats, run_folder
-from qhybrid.api.recipes import RecipeLike, Settings, SweepLike, as_list, as_recipe, as_sweep
+from qhybrid.api.recipes import (
+    RecipeLike,
+    Settings,
+    SpaceLike,
+    SweepLike,
+    as_list,
+    as_recipe,
+    as_space,
+    as_sweep,
+)
 from qhybrid.api.run import FilePath, Run
 from qhybrid.errors import CheckpointError
 from qhybrid.workspace import data_below
@@ -17,7 +26,6 @@ from qhybrid.workspace import data_root as default_data_root
 if TYPE_CHECKING:
     import pandas as pd
 
-    from qhybrid.config.tuning import TuneSpace
     from qhybrid.experiments.repeats.run import Outcome
     from qhybrid.experiments.sweeps import SweepOutcome
 
@@ -218,7 +226,7 @@ def ablate(
     folds: Sequence[int] | None = None,
     all_folds: bool = False,
     trials: int = 0,
-    space: TuneSpace | None = None,
+    space: SpaceLike | None = None,
     margin: float | None = None,
     metric: str | None = None,
     settings: Settings | None = None,
@@ -238,7 +246,7 @@ def ablate(
         folds: Folds of the data set; the recipe's own if absent.
         all_folds: All folds, instead of `folds`.
         trials: Settings that are tried for each arm, judged by validation alone; 0: the recipe's own.
-        space: Where they are drawn from.
+        space: Where they are drawn from: a file, a mapping of recipe keys with distributions, or a space.
         margin: Differences up to it do not matter; what the recipe says if absent.
         metric: What is compared; what the recipe says if absent.
         settings: As for `train`.
@@ -267,7 +275,7 @@ def ablate(
         margin=margin,
         metric=metric,
         trials=trials,
-        space=space,
+        space=None if space is None else as_space(space),
         jobs=jobs,
         scheduler=scheduler,
         **({} if report is None else {"report": report}),

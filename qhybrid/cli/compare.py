@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
 from rich.table import Table
 
-from qhybrid.api.lookup import find_repeats
 from qhybrid.cli.console import console, say
 
 if TYPE_CHECKING:
@@ -34,50 +32,40 @@ def compare(
     if not margin > 0:
         raise typer.BadParameter(f"must be above 0, but is {margin:g}", param_hint="--margin")
 
-    from qhybrid.experiments.repeats import comparison
+    from qhybrid.api.comparisons import compare as compare_runs
     from qhybrid.metrics import find_metric, metric_label
-    from qhybrid.metrics.margin import check_margin
 
-    folders = [find_repeats(text) or Path(text) for text in (reference, *others)]
-    runs = [comparison.read_repeats(folder) for folder in folders]
-    name = metric or comparison.default_metric(runs)
-    check_margin(margin, name, "Option --margin")
-    first, shown = runs[0], find_metric(name)
-    names = comparison.labels(runs)
-    others_by_place = {str(place): each for place, each in enumerate(runs[1:])}
-    tested = list(comparison.compare_all(first, others_by_place, name, margin).values())
-    title = f"{first.name}, {metric_label(name)}, test split"
+    found = compare_runs(reference, *others, metric=metric, margin=margin)
+    name, shown = found.metric, find_metric(found.metric)
+    title = f"{next(iter(found.runs.values())).name}, {metric_label(name)}, test split"
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=0)
     table.add_column("model", overflow="fold")
     for heading in ("weights", "runs", "mean", "std", "- ref.", "95 % interval", "p", "above", "finds"):
         table.add_column(heading, justify="right", no_wrap=True)
     scale, digits = int(shown.number(1)), shown.digits
-    for label, each, difference in zip(names, runs, [None, *tested], strict=True):
+    for label, each in found.runs.items():
         values = [scale * value for value in each.values(name).values()]
         mean = f"{statistics.fmean(values):.{digits}f}"
         std = f"{statistics.stdev(values):.{digits}f}" if len(values) > 1 else "-"
         parameters = "-" if each.parameters is None else f"{each.parameters:,}"
         row = [label, parameters, str(len(values)), mean, std]
-        table.add_row(*row, *_difference(difference, scale, digits))
+        table.add_row(*row, *_difference(found.differences.get(label), scale, digits))
     console.print(table)
     unit = " points" if scale == 100 else ""
-    for label, one in zip(names[1:], tested, strict=True):
-        say(f"{label}: {one.text(scale, digits, unit)}")
-    for remark in comparison.left_out(first, dict(zip(names[1:], runs[1:])), name, names[0]):
+    for label, verdict in found.verdicts.items():
+        say(f"{label}: {verdict}")
+    for remark in found.remarks:
         say(remark)
-    if any(difference.folds for difference in tested):
+    if any(one.folds for one in found.differences.values()):
         say(
             "95 % and p: t-test of the folds' means over their seeds, corrected for training images that "
             "folds share."
         )
     else:
         say("95 % and p: paired t-test over seeds; all share one test set.")
-    corrected = ", by p corrected by Holm over the models" if len(tested) > 1 else ""
+    corrected = ", by p corrected by Holm over the models" if len(found.differences) > 1 else ""
     say(f"Verdicts: margin {scale * margin:g}{unit}{corrected}.")
     say("finds: the smallest true difference that this design finds in one model alone, with 80 % power.")
-    different = comparison.training_differences(runs)
-    if different:
-        say(f"The models were not trained alike: {', '.join(different)} differ.")
 
 
 def _difference(difference: Difference | None, scale: int, digits: int) -> list[str]:

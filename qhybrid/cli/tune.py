@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,16 +15,13 @@ from qhybrid.cli.console import console, duration, errors, say, say_path, second
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.cluster import SCHEDULER_HELP
 from qhybrid.config import load_recipe
-from qhybrid.workspace import data_below
-from qhybrid.workspace import data_root as find_data_root
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from qhybrid.api.searches import Search, Tuning
     from qhybrid.config import Recipe
     from qhybrid.experiments.tuning import TrialRow
-
-FOLDER = "tune"
 
 
 def tune(
@@ -49,17 +47,18 @@ def tune(
     ] = None,
 ) -> None:
     """Search the same space with the same budget for each model; validation judges, never the test split."""
-    from qhybrid.config.tuning import load_space
-    from qhybrid.experiments.tuning import default_space
-    from qhybrid.experiments.tuning import tune as search
+    from qhybrid.api.searches import search_folder
+    from qhybrid.api.searches import tune as search
 
-    base = load_recipe(find_recipe(recipe), set_)
-    recipes = _candidates(base, models, set_)
-    keys = load_space(space) if space is not None else default_space(base)
-    target = output or Path("runs") / base.name / FOLDER
-    say(f"searching with {trials} trials of {' and '.join(recipes)}:")
-    _say_folded(", ".join(keys.space))
     started, done = time.monotonic(), 0
+    labels: list[str] = []
+
+    def on_start(what: Search) -> None:
+        labels.extend(what.recipes)
+        for label, lost in what.left_out.items():
+            say(f"{label}: without {', '.join(f'model.{key}' for key in lost)}, which it does not have")
+        say(f"searching with {trials} trials of {' and '.join(labels)}:")
+        _say_folded(", ".join(what.space.space))
 
     def report(row: TrialRow) -> None:
         nonlocal done
@@ -67,66 +66,61 @@ def tune(
         say(_trial_line(row, trials))
         _say_folded(", ".join(f"{k.rpartition('.')[2]} {_short(v)}" for k, v in row.parameters.items()))
         # Trials of the models take turns; those of earlier calls are not reported.
-        left = (trials - row.trial) * len(recipes) + len(recipes) - 1 - list(recipes).index(row.model)
+        left = (trials - row.trial) * len(labels) + len(labels) - 1 - labels.index(row.model)
         seconds = seconds_left(time.monotonic() - started, done, left)
         if left and seconds is not None:
             say(f"  {left} to go, about {duration(seconds)} left")
 
-    root = find_data_root(data_root)
+    base = load_recipe(find_recipe(recipe), set_)
     try:
-        with data_below(root):
-            rows = search(
-                recipes, keys, root, target, trials=trials, seed=seed, scheduler=scheduler, report=report
-            )
+        found = search(
+            base,
+            _models(models, set_),
+            space=space,
+            trials=trials,
+            seed=seed,
+            data_root=data_root,
+            output=output,
+            scheduler=scheduler,
+            on_start=on_start,
+            report=report,
+        )
     except KeyboardInterrupt:
+        folder = search_folder(base, output)
         errors.print(
-            f"Interrupted. Trials are kept in {short(target)}; the same command goes on.",
+            f"Interrupted. Trials are kept in {short(folder)}; the same command goes on.",
             markup=False,
             soft_wrap=True,
         )
         raise
-    _print_results(rows, list(recipes), trials, target)
+    _print_results(found, trials)
 
 
-def _candidates(base: Recipe, models: str | None, settings: list[str] | None) -> dict[str, Recipe]:
-    """Return the recipes by label: of names of models the base recipe with another model."""
-    from qhybrid.experiments.tuning.candidates import with_model
+def _models(names: str | None, settings: list[str] | None) -> list[str | Recipe]:
+    """Return names of models as they are, and recipes of other names."""
     from qhybrid.models import MODELS
 
-    if models is None:
-        return {str(base.model["name"]): base}
-    found: dict[str, Recipe] = {}
-    for name in (part.strip() for part in models.split(",")):
-        if name in MODELS.names():
-            label, (recipe, lost) = name, with_model(base, name)
-            if lost:
-                say(f"{name}: without {', '.join(f'model.{key}' for key in lost)}, which it does not have")
-        else:
-            recipe = load_recipe(find_recipe(name), settings)
-            label = recipe.name
-        if label in found:
-            raise typer.BadParameter(f"names {label} twice", param_hint="--models")
-        found[label] = recipe
-    return found
+    given = [] if names is None else [part.strip() for part in names.split(",")]
+    return [one if one in MODELS.names() else load_recipe(find_recipe(one), settings) for one in given]
 
 
-def _print_results(rows: list[TrialRow], labels: list[str], trials: int, target: Path) -> None:
-    from qhybrid.experiments.tuning.results import PICTURE, TABLE, best_file, best_trial
+def _print_results(found: Tuning, trials: int) -> None:
+    from qhybrid.experiments.tuning.results import PICTURE, TABLE
 
-    console.print(results_table(rows, labels, trials))
+    labels, best, target = list(found.search.recipes), found.best, found.folder
+    console.print(results_table(found.trials, labels, trials))
     say("judged on the validation split alone; the test split is not used.")
     say("To train and test the best:")
-    for label in labels:
-        if best_trial(rows, label) is not None:
-            say(f"  qhybrid train {short(best_file(target, label))}")
+    for file in best.values():
+        say(f"  qhybrid train {short(file)}")
     say_path("trials", target / TABLE)
     if (target / PICTURE).is_file():
         say_path("picture", target / PICTURE)
-    if any(best_trial(rows, label) is None for label in labels):
+    if len(best) < len(labels):
         raise typer.Exit(1)
 
 
-def results_table(rows: list[TrialRow], labels: list[str], trials: int) -> Table:
+def results_table(rows: Sequence[TrialRow], labels: list[str], trials: int) -> Table:
     """Return a table of the best trial of each model, with what was spent on it."""
     from rich import box
     from rich.table import Table

@@ -99,11 +99,23 @@ def load_space(path: str | Path) -> TuneSpace:
     Raises:
         ConfigError: If the file or a distribution is invalid.
     """
-    content = read_yaml(path)
+    return space_of(read_yaml(path), str(path))
+
+
+def space_of(content: Mapping[str, Any], source: str) -> TuneSpace:
+    """Return the search space of recipe keys with their distributions, as a file has them.
+
+    Args:
+        content: The keys, by themselves or below `space`.
+        source: What they are called in errors.
+
+    Raises:
+        ConfigError: If a distribution is invalid.
+    """
     keys = content["space"] if set(content) == {"space"} else content
     if not isinstance(keys, Mapping):
-        raise ConfigError(f"{path}: must hold recipe keys with distributions, but holds {keys!r}.")
+        raise ConfigError(f"{source}: must hold recipe keys with distributions, but holds {keys!r}.")
     for key, section in keys.items():
         if isinstance(section, Mapping):  # one by one, since a wrong key is then answered with a near one
-            validated(Distribution, section, f"{path}, `{key}`")
-    return validated(TuneSpace, {"space": dict(keys)}, str(path))
+            validated(Distribution, section, f"{source}, `{key}`")
+    return validated(TuneSpace, {"space": dict(keys)}, source)

@@ -30,7 +30,7 @@ def test_the_page_names_all_stable_names():
 
 def test_functions_of_commands_without_a_name_are_there():
     rows = re.findall(r"^\| `qhybrid [^|]+\| (.*) of `([\w.]+)` \|$", PAGE.read_text(), re.MULTILINE)
-    assert len(rows) > 5
+    assert len(rows) >= 4
     for names, module in rows:
         for name in re.findall(r"`(\w+)`", names):
             assert callable(getattr(importlib.import_module(module), name))

@@ -172,6 +172,62 @@ def test_ablation_as_a_table(workspace, tiny_recipe):
     assert set(found.verdicts) == {"zero@head.classifier.circuit"}
 
 
+def test_comparison_as_a_table(workspace, tiny_recipe):
+    first = qhybrid.repeat(tiny_recipe, seeds=[0, 1, 2], output="runs/first")
+    settings = {"training.learning_rate": 0.1}
+    second = qhybrid.repeat(tiny_recipe, seeds=[0, 1, 2], settings=settings, output="runs/second")
+    found = qhybrid.compare(first, "runs/second", metric="accuracy", margin=0.01)
+    base, other = (one.results["accuracy"].to_numpy() for one in (first, second))
+    table = found.results
+    assert table["mean"].tolist() == pytest.approx([base.mean(), other.mean()])
+    assert table["std"].tolist() == pytest.approx([base.std(ddof=1), other.std(ddof=1)])
+    assert table["difference"].iloc[1] == pytest.approx((other - base).mean())
+    assert np.isnan(table["difference"].iloc[0])
+    (verdict,) = found.verdicts.values()
+    assert verdict == table["verdict"].iloc[1]
+    assert verdict.startswith(("equivalent", "different", "not decidable"))
+    assert found.remarks == ("The models were not trained alike: learning_rate differ.",)
+    assert qhybrid.compare(first, second).metric == "accuracy"
+
+
+def test_comparisons_that_are_none(workspace, tiny_recipe):
+    first = qhybrid.repeat(tiny_recipe, seeds=[0], output="runs/first")
+    with pytest.raises(ConfigError, match="at least two folders"):
+        qhybrid.compare(first)
+    with pytest.raises(ConfigError, match=r"runs/first is given twice"):
+        qhybrid.compare(first, "runs/first")
+    with pytest.raises(ConfigError, match="The margin must be a number above 0"):
+        qhybrid.compare(first, qhybrid.repeat(tiny_recipe, seeds=[0], output="runs/second"), margin=0)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        qhybrid.compare(first, "runs/nothing")
+
+
+def test_search_as_a_table(workspace, tiny_recipe):
+    space = {"training.learning_rate": {"low": 0.001, "high": 0.1, "log": True}}
+    told = []
+    found = qhybrid.tune(
+        tiny_recipe, ["qcq_cnn", "mlp"], space=space, trials=2, on_start=told.append, report=told.append
+    )
+    search, *trials = told
+    assert search is found.search
+    assert search.folder.as_posix() == f"runs/{tiny_recipe['name']}/tune"
+    assert list(search.recipes) == ["qcq_cnn", "mlp"]
+    turns = [("qcq_cnn", 1), ("mlp", 1), ("qcq_cnn", 2), ("mlp", 2)]
+    assert [(one.model, one.trial) for one in trials] == turns
+    table = found.results
+    assert len(table) == 4
+    assert table["training.learning_rate"].between(0.001, 0.1).all()
+    assert list(found.best) == ["qcq_cnn", "mlp"]
+    for label, file in found.best.items():
+        own = table[table["model"] == label]
+        rate = own.loc[own["value"].idxmax(), "training.learning_rate"]
+        assert as_recipe(file).training.learning_rate == pytest.approx(rate)
+    with pytest.raises(ConfigError, match="mlp is named twice"):
+        qhybrid.tune(tiny_recipe, ["mlp", "mlp"], space=space, trials=1)
+    with pytest.raises(ConfigError, match=r"space, `training.learning_rate`: key `lo` is unknown"):
+        qhybrid.tune(tiny_recipe, space={"training.learning_rate": {"lo": 1}}, trials=1)
+
+
 @pytest.mark.parametrize(
     ("keywords", "told"),
     [

@@ -197,7 +197,7 @@ def test_repeated_runs_are_compared(tmp_path, capsys):
     for margin in ("0.5", "inf"):  # points, and what a t-test cannot be made with
         capsys.readouterr()
         assert execute(["compare", str(tmp_path / "mlp"), str(tmp_path / "cnn"), "--margin", margin]) == 1
-        assert "Option --margin must be a" in capsys.readouterr().err
+        assert "The margin must be a" in capsys.readouterr().err
     content["runs"][2]["error"] = "lost"
     (tmp_path / "cnn" / "summary.json").write_text(json.dumps(content))
     (tmp_path / "again").mkdir()

@@ -211,8 +211,11 @@ def labels(runs: Sequence[RepeatedRuns]) -> list[str]:
             else label
             for label, each in zip(found, runs, strict=True)
         ]
+    folders = [each.folder.name for each in runs]
     return [
-        f"{label} ({each.folder.name})" if found.count(label) > 1 else label
+        f"{label} ({each.folder if folders.count(each.folder.name) > 1 else each.folder.name})"
+        if found.count(label) > 1
+        else label
         for label, each in zip(found, runs, strict=True)
     ]
 

@@ -288,7 +288,8 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert "qhybrid train runs/digits/tune/best_mlp.yaml" in printed
     assert Path("runs/digits/tune/trials/cnn/001/recipe.yaml").is_file()
     assert execute([*words, "--set", "training.epochs=2"]) == 1
-    assert execute(["tune", "digits.yaml", "--models", "cnn,cnn"]) == 2
+    assert execute(["tune", "digits.yaml", "--models", "cnn,cnn"]) == 1
+    assert "cnn is named twice" in capsys.readouterr().err
 
 
 def test_test_scenes_that_cannot_be_read_do_not_matter(tmp_path, tiny_data, tiny_content):
