@@ -137,9 +137,9 @@ class UnitTally:
         sums = [one.reshape(len(truth), -1).sum(dim=1) for one in (losses, counted)]
         np.add.at(self._entropy, groups, torch.stack(sums, dim=1).numpy())
         if self.task == SEGMENTATION:
-            sums = soft_sums(logits.softmax(dim=1), truth)
-            np.add.at(self._soft, groups, torch.stack(sums, dim=1).numpy())
-            ratio = soft_iou(*sums).numpy()
+            soft = soft_sums(logits.softmax(dim=1), truth)
+            np.add.at(self._soft, groups, torch.stack(soft, dim=1).numpy())
+            ratio = soft_iou(*soft).numpy()
             known = np.isfinite(ratio)  # images without a label have none
             np.add.at(self._ratios, groups, np.stack([np.where(known, ratio, 0.0), known], axis=1))
 

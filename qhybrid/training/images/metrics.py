@@ -121,12 +121,13 @@ class ImageScores:
         Args:
             logits: Shape (B, K) or (B, K, H, W), with K = 1 for one logit of two classes.
             targets: Shape (B,) or (B, H, W).
-            loss: Mean loss of the batch.
+            loss: Mean loss of the batch; that of images without any label is not known and does not count.
         """
         both = class_logits(logits.detach().float())
+        labelled = int((targets != IGNORE_INDEX).reshape(len(targets), -1).any(dim=1).sum())
         if loss is not None:
-            self._loss = self._loss.to(loss.device) + loss.detach() * len(targets)
-        self._images += len(targets)
+            self._loss = self._loss.to(loss.device) + loss.detach() * labelled
+            self._images += labelled
         if self.task == "segmentation":
             self._matrix.update(both, targets)
             self._add_soft(both.softmax(dim=1), targets)
@@ -143,7 +144,7 @@ class ImageScores:
 
     @property
     def loss(self) -> float:
-        """Mean loss over the images; NaN if none was given."""
+        """Mean loss over the images that have a label; NaN if there is none, or no loss was given."""
         return float(self._loss) / self._images if self._images else math.nan
 
     def compute(self) -> ImageMetrics:
@@ -159,15 +160,15 @@ class ImageScores:
 
 
 def soft_sums(probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what the soft IoU of each image and class is made of: sum(p t), sum(p + t - p t), and its pixels.
+    """Return what soft IoU of each image and class is made of: sum(p t), sum(p + t - p t), and its pixels.
 
     Args:
         probabilities: Shape (B, K, H, W).
         targets: Shape (B, H, W); 255 does not count.
 
     Returns:
-        Three tensors of shape (B, K), double precision; the third counts the pixels that have the class in the
-        truth or as the most probable one. No probability is 0, so the sums alone do not say what occurs.
+        Three tensors of shape (B, K), double precision; the third counts the pixels that have the class in
+        the truth or as the most probable one. No probability is 0, so the sums do not say what occurs.
     """
     counted = (targets != IGNORE_INDEX).unsqueeze(1)
     classes = torch.arange(probabilities.shape[1], device=targets.device).view(1, -1, 1, 1)

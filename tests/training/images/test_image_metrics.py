@@ -104,6 +104,16 @@ def test_images_without_any_label_are_not_known(classes):
     assert math.isnan(none.soft_iou_per_image)
 
 
+def test_a_batch_without_any_label_has_no_loss():
+    scores = ImageScores("segmentation", ("a", "b"))
+    scores.update(LOGITS[:1], TRUTH[:1], torch.tensor(2.0))
+    scores.update(LOGITS[1:3], torch.full_like(TRUTH[1:3], 255), torch.tensor(0.0))
+    assert scores.loss == 2
+    scores.reset()
+    scores.update(LOGITS[1:3], torch.full_like(TRUTH[1:3], 255), torch.tensor(0.0))
+    assert math.isnan(scores.loss)
+
+
 def test_classification():
     logits = torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]])
     scores = ImageScores("classification", ("cat", "dog"))
