@@ -236,11 +236,11 @@ def executed_by(run: SceneModel, engine: EngineConfig | None) -> SceneModel:
 
     Args:
         run: The loaded run; its model is changed.
-        engine: The engine; None for the one that it has.
+        engine: The engine, for all layers or those that it names; None for the one that it has.
     """
     if engine is not None:
         from qhybrid.engines import make_engine
-        from qhybrid.models import use_engine
+        from qhybrid.models import use_engine_alone
 
-        use_engine(run.model, make_engine(**engine.arguments()))
+        use_engine_alone(run.model, make_engine(**engine.arguments()), engine.layers)
     return run

@@ -99,7 +99,7 @@ class PlanRequest:
             content: The plan's plan.json.
             run: The run folder.
         """
-        from qhybrid.hardware.model.runs import data_hash_of, origin_of
+        from qhybrid.hardware.model.runs import OTHERS, data_hash_of, origin_of
         from qhybrid.hardware.service_kinds import rules_of
         from qhybrid.workspace import data_root
 
@@ -114,7 +114,8 @@ class PlanRequest:
         wanted |= {key: found[key] for key in ("device_rep_delay_us",) if key in found}
         origin = json.loads(json.dumps(origin_of(run, self.split, self.limit, self.which)))
         planned = dict(content["origin"])
-        data = planned.pop("data", None)  # plans of earlier versions do not say
+        # Plans of earlier versions do not say these.
+        data, _ = planned.pop("data", None), planned.pop(OTHERS, None)
         if found != wanted or planned != origin:
             return False
         return data is None or data["hash"] == data_hash_of(origin, run, data_root(self.data_root))

@@ -214,7 +214,7 @@ class Run:
             noise: Noise profile: a file, or a name that `qhybrid noise list` shows.
             shots: Shots of every measured basis; exact values if absent.
             engine_options: The engine's own options.
-            layers: Quantum layers that this engine executes; all if absent.
+            layers: Quantum layers that this engine executes, the others are exact; all if absent.
             which: Weights of the `best` or of the `last` epoch.
             data_root: Folder of the data sets; QHYBRID_DATA or ./data if absent.
             output: Folder for metrics and pictures; below the run if absent.

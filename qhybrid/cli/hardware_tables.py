@@ -28,9 +28,9 @@ def print_plan(folder: Path) -> None:
     content = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     settings = content["settings"]
     from qhybrid.hardware.plan.plan_files import circuit_names
-    from qhybrid.report.labels import counted
+    from qhybrid.report.labels import samples_said
 
-    samples = counted(len(content["samples"]), "sample")
+    samples = samples_said(len(content["samples"]), content.get("origin", {}).get("data", {}))
     say(f"{samples}, {settings['shots']} shots, {settings['backend']}")
     if content["account"]:
         say(f"account     {content['account']}")
@@ -244,6 +244,10 @@ def print_findings(found: Sequence[Finding]) -> None:
 
 def print_outcome(found: dict[str, Any]) -> None:
     """Print predicted against obtained."""
+    from qhybrid.report.labels import samples_said
+
+    if "samples" in found:
+        say(samples_said(found["samples"], found))
     anew = found.get("predicted_after_remapping", {}).get("device_and_shots")
     _print_predictions(found["predicted"], found["obtained"], anew)
     say(f"same class as exact: {100 * found['same_class_as_exact']:.2f} % obtained")

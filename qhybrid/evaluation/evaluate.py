@@ -28,7 +28,7 @@ from qhybrid.evaluation.subject.load import load_subject, load_trained, subject_
 from qhybrid.evaluation.subject.results import Evaluation, Options, Progress
 from qhybrid.evaluation.subject.subject import input_of
 from qhybrid.inference import read_as
-from qhybrid.models import use_engine
+from qhybrid.models import use_engine_alone
 from qhybrid.training.run_folder import Which
 from qhybrid.workspace import data_root as default_data_root
 from qhybrid.workspace import write_text
@@ -78,7 +78,8 @@ def evaluate_run(
             on whole images those of `image_baselines`.
         settings: Overlap and batch size of scenes; those of the run's recipe if absent.
         device: Where to run the model: "auto", "cpu", "cuda"; where it is loaded if absent.
-        layers: Dotted names of the quantum layers that run on `engine`; all of them if absent.
+        layers: Dotted names of the quantum layers that run on `engine`, the others on the exact one without
+            noise, as in recipes and sweeps; those of the engine's section, else all, if absent.
         bands: 1-based numbers of the scenes' bands, in the model's order; by names or place if absent.
         scale: What the scenes' numbers are multiplied with; what the files say if absent (`read_as`).
         resolution: Metres a pixel that scenes and masks are resampled to; what the recipe says if absent.
@@ -100,6 +101,8 @@ def evaluate_run(
         WorkspaceError: If the results cannot be written to `output`.
     """
     layers = None if layers is None else _checked_layers(layers, engine)
+    if layers is None and engine is not None:
+        layers = engine.layers
     run = read_as(load_trained(folder, which), bands=bands, scale=scale, resolution=resolution)
     engine = None if engine is None else routed_to_its_device(engine)
     chosen = engine or run.recipe.engine
@@ -114,9 +117,9 @@ def evaluate_run(
     check_folder(Path(output) if output else run.folder)
     executed = seeded(engine or run.recipe.engine, run.recipe.seed)
     if engine is not None:
-        use_engine(run.model, engine_of(executed), layers)
+        use_engine_alone(run.model, engine_of(executed), layers)
     elif executed != run.recipe.engine:
-        use_engine(run.model, engine_of(executed), executed.layers)
+        use_engine_alone(run.model, engine_of(executed), executed.layers)
     subject = subject_of(run, split, None, root, other)
     where = root if other is None or other.folder is None else other.folder
     digest = subject.identify().hash

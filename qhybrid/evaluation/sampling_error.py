@@ -82,7 +82,7 @@ class UnitTally:
         self._seen = np.zeros(count, dtype=bool)
         groups, classes = min(count, MOST_GROUPS), len(self.class_names)
         self._matrices = np.zeros((groups, classes, classes), dtype=np.int64)
-        self._soft = np.zeros((groups, 2, classes))
+        self._soft = np.zeros((groups, 3, classes))
         self._ratios = np.zeros((groups, 2))
         self._entropy = np.zeros((groups, 2))
         self._metrics = metrics_of(task)
@@ -137,9 +137,9 @@ class UnitTally:
         sums = [one.reshape(len(truth), -1).sum(dim=1) for one in (losses, counted)]
         np.add.at(self._entropy, groups, torch.stack(sums, dim=1).numpy())
         if self.task == SEGMENTATION:
-            overlap, union = soft_sums(logits.softmax(dim=1), truth)
-            np.add.at(self._soft, groups, torch.stack([overlap, union], dim=1).numpy())
-            ratio = soft_iou(overlap, union).numpy()
+            soft = soft_sums(logits.softmax(dim=1), truth)
+            np.add.at(self._soft, groups, torch.stack(soft, dim=1).numpy())
+            ratio = soft_iou(*soft).numpy()
             known = np.isfinite(ratio)  # images without a label have none
             np.add.at(self._ratios, groups, np.stack([np.where(known, ratio, 0.0), known], axis=1))
 
@@ -226,7 +226,7 @@ class UnitTally:
             return tally.measure(Totals(counts, cross_entropy=entropy)).values
         soft = torch.from_numpy(self._soft.sum(axis=0) - self._soft[group])
         ratio, images = self._ratios.sum(axis=0) - self._ratios[group]
-        together = float(soft_iou(soft[None, 0], soft[None, 1])[0])
+        together = float(soft_iou(*soft[:, None])[0])
         return tally.measure(Totals(counts, together, ratio / images if images else math.nan, entropy)).values
 
 

@@ -14,6 +14,7 @@ from qhybrid.models.build import (
     list_models,
     resolve_model,
     use_engine,
+    use_engine_alone,
 )
 from qhybrid.models.circuit_part import Circuit, Circuits, PartOptions, circuit_layer, circuit_spec
 from qhybrid.models.classifier_keys import FilterPart, HeadOptions
@@ -64,5 +65,6 @@ __all__ = [
     "register_model",
     "resolve_model",
     "use_engine",
+    "use_engine_alone",
     "with_values",
 ]

@@ -161,6 +161,22 @@ def use_engine(model: nn.Module, engine: Engine, layers: Iterable[str] | None = 
     return model
 
 
+def use_engine_alone(model: nn.Module, engine: Engine, layers: Iterable[str] | None = None) -> nn.Module:
+    """Let quantum layers run on another engine, and all others on the exact one, as recipes and sweeps do.
+
+    Args:
+        model: As for `use_engine`, with its errors.
+        engine: The engine.
+        layers: Dotted names of the layers that it executes; all of them if absent.
+
+    Returns:
+        The same model.
+    """
+    if layers is not None:
+        use_engine(model, make_engine("exact"))
+    return use_engine(model, engine, layers)
+
+
 def _section(name: str, options: StrictModel, replace: Mapping[str, str]) -> dict[str, Any]:
     """Return a resolved model section; `replace` is in it only where something is replaced."""
     return {"name": name, **options.model_dump(mode="json"), **({REPLACE: dict(replace)} if replace else {})}

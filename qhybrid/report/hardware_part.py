@@ -29,7 +29,7 @@ from qhybrid.report.hardware_tables import (
     summary_table,
     title_of,
 )
-from qhybrid.report.labels import counted
+from qhybrid.report.labels import counted, samples_said
 from qhybrid.report.parts import Figure, Table
 
 OUTPUTS = "results/outputs.safetensors"
@@ -151,8 +151,9 @@ def _facts(plan: dict[str, Any]) -> str:
     """Return what was executed, in a sentence."""
     settings, rounds = plan["settings"], plan["rounds"]
     executions, jobs = (sum(one[key] for one in rounds) for key in ("executions", "jobs"))
+    samples = samples_said(len(plan["samples"]), plan.get("origin", {}).get("data", {}))
     return (
-        f"Planned {plan['created'][:10]}: {counted(len(plan['samples']), 'sample')}, "
+        f"Planned {plan['created'][:10]}: {samples}, "
         f"{settings['shots']:,} shots, "
         f"{executions:,} executions in {counted(jobs, 'job')} and {counted(len(rounds), 'round')}; "
         f"layers {', '.join(plan['layers'])}; "

@@ -165,6 +165,22 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def samples_said(number: int, data: Mapping[str, Any]) -> str:
+    """Return a hardware plan's samples in words, as in `64 samples` or `2 windows, not blended`.
+
+    Evaluations blend the windows of scenes, so that their metrics are other numbers than a plan's.
+
+    Args:
+        number: How many there are.
+        data: What a plan notes of its data, or metrics.json of its results: only scenes have an `input`.
+    """
+    return (
+        counted(number, "sample")
+        if data.get("input") is None
+        else f"{counted(number, 'window')}, not blended"
+    )
+
+
 def short_hash(text: str) -> str:
     """Return the beginning of a hash."""
     return text[:12]

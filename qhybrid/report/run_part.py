@@ -113,11 +113,12 @@ def _known(number: int | None) -> str:
 
 
 def _trained_on(data: Any) -> str:
-    """Return the training data as text, as in `6 scenes, 1,572,864 pixels`."""
+    """Return the training data as text, as in `6 scenes, 1,572,864 pixels with data`."""
     found = data.get("train") if isinstance(data, Mapping) else None
     if not isinstance(found, Mapping):
         return NOT_RECORDED
-    return ", ".join(counted(int(number), unit.removesuffix("s")) for unit, number in found.items())
+    said = ", ".join(counted(int(number), unit.removesuffix("s")) for unit, number in found.items())
+    return f"{said} with data" if {"scenes", "pixels"} <= found.keys() else said
 
 
 def evaluation_parts(runs: Titled, pictures: Pictures, *, elsewhere: bool = False) -> list[EvaluationPart]:
@@ -169,8 +170,8 @@ def _metrics_table(found: Mapping[str, Any]) -> Table | None:
     keys = [key for key in metrics_in(found) if " " not in key]
     rows = [(name, *(_with_interval(one, key) for key in keys)) for name, one in results.items()]
     table = Table(("", *map(metric_label, keys)), rows, tuple(range(1, len(keys) + 1)))
-    if found.get("intervals"):
-        table.note = f"In brackets: {Intervals.from_dict(found['intervals']).units.text()}."
+    if found.get("intervals") and any("(" in value for row in rows for value in row[1:]):
+        table.note = f"in brackets {Intervals.from_dict(found['intervals']).units.text()}"
     return table
 
 

@@ -34,6 +34,8 @@ def test_numbers_have_the_units_of_all_other_tables(capsys):
     found = rows(capsys.readouterr().out)
     assert found["mIoU"] == ["0.5123"] * 4
     assert found["accuracy"] == ["90.00 %"] * 3 + ["–"]
+    print_outcome({**outcome, "samples": 7, "input": {"known": True}})
+    assert capsys.readouterr().out.startswith("7 windows, not blended")
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 jobs"), (1, "1 job"), (2000, "2,000 jobs")])
@@ -53,6 +55,10 @@ def test_circuits_of_one_name_are_told_by_their_layers(tmp_path, capsys):
     print_plan(tmp_path)
     out = capsys.readouterr().out
     assert out.startswith("1 sample, 100 shots, aer")
+    # Scenes are cut into windows, whose metrics are not those of `evaluate`, which blends them.
+    (tmp_path / "plan.json").write_text(json.dumps({**content, "origin": {"data": {"input": {}}}}))
+    print_plan(tmp_path)
+    assert capsys.readouterr().out.startswith("1 window, not blended, 100 shots, aer")
     assert "qufex (skip1.core)" in out
     assert circuit_names({"circuits": {"x": one, "y": {**two, "name": "other"}}}) == ["qufex", "other"]
     # Plans of earlier versions do not say.

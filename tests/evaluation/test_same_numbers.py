@@ -6,10 +6,13 @@ import json
 
 import pytest
 import torch
+from image_runs import CLASSIFIER
 
+from qhybrid.api.maps import executed_by
 from qhybrid.circuits import build_circuit
 from qhybrid.config import EngineConfig, Recipe
 from qhybrid.engines import make_engine
+from qhybrid.errors import ConfigError
 from qhybrid.evaluation import evaluate_run, load_subject, routed_to_its_device
 from qhybrid.evaluation.subject.results import Options
 from qhybrid.experiments.sweeps import run_sweep
@@ -17,10 +20,11 @@ from qhybrid.experiments.sweeps.cells import Conditions
 from qhybrid.experiments.sweeps.engines import cell_engine
 from qhybrid.hardware.model.runs import load_workload, workload_of_run
 from qhybrid.hardware.model.workload import score
+from qhybrid.layers import quantum_layers
 from qhybrid.models import build_model, resolve_model
 from qhybrid.noise import load_profile
 from qhybrid.training.images.run import ImageMeta
-from qhybrid.training.run_folder import FORMAT, save_weights, write_recipe
+from qhybrid.training.run_folder import FORMAT, load_run, read_recipe, save_weights, write_recipe
 
 NOISY = "depolarizing_0.05_0.1"
 SEGMENTED = {
@@ -97,6 +101,46 @@ def test_hardware_scores_as_evaluation_does(segmenter, make_run, mnist_root, mak
     names = {"samples": windows.samples.names, "class_names": windows.samples.class_names}
     content = {"origin": windows.origin, **names}
     assert load_workload(content, plan).samples.task == "scenes"
+
+
+def test_layers_that_are_not_named_are_exact_everywhere(make_image_run, mnist_root, sweep_of, tmp_path):
+    """A run that was trained under noise and shots has the numbers of one with the same weights without."""
+    noisy, plain = make_image_run("noisy"), make_image_run("plain")
+    section = EngineConfig(noise=NOISY, shots=20)
+    write_recipe(noisy, read_recipe(noisy).model_copy(update={"engine": section}))
+    expected = evaluate_run(
+        plain, engine=EngineConfig(noise=NOISY), layers=[CLASSIFIER], data_root=mnist_root
+    )
+    one = evaluate_run(noisy, engine=EngineConfig(noise=NOISY), layers=[CLASSIFIER], data_root=mnist_root)
+    other = EngineConfig(noise=NOISY, layers=(CLASSIFIER,))  # a whole section, as of a recipe
+    assert one.metrics == close(expected.metrics)
+    assert evaluate_run(noisy, engine=other, data_root=mnist_root).metrics == close(expected.metrics)
+    assert evaluate_run(noisy, data_root=mnist_root).metrics != close(expected.metrics)
+    grid = {"profiles": [NOISY], "layers": [[CLASSIFIER]]}
+    out = run_sweep(sweep_of([noisy], grid), mnist_root, tmp_path / "out", processes=1).folder
+    (cell,) = (out / "cells").glob("*.json")
+    assert json.loads(cell.read_text())["metrics"] == close(expected.metrics)
+    # Hardware: what is not sent, the fixed filter here.
+    workload = workload_of_run(noisy, data_root=mnist_root)
+    known = {**workload.origin, "data": {}}
+    plan = noisy / "hardware" / "plan"
+    plan.mkdir(parents=True)
+    workload.samples.save(plan)
+    content = {"samples": workload.samples.names, "class_names": workload.samples.class_names}
+    again = load_workload({"origin": known, **content}, plan)
+    exact = evaluate_run(noisy, engine=EngineConfig(), data_root=mnist_root).metrics
+    for found in (workload, again):
+        with torch.no_grad():
+            assert score(found.model(found.samples.images), found.samples) == close(exact)
+    known.pop("others")  # plans of earlier versions recorded angles of the recipe's engine
+    old = load_workload({"origin": known, **content}, plan)
+    assert {layer.engine.describe()["shots"] for layer in quantum_layers(old.model).values()} == {20}
+
+
+def test_maps_are_made_by_the_layers_of_an_engine_alone(make_run):
+    run = load_run(make_run(name="hq_unet", grid=2))
+    with pytest.raises(ConfigError, match="No quantum layer named nothing"):
+        executed_by(run, EngineConfig(noise=NOISY, layers=("nothing",)))
 
 
 def test_scenes(make_run, scenes_root, sweep_of, tmp_path):

@@ -12,6 +12,7 @@ from plan_cases import class_workload, map_workload, quick
 from safetensors.torch import load_file
 
 from qhybrid.circuits import CircuitSpec
+from qhybrid.engines import make_engine
 from qhybrid.errors import ConfigError, HardwareError
 from qhybrid.hardware.circuits.checks import PARITY
 from qhybrid.hardware.jobs.opening import open_plan
@@ -23,7 +24,7 @@ from qhybrid.hardware.plan.ranking import rank_backends
 from qhybrid.hardware.services.interface import QUEUED, View
 from qhybrid.hardware.settings import HardwareSettings, mitigation_of
 from qhybrid.layers import quantum_layers
-from qhybrid.models import build_model
+from qhybrid.models import build_model, use_engine
 
 
 def read_rows(path):
@@ -133,6 +134,15 @@ def test_fixed_filter_stays_on_the_simulator_and_is_priced(tmp_path):
     rows = read_rows(folder / "results" / "predictions.csv")
     right = np.mean([row["class"] == row["truth"] for row in rows])
     assert right == pytest.approx(found["obtained"]["accuracy"], abs=1e-6)
+
+
+def test_layers_that_draw_at_random_must_be_sent(tmp_path):
+    """The angles behind them would be others whenever the plan is opened, also after it was paid."""
+    workload = class_workload()
+    use_engine(workload.model, make_engine("exact", shots=10), ["quanvolution.filter"])
+    with pytest.raises(HardwareError, match=r"quanvolution\.filter draw\(s\) at random\. Fix: use_engine"):
+        make_plan(workload, quick(), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_errors_count_what_was_executed(tmp_path):

@@ -119,6 +119,22 @@ def test_images_have_an_accuracy_for_each_class(evaluated):
     assert "8 images" in part.facts
 
 
+def test_brackets_are_explained_where_there_are_some(evaluated):
+    interval = {"low": 0.1, "high": 0.3, "standard_error": 0.05, "method": "jackknife"}
+    intervals = {"unit": "block of 128 px", "units": 6, "within": "within these scenes", "places": 2}
+    for metrics, note in (
+        ({}, ""),
+        (
+            {"miou": interval},
+            "in brackets 95 % over 6 blocks of 128 px, within these scenes; 2 connected places",
+        ),
+    ):
+        change(evaluated, intervals={"level": 0.95, **intervals, "metrics": metrics})
+        (part,) = build_content([read_run(evaluated)], "").evaluations
+        assert part.metrics is not None
+        assert part.metrics.note == note
+
+
 def test_counts_of_files_of_any_version():
     assert counts_of({"miou": 0.5}) is None
     assert counts_of({"class_names": ["a"], "confusion": [[1, 2], [3, 4]]}) is None
@@ -132,7 +148,7 @@ def test_model_and_training(make_run, evaluated, scenes_root):
     run.environment = {"data": {"train": {"scenes": 2, "pixels": 2808}, "val": {"scenes": 1}}}
     parameters = sum(part.numel() for part in load_run(evaluated).model.parameters())
     row = training_facts([("a", run)]).rows[0]
-    assert row[:5] == ("a", f"{parameters:,}", "0", "1 min", "2 scenes, 2,808 pixels")
+    assert row[:5] == ("a", f"{parameters:,}", "0", "1 min", "2 scenes, 2,808 pixels with data")
     assert row[5:] == (NOT_RECORDED, NOT_RECORDED)
     change(evaluated, data_root="/data", data_hash="0123456789abcdef")
     assert training_facts([("a", read_run(evaluated))]).rows[0][5:] == ("/data", "test 0123456789ab")

@@ -239,8 +239,6 @@ def in_one_line(found: Mapping[str, Any]) -> str:
     numbers = ", ".join(f"{kind} {show(key, replaced[kind]['value'])}" for kind in DECISIVE)
     numbers = f"{find_metric(key).label} {show(key, found['trained'])}, outputs replaced: {numbers}"
     fewer = ", as many as the time allows" if found["samples"] < found["asked"] else ""
-    # Evaluations blend windows, so that their metric is another, mostly better one.
-    alone = ", not blended" if " windows of " in found["counted"] else ""
     said = {
         NOT_USED: "not used",
         USED: "used",
@@ -253,4 +251,4 @@ def in_one_line(found: Mapping[str, Any]) -> str:
         known = bool(limits) and None not in limits
         below = f"below {show_difference(key, max(limits), sign=False)}" if known else "by so few"
         said = f"use not decidable {below}"
-    return f"{said}: {numbers} ({found['counted']}{alone}{fewer})"
+    return f"{said}: {numbers} ({found['counted']}{fewer})"

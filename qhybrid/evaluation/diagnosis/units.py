@@ -62,9 +62,11 @@ class SampledUnits:
             self._batch = subject.recipe.prediction.batch_size
             side = "x".join(map(str, dict.fromkeys(inputs.images.shape[2:])))
             self._samples_are = f"windows of {side} px"
+            self._alone = ", not blended"  # as evaluations blend them, whose numbers are others
         else:
             self._batch = evaluation_batch(subject.run.task, subject.recipe.training.batch_size)
             self._samples_are = "images"
+            self._alone = ""
         self.unit = self._samples_are
         self._groups: NDArray[np.int64] | None = None
         if apart:
@@ -76,10 +78,10 @@ class SampledUnits:
             self.unit = f"{self.unit} {units.within}"
 
     def said(self, units: int) -> str:
-        """Return what was counted in words, as in `64 images`."""
+        """Return what was counted in words, as in `64 images` or `8 windows of 128 px, not blended`."""
         if units == self.samples:
-            return f"{units} {self.unit}"
-        return f"{self.samples} {self._samples_are} in {units} {self.unit}"
+            return f"{units} {self.unit}{self._alone}"
+        return f"{self.samples} {self._samples_are} in {units} {self.unit}{self._alone}"
 
     def logits(self, probe: Probe, progress: Progress | None = None) -> Iterator[Tensor]:
         """Yield the logits of each batch, on the CPU, one logit of two classes as two."""

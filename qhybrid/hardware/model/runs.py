@@ -7,18 +7,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from torch import nn
+
+from qhybrid.engines import make_engine
 from qhybrid.errors import CheckpointError, DataError, HardwareError
 from qhybrid.evaluation import load_subject, load_trained
 from qhybrid.evaluation.subject.subject import input_of
 from qhybrid.hardware.model.kept_files import check_kept
 from qhybrid.hardware.model.workload import SAMPLES_FILE, Samples, Workload
+from qhybrid.layers import quantum_layers
 from qhybrid.metrics import SCENES
+from qhybrid.models import use_engine
 from qhybrid.training.images.run import LoadedImageRun
 from qhybrid.training.run_folder import META, RECIPE, WEIGHTS, Which, existing
 from qhybrid.workspace import data_root as default_data_root
 
 MODEL = "model"
 """Folder in a plan that holds what its model is rebuilt from, as a run folder does."""
+OTHERS, EXACT = "others", "exact"
+"""Key of a plan's origin that says what executes the layers that do not go to the device, and its value."""
 
 
 def workload_of_run(
@@ -60,7 +67,16 @@ def workload_of_run(
     samples = Samples(
         found.images, found.targets, found.names, subject.class_names, subject.task, found.token_maps
     )
-    return Workload(subject.model, samples, origin)
+    origin[OTHERS] = EXACT
+    return Workload(_on_exact_engine(subject.model), samples, origin)
+
+
+def _on_exact_engine(model: nn.Module) -> nn.Module:
+    """Let layers that do not go to the device have exact values, as in sweeps, not the recipe's noise.
+
+    Shots would also give other angles to what is behind them whenever a plan is opened.
+    """
+    return use_engine(model, make_engine(EXACT)) if quantum_layers(model) else model
 
 
 def data_hash_of(origin: Mapping[str, Any], run: Path, data_root: str | Path) -> str | None:
@@ -106,7 +122,8 @@ def save_model(origin: Mapping[str, Any], folder: Path) -> None:
 def load_workload(content: dict[str, Any], folder: Path) -> Workload:
     """Return the workload of a plan: model and samples are the plan's own.
 
-    Plans of earlier versions have no model of their own: theirs is that of the run folder.
+    Plans of earlier versions have no model of their own: theirs is that of the run folder. Those that do not
+    say so have layers beside those of the device on the recipe's engine.
 
     Args:
         content: The plan's plan.json.
@@ -128,7 +145,8 @@ def load_workload(content: dict[str, Any], folder: Path) -> Workload:
     run = load_trained(root, cast(Which, origin["which"]))
     task = run.task if isinstance(run, LoadedImageRun) else SCENES
     samples = Samples.load(folder, tuple(content["samples"]), tuple(content["class_names"]), task)
-    return Workload(run.model, samples, origin)
+    model = _on_exact_engine(run.model) if origin.get(OTHERS) == EXACT else run.model
+    return Workload(model, samples, origin)
 
 
 def check_data(content: dict[str, Any], folder: Path) -> None:

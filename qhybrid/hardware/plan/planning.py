@@ -158,6 +158,13 @@ def chosen_layers(workload: Workload, settings: HardwareSettings) -> tuple[list[
             f"A plan needs a layer for the device, but all quantum layers ({', '.join(every)}) are "
             "fixed filters, which the simulator computes. Fix: name them with `layers` to pay for them."
         )
+    random = [n for n, one in quantum_layers(workload.model).items() if n not in layers and one.engine.random]
+    if random:
+        raise HardwareError(
+            "Layers that do not go to the device must have the same values whenever a plan is opened, but "
+            f"{', '.join(random)} draw(s) at random. Fix: use_engine(model, make_engine('exact')), or send "
+            "them too (`layers`)."
+        )
     return layers, [name for name in filters if name not in layers]
 
 

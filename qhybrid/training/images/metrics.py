@@ -26,7 +26,8 @@ class ImageMetrics:
     """Metrics of one split.
 
     With probabilities p and truth t in {0, 1}, the soft IoU of a class is sum(p t) / sum(p + t - p t): there
-    is no threshold. Of two classes it is that of class 1, of more the mean over the classes that occur.
+    is no threshold. Of two classes it is that of class 1, of more the mean over the classes that occur: those
+    that some pixel has in the truth or as its most probable class, as for the mean IoU.
 
     Attributes:
         task: What was predicted.
@@ -111,6 +112,7 @@ class ImageScores:
         classes = self._matrix.num_classes
         self._overlap = torch.zeros(classes, dtype=torch.float64)
         self._union = torch.zeros(classes, dtype=torch.float64)
+        self._occurs = torch.zeros(classes, dtype=torch.float64)
         self._ratios: list[Tensor] = []
 
     def update(self, logits: Tensor, targets: Tensor, loss: Tensor | None = None) -> None:
@@ -119,12 +121,13 @@ class ImageScores:
         Args:
             logits: Shape (B, K) or (B, K, H, W), with K = 1 for one logit of two classes.
             targets: Shape (B,) or (B, H, W).
-            loss: Mean loss of the batch.
+            loss: Mean loss of the batch; that of images without any label is not known and does not count.
         """
         both = class_logits(logits.detach().float())
+        labelled = int((targets != IGNORE_INDEX).reshape(len(targets), -1).any(dim=1).sum())
         if loss is not None:
-            self._loss = self._loss.to(loss.device) + loss.detach() * len(targets)
-        self._images += len(targets)
+            self._loss = self._loss.to(loss.device) + loss.detach() * labelled
+            self._images += labelled
         if self.task == "segmentation":
             self._matrix.update(both, targets)
             self._add_soft(both.softmax(dim=1), targets)
@@ -133,14 +136,15 @@ class ImageScores:
             self._classified.append((both, targets))
 
     def _add_soft(self, probabilities: Tensor, targets: Tensor) -> None:
-        overlap, union = soft_sums(probabilities, targets)
+        overlap, union, occurs = soft_sums(probabilities, targets)
         self._overlap = self._overlap.to(overlap.device) + overlap.sum(dim=0)
         self._union = self._union.to(union.device) + union.sum(dim=0)
-        self._ratios.append(soft_iou(overlap, union))
+        self._occurs = self._occurs.to(occurs.device) + occurs.sum(dim=0)
+        self._ratios.append(soft_iou(overlap, union, occurs))
 
     @property
     def loss(self) -> float:
-        """Mean loss over the images; NaN if none was given."""
+        """Mean loss over the images that have a label; NaN if there is none, or no loss was given."""
         return float(self._loss) / self._images if self._images else math.nan
 
     def compute(self) -> ImageMetrics:
@@ -151,32 +155,35 @@ class ImageScores:
         counts = self._matrix.compute()
         if self.task == "classification" or not self._ratios:
             return ImageMetrics(self.task, counts)
-        together = float(soft_iou(self._overlap[None], self._union[None])[0])
+        together = float(soft_iou(self._overlap[None], self._union[None], self._occurs[None])[0])
         return ImageMetrics(self.task, counts, together, float(torch.cat(self._ratios).nanmean()))
 
 
-def soft_sums(probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what the soft IoU of each image and class is the ratio of: sum(p t) and sum(p + t - p t).
+def soft_sums(probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what soft IoU of each image and class is made of: sum(p t), sum(p + t - p t), and its pixels.
 
     Args:
         probabilities: Shape (B, K, H, W).
         targets: Shape (B, H, W); 255 does not count.
 
     Returns:
-        Two tensors of shape (B, K), double precision.
+        Three tensors of shape (B, K), double precision; the third counts the pixels that have the class in
+        the truth or as the most probable one. No probability is 0, so the sums do not say what occurs.
     """
     counted = (targets != IGNORE_INDEX).unsqueeze(1)
     classes = torch.arange(probabilities.shape[1], device=targets.device).view(1, -1, 1, 1)
-    truth = ((targets.unsqueeze(1) == classes) & counted).to(probabilities.dtype)
+    true = (targets.unsqueeze(1) == classes) & counted
+    found = (probabilities.argmax(dim=1, keepdim=True) == classes) & counted
+    truth = true.to(probabilities.dtype)
     overlap = (probabilities * truth).sum(dim=(2, 3)).double()
     union = ((probabilities * counted).sum(dim=(2, 3)) + truth.sum(dim=(2, 3))).double() - overlap
-    return overlap, union
+    return overlap, union, (true | found).sum(dim=(2, 3)).double()
 
 
-def soft_iou(overlap: Tensor, union: Tensor) -> Tensor:
+def soft_iou(overlap: Tensor, union: Tensor, pixels: Tensor) -> Tensor:
     """Return soft IoU of shape (B,) from the sums of `soft_sums`, shape (B, K); NaN where no pixel counts."""
     ratio = overlap / union.clamp(min=1e-12)
-    occurs = (union > 1e-9).double()
+    occurs = (pixels > 0).double()
     if overlap.shape[1] == 2:
         found = ratio[:, 1]
     else:

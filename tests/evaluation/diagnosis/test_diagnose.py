@@ -295,11 +295,11 @@ def test_places_join_windows_only_where_there_are_five(scenes_root, make_run, mo
     assert number < 5
     monkeypatch.setattr("qhybrid.evaluation.scene_units.connected_places", lambda scenes: known)
     plain = module.SampledUnits(subject, inputs)
-    assert plain.said(8) == "8 windows of 16 px within these scenes"
+    assert plain.said(8) == "8 windows of 16 px within these scenes, not blended"
     scenes = [replace(subject.scenes[0], id=f"s{index}") for index in range(6)]
     moved = replace(inputs, names=tuple(f"s{index % 6}:0:0" for index in range(8)))
     subject._scenes = scenes
-    for unknown, said in ((0, "8 windows of 16 px in 6 places"), (1, None)):
+    for unknown, said in ((0, "8 windows of 16 px in 6 places, not blended"), (1, None)):
         known = Places(tuple(range(6)), unknown)
         units = module.SampledUnits(subject, moved)
         assert units.said(8 if said is None else 6) == (said or plain.said(8))

@@ -72,7 +72,7 @@ def line(metric, **differences):
     kind = conclude(verdicts, values, 0.9, metric, "4 windows").kind
     replaced = {one: {"value": values[one], **verdict_numbers(verdicts[one], metric)} for one in differences}
     found = {"kind": kind, "metric": metric, "trained": 0.9, "replaced": replaced, "samples": 4, "asked": 4}
-    return short.in_one_line({**found, "counted": "4 windows of 128 px within these scenes"})
+    return short.in_one_line({**found, "counted": "4 windows of 128 px within these scenes, not blended"})
 
 
 def test_what_is_not_decidable_names_the_limit_of_what_is_open():

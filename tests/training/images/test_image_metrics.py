@@ -56,6 +56,24 @@ def test_soft_iou_of_more_classes_is_the_mean_over_those_that_occur():
     assert scored(logits, truth, ("a", "b", "c")).soft_iou == pytest.approx(0.25)
 
 
+def test_a_class_that_is_nowhere_does_not_occur_though_its_probability_is_not_zero():
+    """No softmax gives 0: classes occur as for the mean IoU, in the truth or as the most probable one."""
+    logits = torch.tensor([[2.0, -1.0], [-1.0, 2.0], [-2.0, -2.0]]).reshape(1, 3, 1, 2)
+    truth = torch.tensor([[[0, 1]]])
+    p = logits[0, :, 0].softmax(dim=0).double().numpy()
+    each = [soft_iou(p[number], truth.numpy()[0, 0] == number) for number in (0, 1)]
+    alone = scored(logits, truth, ("a", "b", "c"))
+    assert alone.soft_iou == alone.soft_iou_per_image == pytest.approx(np.mean(each), abs=1e-6)
+    assert alone.counts.miou == 1
+    # Beside an image that has the third class, it occurs in the whole split, not in the first image.
+    more = scored(logits.repeat(2, 1, 1, 1), torch.tensor([[[0, 1]], [[2, 1]]]), ("a", "b", "c"))
+    third = soft_iou(np.array([p[2], p[2]]), np.array([[0, 0], [1, 0]]))
+    second = (soft_iou(p[0], np.zeros(2)) + each[1] + soft_iou(p[2], np.array([1, 0]))) / 3
+    assert more.soft_iou_per_image == pytest.approx((np.mean(each) + second) / 2, abs=1e-6)
+    first = soft_iou(np.array([p[0], p[0]]), np.array([[1, 0], [0, 0]]))
+    assert more.soft_iou == pytest.approx((first + each[1] + third) / 3, abs=1e-6)
+
+
 def test_ignored_pixels_do_not_count():
     truth = TRUTH.clone()
     truth[:, 0] = 255
@@ -84,6 +102,16 @@ def test_images_without_any_label_are_not_known(classes):
     none = scored(logits[1:], truth[1:], names)
     assert math.isnan(none.soft_iou)
     assert math.isnan(none.soft_iou_per_image)
+
+
+def test_a_batch_without_any_label_has_no_loss():
+    scores = ImageScores("segmentation", ("a", "b"))
+    scores.update(LOGITS[:1], TRUTH[:1], torch.tensor(2.0))
+    scores.update(LOGITS[1:3], torch.full_like(TRUTH[1:3], 255), torch.tensor(0.0))
+    assert scores.loss == 2
+    scores.reset()
+    scores.update(LOGITS[1:3], torch.full_like(TRUTH[1:3], 255), torch.tensor(0.0))
+    assert math.isnan(scores.loss)
 
 
 def test_classification():
