@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +18,13 @@ def derive_seed(*parts: int | str) -> int:
     Returns:
         An integer in [0, 2**63).
     """
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in map(_plain, parts))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def _plain(part: Any) -> Any:
+    """Return numbers and texts of NumPy as Python's own: they are the same seeds."""
+    return part.item() if isinstance(part, np.integer | np.str_) else part
 
 
 def numpy_generator(*parts: int | str) -> np.random.Generator:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from qhybrid.errors import QHybridError, WorkspaceError
+from qhybrid.errors import CheckpointError, QHybridError, WorkspaceError
 
 FINDINGS = "LOG.md"
 """The project's own log of experiments, beside its recipes."""
@@ -32,6 +33,8 @@ STARTER_FILES = (
 )
 """What a new workspace begins with: all of it runs without a data set of one's own."""
 DATA_VARIABLE = "QHYBRID_DATA"
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:_(\d+))?")
+"""Name of a run folder: when it was made, with a number from 2 on where others were made that second."""
 _below: ContextVar[Path | None] = ContextVar("data_root", default=None)
 CACHE_VARIABLE = "QHYBRID_CACHE"
 LOCK_FILE = ".lock"
@@ -114,6 +117,27 @@ def definition_files(folder: str) -> dict[str, Path]:
     """Return the YAML files in ./`folder` and those of the package by name; the workspace's own win."""
     roots = (starter_root(), Path())
     return {file.stem: file for root in roots for file in whole_files(root / folder, ".yaml")}
+
+
+def newest_of(folders: Iterable[Path], place: Path) -> Path | None:
+    """Return the newest of folders, by the time of their making that is their name; None if there are none.
+
+    Args:
+        folders: The folders; a single one may have any name.
+        place: Where they lie, for the message.
+
+    Raises:
+        CheckpointError: If several are there, and not all are named by that time.
+    """
+    found = sorted(set(folders))
+    times = {folder: _TIME.fullmatch(folder.name) for folder in found}
+    known = {folder: (time[1], int(time[2] or 1)) for folder, time in times.items() if time is not None}
+    if len(found) > 1 and len(known) < len(found):
+        raise CheckpointError(
+            f"{place} holds {', '.join(one.name for one in found)}, of which none can be told to be the "
+            f"newest. Fix: name one of them, for example {found[0]}."
+        )
+    return max(found, key=lambda folder: known.get(folder, ("", 0)), default=None)
 
 
 def lay_out_starter(folder: str | Path, examples: bool = False) -> list[Path]:

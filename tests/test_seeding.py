@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +35,10 @@ def test_other_processes_get_the_same_seed():
 def test_seeds_are_equal_exactly_when_parts_are(first, second):
     assert (derive_seed(*first) == derive_seed(*second)) == (first == second)
     assert 0 <= derive_seed(*first) < 2**63
+
+
+def test_numbers_and_texts_of_numpy_are_the_same_parts():
+    assert derive_seed(np.int64(7), np.str_("patch"), np.uint8(3)) == derive_seed(7, "patch", 3)
 
 
 def test_integer_and_text_are_different_parts():

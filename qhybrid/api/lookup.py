@@ -5,7 +5,6 @@ A name is looked up in the workspace (the working directory), then among the fil
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,14 +13,13 @@ from typing import Any
 
 from qhybrid.errors import CheckpointError, ConfigError, WorkspaceError
 from qhybrid.plugins import near_name
-from qhybrid.workspace import definition_files
+from qhybrid.workspace import definition_files, newest_of
 
 RECIPE_IN_RUN = "recipe.yaml"
 SWEEP_FILE = "sweep.yaml"
 ABLATION_FILE = "ablation.json"
 SEVERAL_RUNS = "repeats.json"
 SUMMARY = "summary.json"
-_TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d+)?")
 
 
 def find_recipe(text: str) -> Path:
@@ -98,13 +96,7 @@ def _newest(folder: Path, *files: str) -> Path | None:
     """
     if any((folder / file).is_file() for file in files):
         return folder
-    found = sorted({place.parent for file in files for place in folder.glob(f"*/{file}")})
-    if len(found) > 1 and not all(_TIME.fullmatch(place.name) for place in found):
-        raise CheckpointError(
-            f"{folder} holds {', '.join(place.name for place in found)}, of which none can be told to be the "
-            f"newest. Fix: name one of them, for example {found[0]}."
-        )
-    return found[-1] if found else None
+    return newest_of((place.parent for file in files for place in folder.glob(f"*/{file}")), folder)
 
 
 def _runs_below(folder: Path) -> list[Path]:

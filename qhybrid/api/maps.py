@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from qhybrid.cluster import check_scheduler, opened
 from qhybrid.config import EngineConfig, PredictionConfig, validated
+from qhybrid.config.numbers import whole_number
 from qhybrid.data.locations import check_present
 from qhybrid.data.map_area import parse_box
 from qhybrid.data.raster_writer import check_format
@@ -79,6 +80,9 @@ class MapRequest:
             raise ConfigError("Argument `box_crs` must come with `box`, but there is none.")
         if isinstance(values.get("box"), str):
             values["box"] = parse_box(values["box"])
+        for name, least in (("draws", 2), ("seed", 0)):
+            if values.get(name) is not None:
+                values[name] = whole_number(name, values[name], least)
         if "file_format" in values:
             values["file_format"] = check_format(values["file_format"])
         products = Products(**{key: value for key, value in values.items() if names[key] is Products})

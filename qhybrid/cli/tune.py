@@ -128,7 +128,8 @@ def results_table(rows: Sequence[TrialRow], labels: list[str], trials: int) -> T
     from qhybrid.experiments.tuning.results import best_trial
 
     names = [row.metric for row in rows if row.metric]
-    title = f"Best of {trials} trials a model"
+    done = max((row.trial for row in rows), default=trials)  # more than this call's if earlier ones had more
+    title = f"Best of {done} trials a model"
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     for head in ("model", names[0] if names else "metric", "trial", "failed", "seconds", "values"):
         table.add_column(head, overflow="fold")

@@ -15,6 +15,7 @@ from qhybrid.config import PredictionConfig
 from qhybrid.data.identity import file_identity
 from qhybrid.inference.scene_model import SceneModel, input_contract
 from qhybrid.layers import quantum_layers
+from qhybrid.models import has_code_of_others
 from qhybrid.version import __version__
 
 TAG = "QHYBRID_MAP"
@@ -55,6 +56,11 @@ def _hash(content: Mapping[str, Any]) -> str:
 
 
 def _model(run: SceneModel) -> dict[str, Any]:
+    section = getattr(run.model, "config", None)
+    own = section is not None and not has_code_of_others(section)
+    # Code of others may change, and its name stays.
+    layers = {} if own else quantum_layers(run.model)
+    gates = {name: layer.spec.fingerprint for name, layer in layers.items()}
     return {
         "qhybrid": __version__,
         "recipe": run.recipe.model_dump(mode="json"),
@@ -64,6 +70,7 @@ def _model(run: SceneModel) -> dict[str, Any]:
         "classes": run.classes.to_dict(),
         "bands": list(run.bands),
         "engines": _engines(run),
+        **({"circuits": gates} if gates else {}),
     }
 
 

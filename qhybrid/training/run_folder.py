@@ -33,7 +33,7 @@ from qhybrid.data.statistics import BandStatistics, with_contract
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.models import build_for_engine
 from qhybrid.plugins import check_plugins, loaded_plugins, words
-from qhybrid.workspace import atomic_path, write_text
+from qhybrid.workspace import atomic_path, newest_of, write_text
 
 RECIPE = "recipe.yaml"
 ENVIRONMENT = "environment.json"
@@ -347,17 +347,21 @@ def start_weights(start: str | Path) -> Path:
         start: A run folder, or a folder of run folders, of which the newest is taken.
 
     Raises:
-        CheckpointError: If there is no run.
+        CheckpointError: If there is no run, or none can be told to be the newest, as of several seeds.
     """
     given = Path(start)
-    runs = [given, *sorted((file.parent for file in given.glob(f"*/{RECIPE}")), reverse=True)]
-    file = next((file for run in runs for file in _kept_weights(run) if file.is_file()), None)
-    if file is None:
+    found = {
+        run: file
+        for run in (given, *(one.parent for one in given.glob(f"*/{RECIPE}")))
+        if (file := next((one for one in _kept_weights(run) if one.is_file()), None)) is not None
+    }
+    run = given if given in found else newest_of(found, given)
+    if run is None:
         raise CheckpointError(
             f"Key `training.start` must be a run folder or hold one, but {given} has no {WEIGHTS}. Fix: give "
             "the folder that `qhybrid train` printed."
         )
-    return file
+    return found[run]
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -59,6 +59,12 @@ def test_run_by_folder_or_newest_below_its_name():
         find_run("b")
 
 
+def test_runs_of_one_second_are_counted():
+    for name in ("", "_2", "_9", "_10"):
+        write_text(f"runs/a/2026-01-02_00-00-00{name}/recipe.yaml", "")
+    assert find_run("a") == Path("runs/a/2026-01-02_00-00-00_10")
+
+
 def test_repeated_runs_by_folder_or_newest_below_their_name():
     several = Path("runs/a/2026-01-02_00-00-00")
     write_text("runs/a/2026-01-01_00-00-00/recipe.yaml", "")

@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 import torch
 from rasterio._err import CPLE_FileIOError
+from turned_circuit import builder_with
 
+from qhybrid.circuits import register_circuit
+from qhybrid.circuits.library import CIRCUITS
 from qhybrid.config import PredictionConfig
 from qhybrid.errors import WorkspaceError
 from qhybrid.inference import MapOptions, map_scenes, part_folder, write_map
+from qhybrid.inference.map_key import model_key
 from qhybrid.inference.part_folder import RawRaster, part_path
+from qhybrid.models import build_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 ALL = MapOptions(probabilities=True, uncertainty=True)
@@ -113,6 +118,21 @@ def test_another_map_does_not_go_on_from_it(run, scene, tmp_path, change):
     fresh = tmp_path / "fresh.tif"
     write_map(run, scene, fresh, **options)
     assert output.read_bytes() == fresh.read_bytes()
+
+
+@pytest.mark.parametrize(("circuit", "changes"), [("turned", True), ("hqf_local", False)])
+def test_a_map_by_a_circuit_that_has_changed_under_its_name_is_another_one(run, circuit, changes):
+    section = {"name": "unet", "in_channels": 2, "num_classes": 3, "widths": [4] * 5}
+    keys = []
+    with CIRCUITS.restored():
+        for gate in ("rx", "ry", "ry"):
+            register_circuit("turned", builder_with(gate), "a circuit of a script", replace=True)
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                model = build_model({**section, "bottleneck": {"circuit": circuit}})
+            keys.append(model_key(replace(run, model=model)))
+    assert keys[1] == keys[2]
+    assert (keys[0] != keys[1]) == changes
 
 
 def test_a_process_killed_between_the_files_of_a_map_goes_on(run, scene, tmp_path):

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from qhybrid.config.numbers import whole_number
 from qhybrid.errors import ConfigError, DataError, QHybridError
 from qhybrid.evaluation.diagnosis.comparing import headline, measure, stated_margin
 from qhybrid.evaluation.diagnosis.evidence import gradients
@@ -117,8 +118,8 @@ def diagnose_run(
         EngineError: If a layer's rows cannot be told to samples, or it is never called.
     """
     root = default_data_root(data_root)
-    if samples is not None and samples < 2:
-        raise ConfigError(f"Argument `samples` must be at least 2, but is {samples}.")
+    samples = None if samples is None else whole_number("samples", samples, 2)
+    seed = whole_number("seed", seed)
     subject = load_subject(folder, which, split, None, root)
     metric, _ = headline(subject.task)
     usual = stated_margin(subject.recipe, metric)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from qhybrid.config import Recipe
+from qhybrid.config.numbers import whole_number
 from qhybrid.config.tuning import TuneSpace
 from qhybrid.errors import ConfigError
 from qhybrid.experiments.ablations.arms import PlannedArm, plan_arms, trained_arm
@@ -102,6 +103,7 @@ def ablate(
             "Key `training.start` must be left out of an ablation, which trains every arm from new weights. "
             "Fix: leave it out."
         )
+    trials = whole_number("trials", trials)
     with data_below(data_root):
         plain = with_resolved_precision(with_task_defaults(recipe))
         planned, impossible = plan_arms(plain, data_root, arms, layers)

@@ -188,7 +188,8 @@ def default_metric(runs: Sequence[RepeatedRuns]) -> str:
     for name in sorted(
         (key for key, _ in METRICS.items()), key=lambda name: name not in ("soft_iou", "miou")
     ):
-        if all(name in row for each in runs for row in each.metrics.values()):
+        # `left_out` names single runs of which it is not known.
+        if all(any(row.get(name) is not None for row in each.metrics.values()) for each in runs):
             return name
     raise ConfigError(
         f"{', '.join(str(each.folder) for each in runs)}: no metric is common to all runs. Fix: compare runs "

@@ -89,8 +89,8 @@ def run_names(recipes: Sequence[tuple[Path, Recipe]]) -> list[str]:
 
 
 def _without_seed(recipe: Recipe) -> str:
-    content = recipe.model_dump_json(exclude={"seed": True, "training": {"progress", "loggers"}})
-    return hashlib.sha256(content.encode()).hexdigest()
+    content = recipe.model_dump(mode="json", exclude={"seed": True, "training": {"progress", "loggers"}})
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()  # whatever their order
 
 
 def check_run(

@@ -24,6 +24,7 @@ import pandas as pd
 
 from qhybrid.cluster import Answer, Job, Pool, check_scheduler, opened
 from qhybrid.config import Recipe, validated
+from qhybrid.config.numbers import whole_number
 from qhybrid.config.tuning import Distribution, TuneSpace
 from qhybrid.errors import (
     ConfigError,
@@ -92,8 +93,9 @@ def tune(
         QHybridError: If the data are not usable, or there is no validation split.
     """
     check_alone("A search")
-    if not recipes or trials < 1:
-        raise ConfigError(f"A search needs a model and a trial, but has {len(recipes)} and {trials}.")
+    trials, seed = whole_number("trials", trials, 1), whole_number("seed", seed)
+    if not recipes:
+        raise ConfigError("A search needs a model, but has none.")
     optuna = optional_import("optuna", "tune")
     complete = candidate_recipes(recipes, space)
     for recipe in complete.values():

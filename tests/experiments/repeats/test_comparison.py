@@ -181,6 +181,17 @@ def test_recipes_of_other_names_on_the_same_data_are_compared(tmp_path):
         compare(a, other, "accuracy")
 
 
+def test_a_metric_that_is_known_of_no_run_is_not_the_most_important_one(tmp_path):
+    unknown = {(seed, None): None for seed in (0, 1)}
+    runs = [summary(tmp_path / one, unknown, metric="soft_iou") for one in "ab"]
+    for each in runs:
+        for row in each.metrics.values():
+            row["accuracy"] = 0.5
+    assert default_metric(runs) == "accuracy"
+    runs[0].metrics[0, None]["soft_iou"] = runs[1].metrics[1, None]["soft_iou"] = 0.5
+    assert default_metric(runs) == "soft_iou"
+
+
 def test_what_cannot_be_compared(tmp_path):
     a = summary(tmp_path / "a", {(0, None): 0.5})
     with pytest.raises(ConfigError, match="of recipe `other`"):

@@ -23,6 +23,7 @@ from qhybrid.evaluation import evaluate_run, load_subject
 from qhybrid.experiments.sweeps import read_results, run_sweep
 from qhybrid.experiments.sweeps.cells import Conditions, SweepRun, cell_key
 from qhybrid.experiments.sweeps.earlier import made_after
+from qhybrid.experiments.sweeps.runs import run_names
 from qhybrid.experiments.sweeps.store import CellStore
 from qhybrid.experiments.sweeps.training import list_trainings, recipe_key
 from qhybrid.experiments.sweeps.worker import loaded_subject, run_job
@@ -162,6 +163,15 @@ def test_circuits_of_others_count_by_their_gates(make_image_run, sweep_of, mnist
             register_circuit("turned", builder_with(gate), replace=True)
             found.append(run_sweep(config, mnist_root, out, processes=1).computed)
     assert found == [1, 1, 0]
+
+
+def test_recipes_whose_keys_stand_in_another_order_are_one():
+    content = {"name": "a", "data": {"dataset": "mnist", "options": {"train": 16, "test": 8}}, "model": {}}
+    content["model"] = {"name": "mlp", "hidden": [4], "dropout": 0.1}
+    other = {**content, "seed": 1, "model": dict(reversed(content["model"].items()))}
+    other["data"] = {"options": {"test": 8, "train": 16}, "dataset": "mnist"}
+    recipes = [(Path(str(one)), Recipe.model_validate(given)) for one, given in enumerate((content, other))]
+    assert run_names(recipes) == ["a", "a"]
 
 
 def test_data_that_change_while_a_sweep_runs_are_an_error(make_run, sweep_of, data, tmp_path):

@@ -158,6 +158,15 @@ def test_more_trials_extend_a_search_and_other_settings_do_not(tmp_path):
         tune(recipes(epochs=1), smaller, tmp_path, tmp_path / "s", trials=2, seed=1)
 
 
+def test_numbers_of_numpy_are_the_same_search_and_halves_are_none(tmp_path):
+    first = tune(recipes(epochs=1), SPACE, tmp_path, tmp_path / "s", trials=1, seed=3)
+    same = tune(recipes(epochs=1), SPACE, tmp_path, tmp_path / "t", trials=np.int64(1), seed=np.int64(3))
+    assert without_time(same) == without_time(first)
+    for wrong in ({"seed": 0.5}, {"seed": -1}, {"trials": 1.5}, {"trials": True}, {"trials": 0}):
+        with pytest.raises(ConfigError, match=f"`{next(iter(wrong))}` must be a whole number of at least"):
+            tune(recipes(epochs=1), SPACE, tmp_path, tmp_path / "u", **wrong)
+
+
 def test_trials_that_fail_are_part_of_the_budget(tmp_path, monkeypatch):
     calls, original = [], training.train
 
@@ -287,6 +296,10 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert max(map(len, printed.splitlines())) <= 80
     assert "qhybrid train runs/digits/tune/best_mlp.yaml" in printed
     assert Path("runs/digits/tune/trials/cnn/001/recipe.yaml").is_file()
+    assert execute(["tune", *words[1:-1], "2", "--set", "training.epochs=1"]) == 0
+    capsys.readouterr()
+    assert execute([*words, "--set", "training.epochs=1"]) == 0
+    assert "Best of 2 trials a model" in capsys.readouterr().out  # those of an earlier call included
     assert execute([*words, "--set", "training.epochs=2"]) == 1
     assert execute(["tune", "digits.yaml", "--models", "cnn,cnn"]) == 1
     assert "cnn is named twice" in capsys.readouterr().err

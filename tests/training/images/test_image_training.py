@@ -25,6 +25,7 @@ from qhybrid.training.images import module as image_module
 from qhybrid.training.images import task as image_task
 from qhybrid.training.images.run import load_image_run
 from qhybrid.training.run_folder import kept_epoch, start_weights, training_ended
+from qhybrid.workspace import write_text
 
 
 def content_of(model=None, data=None, **training):
@@ -249,6 +250,22 @@ def test_what_is_kept_decides_and_not_what_is_there(tmp_path):
     assert load_image_run(folder).which == "last"
     assert kept_epoch(folder) == 2
     assert start_weights(folder) == folder / "last" / "weights.safetensors"
+
+
+def test_weights_to_start_from_are_those_of_the_newest_run_and_never_of_the_last_seed(tmp_path):
+    def made(folder):
+        for name in ("recipe.yaml", "best/weights.safetensors"):
+            write_text(tmp_path / folder / name, "")
+        return tmp_path / folder / "best/weights.safetensors"
+
+    made("runs/2026-01-02_00-00-00_9")
+    newest = made("runs/2026-01-02_00-00-00_10")
+    assert start_weights(tmp_path / "runs") == newest
+    one = made("several/seed-10")
+    assert start_weights(tmp_path / "several") == start_weights(one.parents[1]) == one
+    made("several/seed-9")
+    with pytest.raises(CheckpointError, match="holds seed-10, seed-9, of which none can be told"):
+        start_weights(tmp_path / "several")
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
