@@ -121,13 +121,16 @@ def _table(head: pd.DataFrame, shown: list[str], title: str) -> Table:
     from rich.table import Table
 
     from qhybrid.metrics import find_metric
-    from qhybrid.report.labels import noise_label, shots_label
+    from qhybrid.report.labels import OVER_RUNS, noise_label, repeats, shots_label
 
     metric = find_metric(str(head["metric"].iloc[0]))
 
     # Without side borders the table of two engines fits into 80 columns, as in logs.
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
-    heads = (*shown, "noise", "shots", "mean", "error", "seeds")
+    over = repeats(head)
+    if len(over) > 1:
+        table.caption, table.caption_justify = OVER_RUNS, "left"
+    heads = (*shown, "noise", "shots", "mean", "error", *over)
     rows = [
         (
             *(_cell(name, str(row[name])) for name in shown),
@@ -135,9 +138,9 @@ def _table(head: pd.DataFrame, shown: list[str], title: str) -> Table:
             shots_label(row["shots"]),
             metric.show(row["value"]),
             metric.show(row["standard_error"]),
-            str(row["seeds"]),
+            *counts,
         )
-        for _, row in head.iterrows()
+        for (_, row), counts in zip(head.iterrows(), zip(*over.values(), strict=True), strict=True)
     ]
     for place, name in enumerate(heads):
         # Lines break between words, not inside of them.

@@ -160,6 +160,24 @@ def engine_words(kind: str, options: Mapping[str, Any]) -> str:
     return " ".join(words) + (f" ({engine_label(str(inner))})" if inner != "exact" else "")
 
 
+OVER_RUNS = "values: seeds of all runs together; errors are those over runs"
+"""What is said below a table with the columns `runs` and `values`."""
+
+
+def repeats(table: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the columns that say what the means in a sweep's table are over, row by row.
+
+    Of single runs these are `seeds`. Of several, `seeds` in results.parquet counts the seeds of all of them.
+
+    Args:
+        table: Rows of results.parquet; those of earlier versions do not say how many runs there were.
+    """
+    values = [str(row) for row in table["seeds"]]
+    if "runs" not in table or not (table["runs"] > 1).any():
+        return {"seeds": values}
+    return {"runs": [str(row) for row in table["runs"]], "values": values}
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, as in `1 sample` and `2 samples`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

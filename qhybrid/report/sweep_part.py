@@ -14,10 +14,12 @@ from qhybrid.mitigations import NONE, mitigation_label
 from qhybrid.report.confusion import ConfusionTable, confusion_table
 from qhybrid.report.engine_part import engines_table
 from qhybrid.report.labels import (
+    OVER_RUNS,
     counted,
     executed_by,
     failure_label,
     noise_label,
+    repeats,
     seconds_label,
     shots_label,
     training_label,
@@ -159,14 +161,16 @@ def _ideal_of(table: pd.DataFrame, group: pd.DataFrame) -> pd.DataFrame:
 def _results_table(results: pd.DataFrame, metric: str) -> Table:
     """Return one row a condition, with a column for every metric, the headline first."""
     table = results[results["metric"] == metric]
+    over = repeats(table)
     shown = [find_metric(str(key)) for key in dict.fromkeys(results["metric"])]
     values = {(row["metric"], *_condition(row)): row for _, row in results.iterrows()}
     heads = (
         "run", "settings", "engine", "noise", "shots", "mitigation", "shots in all", "layers",
-        *(one.label for one in shown), "seeds", "s a cell",
+        *(one.label for one in shown), *over, "s a cell",
     )  # fmt: skip
     rows = []
-    for _, row in table.head(LONGEST_TABLE).iterrows():
+    counts = zip(*over.values(), strict=True)
+    for (_, row), repeated in zip(table.head(LONGEST_TABLE).iterrows(), counts, strict=False):
         found = [values.get((one.key, *_condition(row))) for one in shown]
         rows.append(
             (
@@ -182,14 +186,16 @@ def _results_table(results: pd.DataFrame, metric: str) -> Table:
                     DASH if other is None else one.show(other["value"], other["standard_error"])
                     for one, other in zip(shown, found, strict=True)
                 ),
-                str(row["seeds"]),
+                *repeated,
                 seconds_label(row["seconds"]).removesuffix(" s"),
             )
         )
-    numbers = tuple(range(8, 8 + len(shown) + 1))
+    numbers = tuple(range(8, 8 + len(shown) + len(over)))
     result = without_constant(Table(heads, rows, (4, 6, *numbers, numbers[-1] + 1)), keep=(3, 4, *numbers))
+    notes = [result.note, OVER_RUNS if len(over) > 1 else ""]
     if len(table) > LONGEST_TABLE:
-        result.note = f"{result.note}; the first {LONGEST_TABLE} of {len(table)} rows".lstrip("; ")
+        notes.append(f"the first {LONGEST_TABLE} of {len(table)} rows")
+    result.note = "; ".join(filter(None, notes))
     return result
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from qhybrid.cli.sweep import results_tables
 from qhybrid.experiments.sweeps.arrays import pack
 from qhybrid.report.curves import learning_curves
 from qhybrid.report.engine_part import engines_table
@@ -215,6 +216,18 @@ def test_every_metric_is_shown_with_label_unit_and_direction():
     (remark,) = part.remarks
     assert remark.startswith("theirs is missing in 1 cell:")
     assert part.facts.startswith("2 cells of 1 trained run on the test split of d (100 pixels)")
+
+
+def test_means_over_several_runs_do_not_call_all_of_their_values_seeds():
+    sweep = sweep_of_metrics()
+    sweep.results = sweep.results.assign(runs=2, seeds=6)  # three seeds of shots of each
+    shown = sweep_part(sweep, "s").results
+    assert shown.heads[-2:] == ("runs", "values")
+    assert [row[-2:] for row in shown.rows] == [("2", "6"), ("2", "6")]
+    assert shown.note.endswith("values: seeds of all runs together; errors are those over runs")
+    (printed,) = results_tables(sweep.results)
+    assert [one.header for one in printed.columns][-3:] == ["error", "runs", "values"]
+    assert printed.caption == "values: seeds of all runs together; errors are those over runs"
 
 
 @pytest.mark.parametrize("metric", ["miou", "cross_entropy"])
