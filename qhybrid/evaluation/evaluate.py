@@ -143,7 +143,7 @@ def evaluate_run(
     found = subject.evaluate(options)
     seconds = time.perf_counter() - started
     facts = {
-        **provenance(run, engine),
+        **provenance(run, None if engine is None else chosen),
         **subject.facts(options),
         "on": name,
         "data_root": str(where.absolute()),

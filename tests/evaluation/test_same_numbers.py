@@ -114,6 +114,8 @@ def test_layers_that_are_not_named_are_exact_everywhere(make_image_run, mnist_ro
     one = evaluate_run(noisy, engine=EngineConfig(noise=NOISY), layers=[CLASSIFIER], data_root=mnist_root)
     other = EngineConfig(noise=NOISY, layers=(CLASSIFIER,))  # a whole section, as of a recipe
     assert one.metrics == close(expected.metrics)
+    said = json.loads((one.folder / "metrics.json").read_text())["engine"]
+    assert (said["noise"], said["layers"]) == (NOISY, [CLASSIFIER])
     assert evaluate_run(noisy, engine=other, data_root=mnist_root).metrics == close(expected.metrics)
     assert evaluate_run(noisy, data_root=mnist_root).metrics != close(expected.metrics)
     grid = {"profiles": [NOISY], "layers": [[CLASSIFIER]]}
