@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qhybrid.api.lookup import find_recipe
-from qhybrid.cli.console import console, duration, errors, say, say_path, seconds_left, short
+from qhybrid.cli.console import duration, errors, say, say_path, say_table, seconds_left, short
 from qhybrid.cli.repeats import ALL, check_one_kind, parse_numbers
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.cluster import SCHEDULER_HELP
@@ -123,7 +123,7 @@ def print_ablation(found: Mapping[str, Any]) -> None:
     """Print the table of an ablation, the verdicts in words, and how they were found."""
     from qhybrid.experiments.ablations.results import frozen_vits, tuning_said
 
-    console.print(ablation_table(found))
+    say_table(ablation_table(found))
     for layers, letter in _letters(found).items():
         say(f"@{letter}: {layers}")
     for row in found["arms"]:

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from qhybrid.cli.console import console, say, say_path, short, stage_bars
+from qhybrid.cli.console import console, say, say_path, say_table, short, stage_bars
 from qhybrid.cli.repeats import parse_numbers
 from qhybrid.config import apply_overrides
 from qhybrid.errors import CircuitError, QHybridError
@@ -41,14 +41,14 @@ def list_() -> None:
             continue
         numbers = (spec.num_qubits, spec.num_inputs, spec.num_weights, spec.num_observables)
         table.add_row(name, *map(str, numbers), _place(file))
-    console.print(table)
+    say_table(table)
     for message in wrong:
         say(f"Unusable: {message}")
     builders = Table("builder", "from", "description")
     for name in CIRCUITS.names():
         plugin = CIRCUITS.origin(name)
         builders.add_row(name, "qhybrid" if plugin is None else plugin.name, CIRCUITS.get(name).description)
-    console.print(builders)
+    say_table(builders)
 
 
 def _place(file: Path) -> str:
@@ -158,7 +158,7 @@ def analyze(
     for title, lines in sections_of(found):
         for place, line in enumerate(lines):
             shown.add_row(Text("" if place else title, style="bold"), Text(line))
-    console.print(shown)
+    say_table(shown)
     say_path("figures", figures)
     say_path("picture", picture)
 

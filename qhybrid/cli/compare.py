@@ -10,7 +10,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from qhybrid.cli.console import console, say
+from qhybrid.cli.console import say, say_table
 
 if TYPE_CHECKING:
     from qhybrid.experiments.repeats.comparison import Difference
@@ -50,7 +50,7 @@ def compare(
         parameters = "-" if each.parameters is None else f"{each.parameters:,}"
         row = [label, parameters, str(len(values)), mean, std]
         table.add_row(*row, *_difference(found.differences.get(label), scale, digits))
-    console.print(table)
+    say_table(table)
     unit = " points" if scale == 100 else ""
     for label, verdict in found.verdicts.items():
         say(f"{label}: {verdict}")

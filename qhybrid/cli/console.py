@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -19,10 +21,13 @@ if TYPE_CHECKING:
     from qhybrid.evaluation import Evaluation
     from qhybrid.metrics.intervals import Intervals
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+console = Console(highlight=False, markup=False, emoji=False)  # names may have brackets and colons
+errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 LONGEST_NAME = 28
+_BOUNDLESS = 10_000
+_NARROWEST = 8
+"""Characters in a line of a column whose words may be broken."""
 
 Progress = Callable[[int, "int | None"], None]
 Reference = tuple[Mapping[str, "float | None"], "Intervals | None"]
@@ -32,6 +37,40 @@ Reference = tuple[Mapping[str, "float | None"], "Intervals | None"]
 def say(text: str) -> None:
     """Print one line as it is: no markup, and no breaks inside paths."""
     console.print(text, markup=False, soft_wrap=True)
+
+
+def say_table(table: Table) -> None:
+    """Print a table whole: one that does not fit is wider than the terminal, not without its numbers."""
+    before = console.width
+    try:
+        console.width = max(before, _least_width(table))
+        console.print(table)
+    finally:
+        console.width = before
+
+
+def _least_width(table: Table) -> int:
+    """Return the columns of a terminal that a table needs, and let none of its cells be cut off.
+
+    Columns that fold anyway may be narrow; the words of others are broken only where they fit otherwise.
+    """
+    folding = [column.overflow == "fold" and not column.no_wrap for column in table.columns]
+    needs, spare = [], 0
+    for column, folds in zip(table.columns, folding, strict=True):
+        cells = [str(cell) for cell in (column.header, *column.cells)]
+        words = cells if column.no_wrap else [word for cell in cells for word in cell.split()]
+        needs.append(max(map(cell_len, words), default=0))
+        if folds:
+            spare += max(0, needs[-1] - max(_NARROWEST, column.min_width or 0))
+        else:
+            column.overflow = "fold"
+            column.min_width = needs[-1] if column.no_wrap else column.min_width
+    boundless = console.options.update(max_width=_BOUNDLESS)
+    least = Measurement.get(console, boundless, table).minimum - spare
+    if least > console.width:
+        for column, need, folds in zip(table.columns, needs, folding, strict=True):
+            column.width = None if folds else need
+    return least
 
 
 def hush() -> None:

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from qhybrid.api.lookup import find_recipe
-from qhybrid.cli.console import console, progress_bar, say, say_path
+from qhybrid.cli.console import progress_bar, say, say_path, say_table
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.config import apply_overrides, load_recipe, validated
 from qhybrid.workspace import data_root as find_data_root
@@ -35,7 +35,7 @@ def list_() -> None:
     for name in list_datasets():
         found = dataset_info(name)
         table.add_row(name, found.description, "yes" if found.fetchable else "")
-    console.print(table)
+    say_table(table)
 
 
 @app.command()
@@ -48,7 +48,7 @@ def info(name: Annotated[str, typer.Argument(help="A data set of `list`.")]) -> 
     table = Table("data.options", "default")
     for key, default in found.options.items():
         table.add_row(key, default)
-    console.print(table)
+    say_table(table)
 
 
 @app.command()
@@ -122,7 +122,7 @@ def check(
     with progress_bar("files") as progress:
         found = check_data(config, find_data_root(data_root), progress=progress)
     for table in check_tables(found):
-        console.print(table)
+        say_table(table)
     for problem in told_once(found.problems):
         text = f"{'wrong' if problem.severe else 'look'}: {problem.message}"
         # Paths stay whole, so that they can be copied.
@@ -187,9 +187,9 @@ def statistics(recipe: RecipeArgument, set_: SetOption = None, data_root: DataRo
     bands = Table("band", "mean", "std", "0.5 %", "99.5 %")
     for values in zip(found.bands, found.mean, found.std, found.low, found.high, strict=True):
         bands.add_row(str(values[0]), *(f"{value:.4g}" for value in values[1:]))
-    console.print(bands)
+    say_table(bands)
     labelled = max(1, sum(found.pixels_per_class))
     classes = Table("class", "pixels", "share")
     for name, count in zip(dataset.classes.names, found.pixels_per_class, strict=True):
         classes.add_row(name, f"{count:,}", f"{100 * count / labelled:.2f} %")
-    console.print(classes)
+    say_table(classes)

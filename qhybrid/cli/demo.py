@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qhybrid.api.lookup import find_recipe, run_folder
-from qhybrid.cli.console import console, metrics_table, progress_bar, say, say_path, short
+from qhybrid.cli.console import metrics_table, progress_bar, say, say_path, say_table, short
 from qhybrid.cli.evaluate import read_baselines
 from qhybrid.cli.train import train_and_hint
 from qhybrid.config import load_recipe
@@ -41,7 +41,7 @@ def demo(
         train_and_hint(recipe, data_root(), folder)
     found = _evaluated(folder, diagnose)
     results: Results = {"HQ-UNet": found.metrics, **read_baselines(found.folder)}
-    console.print(metrics_table("test split", results))
+    say_table(metrics_table("test split", results))
     say(_verdict(results))
     if found.circuit_use is not None:
         say(str(found.circuit_use.get("sentence", found.circuit_use["line"])))

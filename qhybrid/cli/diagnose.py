@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qhybrid.api.lookup import find_run
-from qhybrid.cli.console import console, say, say_path, stage_bars
+from qhybrid.cli.console import say, say_path, say_table, stage_bars
 from qhybrid.cli.evaluate import RUN_HELP, Device, WhichWeights, check_which
 from qhybrid.cli.hashing import hashing_bar
 from qhybrid.cli.train import DATA_ROOT_HELP
@@ -66,7 +66,7 @@ def diagnose(
             show=show,
         )
     for target in found.content["targets"]:
-        console.print(replaced_table(found.content, target))
+        say_table(replaced_table(found.content, target))
     for line in layer_lines(found.content):
         say(line)
     for target in found.content["targets"]:

@@ -12,13 +12,13 @@ import typer
 from qhybrid.api.lookup import find_recipe, find_run
 from qhybrid.cli.console import (
     Reference,
-    console,
     evaluation_table,
     progress_bar,
     references_table,
     say,
     say_circuit_use,
     say_path,
+    say_table,
 )
 from qhybrid.cli.hashing import hashing_bar
 from qhybrid.cli.train import DATA_ROOT_HELP
@@ -133,9 +133,9 @@ def evaluate(
     references = read_references(target) if baselines else {}
     title = f"{split} split" if found.on is None else f"{found.on}, {split} split"
     beside = {} if found.task == CLASSIFICATION else {name: one for name, (one, _) in references.items()}
-    console.print(evaluation_table(title, recipe.name, found, beside))
+    say_table(evaluation_table(title, recipe.name, found, beside))
     if references and not beside:
-        console.print(references_table("references on the same images", references))
+        say_table(references_table("references on the same images", references))
     say_circuit_use(found)
     if vit := json.loads((target / "metrics.json").read_text(encoding="utf-8")).get("frozen_vit"):
         say(f"{'frozen ViT':<12}{vit}")

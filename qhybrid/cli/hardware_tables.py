@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Column, Table
 
-from qhybrid.cli.console import console, say, short
+from qhybrid.cli.console import say, say_table, short
 
 if TYPE_CHECKING:
     from qhybrid.hardware.jobs.remapping import Remapped
@@ -45,7 +45,7 @@ def print_plan(folder: Path) -> None:
             str(one["copies"]),
             *_before_and_after(one),
         )
-    console.print(circuits)
+    say_table(circuits)
     parity = max(one["parity"] for one in content["circuits"].values())
     say(f"checked     what would be sent gives the layers' values without noise, within {parity:.0e}")
     _print_holes(content.get("calibration", {}))
@@ -54,7 +54,7 @@ def print_plan(folder: Path) -> None:
         keys = ("rows", "points", "jobs", "pubs")
         numbers = (f"{one['executions']:,}", f"{one['bytes'] / 1000:.1f}", f"{one['qpu_seconds']:.1f}")
         rounds.add_row(str(number + 1), *(str(one[key]) for key in keys), *numbers)
-    console.print(rounds)
+    say_table(rounds)
     if measured := content.get("readout_calibration"):
         say(
             f"read-out    every job measures the errors of {len(measured['qubits'])} qubits with "
@@ -140,7 +140,7 @@ def _print_predictions(
             *(show_metric(metric, values.get(metric)) for values in columns.values()),
         )
     if metrics:
-        console.print(table)
+        say_table(table)
     say(f"same class as exact: {100 * predicted['same_class_as_exact']:.2f} % predicted")
 
 
@@ -167,7 +167,7 @@ def print_jobs(rows: Sequence[dict[str, Any]], told: Sequence[str]) -> None:
             seconds = ["" if row[key] is None else f"{row[key]:g} s" for key in ("estimate", "usage")]
             numbers = (str(row["chunk"]), str(row["attempt"]), row["state"], str(row["position"] or ""))
             table.add_row(row["id"] or "no id yet", *numbers, *seconds)
-        console.print(table)
+        say_table(table)
     for text in told:
         say(text)
 
@@ -180,7 +180,7 @@ def print_remapped(found: Remapped) -> None:
     table = Table(Column("circuit", no_wrap=True), "qubits before", "qubits now")
     for name, *places in found.places:
         table.add_row(name, *("; ".join(" ".join(map(str, one)) for one in place) for place in places))
-    console.print(table)
+    say_table(table)
     say(f"layout {found.layout} of {len(found.chunks)} job(s) that were not sent")
     say(f"QPU time    {found.seconds[1]:.1f} s, {found.seconds[0]:.1f} s before")
     planned, today, now = found.deviations
@@ -223,7 +223,7 @@ def print_ranking(found: Sequence[Ranked]) -> None:
         )
         table.add_row(one.backend, *numbers)
     if table.row_count:
-        console.print(table)
+        say_table(table)
     for one in found:
         if one.problem:
             say(f"{one.backend} is not usable: {one.problem}")
@@ -237,7 +237,7 @@ def print_findings(found: Sequence[Finding]) -> None:
     table = Table("assumption", "expected", "found", Column("", no_wrap=True))
     for one in found:
         table.add_row(one.what, one.expected, one.found, signs[one.agrees])
-    console.print(table)
+    say_table(table)
     differ = [one.what for one in found if one.agrees is False]
     say(f"differs     {', '.join(differ)}" if differ else "all that could be seen is as expected")
 

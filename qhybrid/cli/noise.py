@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from qhybrid.cli.console import console, say, say_path, short
+from qhybrid.cli.console import say, say_path, say_table, short
 
 if TYPE_CHECKING:
     from qhybrid.noise import NoiseProfile
@@ -32,7 +32,7 @@ def list_() -> None:
     for name, file in sorted(profile_files().items()):
         profile = NoiseProfile.load(file)
         table.add_row(name, _qubits(profile), profile.date or "-", profile.description, short(file))
-    console.print(table)
+    say_table(table)
     say("Devices for `qhybrid noise from-backend`: see `qhybrid noise devices`.")
 
 
@@ -64,7 +64,7 @@ def show(profile: Annotated[str, typer.Argument(help=PROFILE_HELP)]) -> None:
     table = Table("rate", "smallest", "median", "largest")
     for row in summary(found):
         table.add_row(row.label, *(f"{value:.4g}" for value in (row.smallest, row.median, row.largest)))
-    console.print(table)
+    say_table(table)
     worst = worst_gates(found, WORST)
     if worst:
         say(f"Worst pairs: {', '.join(f'{name} (p = {p:.3g})' for name, p in worst)}")

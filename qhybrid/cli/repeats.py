@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.table import Table
 
-from qhybrid.cli.console import console, duration, errors, say, say_path, seconds_left, short
+from qhybrid.cli.console import duration, errors, say, say_path, say_table, seconds_left, short
 
 if TYPE_CHECKING:
     from qhybrid.experiments.repeats.run import Outcome
@@ -81,7 +81,7 @@ def train_repeatedly(
     # The folder may hold runs of earlier calls too.
     whole = RepeatSchedule.read(target)
     summary = summarise(whole, all_outcomes(whole, target, outcomes), target)
-    console.print(summary_table(summary))
+    say_table(summary_table(summary))
     say_path("runs", target)
     say_path("summary", target / "summary.json")
     if any(outcome.error is not None for outcome in outcomes):

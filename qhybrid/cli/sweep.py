@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qhybrid.cli.console import console, errors, say, say_path, short, stage_bars
+from qhybrid.cli.console import errors, say, say_path, say_table, short, stage_bars
 from qhybrid.cli.hashing import hashing_bar
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.cluster import SCHEDULER_HELP
@@ -75,7 +75,7 @@ def sweep(
         raise
     outcome = found.outcome
     for table in results_tables(found.results):
-        console.print(table)
+        say_table(table)
     say(f"{counted(outcome.cells, 'cell')}, {outcome.computed} of them computed now")
     if outcome.taken:
         say(f"{counted(outcome.taken, 'cell')} of an earlier version taken over: their data did not change")

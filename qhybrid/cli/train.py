@@ -9,7 +9,6 @@ import typer
 
 from qhybrid.api.lookup import RECIPE_IN_RUN, find_recipe, find_repeats, find_run, run_folder
 from qhybrid.cli.console import (
-    console,
     errors,
     evaluation_table,
     hush,
@@ -17,6 +16,7 @@ from qhybrid.cli.console import (
     say,
     say_circuit_use,
     say_path,
+    say_table,
     short,
 )
 from qhybrid.cli.hashing import hashing_bar
@@ -212,7 +212,7 @@ def test_run(folder: Path, data_root: Path, *, diagnose: bool) -> None:
             found = Run(folder).evaluate(data_root=data_root, progress=progress, diagnose=diagnose)
         except MetricError as error:
             failed, found = error, error.evaluation
-    console.print(evaluation_table("test split", recipe.name, found, {}))
+    say_table(evaluation_table("test split", recipe.name, found, {}))
     say_circuit_use(found)
     say_path("metrics", found.folder)
     if failed is not None:

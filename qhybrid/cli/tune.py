@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qhybrid.api.lookup import find_recipe
-from qhybrid.cli.console import console, duration, errors, say, say_path, seconds_left, short
+from qhybrid.cli.console import duration, errors, say, say_path, say_table, seconds_left, short
 from qhybrid.cli.train import DATA_ROOT_HELP
 from qhybrid.cluster import SCHEDULER_HELP
 from qhybrid.config import load_recipe
@@ -108,7 +108,7 @@ def _print_results(found: Tuning, trials: int) -> None:
     from qhybrid.experiments.tuning.results import PICTURE, TABLE
 
     labels, best, target = list(found.search.recipes), found.best, found.folder
-    console.print(results_table(found.trials, labels, trials))
+    say_table(results_table(found.trials, labels, trials))
     say("judged on the validation split alone; the test split is not used.")
     say("To train and test the best:")
     for file in best.values():

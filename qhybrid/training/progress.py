@@ -154,7 +154,7 @@ class EpochBar(ProgressBar):
         if not self._enabled:
             return
         epochs = int(trainer.max_epochs or 0)
-        self._console = self._console or Console(highlight=False)
+        self._console = self._console or Console(highlight=False, markup=False, emoji=False)
         self._lines = EpochLines(epochs, self.monitor, validated=self.validated)
         self._left = TimeLeft(epochs, trainer.current_epoch)
         # Early stopping may end training sooner.
@@ -266,6 +266,6 @@ def tiles_progress(shown: bool) -> Iterator[Callable[[int, int], None] | None]:
         yield None
         return
     columns = (TextColumn("frozen ViT"), BarColumn(), TextColumn("{task.completed}/{task.total} tiles"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True, markup=False, emoji=False), transient=True) as bar:
         task = bar.add_task("tiles", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from qhybrid.cli import main
-from qhybrid.cli.console import duration, seconds_left, stage_bars
+from qhybrid.cli.console import console, duration, errors, say_table, seconds_left, stage_bars
 from qhybrid.cli.main import execute
 from qhybrid.version import __version__
 
@@ -176,3 +177,31 @@ def test_garbage_is_looked_for_seldom_or_as_seldom_as_the_user_says():
             assert gc.get_threshold() == (expected, *given[1:])
     finally:
         gc.set_threshold(*before)
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+@pytest.mark.parametrize("how", [{}, {"no_wrap": True}, {"overflow": "fold"}])
+def test_tables_are_printed_whole_in_any_terminal(width, how, monkeypatch):
+    names = ["wald [red]", "[/x] wasser", "road :car:", "a_long_name_without_a_place_to_break"]
+    numbers = ["-12.3456 +12.3456", "1,234,567", "0.0123"]
+    table = Table(title="[bold]")
+    for head in ("class", "first", "second", "third"):
+        table.add_column(head, **how)
+    for name in names:
+        table.add_row(name, *numbers)
+    drawn = Console(file=io.StringIO(), width=width, markup=False, emoji=False)
+    monkeypatch.setattr("qhybrid.cli.console.console", drawn)
+    say_table(table)
+    assert drawn.width == width
+    printed = drawn.file.getvalue()
+    assert "…" not in printed
+    assert "[bold]" in printed
+    rows = [line.split("│")[1:-1] for line in printed.splitlines() if line.startswith("│")]
+    columns = ["".join(row[place] for row in rows).replace(" ", "") for place in range(4)]
+    assert columns[0] == "".join(names).replace(" ", "")
+    assert columns[1:] == [number.replace(" ", "") * len(names) for number in numbers]
+
+
+def test_names_that_look_like_markup_are_printed_as_they_are():
+    for one in (console, errors):
+        assert one.render_str("wald [red] [/x] :car:").plain == "wald [red] [/x] :car:"
