@@ -17,6 +17,8 @@ from qhybrid.noise.library import profile_label
 IN_AXES = ("engine.noise", "engine.shots")
 """Settings of a training that are the conditions of cells which run as trained."""
 LAYERS = "engine.layers"
+OUTDATED = "outdated"
+"""Key that the report adds to what it has read of an evaluation of weights that are no longer there."""
 
 
 def executed_by(engine: str) -> str:
@@ -125,6 +127,8 @@ def evaluation_label(folder: str, found: Mapping[str, Any]) -> str:
         words += _conditions(engine)
     if found.get("which") == "last" and folder.endswith("-last"):
         words.append("weights of the last epoch")
+    if found.get(OUTDATED):
+        words.append(f"weights of epoch {found['epoch']}, which are no longer there")
     reading = found.get("read_as") or {}
     if "bands" in reading:
         words.append(f"bands read as {', '.join(map(str, reading['bands']))}")

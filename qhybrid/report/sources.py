@@ -21,7 +21,8 @@ from qhybrid.experiments.ablations.results import RESULT, read_result
 from qhybrid.experiments.sweeps.run import SWEEP
 from qhybrid.experiments.sweeps.store import RUNS, CellStore
 from qhybrid.experiments.sweeps.tables import read_cells, read_results
-from qhybrid.training.run_folder import ENVIRONMENT, METRICS, RECIPE, read_recipe
+from qhybrid.report.labels import OUTDATED
+from qhybrid.training.run_folder import ENVIRONMENT, META, METRICS, RECIPE, read_recipe
 from qhybrid.workspace import whole_files
 
 DATA_RECORD = "data.json"
@@ -149,6 +150,8 @@ def read_run(folder: Path, name: str = "", settings: dict[str, Any] | None = Non
         run.environment = _read_json(folder / ENVIRONMENT)
     for file in sorted(folder.glob("evaluation/*/metrics.json")):
         content, name = _read_json(file), file.parent.name
+        if _is_outdated(folder, content):
+            content[OUTDATED] = True
         apart = name.startswith(ON) or content.get("on") or content.get("read_as")
         (run.other_data if apart else run.evaluations)[name] = content
     for file in sorted(folder.glob(f"{DIAGNOSES}/*/{DIAGNOSIS}")):
@@ -157,6 +160,14 @@ def read_run(folder: Path, name: str = "", settings: dict[str, Any] | None = Non
     if (folder / DATA_RECORD).is_file():
         run.data_record = _read_json(folder / DATA_RECORD)
     return run
+
+
+def _is_outdated(folder: Path, found: dict[str, Any]) -> bool:
+    """Return whether training has gone on since an evaluation, which is one of weights no longer there."""
+    meta = folder / str(found.get("which")) / META
+    if "epoch" not in found or not meta.is_file():
+        return False
+    return bool(_read_json(meta).get("epoch") != found["epoch"])
 
 
 def read_sweep(folder: Path) -> SweepSource:

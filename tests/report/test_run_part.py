@@ -21,7 +21,7 @@ from qhybrid.report.curves import learning_curves
 from qhybrid.report.labels import evaluation_label, time_label
 from qhybrid.report.pictures import Pictures, scaled_picture
 from qhybrid.report.routing_curves import routing_curves
-from qhybrid.report.run_part import NOT_RECORDED, counts_of, evaluation_parts, training_facts
+from qhybrid.report.run_part import NOT_RECORDED, counts_of, evaluation_parts, evaluations_of, training_facts
 from qhybrid.report.sources import read_run
 from qhybrid.training.run_folder import METRICS, load_run
 
@@ -193,6 +193,15 @@ def test_two_evaluations_of_the_same_words_are_told_apart(evaluated):
         "tiny, test split (test-exact)",
         "tiny, test split (test-again)",
     }
+
+
+def test_evaluations_before_training_went_on_say_so(evaluated):
+    (before,) = (label for _, label, _ in evaluations_of(read_run(evaluated)))
+    file = evaluated / "best" / "meta.json"
+    meta = json.loads(file.read_text())
+    file.write_text(json.dumps({**meta, "epoch": meta["epoch"] + 2}))
+    (after,) = (label for _, label, _ in evaluations_of(read_run(evaluated)))
+    assert after == f"{before}, weights of epoch {meta['epoch']}, which are no longer there"
 
 
 def test_models_are_drawn_on_one_scale(evaluated):
