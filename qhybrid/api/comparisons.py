@@ -108,8 +108,9 @@ def compare(
         raise ConfigError("A comparison needs at least two folders of repeated runs, but has one.")
     given = [one.folder if isinstance(one, Repeats) else one for one in (reference, *others)]
     folders = [find_repeats(str(one)) or Path(one) for one in given]
-    for folder in folders:
-        if folders.count(folder) > 1:
+    places = [folder.resolve() for folder in folders]  # however they are written
+    for folder, place in zip(folders, places, strict=True):
+        if places.count(place) > 1:
             raise ConfigError(f"{folder} is given twice. Fix: give each model's runs once.")
     runs = [comparison.read_repeats(folder) for folder in folders]
     name = metric or comparison.default_metric(runs)

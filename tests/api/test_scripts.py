@@ -196,6 +196,8 @@ def test_comparisons_that_are_none(workspace, tiny_recipe):
         qhybrid.compare(first)
     with pytest.raises(ConfigError, match=r"runs/first is given twice"):
         qhybrid.compare(first, "runs/first")
+    with pytest.raises(ConfigError, match=r"runs/first is given twice"):
+        qhybrid.compare("runs/second", first, first.folder.absolute())
     with pytest.raises(ConfigError, match="The margin must be a number above 0"):
         qhybrid.compare(first, qhybrid.repeat(tiny_recipe, seeds=[0], output="runs/second"), margin=0)
     with pytest.raises(CheckpointError, match="cannot be read"):
