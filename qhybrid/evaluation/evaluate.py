@@ -131,7 +131,8 @@ def evaluate_run(
         **({} if resolution is None else {"resolution": resolution}),
     }
     if reading:  # the result of the scenes as they are stays
-        parts = [*(() if bands is None else map(str, bands)), *(() if scale is None else (f"{scale:.6g}",))]
+        # A scale of 2 has another name than band 2.
+        parts = [*(() if bands is None else map(str, bands)), *(() if scale is None else (f"x{scale:.6g}",))]
         parts += [] if resolution is None else [f"{resolution:.6g}m"]
         target = target.with_name(f"{target.name}-read-as-{'_'.join(parts)}")
     if output:

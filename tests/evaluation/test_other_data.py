@@ -197,7 +197,7 @@ def test_data_read_in_another_way_are_no_official_result(run_folder, scenes_root
     assert written(run_folder, scaled.folder.name)["read_as"] == {"bands": [1, 2, 3], "scale": 1.0}
     found = read_run(run_folder)
     assert list(found.evaluations) == ["test-exact"]
-    assert list(found.other_data) == ["test-exact-read-as-1_2_3_1"]
+    assert list(found.other_data) == ["test-exact-read-as-1_2_3_x1"]
 
 
 def test_what_makes_no_sense_is_refused(run_folder, scenes_root, other, tmp_path):
