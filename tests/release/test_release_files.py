@@ -34,6 +34,19 @@ def test_one_version():
     assert yaml.safe_load(recipe)["context"]["version"] == __version__
 
 
+def test_continuous_integration_calls_targets_that_are_there():
+    jobs = yaml.safe_load((CHECKOUT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    targets = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), flags=re.MULTILINE))
+    called = {step["run"] for job in jobs.values() for step in job["steps"] if "run" in step}
+    assert called == {"make test", "make docs", "make audit"}
+    assert {command.removeprefix("make ") for command in called} <= targets
+    for job in jobs.values():
+        (python,) = [
+            one["with"]["python-version"] for one in job["steps"] if "python-version" in one.get("with", {})
+        ]
+        assert f">={python}" == PROJECT["requires-python"]
+
+
 def test_citation_has_what_the_format_demands():
     content = yaml.safe_load((CHECKOUT / "CITATION.cff").read_text())
     assert {"cff-version", "message", "title", "authors"} <= set(content)
