@@ -240,7 +240,7 @@ def test_nothing_is_left_of_a_diagnosis_that_fails(known_run, tmp_path, monkeypa
     [
         ({"layers": ["head"]}, "No quantum layer named head. Quantum layers: head.classifier.circuit"),
         ({"margin": 0.0}, "`margin` must be a number above 0"),
-        ({"samples": 1}, "`samples` must be at least 2"),
+        ({"samples": 1}, "`samples` must be a whole number of at least 2"),
     ],
 )
 def test_what_cannot_be_asked(known_run, tmp_path, options, message):
