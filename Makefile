@@ -42,9 +42,10 @@ $(PEERS): $(STAMP)
 demo: $(STAMP)
 	$(BIN)/qhybrid demo
 
+# Three at a time on two cores: many tests wait for a server or another process.
 # Ledgers of the hardware path wait for the disk; in memory, where there is enough, they do not.
 TEMPORARY := $(shell [ "$$(df --output=avail -k /dev/shm 2>/dev/null | tail -n 1)" -gt 8000000 ] 2>/dev/null && echo /dev/shm)
-PYTEST := PYTHONDONTWRITEBYTECODE= PYTEST_DEBUG_TEMPROOT=$(TEMPORARY) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+PYTEST := PYTHONDONTWRITEBYTECODE= PYTEST_DEBUG_TEMPROOT=$(TEMPORARY) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP)

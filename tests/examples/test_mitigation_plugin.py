@@ -88,7 +88,7 @@ def test_results_of_a_device_are_rescaled_by_its_calibration(plugin):
     np.testing.assert_allclose(ratio[:, 0], found[:, 0] / noisy[:, 0])
 
 
-def test_sweep_on_two_processes_report_and_hardware(make_image_run, mnist_root, tmp_path, capsys):
+def test_sweep_report_and_hardware(make_image_run, mnist_root, tmp_path, capsys):
     run, out, page = make_image_run(), tmp_path / "sweep", tmp_path / "page.html"
     grid = {"profiles": ["depolarizing_0.05_0.1"], "mitigations": ["none", "rescaling"]}
     grids = [{**grid, "layers": [[CLASSIFIER]]}]
@@ -99,7 +99,7 @@ def test_sweep_on_two_processes_report_and_hardware(make_image_run, mnist_root, 
     report = ["report", str(out), str(run), "--output", str(page)]
     with temporary_plugins():
         ours = ["--plugin", str(PLUGIN)]
-        assert execute([*ours, "sweep", str(file), "--jobs", "2", "--output", str(out), *data]) == 0
+        assert execute([*ours, "sweep", str(file), "--jobs", "1", "--output", str(out), *data]) == 0
         check_cells(out, direct(run, mnist_root))
         device = ["--backend", "fake_manila", "--limit", "2", "--shots", "100", *data]
         quick = ["--set", "layouts=1", "--set", "copies=1", "--mitigation", "rescaling"]

@@ -444,6 +444,7 @@ def kill_runs(number, seed, folder, state, tmp_path, usual=3.0):
     return plans
 
 
+@pytest.mark.slow
 def test_random_kills_of_two_copies(new_plan, service_state, tmp_path):
     folder = new_plan(patience={**FAST, **PATIENCE, "resend_after_s": 4.0})
     assert kill_runs(3, 1, folder, service_state, tmp_path, usual=1.0) >= 1
