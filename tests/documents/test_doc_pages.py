@@ -65,13 +65,13 @@ def place(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory) -> Path:
+def first(tmp_path_factory, test_cache) -> Path:
     """The folder that the first tutorial leaves, in small."""
     folder = tmp_path_factory.mktemp("first")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("QHYBRID_DATA", raising=False)
-        patch.setenv("QHYBRID_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        patch.setenv("QHYBRID_CACHE", str(test_cache))
         run_page(page(FIRST), folder)
     return folder
 

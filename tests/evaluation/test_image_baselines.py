@@ -232,7 +232,10 @@ REFERENCE = {
 @pytest.mark.shared_data
 @pytest.mark.parametrize(
     "recipe",
-    [pytest.param(one, marks=pytest.mark.slow) if one == "mnist35" else one for one in REFERENCE],
+    [
+        pytest.param(one, marks=pytest.mark.slow) if one in ("mnist35", "fashion01") else one
+        for one in REFERENCE
+    ],
 )
 def test_reference_values_of_the_real_sets(shared_data, recipe):
     """Majority, 1-NN and RBF-SVM as an independent review measured them, to the digits that it gives."""

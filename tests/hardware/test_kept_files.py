@@ -31,7 +31,7 @@ DAMAGES = {
     "garbage": lambda file: file.write_bytes(b"\x00\xff{garbage" * 20),
     "a list": lambda file: file.write_bytes(b"[1, 2]"),
 }
-DAMAGED = [*((one, False) for one in DAMAGES), ("lost", True), ("halved", True)]
+DAMAGED = [*((one, False) for one in ("lost", "halved", "garbage")), *((one, True) for one in DAMAGES)]
 """Each damage, and whether the plan is one of an earlier version."""
 
 

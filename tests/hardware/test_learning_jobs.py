@@ -119,7 +119,7 @@ def run(folder):
 EVERY_STEP = pytest.param(False, 1, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("private", "stride"), [EVERY_STEP, (False, 3), (True, 4)])
+@pytest.mark.parametrize(("private", "stride"), [EVERY_STEP, (False, 5), (True, 6)])
 def test_killed_at_every_step_of_the_learning(private, stride, new_plan, service_state, tmp_path):
     folder, killed, number, lost = new_plan(private=private), True, 0, 0
     while killed:

@@ -24,7 +24,7 @@ from qhybrid.experiments.sweeps.cells import REPLICATES, TRAINED, Cell, Conditio
 from qhybrid.experiments.sweeps.engines import cell_engine
 from qhybrid.metrics import METRICS
 from qhybrid.noise import NoiseProfile
-from qhybrid.plugins import VARIABLE
+from qhybrid.plugins import VARIABLE, loaded_plugins
 from qhybrid.training.data_record import training_identity
 from qhybrid.training.metrics import SegmentationMetrics
 from qhybrid.training.provenance import environment
@@ -128,8 +128,13 @@ def provenance() -> dict[str, Any]:
     """Return versions, plugins, git state and machine of this process."""
     found = _environment()
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    kept = ("qhybrid", "python", "platform", "packages", "git", "plugins")
-    return {"created": created, **{key: found[key] for key in kept if key in found}}
+    kept = ("qhybrid", "python", "platform", "packages", "git")
+    plugins = loaded_plugins()  # a script may have loaded one since the last cell
+    return {
+        "created": created,
+        **{key: found[key] for key in kept},
+        **({"plugins": plugins} if plugins else {}),
+    }
 
 
 def _plain(outcome: Evaluation) -> dict[str, Any]:

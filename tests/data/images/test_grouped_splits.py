@@ -163,7 +163,7 @@ def test_the_check_says_that_neighbours_are_in_two_splits(isbi_folder):
     ("recipe", "expected"),
     [
         pytest.param("mri_any_tumour", (30, 205), marks=pytest.mark.slow),
-        ("mri_malignant", (4, 144)),
+        pytest.param("mri_malignant", (4, 144), marks=pytest.mark.slow),
     ],
 )
 def test_near_duplicates_of_the_published_mri_splits(shared_data, recipe, expected):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qhybrid.cluster import run_jobs
+from qhybrid.experiments.sweeps.worker import provenance
 from qhybrid.mitigations import MITIGATIONS
 from qhybrid.plugins import loaded_plugins, temporary_plugins
 
@@ -54,3 +55,13 @@ def test_a_worker_without_the_plugin_fails_in_its_cell_alone(cluster, tmp_path):
     for answer in answers:
         assert "absent_plugin.py must be a module or a .py file, but there is no such file" in answer["error"]
         assert answer["details"] == "PluginError"
+
+
+def test_cells_note_the_plugins_of_their_time(tmp_path):
+    """A script may load one after its first cell."""
+    file = tmp_path / "later_plugin.py"
+    file.write_text(CONTENT.replace("nothing", "later"))
+    before = provenance().get("plugins", [])
+    with temporary_plugins(file):
+        assert [one["name"] for one in provenance()["plugins"] if one not in before] == ["later_plugin"]
+    assert provenance().get("plugins", []) == before

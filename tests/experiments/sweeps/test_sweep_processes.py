@@ -76,6 +76,7 @@ def test_a_killed_sweep_resumes(make_image_run, sweep_of, mnist_root, tmp_path):
     assert all(json.loads(path.read_text())["metrics"] for path in whole_files(out / "cells", ".json"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_finished_cells_and_prints_no_traceback(make_image_run, sweep_of, mnist_root, tmp_path):
     config = sweep_of([make_image_run()], SLOW, samples=3)
     file, out = tmp_path / "tiny_sweep.yaml", tmp_path / "out"
