@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import json
 import re
@@ -193,11 +194,16 @@ def test_commands_that_are_to_be_run_stand_on_pages_that_are_tested():
         assert programs <= {"make", "pip"}, file
 
 
-def options_of(words: list[str]) -> tuple[Any, list[str]]:
-    """Return the command that a line calls, and the options that it gives."""
+@functools.cache
+def whole_command() -> Any:
     from qhybrid.cli.main import app
 
-    command: Any = get_command(app)
+    return get_command(app)
+
+
+def options_of(words: list[str]) -> tuple[Any, list[str]]:
+    """Return the command that a line calls, and the options that it gives."""
+    command = whole_command()
     rest = list(words)
     while rest and hasattr(command, "commands"):
         if rest[0].startswith("-"):

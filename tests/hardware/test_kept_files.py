@@ -6,11 +6,8 @@ import json
 import shutil
 
 import pytest
-from ibm_service_server import IbmServiceServer
-from ibm_service_state import ServiceState
-from outcome_checks import TOKEN
 from plan_cases import map_workload, quick
-from test_learning_jobs import WORKLOAD, kinds, learn_and_move, opened, run, settings
+from test_learning_jobs import WORKLOAD, kinds, learn_and_move, opened, plan_apart, run, settings
 from test_remapping import end_of, worsen
 
 from qhybrid.api.plan_folders import find_plan
@@ -38,17 +35,9 @@ DAMAGED = [*((one, False) for one in ("lost", "halved", "garbage")), *((one, Tru
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory):
     """A plan that learns noise and measures read-out errors, so that it has files of all kinds."""
-    with (
-        IbmServiceServer(ServiceState(devices={"ibm_manila": "fake_manila"})) as running,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in running.environment(TOKEN).items():
-            patch.setenv(name, value)
-        mitigation = settings().mitigation.model_copy(update={"readout_shots": 10})
-        limits = {"jobs_per_minute": 1e6}
-        return make_plan(
-            WORKLOAD, settings(mitigation=mitigation, limits=limits), tmp_path_factory.mktemp("kept")
-        )
+    mitigation = settings().mitigation.model_copy(update={"readout_shots": 10})
+    given = settings(mitigation=mitigation, limits={"jobs_per_minute": 1e6})
+    return plan_apart(given, tmp_path_factory.mktemp("kept"))
 
 
 @pytest.fixture

@@ -49,16 +49,21 @@ def settings(**changes):
     return quick(**{**content, "limits": limits, "patience": patience, **changes})
 
 
-@pytest.fixture(scope="module")
-def planned(tmp_path_factory):
-    """The plan of most tests, made once."""
+def plan_apart(given, folder):
+    """Make a plan by a service of its own, for tests that each have a copy of it."""
     with (
         IbmServiceServer(ServiceState(devices={"ibm_manila": "fake_manila"})) as running,
         pytest.MonkeyPatch.context() as patch,
     ):
         for name, value in running.environment(TOKEN).items():
             patch.setenv(name, value)
-        return make_plan(WORKLOAD, settings(), tmp_path_factory.mktemp("planned"))
+        return make_plan(WORKLOAD, given, folder)
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    """The plan of most tests, made once."""
+    return plan_apart(settings(), tmp_path_factory.mktemp("planned"))
 
 
 @pytest.fixture
