@@ -18,7 +18,7 @@ from qhybrid.noise import AmplitudeDamping, BitFlip, CoherentRotation, NoiseProf
 F64 = torch.float64
 CHANNELS = [AmplitudeDamping(gamma=0.1), CoherentRotation(axis="ZX", angle_rad=0.2), BitFlip(p=0.05)]
 PLAIN = {"suppress_health_check": list(HealthCheck), "phases": [Phase.explicit, Phase.generate]}
-FAST = settings(max_examples=50, derandomize=True, **PLAIN)
+FAST = settings(max_examples=30, derandomize=True, **PLAIN)
 MANY = settings(max_examples=1000, **PLAIN)
 
 

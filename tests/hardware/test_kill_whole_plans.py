@@ -130,7 +130,7 @@ def kill_from(plan, workload, tmp_path, first, stride):
 
 def test_killed_now_and_then(two_rounds, tmp_path):
     workload, plan = two_rounds
-    steps, found = kill_from(plan, workload, tmp_path, first=1, stride=13)
+    steps, found = kill_from(plan, workload, tmp_path, first=1, stride=23)
     assert steps > 60
     assert len({json.dumps(one) for one in found}) == 1
 

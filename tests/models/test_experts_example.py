@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from qhybrid.config import load_recipe
 from qhybrid.errors import ConfigError
-from qhybrid.training import load_run
-
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "experts"
-SCRIPT = """
-import sys, torch
-from pathlib import Path
-from qhybrid.config import load_recipe
 from qhybrid.layers import quantum_layers
+from qhybrid.plugins import temporary_plugins
 from qhybrid.training import load_run, train
 
-recipe, data, output = map(Path, sys.argv[1:])
-folder = train(load_recipe(recipe), data, output)
-model = load_run(folder).model
-print(*quantum_layers(model))
-router, features = model.bottleneck, torch.rand(3, 4, 1, 1)
-weights = router.weights(features)
-both = [expert(features) for expert in router.experts]
-by_hand = sum(weights[:, k, None, None, None] * both[k] for k in range(2))
-torch.testing.assert_close(router(features), by_hand)
-torch.testing.assert_close(weights.sum(dim=1), torch.ones(3))
-"""
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "experts"
 
 
 def test_it_trains_through_the_plugin_alone(tiny_data, tiny_content, tmp_path):
@@ -47,20 +29,20 @@ def test_it_trains_through_the_plugin_alone(tiny_data, tiny_content, tmp_path):
     }
     recipe = tmp_path / "experts.yaml"
     recipe.write_text(yaml.safe_dump(content))
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(recipe), str(tiny_data), str(tmp_path / "run")],
-        env={**os.environ, "QHYBRID_PLUGINS": str(EXAMPLE / "experts_plugin.py")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [
-        "bottleneck.experts.0.core",
-        "bottleneck.experts.1.core",
-        "skips.2.core",
-        "skips.3.core",
-    ]
+    with temporary_plugins(EXAMPLE / "experts_plugin.py"):
+        model = load_run(train(load_recipe(recipe), tiny_data, tmp_path / "run")).model
+        assert list(quantum_layers(model)) == [
+            "bottleneck.experts.0.core",
+            "bottleneck.experts.1.core",
+            "skips.2.core",
+            "skips.3.core",
+        ]
+        router, features = model.bottleneck, torch.rand(3, 4, 1, 1)
+        weights = router.weights(features)
+        both = [expert(features) for expert in router.experts]
+        by_hand = sum(weights[:, k, None, None, None] * both[k] for k in range(2))
+        torch.testing.assert_close(router(features), by_hand)
+        torch.testing.assert_close(weights.sum(dim=1), torch.ones(3))
     meta = json.loads((tmp_path / "run" / "best" / "meta.json").read_text())["model"]
     assert [expert["circuit"] for expert in meta["experts"]] == [four, four]
     with pytest.raises(ConfigError, match="made with plugin `experts_plugin`.*adds model `experts_unet`"):
