@@ -61,16 +61,16 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def test_cache(tmp_path_factory) -> Path:
+def common_cache(tmp_path_factory) -> Path:
     """The cache of all tests, also of those that other processes run side by side with these."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
 
 
 @pytest.fixture(autouse=True)
-def _private_cache(test_cache, monkeypatch):
+def _private_cache(common_cache, monkeypatch):
     """Keep tests away from the user's own cache."""
-    monkeypatch.setenv("QHYBRID_CACHE", str(test_cache))
+    monkeypatch.setenv("QHYBRID_CACHE", str(common_cache))
 
 
 _DRAWN = {

@@ -66,13 +66,13 @@ def place(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory, test_cache) -> Path:
+def first(tmp_path_factory, common_cache) -> Path:
     """The folder that the first tutorial leaves, in small."""
     folder = tmp_path_factory.mktemp("first")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("QHYBRID_DATA", raising=False)
-        patch.setenv("QHYBRID_CACHE", str(test_cache))
+        patch.setenv("QHYBRID_CACHE", str(common_cache))
         run_page(page(FIRST), folder)
     return folder
 
