@@ -71,15 +71,20 @@ class Guidance(nn.Module):
         options = self.options
         places = band_places(options, statistics)
         self.bands.copy_(torch.tensor(places))
+        # Those of weights that a training starts from belong to another split, perhaps to other values.
+        self.gain.fill_(1.0)
+        self.shift.zero_()
         if options.values == "standardised":
             return
-        described = statistics.contract.bands if statistics.contract is not None else ()
+        contract = statistics.contract
+        described = contract.bands if contract is not None else ()
+        factor = (contract.options.scale if contract is not None else None) or 1.0  # of what the files hold
         normalised = zip(places, options.mean or (), options.std or (), strict=True)
         for at, (place, mean, std) in enumerate(normalised):
             low, high = statistics.low[place], statistics.high[place]
             dtype = described[place].dtype if described else None
             if options.values == "range" and dtype == "uint8":
-                low, high = 0.0, _LARGEST_8_BIT
+                low, high = 0.0, _LARGEST_8_BIT * factor
             extent = (high - low) or 1.0
             # x in [0, 1] of the raw value z * deviation + mean of the standardised one.
             self.gain[at] = statistics.std[place] / extent / std

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
@@ -220,12 +221,15 @@ class BottleneckOptions(PartOptions):
 
     @property
     def expert_names(self) -> tuple[str, ...]:
-        """Names of the experts: those of their circuits, with a number where one stands there again."""
+        """Names of the experts: those of their circuits, with a number where one is taken."""
         names: list[str] = []
+        methods = set(dir(nn.ModuleDict()))  # of what holds the experts, as attributes of their names
         for content in self.contents:
             name = str(content.get("name") or circuit_spec(content).name).replace(".", "_")
             again = sum(one == name or one.startswith(f"{name}_") for one in names)
-            names.append(f"{name}_{again + 1}" if again else name)
+            free = (f"{name}_{number}" for number in count(again + 1))
+            taken = again or name in methods
+            names.append(next(one for one in free if one not in names) if taken else name)
         return tuple(names)
 
     def _complete_patches(self) -> None:

@@ -22,7 +22,7 @@ from qhybrid.data.contract_bands import BandInput
 from qhybrid.data.raster import Window
 from qhybrid.data.scene_datasets import open_dataset
 from qhybrid.data.scenes import Scene
-from qhybrid.data.statistics import BandStatistics, compute_statistics
+from qhybrid.data.statistics import BandStatistics, compute_statistics, first_contract
 from qhybrid.errors import ConfigError
 from qhybrid.evaluation import evaluate_run
 from qhybrid.experiments.sweeps.training import recipe_key
@@ -94,6 +94,28 @@ def test_the_vit_sees_bytes_as_it_was_trained_to(root, config, tmp_path):
     found = tokens._image(scenes[0], tokens._grid(scenes[0]).window(0, 1))
     expected, empty = expected_input(scenes[0], slice(0, 28), slice(28, 56))
     torch.testing.assert_close(found[:, ~empty], expected[:, ~empty], atol=1e-4, rtol=1e-4)
+
+
+def test_bytes_that_a_recipe_scales_are_seen_as_bytes(root, config, tmp_path):
+    plain = guided(root, config)[2]
+    scaled = config.model_copy(update={"scale": 0.004})
+    dataset = open_dataset(scaled, root)
+    scenes = dataset.scenes("train")
+    statistics = compute_statistics(scenes, contract=first_contract(dataset, scaled))
+    guidance = Guidance(validated(GuidanceOptions, RANDOM, "model.guidance"), [4] * 5, 3)
+    guidance.see(statistics)
+    tokens = SceneTokens(guidance, statistics, statistics.contract, keep=False)
+    window = tokens._grid(scenes[0]).window(0, 0)
+    found, expected = tokens._image(scenes[0], window), plain._image(scenes[0], window)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_weights_to_start_from_do_not_say_how_the_vit_sees(root, config):
+    before, new = guided(root, config)[0], guided(root, config, values="standardised")[0]
+    expected = {name: one.clone() for name, one in new.named_buffers()}
+    new.load_state_dict(before.state_dict())
+    new.see(compute_statistics(open_dataset(config, root).scenes("train"), None, None))
+    torch.testing.assert_close(dict(new.named_buffers()), expected)
 
 
 def test_other_scalings(root, config, tmp_path):

@@ -14,6 +14,7 @@ from qhybrid.errors import ConfigError
 from qhybrid.layers import ExpertBottleneck, Router, all_experts, quantum_layers, routers
 from qhybrid.layers.experts import entropy
 from qhybrid.models import build_model, resolve_model
+from qhybrid.models.bottlenecks import BottleneckOptions
 
 BASE = {"in_channels": 3, "num_classes": 4, "patch_size": 32, "widths": [4, 4, 6, 6, 8]}
 SMALL = [{"name": f"hqf_{kind}", "arguments": {"grid": 2}} for kind in ("local", "global", "directional")]
@@ -276,6 +277,16 @@ class TestExpertsAreSwitchedOff:
         section = {"circuit": [SMALL[0], SMALL[0], SMALL[1]], "interface": "experts"}
         model = build_model({"name": "unet", **BASE, "bottleneck": section})
         assert model.bottleneck.router.names == ("hqf_local", "hqf_local_2", "hqf_global")
+
+    @pytest.mark.parametrize(
+        ("circuits", "names"),
+        [(("ring_2", "ring"), ("ring_2", "ring_3")), (("keys", "keys"), ("keys_1", "keys_2"))],
+    )
+    def test_no_expert_is_lost_by_its_name(self, circuits, names):
+        content = BottleneckOptions.model_validate({"circuit": SMALL[0]}).contents[0]
+        section = {"circuit": [{**content, "name": name} for name in circuits], "interface": "experts"}
+        model = build_model({"name": "unet", **BASE, "bottleneck": section})
+        assert (tuple(model.bottleneck.core), model.bottleneck.router.names) == (names, names)
 
 
 class TestArms:
