@@ -35,6 +35,8 @@ def print_plan(folder: Path) -> None:
     if content["account"]:
         say(f"account     {content['account']}")
     say(f"layers      {', '.join(content['layers'])}")
+    if idle := _idle_layers(content):
+        say(f"idle        {', '.join(idle)}: a router chooses other experts for all samples")
     heads = ("qubits", "bases", "copies", "two-qubit gates", "depth", "length")
     circuits = Table(Column("circuit", no_wrap=True), *heads)
     for name, one in zip(circuit_names(content), content["circuits"].values(), strict=True):
@@ -69,6 +71,13 @@ def print_plan(folder: Path) -> None:
     if content["fixed_filters"]:
         _print_filters(content["fixed_filters"])
     _print_predictions(content["predicted"])
+
+
+def _idle_layers(content: dict[str, Any]) -> list[str]:
+    """Return the layers that no sample passes through; plans of earlier versions do not say."""
+    known = [one.get("layers") for one in content["circuits"].values()]
+    used = {name for one in known for name in one or ()}
+    return [name for name in content["layers"] if name not in used] if all(known) else []
 
 
 def _print_learning(found: dict[str, Any]) -> None:

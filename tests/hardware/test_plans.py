@@ -12,6 +12,7 @@ from plan_cases import class_workload, map_workload, quick
 from safetensors.torch import load_file
 
 from qhybrid.circuits import CircuitSpec
+from qhybrid.cli.hardware_tables import print_plan
 from qhybrid.engines import make_engine
 from qhybrid.errors import ConfigError, HardwareError
 from qhybrid.hardware.circuits.checks import PARITY
@@ -298,3 +299,18 @@ def test_cancellation_of_errors_is_refused_by_name():
     for name in ("pec", "PEC"):
         with pytest.raises(HardwareError, match=r"exp\(4 L\) times.* Fix: choose one of .*pea"):
             mitigation_of(name)
+
+
+def test_experts_that_no_sample_has_are_named_and_alone_are_no_plan(tmp_path, capsys):
+    names = [{"name": f"hqf_{kind}", "arguments": {"grid": 2}} for kind in ("local", "global")]
+    section = {"circuit": names, "interface": "experts", "top_k": 1}
+    content = {"in_channels": 2, "num_classes": 2, "patch_size": 16, "widths": [2, 2, 2, 2, 4]}
+    model = build_model({"name": "unet", **content, "bottleneck": section}).eval()
+    with torch.no_grad():
+        model.bottleneck.router.linear.bias[0] = 1e3
+    workload = Workload(model, Samples(torch.rand(1, 2, 16, 16), None, ("a",)))
+    folder = make_plan(workload, quick(shots=100), tmp_path)
+    print_plan(folder)
+    assert "idle        bottleneck.core.hqf_global: a router" in capsys.readouterr().out
+    with pytest.raises(HardwareError, match="no sample passes through bottleneck.core.hqf_global"):
+        make_plan(workload, quick(shots=100, layers=("bottleneck.core.hqf_global",)), tmp_path)

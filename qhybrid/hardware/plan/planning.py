@@ -30,7 +30,7 @@ from qhybrid.hardware.model.runs import save_model
 from qhybrid.hardware.model.workload import Workload, agreement, plain, score
 from qhybrid.hardware.plan.learning import learning_chunk, learning_facts, noise_work_of, save_noise_work
 from qhybrid.hardware.plan.plan_files import CALIBRATION_FILE, FORMAT, home_of, save_circuit, write_plan
-from qhybrid.hardware.plan.prediction import dry_run, exact_answer, expected_answer
+from qhybrid.hardware.plan.prediction import DryRun, dry_run, exact_answer, expected_answer
 from qhybrid.hardware.plan.pricing import calibration_facts, circuit_facts, filter_price, round_facts
 from qhybrid.hardware.plan.rounds import JobSizes, Round, pilot_sizes, plan_round
 from qhybrid.hardware.service_kinds import rules_of, with_service
@@ -196,6 +196,7 @@ class _Planner:
             expected_answer(self.circuits, settings, None, simulation),
             self._map_new_circuit,
         )
+        self._check_used(average)
         self._calibrate()
         self.learning = noise_work_of(self.circuits, self._backend, settings)
         pilot = self._add_rounds(average.rounds)
@@ -245,6 +246,15 @@ class _Planner:
             **({"pilot": pilot} if pilot else {}),
             **self._holes(),
         }
+
+    def _check_used(self, found: DryRun) -> None:
+        """Refuse a plan of layers that no sample passes through, as experts that a router never chooses."""
+        if not found.rounds:
+            raise HardwareError(
+                "A plan needs a layer that is executed, but no sample passes through "
+                f"{', '.join(self._layers)}: a router chooses other experts for all of them. Fix: other "
+                "`layers` (--layer), or more samples (--limit)."
+            )
 
     def _holes(self) -> dict[str, Any]:
         """Return what the device's calibration does not say; nothing where it says all."""
