@@ -18,6 +18,8 @@ from qhybrid.training.routing import Routing
 
 Augmentation = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 """Takes images, targets and a seed, returns changed images and targets."""
+_ONE_VALUE = "Expected more than 1 value per channel"
+"""How the message of torch begins."""
 
 
 class TrainingModule(lightning.LightningModule):
@@ -66,7 +68,8 @@ class TrainingModule(lightning.LightningModule):
         """Return logits of inputs, and of token maps for a model with a frozen ViT.
 
         Raises:
-            TrainingError: If training has diverged, so that circuits get angles that are not finite.
+            TrainingError: If training has diverged, so that circuits get angles that are not finite, or a
+                batch is too small for a batch norm.
         """
         if self.recipe.training.channels_last and inputs.ndim == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
@@ -75,6 +78,15 @@ class TrainingModule(lightning.LightningModule):
         except NotFiniteError as error:
             # Circuits refuse such angles, so that a diverged network shows here before it shows in the loss.
             raise TrainingError(self._diverged("A circuit got angles that are not finite")) from error
+        except ValueError as error:
+            if _ONE_VALUE not in str(error):
+                raise
+            raise TrainingError(
+                f"A batch norm must see several values a channel, but a batch of {len(inputs)} image(s) of "
+                f"{' x '.join(map(str, inputs.shape[2:]))} leaves one at the deepest level. Fix: a larger "
+                "`training.batch_size` (one that leaves no last batch of one image), or larger images or "
+                "patches."
+            ) from error
 
     def augmentation_seed(self, step: int) -> int:
         """Return the seed of (seed, epoch, step of the epoch)."""

@@ -186,6 +186,16 @@ def test_nan_loss_names_the_place_and_keeps_complete_epochs(tiny_data, tmp_path,
         train(recipe_of(content), tiny_data, tmp_path / "run")
 
 
+def test_a_batch_too_small_for_batch_norms_says_so(tiny_data, tmp_path, tiny_content):
+    content = tiny_content(batch_size=1)
+    content["data"] = {**content["data"], "patch_size": 16}
+    content["model"] = {"name": "unet", "widths": [2, 2, 2, 2, 2]}
+    with pytest.raises(
+        TrainingError, match=r"1 image\(s\) of 16 x 16 .* Fix: a larger `training.batch_size`"
+    ):
+        train(recipe_of(content), tiny_data, tmp_path / "run")
+
+
 def test_folder_in_the_way(finished, tiny_data, tiny_content):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
     with pytest.raises(WorkspaceError, match="not empty"):
