@@ -15,7 +15,7 @@ from qhybrid.config import Recipe
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.guidance import guidance_hash
 from qhybrid.models import circuits_hash, encoder_hash
-from qhybrid.noise import load_profile
+from qhybrid.training.kept_noise import noise_hash
 from qhybrid.training.run_folder import start_weights
 
 
@@ -28,9 +28,7 @@ def named_parts(recipe: Recipe) -> dict[str, str]:
         ConfigError: If there is no such noise profile or encoder.
     """
     found: dict[str, str | None] = {
-        "engine.noise": None
-        if recipe.engine.noise is None
-        else load_profile(recipe.engine.noise).fingerprint,
+        "engine.noise": noise_hash(recipe) or None,
         "circuits of model": circuits_hash(recipe.model),
         "model.encoder": encoder_hash(recipe.model),
         "model.guidance": guidance_hash(recipe.model),

@@ -8,6 +8,7 @@ from pathlib import Path
 from qhybrid.config import Recipe
 from qhybrid.errors import ConfigError, DataError, WorkspaceError
 from qhybrid.training.data_record import LEARNED, DataRecord, check_unchanged
+from qhybrid.training.kept_noise import check_same_noise
 from qhybrid.training.preparation import is_new, with_shots_seed
 from qhybrid.training.ranks import place
 from qhybrid.training.run_folder import (
@@ -58,11 +59,17 @@ def _check_same_run(before: Recipe, now: Recipe, output: Path) -> None:
 
 
 def with_kept_model(recipe: Recipe, output: Path, kind: type[MetaHead]) -> Recipe:
-    """A resumed run has the model that it began with, whatever circuits/ says by now."""
+    """A resumed run has the model that it began with, whatever circuits/ says by now; and its noise.
+
+    Raises:
+        ConfigError: If the noise profile has changed.
+    """
     file = output / "last" / META
     if not file.is_file():
         return recipe
-    return recipe.model_copy(update={"model": read_meta(file, kind).model})
+    meta = read_meta(file, kind)
+    check_same_noise(file, meta.noise, recipe)
+    return recipe.model_copy(update={"model": meta.model})
 
 
 def check_same_data(output: Path, before: DataRecord | None, now: DataRecord, task: Task) -> None:

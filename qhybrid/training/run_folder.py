@@ -33,6 +33,7 @@ from qhybrid.data.statistics import BandStatistics, with_contract
 from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.models import build_for_engine
 from qhybrid.plugins import check_plugins, loaded_plugins, words
+from qhybrid.training.kept_noise import warn_of_other_noise
 from qhybrid.workspace import atomic_path, newest_of, write_text
 
 RECIPE = "recipe.yaml"
@@ -59,12 +60,14 @@ class MetaHead(StrictModel):
         stopped: Whether early stopping ended training with this epoch.
         plugins: Plugins that were loaded, and the names that each has added; not written where there were
             none.
+        noise: Hash of the noise profile that the recipe names; not written without one.
     """
 
     format: int
     model: dict[str, Any]
     stopped: bool = False
     plugins: tuple[dict[str, Any], ...] = ()
+    noise: str = ""
 
 
 class Meta(MetaHead):
@@ -220,8 +223,7 @@ def existing(folder: Path, which: Which) -> Which:
 def save_weights(folder: Path, which: Which, model: nn.Module, meta: Meta) -> None:
     """Write weights and meta.json of one epoch: both appear, the weights first, or on a full disk neither."""
     content = meta.model_dump(mode="json", exclude={"plugins"})
-    if content.get("input", ...) is None:
-        del content["input"]
+    content = {key: one for key, one in content.items() if (key, one) not in (("input", None), ("noise", ""))}
     plugins = loaded_plugins()
     if plugins:
         content["plugins"] = plugins
@@ -274,6 +276,7 @@ def load_trained(root: Path, which: Which, kind: type[MetaT]) -> tuple[nn.Module
     """
     recipe = read_recipe(root)
     meta = read_meta(root / which / META, kind)
+    warn_of_other_noise(root / which / META, meta.noise, recipe)
     model = build_for_engine(meta.model, recipe.engine)
     load_weights(model, root / which / WEIGHTS)
     return model.eval(), recipe, meta

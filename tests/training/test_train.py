@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -286,6 +287,24 @@ def test_overlapping_splits_are_not_used_in_silence(tiny_data, tmp_path, tiny_co
         shutil.copy(tmp_path / f"data/tiny/train/{kind}/a.tif", tmp_path / f"data/tiny/val/{kind}/again.tif")
     with pytest.warns(UserWarning, match=r"1 pair\(s\) of scenes in different splits show the same ground"):
         train(recipe_of(tiny_content(epochs=1)), tmp_path / "data", tmp_path / "run")
+
+
+def test_a_run_knows_the_noise_that_it_was_trained_under(tiny_data, tmp_path, tiny_content):
+    profile = tmp_path / "mine.yaml"
+    profile.write_text("name: mine\np_1q: 0.01\n")
+    recipe = recipe_of({**tiny_content(epochs=1), "engine": {"noise": str(profile)}})
+    run = train(recipe, tiny_data, tmp_path / "run")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_run(run)
+    profile.write_text("name: mine\np_1q: 0.02\n")
+    with pytest.warns(UserWarning, match=r"meta.json: noise profile .*mine.yaml has changed since"):
+        load_run(run)
+    with pytest.raises(ConfigError, match=r"mine.yaml must be what it was .* Fix: put it back"):
+        train(recipe, tiny_data, run, resume=True)
+    meta = json.loads((run / "last/meta.json").read_text())
+    (run / "last/meta.json").write_text(json.dumps({**meta, "noise": ""}))  # as of an earlier version
+    train(recipe, tiny_data, run, resume=True)
 
 
 def test_a_resumed_run_keeps_its_circuit(tiny_data, tmp_path, tiny_content, monkeypatch):

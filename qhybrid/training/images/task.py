@@ -24,6 +24,7 @@ from qhybrid.training.images.defaults import MONITORS, augments
 from qhybrid.training.images.metrics import ImageScores
 from qhybrid.training.images.module import ImageModule
 from qhybrid.training.images.run import ImageMeta, draw_image_run_pictures
+from qhybrid.training.kept_noise import noise_hash
 from qhybrid.training.losses import CrossEntropyDice, class_weights
 from qhybrid.training.run_folder import FORMAT, load_start
 from qhybrid.training.task import Task
@@ -55,12 +56,15 @@ def build_image_task(recipe: Recipe, data_root: Path, *, test: bool | None = Non
     module = _build_module(recipe, data, config)
     in_channels, *image_size = data.dataset.image_shape
 
+    noise = noise_hash(recipe)
+
     def meta(*, epoch: int, step: int, metrics: dict[str, float | None]) -> ImageMeta:
         return ImageMeta(
             format=FORMAT,
             kind="images",
             task=kind,
             model=kept_model(config),
+            noise=noise,
             class_names=data.dataset.class_names,
             in_channels=in_channels,
             image_size=(image_size[0], image_size[1]),

@@ -15,6 +15,7 @@ from qhybrid.guidance import find_vit_below, guidance_in
 from qhybrid.models import build_for_engine, check_task, complete_model, kept_model, with_values
 from qhybrid.seeding import derive_seed
 from qhybrid.training.callbacks import COLUMNS
+from qhybrid.training.kept_noise import noise_hash
 from qhybrid.training.losses import CrossEntropyDice, class_weights
 from qhybrid.training.precision import trains_on_gpu
 from qhybrid.training.ranks import place, summed
@@ -80,10 +81,13 @@ def build_scene_task(recipe: Recipe, data_root: Path, *, test: bool | None = Non
     total = recipe.training.epochs * max(1, recipe.data.patches_per_epoch // together)
     module = SegmentationModule(model, recipe, loss, augmentation, data.classes.num_classes, total)
 
+    noise = noise_hash(recipe)
+
     def meta(*, epoch: int, step: int, metrics: dict[str, float | None]) -> Meta:
         return Meta(
             format=FORMAT,
             model=kept_model(config),
+            noise=noise,
             classes=data.classes.to_dict(),
             statistics=data.statistics.to_dict(),
             bands=data.bands,
