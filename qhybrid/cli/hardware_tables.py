@@ -37,7 +37,7 @@ def print_plan(folder: Path) -> None:
     say(f"layers      {', '.join(content['layers'])}")
     if idle := _idle_layers(content):
         say(f"idle        {', '.join(idle)}: a router chooses other experts for all samples")
-    heads = ("qubits", "bases", "copies", "two-qubit gates", "depth", "length")
+    heads = ("qubits", "bases", "copies", "two-qubit gates", "two-qubit depth", "length")
     circuits = Table(Column("circuit", no_wrap=True), *heads)
     for name, one in zip(circuit_names(content), content["circuits"].values(), strict=True):
         circuits.add_row(
