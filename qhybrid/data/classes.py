@@ -51,7 +51,8 @@ class ClassMap:
             )
         if not 1 <= len(self.names) < IGNORE_INDEX:
             raise DataError(
-                f"A class map must have 1 to {IGNORE_INDEX - 1} classes, but has {len(self.names)}."
+                f"A class map must have 1 to {IGNORE_INDEX - 1} classes, but has {len(self.names)}. Fix: "
+                "`values` of a class may be several ([1, 2, 7]), or a range (1-40)."
             )
         if len(set(self.names)) != len(self.names):
             raise DataError(f"Class names must differ, but are {list(self.names)}.")

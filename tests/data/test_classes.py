@@ -101,7 +101,7 @@ def test_palette_dictionary_and_configuration():
     ("arguments", "message"),
     [
         ({"names": ("a",), "colors": (), "values": ((1,),)}, "as many names"),
-        ({"names": (), "colors": (), "values": ()}, "1 to 254 classes"),
+        ({"names": (), "colors": (), "values": ()}, "1 to 254 classes.* Fix: `values`"),
         ({"names": ("a", "a"), "colors": ("#000000",) * 2, "values": ((1,), (2,))}, "must differ"),
         (
             {"names": ("a",), "colors": ("#000000",), "values": ((1,),), "ignore_values": (1,)},

@@ -26,6 +26,7 @@ from qhybrid.training import load_run, train
 from qhybrid.training.images.module import ImageModule
 from qhybrid.training.preparation import check_free_space, claimed
 from qhybrid.training.scenes.module import SegmentationModule
+from qhybrid.training.scenes.task import model_section
 from qhybrid.workspace import write_text
 
 
@@ -253,3 +254,8 @@ def test_a_claimed_folder_is_for_one_process(tmp_path):
         pass
     with claimed(folder, resume=True):
         pass
+
+
+def test_one_class_alone_says_what_else_is_needed(tiny_content):
+    with pytest.raises(ConfigError, match="at least 2 classes .* holds 1. Fix: a class for all the rest"):
+        model_section(recipe_of(tiny_content()), (1, 2, 3), 1)

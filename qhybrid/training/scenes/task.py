@@ -38,7 +38,8 @@ def model_section(recipe: Recipe, bands: tuple[int, ...], num_classes: int) -> d
     check_task(str(recipe.model["name"]), "segmentation", recipe.data.dataset)
     if num_classes < 2:
         raise ConfigError(
-            f"Key `data.classes` must hold at least 2 classes to tell apart, but holds {num_classes}."
+            f"Key `data.classes` must hold at least 2 classes to tell apart, but holds {num_classes}. Fix: a "
+            "class for all the rest, with the values that it has in the masks."
         )
     side = recipe.data.patch_size
     try:
