@@ -74,6 +74,8 @@ def _matching(entry: str, names: Sequence[str], place: str) -> list[str]:
             return sorted(found, key=_order)
     close = difflib.get_close_matches(entry, [*names, *map(_in_brackets, names)], n=1)
     hint = f" Did you mean `{close[0]}`?" if close else ""
+    if any(re.fullmatch(rf"{re.escape(entry)}_\d.*", name) for name in names):
+        hint = f" Fix: `{entry}_*`, if all that begin so are meant."
     known = sorted(names, key=_order)
     shown = ", ".join(known[:SHOWN]) + (", ..." if len(known) > SHOWN else "")
     raise CircuitError(

@@ -34,6 +34,11 @@ def test_an_exact_name_is_no_pattern():
     assert select_parameters([], [], [], "mine") == ([], [])
 
 
+def test_numbered_parameters_are_told_by_their_pattern():
+    with pytest.raises(CircuitError, match=r"Its parameters: x_0, x_1. Fix: `x_\*`"):
+        select_parameters(["x_0", "x_1"], ["x"], [], "mine")
+
+
 def test_other_characters_of_a_pattern_stand_for_themselves():
     with pytest.raises(CircuitError, match="no gate of the circuit has a parameter `x.0`"):
         select_parameters(["x_0"], ["x.0"], [], "mine")
