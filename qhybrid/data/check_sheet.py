@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from qhybrid.data.check_findings import DataCheck, Example
 from qhybrid.data.classes import IGNORE_INDEX
+from qhybrid.data.figures import save_figure
 from qhybrid.errors import DataError
-from qhybrid.workspace import atomic_path
 
 _NO_DATA = "#b3b3b3"
 _OPACITY = 0.5
@@ -65,9 +65,7 @@ def draw_contact_sheet(check: DataCheck, output: Path) -> Path:
             axes[lines * row + 1][0].set_ylabel("mask", fontsize=9)
     if masked:
         _draw_legend(figure, check)
-    with atomic_path(output) as temporary:
-        figure.savefig(temporary, dpi=_DPI, facecolor="white", format="png")
-    return output
+    return save_figure(figure, output, _DPI)
 
 
 def _short(text: str) -> str:
@@ -114,6 +112,8 @@ def _draw_legend(figure: Figure, check: DataCheck) -> None:
         Patch(facecolor=color, edgecolor="#555555", linewidth=0.5, label=name)
         for name, color in list(zip(check.class_names, check.colors))[:_MOST_CLASSES]
     ]
+    if (more := len(check.class_names) - len(entries)) > 0:
+        entries.append(Patch(facecolor="none", label=f"and {more} more classes"))
     entries.append(Patch(facecolor=_NO_DATA, edgecolor="#555555", linewidth=0.5, label="no data"))
     figure.legend(
         handles=entries, loc="outside lower center", ncols=min(len(entries), 6), frameon=False, fontsize=9
