@@ -13,12 +13,11 @@ import pandas as pd
 import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from qhybrid.data.classes import IGNORE_INDEX, ClassMap
-from qhybrid.data.figures import MOST_NAMED, save_figure
+from qhybrid.data.figures import add_class_legend, save_figure
 from qhybrid.errors import DataError
 from qhybrid.training.showing import ERROR_COLORS, NO_DATA_COLOR, RIGHT_COLOR, error_color
 
@@ -199,19 +198,9 @@ def _array(values: ArrayLike | torch.Tensor) -> NDArray[Any]:
 
 
 def _legend_of_classes(figure: Figure, classes: ClassMap) -> None:
-    named = list(zip(classes.names, classes.palette()))[:MOST_NAMED]
-    entries = [
-        Patch(facecolor=tuple(color / 255), edgecolor="#555555", linewidth=0.5, label=name)
-        for name, color in named
-    ]
-    if (more := len(classes.names) - len(named)) > 0:
-        entries.append(Patch(facecolor="none", label=f"and {more} more classes"))
-    entries.append(Patch(facecolor=NO_DATA_COLOR, edgecolor="#555555", linewidth=0.5, label="no data"))
-    wrong = error_color(classes.colors)
-    entries.append(Patch(facecolor=wrong, edgecolor="#555555", linewidth=0.5, label="wrong"))
-    figure.legend(
-        handles=entries, loc="outside lower center", ncols=min(len(entries), 8), frameon=False, fontsize=11
-    )
+    colors = [tuple(color / 255) for color in classes.palette()]
+    others = {"no data": NO_DATA_COLOR, "wrong": error_color(classes.colors)}
+    add_class_legend(figure, classes.names, colors, others)
 
 
 def draw_learning_curves(metrics_csv: Path, output: Path) -> Path:

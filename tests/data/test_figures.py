@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from qhybrid.data.classes import ClassMap
-from qhybrid.data.figures import MOST_NAMED, as_written, save_figure
+from qhybrid.data.figures import MOST_NAMED, add_class_legend, as_written, save_figure
 from qhybrid.training import pictures
 from qhybrid.training.pictures import draw_samples
 
@@ -35,6 +35,23 @@ def test_powers_of_ten_stay_powers():
     figure.draw_without_rendering()
     assert all(label.get_parse_math() for label in axis.get_xticklabels())
     assert not any(label.get_parse_math() for label in axis.get_yticklabels())
+
+
+@pytest.mark.parametrize("longest", [1, 9, 17, 40, 300])
+def test_a_legend_of_classes_stays_within_its_figure(longest):
+    """Eight columns of long names were cut off at both sides."""
+    figure = Figure(figsize=(12.4, 6), layout="constrained")
+    figure.subplots()
+    add_class_legend(
+        figure, [f"{index}" + "w$" * (longest // 2) for index in range(9)], ["red"] * 9, {"no": "k"}
+    )
+    as_written(figure)
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(set(names)) == 10
 
 
 def test_a_legend_of_many_classes_ends_and_says_so(monkeypatch, tmp_path):
