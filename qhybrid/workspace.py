@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -33,8 +34,14 @@ STARTER_FILES = (
 )
 """What a new workspace begins with: all of it runs without a data set of one's own."""
 DATA_VARIABLE = "QHYBRID_DATA"
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:_(\d+))?")
-"""Name of a run folder: when it was made, with a number from 2 on where others were made that second."""
+SEVERAL_RUNS = "repeats.json"
+"""What is repeated, in a folder of repeated runs."""
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(Z?)(?:_(\d+))?")
+"""Name of a run folder: when it was made, with a number from 2 on where others were made that second.
+
+The time is UTC, told by the Z; earlier versions named folders by the clock of the place.
+"""
+_TIME_FORMAT = "%Y-%m-%d_%H-%M-%S"
 _below: ContextVar[Path | None] = ContextVar("data_root", default=None)
 CACHE_VARIABLE = "QHYBRID_CACHE"
 LOCK_FILE = ".lock"
@@ -131,13 +138,29 @@ def newest_of(folders: Iterable[Path], place: Path) -> Path | None:
     """
     found = sorted(set(folders))
     times = {folder: _TIME.fullmatch(folder.name) for folder in found}
-    known = {folder: (time[1], int(time[2] or 1)) for folder, time in times.items() if time is not None}
+    known = {
+        folder: (_instant(time), int(time[3] or 1)) for folder, time in times.items() if time is not None
+    }
     if len(found) > 1 and len(known) < len(found):
         raise CheckpointError(
             f"{place} holds {', '.join(one.name for one in found)}, of which none can be told to be the "
             f"newest. Fix: name one of them, for example {found[0]}."
         )
-    return max(found, key=lambda folder: known.get(folder, ("", 0)), default=None)
+    return max(found, key=lambda folder: known.get(folder, (0.0, 0)), default=None)
+
+
+def time_name() -> str:
+    """Return the name of a folder that is made now, for `newest_of`: the time in UTC."""
+    return f"{datetime.now(UTC):{_TIME_FORMAT}}Z"
+
+
+def _instant(name: re.Match[str]) -> float:
+    """Return the seconds since 1970 that a folder's name says, of what looks like a time and is none 0."""
+    try:
+        moment = datetime.strptime(name[1], _TIME_FORMAT)
+        return (moment.replace(tzinfo=UTC) if name[2] else moment).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return 0.0
 
 
 def lay_out_starter(folder: str | Path, examples: bool = False) -> list[Path]:

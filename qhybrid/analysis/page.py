@@ -18,7 +18,7 @@ from qhybrid.analysis.expressibility import Expressibility
 from qhybrid.analysis.spectrum import InputSpectrum
 from qhybrid.analysis.structure import Structure
 from qhybrid.analysis.trainability import MEAN, SUM, Growth, Trainability
-from qhybrid.workspace import atomic_path
+from qhybrid.data.figures import save_figure
 
 # Okabe and Ito: neighbours stay apart for colour-blind readers.
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#9a9a9a"
@@ -48,9 +48,7 @@ def save_page(found: CircuitAnalysis, path: Path) -> Path:
     _draw_cones(cones, found.structure)
     _draw_cost(cost, found.cost)
     _draw_observables(more, found)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, facecolor="white", format="png")
-    return path
+    return save_figure(figure, path, DPI)
 
 
 def _title(axes: Any, text: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -17,14 +18,27 @@ STATE_QUBITS = 16
 CHUNK_AMPLITUDES = 2**18
 """Amplitudes that are carried at once."""
 DTYPE = torch.complex128
+_Waves: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+"""Complex cosines and sines of half the angles, shape (angles, B)."""
 
 
 @dataclass
 class _Block:
-    """Gates in a row on the same wires, applied as one matrix."""
+    """Gates in a row on the same wires, applied as one matrix.
+
+    Attributes:
+        wires: The qubits.
+        members: Indices of the gates.
+        rows: Rows of the angles of those that turn.
+        turns: Their generators times -i on the wires, shape (len(rows), 1, 2^k, 2^k).
+        fixed: Matrices of the others on the wires, by index, shape (1, 2^k, 2^k).
+    """
 
     wires: tuple[int, ...]
     members: list[int] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    turns: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    fixed: dict[int, torch.Tensor] = field(default_factory=dict)
 
 
 class StateVectors:
@@ -53,6 +67,8 @@ class StateVectors:
         places = [place for place, gate in enumerate(self._gates) if gate.angle is not None]
         self._row_of = {place: row for row, place in enumerate(places)}
         like = torch.empty(0, dtype=torch.float64)
+        for block in self._blocks:
+            self._prepare(block)
         angles = [angle for gate in self._gates if (angle := gate.angle) is not None]
         self._angles = AngleTable(angles, num_parameters, 0, like)
 
@@ -75,7 +91,9 @@ class StateVectors:
         Returns:
             Amplitudes, shape (B, 2^n); the first of `wires` is the most significant bit.
         """
-        angles = self._angles.batched(rows.t(), rows.new_zeros(0))
+        half = self._angles.batched(rows.t(), rows.new_zeros(0)) / 2
+        # Real times complex numbers, gate by gate, is slow where derivatives are carried along.
+        waves = torch.cos(half).to(DTYPE), torch.sin(half).to(DTYPE)
         state = torch.ones((len(rows), 1), dtype=DTYPE)
         layout: list[int] = []
         for block in self._blocks:
@@ -83,45 +101,66 @@ class StateVectors:
                 if wire not in layout:
                     state = torch.stack([state, torch.zeros_like(state)], dim=1).flatten(1)
                     layout.insert(0, wire)
-            state = self._applied(block, angles, state, layout)
+            state = self._applied(block, waves, state, layout)
             layout = [*block.wires, *(wire for wire in layout if wire not in block.wires)]
         order = [layout.index(wire) for wire in self.wires]
         return _in_order(state, order).reshape(len(rows), -1)
 
-    def _applied(
-        self, block: _Block, angles: torch.Tensor, state: torch.Tensor, layout: list[int]
-    ) -> torch.Tensor:
+    def _applied(self, block: _Block, waves: _Waves, state: torch.Tensor, layout: list[int]) -> torch.Tensor:
         axes = [layout.index(wire) for wire in block.wires]
         order = axes + [axis for axis in range(len(layout)) if axis not in axes]
         moved = _in_order(state, order).reshape(len(state), 2 ** len(axes), -1)
         if len(block.wires) > 2:
             (place,) = block.members
-            return self._large(place, angles, moved).reshape(len(state), -1)
-        return torch.matmul(self._matrix(block, angles), moved).reshape(len(state), -1)
+            return self._large(place, waves, moved).reshape(len(state), -1)
+        return torch.matmul(_matrix(block, waves), moved).reshape(len(state), -1)
 
-    def _large(self, place: int, angles: torch.Tensor, moved: torch.Tensor) -> torch.Tensor:
+    def _prepare(self, block: _Block) -> None:
+        """Keep what a block's gates are on its wires; those on three qubits or more need nothing kept."""
+        if len(block.wires) > 2:
+            return
+        turns = []
+        for place in block.members:
+            gate = self._gates[place]
+            turning = gate.angle is not None
+            alone = _letters_matrix(gate.pauli) if turning else _first_qubit_first(gate)
+            matrix = torch.as_tensor(_embedded(alone, gate.qubits, block.wires), dtype=DTYPE)[None]
+            if turning:
+                block.rows.append(self._row_of[place])
+                turns.append(-1j * matrix)
+            else:
+                block.fixed[place] = matrix
+        block.turns = torch.stack(turns) if turns else block.turns
+
+    def _large(self, place: int, waves: _Waves, moved: torch.Tensor) -> torch.Tensor:
         """Apply one gate on three qubits or more, which are the first axes of the state."""
         gate = self._gates[place]
         if gate.angle is None:
             return torch.matmul(torch.as_tensor(_first_qubit_first(gate)), moved)
-        half = (angles[self._row_of[place]] / 2)[:, None, None]
-        turned = torch.matmul(torch.as_tensor(_letters_matrix(gate.pauli)), moved)
-        return torch.cos(half) * moved - 1j * torch.sin(half) * turned
+        turned = torch.matmul(-1j * torch.as_tensor(_letters_matrix(gate.pauli), dtype=DTYPE), moved)
+        cosine, sine = (wave[self._row_of[place]][:, None, None] for wave in waves)
+        return cosine * moved + sine * turned
 
-    def _matrix(self, block: _Block, angles: torch.Tensor) -> torch.Tensor:
-        """Return the product of a block's gates, first wire most significant, shape (B or 1, 2^k, 2^k)."""
-        size = 2 ** len(block.wires)
-        total = torch.eye(size, dtype=DTYPE)[None]
-        for place in block.members:
-            gate = self._gates[place]
-            if gate.angle is None:
-                matrix = torch.as_tensor(_embedded(_first_qubit_first(gate), gate.qubits, block.wires))[None]
-            else:
-                pauli = torch.as_tensor(_embedded(_letters_matrix(gate.pauli), gate.qubits, block.wires))
-                half = (angles[self._row_of[place]] / 2)[:, None, None]
-                matrix = torch.cos(half) * torch.eye(size, dtype=DTYPE) - 1j * torch.sin(half) * pauli
-            total = torch.matmul(matrix, total)
-        return total
+
+def _matrix(block: _Block, waves: _Waves) -> torch.Tensor:
+    """Return the product of a block's gates, first wire most significant, shape (B or 1, 2^k, 2^k)."""
+    turning = _turning(block, waves)
+    total: torch.Tensor | None = None
+    for place in block.members:
+        matrix = block.fixed[place] if place in block.fixed else next(turning)
+        total = matrix if total is None else torch.matmul(matrix, total)
+    assert total is not None
+    return total
+
+
+def _turning(block: _Block, waves: _Waves) -> Iterator[torch.Tensor]:
+    """Give the matrices of a block's turning gates, cos(angle / 2) 1 - i sin(angle / 2) P, many at a time."""
+    size = 2 ** len(block.wires)
+    step = max(1, CHUNK_AMPLITUDES // (size * size * max(1, waves[0].shape[1])))
+    for start in range(0, len(block.rows), step):
+        some = slice(start, start + step)
+        cosines, sines = (wave[block.rows[some]][..., None, None] for wave in waves)
+        yield from cosines * torch.eye(size, dtype=DTYPE) + sines * block.turns[some]
 
 
 def _blocks(gates: Sequence[Primitive]) -> list[_Block]:

@@ -5,7 +5,6 @@ A name is looked up in the workspace (the working directory), then among the fil
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,12 +12,11 @@ from typing import Any
 
 from qhybrid.errors import CheckpointError, ConfigError, WorkspaceError
 from qhybrid.plugins import near_name
-from qhybrid.workspace import definition_files, newest_of
+from qhybrid.workspace import SEVERAL_RUNS, definition_files, newest_of, time_name
 
 RECIPE_IN_RUN = "recipe.yaml"
 SWEEP_FILE = "sweep.yaml"
 ABLATION_FILE = "ablation.json"
-SEVERAL_RUNS = "repeats.json"
 SUMMARY = "summary.json"
 
 
@@ -139,7 +137,7 @@ def new_run_folder(name: str) -> Path:
     Raises:
         WorkspaceError: If it cannot be made.
     """
-    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    stamp = time_name()
     folder = Path("runs") / name / stamp
     number = 2
     while True:

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from qhybrid.data.check_findings import DataCheck, Example
 from qhybrid.data.classes import IGNORE_INDEX
+from qhybrid.data.figures import add_class_legend, save_figure
 from qhybrid.errors import DataError
-from qhybrid.workspace import atomic_path
 
 _NO_DATA = "#b3b3b3"
 _OPACITY = 0.5
@@ -64,10 +63,10 @@ def draw_contact_sheet(check: DataCheck, output: Path) -> Path:
         if masked:
             axes[lines * row + 1][0].set_ylabel("mask", fontsize=9)
     if masked:
-        _draw_legend(figure, check)
-    with atomic_path(output) as temporary:
-        figure.savefig(temporary, dpi=_DPI, facecolor="white", format="png")
-    return output
+        add_class_legend(
+            figure, check.class_names, check.colors, {"no data": _NO_DATA}, fontsize=9, most=_MOST_CLASSES
+        )
+    return save_figure(figure, output, _DPI)
 
 
 def _short(text: str) -> str:
@@ -107,14 +106,3 @@ def _with_mask(picture: NDArray[Any], labels: NDArray[np.uint8], colors: Sequenc
     painted: NDArray[np.float64] = picture.copy()
     painted[counted] = (1 - _OPACITY) * picture[counted] + _OPACITY * palette[labels[counted]]
     return painted
-
-
-def _draw_legend(figure: Figure, check: DataCheck) -> None:
-    entries = [
-        Patch(facecolor=color, edgecolor="#555555", linewidth=0.5, label=name)
-        for name, color in list(zip(check.class_names, check.colors))[:_MOST_CLASSES]
-    ]
-    entries.append(Patch(facecolor=_NO_DATA, edgecolor="#555555", linewidth=0.5, label="no data"))
-    figure.legend(
-        handles=entries, loc="outside lower center", ncols=min(len(entries), 6), frameon=False, fontsize=9
-    )

@@ -33,16 +33,22 @@ _LONGEST = 60
 
 
 def evaluation_folder(
-    folder: str | Path, split: str, engine: EngineConfig, which: Which = "best", on: str | None = None
+    folder: str | Path,
+    split: str,
+    engine: EngineConfig,
+    which: Which = "best",
+    on: str | None = None,
+    seed: int | None = None,
 ) -> Path:
     """Return where results go by default: `<run>/evaluation/<split>-<engine kind>`.
 
     Those on other data, named by `on`, go to `<run>/evaluation/on-<on>-<split>-<engine kind>`. Device, its
-    inner engine, noise, shots, other options of the engine, its layers and `last` weights, where they were
-    asked for by that name, are added to it, so that such results stand beside each other.
+    inner engine, noise, shots, other options of the engine, its layers, a seed of its draws other than
+    `seed`, the recipe's, and `last` weights, where they were asked for by that name, are added to it, so that
+    such results stand beside each other.
 
-    Earlier versions left out options, layers and the content of noise files; what they have left stays where
-    it is.
+    Earlier versions left out options, layers, seeds and the content of noise files; what they have left stays
+    where it is.
     """
     parts = [split, engine.kind]
     if "backend" in engine.options:
@@ -54,10 +60,12 @@ def evaluation_folder(
         before.append(noise)
         parts.append(_noise_name(engine.noise, noise))
     shots = [] if engine.shots is None else [f"{engine.shots}-shots"]
+    other = seed is not None and engine.seed not in (None, seed) and _draws(engine)
+    drawn = [f"seed={engine.seed}"] if other else []
     weights = [] if which == "best" else [which]
     begin = "" if on is None else f"{ON}{on}-"
     place = Path(folder) / "evaluation"
-    new = place / f"{begin}{'-'.join([*parts, *shots, *_other_options(engine), *weights])}"
+    new = place / f"{begin}{'-'.join([*parts, *shots, *drawn, *_other_options(engine), *weights])}"
     old = place / f"{begin}{'-'.join([*before, *shots, *weights])}"
     return old if new != old and not new.exists() and _engine_in(old) == _plain(engine) else new
 
@@ -153,11 +161,16 @@ def seeded(engine: EngineConfig, seed: int) -> EngineConfig:
         engine: The engine; one that draws nothing stays as it is.
         seed: The recipe's seed.
     """
-    kind = ENGINES.get(engine.kind)
-    draws = engine.shots is not None or (engine.noise is not None and kind.trajectories)
-    if engine.seed is not None or not draws or "seed" not in kind.arguments():
+    if engine.seed is not None or not _draws(engine):
         return engine
     return engine.model_copy(update={"seed": seed})
+
+
+def _draws(engine: EngineConfig) -> bool:
+    """Return whether an engine's values are drawn, by a seed."""
+    kind = ENGINES.get(engine.kind)
+    draws = engine.shots is not None or (engine.noise is not None and kind.trajectories)
+    return draws and "seed" in kind.arguments()
 
 
 def provenance(run: LoadedRun | LoadedImageRun, engine: EngineConfig | None) -> dict[str, Any]:

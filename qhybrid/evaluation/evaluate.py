@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -124,7 +125,7 @@ def evaluate_run(
     where = root if other is None or other.folder is None else other.folder
     digest = subject.identify().hash
     name = None if other is None else other.name
-    target, name = result_folder(run.folder, split, chosen, which, digest, name, where)
+    target, name = result_folder(run.folder, split, chosen, which, digest, name, where, run.recipe.seed)
     reading = {
         **({} if bands is None else {"bands": list(bands)}),
         **({} if scale is None else {"scale": scale}),
@@ -139,6 +140,8 @@ def evaluate_run(
         check_output(Path(output), target, apart=name is not None or bool(reading))
         target = Path(output)
     options = Options(settings, device, progress, as_trained=True)
+    if not baselines:
+        _warn_of_lost_baselines(target)
     references = subject.baselines() if baselines else {}
     started = time.perf_counter()
     found = subject.evaluate(options)
@@ -180,6 +183,20 @@ def _checked_layers(layers: Sequence[str], engine: EngineConfig | None) -> tuple
             "name some and give `engine`, `noise` or `shots`, or leave it out."
         )
     return names
+
+
+def _warn_of_lost_baselines(folder: Path) -> None:
+    """Say that an earlier result had references and the one in its place will have none."""
+    try:
+        had = json.loads((folder / METRICS).read_text(encoding="utf-8")).get("baselines")
+    except (OSError, ValueError, AttributeError):
+        return
+    if had:
+        warnings.warn(
+            f"{folder / METRICS} has references ({', '.join(had)}) that this evaluation replaces and does "
+            "not measure. Fix: evaluate with `--baselines` (argument `baselines`) to have them again.",
+            stacklevel=3,
+        )
 
 
 def _add_to_metrics(folder: Path, use: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from qhybrid.data.classes import ClassMap
+from qhybrid.data.figures import save_figure
 from qhybrid.data.images import ImageArrays
 from qhybrid.evaluation.image_baselines import ScoredBaseline
 from qhybrid.evaluation.pictures import draw_confusion
@@ -21,7 +22,7 @@ from qhybrid.evaluation.report_files import discard_pictures
 from qhybrid.evaluation.sampling_error import IMAGE, SampleUnits
 from qhybrid.training.images.metrics import ImageMetrics, ImageScores
 from qhybrid.training.images.run import LoadedImageRun
-from qhybrid.training.pictures import LINE_COLORS, draw_samples, lost_pictures_warned, save_figure, stretch
+from qhybrid.training.pictures import LINE_COLORS, draw_samples, lost_pictures_warned, stretch
 from qhybrid.training.showing import ERROR_COLORS, class_counts, most_varied
 from qhybrid.workspace import write_text
 

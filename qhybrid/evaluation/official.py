@@ -29,6 +29,7 @@ def result_folder(
     digest: str | None,
     on: str | None,
     data_root: Path,
+    seed: int,
 ) -> tuple[Path, str | None]:
     """Return where results go, and the name of the data if they are not the run's own.
 
@@ -40,26 +41,27 @@ def result_folder(
         digest: Identity of the split's data as they are now; None if it cannot be told.
         on: Name of other data that were asked for.
         data_root: Folder that the data were found in, for the name of data that differ.
+        seed: The recipe's seed.
 
     Warns:
         UserWarning: If the run's own data were asked for, but others are there.
     """
-    official = evaluation_folder(run, split, engine, which)
+    official = evaluation_folder(run, split, engine, which, seed=seed)
     if on is None:
         if not differs(run, split, official, digest):
             return official, None
         name = f"{data_root.resolve().name}-{(digest or 'unknown')[:_SHORT]}"
-        target = evaluation_folder(run, split, engine, which, on=name)
+        target = evaluation_folder(run, split, engine, which, name, seed)
         warnings.warn(
             f"{data_root}: split {split} differs from the data that the run was trained with (data.json), or "
             f"evaluated on before. The official result stays; this one goes to {target}.",
             stacklevel=3,
         )
         return target, name
-    target = evaluation_folder(run, split, engine, which, on=on)
+    target = evaluation_folder(run, split, engine, which, on, seed)
     if _digest_in(target, digest) != digest:  # other data of the same name
         on = f"{on}-{(digest or 'unknown')[:_SHORT]}"
-        target = evaluation_folder(run, split, engine, which, on=on)
+        target = evaluation_folder(run, split, engine, which, on, seed)
     return target, on
 
 

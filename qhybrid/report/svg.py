@@ -11,6 +11,8 @@ import matplotlib as mpl
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
+from qhybrid.data.figures import as_written
+
 # Colours that matplotlib draws with, and the page's variables that take their place.
 INK, MUTED, GRID, PAPER = "#010101", "#020202", "#030303", "#040404"
 SERIES = tuple(f"#0500{index:02x}" for index in range(8))
@@ -64,6 +66,7 @@ def figure_svg(figure: Figure, name: str, label: str) -> Markup:
         label: What the chart shows, for readers who do not see it.
     """
     text = io.StringIO()
+    as_written(figure)
     figure.savefig(text, format="svg", metadata=_no_metadata())
     return inline_svg(text.getvalue(), name, label)
 

@@ -13,19 +13,17 @@ import pandas as pd
 import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from qhybrid.data.classes import IGNORE_INDEX, ClassMap
+from qhybrid.data.figures import add_class_legend, save_figure
 from qhybrid.errors import DataError
 from qhybrid.training.showing import ERROR_COLORS, NO_DATA_COLOR, RIGHT_COLOR, error_color
-from qhybrid.workspace import atomic_path
 
 # Validated for neighbours that stay apart for colour-blind readers (Okabe and Ito), in a fixed order.
 LINE_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 PANELS = ("image", "truth", "prediction", "wrong pixels")
-_DPI = 110
 
 Samples = Sequence[Any] | NDArray[Any] | torch.Tensor
 """N arrays or tensors of one sample each, or one array or tensor with N along its first axis."""
@@ -47,13 +45,6 @@ def lost_pictures_warned(folder: Path, kept: str) -> Iterator[None]:
             "complete.",
             stacklevel=3,
         )
-
-
-def save_figure(figure: Figure, output: Path) -> Path:
-    """Write a figure as a PNG file, whole or not at all, and return its path."""
-    with atomic_path(output) as temporary:
-        figure.savefig(temporary, dpi=_DPI, facecolor="white", format="png")
-    return output
 
 
 def stretch(images: Sequence[ArrayLike], low: float = 2, high: float = 98) -> list[NDArray[Any]]:
@@ -207,16 +198,9 @@ def _array(values: ArrayLike | torch.Tensor) -> NDArray[Any]:
 
 
 def _legend_of_classes(figure: Figure, classes: ClassMap) -> None:
-    entries = [
-        Patch(facecolor=tuple(color / 255), edgecolor="#555555", linewidth=0.5, label=name)
-        for name, color in zip(classes.names, classes.palette())
-    ]
-    entries.append(Patch(facecolor=NO_DATA_COLOR, edgecolor="#555555", linewidth=0.5, label="no data"))
-    wrong = error_color(classes.colors)
-    entries.append(Patch(facecolor=wrong, edgecolor="#555555", linewidth=0.5, label="wrong"))
-    figure.legend(
-        handles=entries, loc="outside lower center", ncols=min(len(entries), 8), frameon=False, fontsize=11
-    )
+    colors = [tuple(color / 255) for color in classes.palette()]
+    others = {"no data": NO_DATA_COLOR, "wrong": error_color(classes.colors)}
+    add_class_legend(figure, classes.names, colors, others)
 
 
 def draw_learning_curves(metrics_csv: Path, output: Path) -> Path:

@@ -24,9 +24,10 @@ from matplotlib.figure import Figure
 from scipy.signal import savgol_filter
 
 from qhybrid.config import Recipe
+from qhybrid.data.figures import save_figure
 from qhybrid.errors import ConfigError, TrainingError
 from qhybrid.training.kinds import build_task, with_task_defaults
-from qhybrid.training.pictures import LINE_COLORS, save_figure
+from qhybrid.training.pictures import LINE_COLORS
 from qhybrid.training.precision import with_resolved_precision
 from qhybrid.training.preparation import with_shots_seed
 from qhybrid.training.ranks import check_alone

@@ -34,7 +34,7 @@ from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.models import build_for_engine
 from qhybrid.plugins import check_plugins, loaded_plugins, words
 from qhybrid.training.kept_noise import warn_of_other_noise
-from qhybrid.workspace import atomic_path, newest_of, write_text
+from qhybrid.workspace import SEVERAL_RUNS, atomic_path, newest_of, write_text
 
 RECIPE = "recipe.yaml"
 ENVIRONMENT = "environment.json"
@@ -224,8 +224,7 @@ def save_weights(folder: Path, which: Which, model: nn.Module, meta: Meta) -> No
     """Write weights and meta.json of one epoch: both appear, the weights first, or on a full disk neither."""
     content = meta.model_dump(mode="json", exclude={"plugins"})
     content = {key: one for key, one in content.items() if (key, one) not in (("input", None), ("noise", ""))}
-    plugins = loaded_plugins()
-    if plugins:
+    if plugins := loaded_plugins():
         content["plugins"] = plugins
     # Both are written before one takes its place, so that weights never lie beside another epoch's meta.
     with atomic_path(folder / which / META) as text, atomic_path(folder / which / WEIGHTS) as weights:
@@ -358,7 +357,13 @@ def start_weights(start: str | Path) -> Path:
         for run in (given, *(one.parent for one in given.glob(f"*/{RECIPE}")))
         if (file := next((one for one in _kept_weights(run) if one.is_file()), None)) is not None
     }
-    run = given if given in found else newest_of(found, given)
+    several = {file.parent for file in given.glob(f"*/{SEVERAL_RUNS}")}
+    run = given if given in found else newest_of((*found, *several), given)
+    if run in several:
+        raise CheckpointError(
+            f"Key `training.start` must mean a single run, but the newest in {given} is {run}, which holds "
+            f"repeated runs. Fix: name one of them, for example {run / 'seed-0'}."
+        )
     if run is None:
         raise CheckpointError(
             f"Key `training.start` must be a run folder or hold one, but {given} has no {WEIGHTS}. Fix: give "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,25 @@ def test_run_by_folder_or_newest_below_its_name():
     assert find_run("a") == newest
     with pytest.raises(CheckpointError, match=r"b must be a run folder or hold one"):
         find_run("b")
+
+
+def test_the_newest_run_is_told_by_utc_wherever_it_was_made(monkeypatch):
+    """A container names its runs by its own clock, which is another one than that of the host."""
+    monkeypatch.setenv("TZ", "Asia/Seoul")
+    time.tzset()
+    try:
+        write_text("runs/a/2026-01-02_08-00-00/recipe.yaml", "")  # of an earlier version: 23:00 UTC
+        write_text("runs/a/2026-01-01_23-30-00Z/recipe.yaml", "")
+        assert find_run("a") == Path("runs/a/2026-01-01_23-30-00Z")
+        made = new_run_folder("b")
+        told = datetime.strptime(made.name, "%Y-%m-%d_%H-%M-%SZ").replace(tzinfo=UTC)
+        assert abs((datetime.now(UTC) - told).total_seconds()) < 60
+        write_text("runs/b/2026-13-40_99-99-99/recipe.yaml", "")
+        write_text(made / "recipe.yaml", "")
+        assert find_run("b") == made
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_runs_of_one_second_are_counted():
@@ -115,10 +136,10 @@ def test_a_training_of_several_seeds_is_all_its_runs():
 
 
 def test_new_run_folders_differ_within_a_second(monkeypatch):
-    monkeypatch.setattr(lookup.time, "strftime", lambda _: "2026-01-01_00-00-00")
-    assert new_run_folder("a") == Path("runs/a/2026-01-01_00-00-00")
+    monkeypatch.setattr(lookup, "time_name", lambda: "2026-01-01_00-00-00Z")
+    assert new_run_folder("a") == Path("runs/a/2026-01-01_00-00-00Z")
     names = [new_run_folder("a").name, new_run_folder("a").name]
-    assert names == ["2026-01-01_00-00-00_2", "2026-01-01_00-00-00_3"]
+    assert names == ["2026-01-01_00-00-00Z_2", "2026-01-01_00-00-00Z_3"]
     # Eight at the same moment get eight folders, each of which is there.
     with ThreadPoolExecutor(8) as pool:
         folders = list(pool.map(new_run_folder, ["b"] * 8))

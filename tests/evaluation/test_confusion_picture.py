@@ -42,3 +42,15 @@ def test_cells_are_percent_of_the_true_class(drawn, tmp_path):
 def test_few_and_many_classes_give_a_file(tmp_path, classes):
     metrics = SegmentationMetrics(np.eye(classes, dtype=np.int64))
     assert draw_confusion(metrics, tmp_path / "confusion.png").stat().st_size > 1000
+
+
+def test_hundreds_of_classes_have_colours_and_some_names(drawn, tmp_path):
+    """Cells of a fixed size gave a picture of 24,000 pixels, and above 650 classes none at all."""
+    names = tuple(f"class {index}" for index in range(700))
+    draw_confusion(SegmentationMetrics(np.eye(700, dtype=np.int64), names), tmp_path / "confusion.png")
+    axis = drawn[0].axes[0]
+    assert not axis.texts
+    assert max(drawn[0].get_size_inches()) < 30
+    assert [label.get_text() for label in axis.get_xticklabels()[:2]] == ["class 0", "class 18"]
+    assert axis.get_yticklabels()[1].get_text() == "class 18, IoU 1.000"
+    assert axis.get_xticks()[1] == 18

@@ -170,6 +170,15 @@ def test_results_of_other_options_stand_beside_each_other(engine, name):
     assert evaluation_folder("run", "test", EngineConfig.model_validate(engine)).name == name
 
 
+def test_draws_of_another_seed_stand_beside_those_of_the_recipes():
+    def name(**engine):
+        return evaluation_folder("run", "test", EngineConfig(**engine), seed=3).name
+
+    assert name(shots=9) == name(shots=9, seed=3) == "test-exact-9-shots"
+    assert name(shots=9, seed=4) == "test-exact-9-shots-seed=4"
+    assert name(seed=4) == "test-exact"
+
+
 def test_names_of_options_that_are_no_names_of_files():
     found = [
         evaluation_folder("run", "test", EngineConfig(kind="aer", options={"x": text})).name

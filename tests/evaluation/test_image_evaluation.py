@@ -126,6 +126,8 @@ def test_intervals_and_references_are_written(classifier, segmenter, tmp_path):
     # Four images are too few units.
     assert written["intervals"]["metrics"] == {}
     assert "fewer than 5" in written["intervals"]["missing"]["iou"]
+    with pytest.warns(UserWarning, match=r"references \(majority_class, pixel_linear\) .* does not measure"):
+        evaluate_run(segmenter, output=tmp_path / "b")
 
 
 def test_bad_requests(segmenter, classifier, tmp_path):

@@ -10,10 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from qhybrid.data.figures import save_figure
 from qhybrid.evaluation.diagnosis.wording import shots_said
 from qhybrid.metrics import PERCENT, find_metric
 from qhybrid.metrics.verdict import DIFFERENT, EQUIVALENT
-from qhybrid.training.pictures import LINE_COLORS, save_figure
+from qhybrid.training.pictures import LINE_COLORS
 
 COLORS = {EQUIVALENT: LINE_COLORS[0], DIFFERENT: LINE_COLORS[1]}
 OPEN = "#8a8a8a"

@@ -11,9 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from qhybrid.data.figures import save_figure
 from qhybrid.metrics import find_metric
 from qhybrid.metrics.verdict import DIFFERENT, EQUIVALENT
-from qhybrid.training.pictures import LINE_COLORS, save_figure
+from qhybrid.training.pictures import LINE_COLORS
 
 PICTURE = "ablation.png"
 ROW = 0.52

@@ -35,7 +35,7 @@ from qhybrid.experiments.repeats.run import (
     is_finished,
     run_schedules,
 )
-from qhybrid.experiments.repeats.schedule import PLAN, RepeatSchedule
+from qhybrid.experiments.repeats.schedule import RepeatSchedule
 from qhybrid.experiments.repeats.summary import summarise
 from qhybrid.experiments.tuning import default_space
 from qhybrid.models.arms import AS_IS
@@ -43,7 +43,7 @@ from qhybrid.training.kinds import with_task_defaults
 from qhybrid.training.named_parts import named_parts
 from qhybrid.training.pictures import lost_pictures_warned
 from qhybrid.training.precision import with_resolved_precision
-from qhybrid.workspace import data_below, locked, make_folder, write_text
+from qhybrid.workspace import SEVERAL_RUNS, data_below, locked, make_folder, write_text
 
 ARMS_FOLDER = "arms"
 FINISHED, FINISHED_BEFORE = "finished", "finished before"
@@ -140,8 +140,8 @@ def _check_data(output: Path, planned: Sequence[PlannedArm], data_root: Path) ->
         DataError: If they have changed since; the message names the files.
     """
     base = arm_folder(output, AS_IS)
-    new = any(not (arm_folder(output, one.label) / PLAN).is_file() for one in planned)
-    if new and (base / PLAN).is_file():
+    new = any(not (arm_folder(output, one.label) / SEVERAL_RUNS).is_file() for one in planned)
+    if new and (base / SEVERAL_RUNS).is_file():
         check_same_data(RepeatSchedule.read(base), data_root, base, to_come=True)
 
 
@@ -198,7 +198,7 @@ def _earlier_arms(output: Path, now: Collection[str], data_root: Path, trials: i
     They stay in the result: a family of comparisons that can be made smaller once the results are known
     makes Holm's correction worthless.
     """
-    for file in sorted((output / ARMS_FOLDER).glob(f"*/{PLAN}")):
+    for file in sorted((output / ARMS_FOLDER).glob(f"*/{SEVERAL_RUNS}")):
         label = file.parent.name
         if label in now:
             continue
@@ -213,7 +213,7 @@ def _earlier_arms(output: Path, now: Collection[str], data_root: Path, trials: i
 def _first_runs(output: Path) -> dict[int | None, Path]:
     """Return the folder of one finished run of each fold of the model as it is."""
     folder = arm_folder(output, AS_IS)
-    if not (folder / PLAN).is_file():
+    if not (folder / SEVERAL_RUNS).is_file():
         return {}
     found: dict[int | None, Path] = {}
     for outcome in all_outcomes(RepeatSchedule.read(folder), folder):

@@ -56,7 +56,7 @@ class Outcome:
 
 def result_file(folder: Path, recipe: Recipe) -> Path:
     """Return the file that a run's test metrics go to."""
-    return evaluation_folder(folder, "test", recipe.engine) / "metrics.json"
+    return evaluation_folder(folder, "test", recipe.engine, seed=recipe.seed) / "metrics.json"
 
 
 def is_finished(folder: Path, recipe: Recipe) -> bool:

@@ -15,9 +15,8 @@ from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.training.kinds import check_recipe, with_task_defaults
 from qhybrid.training.named_parts import check_same_parts, named_parts
 from qhybrid.training.precision import with_resolved_precision
-from qhybrid.workspace import write_text
+from qhybrid.workspace import SEVERAL_RUNS, write_text
 
-PLAN = "repeats.json"
 _SHOWN_ONLY = ("progress", "loggers")
 
 
@@ -97,7 +96,7 @@ class RepeatSchedule:
         Raises:
             CheckpointError: If there is none, or it is damaged.
         """
-        file = folder / PLAN
+        file = folder / SEVERAL_RUNS
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             runs = tuple(Repetition(int(run["seed"]), run["fold"]) for run in content["runs"])
@@ -129,7 +128,7 @@ class RepeatSchedule:
         Raises:
             ConfigError: If a circuit, encoder, noise profile or start has changed since.
         """
-        file = folder / PLAN
+        file = folder / SEVERAL_RUNS
         if file.is_file():
             content = json.loads(file.read_text(encoding="utf-8"))
             now = named_parts(self.recipe)
@@ -143,23 +142,23 @@ class RepeatSchedule:
         """
         known: tuple[Repetition, ...] = ()
         named = named_parts(self.recipe)
-        if (folder / PLAN).is_file():
+        if (folder / SEVERAL_RUNS).is_file():
             before = RepeatSchedule.read(folder)
             different = _differences(before.recipe, self.recipe)
             if different:
                 raise ConfigError(
-                    f"{folder / PLAN} is of a recipe that differs in {', '.join(different)}. Fix: give "
-                    "another --output."
+                    f"{folder / SEVERAL_RUNS} is of a recipe that differs in {', '.join(different)}. Fix: "
+                    "give another --output."
                 )
             known = before.repetitions
-            named = json.loads((folder / PLAN).read_text(encoding="utf-8")).get("named", named)
+            named = json.loads((folder / SEVERAL_RUNS).read_text(encoding="utf-8")).get("named", named)
         runs = dict.fromkeys([*known, *self.repetitions])
         content = {
             **({"named": named} if named else {}),
             "recipe": self.recipe.model_dump(mode="json"),
             "runs": [{"seed": run.seed, "fold": run.fold} for run in runs],
         }
-        write_text(folder / PLAN, json.dumps(content, indent=2) + "\n")
+        write_text(folder / SEVERAL_RUNS, json.dumps(content, indent=2) + "\n")
 
 
 def _with_folds(recipe: Recipe) -> Recipe:

@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from qhybrid.config import Recipe, to_yaml
+from qhybrid.data.figures import save_figure
 from qhybrid.errors import CheckpointError
 from qhybrid.experiments.tuning.candidates import trial_recipe
-from qhybrid.training.pictures import LINE_COLORS, save_figure
+from qhybrid.training.pictures import LINE_COLORS
 from qhybrid.workspace import write_text
 
 RESULT, TABLE, PICTURE, TRIALS = "trial.json", "trials.csv", "trials.png", "trials"

@@ -261,6 +261,9 @@ def test_weights_to_start_from_are_those_of_the_newest_run_and_never_of_the_last
     made("runs/2026-01-02_00-00-00_9")
     newest = made("runs/2026-01-02_00-00-00_10")
     assert start_weights(tmp_path / "runs") == newest
+    write_text(tmp_path / "runs/2026-01-02_00-00-01/repeats.json", "{}")
+    with pytest.raises(CheckpointError, match="holds repeated runs. Fix: name one of them"):
+        start_weights(tmp_path / "runs")
     one = made("several/seed-10")
     assert start_weights(tmp_path / "several") == start_weights(one.parents[1]) == one
     made("several/seed-9")
