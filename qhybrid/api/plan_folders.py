@@ -143,9 +143,10 @@ def find_plan(given: str | Path) -> Path:
 
 def plans_of(run: Path) -> list[Path]:
     """Return the plans of a run, the newest last."""
+    from qhybrid.hardware.plan_order import oldest_first
+
     # Names with a dot in front are folders that a killed process was filling.
-    files = (run / PLANS).glob(f"[!.]*/{PLAN_FILE}")
-    return [file.parent for file in sorted(files, key=lambda file: file.stat().st_mtime_ns)]
+    return [file.parent for file in oldest_first((run / PLANS).glob(f"[!.]*/{PLAN_FILE}"))]
 
 
 def new_plan(run: Path, request: PlanRequest, say: Say = lambda _: None) -> Path:

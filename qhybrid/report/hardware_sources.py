@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from qhybrid.errors import DataError, HardwareError
+from qhybrid.hardware.plan_order import oldest_first
 from qhybrid.hardware.service_kinds import is_paid
 
 # Names with a dot in front are folders that a killed process was filling.
@@ -54,8 +55,7 @@ def read_plans(run: Path) -> list[PlanSource]:
     Raises:
         DataError: If a file of a plan is damaged.
     """
-    files = sorted(run.glob(PLANS), key=lambda file: file.stat().st_mtime_ns)
-    return [_read_plan(file.parent) for file in files]
+    return [_read_plan(file.parent) for file in oldest_first(run.glob(PLANS))]
 
 
 def _read_plan(folder: Path) -> PlanSource:

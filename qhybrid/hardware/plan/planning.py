@@ -67,7 +67,7 @@ def make_plan(
     """
     drafted = draft_plan(workload, settings, say)
     _check_cap(drafted, settings)
-    name = f"{settings.backend}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    name = f"{settings.backend}-{time.strftime('%Y%m%d-%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
     target = Path(folder) / name
     with atomic_folder(target) as temporary:
         workload.samples.save(temporary)
