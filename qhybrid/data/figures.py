@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 
+from qhybrid.data.fonts import missing_characters_told_once, with_fonts
 from qhybrid.workspace import atomic_path
 
 DPI = 110
@@ -68,7 +69,8 @@ def _width(name: str, fontsize: float) -> float:
 def save_figure(figure: Figure, output: Path, dpi: int = DPI) -> Path:
     """Write a figure as a PNG file, whole or not at all, and return its path."""
     as_written(figure)
-    with atomic_path(output) as temporary:
+    with_fonts(figure.findobj(Text))
+    with atomic_path(output) as temporary, missing_characters_told_once():
         figure.savefig(temporary, dpi=dpi, facecolor="white", format="png")
     return output
 
