@@ -36,7 +36,7 @@ def with_fonts(texts: Iterable[Text]) -> None:
 
 @contextmanager
 def missing_characters_told_once() -> Iterator[None]:
-    """Draw without a warning for each character that no font has: `with_fonts` has told."""
+    """Draw without a warning for each character that the font lacks; `with_fonts` tells of all at once."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")
         yield

@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from qhybrid.data.figures import as_written
+from qhybrid.data.fonts import missing_characters_told_once
 
 # Colours that matplotlib draws with, and the page's variables that take their place.
 INK, MUTED, GRID, PAPER = "#010101", "#020202", "#030303", "#040404"
@@ -67,7 +68,8 @@ def figure_svg(figure: Figure, name: str, label: str) -> Markup:
     """
     text = io.StringIO()
     as_written(figure)
-    figure.savefig(text, format="svg", metadata=_no_metadata())
+    with missing_characters_told_once():  # the reader's browser has fonts of its own
+        figure.savefig(text, format="svg", metadata=_no_metadata())
     return inline_svg(text.getvalue(), name, label)
 
 
