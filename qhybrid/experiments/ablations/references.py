@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qhybrid.errors import ConfigError
+from qhybrid.errors import CheckpointError, ConfigError
 from qhybrid.evaluation.classical import BASELINES
 from qhybrid.evaluation.evaluate import evaluate_baselines
 from qhybrid.evaluation.image_baselines import VERSION
@@ -19,21 +21,24 @@ from qhybrid.workspace import write_text
 FILE = "baselines.json"
 
 
-def baselines_of(runs: Mapping[int | None, Path], output: Path, data_root: Path) -> dict[str, Any]:
+def baselines_of(runs: Mapping[int | None, Sequence[Path]], output: Path, data_root: Path) -> dict[str, Any]:
     """Return the metrics of each baseline, the mean over folds; computed once for the same data and code.
 
     Args:
-        runs: A run folder of each fold, for its data, classes and statistics.
+        runs: Run folders of each fold, for its data, classes and statistics: the first that can be loaded.
         output: Folder of the ablation, where they are kept.
         data_root: Folder that `data.root` is relative to.
 
     Returns:
         Metrics by the baseline's name; nothing where the kind of data has none.
+
+    Warns:
+        UserWarning: If no run of a fold can be loaded; there are no baselines then.
     """
     kept = _kept(output / FILE)
     found: dict[str, Any] = {}
-    for fold, folder in runs.items():
-        record = read_record(folder)
+    for fold, folders in runs.items():
+        record = read_record(folders[0])
         data = None if record is None else record.hashes.get("test")
         key = str(fold)
         own = {"data": data, "version": VERSION, "known": sorted(BASELINES.names())}
@@ -41,14 +46,25 @@ def baselines_of(runs: Mapping[int | None, Path], output: Path, data_root: Path)
             found[key] = kept[key]
             continue
         try:
-            results = evaluate_baselines(folder, "test", data_root)
+            results = _evaluated(folders, data_root)
         except ConfigError:  # there are none for such data
+            return {}
+        except CheckpointError as error:  # the arms' numbers are whole without them
+            warnings.warn(f"The table has no references beside its arms: {error}", stacklevel=3)
             return {}
         numbers = {name: numbers_of(one) for name, one in results.items()}
         found[key] = {**own, "baselines": numbers}
     if found != kept:
         write_text(output / FILE, json.dumps(found, indent=2) + "\n")
     return _means([one["baselines"] for one in found.values()])
+
+
+def _evaluated(folders: Sequence[Path], data_root: Path) -> Mapping[str, Any]:
+    """Return the baselines by the first of some runs that can be loaded: weights may not have been kept."""
+    for folder in folders[:-1]:
+        with contextlib.suppress(CheckpointError):
+            return evaluate_baselines(folder, "test", data_root)
+    return evaluate_baselines(folders[-1], "test", data_root)
 
 
 def numbers_of(found: Any) -> dict[str, float]:

@@ -125,7 +125,7 @@ def ablate(
             errors = _train(schedules, data_root, output, jobs, scheduler, report)
             found = [_runs_of(arm, tuned[arm.label], errors, output) for arm in planned]
             found += _earlier_arms(output, tuned, data_root, trials)
-            baselines = baselines_of(_first_runs(output), output, data_root)
+            baselines = baselines_of(_finished_runs(output), output, data_root)
             result = build_result(settings, found, impossible, baselines)
             write_text(output / RESULT, json.dumps(result, indent=2, allow_nan=False) + "\n")
             with lost_pictures_warned(output, "numbers"):
@@ -210,13 +210,13 @@ def _earlier_arms(output: Path, now: Collection[str], data_root: Path, trials: i
         yield ArmRuns(arm, file.parent, error, tuned.parameters, tuned.trials)
 
 
-def _first_runs(output: Path) -> dict[int | None, Path]:
-    """Return the folder of one finished run of each fold of the model as it is."""
+def _finished_runs(output: Path) -> dict[int | None, list[Path]]:
+    """Return the folders of the finished runs of each fold of the model as it is."""
     folder = arm_folder(output, AS_IS)
     if not (folder / SEVERAL_RUNS).is_file():
         return {}
-    found: dict[int | None, Path] = {}
+    found: dict[int | None, list[Path]] = {}
     for outcome in all_outcomes(RepeatSchedule.read(folder), folder):
         if outcome.error is None:
-            found.setdefault(outcome.repetition.fold, outcome.folder)
+            found.setdefault(outcome.repetition.fold, []).append(outcome.folder)
     return found
