@@ -17,9 +17,8 @@ from qhybrid.workspace import atomic_path
 DPI = 110
 MOST_NAMED = 40
 """Classes that a legend names, and that a confusion matrix has numbers of; of more there is no room."""
-
-
 _LONGEST = 40
+"""Letters of a name in a legend."""
 
 
 def add_class_legend(

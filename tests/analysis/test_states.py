@@ -12,6 +12,7 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import ParameterVector
 from qiskit.quantum_info import DensityMatrix, partial_trace, random_statevector
 
+from qhybrid.analysis import states
 from qhybrid.analysis.estimates import Estimate, NotComputed
 from qhybrid.analysis.expressibility import (
     BINS,
@@ -38,6 +39,7 @@ def qubit_order(amplitudes, qubits):
     return amplitudes.reshape((2,) * qubits).transpose(range(qubits)[::-1]).reshape(-1)
 
 
+@pytest.mark.parametrize("at_once", [1, 96, states.CHUNK_AMPLITUDES])  # one gate, a few, or all
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
@@ -48,11 +50,13 @@ def qubit_order(amplitudes, qubits):
         ("qufex_filter1", {}),
     ],
 )
-def test_states_are_qiskits(name, arguments):
+def test_states_are_qiskits(name, arguments, at_once, monkeypatch):
+    """However many gates' matrices are made at a time."""
+    monkeypatch.setattr(states, "CHUNK_AMPLITUDES", at_once)
     spec = build_circuit(name, **arguments)
-    own, states = states_of(spec)
+    own, vectors = states_of(spec)
     rows = own.draw(3, "test")
-    for row, found in zip(rows.numpy(), states(rows).numpy()):
+    for row, found in zip(rows.numpy(), vectors(rows).numpy()):
         expected = qubit_order(qiskit_state(spec, row), spec.num_qubits)
         assert same_up_to_phase(found, expected)
 
